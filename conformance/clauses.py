@@ -1,0 +1,267 @@
+"""The clauses that the suite judges: their words, their source and what they need.
+
+Sources: *Reusable SavedModels*, https://www.tensorflow.org/hub/reusable_saved_models,
+and *Common SavedModel APIs for Image Tasks*,
+https://www.tensorflow.org/hub/common_saved_model_apis/images, both of TensorFlow Hub.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+
+TOLERANCE = 1e-5  # where a clause says equal: relative to the largest value
+
+FEATURE_VECTOR = "feature_vector"
+CLASSIFICATION = "classification"
+KINDS = (FEATURE_VECTOR, CLASSIFICATION)
+
+_REUSABLE = "Reusable SavedModels, TensorFlow Hub"
+_IMAGES = "Common SavedModel APIs for Image Tasks, TensorFlow Hub"
+_SIGNATURES = "Common Signatures for Images (TF1 Hub format), TensorFlow Hub"
+_OURS = "this project"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Clause:
+    """One clause.
+
+    Args:
+      id: group letter and number.
+      text: what the model must meet.
+      source: the document that asks for it.
+      level: MUST or SHOULD.
+      kinds: the kinds of model that it speaks of.
+      needs: clauses without which this one can't be judged.
+    """
+
+    id: str
+    text: str
+    source: str
+    level: str = "MUST"
+    kinds: tuple[str, ...] = KINDS
+    needs: tuple[str, ...] = ()
+
+
+# In the order in which they are judged: a clause stands below those that it needs.
+CLAUSES = (
+    Clause(
+        id="R01",
+        text="Loads with tf.saved_model.load alone: no custom object, no custom op, no "
+        "Python of the project that wrote it, no py_function.",
+        source=_REUSABLE,
+    ),
+    Clause(
+        id="R02",
+        text="The root has a __call__ that is a restored tf.function.",
+        source=_REUSABLE,
+        needs=("R01",),
+    ),
+    Clause(
+        id="R03",
+        text="One required positional argument, a single Tensor; its batch dimension "
+        "is undefined.",
+        source=_REUSABLE,
+        needs=("R02",),
+    ),
+    Clause(
+        id="R04",
+        text="variables lists every variable that any trace of __call__ captures.",
+        source=_REUSABLE,
+        needs=("R02",),
+    ),
+    Clause(
+        id="R05",
+        text="trainable_variables is a subset of variables by identity, and "
+        "v.trainable is true for each.",
+        source=_REUSABLE,
+        needs=("R01",),
+    ),
+    Clause(
+        id="R06",
+        text="regularization_losses is a list of callables of zero inputs, each giving "
+        "one scalar float, finite, with a gradient to at least one trainable variable; "
+        "calling one changes no variable.",
+        source=_REUSABLE,
+        needs=("R01",),
+    ),
+    Clause(
+        id="R07",
+        text="training takes a Python bool, its default is False: obj(x) equals "
+        "obj(x, training=False).",
+        source=_REUSABLE,
+        needs=("R03",),
+    ),
+    Clause(
+        id="R08",
+        text="Every permissible combination of Python-valued arguments is traced; "
+        "flipping training changes nothing in what is permissible.",
+        source=_REUSABLE,
+        needs=("R02",),
+    ),
+    Clause(
+        id="R10",
+        text="training=False changes no variable; training=True changes only "
+        "non-trainable ones, and changes them if the model has batch statistics.",
+        source=_REUSABLE,
+        needs=("R03",),
+    ),
+    Clause(
+        id="R11",
+        text="With training=True a gradient reaches every trainable variable.",
+        source=_REUSABLE,
+        needs=("R03",),
+    ),
+    Clause(
+        id="R14",
+        text="Inference is deterministic, and image i's output does not depend on the "
+        "rest of the batch.",
+        source=_OURS,
+        needs=("R03",),
+    ),
+    Clause(
+        id="I01",
+        text="dtype float32, shape [batch, height, width, 3], channels last, RGB.",
+        source=_IMAGES,
+        needs=("R03",),
+    ),
+    Clause(
+        id="I02",
+        text="Any batch size, at least 1, 2, 3, 7 and 32. Batch 0 with training=False "
+        "gives an empty output or a Python exception, never a crash.",
+        source=_IMAGES,
+        needs=("R03",),
+    ),
+    Clause(
+        id="I03",
+        text="Both ends of the documented range of heights and of widths, inner sizes "
+        "and non-square sizes work.",
+        source=_IMAGES,
+        needs=("R03",),
+    ),
+    Clause(
+        id="I04",
+        text="Values are in [0, 1]; the model normalises for itself. Outputs are "
+        "finite for all zeros, all ones and uniform noise.",
+        source=_IMAGES,
+        needs=("R03",),
+    ),
+    Clause(
+        id="I05",
+        text="Another number of channels, rank or dtype (bfloat16 and float16 too) "
+        "raises a Python exception; nothing crashes.",
+        source=_OURS,
+        needs=("R03",),
+    ),
+    Clause(
+        id="F01",
+        text="The output is one float32 Tensor [batch, num_features].",
+        source=_IMAGES,
+        kinds=(FEATURE_VECTOR,),
+        needs=("R03",),
+    ),
+    Clause(
+        id="F02",
+        text="num_features is a constant, known statically in every trace, the same "
+        "for every input size.",
+        source=_IMAGES,
+        kinds=(FEATURE_VECTOR,),
+        needs=("F01",),
+    ),
+    Clause(
+        id="F03",
+        text="No dropout on the output, in either mode.",
+        source=_IMAGES,
+        kinds=(FEATURE_VECTOR,),
+        needs=("F01",),
+    ),
+    Clause(
+        id="C01",
+        text="The output is one float32 Tensor [batch, num_classes], num_classes a "
+        "static constant.",
+        source=_IMAGES,
+        kinds=(CLASSIFICATION,),
+        needs=("R03",),
+    ),
+    Clause(
+        id="C02",
+        text="The output is logits: not probabilities, not top-k.",
+        source=_IMAGES,
+        kinds=(CLASSIFICATION,),
+        needs=("C01",),
+    ),
+    Clause(
+        id="C03",
+        text="The class-index definition travels with the model: a text asset with one "
+        "line per class, num_classes of them, with or without a header line. "
+        "class_index.tsv has the header index, id, name; a background class has the "
+        "id background.",
+        source=_OURS,
+        kinds=(CLASSIFICATION,),
+        needs=("C01",),
+    ),
+    Clause(
+        id="P01",
+        text="Feature-vector model and classifier hold bit-equal backbone variables.",
+        source=_OURS,
+        needs=("R01",),
+    ),
+    Clause(
+        id="P02",
+        text="The classifier carries its head as a named callable, obj.head, and "
+        "classifier.head(feature_vector(x)) equals classifier(x).",
+        source=_OURS,
+        needs=("R03",),
+    ),
+    Clause(
+        id="S01",
+        text="serving_default exists, with input key images and undefined batch.",
+        source=_OURS,
+        needs=("R01",),
+    ),
+    Clause(
+        id="S02",
+        text="Named signatures image_feature_vector (both models) and "
+        "image_classification (the classifier): input key images, the result under "
+        "output key default.",
+        source=_SIGNATURES,
+        needs=("R01",),
+    ),
+)
+
+BY_ID = {clause.id: clause for clause in CLAUSES}
+
+
+def select(names: Iterable[str] | None) -> tuple[Clause, ...]:
+    """The clauses that `names` asks for, in the order in which they are judged.
+
+    Args:
+      names: ids and group letters, as in ("R", "F03"); None means all.
+
+    Raises:
+      ValueError: for a name that is neither.
+    """
+    if names is None:
+        return CLAUSES
+    known = {*BY_ID, *(clause.id[0] for clause in CLAUSES)}
+    wanted = tuple(names)
+    for name in wanted:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0)
+            raise ValueError(
+                f"Unknown clause {name!r}. Did you mean {nearest[0]!r}? The suite "
+                f"judges {', '.join(BY_ID)}, and whole groups by their letter."
+            )
+    return tuple(c for c in CLAUSES if c.id in wanted or c.id[0] in wanted)
+
+
+def with_needs(wanted: Iterable[Clause]) -> tuple[Clause, ...]:
+    """`wanted` and all that they need, in the order in which they are judged."""
+    ids: set[str] = set()
+    open_ids = [clause.id for clause in wanted]
+    while open_ids:
+        clause = BY_ID[open_ids.pop()]
+        ids.add(clause.id)
+        open_ids.extend(clause.needs)
+    return tuple(clause for clause in CLAUSES if clause.id in ids)

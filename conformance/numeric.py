@@ -1,0 +1,73 @@
+"""Compares outputs and variables as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+def leaves(outputs: Any) -> list[np.ndarray]:
+    """The tensors of any structure of outputs, in TensorFlow's order."""
+    return [np.asarray(tensor) for tensor in tf.nest.flatten(outputs)]
+
+
+def relative_difference(left: Any, right: Any) -> float:
+    """The largest difference of two structures, relative to the largest value.
+
+    Returns:
+      0.0 for equal ones, where NaN equals NaN; infinity where the structures or shapes
+      differ, or where one is finite and the other is not.
+    """
+    lefts, rights = leaves(left), leaves(right)
+    if [a.shape for a in lefts] != [b.shape for b in rights]:
+        return float("inf")
+    return max((_relative(a, b) for a, b in zip(lefts, rights, strict=True)), default=0)
+
+
+def _relative(left: np.ndarray, right: np.ndarray) -> float:
+    if np.array_equal(left, right, equal_nan=left.dtype.kind == "f"):
+        return 0.0
+    left, right = left.astype(np.float64), right.astype(np.float64)
+    finite = np.isfinite(left)
+    if not np.array_equal(finite, np.isfinite(right)):
+        return float("inf")
+    left, right = left[finite], right[finite]
+    largest = max(np.abs(left).max(initial=0), np.abs(right).max(initial=0))
+    return float(np.abs(left - right).max(initial=0) / (largest or 1.0))
+
+
+def is_finite(outputs: Any) -> bool:
+    """Whether no floating-point value of the outputs is infinite or NaN."""
+    return all(
+        bool(np.isfinite(value).all())
+        for value in leaves(outputs)
+        if value.dtype.kind == "f"
+    )
+
+
+def values(variables: Sequence[Any]) -> list[np.ndarray]:
+    """Copies of the variables' values."""
+    return [variable.numpy() for variable in variables]
+
+
+def changed(
+    variables: Sequence[Any],
+    before: Sequence[np.ndarray],
+    after: Sequence[np.ndarray],
+) -> list[Any]:
+    """The variables whose bits differ before and after."""
+    return [
+        variable
+        for variable, old, new in zip(variables, before, after, strict=True)
+        if old.tobytes() != new.tobytes()
+    ]
+
+
+def names(variables: Sequence[Any], *, at_most: int = 3) -> str:
+    """The variables' names for a message, the first few of them."""
+    shown = ", ".join(variable.name for variable in variables[:at_most])
+    rest = len(variables) - at_most
+    return f"{shown} and {rest} more" if rest > 0 else shown

@@ -1,0 +1,321 @@
+"""A SavedModel under test: loads it, finds out how it is called, and calls it.
+
+All is found when first asked for and kept, so that clauses share what is slow: loading,
+the trace of a call, the gradients of a training step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.saved_model import loader_impl
+
+from conformance import clauses, numeric, traces
+
+# Sides to try, in pixels, where the model leaves height and width free: small, for
+# speed, then larger, for models that need it. Multiples of 32.
+_SIDES = (64, 128, 224, 320)
+_CLASS_INDEX_WORDS = ("class", "label")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingStep:
+    """What one call in training mode did.
+
+    Args:
+      changed: the variables whose value the call changed.
+      variable_gradients: of image 0's output, for each of trainable_variables; None
+        where there is no path.
+      neighbour_gradient: the largest gradient of image 0's output to another image of
+        the batch; 0 where each image is processed for itself.
+    """
+
+    changed: Sequence[Any]
+    variable_gradients: Sequence[Any]
+    neighbour_gradient: float
+
+
+class Subject:
+    """One SavedModel.
+
+    Args:
+      path: its directory.
+      kind: one of `clauses.KINDS`, or auto.
+      full: whether clauses try all that they can, rather than what is quick.
+      pair: directory of the other half, or None.
+      documented: ranges (low, high) in pixels under `height_range` and `width_range`.
+    """
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        *,
+        kind: str,
+        full: bool,
+        pair: pathlib.Path | None,
+        documented: Mapping[str, Sequence[int | None]],
+    ):
+        self.path = path
+        self.full = full
+        self.documented = documented
+        self._kind = kind
+        self._pair = pair
+        self._traced: dict[bool | None, Any] = {}
+
+    @functools.cached_property
+    def proto(self) -> Any:
+        """The parsed `saved_model.pb`."""
+        return loader_impl.parse_saved_model(str(self.path))
+
+    @functools.cached_property
+    def obj(self) -> Any:
+        """The loaded object."""
+        return tf.saved_model.load(str(self.path))
+
+    @functools.cached_property
+    def kind(self) -> str:
+        """The kind given, or what the object looks like.
+
+        A model with a signature `image_classification` is a classifier, else one with
+        `image_feature_vector` a feature vector, else one with an asset that is named
+        after classes or labels a classifier, else it is taken for a feature vector.
+        """
+        if self._kind in clauses.KINDS:
+            return self._kind
+        for kind in (clauses.CLASSIFICATION, clauses.FEATURE_VECTOR):
+            if f"image_{kind}" in self.signatures:
+                return kind
+        stems = [asset.stem.lower() for asset in self.assets]
+        if any(word in stem for stem in stems for word in _CLASS_INDEX_WORDS):
+            return clauses.CLASSIFICATION
+        return clauses.FEATURE_VECTOR
+
+    @functools.cached_property
+    def pair(self) -> Subject | None:
+        """The other half, where one was given; taken for the other kind."""
+        if self._pair is None:
+            return None
+        (other,) = set(clauses.KINDS) - {self.kind}
+        return Subject(
+            self._pair, kind=other, full=self.full, pair=None, documented={}
+        )
+
+    @property
+    def assets(self) -> tuple[pathlib.Path, ...]:
+        """The asset files that the SavedModel itself names, and so takes along."""
+        (graph,) = self.proto.meta_graphs[:1]
+        folder = self.path / "assets"
+        return tuple(folder / asset.filename for asset in graph.asset_file_def)
+
+    @property
+    def signatures(self) -> Mapping[str, Any]:
+        return getattr(self.obj, "signatures", {})
+
+    # What it holds.
+
+    @property
+    def variables(self) -> tuple[Any, ...]:
+        """The list `variables`, which may be left out where it would be empty."""
+        return tuple(getattr(self.obj, "variables", ()))
+
+    @property
+    def trainable_variables(self) -> tuple[Any, ...]:
+        """The list `trainable_variables`, which may be left out likewise."""
+        return tuple(getattr(self.obj, "trainable_variables", ()))
+
+    @functools.cached_property
+    def captured_variables(self) -> tuple[Any, ...]:
+        """Every variable that any trace of `__call__` captures, each once.
+
+        What a nested function captures, the trace that calls it captures too.
+        """
+        found = {}
+        for trace in self.traces:
+            for variable in trace.concrete.variables:
+                found.setdefault(id(variable.handle), variable)
+        return tuple(found.values())
+
+    @functools.cached_property
+    def all_variables(self) -> tuple[Any, ...]:
+        """The listed and the captured variables, each once."""
+        listed = (*self.variables, *self.trainable_variables)
+        captured = self.captured_variables if self.is_callable else ()
+        return tuple({id(v.handle): v for v in (*listed, *captured)}.values())
+
+    @contextlib.contextmanager
+    def variables_kept(self) -> Iterator[list[np.ndarray]]:
+        """Gives the variables their values back at the end; yields these values."""
+        before = numeric.values(self.all_variables)
+        try:
+            yield before
+        finally:
+            for variable, old in zip(self.all_variables, before, strict=True):
+                if variable.numpy().tobytes() != old.tobytes():
+                    variable.assign(old)
+
+    # How it is called.
+
+    @property
+    def call(self) -> Any:
+        """The root's `__call__`, or None."""
+        return getattr(self.obj, "__call__", None)  # noqa: B004 - the attribute
+
+    @property
+    def is_callable(self) -> bool:
+        return traces.is_restored_function(self.call)
+
+    @functools.cached_property
+    def traces(self) -> tuple[traces.Trace, ...]:
+        return traces.read(self.call)
+
+    @functools.cached_property
+    def input_name(self) -> str:
+        """The name of the one required argument."""
+        return traces.required(self.call)[0].name
+
+    @functools.cached_property
+    def input_spec(self) -> tf.TensorSpec:
+        """What the suite feeds: the first image input of the clause I01, or else the
+        first that the model was traced with."""
+        specs = [trace.arguments[self.input_name] for trace in self.traces]
+        return next(filter(is_image_spec, specs), specs[0])
+
+    @functools.cached_property
+    def training(self) -> tuple[Any, ...] | None:
+        """The values or TensorSpecs that `training` was traced with; None without it.
+        """
+        if "training" not in {p.name for p in traces.parameters(self.call)}:
+            return None
+        return tuple(trace.arguments.get("training") for trace in self.traces)
+
+    @property
+    def takes_training_true(self) -> bool:
+        values = self.training or ()
+        return any(value is True or traces.is_tensor(value) for value in values)
+
+    @functools.cached_property
+    def size(self) -> tuple[int, int]:
+        """A small (height, width) that the model takes, square where it is free to."""
+        for side in self._sides():
+            size = self._fit(side)
+            with contextlib.suppress(Exception):
+                self.infer(self.images(1, size=size))
+                return size
+        return self._fit(self._sides()[0])
+
+    def _sides(self) -> tuple[int, ...]:
+        ranges = [bounds for bounds in self.documented.values() if bounds]
+        low = max((low or 1 for low, _ in ranges), default=1)
+        high = min((high for _, high in ranges if high), default=_SIDES[-1])
+        return tuple(side for side in _SIDES if low <= side <= high) or (low,)
+
+    def _fit(self, side: int) -> tuple[int, int]:
+        height, width = self.static_size
+        return height or side, width or side
+
+    @property
+    def static_size(self) -> tuple[int | None, int | None]:
+        """Height and width where the input's shape fixes them."""
+        shape = self.input_spec.shape
+        return (shape[1], shape[2]) if shape.rank == 4 else (None, None)
+
+    def images(
+        self,
+        batch: int,
+        *,
+        size: tuple[int, int] | None = None,
+        fill: float | None = None,
+        seed: int = 0,
+        spec: tf.TensorSpec | None = None,
+    ) -> tf.Tensor:
+        """Images as the model wants them: uniform noise in [0, 1), or one value.
+
+        Their dtype and number of channels are those of `spec`, by default of the
+        model's input, so that a model of another input can be judged in all the rest.
+        """
+        spec = spec or self.input_spec
+        channels = spec.shape[-1] if spec.shape.rank else None
+        shape = (batch, *(size or self.size), channels or 3)
+        values = np.random.default_rng(seed).random(shape, np.float32)
+        if fill is not None:
+            values = np.full(shape, fill, np.float32)
+        return tf.cast(values if spec.dtype.is_floating else values * 255, spec.dtype)
+
+    def infer(self, images: tf.Tensor) -> Any:
+        """The output in inference mode, whatever the default mode is."""
+        return self.traced(training=False)(images)
+
+    def train(self, images: tf.Tensor) -> Any:
+        """The output in training mode, or in the only mode that there is."""
+        return self.traced(training=True)(images)
+
+    def traced(self, *, training: bool) -> Any:
+        """A call in one of the modes as a concrete function of any batch and size.
+
+        Tracing the call once is what makes the suite quick: called eagerly, a restored
+        function compiles its graph anew for every shape.
+        """
+        keywords = {} if self.training is None else {"training": training}
+        key = keywords.get("training")
+        if key not in self._traced:
+            shape = self.input_spec.shape
+            spec = tf.TensorSpec(
+                shape if shape.rank is None else (None, *shape[1:]),
+                self.input_spec.dtype,
+            )
+            call = tf.function(lambda images: self.obj(images, **keywords))
+            self._traced[key] = call.get_concrete_function(spec)
+        return self._traced[key]
+
+    @functools.cached_property
+    def training_step(self) -> TrainingStep:
+        """Calls the model in training mode on two images, and differentiates it."""
+        images = self.images(2)
+        watched = [images, *self.trainable_variables]
+        with self.variables_kept() as before:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(watched)
+                projection = _project_first(self.train(images))
+            images_gradient, *gradients = tape.gradient(projection, watched)
+            after = numeric.values(self.all_variables)
+        neighbour = 0.0
+        if images_gradient is not None:
+            neighbour = float(np.abs(images_gradient[1]).max())
+        return TrainingStep(
+            changed=numeric.changed(self.all_variables, before, after),
+            variable_gradients=gradients,
+            neighbour_gradient=neighbour,
+        )
+
+
+def is_image_spec(spec: Any) -> bool:
+    """Whether a trace's argument is what clause I01 asks for."""
+    return (
+        traces.is_tensor(spec)
+        and spec.dtype == tf.float32
+        and spec.shape.rank == 4
+        and spec.shape[-1] == 3
+    )
+
+
+def _project_first(outputs: Any) -> tf.Tensor:
+    """A random projection to a scalar of all that was computed for image 0.
+
+    Random weights, since the plain sum of what batch normalisation or softmax give is
+    constant.
+    """
+    random = np.random.default_rng(1)
+    floats = [out[0] for out in tf.nest.flatten(outputs) if out.dtype.is_floating]
+    return tf.add_n(
+        [
+            tf.reduce_sum(tf.cast(out, tf.float32) * random.standard_normal(out.shape))
+            for out in floats
+        ]
+    )

@@ -1,0 +1,44 @@
+"""How a check says that a clause is broken, or that it can't be judged."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+_LONGEST_LINE = 200  # characters of a foreign exception that a message repeats
+
+
+class Broken(Exception):  # noqa: N818 - a finding, not an error of the program
+    """The clause does not hold.
+
+    Args:
+      expected: what the clause asks for.
+      observed: what the model has or does instead.
+      mend: a sentence for the author of the model.
+    """
+
+    def __init__(self, *, expected: str, observed: str, mend: str):
+        super().__init__(f"expected {expected}; observed {observed}. To mend: {mend}")
+
+
+class NotApplicable(Exception):  # noqa: N818 - a finding, not an error of the program
+    """The model, or what was given beside it, has nothing to judge the clause by."""
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's type and message, in one line of bounded length."""
+    text = " ".join(str(error).split())
+    if len(text) > _LONGEST_LINE:
+        text = text[:_LONGEST_LINE] + "…"
+    return f"{type(error).__name__}: {text}"
+
+
+@contextlib.contextmanager
+def expecting(expected: str, *, mend: str) -> Iterator[None]:
+    """Turns an exception of the model into `Broken`, with what was expected of it."""
+    try:
+        yield
+    except (Broken, NotApplicable):
+        raise
+    except Exception as error:
+        raise Broken(expected=expected, observed=one_line(error), mend=mend) from error

@@ -1,0 +1,1 @@
+"""From an image model to what other programs load."""

@@ -1,0 +1,105 @@
+"""Fills in the manifests of a pair from the model, its facts and what was written."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+from exporters import manifest
+from exporters import request as requests
+from zoo import facts
+from zoo import model as zoo_model
+from zoo.weights import registry
+
+LICENSE_OF_RANDOM_WEIGHTS = "Apache-2.0"  # the project's own
+
+
+def write_manifests(
+    request: requests.Request,
+    model: zoo_model.ImageModel,
+    folders: dict[str, pathlib.Path],
+) -> None:
+    """Writes a manifest into each folder, with the hash of the other's files."""
+    hashes = {kind: manifest.file_hashes(folder) for kind, folder in folders.items()}
+    for kind, folder in folders.items():
+        (other,) = set(folders) - {kind}
+        _manifest(request, model, kind, hashes[kind], hashes[other]).write(folder)
+
+
+def _manifest(
+    request: requests.Request,
+    model: zoo_model.ImageModel,
+    kind: str,
+    hashes: dict[str, str],
+    other_hashes: dict[str, str],
+) -> manifest.Manifest:
+    known = facts.load(request.arch)
+    (other,) = set(manifest.KINDS) - {kind}
+    part = model.classifier if kind == "classification" else model.feature_vector
+    return manifest.Manifest(
+        arch=request.arch,
+        kind=kind,
+        version=request.version,
+        title=known["title"],
+        paper=known["paper"],
+        configuration={
+            "gin": model.gin_config.splitlines(),
+            "spec": {
+                "class": type(model.spec).__name__,
+                **dataclasses.asdict(model.spec),
+            },
+            "normalization": dataclasses.asdict(model.normalization),
+            "weight_decay": model.weight_decay,
+        },
+        packages=manifest.packages(),
+        weights=model.weights,
+        license=_license(model),
+        params={
+            "all": sum(variable.value.shape.num_elements() for variable in part.weights),
+            "trainable": sum(
+                variable.value.shape.num_elements()
+                for variable in part.trainable_weights
+            ),
+        },
+        variables=[variable.path for variable in part.weights],
+        input={
+            "dtype": "float32",
+            "shape": [None, None, None, 3],
+            "channels": "RGB",
+            "range": [0.0, 1.0],
+            "height_range": facts.value(known, "height_range"),
+            "width_range": facts.value(known, "width_range"),
+        },
+        output=_output(model, kind),
+        preprocessing={
+            "image_size": model.spec.image_size,
+            **dataclasses.asdict(model.preprocessing),
+        },
+        class_index=_class_index(model) if kind == "classification" else None,
+        hyperparameters={},
+        files=hashes,
+        pair={"kind": other, "sha256": manifest.content_hash(other_hashes)},
+    )
+
+
+def _license(model: zoo_model.ImageModel) -> str:
+    if model.weights["name"] == registry.RANDOM:
+        return LICENSE_OF_RANDOM_WEIGHTS
+    return model.weights.get("license", "unknown")
+
+
+def _output(model: zoo_model.ImageModel, kind: str) -> manifest.Record:
+    if kind == "feature_vector":
+        size = model.num_features
+        return {"dtype": "float32", "shape": [None, size], "num_features": size}
+    size = model.taxonomy.num_classes
+    return {"dtype": "float32", "shape": [None, size], "num_classes": size}
+
+
+def _class_index(model: zoo_model.ImageModel) -> manifest.Record:
+    return {
+        "file": f"assets/{manifest.CLASS_INDEX}",
+        "taxonomy": model.taxonomy.name,
+        "background_class": model.taxonomy.has_background,
+        "scores": model.taxonomy.scores,
+    }

@@ -1,0 +1,138 @@
+"""Objects that `tf.saved_model.save` writes as Reusable SavedModels.
+
+Source: TensorFlow Hub's Reusable SavedModel interface, and its common SavedModel
+APIs for image tasks.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import typing
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+from zoo import model as zoo_model
+
+IMAGES = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
+Function = Callable[..., tf.Tensor]
+# What a plain `tf.Module` can't be: a root whose `variables` is a list that is saved.
+_Root = tf.__internal__.tracking.AutoTrackable
+
+
+Savable = tuple[_Root, dict[str, tf.types.experimental.GenericFunction]]
+
+
+def pair(model: zoo_model.ImageModel, class_index: pathlib.Path) -> dict[str, Savable]:
+    """Makes both halves of one model, with the backbone traced once for each mode.
+
+    Args:
+      model: whose variables become the roots'.
+      class_index: a file that the classifier carries as `assets/NAME`.
+
+    Returns:
+      The root object and the signatures of each kind of model.
+    """
+    _use_random_ops(model.classifier)
+    features = _traced(model.feature_vector, IMAGES)
+    features_spec = tf.TensorSpec([None, model.num_features], tf.float32)
+    head = _traced(model.head, features_spec)
+
+    def logits(images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return head(features(images, training=training), training=training)
+
+    classifier = _root(model, model.classifier, logits, IMAGES)
+    classifier.head = _root(model, model.head, head, features_spec)
+    classifier.class_index = tf.saved_model.Asset(str(class_index))
+    vector = {"image_feature_vector": _signature(features)}
+    return {
+        "feature_vector": (
+            _root(model, model.feature_vector, features, IMAGES),
+            {"serving_default": _signature(features), **vector},
+        ),
+        "classification": (
+            classifier,
+            {
+                "serving_default": _signature(logits),
+                "image_classification": _signature(logits),
+                **vector,
+            },
+        ),
+    }
+
+
+def _traced(model: keras.Model, spec: tf.TensorSpec) -> tf.types.experimental.GenericFunction:
+    """`model` as a function with one trace for each mode, shared by all callers."""
+
+    @tf.function(autograph=False)
+    def function(inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return model(inputs, training=training)
+
+    for training in (False, True):
+        function.get_concrete_function(spec, training=training)
+    return function
+
+
+def _root(
+    model: zoo_model.ImageModel,
+    part: keras.Model,
+    function: Function,
+    spec: tf.TensorSpec,
+) -> _Root:
+    """The interface around `function`, which computes `part` of the model."""
+
+    @tf.function(autograph=False)
+    def call(inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return function(inputs, training=training)
+
+    for training in (False, True):
+        call.get_concrete_function(spec, training=training)
+    root = _Root()
+    root.__call__ = call
+    root.variables = [variable.value for variable in part.weights]
+    root.trainable_variables = [v.value for v in part.trainable_weights]
+    decayed = [variable.value for variable in model.decayed(part)]
+    root.regularization_losses = [_l2_loss(decayed, model.weight_decay)]
+    return root
+
+
+def _l2_loss(
+    variables: Sequence[tf.Variable], scale: float
+) -> tf.types.experimental.GenericFunction:
+    """scale · sum(w²) / 2 over all variables, as a function of no inputs."""
+
+    @tf.function(input_signature=[], autograph=False)
+    def loss() -> tf.Tensor:
+        return scale * tf.add_n([tf.nn.l2_loss(variable) for variable in variables])
+
+    return loss
+
+
+def _signature(function: Function) -> tf.types.experimental.GenericFunction:
+    """A named signature: `images` to `default`, inference only."""
+
+    @tf.function(input_signature=[IMAGES], autograph=False)
+    def signature(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"default": function(images, training=False)}
+
+    return signature
+
+
+def _use_random_ops(model: keras.Model) -> None:
+    """Lets dropout and its kin draw their seeds from an op instead of a variable.
+
+    Keras keeps a random state in a variable, which would be saved, listed, and
+    written by every training step of a consumer.
+    """
+
+    def next_seed(ordered: bool = True) -> tf.Tensor:
+        # Seeds of 0 tell the op to seed itself, whatever the process set globally.
+        draw = tf.raw_ops.RandomUniformInt(
+            shape=[2], minval=0, maxval=2**31 - 1, seed=0, seed2=0
+        )
+        return tf.cast(draw, tf.uint32)
+
+    for layer in model._flatten_layers():
+        if hasattr(layer, "seed_generator"):
+            layer.seed_generator.next = next_seed

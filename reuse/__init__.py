@@ -1,0 +1,1 @@
+"""For those who load published models."""

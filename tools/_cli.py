@@ -1,0 +1,134 @@
+"""What all executables of this folder share: environment, flags, errors, exit codes.
+
+Importing it puts the checkout on the path and, where this Python lacks the packages,
+goes on in the checkout's `.venv`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pathlib
+import sys
+import tempfile
+import time
+import traceback
+import typing
+from collections.abc import Callable, Iterator
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+DONE, FAILURES, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+
+
+def _find_packages() -> None:
+    """Goes on in `.venv` if this Python has no absl, which every tool needs."""
+    sys.path.insert(0, str(ROOT))
+    if importlib.util.find_spec("absl") and importlib.util.find_spec("gin"):
+        return
+    python = ROOT / ".venv" / "bin" / "python"
+    if not python.exists() or pathlib.Path(sys.prefix) == ROOT / ".venv":
+        name = pathlib.Path(sys.argv[0]).name
+        print(f"{name}: packages are missing: run tools/setup first", file=sys.stderr)
+        sys.exit(UNUSABLE)
+    os.execv(python, [str(python), *sys.argv])
+
+
+_find_packages()
+
+from absl import flags  # noqa: E402
+
+FLAGS = flags.FLAGS
+_DEBUG = flags.DEFINE_bool("debug", False, "Show the whole traceback of an error.")
+
+
+def run(main: Callable[[list[str]], int | None], usage: str) -> typing.NoReturn:
+    """Parses the flags, calls `main` with the other arguments, and exits.
+
+    Args:
+      main: returns an exit code, or None when all is done. A ValueError, OSError or
+        ImportError that it raises is the user's to mend: one line, exit 2.
+      usage: the first lines of `--help`.
+    """
+    # TensorFlow's C++ side reads it once, when it is imported.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    name = pathlib.Path(sys.argv[0]).name
+    if any(argument in ("--help", "-h", "-help") for argument in sys.argv[1:]):
+        print(f"{usage.strip()}\n\nFlags:\n{_flag_help()}")
+        sys.exit(DONE)
+    try:
+        FLAGS.set_gnu_getopt(True)
+        arguments = FLAGS(sys.argv)[1:]
+        sys.exit(main(arguments) or DONE)
+    except (flags.Error, ValueError, OSError, ImportError) as error:
+        _explain(name, error)
+        sys.exit(UNUSABLE)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def require(arguments: list[str], names: list[str], *, more: bool = False) -> None:
+    """Refuses another number of arguments than `names`; `more` may follow the last."""
+    if len(arguments) < len(names):
+        raise ValueError(f"{names[len(arguments)]} is missing; see --help.")
+    if len(arguments) > len(names) and not more:
+        raise ValueError(f"unexpected argument {arguments[len(names)]!r}; see --help.")
+
+
+def progress(subject: str) -> Callable[[str], None]:
+    """A function that prints a line on stderr: subject, seconds so far, message."""
+    start = time.monotonic()
+
+    def say(message: str) -> None:
+        seconds = time.monotonic() - start
+        print(f"{subject}  {seconds:5.1f} s  {message}", file=sys.stderr, flush=True)
+
+    return say
+
+
+@contextlib.contextmanager
+def quiet_import() -> Iterator[None]:
+    """Holds back what TensorFlow's libraries print while they are being loaded.
+
+    It is shown after all if loading fails.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held_back:
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held_back.seek(0)
+            os.write(saved, held_back.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def _explain(name: str, error: BaseException) -> None:
+    if "--debug" in sys.argv:
+        traceback.print_exception(error)
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        message = f"{where}{error.strerror}"
+    else:
+        message = " ".join(str(error).split())
+    print(f"{name}: {message}", file=sys.stderr)
+
+
+def _flag_help() -> str:
+    """Every flag of the tool with its default, a line or two each."""
+    module_flags = FLAGS.flags_by_module_dict()
+    own = [
+        f for module in (sys.argv[0], __name__) for f in module_flags.get(module, [])
+    ]
+    lines = []
+    for flag in own:
+        default = (
+            f" (default: {flag.default_as_str})" if flag.default is not None else ""
+        )
+        lines.append(f"  --{flag.name}: {flag.help}{default}")
+    return "\n".join(lines)

@@ -1,0 +1,34 @@
+"""The head: from a feature vector to logits."""
+
+from __future__ import annotations
+
+import typing
+
+import keras
+
+
+def build(
+    num_features: int,
+    *,
+    num_classes: int,
+    dropout_rate: float,
+    initializer: typing.Any = "glorot_uniform",
+) -> keras.Model:
+    """Dropout -> dense.
+
+    Args:
+      num_features: length D of the feature vector.
+      num_classes: number K of logits.
+      dropout_rate: share of features dropped in training, in [0, 1).
+      initializer: of the dense kernel.
+
+    Returns:
+      A model from `feature_vector` [B, D] to logits [B, K], float32. Variables:
+      `logits/kernel` and `logits/bias`.
+    """
+    features = keras.Input((num_features,), name="feature_vector")
+    x = keras.layers.Dropout(dropout_rate, name="dropout")(features)
+    logits = keras.layers.Dense(
+        num_classes, kernel_initializer=initializer, name="logits"
+    )(x)
+    return keras.Model(features, logits, name="head")

@@ -1,0 +1,198 @@
+"""An image model: one backbone, and the feature vector and classifier made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+
+import gin
+import keras
+
+from zoo import config
+from zoo import head as heads
+from zoo import spec as specs
+from zoo import taxonomy as taxonomies
+from zoo.weights import loading, registry
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Normalization:
+    """(255 · x - mean) / std on images in [0, 1].
+
+    Args:
+      mean: subtracted, on the scale 0 to 255: one number, or one per RGB channel.
+      std: divided by, on the same scale.
+    """
+
+    mean: float | Sequence[float]
+    std: float | Sequence[float]
+
+    def layer(self) -> keras.layers.Layer:
+        """The normalisation as a layer without variables."""
+        mean = keras.ops.convert_to_numpy(self.mean).astype("float64")
+        std = keras.ops.convert_to_numpy(self.std).astype("float64")
+        return keras.layers.Rescaling(
+            scale=(255.0 / std).tolist(), offset=(-mean / std).tolist(), name="normalize"
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """What a program does to a photograph before the model sees it.
+
+    Args:
+      crop_fraction: share of the shorter side that the central square crop keeps.
+      interpolation: `bilinear` or `bicubic`, to the spec's image size.
+    """
+
+    crop_fraction: float
+    interpolation: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageModel:
+    """A backbone and the two models over it; all three share the very same layers.
+
+    Attributes:
+      spec: what the backbone was built from.
+      backbone: normalised images [B, H, W, 3] -> dict of endpoints.
+      head: feature vector [B, D] -> logits [B, K].
+      feature_vector: images in [0, 1], [B, H, W, 3] float32 -> [B, D] float32.
+      classifier: the same images -> logits [B, K] float32.
+      taxonomy: what each logit stands for.
+      normalization: applied inside both models.
+      preprocessing: what to do before them.
+      weight_decay: scale of the L2 loss, sum(w²) / 2, over `decayed`.
+      weight_decay_excludes: parts of variable paths that are not decayed.
+      weights: where the values of the variables came from.
+      gin_config: the gin bindings that it was built with.
+    """
+
+    spec: specs.BackboneSpec
+    backbone: keras.Model
+    head: keras.Model
+    feature_vector: keras.Model
+    classifier: keras.Model
+    taxonomy: taxonomies.Taxonomy
+    normalization: Normalization
+    preprocessing: Preprocessing
+    weight_decay: float
+    weight_decay_excludes: tuple[str, ...]
+    weights: dict[str, typing.Any] = dataclasses.field(default_factory=dict)
+    gin_config: str = ""
+
+    @property
+    def num_features(self) -> int:
+        return self.feature_vector.output_shape[-1]
+
+    def decayed(self, model: keras.Model) -> list[keras.Variable]:
+        """The variables of `model` that weight decay shrinks."""
+        return [
+            variable
+            for variable in model.trainable_weights
+            if not any(part in variable.path for part in self.weight_decay_excludes)
+        ]
+
+
+@gin.configurable("model", module="zoo")
+def image_model(
+    backbone: specs.BackboneSpec = gin.REQUIRED,
+    *,
+    mean: float | Sequence[float] = gin.REQUIRED,
+    std: float | Sequence[float] = gin.REQUIRED,
+    crop_fraction: float = gin.REQUIRED,
+    interpolation: str = gin.REQUIRED,
+    dropout_rate: float = gin.REQUIRED,
+    weight_decay: float = gin.REQUIRED,
+    weight_decay_excludes: Sequence[str] = gin.REQUIRED,
+    taxonomy_name: str = "ilsvrc_2012",
+    background_class: bool = False,
+) -> ImageModel:
+    """Joins a backbone, a normalisation and a head; the one gin root of this room.
+
+    Args:
+      backbone: the spec to build.
+      mean: see `Normalization`.
+      std: see `Normalization`.
+      crop_fraction: see `Preprocessing`.
+      interpolation: see `Preprocessing`.
+      dropout_rate: of the head, in [0, 1).
+      weight_decay: see `ImageModel`.
+      weight_decay_excludes: see `ImageModel`.
+      taxonomy_name: such as `ilsvrc_2012`; its classes are the logits.
+      background_class: whether logit 0 stands for none of them.
+    """
+    classes = taxonomies.load(taxonomy_name, background_class=background_class)
+    normalization = Normalization(mean=mean, std=std)
+    network = backbone.build()
+    num_features = network.output["feature_vector"].shape[-1]
+    network_head = heads.build(
+        num_features, num_classes=classes.num_classes, dropout_rate=dropout_rate
+    )
+    images = keras.Input((None, None, 3), name="images")
+    features = network(normalization.layer()(images))["feature_vector"]
+    return ImageModel(
+        spec=backbone,
+        backbone=network,
+        head=network_head,
+        feature_vector=keras.Model(images, features, name="feature_vector"),
+        classifier=keras.Model(images, network_head(features), name="classification"),
+        taxonomy=classes,
+        normalization=normalization,
+        preprocessing=Preprocessing(
+            crop_fraction=crop_fraction, interpolation=interpolation
+        ),
+        weight_decay=weight_decay,
+        weight_decay_excludes=tuple(weight_decay_excludes),
+    )
+
+
+def build(
+    arch: str,
+    *,
+    weights: str = registry.RANDOM,
+    seed: int | None = None,
+    gin_files: Sequence[str] = (),
+    gin_bindings: Sequence[str] = (),
+    trust_gin_imports: bool = False,
+) -> ImageModel:
+    """Builds an arch and gives its variables their values.
+
+    Args:
+      arch: a name that tools/list prints.
+      weights: `random`, a name that tools/list prints for the arch, or the path of a
+        PyTorch state dict (`.pth`, `.safetensors`).
+      seed: for random weights that are the same every time: the global seeds of
+        Python, NumPy and Keras are set to it. None leaves them alone.
+      gin_files: paths of further gin files.
+      gin_bindings: further bindings, such as `MobileNetV2.width_multiplier=0.5`.
+      trust_gin_imports: allow gin files to import any module, which runs its code.
+
+    Returns:
+      The model. What the weights' record says of classes, normalisation and
+      preprocessing holds, whatever gin says.
+
+    Raises:
+      ValueError: an argument, gin binding or weights file is not usable.
+    """
+    source = registry.find(arch, weights)
+    if seed is not None:
+        keras.utils.set_random_seed(seed)
+    with config.bound(
+        arch,
+        gin_files=gin_files,
+        gin_bindings=gin_bindings,
+        trust_gin_imports=trust_gin_imports,
+    ) as gin_config:
+        model = image_model(**(source.overrides() if source else {}))
+    origin = {"name": registry.RANDOM, "seed": seed}
+    if source:
+        matching = loading.load(arch, model.classifier, source.path)
+        origin = {
+            "name": source.name,
+            "sha256": source.sha256,
+            "matched": matching.summary(),
+            **source.record,
+        }
+    return dataclasses.replace(model, weights=origin, gin_config=gin_config)

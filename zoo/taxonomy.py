@@ -1,0 +1,113 @@
+"""Class-index definitions: what the position of a logit stands for."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import pathlib
+
+from zoo import config
+
+FOLDER = pathlib.Path(__file__).resolve().parent / "taxonomies"
+SCORES = ("softmax", "sigmoid")
+_HEADER = ("index", "id", "name")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassDefinition:
+    """One class: a stable id (such as a WordNet synset's) and a name for people."""
+
+    id: str
+    name: str
+
+
+BACKGROUND = ClassDefinition(id="background", name="background")
+
+
+@dataclasses.dataclass(frozen=True)
+class Taxonomy:
+    """An ordered set of classes and how to read their scores.
+
+    Args:
+      name: file stem of the definition, such as `ilsvrc_2012`.
+      classes: the classes in the order of the logits.
+      scores: `softmax` where exactly one class is right, `sigmoid` where any
+        number of them may be.
+    """
+
+    name: str
+    classes: tuple[ClassDefinition, ...]
+    scores: str = "softmax"
+
+    def __post_init__(self) -> None:
+        if self.scores not in SCORES:
+            raise ValueError(
+                f"Taxonomy {self.name!r}: scores must be one of {', '.join(SCORES)}, "
+                f"not {self.scores!r}."
+            )
+        if not self.classes:
+            raise ValueError(f"Taxonomy {self.name!r} has no classes.")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def has_background(self) -> bool:
+        return self.classes[0] == BACKGROUND
+
+    def with_background(self) -> Taxonomy:
+        """The same classes one place further, index 0 being the background class."""
+        if self.has_background:
+            return self
+        return dataclasses.replace(self, classes=(BACKGROUND, *self.classes))
+
+    def to_tsv(self) -> str:
+        """The class index as it travels in a model: a header, then a line a class."""
+        rows = [_HEADER]
+        rows += [(str(i), c.id, c.name) for i, c in enumerate(self.classes)]
+        return "".join("\t".join(row) + "\n" for row in rows)
+
+
+def load(name: str, *, background_class: bool = False) -> Taxonomy:
+    """Reads the taxonomy `name` of this package.
+
+    Args:
+      name: such as `ilsvrc_2012`: 1000 classes in the order of their synset ids.
+      background_class: put the background class at index 0, as 1001-class
+        checkpoints of ILSVRC-2012 have it.
+
+    Raises:
+      ValueError: no such taxonomy, or its file is not well-formed.
+    """
+    known = sorted(path.stem for path in FOLDER.glob("*.tsv"))
+    if name not in known:
+        raise ValueError(
+            f"Unknown taxonomy {name!r}.{config.did_you_mean(name, known)} "
+            f"There are: {', '.join(known)}."
+        )
+    about = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    classes = read_tsv(FOLDER / f"{name}.tsv")
+    taxonomy = Taxonomy(name, classes, about["scores"])
+    return taxonomy.with_background() if background_class else taxonomy
+
+
+def read_tsv(path: pathlib.Path) -> tuple[ClassDefinition, ...]:
+    """Reads a class index with the header `index`, `id`, `name`.
+
+    Raises:
+      ValueError: another header, a row of other than three cells, an index out of
+        order, or an id that comes twice.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    if not rows or tuple(rows[0]) != _HEADER:
+        raise ValueError(f"{path}: the first line must be {' TAB '.join(_HEADER)}.")
+    for index, row in enumerate(rows[1:]):
+        if len(row) != len(_HEADER) or row[0] != str(index):
+            raise ValueError(f"{path}, line {index + 2}: expected class {index}.")
+    classes = tuple(ClassDefinition(id=row[1], name=row[2]) for row in rows[1:])
+    if len({c.id for c in classes}) != len(classes):
+        raise ValueError(f"{path}: a class id comes twice.")
+    return classes

@@ -1,0 +1,1 @@
+"""Values for the variables: random, public by name, or from a file."""
