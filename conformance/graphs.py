@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
-# What works on each element for itself, or only moves the elements as a whole.
-_ELEMENTWISE = frozenset(
-    "Add AddV2 BiasAdd Cast Div DivNoNan Elu Floor Greater GreaterEqual Identity "
-    "IdentityN LeakyRelu Less LessEqual LogicalAnd LogicalNot Maximum Minimum Mul "
-    "MulNoNan RealDiv Reciprocal Relu Relu6 Reshape Select SelectV2 Sigmoid Snapshot "
-    "Squeeze Sub Tanh".split()
-)
+# What works on each element for itself, or leaves the elements as they are.
+_ELEMENTWISE = {
+    *("Cast", "Identity", "IdentityN", "Reshape", "Squeeze"),
+    *("Add", "AddV2", "BiasAdd", "Mul", "MulNoNan", "RealDiv", "Sub"),
+    *("Greater", "GreaterEqual", "Less", "LessEqual", "LogicalNot"),
+    *("Floor", "Maximum", "Minimum", "Relu", "Relu6", "Select", "SelectV2"),
+}
 # Calls, and which of their attributes name functions; an If's first input is its
 # condition.
 _CALLS = {
@@ -37,47 +37,64 @@ def random_ops_on_output(function: Any) -> set[str]:
     graph = function.graph.as_graph_def()
     library = {body.signature.name: body for body in graph.library.function}
     nodes = {node.name: node for node in graph.node}
-    found: set[str] = set()
-    for output in function.outputs:
-        found |= set(_walk(output.name, nodes, library))
-    return found
+    # Differentiating a function appends outputs to its graph: only the first count.
+    outputs = function.outputs[: len(tf.nest.flatten(function.structured_outputs))]
+    return set().union(*(_reached(out.name, nodes, library)[0] for out in outputs))
 
 
-def _walk(
+def _reached(
     tensor: str, nodes: Mapping[str, Any], library: Mapping[str, Any]
-) -> Iterator[str]:
-    """Yields the random ops behind one tensor.
+) -> tuple[set[str], set[str]]:
+    """The random ops, and the arguments of the function body, behind one tensor.
 
-    Within a graph or a function body, a tensor is named "node", "node:0" or
-    "node:output:0"; a function's argument is a name without a node.
+    Tensors are named "node" or "node:0" in a graph, "node:output:0" in a function's
+    body, where a name without a node is an argument.
     """
-    open_tensors, seen = [tensor], set()
+    random_ops, arguments, seen = set(), set(), set()
+    open_tensors = [tensor]
     while open_tensors:
         tensor = open_tensors.pop()
         if tensor in seen:
             continue
         seen.add(tensor)
-        name, *output = tensor.split(":")
+        name, _, output = tensor.partition(":")
         node = nodes.get(name)
         if node is None:
-            continue
-        inputs = [i for i in node.input if not i.startswith("^")]
-        if "Random" in node.op:
-            yield node.op
+            arguments.add(name)
+        elif "Random" in node.op:
+            random_ops.add(node.op)
         elif node.op in _ELEMENTWISE:
-            open_tensors.extend(inputs)
+            open_tensors.extend(_data_inputs(node))
         elif node.op in _CALLS:
-            index = int(output[-1]) if output else 0
-            operands = inputs[1:] if "If" in node.op else inputs
-            for attribute in _CALLS[node.op]:
-                body = library[node.attr[attribute].func.name]
-                yield from _walk_body(body, index, library)
-                open_tensors.extend(_passed_through(body, index, operands))
+            index = int(output.split(":")[-1] or 0)
+            found, operands = _reached_in_call(node, index, library)
+            random_ops |= found
+            open_tensors.extend(operands)
+    return random_ops, arguments
 
 
-def _walk_body(
-    body: Any, index: int, library: Mapping[str, Any]
-) -> Iterator[str]:
-    output = body.signature.output_arg[index].name
-    nodes = {node.name: node for node in body.node_def}
-    yield from _walk(body.ret[output], nodes, library)
+def _reached_in_call(
+    node: Any, index: int, library: Mapping[str, Any]
+) -> tuple[set[str], list[str]]:
+    """The random ops behind one output of a call, and the call's inputs behind it."""
+    random_ops, reached = set(), []
+    inputs = _data_inputs(node)
+    operands = inputs[1:] if node.op.endswith("If") else inputs
+    for attribute in _CALLS[node.op]:
+        body = library[node.attr[attribute].func.name]
+        output = body.ret[body.signature.output_arg[index].name]
+        nodes = {inner.name: inner for inner in body.node_def}
+        found, arguments = _reached(output, nodes, library)
+        random_ops |= found
+        reached += [
+            operand
+            for operand, argument in zip(
+                operands, body.signature.input_arg, strict=True
+            )
+            if argument.name in arguments
+        ]
+    return random_ops, reached
+
+
+def _data_inputs(node: Any) -> list[str]:
+    return [name for name in node.input if not name.startswith("^")]

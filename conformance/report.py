@@ -72,4 +72,3 @@ class Report:
         seconds = sum(result.seconds for result in self.clauses)
         lines.append(f"{tally} in {seconds:.1f} s")
         return "\n".join(lines)
-

@@ -65,7 +65,7 @@ class Subject:
         self.path = path
         self.full = full
         self.documented = documented
-        self._kind = kind
+        self.given_kind = kind
         self._pair = pair
         self._traced: dict[bool | None, Any] = {}
 
@@ -87,8 +87,8 @@ class Subject:
         `image_feature_vector` a feature vector, else one with an asset that is named
         after classes or labels a classifier, else it is taken for a feature vector.
         """
-        if self._kind in clauses.KINDS:
-            return self._kind
+        if self.given_kind in clauses.KINDS:
+            return self.given_kind
         for kind in (clauses.CLASSIFICATION, clauses.FEATURE_VECTOR):
             if f"image_{kind}" in self.signatures:
                 return kind
@@ -103,16 +103,13 @@ class Subject:
         if self._pair is None:
             return None
         (other,) = set(clauses.KINDS) - {self.kind}
-        return Subject(
-            self._pair, kind=other, full=self.full, pair=None, documented={}
-        )
+        return Subject(self._pair, kind=other, full=self.full, pair=None, documented={})
 
     @property
     def assets(self) -> tuple[pathlib.Path, ...]:
         """The asset files that the SavedModel itself names, and so takes along."""
-        (graph,) = self.proto.meta_graphs[:1]
-        folder = self.path / "assets"
-        return tuple(folder / asset.filename for asset in graph.asset_file_def)
+        files = self.proto.meta_graphs[0].asset_file_def
+        return tuple(self.path / "assets" / file.filename for file in files)
 
     @property
     def signatures(self) -> Mapping[str, Any]:
@@ -136,7 +133,7 @@ class Subject:
 
         What a nested function captures, the trace that calls it captures too.
         """
-        found = {}
+        found: dict[int, Any] = {}
         for trace in self.traces:
             for variable in trace.concrete.variables:
                 found.setdefault(id(variable.handle), variable)
@@ -182,15 +179,13 @@ class Subject:
 
     @functools.cached_property
     def input_spec(self) -> tf.TensorSpec:
-        """What the suite feeds: the first image input of the clause I01, or else the
-        first that the model was traced with."""
+        """What the suite feeds: the first input that clause I01 asks for, or any."""
         specs = [trace.arguments[self.input_name] for trace in self.traces]
         return next(filter(is_image_spec, specs), specs[0])
 
     @functools.cached_property
     def training(self) -> tuple[Any, ...] | None:
-        """The values or TensorSpecs that `training` was traced with; None without it.
-        """
+        """What `training` was traced with, values or specs; None without it."""
         if "training" not in {p.name for p in traces.parameters(self.call)}:
             return None
         return tuple(trace.arguments.get("training") for trace in self.traces)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 _LONGEST_LINE = 200  # characters of a foreign exception that a message repeats
 
 
-class Broken(Exception):  # noqa: N818 - a finding, not an error of the program
+class Broken(Exception):
     """The clause does not hold.
 
     Args:
@@ -21,7 +21,7 @@ class Broken(Exception):  # noqa: N818 - a finding, not an error of the program
         super().__init__(f"expected {expected}; observed {observed}. To mend: {mend}")
 
 
-class NotApplicable(Exception):  # noqa: N818 - a finding, not an error of the program
+class NotApplicable(Exception):
     """The model, or what was given beside it, has nothing to judge the clause by."""
 
 

@@ -55,12 +55,15 @@ def _manifest(
         weights=model.weights,
         license=_license(model),
         params={
-            "all": sum(variable.value.shape.num_elements() for variable in part.weights),
+            "all": sum(
+                variable.value.shape.num_elements() for variable in part.weights
+            ),
             "trainable": sum(
                 variable.value.shape.num_elements()
                 for variable in part.trainable_weights
             ),
         },
+        multiply_adds=model.multiply_adds()[kind],
         variables=[variable.path for variable in part.weights],
         input={
             "dtype": "float32",

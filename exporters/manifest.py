@@ -33,6 +33,7 @@ class Manifest:
       weights: where the values came from; `{"name": "random", …}` if nowhere.
       license: of the weights.
       params: number of values in `variables` and in `trainable_variables`.
+      multiply_adds: for one image of the size that preprocessing names.
       variables: the variables' paths, in the order of `obj.variables`.
       input: dtype, shape, range of values, ranges of height and width in pixels.
       output: dtype, shape and meaning.
@@ -53,6 +54,7 @@ class Manifest:
     weights: Record
     license: str
     params: Record
+    multiply_adds: int
     variables: list[str]
     input: Record
     output: Record

@@ -1,8 +1,8 @@
 """Exports an arch as a pair of SavedModels: a feature vector and a classifier.
 
-    OUT/ARCH/feature_vector/VERSION/   images -> [B, num_features]
-    OUT/ARCH/classification/VERSION/   images -> [B, num_classes]
-    OUT/ARCH/pair-VERSION.json         written last: the pair is complete
+OUT/ARCH/feature_vector/VERSION/   images -> [B, num_features]
+OUT/ARCH/classification/VERSION/   images -> [B, num_classes]
+OUT/ARCH/pair-VERSION.json         written last: the pair is complete
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ from zoo import model as zoo_model
 IMAGES = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
 Function = Callable[..., tf.Tensor]
 # What a plain `tf.Module` can't be: a root whose `variables` is a list that is saved.
-_Root = tf.__internal__.tracking.AutoTrackable
+_new_root = tf.__internal__.tracking.AutoTrackable
 
 
-Savable = tuple[_Root, dict[str, tf.types.experimental.GenericFunction]]
+Savable = tuple[typing.Any, dict[str, tf.types.experimental.GenericFunction]]
 
 
 def pair(model: zoo_model.ImageModel, class_index: pathlib.Path) -> dict[str, Savable]:
@@ -62,7 +62,9 @@ def pair(model: zoo_model.ImageModel, class_index: pathlib.Path) -> dict[str, Sa
     }
 
 
-def _traced(model: keras.Model, spec: tf.TensorSpec) -> tf.types.experimental.GenericFunction:
+def _traced(
+    model: keras.Model, spec: tf.TensorSpec
+) -> tf.types.experimental.GenericFunction:
     """`model` as a function with one trace for each mode, shared by all callers."""
 
     @tf.function(autograph=False)
@@ -79,7 +81,7 @@ def _root(
     part: keras.Model,
     function: Function,
     spec: tf.TensorSpec,
-) -> _Root:
+) -> typing.Any:
     """The interface around `function`, which computes `part` of the model."""
 
     @tf.function(autograph=False)
@@ -88,7 +90,7 @@ def _root(
 
     for training in (False, True):
         call.get_concrete_function(spec, training=training)
-    root = _Root()
+    root = _new_root()
     root.__call__ = call
     root.variables = [variable.value for variable in part.weights]
     root.trainable_variables = [v.value for v in part.trainable_weights]
@@ -100,7 +102,7 @@ def _root(
 def _l2_loss(
     variables: Sequence[tf.Variable], scale: float
 ) -> tf.types.experimental.GenericFunction:
-    """scale · sum(w²) / 2 over all variables, as a function of no inputs."""
+    """Scale · sum(w²) / 2 over all variables, as a function of no inputs."""
 
     @tf.function(input_signature=[], autograph=False)
     def loss() -> tf.Tensor:

@@ -21,7 +21,8 @@ INTERPOLATION = {
 }
 
 
-class Prediction(typing.NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Prediction:
     """One class that a model proposes for a photograph."""
 
     index: int
@@ -113,9 +114,7 @@ class Classifier:
             return Preprocessing()
         (spec,) = signature.structured_input_signature[1].values()
         _, height, width, _ = spec.shape
-        return Preprocessing(
-            height=height or DEFAULT_SIZE, width=width or DEFAULT_SIZE
-        )
+        return Preprocessing(height=height or DEFAULT_SIZE, width=width or DEFAULT_SIZE)
 
     def predict(self, images: np.ndarray, *, top: int = 5) -> list[list[Prediction]]:
         """The most likely classes of each image, the best first.
@@ -130,7 +129,10 @@ class Classifier:
         probabilities = function(logits).numpy()
         best = np.argsort(-logits, axis=-1, kind="stable")[:, :top]
         return [
-            [self._prediction(c, logits[row, c], probabilities[row, c]) for c in classes]
+            [
+                self._prediction(c, logits[row, c], probabilities[row, c])
+                for c in classes
+            ]
             for row, classes in enumerate(best)
         ]
 

@@ -95,6 +95,9 @@ def bound(
             _parse(text)
         gin.finalize()
         yield _bindings()
+    except ValueError as error:  # gin appends the names of its configurables
+        message = str(error).split("\n  In call to configurable")[0]
+        raise ValueError(message) from error
     finally:
         gin.clear_config()
 
@@ -145,9 +148,7 @@ def _flatten(path: pathlib.Path, *, trust: bool, seen: tuple = ()) -> str:
     return _with_includes(text, path, trust, (*seen, path.resolve()))
 
 
-def _with_includes(
-    text: str, path: pathlib.Path, trust: bool, seen: tuple = ()
-) -> str:
+def _with_includes(text: str, path: pathlib.Path, trust: bool, seen: tuple = ()) -> str:
     """Puts included files, found beside the including one, in the includes' place.
 
     Nothing is imported or bound here: imports are judged before any of them runs.
@@ -156,7 +157,9 @@ def _with_includes(
     try:
         statements = list(config_parser.ConfigParser(text, _Names()))
     except SyntaxError as error:
-        raise ValueError(f"{path}, line {error.lineno}: {error.msg}.") from error
+        raise ValueError(
+            f"{path}, line {error.lineno}: {str(error.msg).rstrip('.')}."
+        ) from error
     for statement in statements:
         if isinstance(statement, config_parser.ImportStatement):
             _refuse_foreign(statement.module, path, trust)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import gin
 import keras
 
-from zoo import config
+from zoo import config, counting
 from zoo import head as heads
 from zoo import spec as specs
 from zoo import taxonomy as taxonomies
@@ -33,7 +33,9 @@ class Normalization:
         mean = keras.ops.convert_to_numpy(self.mean).astype("float64")
         std = keras.ops.convert_to_numpy(self.std).astype("float64")
         return keras.layers.Rescaling(
-            scale=(255.0 / std).tolist(), offset=(-mean / std).tolist(), name="normalize"
+            scale=(255.0 / std).tolist(),
+            offset=(-mean / std).tolist(),
+            name="normalize",
         )
 
 
@@ -85,6 +87,13 @@ class ImageModel:
     @property
     def num_features(self) -> int:
         return self.feature_vector.output_shape[-1]
+
+    def multiply_adds(self) -> dict[str, int]:
+        """Of each model for one image of the spec's size, by the model's name."""
+        size = (self.spec.image_size, self.spec.image_size, 3)
+        backbone = counting.multiply_adds(self.backbone, input_shape=size)
+        head = counting.multiply_adds(self.head, input_shape=(self.num_features,))
+        return {"feature_vector": backbone, "classification": backbone + head}
 
     def decayed(self, model: keras.Model) -> list[keras.Variable]:
         """The variables of `model` that weight decay shrinks."""

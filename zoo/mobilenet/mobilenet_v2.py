@@ -68,9 +68,9 @@ class MobileNetV2(spec.BackboneSpec):
         images = keras.Input((None, None, 3), name="images")
         endpoints = {}
 
-        x = style.conv(self._width(STEM_CHANNELS), kernel_size=3, strides=2, name="stem")(
-            images
-        )
+        x = style.conv(
+            self._width(STEM_CHANNELS), kernel_size=3, strides=2, name="stem"
+        )(images)
         endpoints["stem"] = x
         for number, stage in enumerate(self.stages, start=1):
             for block in range(1, stage.blocks + 1):

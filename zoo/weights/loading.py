@@ -49,7 +49,9 @@ def read(path: pathlib.Path) -> Mapping[str, np.ndarray]:
         try:
             return safetensors.numpy.load_file(path)
         except (safetensors.SafetensorError, KeyError, OSError) as error:
-            raise ValueError(f"{path} is not a usable safetensors file: {error}.") from error
+            raise ValueError(
+                f"{path} is not a usable safetensors file: {error}."
+            ) from error
     if start[:2] in (b"PK", b"\x80\x02"):
         return pickled.read(path)
     raise ValueError(f"{path} is neither a safetensors file nor a PyTorch state dict.")

@@ -39,13 +39,15 @@ _STORAGES = {
 
 # What a state dict is made of. Not here: INST, OBJ, NEWOBJ, EXT1, … which make
 # objects of any class.
-_OPCODES = frozenset(
-    "PROTO FRAME STOP MARK POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT BININT BININT1 "
-    "BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE "
-    "BINUNICODE SHORT_BINUNICODE BINUNICODE8 EMPTY_LIST APPEND APPENDS LIST EMPTY_TUPLE "
-    "TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT DICT SETITEM SETITEMS PUT BINPUT LONG_BINPUT "
-    "MEMOIZE GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD BINPERSID".split()
-)
+_NEEDED = """
+    PROTO FRAME STOP MARK POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT BININT BININT1
+    BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE
+    BINUNICODE SHORT_BINUNICODE BINUNICODE8 EMPTY_LIST APPEND APPENDS LIST
+    EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT DICT SETITEM SETITEMS PUT
+    BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE
+    BUILD BINPERSID
+"""
+_OPCODES = frozenset(_NEEDED.split())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +67,10 @@ class _Tensor:
     strides: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if len(self.shape) != len(self.strides) or min(
-            (self.offset, *self.shape, *self.strides), default=0
-        ) < 0:
+        if (
+            len(self.shape) != len(self.strides)
+            or min((self.offset, *self.shape, *self.strides), default=0) < 0
+        ):
             raise ValueError("a tensor of impossible shape")
         last = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         elements = math.prod(self.shape)
@@ -85,7 +88,9 @@ class _Tensor:
         return np.ascontiguousarray(view).reshape(self.shape)
 
 
-def _tensor(storage: _Storage, offset: int, size: tuple, stride: tuple, *_: typing.Any):
+def _tensor(
+    storage: _Storage, offset: int, size: tuple, stride: tuple, *_: typing.Any
+) -> _Tensor:
     """Stands in for `torch._utils._rebuild_tensor_v2`."""
     return _Tensor(storage, offset, tuple(size), tuple(stride))
 
@@ -145,7 +150,9 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
         }
     except Exception as error:  # a hostile file may raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is not a usable PyTorch state dict: {reason}.") from error
+        raise ValueError(
+            f"{path} is not a usable PyTorch state dict: {reason}."
+        ) from error
 
 
 def _state_dict(state: typing.Any) -> dict[str, _Tensor]:
@@ -225,7 +232,7 @@ def _load(data: bytes, storages: dict[str, _Storage]) -> typing.Any:
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name not in _OPCODES:
             raise ValueError(f"its pickle has the instruction {opcode.name}")
-        if opcode.name in ("PUT", "LONG_BINPUT") and int(argument) > memo_limit:
+        if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > memo_limit:
             raise ValueError("its pickle has a memo index beyond its length")
 
     class Recorder(_Unpickler):

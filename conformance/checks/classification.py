@@ -1,0 +1,137 @@
+"""Group C: what comes out of an image classifier.
+
+Source: https://www.tensorflow.org/hub/common_saved_model_apis/images
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+import numpy as np
+
+from conformance import clauses, outputs, subject, verdict
+
+_OUR_FILE = "class_index.tsv"
+_OUR_HEADER = ["index", "id", "name"]
+_HEADER_WORD = re.compile(
+    r"(class|label|synset|display)?_?(index|idx|ids?|names?|class(es)?|labels?|synset"
+    r"|wnid|description|text)"
+)
+# So many columns that a classifier sorts them all the same way by chance only once in
+# 8! models; so many values that logits are all between 0 and 1 no more often.
+_ENOUGH = 8
+
+
+def c01_gives_one_matrix(model: subject.Subject) -> str:
+    """Looks at the output for two images, and reads the shapes of the traces."""
+    columns = outputs.check_matrix(model, columns="num_classes")
+    outputs.check_static_columns(model, columns="num_classes")
+    return f"float32 [batch, {columns}]"
+
+
+def c02_gives_logits(model: subject.Subject) -> str:
+    """Looks at the outputs for several images, flat, noisy and graded ones.
+
+    Probabilities of a softmax are in [0, 1] and sum to 1 in each row. Those of a
+    sigmoid are all strictly between 0 and 1. Top-k values fall from column to column.
+    The latter two are judged only where there are enough of them for that to be no
+    chance.
+    """
+    batches = [model.images(2, fill=fill) for fill in (0.0, 0.5, 1.0)]
+    batches += [model.images(2, seed=seed) for seed in range(3)]
+    rows = np.concatenate([model.infer(images) for images in batches])
+    mend = "Give back what the last dense layer gives, without softmax, sigmoid or "
+    mend += "sorting; tell in the documentation which of them it is meant for."
+    sums = np.abs(rows.sum(axis=1) - 1).max()
+    if rows.min() >= 0 and rows.max() <= 1 and sums <= clauses.TOLERANCE:
+        raise verdict.Broken(
+            expected="logits",
+            observed="values from 0 to 1 that sum to 1 in each row: probabilities",
+            mend=mend,
+        )
+    if rows.min() > 0 and rows.max() < 1 and rows.size >= _ENOUGH:
+        raise verdict.Broken(
+            expected="logits",
+            observed=f"{rows.size} values all between 0 and 1: probabilities",
+            mend=mend,
+        )
+    if rows.shape[1] >= _ENOUGH and (np.diff(rows, axis=1) < 0).all():
+        raise verdict.Broken(
+            expected="one logit for each class, in the order of the classes",
+            observed=f"{rows.shape[1]} falling values in each of {len(rows)} rows: "
+            "top-k",
+            mend=mend,
+        )
+    return f"values from {rows.min():.3g} to {rows.max():.3g}"
+
+
+def c03_carries_class_index(model: subject.Subject) -> str:
+    """Reads the text assets that the SavedModel names.
+
+    A first line more than there are classes is a header if all its fields are words
+    such as `index` or `label`, or if it is the only line that does not begin with an
+    integer.
+    """
+    columns = outputs.check_matrix(model, columns="num_classes")
+    found = []
+    for path in model.assets:
+        lines = _text_lines(path)
+        if lines is None:
+            found.append(f"{path.name}, which is no text")
+            continue
+        count = len(lines) - _has_header(lines)
+        if count == columns:
+            if path.name == _OUR_FILE:
+                _check_our_file(lines)
+            return f"{path.name}: {count} classes"
+        found.append(f"{path.name} with {count} of them")
+    raise verdict.Broken(
+        expected=f"a text asset with one line for each of {columns} classes",
+        observed=", ".join(found) or "no assets",
+        mend="Hang a tf.saved_model.Asset on the root; a file beside the SavedModel is "
+        "lost when the model is saved again.",
+    )
+
+
+def _text_lines(path: pathlib.Path) -> list[str] | None:
+    try:
+        return path.read_text("utf-8").rstrip("\n").splitlines()
+    except UnicodeDecodeError:
+        return None
+
+
+def _has_header(lines: list[str]) -> bool:
+    fields = [_fields(line) for line in lines]
+    if not fields:
+        return False
+    if all(_HEADER_WORD.fullmatch(field.lower()) for field in fields[0]):
+        return True
+    numbered = [row[0].isdigit() for row in fields]
+    return len(lines) > 1 and not numbered[0] and all(numbered[1:])
+
+
+def _fields(line: str) -> list[str]:
+    return [field.strip() for field in line.replace("\t", ",").split(",")]
+
+
+def _check_our_file(lines: list[str]) -> None:
+    header, *rows = (line.split("\t") for line in lines)
+    indices = [row[0] for row in rows]
+    named = [row for row in rows if row[-1].lower() == "background"]
+    if header != _OUR_HEADER:
+        observed = f"the header {', '.join(header)}"
+    elif any(len(row) != len(_OUR_HEADER) for row in rows):
+        observed = "lines of another number of fields"
+    elif indices != [str(index) for index in range(len(rows))]:
+        observed = "an index that does not count from 0"
+    elif any(row[1] != "background" for row in named):
+        observed = f"a background class with the id {named[0][1]}"
+    else:
+        return
+    raise verdict.Broken(
+        expected=f"{_OUR_FILE} with the tab-separated columns index, id, name, where "
+        "the index counts from 0 and a background class has the id background",
+        observed=observed,
+        mend="Write the file in this form, or give it another name.",
+    )

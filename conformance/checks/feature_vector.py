@@ -1,0 +1,51 @@
+"""Group F: what comes out of an image feature vector.
+
+Source: https://www.tensorflow.org/hub/common_saved_model_apis/images
+"""
+
+from __future__ import annotations
+
+from conformance import clauses, graphs, numeric, outputs, subject, verdict
+
+
+def f01_gives_one_matrix(model: subject.Subject) -> str:
+    """Looks at the output for two images."""
+    columns = outputs.check_matrix(model, columns="num_features")
+    return f"float32 [batch, {columns}]"
+
+
+def f02_num_features_is_static(model: subject.Subject) -> str:
+    """Reads the shapes of the traces."""
+    columns = outputs.check_static_columns(model, columns="num_features")
+    return f"num_features is {columns} in {len(model.traces)} traces"
+
+
+def f03_has_no_dropout(model: subject.Subject) -> str:
+    """Looks for outputs that differ from call to call, and for a random mask on them.
+
+    Drop path and dropout within the model are not on the output: in the graph, between
+    their random numbers and the output, stands a convolution, a matrix product or the
+    pooling. A mask at a rate of 0, which changes nothing, is no dropout.
+    """
+    seen = []
+    for training in (False, True):
+        mode = f"training={training}"
+        if training and not model.takes_training_true:
+            seen.append(f"no {mode}")
+            continue
+        call = model.traced(training=training)
+        images = model.images(7)
+        with model.variables_kept():
+            difference = numeric.relative_difference(call(images), call(images))
+        random_ops = graphs.random_ops_on_output(call)
+        if difference > clauses.TOLERANCE and random_ops:
+            raise verdict.Broken(
+                expected=f"no dropout on the output with {mode}",
+                observed=f"a relative difference of {difference:.1e} from call to "
+                f"call, and {', '.join(sorted(random_ops))} on the output",
+                mend="Leave dropout to the head: who uses features adds their own.",
+            )
+        seen.append(
+            f"{'random, not on the output' if difference else 'no dropout'} with {mode}"
+        )
+    return "; ".join(seen)

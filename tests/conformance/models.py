@@ -1,0 +1,353 @@
+"""Small hand-written SavedModels, without Keras, that meet every clause.
+
+Each part of one is a method of its own, so that a variant or a mutant is a subclass
+that overrides one method.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+NUM_FEATURES = 12
+NUM_CLASSES = 10
+
+
+class FeatureVector:
+    """Convolution, batch normalisation, ReLU, convolution, pooling."""
+
+    kind = "feature_vector"
+    input_name = "images"
+    input_spec = tf.TensorSpec([None, None, None, 3], tf.float32)
+    flags = {"training": (False, True), "return_endpoints": (False, True)}
+    num_outputs = NUM_FEATURES
+
+    def __init__(self):
+        random = np.random.default_rng(0)
+        channels = self.input_spec.shape[-1] or 3
+        self.kernel = self.variable(random, "stem/kernel", [5, 5, channels, 8])
+        self.gamma = tf.Variable(tf.ones([8]), name="stem/gamma")
+        self.beta = tf.Variable(tf.zeros([8]), name="stem/beta")
+        self.mean = tf.Variable(tf.zeros([8]), name="stem/mean", trainable=False)
+        self.variance = tf.Variable(tf.ones([8]), name="stem/variance", trainable=False)
+        self.top_kernel = self.variable(random, "top/kernel", [3, 3, 8, NUM_FEATURES])
+
+    @staticmethod
+    def variable(random, name, shape, **kwargs):
+        scale = 1 / np.sqrt(np.prod(shape[:-1]))
+        values = random.normal(scale=scale, size=shape)
+        return tf.Variable(values.astype(np.float32), name=name, **kwargs)
+
+    # From images to the output.
+
+    def features(self, images, training):
+        hidden = self.convolve(self.normalise(images, training), training)
+        hidden = tf.nn.relu(self.batch_norm(hidden, training))
+        return self.pool(tf.nn.conv2d(hidden, self.top_kernel, 2, "SAME"), training)
+
+    def normalise(self, images, training):
+        return 2 * tf.cast(images, tf.float32) - 1
+
+    def convolve(self, images, training):
+        return tf.nn.conv2d(images, self.kernel, 4, "SAME")
+
+    def batch_norm(self, hidden, training):
+        mean, variance = self.mean, self.variance
+        if training:
+            mean, variance = tf.nn.moments(hidden, [0, 1, 2])
+            self.mean.assign(0.9 * self.mean + 0.1 * mean)
+            self.variance.assign(0.9 * self.variance + 0.1 * variance)
+        return tf.nn.batch_normalization(
+            hidden, mean, variance, self.beta, self.gamma, 1e-3
+        )
+
+    def pool(self, feature_map, training):
+        return tf.reduce_mean(feature_map, axis=[1, 2])
+
+    def output(self, images, training):
+        return self.features(images, training)
+
+    def call(self, images, training=False, return_endpoints=False):
+        output = self.output(images, training)
+        return {"default": output} if return_endpoints else output
+
+    def signature(self, images):
+        return {"default": self.output(images, False)}
+
+    # What is saved.
+
+    def variables(self):
+        return [*self.trainable_variables(), self.mean, self.variance]
+
+    def trainable_variables(self):
+        return [self.kernel, self.gamma, self.beta, self.top_kernel]
+
+    def hidden_variables(self):
+        """Those that are saved without being listed."""
+        return []
+
+    def regularization_losses(self):
+        kernels = [self.kernel, self.top_kernel]
+        return [
+            tf.function(
+                lambda kernel=kernel: 1e-4 * tf.nn.l2_loss(kernel), input_signature=[]
+            )
+            for kernel in kernels
+        ]
+
+    def input_specs(self):
+        return [tf.TensorSpec(self.input_spec.shape, self.input_spec.dtype, "images")]
+
+    def traced_flags(self):
+        """The combinations of Python values to trace."""
+        combinations = itertools.product(*self.flags.values())
+        return [dict(zip(self.flags, values, strict=True)) for values in combinations]
+
+    def callable(self):
+        function = tf.function(self.call, autograph=False)
+        for spec in self.input_specs():
+            for flags in self.traced_flags():
+                function.get_concrete_function(spec, **flags)
+        return function
+
+    def signature_names(self):
+        return ["serving_default", "image_feature_vector"]
+
+    def signatures(self):
+        spec = tf.TensorSpec(self.input_spec.shape, self.input_spec.dtype, "images")
+        traced = tf.function(self.signature).get_concrete_function(spec)
+        return dict.fromkeys(self.signature_names(), traced)
+
+    def assets(self, folder):
+        """Paths of files to save as assets, written in `folder`."""
+        return []
+
+    def root(self):
+        root = tf.train.Checkpoint()
+        root.__call__ = self.callable()
+        root.variables = self.variables()
+        root.trainable_variables = self.trainable_variables()
+        root.hidden_variables = self.hidden_variables()
+        root.regularization_losses = self.regularization_losses()
+        return root
+
+    def save(self, folder: pathlib.Path) -> pathlib.Path:
+        """Writes the SavedModel to a directory in `folder` and gives its path."""
+        path = folder / self.kind
+        files = folder / f"{self.kind}_files"
+        files.mkdir()
+        root = self.root()
+        root.assets = [tf.saved_model.Asset(str(file)) for file in self.assets(files)]
+        tf.saved_model.save(root, str(path), signatures=self.signatures())
+        return path
+
+
+class Classification(FeatureVector):
+    """The same backbone, then dropout and a dense layer."""
+
+    kind = "classification"
+    num_outputs = NUM_CLASSES
+
+    def __init__(self):
+        super().__init__()
+        random = np.random.default_rng(1)
+        self.head_kernel = self.variable(
+            random, "head/kernel", [NUM_FEATURES, self.num_outputs]
+        )
+        self.head_bias = self.variable(random, "head/bias", [self.num_outputs])
+
+    def head(self, features, training=False):
+        if training:
+            features = tf.nn.dropout(features, 0.5)
+        return tf.matmul(features, self.head_kernel) + self.head_bias
+
+    def output(self, images, training):
+        return self.head(self.features(images, training), training)
+
+    def trainable_variables(self):
+        return [*super().trainable_variables(), *self.head_variables()]
+
+    def head_variables(self):
+        return [self.head_kernel, self.head_bias]
+
+    def signatures(self):
+        signatures = super().signatures()
+        features = tf.function(lambda images: {"default": self.features(images, False)})
+        spec = tf.TensorSpec(self.input_spec.shape, self.input_spec.dtype, "images")
+        if "image_feature_vector" in signatures:
+            traced = features.get_concrete_function(spec)
+            signatures["image_feature_vector"] = traced
+        return signatures
+
+    def signature_names(self):
+        return [*super().signature_names(), "image_classification"]
+
+    def class_index(self):
+        """The lines of the class-index file."""
+        rows = [f"{index}\tn{index:08}\tname {index}" for index in range(NUM_CLASSES)]
+        return ["index\tid\tname", *rows]
+
+    class_index_name = "class_index.tsv"
+
+    def assets(self, folder):
+        file = folder / self.class_index_name
+        file.write_text("\n".join(self.class_index()) + "\n")
+        return [file]
+
+    def head_part(self):
+        """The named callable of the head, or None."""
+        head = tf.train.Checkpoint()
+        head.__call__ = tf.function(self.head, autograph=False)
+        spec = tf.TensorSpec([None, NUM_FEATURES], tf.float32)
+        for training in (False, True):
+            head.__call__.get_concrete_function(spec, training=training)
+        head.variables = self.head_variables()
+        head.trainable_variables = self.head_variables()
+        return head
+
+    def root(self):
+        root = super().root()
+        if head := self.head_part():
+            root.head = head
+        return root
+
+
+# Variants that are as right.
+
+
+class OtherArgumentName(FeatureVector):
+    def call(self, inputs, training=False, return_endpoints=False):
+        return super().call(inputs, training, return_endpoints)
+
+
+class NothingToTrain(FeatureVector):
+    """Neither an argument `training` nor lists of what could be trained."""
+
+    flags = {}
+
+    def call(self, images):
+        return self.output(images, False)
+
+    def trainable_variables(self):
+        return []
+
+    def variables(self):
+        return [self.kernel, self.gamma, self.beta, self.mean, self.variance] + [
+            self.top_kernel
+        ]
+
+    def regularization_losses(self):
+        return []
+
+    def root(self):
+        root = super().root()
+        del root.trainable_variables, root.regularization_losses
+        return root
+
+
+class FrozenOnPurpose(NothingToTrain):
+    """Batch statistics are updated, but no variable is listed for training."""
+
+    flags = FeatureVector.flags
+    call = FeatureVector.call
+    regularization_losses = FeatureVector.regularization_losses
+    root = FeatureVector.root
+
+
+class FixedSize(Classification):
+    input_spec = tf.TensorSpec([None, 96, 64, 3], tf.float32)
+
+
+class LabelsWithoutHeader(Classification):
+    class_index_name = "labels.txt"
+
+    def class_index(self):
+        return ["background", *(f"name {index}" for index in range(1, NUM_CLASSES))]
+
+
+class LabelsWithHeader(Classification):
+    class_index_name = "labels.csv"
+
+    def class_index(self):
+        return ["synset_id,class_name", *(f"n{i},{i}" for i in range(NUM_CLASSES))]
+
+
+class RandomWithin(FeatureVector):
+    """Drop path and dropout in training mode, but not on the output."""
+
+    def convolve(self, images, training):
+        hidden = super().convolve(images, training)
+        if training:
+            keep = tf.floor(0.5 + tf.random.uniform([tf.shape(images)[0], 1, 1, 1]))
+            hidden = 0.1 * hidden + tf.nn.dropout(keep * hidden, 0.5)
+        return hidden
+
+
+class CalledWithinCalls(RandomWithin):
+    """Each mode is traced once, and everything else calls that trace."""
+
+    def __init__(self):
+        super().__init__()
+        inner = tf.function(super().features, autograph=False)
+        spec = tf.TensorSpec(self.input_spec.shape, self.input_spec.dtype)
+        self.traced = {
+            training: inner.get_concrete_function(spec, training)
+            for training in (False, True)
+        }
+
+    def features(self, images, training):
+        return self.traced[training](images)
+
+
+class NeedsLargeImages(FeatureVector):
+    def normalise(self, images, training):
+        tf.debugging.assert_greater_equal(tf.shape(images)[1:3], 100)
+        return super().normalise(images, training)
+
+
+class HyperparameterAtCallTime(FeatureVector):
+    """A Tensor-valued argument, which a signature calls with a Python number.
+
+    That leaves one trace more, for this very number and training=False alone.
+    """
+
+    def call(self, images, training=False, return_endpoints=False, scale=1.0):
+        output = scale * self.output(images, training)
+        return {"default": output} if return_endpoints else output
+
+    def callable(self):
+        function = tf.function(self.call, autograph=False)
+        for flags in self.traced_flags():
+            scale = tf.TensorSpec([], tf.float32)
+            function.get_concrete_function(*self.input_specs(), scale=scale, **flags)
+        function(tf.zeros([1, 64, 64, 3]), scale=1.0)
+        return function
+
+
+class LayerNorm(FeatureVector):
+    """A non-trainable variable, and nothing that depends on the batch."""
+
+    def batch_norm(self, hidden, training):
+        mean, variance = tf.nn.moments(hidden, [1, 2, 3], keepdims=True)
+        hidden = (hidden - mean) * tf.math.rsqrt(variance + 1e-3)
+        return (hidden - self.mean) / self.variance * self.gamma + self.beta
+
+
+VARIANTS = (
+    FeatureVector,
+    Classification,
+    OtherArgumentName,
+    NothingToTrain,
+    FrozenOnPurpose,
+    FixedSize,
+    LabelsWithoutHeader,
+    LabelsWithHeader,
+    RandomWithin,
+    CalledWithinCalls,
+    NeedsLargeImages,
+    HyperparameterAtCallTime,
+    LayerNorm,
+)

@@ -1,0 +1,76 @@
+"""Fixtures that all rooms' tests share."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--slow_sample",
+        type=int,
+        metavar="N",
+        help="With -m slow: run N of the slow tests, others at every commit.",
+    )
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Keeps the N items that a hash of commit and name puts first."""
+    number = config.getoption("--slow_sample")
+    if number is None:
+        return
+    head = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    commit = subprocess.run(head, capture_output=True, text=True, check=False).stdout
+
+    def rank(item: pytest.Item) -> str:
+        return hashlib.sha256((commit + item.nodeid).encode()).hexdigest()
+
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    chosen = set(sorted(slow, key=rank)[:number])
+    config.hook.pytest_deselected(items=[i for i in items if i not in chosen])
+    items[:] = [item for item in items if item in chosen]
+
+
+@pytest.fixture(scope="session")
+def tool() -> Run:
+    """Runs a command of tools/ and returns what it printed."""
+
+    def run(
+        name: str, *arguments: object, **kwargs: object
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "tools" / name), *map(str, arguments)]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=300, **kwargs
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def exported(tool: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable:
+    """The folder of an arch's exported pair; made once for all test processes."""
+    shared = tmp_path_factory.getbasetemp()
+    if shared.name.startswith("popen-"):  # a process of several, below their common one
+        shared = shared.parent
+
+    def export(arch: str, weights: str = "random") -> pathlib.Path:
+        output = shared / "exports" / weights
+        done = tool(
+            "export", f"--arch={arch}", f"--weights={weights}", f"--output={output}"
+        )
+        assert done.returncode == 0, done.stderr
+        return output / arch
+
+    return export

@@ -1,0 +1,211 @@
+"""Every arch against its facts, and against an independent implementation."""
+
+import keras
+import numpy as np
+import pytest
+
+import zoo
+from zoo import config, facts
+
+ARCHS = sorted(config.config_files())
+ENDPOINTS = [
+    "stem",
+    *(f"stage_{n}" for n in range(1, 8)),
+    "feature_map",
+    "feature_vector",
+]
+# One per width; the other sizes of a width are the same layers.
+WIDTHS = {
+    0.35: "mobilenet_v2_035_96",
+    0.5: "mobilenet_v2_050_128",
+    0.75: "mobilenet_v2_075_160",
+    1.0: "mobilenet_v2",
+    1.3: "mobilenet_v2_130_224",
+    1.4: "mobilenet_v2_140_224",
+}
+
+
+def count(variables):
+    return sum(int(np.prod(v.shape)) for v in variables)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_facts_hold(arch):
+    known = facts.load(arch)
+    assert all(value["source"] for value in known.values() if "value" in value)
+    model = zoo.build(arch)
+    found = {
+        "params": count(model.classifier.weights),
+        "trainable_params": count(model.classifier.trainable_weights),
+        "num_features": model.num_features,
+        "num_classes": model.taxonomy.num_classes,
+        "image_size": model.spec.image_size,
+        "multiply_adds": model.multiply_adds()["classification"],
+    }
+    assert found == {name: facts.value(known, name) for name in found}
+
+
+@pytest.mark.parametrize("arch", ["mobilenet_v2", "efficientnet_lite0"])
+def test_endpoints_and_shapes(arch):
+    model = zoo.build(arch)
+    images = np.zeros((2, 64, 96, 3), np.float32)
+    endpoints = model.backbone(images)
+    assert list(endpoints) == ENDPOINTS
+    shapes = {name: tuple(tensor.shape) for name, tensor in endpoints.items()}
+    assert shapes["stem"] == (2, 32, 48, 32)
+    assert shapes["feature_map"] == (2, 2, 3, 1280)
+    assert shapes["feature_vector"] == (2, 1280)
+    assert all(tensor.dtype == "float32" for tensor in endpoints.values())
+    assert model.classifier(images).shape == (2, 1000)
+
+
+def test_both_models_are_one_backbone():
+    model = zoo.build("mobilenet_v2_035_96")
+    vector = {id(v) for v in model.feature_vector.weights}
+    classifier = {id(v) for v in model.classifier.weights}
+    assert vector == {id(v) for v in model.backbone.weights}
+    assert vector < classifier
+    images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
+    np.testing.assert_array_equal(
+        model.head(model.feature_vector(images)), model.classifier(images)
+    )
+
+
+value = keras.ops.convert_to_numpy
+
+
+def randomise(model, seed=0):
+    """Gives all variables values that a mistake in any of them would show."""
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        shape, name = variable.shape, variable.path.rpartition("/")[2]
+        if name in ("gamma", "moving_variance"):
+            variable.assign(rng.uniform(0.5, 1.5, shape))
+        elif name in ("beta", "moving_mean", "bias"):
+            variable.assign(rng.normal(0, 0.2, shape))
+        else:
+            depthwise = shape[-1] == 1
+            fan_in = np.prod(shape[:-2] if depthwise else shape[:-1])
+            variable.assign(rng.normal(0, np.sqrt(2 / fan_in), shape))
+
+
+def keras_name(path):
+    """What keras.applications' MobileNetV2 calls the layer of a variable of ours."""
+    layer, _, leaf = path.rpartition("/")
+    fixed = {
+        "stem/conv": "Conv1",
+        "stem/norm": "bn_Conv1",
+        "feature_map/conv": "Conv_1",
+        "feature_map/norm": "Conv_1_bn",
+        "logits": "predictions",
+    }
+    if layer in fixed:
+        return fixed[layer], leaf
+    block, _, part = layer.rpartition("_")
+    part, _, kind = part.partition("/")
+    _, stage, _, number = block.split("_")
+    blocks_before = (0, 1, 3, 6, 10, 13, 16)[int(stage) - 1]
+    index = blocks_before + int(number) - 1
+    prefix = f"block_{index}" if index else "expanded_conv"
+    return f"{prefix}_{part}" + ("_BN" if kind == "norm" else ""), leaf
+
+
+def relative(ours, theirs):
+    """Largest difference, relative to the largest value."""
+    ours, theirs = map(keras.ops.convert_to_numpy, (ours, theirs))
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+def carry_over(ours, theirs):
+    """Assigns every variable of ours to theirs; none of theirs may be left."""
+    for variable in ours.weights:
+        layer, leaf = keras_name(variable.path)
+        (target,) = (
+            w for w in theirs.get_layer(layer).weights if w.path.endswith(f"/{leaf}")
+        )
+        target.assign(variable)
+    assert len(ours.weights) == len(theirs.weights)
+
+
+@pytest.mark.parametrize("odd", [False, True], ids=["default_size", "odd_size"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_mobilenet_v2_equals_keras_applications(width, odd):
+    ours = zoo.build(WIDTHS[width])
+    size = ours.spec.image_size
+    shape = (97, 131, 3) if odd else (size, size, 3)
+    theirs = keras.applications.MobileNetV2(
+        input_shape=shape, alpha=width, weights=None, classifier_activation=None
+    )
+    assert ours.classifier.count_params() == theirs.count_params()
+    randomise(ours.classifier)
+    carry_over(ours.classifier, theirs)
+    same = {
+        "stem": "Conv1_relu",
+        "stage_2": "block_2_add",
+        "stage_4": "block_9_add",
+        "stage_7": "block_16_project_BN",
+        "feature_map": "out_relu",
+    }
+    their_parts = keras.Model(
+        theirs.input,
+        {ours: theirs.get_layer(name).output for ours, name in same.items()},
+    )
+    images = np.random.default_rng(1).random((2, *shape), np.float32)
+    normalised = images * 2 - 1
+    our_parts = ours.backbone(normalised)
+    for name, part in their_parts(normalised).items():
+        assert relative(our_parts[name], part) < 1e-4, name
+    assert relative(ours.classifier(images), theirs(normalised)) < 1e-4
+
+
+def test_training_mode_moves_batch_statistics_and_drops_paths():
+    model = zoo.build("efficientnet_lite0")
+    images = np.random.default_rng(0).random((4, 64, 64, 3), np.float32)
+    means = [v for v in model.backbone.weights if v.path.endswith("moving_mean")]
+    before = [value(v) for v in means]
+    first = np.array(model.feature_vector(images, training=True))
+    second = np.array(model.feature_vector(images, training=True))
+    assert all((value(v) != b).any() for v, b in zip(means, before, strict=True))
+    # Batch statistics alone give the same output twice: the difference is drop path.
+    assert (first != second).any()
+
+
+def test_weight_decay_is_the_recipes():
+    mobilenet = zoo.build("mobilenet_v2")
+    decayed = [v.path for v in mobilenet.decayed(mobilenet.classifier)]
+    # TF-Slim decays the kernels of slim.conv2d only: stem, 16 expansions, 17
+    # projections, last convolution, logits.
+    assert len(decayed) == 36
+    assert all(path.endswith("/kernel") for path in decayed)
+    assert not any("_depthwise/" in path for path in decayed)
+    lite = zoo.build("efficientnet_lite0")
+    decayed = [v.path for v in lite.decayed(lite.classifier)]
+    # The TPU code decays all but batch norm, so the bias of the logits too.
+    assert "logits/bias" in decayed
+    assert any("_depthwise/" in path for path in decayed)
+    assert not any("/norm/" in path for path in decayed)
+
+
+def test_background_class_is_logit_0():
+    model = zoo.build("mobilenet_v2", gin_bindings=["model.background_class = True"])
+    assert model.classifier.output_shape == (None, 1001)
+    assert model.taxonomy.classes[0].id == "background"
+
+
+def test_normalization_per_channel():
+    model = zoo.build(
+        "mobilenet_v2",
+        gin_bindings=["model.mean = (123.675, 116.28, 103.53)", "model.std = 58.0"],
+    )
+    images = np.random.default_rng(0).random((1, 8, 8, 3), np.float32)
+    layer = model.feature_vector.get_layer("normalize")
+    expected = (images * 255 - [123.675, 116.28, 103.53]) / 58.0
+    np.testing.assert_allclose(layer(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_seed_gives_the_same_weights():
+    def kernel(seed):
+        return value(zoo.build("mobilenet_v2", seed=seed).classifier.weights[0])
+
+    np.testing.assert_array_equal(kernel(7), kernel(7))
+    assert (kernel(7) != kernel(8)).any()

@@ -1,0 +1,151 @@
+"""Gin files: found, flattened, judged before anything in them runs."""
+
+import gin
+import pytest
+from gin import config_parser
+
+from zoo import config
+
+ARCHS = sorted(config.config_files())
+
+
+def bind(**kwargs):
+    with config.bound("mobilenet_v2", **kwargs) as bindings:
+        return bindings
+
+
+def test_published_variants_are_there():
+    names = {"mobilenet_v2", "mobilenet_v2_140_224", "mobilenet_v2_130_224"}
+    for width in ("100", "075", "050", "035"):
+        names |= {f"mobilenet_v2_{width}_{size}" for size in (224, 192, 160, 128, 96)}
+    names.remove("mobilenet_v2_100_224")
+    assert {arch for arch in ARCHS if arch.startswith("mobilenet_v2")} == names
+    assert "efficientnet_lite0" in ARCHS
+
+
+def test_unknown_arch_names_the_nearest():
+    with pytest.raises(
+        ValueError,
+        match=r"^Unknown arch 'mobilenetv2'. Did you mean 'mobilenet_v2'\? See tools/",
+    ):
+        config.config_file("mobilenetv2")
+
+
+def test_patterns_keep_order_and_drop_repeats():
+    archs = config.matching(["efficientnet_*", "mobilenet_v2", "mobilenet_v2*_96"])
+    assert archs[:2] == ["efficientnet_lite0", "mobilenet_v2"]
+    assert set(archs[2:]) == {
+        f"mobilenet_v2_{width}_96" for width in ("035", "050", "075", "100")
+    }
+    with pytest.raises(ValueError, match="No arch matches 'resnet_x"):
+        config.matching(["resnet_x*"])
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_file_binds_each_key_once(arch):
+    text = config.config_file(arch).read_text()
+    names = config._Names()
+    bindings = [
+        (statement.scope, statement.selector, statement.arg_name)
+        for statement in config_parser.ConfigParser(text, names)
+        if isinstance(statement, config_parser.BindingStatement)
+    ]
+    assert len(bindings) == len(set(bindings))
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_first_line_names_model_resolution_and_paper(arch):
+    first = config.config_file(arch).read_text().splitlines()[0]
+    assert first.startswith("# ")
+    assert " px. arXiv:" in first
+
+
+def test_includes_come_from_the_including_files_folder(tmp_path):
+    (tmp_path / "base.gin").write_text("MobileNetV2.image_size = 128\n")
+    top = tmp_path / "top.gin"
+    top.write_text("include 'base.gin'\nMobileNetV2.width_multiplier = 0.5\n")
+    bindings = bind(gin_files=[str(top)])
+    assert "MobileNetV2.image_size = 128\n" in bindings
+    assert "MobileNetV2.width_multiplier = 0.5\n" in bindings
+
+
+def test_bindings_beat_files(tmp_path):
+    (tmp_path / "a.gin").write_text("MobileNetV2.image_size = 128\n")
+    bindings = bind(
+        gin_files=[str(tmp_path / "a.gin")],
+        gin_bindings=["MobileNetV2.image_size = 96"],
+    )
+    assert "MobileNetV2.image_size = 96\n" in bindings
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import marker",
+        "import zoology",
+        "from marker import thing",
+        "from __gin__ import dynamic_registration",
+    ],
+)
+@pytest.mark.parametrize("way", ["file", "include", "binding"])
+def test_foreign_imports_are_refused_before_anything_runs(
+    tmp_path, monkeypatch, statement, way
+):
+    marker = tmp_path / "ran"
+    code = f"open({str(marker)!r}, 'w').close()\n"
+    (tmp_path / "marker.py").write_text(code)
+    (tmp_path / "zoology.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    hostile = tmp_path / "hostile.gin"
+    hostile.write_text(f"{statement}\n")
+    includes = tmp_path / "includes.gin"
+    includes.write_text("include 'hostile.gin'\n")
+    kwargs = {
+        "file": {"gin_files": [str(hostile)]},
+        "include": {"gin_files": [str(includes)]},
+        "binding": {"gin_bindings": [statement]},
+    }[way]
+    with pytest.raises(ValueError, match=r"imports .* which would run its code"):
+        bind(**kwargs)
+    assert not marker.exists()
+
+
+def test_trusted_imports_run(tmp_path, monkeypatch):
+    marker = tmp_path / "ran"
+    (tmp_path / "trusted_marker.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    bind(gin_bindings=["import trusted_marker"], trust_gin_imports=True)
+    assert marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("MobileNetV2.widht_multiplier = 1", "Did you mean 'width_multiplier'"),
+        ("MobileNetV9.width_multiplier = 1", "No configurable matching 'MobileNetV9'"),
+        ("MobileNetV2.stages = ()", "stages"),
+        ("MobileNetV2.width_multiplier = ", "line 1"),
+        ("nonsense", "line 1"),
+    ],
+)
+def test_bad_bindings_are_one_line(binding, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        bind(gin_bindings=[binding])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_or_circular_include_is_named(tmp_path):
+    (tmp_path / "a.gin").write_text("include 'absent.gin'\n")
+    with pytest.raises(ValueError, match=r"Can't read the gin file .*absent\.gin"):
+        bind(gin_files=[str(tmp_path / "a.gin")])
+    (tmp_path / "b.gin").write_text("include 'b.gin'\n")
+    with pytest.raises(ValueError, match=r"b\.gin includes itself"):
+        bind(gin_files=[str(tmp_path / "b.gin")])
+
+
+def test_nothing_stays_bound_after_an_error():
+    with pytest.raises(ValueError, match="No configurable"):
+        bind(gin_bindings=["MobileNetV2.image_size = 96", "Absent.x = 1"])
+    assert gin.config_str() == ""
+    assert "image_size = 224" in bind()
+    assert not gin.config_is_locked()

@@ -1,0 +1,75 @@
+"""Class-index definitions."""
+
+import json
+import pathlib
+
+import pytest
+
+from zoo import taxonomy
+
+FACTS = pathlib.Path(__file__).parent.parent / "data" / "efficientnet_lite0.json"
+
+
+def test_ilsvrc_2012_has_1000_classes_in_synset_order():
+    classes = taxonomy.load("ilsvrc_2012").classes
+    assert len(classes) == 1000
+    assert [c.id for c in classes] == sorted(c.id for c in classes)
+    assert classes[0] == taxonomy.ClassDefinition("n01440764", "tench")
+    assert classes[999] == taxonomy.ClassDefinition("n15075141", "toilet tissue")
+
+
+def test_names_agree_with_what_the_reference_predictions_call_them():
+    named = {
+        index: name
+        for image in json.loads(FACTS.read_text())["images"]
+        for index, name, _ in image["top5"]
+    }
+    classes = taxonomy.load("ilsvrc_2012").classes
+    assert len(named) > 30
+    assert {index: classes[index].name for index in named} == named
+
+
+def test_background_comes_first_and_shifts_the_rest():
+    plain = taxonomy.load("ilsvrc_2012")
+    shifted = taxonomy.load("ilsvrc_2012", background_class=True)
+    assert shifted.num_classes == 1001
+    assert shifted.classes[0].id == "background"
+    assert shifted.classes[1:] == plain.classes
+    assert shifted.with_background() == shifted
+
+
+def test_tsv_is_read_back_as_written(tmp_path):
+    classes = taxonomy.load("ilsvrc_2012", background_class=True)
+    path = tmp_path / "class_index.tsv"
+    path.write_text(classes.to_tsv())
+    assert taxonomy.read_tsv(path) == classes.classes
+    assert path.read_text().splitlines()[:2] == [
+        "index\tid\tname",
+        "0\tbackground\tbackground",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "first line"),
+        ("id\tname\n", "first line"),
+        ("index\tid\tname\n1\ta\tA\n", "expected class 0"),
+        ("index\tid\tname\n0\ta\n", "expected class 0"),
+        ("index\tid\tname\n0\ta\tA\n1\ta\tB\n", "comes twice"),
+    ],
+)
+def test_malformed_files_are_refused(tmp_path, text, message):
+    path = tmp_path / "bad.tsv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        taxonomy.read_tsv(path)
+
+
+def test_unknown_names_and_scores_are_refused():
+    with pytest.raises(ValueError, match=r"Did you mean 'ilsvrc_2012'\?"):
+        taxonomy.load("ilsvrc2012")
+    with pytest.raises(ValueError, match="softmax, sigmoid, not 'relu'"):
+        taxonomy.Taxonomy("x", (taxonomy.BACKGROUND,), scores="relu")
+    with pytest.raises(ValueError, match="no classes"):
+        taxonomy.Taxonomy("x", ())

@@ -1,0 +1,22 @@
+"""Variable paths are the contract of weights files: a change breaks users' files."""
+
+import hashlib
+
+import pytest
+
+import zoo
+
+# First 32 hex digits of the SHA-256 over the classifier's sorted `path shape` lines.
+PINNED = {
+    "mobilenet_v2": "32bb3cab9904e0044edd477483dc8b67",
+    "efficientnet_lite0": "11092df630d526e4090a7f6f6ec6ad5d",
+}
+
+
+@pytest.mark.parametrize("arch", PINNED)
+def test_paths_are_as_they_were(arch):
+    weights = zoo.build(arch).classifier.weights
+    lines = sorted(f"{v.path} {tuple(v.shape)}\n" for v in weights)
+    assert hashlib.sha256("".join(lines).encode()).hexdigest()[:32] == PINNED[arch], (
+        lines
+    )

@@ -1,0 +1,142 @@
+"""From a file of weights into a model: all of it by name, or nothing."""
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import zoo
+from zoo.weights import loading, registry
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    return loading.read(registry.find("efficientnet_lite0", "imagenet").path)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return zoo.build("efficientnet_lite0")
+
+
+def load_with(model, tmp_path, tensors):
+    path = tmp_path / "weights.safetensors"
+    safetensors.numpy.save_file(dict(tensors), path)
+    before = [np.asarray(v) for v in model.classifier.weights]
+    try:
+        return loading.load("efficientnet_lite0", model.classifier, path)
+    except ValueError:
+        after = [np.asarray(v) for v in model.classifier.weights]
+        for old, new in zip(before, after, strict=True):
+            np.testing.assert_array_equal(old, new)
+        raise
+
+
+def test_every_tensor_arrives_where_its_name_says(model, tmp_path, tensors):
+    matching = load_with(model, tmp_path, tensors)
+    assert len(matching.values) == 247
+    assert len(matching.ignored) == 49
+    assert all(name.endswith("num_batches_tracked") for name in matching.ignored)
+    by_path = {v.path: np.asarray(v) for v in model.classifier.weights}
+    kernel = by_path["stage_3_block_2_depthwise/conv/kernel"]
+    assert kernel.shape == (5, 5, 240, 1)
+    theirs = tensors["_blocks.4._depthwise_conv.weight"]
+    np.testing.assert_array_equal(kernel[:, :, 7, 0], theirs[7, 0])
+    np.testing.assert_array_equal(by_path["logits/kernel"].T, tensors["_fc.weight"])
+    np.testing.assert_array_equal(
+        by_path["stage_7_block_1_project/norm/moving_variance"],
+        tensors["_blocks.15._bn2.running_var"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("_fc.bias"), r"1 missing \(logits/bias\)"),
+        (lambda t: t.update(extra=np.zeros(3)), r"1 unused \(extra\)"),
+        (
+            lambda t: t.update({"_fc.bias": np.zeros(1001, np.float32)}),
+            r"1 mismatched \(logits/bias: ours \[1000\], theirs \(1001,\)\)",
+        ),
+        (
+            lambda t: t.update({"_fc.weight": np.zeros(1000, np.float32)}),
+            r"1 mismatched \(logits/kernel",
+        ),
+        (
+            lambda t: t.update({"_bn0.bias": np.full(32, np.nan, np.float32)}),
+            "stem/norm/beta hold NaN",
+        ),
+    ],
+)
+def test_a_file_that_does_not_fit_changes_nothing(
+    model, tmp_path, tensors, change, message
+):
+    tensors = dict(tensors)
+    change(tensors)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_with(model, tmp_path, tensors)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_architectures_are_refused(tmp_path, tensors):
+    path = registry.find("efficientnet_lite0", "imagenet").path
+    with pytest.raises(ValueError, match="no PyTorch names are known"):
+        zoo.build("mobilenet_v2", weights=str(path))
+    with pytest.raises(ValueError, match="mismatched"):
+        zoo.build(
+            "efficientnet_lite0",
+            weights=str(path),
+            gin_bindings=["EfficientNetLite.width_multiplier = 2.0"],
+        )
+    with pytest.raises(ValueError, match="missing"):
+        zoo.build(
+            "efficientnet_lite0",
+            weights=str(path),
+            gin_bindings=["EfficientNetLite.depth_multiplier = 2.0"],
+        )
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "neither a safetensors file nor a PyTorch"),
+        (b"hello, this is text", "neither"),
+        (b"\x40\0\0\0\0\0\0\0{" + b"x" * 63, "not a usable safetensors"),
+        (b"\xff\xff\xff\xff\0\0\0\0{}", "not a usable safetensors"),
+    ],
+)
+def test_files_of_another_kind_are_refused(tmp_path, data, message):
+    path = tmp_path / "weights.bin"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=message):
+        zoo.build("efficientnet_lite0", weights=str(path))
+
+
+def test_unknown_weights_name_what_there_is():
+    with pytest.raises(ValueError, match=r"one of random, imagenet.*mean 'imagenet'"):
+        registry.find("efficientnet_lite0", "imagenett")
+
+
+def test_a_file_that_is_not_the_registrys_is_refused(monkeypatch):
+    records = registry.records("efficientnet_lite0")
+    records["imagenet"]["sha256"] = "0" * 64
+    monkeypatch.setattr(registry, "records", lambda arch: records)
+    with pytest.raises(ValueError, match="not the file that the registry knows"):
+        registry.find("efficientnet_lite0", "imagenet")
+
+
+def test_a_package_that_is_not_installed_names_the_extra(monkeypatch):
+    records = registry.records("efficientnet_lite0")
+    records["imagenet"]["module"] = "no_such_module"
+    monkeypatch.setattr(registry, "records", lambda arch: records)
+    with pytest.raises(ValueError, match="not installed: tools/setup imagenet"):
+        registry.find("efficientnet_lite0", "imagenet")
+
+
+def test_the_record_beats_the_gin_file(monkeypatch):
+    records = registry.records("efficientnet_lite0")
+    records["imagenet"]["normalization"] = {"mean": 1.0, "std": 2.0}
+    records["imagenet"]["preprocessing"]["crop_fraction"] = 0.5
+    monkeypatch.setattr(registry, "records", lambda arch: records)
+    model = zoo.build("efficientnet_lite0", weights="imagenet")
+    assert (model.normalization.mean, model.normalization.std) == (1.0, 2.0)
+    assert model.preprocessing.crop_fraction == 0.5

@@ -1,0 +1,37 @@
+"""Multiply-adds, counted from the layers."""
+
+from __future__ import annotations
+
+import math
+import typing
+
+import keras
+
+Shape = tuple[int, ...]
+
+
+def multiply_adds(model: keras.Model, *, input_shape: Shape) -> int:
+    """Multiplications and additions, as one each, for one image.
+
+    Every value of a kernel counts once at every place of its layer's output, padding
+    included; biases, batch norm, activations and pooling count nothing.
+
+    Args:
+      model: functional, with one input, of layers with one output each.
+      input_shape: of the model without the batch, such as (224, 224, 3).
+    """
+    shapes: dict[int, Shape] = {id(model.input): (1, *input_shape)}
+    total = 0
+    for layer in model.layers:
+        if layer.output is model.input:
+            continue
+        inputs: typing.Any = (
+            [shapes[id(tensor)] for tensor in layer.input]
+            if isinstance(layer.input, list)
+            else shapes[id(layer.input)]
+        )
+        output = layer.compute_output_shape(inputs)
+        shapes[id(layer.output)] = output
+        kernels = [w for w in layer.weights if w.path.endswith("/kernel")]
+        total += sum(math.prod((*output[:-1], *kernel.shape)) for kernel in kernels)
+    return total
