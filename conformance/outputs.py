@@ -46,7 +46,7 @@ def check_static_columns(model: subject.Subject, *, columns: str) -> int:
     that is the same in each of them is the same for every input size.
     """
     counts: set[Any] = set()
-    for trace in model.traces:
+    for trace in model.all_traces:
         spec = trace.concrete.structured_outputs
         if isinstance(spec, Mapping):
             spec = spec.get("default")

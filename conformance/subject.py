@@ -134,7 +134,7 @@ class Subject:
         What a nested function captures, the trace that calls it captures too.
         """
         found: dict[int, Any] = {}
-        for trace in self.traces:
+        for trace in self.all_traces:
             for variable in trace.concrete.variables:
                 found.setdefault(id(variable.handle), variable)
         return tuple(found.values())
@@ -169,8 +169,13 @@ class Subject:
         return traces.is_restored_function(self.call)
 
     @functools.cached_property
-    def traces(self) -> tuple[traces.Trace, ...]:
+    def all_traces(self) -> tuple[traces.Trace, ...]:
         return traces.read(self.call)
+
+    @functools.cached_property
+    def general_traces(self) -> tuple[traces.Trace, ...]:
+        """The traces, without those that a more general one makes superfluous."""
+        return traces.most_general(self.all_traces)
 
     @functools.cached_property
     def input_name(self) -> str:
@@ -180,7 +185,7 @@ class Subject:
     @functools.cached_property
     def input_spec(self) -> tf.TensorSpec:
         """What the suite feeds: the first input that clause I01 asks for, or any."""
-        specs = [trace.arguments[self.input_name] for trace in self.traces]
+        specs = [trace.arguments[self.input_name] for trace in self.general_traces]
         return next(filter(is_image_spec, specs), specs[0])
 
     @functools.cached_property
@@ -188,7 +193,7 @@ class Subject:
         """What `training` was traced with, values or specs; None without it."""
         if "training" not in {p.name for p in traces.parameters(self.call)}:
             return None
-        return tuple(trace.arguments.get("training") for trace in self.traces)
+        return tuple(trace.arguments.get("training") for trace in self.all_traces)
 
     @property
     def takes_training_true(self) -> bool:

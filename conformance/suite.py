@@ -140,9 +140,9 @@ def _check_judgeable(
     results: Mapping[str, report.ClauseResult],
 ) -> None:
     """Raises `NotApplicable` where there is no telling, or nothing to tell."""
-    for need in clause.needs:
-        if results[need].status == report.FAIL:
-            raise verdict.NotApplicable(f"can't be judged, since {need} fails")
+    for need in clauses_lib.with_needs([clause])[:-1]:
+        if results[need.id].status == report.FAIL:
+            raise verdict.NotApplicable(f"can't be judged, since {need.id} fails")
     if clause.kinds != clauses_lib.KINDS and model.kind not in clause.kinds:
         kinds = " or ".join(clause.kinds)
         raise verdict.NotApplicable(f"speaks of {kinds}; the model is {model.kind}")

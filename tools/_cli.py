@@ -68,12 +68,13 @@ def run(main: Callable[[list[str]], int | None], usage: str) -> typing.NoReturn:
         sys.exit(INTERRUPTED)
 
 
-def require(arguments: list[str], names: list[str], *, more: bool = False) -> None:
-    """Refuses another number of arguments than `names`; `more` may follow the last."""
+def require(arguments: list[str], names: list[str], *, optional: float = 0) -> None:
+    """Refuses fewer arguments than `names`, or more than `optional` further ones."""
     if len(arguments) < len(names):
         raise ValueError(f"{names[len(arguments)]} is missing; see --help.")
-    if len(arguments) > len(names) and not more:
-        raise ValueError(f"unexpected argument {arguments[len(names)]!r}; see --help.")
+    if len(arguments) > len(names) + optional:
+        first = arguments[len(names) + int(optional)]
+        raise ValueError(f"unexpected argument {first!r}; see --help.")
 
 
 def progress(subject: str) -> Callable[[str], None]:

@@ -17,7 +17,7 @@ def f01_gives_one_matrix(model: subject.Subject) -> str:
 def f02_num_features_is_static(model: subject.Subject) -> str:
     """Reads the shapes of the traces."""
     columns = outputs.check_static_columns(model, columns="num_features")
-    return f"num_features is {columns} in {len(model.traces)} traces"
+    return f"num_features is {columns} in {len(model.all_traces)} traces"
 
 
 def f03_has_no_dropout(model: subject.Subject) -> str:
@@ -34,7 +34,7 @@ def f03_has_no_dropout(model: subject.Subject) -> str:
             seen.append(f"no {mode}")
             continue
         call = model.traced(training=training)
-        images = model.images(7)
+        images = model.images(2)
         with model.variables_kept():
             difference = numeric.relative_difference(call(images), call(images))
         random_ops = graphs.random_ops_on_output(call)

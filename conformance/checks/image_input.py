@@ -9,7 +9,7 @@ import itertools
 
 import tensorflow as tf
 
-from conformance import numeric, subject, traces, verdict
+from conformance import numeric, subject, verdict
 
 _BATCHES = (1, 2, 3, 7)
 _LARGE_BATCH = 32
@@ -26,7 +26,7 @@ def i01_takes_rgb_floats(model: subject.Subject) -> str:
     red, green and blue in this order no trace can tell.
     """
     rest: dict[str, list[tf.TensorSpec]] = {}
-    for trace in traces.most_general(model.traces):
+    for trace in model.general_traces:
         others = dict(trace.arguments)
         spec = others.pop(model.input_name)
         rest.setdefault(repr(others), []).append(spec)

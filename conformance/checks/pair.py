@@ -24,8 +24,7 @@ def p01_backbones_are_equal(model: subject.Subject) -> str:
         different = [v for v in own.values() if _bits(v) != _bits(theirs[v.name])]
     else:
         left = collections.Counter(map(_bits, classifier.all_variables))
-        left.subtract(map(_bits, features.all_variables))
-        different = [v for v in features.all_variables if left[_bits(v)] < 0]
+        different = [v for v in features.all_variables if not _take(left, _bits(v))]
     if different:
         raise verdict.Broken(
             expected=f"all {len(features.all_variables)} variables of the feature "
@@ -69,6 +68,12 @@ def _halves(model: subject.Subject) -> tuple[subject.Subject, subject.Subject]:
     if model.kind == clauses.FEATURE_VECTOR:
         return model, model.pair
     return model.pair, model
+
+
+def _take(counter: collections.Counter[Any], item: Any) -> bool:
+    """Takes one `item` out of the counter; whether there was one."""
+    counter[item] -= 1
+    return counter[item] >= 0
 
 
 def _bits(variable: Any) -> tuple[Any, ...]:

@@ -79,11 +79,14 @@ def r02_root_is_callable(model: subject.Subject) -> str:
             observed=observed,
             mend="Set root.__call__ to a tf.function and trace it before saving.",
         )
-    return f"__call__ has {len(model.traces)} traces"
+    return f"__call__ has {len(model.all_traces)} traces"
 
 
 def r03_takes_one_tensor(model: subject.Subject) -> str:
-    """Reads the declared parameters, and the first one's spec in every trace."""
+    """Reads the declared parameters, and the first one's spec in the traces.
+
+    A trace whose every call another, more general one takes too is of no matter.
+    """
     parameters = traces.parameters(model.call)
     required = traces.required(model.call)
     if required != parameters[:1] or required[0].kind is inspect.Parameter.KEYWORD_ONLY:
@@ -93,7 +96,7 @@ def r03_takes_one_tensor(model: subject.Subject) -> str:
             mend="Give every argument but the first a default.",
         )
     name = required[0].name
-    for trace in model.traces:
+    for trace in model.general_traces:
         spec = trace.arguments[name]
         if not traces.is_tensor(spec):
             raise verdict.Broken(
@@ -240,7 +243,7 @@ def r08_traces_every_combination(model: subject.Subject) -> str:
     are, and both True and False as permissible for training. Traces for inputs of
     different shape or dtype are judged for themselves.
     """
-    kept = traces.most_general(model.traces)
+    kept = model.general_traces
     tensors = {n for t in kept for n, a in t.arguments.items() if traces.is_tensor(a)}
     flags = sorted({n for trace in kept for n in trace.arguments} - tensors)
     if not flags:

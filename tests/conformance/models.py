@@ -22,7 +22,6 @@ class FeatureVector:
     kind = "feature_vector"
     input_name = "images"
     input_spec = tf.TensorSpec([None, None, None, 3], tf.float32)
-    flags = {"training": (False, True), "return_endpoints": (False, True)}
     num_outputs = NUM_FEATURES
 
     def __init__(self):
@@ -90,21 +89,23 @@ class FeatureVector:
         return []
 
     def regularization_losses(self):
-        kernels = [self.kernel, self.top_kernel]
-        return [
-            tf.function(
-                lambda kernel=kernel: 1e-4 * tf.nn.l2_loss(kernel), input_signature=[]
-            )
-            for kernel in kernels
-        ]
+        return [self.loss(self.kernel), self.loss(self.top_kernel)]
+
+    @staticmethod
+    def loss(kernel):
+        return tf.function(lambda: 1e-4 * tf.nn.l2_loss(kernel), input_signature=[])
 
     def input_specs(self):
         return [tf.TensorSpec(self.input_spec.shape, self.input_spec.dtype, "images")]
 
+    def flags(self):
+        """The values of each Python-valued argument."""
+        return {"training": (False, True), "return_endpoints": (False, True)}
+
     def traced_flags(self):
-        """The combinations of Python values to trace."""
-        combinations = itertools.product(*self.flags.values())
-        return [dict(zip(self.flags, values, strict=True)) for values in combinations]
+        """The combinations of them to trace."""
+        combinations = itertools.product(*self.flags().values())
+        return [dict(zip(self.flags(), values, strict=True)) for values in combinations]
 
     def callable(self):
         function = tf.function(self.call, autograph=False)
@@ -164,6 +165,9 @@ class Classification(FeatureVector):
             features = tf.nn.dropout(features, 0.5)
         return tf.matmul(features, self.head_kernel) + self.head_bias
 
+    def head_alone(self, features, training=False):
+        return self.head(features, training)
+
     def output(self, images, training):
         return self.head(self.features(images, training), training)
 
@@ -200,7 +204,7 @@ class Classification(FeatureVector):
     def head_part(self):
         """The named callable of the head, or None."""
         head = tf.train.Checkpoint()
-        head.__call__ = tf.function(self.head, autograph=False)
+        head.__call__ = tf.function(self.head_alone, autograph=False)
         spec = tf.TensorSpec([None, NUM_FEATURES], tf.float32)
         for training in (False, True):
             head.__call__.get_concrete_function(spec, training=training)
@@ -226,7 +230,8 @@ class OtherArgumentName(FeatureVector):
 class NothingToTrain(FeatureVector):
     """Neither an argument `training` nor lists of what could be trained."""
 
-    flags = {}
+    def flags(self):
+        return {}
 
     def call(self, images):
         return self.output(images, False)
@@ -235,9 +240,7 @@ class NothingToTrain(FeatureVector):
         return []
 
     def variables(self):
-        return [self.kernel, self.gamma, self.beta, self.mean, self.variance] + [
-            self.top_kernel
-        ]
+        return [*FeatureVector.trainable_variables(self), self.mean, self.variance]
 
     def regularization_losses(self):
         return []

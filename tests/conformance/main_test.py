@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from conformance import __main__ as command
+from tests.conformance import models, mutants
+
+
+def test_text_and_status_0_for_a_model_that_passes(tmp_path, capsys):
+    path = models.FeatureVector().save(tmp_path)
+    assert command.main([str(path), "--clauses=R,F"]) == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first == f"{path} (feature_vector)"
+    assert last.startswith("14 pass, 0 fail, 0 warn, 0 not_applicable")
+
+
+def test_json_and_status_1_for_one_that_fails(tmp_path, capsys):
+    path = mutants.make(mutants.S01Missing, tmp_path)
+    arguments = [str(path), "--format=json", "--clauses=S", "--kind=feature_vector"]
+    assert command.main(arguments) == 1
+    found = json.loads(capsys.readouterr().out)
+    statuses = {clause["id"]: clause["status"] for clause in found["clauses"]}
+    assert statuses == {"S01": "fail", "S02": "pass"}
+
+
+def test_a_pair_is_held_against_the_other_half(tmp_path, capsys):
+    features = models.FeatureVector().save(tmp_path)
+    classifier = models.Classification().save(tmp_path)
+    arguments = [str(classifier), f"--pair={features}", "--clauses=P", "--level=full"]
+    assert command.main(arguments) == 0
+    assert "2 pass" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "conformance: path must be the directory of a SavedModel, got "),
+        (["--clauses=X"], "conformance: path must be"),
+    ],
+)
+def test_one_line_and_status_2_for_wrong_usage(arguments, message, tmp_path, capsys):
+    assert command.main([str(tmp_path), *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(message)
+    assert printed.err.count("\n") == 1
+
+
+def test_an_unknown_option_is_status_2(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["path", "--kind=image"])
+    assert stopped.value.code == 2
+    assert "invalid choice: 'image'" in capsys.readouterr().err

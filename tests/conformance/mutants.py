@@ -1,0 +1,686 @@
+"""SavedModels that break one clause each, for every clause.
+
+A mutant's name begins with the clause. `MUTANTS` says what the failure must tell, and
+where nothing could break that clause alone, which others fall with it, and why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from tests.conformance import models
+
+FeatureVector = models.FeatureVector
+Classification = models.Classification
+
+
+# R01: what is wrong is in the files.
+
+
+class R01PythonFunction(FeatureVector):
+    def normalise(self, images, training):
+        plain = tf.numpy_function(lambda array: 2 * array - 1, [images], tf.float32)
+        return tf.ensure_shape(plain, images.shape)
+
+
+class R01Corrupt(FeatureVector):
+    def save(self, folder):
+        path = super().save(folder)
+        file = path / "saved_model.pb"
+        file.write_bytes(b"\x0a\xff" + file.read_bytes()[2:])
+        return path
+
+
+class R01MissingVariables(FeatureVector):
+    def save(self, folder):
+        path = super().save(folder)
+        for file in (path / "variables").iterdir():
+            file.unlink()
+        return path
+
+
+class _Rewritten(FeatureVector):
+    """Edits saved_model.pb after it was written."""
+
+    def save(self, folder):
+        path = super().save(folder)
+        proto = saved_model_pb2.SavedModel()
+        proto.ParseFromString((path / "saved_model.pb").read_bytes())
+        self.rewrite(proto.meta_graphs[0])
+        (path / "saved_model.pb").write_bytes(proto.SerializeToString())
+        return path
+
+
+class R01CustomOp(_Rewritten):
+    def rewrite(self, meta_graph):
+        for function in meta_graph.graph_def.library.function:
+            for node in function.node_def:
+                if node.op == "Conv2D":
+                    node.op = "OurConv2D"
+
+
+class R01CustomObject(_Rewritten):
+    def rewrite(self, meta_graph):
+        meta_graph.object_graph_def.nodes[0].registered_name = "Zoo.Root"
+
+
+# R02 and R03: how the root is called.
+
+
+class R02NoCall(FeatureVector):
+    def root(self):
+        root = super().root()
+        del root.__call__
+        return root
+
+
+class R02OneConcreteFunction(FeatureVector):
+    def callable(self):
+        return super().callable().get_concrete_function(*self.input_specs())
+
+
+class R03FixedBatch(FeatureVector):
+    input_spec = tf.TensorSpec([1, None, None, 3], tf.float32)
+
+
+class R03TwoArguments(FeatureVector):
+    def flags(self):
+        return {"training": (False, True)}
+
+    def call(self, images, scale, training=False):
+        return scale * self.output(images, training)
+
+    def callable(self):
+        function = tf.function(self.call, autograph=False)
+        scale = tf.TensorSpec([], tf.float32)
+        for flags in self.traced_flags():
+            function.get_concrete_function(*self.input_specs(), scale, **flags)
+        return function
+
+
+class R03List(FeatureVector):
+    def call(self, images, training=False, return_endpoints=False):
+        return super().call(images[0], training, return_endpoints)
+
+    def input_specs(self):
+        return [super().input_specs()]
+
+
+# R04, R05 and R06: the lists.
+
+
+class R04Hidden(FeatureVector):
+    def variables(self):
+        return super().variables()[:-1]
+
+    def hidden_variables(self):
+        return super().variables()[-1:]
+
+
+class R04HiddenInTraining(FeatureVector):
+    """A variable that only one trace captures, and only through a nested function."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = tf.Variable(1.0, name="scale", trainable=False)
+        self.inner = tf.function(lambda hidden: hidden * self.scale)
+
+    def convolve(self, images, training):
+        hidden = super().convolve(images, training)
+        return self.inner(hidden) if training else hidden
+
+    def hidden_variables(self):
+        return [self.scale]
+
+
+class R05NotTrainable(FeatureVector):
+    def __init__(self):
+        super().__init__()
+        self.gamma = tf.Variable(tf.ones([8]), name="stem/gamma", trainable=False)
+
+
+class R05NotASubset(FeatureVector):
+    def variables(self):
+        return [
+            variable for variable in super().variables() if variable is not self.gamma
+        ]
+
+
+class R06Vector(FeatureVector):
+    def regularization_losses(self):
+        return [tf.function(lambda: tf.square(self.gamma), input_signature=[])]
+
+
+class R06NaN(FeatureVector):
+    def regularization_losses(self):
+        return [
+            tf.function(lambda: tf.norm(self.gamma) * np.nan, input_signature=[]),
+        ]
+
+
+class R06NoGradient(FeatureVector):
+    def regularization_losses(self):
+        return [tf.function(lambda: tf.norm(self.mean), input_signature=[])]
+
+
+class R06ChangesVariable(FeatureVector):
+    def regularization_losses(self):
+        def loss():
+            self.mean.assign_add(tf.ones([8]))
+            return tf.nn.l2_loss(self.kernel)
+
+        return [tf.function(loss, input_signature=[])]
+
+
+class R06WantsInput(FeatureVector):
+    def regularization_losses(self):
+        spec = tf.TensorSpec([], tf.float32)
+        return [tf.function(lambda scale: scale, input_signature=[spec])]
+
+
+class R06NoList(FeatureVector):
+    def regularization_losses(self):
+        return super().regularization_losses()[0]
+
+
+# R07 and R08: arguments.
+
+
+class R07TrueByDefault(FeatureVector):
+    def call(self, images, training=True, return_endpoints=False):
+        return super().call(images, training, return_endpoints)
+
+
+class R07NoneByDefault(FeatureVector):
+    def flags(self):
+        return {**super().flags(), "training": (None, False, True)}
+
+    def call(self, images, training=None, return_endpoints=False):
+        return super().call(images, training, return_endpoints)
+
+
+class R08NotInTraining(FeatureVector):
+    def traced_flags(self):
+        return super().traced_flags()[:-1]
+
+
+class R08NoTraining(FeatureVector):
+    def flags(self):
+        return {"training": (False,)}
+
+
+# R10, R11 and R14: what calls do.
+
+
+class R10InferenceCounts(FeatureVector):
+    def __init__(self):
+        super().__init__()
+        self.count = tf.Variable(0, name="count", trainable=False)
+
+    def variables(self):
+        return [*super().variables(), self.count]
+
+    def pool(self, feature_map, training):
+        self.count.assign_add(1)
+        return super().pool(feature_map, training)
+
+
+class R10TrainingMovesWeights(FeatureVector):
+    def pool(self, feature_map, training):
+        if training:
+            self.beta.assign_add(tf.ones([8]))
+        return super().pool(feature_map, training)
+
+
+class R10StatisticsAreLost(FeatureVector):
+    def batch_norm(self, hidden, training):
+        mean, variance = self.mean, self.variance
+        if training:
+            mean, variance = tf.nn.moments(hidden, [0, 1, 2])
+        return tf.nn.batch_normalization(
+            hidden, mean, variance, self.beta, self.gamma, 1e-3
+        )
+
+
+class R11Stopped(FeatureVector):
+    def convolve(self, images, training):
+        kernel = tf.stop_gradient(self.kernel) if training else self.kernel
+        return tf.nn.conv2d(images, kernel, 4, "SAME")
+
+
+class R11Infinite(FeatureVector):
+    def pool(self, feature_map, training):
+        zero = tf.nn.relu(self.beta[0] - 1.0)
+        return super().pool(feature_map, training) + tf.sqrt(zero)
+
+
+class R14Random(FeatureVector):
+    def normalise(self, images, training):
+        noise = 0.0 if training else tf.random.normal(tf.shape(images), stddev=0.01)
+        return super().normalise(images, training) + noise
+
+
+class R14BatchStatistics(FeatureVector):
+    def pool(self, feature_map, training):
+        features = super().pool(feature_map, training)
+        return features if training else features - tf.reduce_mean(features, axis=0)
+
+
+# I: inputs.
+
+
+class I01Integers(FeatureVector):
+    input_spec = tf.TensorSpec([None, None, None, 3], tf.int32)
+
+
+class I01Grey(FeatureVector):
+    input_spec = tf.TensorSpec([None, None, None, 1], tf.float32)
+
+
+class I01ChannelsUnknown(FeatureVector):
+    input_spec = tf.TensorSpec([None, None, None, None], tf.float32)
+
+    def normalise(self, images, training):
+        return super().normalise(tf.ensure_shape(images, [None] * 3 + [3]), training)
+
+
+class I02NotSeven(FeatureVector):
+    def normalise(self, images, training):
+        tf.debugging.assert_less(tf.shape(images)[0], 7)
+        return super().normalise(images, training)
+
+
+class I02NotThirtyTwo(FeatureVector):
+    def normalise(self, images, training):
+        tf.debugging.assert_less(tf.shape(images)[0], 32)
+        return super().normalise(images, training)
+
+
+class I02NeverEmpty(FeatureVector):
+    def normalise(self, images, training):
+        missing = tf.maximum(0, 1 - tf.shape(images)[0])
+        images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
+        return super().normalise(images, training)
+
+
+class I03SquaresOnly(FeatureVector):
+    def normalise(self, images, training):
+        tf.debugging.assert_equal(tf.shape(images)[1], tf.shape(images)[2])
+        return super().normalise(images, training)
+
+
+class I03EvenOnly(FeatureVector):
+    def normalise(self, images, training):
+        tf.debugging.assert_equal(tf.shape(images)[1:3] % 2, 0)
+        return super().normalise(images, training)
+
+
+class I03NotSmall(FeatureVector):
+    def normalise(self, images, training):
+        tf.debugging.assert_greater_equal(tf.shape(images)[1:3], 48)
+        return super().normalise(images, training)
+
+
+class I04PerImage(FeatureVector):
+    def normalise(self, images, training):
+        deviation = tf.math.reduce_std(images, axis=[1, 2, 3], keepdims=True)
+        return super().normalise(images, training) / deviation
+
+
+class I04InTraining(FeatureVector):
+    def normalise(self, images, training):
+        if training:
+            images /= tf.reduce_max(images, axis=[1, 2, 3], keepdims=True)
+        return super().normalise(images, training)
+
+
+class I05HalfPrecision(FeatureVector):
+    def input_specs(self):
+        half = tf.TensorSpec(self.input_spec.shape, tf.bfloat16)
+        return [*super().input_specs(), half]
+
+
+# F: feature vectors.
+
+
+class F01Map(FeatureVector):
+    def pool(self, feature_map, training):
+        return tf.reduce_mean(feature_map, axis=[1, 2], keepdims=True)
+
+
+class F01Dict(FeatureVector):
+    def flags(self):
+        return {"training": (False, True)}
+
+    def call(self, images, training=False):
+        return {"default": self.output(images, training)}
+
+
+class F01Double(FeatureVector):
+    def pool(self, feature_map, training):
+        return tf.cast(super().pool(feature_map, training), tf.float64)
+
+
+class F02Flat(FeatureVector):
+    """As many features as the feature map has values, whatever its size."""
+
+    def pool(self, feature_map, training):
+        return tf.reshape(feature_map, [tf.shape(feature_map)[0], -1])
+
+
+class F03Dropout(FeatureVector):
+    def pool(self, feature_map, training):
+        features = super().pool(feature_map, training)
+        return tf.nn.dropout(features, 0.5) if training else features
+
+
+class F03DropoutInside(FeatureVector):
+    """Dropout in a function that is called, and a reshape after it."""
+
+    def __init__(self):
+        super().__init__()
+        spec = tf.TensorSpec([None, models.NUM_FEATURES], tf.float32)
+        masked = tf.function(lambda features: tf.nn.dropout(features, 0.5))
+        self.inner = masked.get_concrete_function(spec)
+        self.outer = tf.function(lambda features: self.inner(features))
+
+    def pool(self, feature_map, training):
+        features = super().pool(feature_map, training)
+        if training:
+            features = tf.cond(
+                tf.reduce_any(features > 1e6),
+                lambda: tf.zeros_like(features),
+                lambda: self.outer(features),
+            )
+        return tf.reshape(features, [-1, models.NUM_FEATURES])
+
+
+# C: classifiers.
+
+
+class C01Scores(Classification):
+    """A list of scores beside the classes that they are of."""
+
+    def flags(self):
+        return {"training": (False, True)}
+
+    def call(self, images, training=False):
+        return tf.math.top_k(self.output(images, training), models.NUM_CLASSES)
+
+
+class C01NotStatic(Classification):
+    def output(self, images, training):
+        logits = super().output(images, training)
+        return logits[:, : models.NUM_CLASSES + 0 * tf.shape(images)[1]]
+
+
+class C02Softmax(Classification):
+    def head(self, features, training=False):
+        return tf.nn.softmax(super().head(features, training))
+
+
+class C02Sigmoid(Classification):
+    def head(self, features, training=False):
+        return tf.nn.sigmoid(super().head(features, training))
+
+
+class C02Sorted(Classification):
+    def head(self, features, training=False):
+        logits = super().head(features, training)
+        return tf.sort(logits, axis=-1, direction="DESCENDING")
+
+
+class C03OneMissing(Classification):
+    def class_index(self):
+        return super().class_index()[:-1]
+
+
+class C03OneTooMany(Classification):
+    """A background class too many, which is no header."""
+
+    class_index_name = "labels.txt"
+
+    def class_index(self):
+        return ["background", *(f"name {i}" for i in range(models.NUM_CLASSES))]
+
+
+class C03NoAsset(Classification):
+    def assets(self, folder):
+        return []
+
+
+class C03NoText(Classification):
+    def assets(self, folder):
+        (folder / "labels.bin").write_bytes(bytes(range(256)))
+        return [folder / "labels.bin"]
+
+
+class C03Empty(Classification):
+    def class_index(self):
+        return []
+
+
+class C03OtherHeader(Classification):
+    def class_index(self):
+        return ["index\tname\tid", *super().class_index()[1:]]
+
+
+class C03OtherOrder(Classification):
+    def class_index(self):
+        header, *rows = super().class_index()
+        return [header, *reversed(rows)]
+
+
+class C03Background(Classification):
+    def class_index(self):
+        header, _, *rows = super().class_index()
+        return [header, "0\tn00000000\tbackground", *rows]
+
+
+class C03Ragged(Classification):
+    def class_index(self):
+        return [*super().class_index()[:-1], "9\tname 9"]
+
+
+# P: the classifier of a pair.
+
+
+class P01OneBit(Classification):
+    def __init__(self):
+        super().__init__()
+        self.kernel[0, 0, 0, 0].assign(np.nextafter(self.kernel[0, 0, 0, 0], 1))
+
+
+class P01OtherNames(Classification):
+    """Names tell nothing here, and one variable has no equal."""
+
+    def __init__(self):
+        super().__init__()
+        self.beta = tf.Variable(tf.fill([8], 1e-12), name="shift")
+
+
+class P02NoHead(Classification):
+    def head_part(self):
+        return None
+
+
+class P02HeadNotCallable(Classification):
+    def head_part(self):
+        head = super().head_part()
+        del head.__call__
+        return head
+
+
+class P02OtherHead(Classification):
+    def head_alone(self, features, training=False):
+        return self.head(features, training) - self.head_bias
+
+
+# S: signatures.
+
+
+class S01Missing(FeatureVector):
+    def signature_names(self):
+        return ["image_feature_vector"]
+
+
+class S01OtherInput(FeatureVector):
+    def signatures(self):
+        inner = self.signature
+        spec = tf.TensorSpec(self.input_spec.shape, tf.float32, "inputs")
+        traced = tf.function(lambda inputs: inner(inputs)).get_concrete_function(spec)
+        return {**super().signatures(), "serving_default": traced}
+
+
+class S01FixedBatch(FeatureVector):
+    def signatures(self):
+        spec = tf.TensorSpec([8, None, None, 3], tf.float32, "images")
+        traced = tf.function(self.signature).get_concrete_function(spec)
+        return {**super().signatures(), "serving_default": traced}
+
+
+class S02Missing(Classification):
+    def signature_names(self):
+        return ["serving_default", "image_classification"]
+
+
+class S02OtherOutput(Classification):
+    def signature(self, images):
+        return {"logits": self.output(images, False)}
+
+
+class S02OtherResult(FeatureVector):
+    def signature(self, images):
+        return {"default": self.output(images, True)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mutant:
+    """What must come of a mutant.
+
+    Args:
+      message: what the failure of its clause says.
+      others: clauses that fall with it, since nothing could break it alone.
+      why: the reason for that.
+      full: whether only the level full can tell.
+      documented: ranges that the model claims.
+    """
+
+    message: str
+    others: tuple[str, ...] = ()
+    why: str = ""
+    full: bool = False
+    documented: dict | None = None
+
+
+MUTANTS = {
+    R01PythonFunction: Mutant(message="the ops PyFunc, which call Python"),
+    R01Corrupt: Mutant(message="a model that tf.saved_model.load takes; observed"),
+    R01MissingVariables: Mutant(message="observed FileNotFoundError: .*Failed to find"),
+    R01CustomOp: Mutant(message="OurConv2D"),
+    R01CustomObject: Mutant(message="objects of Zoo.Root"),
+    R02NoCall: Mutant(message="a __call__ that is a tf.function .* observed no __call"),
+    R02OneConcreteFunction: Mutant(message="a __call__ that is .* observed a .*class"),
+    R03FixedBatch: Mutant(
+        message=r"images of shape \(1, None, None, 3\)",
+        others=("S01",),
+        why="its signature is traced for the same shape",
+    ),
+    R03TwoArguments: Mutant(message=r"observed __call__\(images, scale, training=Fal"),
+    R03List: Mutant(message="images to be a single Tensor; observed a trace for list"),
+    R04Hidden: Mutant(message="1 missing: stem/variance"),
+    R04HiddenInTraining: Mutant(message="1 missing: scale"),
+    R05NotTrainable: Mutant(message="1 that are not: stem/gamma"),
+    R05NotASubset: Mutant(
+        message="1 others: stem/gamma",
+        others=("R04",),
+        why="what is trained is captured, and so is missing from variables",
+    ),
+    R06Vector: Mutant(message=r"_losses\[0\]: a finite float scalar; .*shape=\(8,\)"),
+    R06NaN: Mutant(message="a finite float scalar; .*nan"),
+    R06NoGradient: Mutant(message="a gradient to a trainable variable; observed a gra"),
+    R06ChangesVariable: Mutant(message="no variable to change; observed it changed st"),
+    R06WantsInput: Mutant(message=r"_losses\[0\]\(\) to be callable without inputs"),
+    R06NoList: Mutant(message="a list of callables; observed a "),
+    R07TrueByDefault: Mutant(message="observed training=True"),
+    R07NoneByDefault: Mutant(message="observed training=None"),
+    R08NotInTraining: Mutant(
+        message="1 missing, as for return_endpoints=True, training=True"
+    ),
+    R08NoTraining: Mutant(
+        message="1 missing, as for return_endpoints=False, training=True"
+    ),
+    R10InferenceCounts: Mutant(message="training=False to change no .* changed count"),
+    R10TrainingMovesWeights: Mutant(message="no trainable .* it changed stem/beta"),
+    R10StatisticsAreLost: Mutant(message="none of 2 non-trainable variables changed"),
+    R11Stopped: Mutant(message="1 without: stem/kernel"),
+    R11Infinite: Mutant(message="1 that are not: stem/beta"),
+    R14Random: Mutant(
+        message="the same call again|another image|by itself",
+        others=("R07", "S02"),
+        why="no two results that ought to be equal are",
+    ),
+    R14BatchStatistics: Mutant(message="another image beside it|image by itself"),
+    I01Integers: Mutant(message="observed int32"),
+    I01Grey: Mutant(message=r"observed float32 \(None, None, None, 1\)"),
+    I01ChannelsUnknown: Mutant(message=r"float32 \(None, None, None, None\)"),
+    I02NotSeven: Mutant(message="a batch of 7 to work; observed InvalidArgumentError"),
+    I02NotThirtyTwo: Mutant(message="a batch of 32 to work", full=True),
+    I02NeverEmpty: Mutant(message="0 rows for a batch of 0; observed an output of"),
+    I03SquaresOnly: Mutant(message="an image of 64x96 pixels to work"),
+    I03EvenOnly: Mutant(message="an image of 65x67 pixels to work", full=True),
+    I03NotSmall: Mutant(
+        message="an image of 32x40 pixels to work",
+        documented={"height_range": (32, 128), "width_range": (40, None)},
+    ),
+    I04PerImage: Mutant(message="finite outputs for zeros with training=False"),
+    I04InTraining: Mutant(message="zeros with training=True", full=True),
+    I05HalfPrecision: Mutant(message="it takes bfloat16"),
+    F01Map: Mutant(message=r"float32 \[2, num_features\] .* float32 \(2, 1, 1, 12\)"),
+    F01Dict: Mutant(message="one Tensor .* observed a .*dict.* with the keys default"),
+    F01Double: Mutant(message=r"observed float64 \(2, 12\)"),
+    F02Flat: Mutant(message="one num_features, known statically .* observed unknown"),
+    F03Dropout: Mutant(message="dropout .* training=True; .* RandomUniform on the out"),
+    F03DropoutInside: Mutant(message="dropout .* training=True; .* RandomUniform on"),
+    C01Scores: Mutant(message=r"one Tensor \[batch, num_classes\]; observed a TopK"),
+    C01NotStatic: Mutant(message="one num_classes, known statically .* unknown"),
+    C02Softmax: Mutant(message="sum to 1 in each row: probabilities"),
+    C02Sigmoid: Mutant(message="120 values all between 0 and 1: probabilities"),
+    C02Sorted: Mutant(message="10 falling values in each of 12 rows: top-k"),
+    C03OneMissing: Mutant(message="10 classes; observed class_index.tsv with 9 of"),
+    C03OneTooMany: Mutant(message="10 classes; observed labels.txt with 11 of them"),
+    C03NoAsset: Mutant(message="10 classes; observed no assets"),
+    C03NoText: Mutant(message="observed labels.bin, which is no text"),
+    C03Empty: Mutant(message="class_index.tsv with 0 of them"),
+    C03OtherHeader: Mutant(message="observed the header index, name, id"),
+    C03OtherOrder: Mutant(message="an index that does not count from 0"),
+    C03Background: Mutant(message="a background class with the id n00000000"),
+    C03Ragged: Mutant(message="lines of another number of fields"),
+    P01OneBit: Mutant(message="1 that are not: stem/kernel"),
+    P01OtherNames: Mutant(message="1 that are not: stem/mean"),
+    P02NoHead: Mutant(message="classifier.head with a __call__; observed no head"),
+    P02HeadNotCallable: Mutant(message="with a __call__; observed a _UserObject"),
+    P02OtherHead: Mutant(message=r"equal classifier\(x\); observed a relative differ"),
+    S01Missing: Mutant(message="a signature serving_default; .* image_feature_vector"),
+    S01OtherInput: Mutant(message="the one input key images; .* input keys inputs"),
+    S01FixedBatch: Mutant(message=r"an input of shape \(8, None, None, 3\)"),
+    S02Missing: Mutant(message="a signature image_feature_vector; observed the signa"),
+    S02OtherOutput: Mutant(message="the output key default; observed .* keys logits"),
+    S02OtherResult: Mutant(message="image_feature_vector to equal obj"),
+}
+
+
+def clause(mutant: type[FeatureVector]) -> str:
+    """The id of the clause that a mutant breaks."""
+    return re.match(r"[A-Z]\d\d", mutant.__name__).group()
+
+
+def make(mutant: type[FeatureVector], folder: pathlib.Path) -> pathlib.Path:
+    """Writes a mutant to a directory in `folder` and gives its path."""
+    return mutant().save(folder)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from conformance import report
+
+REPORT = report.Report(
+    path="exports/m/feature_vector/1",
+    kind="feature_vector",
+    clauses=(
+        report.ClauseResult(id="R01", status="pass", message="loaded", seconds=1.25),
+        report.ClauseResult(id="R04", status="fail", message="R04 …", seconds=0.5),
+        report.ClauseResult(id="S03", status="warn", message="S03 …", seconds=0.0),
+        report.ClauseResult(
+            id="P01", status="not_applicable", message="no pair", seconds=0.0
+        ),
+    ),
+)
+
+
+def test_only_a_must_that_does_not_hold_failed():
+    assert [result.id for result in REPORT.failed] == ["R04"]
+
+
+def test_json_is_as_the_command_line_promises():
+    found = json.loads(json.dumps(REPORT.to_json()))
+    assert list(found) == ["path", "kind", "clauses"]
+    assert found["path"] == "exports/m/feature_vector/1"
+    assert found["kind"] == "feature_vector"
+    statuses = [clause["status"] for clause in found["clauses"]]
+    assert statuses == ["pass", "fail", "warn", "not_applicable"]
+    assert found["clauses"][0] == {
+        "id": "R01",
+        "status": "pass",
+        "message": "loaded",
+        "seconds": 1.25,
+    }
+
+
+def test_text_has_a_line_for_each_clause_and_counts_them():
+    first, *results, last = REPORT.to_text().splitlines()
+    assert first == "exports/m/feature_vector/1 (feature_vector)"
+    assert results[0].split() == ["R01", "pass", "1.25", "s", "loaded"]
+    assert len(results) == 4
+    assert last == "1 pass, 1 fail, 1 warn, 1 not_applicable in 1.8 s"
+
+
+def test_the_report_and_help_import_no_tensorflow():
+    code = (
+        "import sys, conformance.__main__, conformance.report\n"
+        "assert not {'tensorflow', 'keras', 'numpy'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,255 @@
+"""Whatever happens to an export, a model directory is whole or absent."""
+
+import json
+import os
+import pathlib
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from exporters import manifest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+ARCH = "mobilenet_v2_035_96"
+ARGUMENTS = (f"--arch={ARCH}", "--check=none")
+
+
+@pytest.fixture(scope="module")
+def finished(tool, tmp_path_factory):
+    output = tmp_path_factory.mktemp("finished")
+    done = tool("export", *ARGUMENTS, f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+@pytest.fixture
+def output(finished, tmp_path):
+    """A copy of a finished export, to be damaged."""
+    return pathlib.Path(shutil.copytree(finished, tmp_path / "exports"))
+
+
+def start(output, *arguments, **kwargs):
+    command = [sys.executable, ROOT / "tools" / "export", *ARGUMENTS, *arguments]
+    return subprocess.Popen(
+        [*command, f"--output={output}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **kwargs,
+    )
+
+
+def assert_whole_or_absent(output, *, finished):
+    folder = output / ARCH
+    for kind in manifest.KINDS:
+        target = folder / kind / "1"
+        if finished or target.exists():
+            record = manifest.read(target)
+            assert record is not None, target
+            assert record.files == manifest.file_hashes(target)
+            assert "saved_model.pb" in record.files
+    assert (folder / "pair-1.json").exists() >= finished
+    if finished:
+        assert sorted(p.name for p in folder.iterdir()) == [
+            "classification",
+            "feature_vector",
+            "pair-1.json",
+        ]
+
+
+def assert_next_run_completes(tool, output):
+    done = tool("export", *ARGUMENTS, f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    assert_whole_or_absent(output, finished=True)
+
+
+def assert_refused(done, message):
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("export: ")
+    assert message in last
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_paths_are_printed_and_a_finished_export_is_recognised(tool, output):
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    done = tool("export", *ARGUMENTS, f"--output={output}")
+    assert done.returncode == 0
+    folder = output / ARCH
+    assert done.stdout.splitlines() == [
+        f"{folder}/feature_vector/1",
+        f"{folder}/classification/1",
+        f"{folder}/pair-1.json",
+    ]
+    assert "exported already" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+
+
+def test_random_weights_are_announced(tool, tmp_path):
+    done = tool("export", *ARGUMENTS, f"--output={tmp_path}")
+    assert "RANDOM WEIGHTS" in done.stderr
+
+
+def test_another_export_is_not_overwritten_unasked(tool, output):
+    done = tool("export", *ARGUMENTS, f"--output={output}", "--seed=1")
+    assert_refused(done, "differs in seed: give --overwrite, or another --version")
+    assert_whole_or_absent(output, finished=True)
+    done = tool("export", *ARGUMENTS, f"--output={output}", "--seed=1", "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert_whole_or_absent(output, finished=True)
+    assert manifest.read(output / ARCH / "classification" / "1").weights["seed"] == 1
+
+
+def test_a_changed_export_is_noticed(tool, output):
+    data = output / ARCH / "classification" / "1" / "variables" / "variables.index"
+    data.write_bytes(data.read_bytes()[:-1] + b"x")
+    done = tool("export", *ARGUMENTS, f"--output={output}")
+    assert_refused(done, "was changed: give --overwrite")
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", "{}"])
+def test_a_broken_pair_file_is_one_line(tool, output, damage):
+    (output / ARCH / "pair-1.json").write_text(damage)
+    done = tool("export", *ARGUMENTS, f"--output={output}")
+    assert_refused(done, "give --overwrite")
+
+
+@pytest.mark.parametrize("lost", ["pair-1.json", "classification", "feature_vector"])
+def test_an_interrupted_export_is_completed(tool, output, lost):
+    (output / ARCH / "pair-1.json").unlink()
+    if lost != "pair-1.json":
+        shutil.rmtree(output / ARCH / lost)
+    (output / ARCH / ".partial-of-a-dead-one" / "x").mkdir(parents=True)
+    assert_next_run_completes(tool, output)
+
+
+KILLED_WHILE_PLACING = """
+import os, signal, sys
+from exporters import pair, request, staging
+place, calls = staging.place, []
+def placed(*arguments):
+    calls.append(1)
+    if len(calls) > int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    place(*arguments)
+staging.place = placed
+import contextlib, pathlib
+pair.export(
+    request.Request(arch=sys.argv[2], output=pathlib.Path(sys.argv[3]), overwrite=True),
+    check=lambda folders, facts: None, say=print, importing=contextlib.nullcontext,
+)
+"""
+
+
+@pytest.mark.parametrize("placed", [0, 1, 2])
+def test_killed_between_two_renames(tool, output, placed):
+    command = [sys.executable, "-c", KILLED_WHILE_PLACING, str(placed), ARCH, output]
+    done = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=300)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (output / ARCH / "pair-1.json").exists()
+    assert_whole_or_absent(output, finished=False)
+    assert_next_run_completes(tool, output)
+
+
+def kill_once(tool, output, seconds):
+    process = start(output)
+    try:
+        process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+    assert_whole_or_absent(output, finished=process.returncode == 0)
+    assert_next_run_completes(tool, output)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 5.0])
+def test_killed(tool, tmp_path, seconds):
+    kill_once(tool, tmp_path / "exports", seconds)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(20))
+def test_killed_at_a_random_moment(tool, tmp_path, moment):
+    kill_once(tool, tmp_path / "exports", random.uniform(0, 8))
+
+
+def test_interrupted_by_ctrl_c(tmp_path):
+    output = tmp_path / "exports"
+    process = start(output)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.communicate(timeout=4)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "export: interrupted"
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("limit", [10_000, 1_000_000, 3_000_000])
+def test_a_full_disk(tool, tmp_path, limit):
+    """A limit on the size of files stands in: the same calls fail."""
+    output = tmp_path / "exports"
+    done = tool(
+        "export",
+        *ARGUMENTS,
+        f"--output={output}",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "File too large" in done.stderr.splitlines()[-1]
+    assert not output.exists()
+    assert_next_run_completes(tool, output)
+
+
+def test_a_target_that_can_not_be_written(tool, tmp_path):
+    if os.geteuid() == 0:  # whom no permission stops; the kernel's own files do
+        target = pathlib.Path("/sys/kernel/exports")
+    else:
+        target = tmp_path / "read_only"
+        target.mkdir(mode=0o500)
+    done = tool("export", *ARGUMENTS, f"--output={target}")
+    assert_refused(done, str(target))
+    (tmp_path / "file").write_text("")
+    done = tool("export", *ARGUMENTS, f"--output={tmp_path / 'file'}")
+    assert_refused(done, "Not a directory")
+
+
+def test_two_exporters_for_one_target(tmp_path):
+    output = tmp_path / "exports"
+    processes = [start(output) for _ in range(2)]
+    results = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert results[0][0] == results[1][0]
+    assert_whole_or_absent(output, finished=True)
+    assert sum("exported already" in errors for _, errors in results) == 1
+    assert sum("waiting for another" in errors for _, errors in results) == 1
+
+
+def test_many_archs_one_of_which_fails(tool, tmp_path):
+    (tmp_path / "mobilenet_v2_050_96").write_text("in the way")
+    done = tool(
+        "export",
+        "--arch=mobilenet_v2_050_96,mobilenet_v2_035_96",
+        "--check=none",
+        f"--output={tmp_path}",
+        "--jobs=2",
+    )
+    assert done.returncode == 2
+    assert "1 failed: mobilenet_v2_050_96" in done.stderr.splitlines()[-1]
+    assert_whole_or_absent(tmp_path, finished=True)
+
+
+def test_the_pair_file_names_both_halves(output):
+    record = json.loads((output / ARCH / "pair-1.json").read_text())
+    for kind in manifest.KINDS:
+        folder = output / ARCH / record["models"][kind]["path"]
+        hashes = manifest.file_hashes(folder)
+        assert record["models"][kind]["sha256"] == manifest.content_hash(hashes)
+    assert record["weights"] == "random"

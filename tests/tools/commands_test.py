@@ -1,0 +1,146 @@
+"""The command line, as others call it: output, exit codes, one line for an error."""
+
+import json
+
+import pytest
+
+LIST_KEYS = {
+    "arch",
+    "family",
+    "params",
+    "trainable_params",
+    "num_features",
+    "num_classes",
+    "image_size",
+    "height_range",
+    "width_range",
+    "paper",
+    "weights",
+}
+
+
+def test_list_as_json(tool):
+    done = tool("list", "--format=json")
+    assert done.returncode == 0, done.stderr
+    entries = {entry["arch"]: entry for entry in json.loads(done.stdout)}
+    assert len(entries) >= 23
+    assert all(set(entry) >= LIST_KEYS for entry in entries.values())
+    lite = entries["efficientnet_lite0"]
+    assert lite["weights"] == ["random", "imagenet"]
+    assert lite["params"] == 4_694_024
+    assert lite["family"] == "efficientnet"
+    assert entries["mobilenet_v2_035_96"]["image_size"] == 96
+
+
+def test_list_as_a_table_of_what_matches(tool):
+    done = tool("list", "mobilenet_v2_1?0_224")
+    lines = done.stdout.splitlines()
+    assert lines[0].split()[:2] == ["ARCH", "PARAMS"]
+    assert [line.split()[0] for line in lines[1:]] == [
+        "mobilenet_v2_130_224",
+        "mobilenet_v2_140_224",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("list", []), *((name, ["--help"]) for name in ("list", "export", "predict"))],
+)
+def test_what_must_be_quick_imports_no_tensorflow(tool, monkeypatch, name, arguments):
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    done = tool(name, *arguments)
+    assert done.returncode == 0
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "absl.flags" in imported
+    assert not imported & {"tensorflow", "keras", "torch", "numpy"}
+
+
+@pytest.mark.parametrize("name", ["list", "export", "predict"])
+def test_help_says_how_to_call_it(tool, name):
+    done = tool(name, "--help")
+    assert f"tools/{name}" in done.stdout.splitlines()[0]
+    assert "--debug" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            "list mobilenetv2",
+            "Unknown arch 'mobilenetv2'. Did you mean 'mobilenet_v2'?",
+        ),
+        ("list a b", "unexpected argument 'b'"),
+        ("list --format=xml", "--format=xml"),
+        ("export", "--arch is missing"),
+        ("export --arch=mobilenetv2", "Did you mean 'mobilenet_v2'? See tools/list."),
+        ("export --arch=resnet_*", "No arch matches 'resnet_*'"),
+        ("export --arch=mobilenet_v2 --chek=full", "Did you mean: check"),
+        ("export --arch=mobilenet_v2 --version=0", "--version=0"),
+        ("export --arch=mobilenet_v2 --version=one", "--version=one"),
+        ("export --arch=mobilenet_v2 --format=onnx", "must be saved_model, not 'onnx'"),
+        ("export --arch=mobilenet_v2 extra", "unexpected argument 'extra'"),
+        ("export --arch=mobilenet_v2 --weights=imagenet", "one of random."),
+        ("export --arch=mobilenet_v2 --gin_file=absent.gin", "absent.gin"),
+        ("export --arch=mobilenet_v2 --gin_binding=x", "--gin_binding, line 1"),
+        (
+            "export --arch=mobilenet_v2 --gin_binding=MobileNetV2.widht_multiplier=1",
+            "Did you mean 'width_multiplier'?",
+        ),
+        (
+            "export --arch=mobilenet_v2 --gin_binding=model.taxonomy_name='ilsvrc'",
+            "Did you mean 'ilsvrc_2012'?",
+        ),
+        ("predict", "MODEL is missing"),
+        ("predict {tmp}", "IMAGE is missing"),
+        ("predict {tmp} x.png", "is not the folder of a SavedModel"),
+        ("predict {tmp}/broken x.png", "is not a usable SavedModel"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_2(tool, tmp_path, call, message):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "saved_model.pb").write_bytes(b"\x00garbage")
+    name, *arguments = call.format(tmp=tmp_path).split()
+    if name == "export":
+        arguments.append(f"--output={tmp_path / 'exports'}")
+    done = tool(name, *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    *progress, last = done.stderr.splitlines()
+    assert last.startswith(f"{name}: ")
+    assert message in last
+    assert all("  s  " in line or " s  " in line for line in progress), progress
+    assert not (tmp_path / "exports").exists()
+
+
+def test_debug_shows_the_traceback(tool):
+    done = tool("list", "nothing", "--debug")
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "not an image"),
+        (b"GIF89a nonsense", "not an image"),
+        (None, "No such file"),
+    ],
+)
+def test_predict_names_the_file_that_is_no_image(
+    tool, exported, tmp_path, data, message
+):
+    image = tmp_path / "photo.png"
+    if data is not None:
+        image.write_bytes(data)
+    done = tool("predict", exported("mobilenet_v2") / "classification" / "1", image)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"predict: {image}: {message}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_predict_refuses_a_feature_vector(tool, exported, tmp_path):
+    done = tool("predict", exported("mobilenet_v2") / "feature_vector" / "1", "x.png")
+    assert done.returncode == 2
+    assert "gives feature vectors, not classes" in done.stderr
