@@ -49,5 +49,7 @@ def save(
         try:
             tf.saved_model.save(root, str(target), signatures)
         except tf.errors.OpError as error:
-            raise OSError(f"Can't write {kind}: {error.message}") from error
+            # "{{node …}} FILE; No space left on device [Op:SaveV2]"
+            reason = error.message.rpartition("; ")[2].split(" [Op:")[0]
+            raise OSError(f"Can't write below {folder.parent}: {reason}") from error
     return folders

@@ -143,8 +143,8 @@ def i04_normalises_for_itself(model: subject.Subject) -> str:
                 raise verdict.Broken(
                     expected=f"finite outputs for {what} with {mode}",
                     observed="infinite values or NaN",
-                    mend="Normalise by constants, and add an epsilon to what is "
-                    "divided by.",
+                    mend="Look for NaN in the weights, normalise by constants, and "
+                    "add an epsilon to what is divided by.",
                 )
     return f"finite for {', '.join(fills)} with {', '.join(calls)}"
 

@@ -339,6 +339,38 @@ class LayerNorm(FeatureVector):
         return (hidden - self.mean) / self.variance * self.gamma + self.beta
 
 
+class TrainingAsTensor(FeatureVector):
+    """One trace takes either value of training, which Python bools convert to."""
+
+    def flags(self):
+        return {"return_endpoints": (False, True)}
+
+    def call(self, images, training=False, return_endpoints=False):
+        output = tf.cond(
+            training,
+            lambda: self.output(images, True),
+            lambda: self.output(images, False),
+        )
+        return {"default": output} if return_endpoints else output
+
+    def callable(self):
+        function = tf.function(self.call, autograph=False)
+        for flags in self.traced_flags():
+            training = tf.TensorSpec([], tf.bool)
+            function.get_concrete_function(
+                *self.input_specs(), training=training, **flags
+            )
+        return function
+
+
+class MaskAtRateZero(FeatureVector):
+    """Random numbers reach the output, and change nothing."""
+
+    def pool(self, feature_map, training):
+        features = super().pool(feature_map, training)
+        return tf.nn.dropout(features, 0.0 * self.gamma[0]) if training else features
+
+
 VARIANTS = (
     FeatureVector,
     Classification,
@@ -353,4 +385,6 @@ VARIANTS = (
     NeedsLargeImages,
     HyperparameterAtCallTime,
     LayerNorm,
+    TrainingAsTensor,
+    MaskAtRateZero,
 )

@@ -122,6 +122,26 @@ def test_full_tells_what_quick_does_not(tmp_path):
             assert not suite.check(mutants.make(mutant, folder)).failed
 
 
+def test_sizes_stay_within_what_is_documented(pair):
+    found = suite.check(
+        pair.feature_vector,
+        level="full",
+        clauses=["I03"],
+        documented={"height_range": (16, 48), "width_range": (24, 40)},
+    )
+    assert by_id(found)["I03"].message == (
+        "sizes 24x36, 16x24, 48x40, 36x24, 25x27, 32x32, 16x40, 48x24"
+    )
+
+
+def test_a_fixed_size_is_held_against_what_is_documented(tmp_path):
+    path = models.FixedSize().save(tmp_path)
+    ranges = {"height_range": (96, 96), "width_range": (64, 128)}
+    (result,) = suite.check(path, clauses=["I03"], documented=ranges).clauses
+    assert result.status == report.FAIL
+    assert "expected an image of 96x96 pixels to work" in result.message
+
+
 def test_a_model_keeps_its_variables(pair):
     model = subject.Subject(
         pair.feature_vector, kind="auto", full=False, pair=None, documented={}

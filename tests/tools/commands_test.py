@@ -1,8 +1,14 @@
 """The command line, as others call it: output, exit codes, one line for an error."""
 
 import json
+import os
+import pickle
 
+import numpy as np
 import pytest
+import safetensors.numpy
+
+from zoo.weights import registry
 
 LIST_KEYS = {
     "arch",
@@ -144,3 +150,54 @@ def test_predict_refuses_a_feature_vector(tool, exported, tmp_path):
     done = tool("predict", exported("mobilenet_v2") / "feature_vector" / "1", "x.png")
     assert done.returncode == 2
     assert "gives feature vectors, not classes" in done.stderr
+
+
+class Touch:
+    """Pickles as a command to be run by whoever unpickles it."""
+
+    def __init__(self, path):
+        self.command = f"touch {path}"
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def write_hostile_pickle(path):
+    path.write_bytes(pickle.dumps({"weight": Touch(path.with_name("ran"))}))
+
+
+def write_truncated(path):
+    source = registry.find("efficientnet_lite0", "imagenet").path
+    path.write_bytes(source.read_bytes()[:1_000_000])
+
+
+def write_other_architecture(path):
+    tensors = {"features.0.0.weight": np.zeros((32, 3, 3, 3), np.float32)}
+    safetensors.numpy.save_file(tensors, path)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (write_hostile_pickle, "system, which no state dict needs; nothing was run"),
+        (write_truncated, "is not a usable PyTorch state dict: it is truncated"),
+        (write_other_architecture, "1 unused (features.0.0.weight)"),
+    ],
+)
+def test_bad_weights_are_one_line_and_nothing_is_written(
+    tool, tmp_path, write, message
+):
+    weights, output = tmp_path / "weights.bin", tmp_path / "exports"
+    write(weights)
+    done = tool(
+        "export",
+        "--arch=efficientnet_lite0",
+        f"--weights={weights}",
+        f"--output={output}",
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith(f"export: {weights} ")
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["weights.bin"]

@@ -52,7 +52,7 @@ def read(path: pathlib.Path) -> Mapping[str, np.ndarray]:
             raise ValueError(
                 f"{path} is not a usable safetensors file: {error}."
             ) from error
-    if start[:2] in (b"PK", b"\x80\x02"):
+    if start[:2] == b"PK" or start[:1] == b"\x80":
         return pickled.read(path)
     raise ValueError(f"{path} is neither a safetensors file nor a PyTorch state dict.")
 
