@@ -250,29 +250,33 @@ class Subject:
 
     def infer(self, images: tf.Tensor) -> Any:
         """The output in inference mode, whatever the default mode is."""
-        return self.traced(training=False)(images)
+        return self._run(images, training=False)
 
     def train(self, images: tf.Tensor) -> Any:
         """The output in training mode, or in the only mode that there is."""
-        return self.traced(training=True)(images)
+        return self._run(images, training=True)
+
+    def _run(self, images: tf.Tensor, *, training: bool) -> Any:
+        if self.input_spec.is_compatible_with(images):
+            return self.traced(training=training)(images)
+        return self.obj(images, **self._keywords(training))
 
     def traced(self, *, training: bool) -> Any:
-        """A call in one of the modes as a concrete function of any batch and size.
+        """A call in one of the modes as a concrete function of all that input_spec is.
 
         Tracing the call once is what makes the suite quick: called eagerly, a restored
-        function compiles its graph anew for every shape.
+        function compiles its graph anew for every shape. It must not be given anything
+        else, since concrete functions do not look at shapes.
         """
-        keywords = {} if self.training is None else {"training": training}
+        keywords = self._keywords(training)
         key = keywords.get("training")
         if key not in self._traced:
-            shape = self.input_spec.shape
-            spec = tf.TensorSpec(
-                shape if shape.rank is None else (None, *shape[1:]),
-                self.input_spec.dtype,
-            )
             call = tf.function(lambda images: self.obj(images, **keywords))
-            self._traced[key] = call.get_concrete_function(spec)
+            self._traced[key] = call.get_concrete_function(self.input_spec)
         return self._traced[key]
+
+    def _keywords(self, training: bool) -> dict[str, bool]:
+        return {} if self.training is None else {"training": training}
 
     @functools.cached_property
     def training_step(self) -> TrainingStep:

@@ -14,7 +14,8 @@ def multiply_adds(model: keras.Model, *, input_shape: Shape) -> int:
     """Multiplications and additions, as one each, for one image.
 
     Every value of a kernel counts once at every place of its layer's output, padding
-    included; biases, batch norm, activations and pooling count nothing.
+    included; biases, batch norm, activations and pooling count nothing. A layer for
+    which that is not so has a method `multiply_adds(input_shape)`.
 
     Args:
       model: functional, with one input, of layers with one output each.
@@ -32,6 +33,12 @@ def multiply_adds(model: keras.Model, *, input_shape: Shape) -> int:
         )
         output = layer.compute_output_shape(inputs)
         shapes[id(layer.output)] = output
-        kernels = [w for w in layer.weights if w.path.endswith("/kernel")]
-        total += sum(math.prod((*output[:-1], *kernel.shape)) for kernel in kernels)
+        total += _of_layer(layer, inputs, output)
     return total
+
+
+def _of_layer(layer: keras.layers.Layer, inputs: typing.Any, output: Shape) -> int:
+    if hasattr(layer, "multiply_adds"):
+        return layer.multiply_adds(inputs)
+    kernels = [w for w in layer.weights if w.path.endswith("/kernel")]
+    return sum(math.prod((*output[:-1], *kernel.shape)) for kernel in kernels)

@@ -240,7 +240,7 @@ def r08_traces_every_combination(model: subject.Subject) -> str:
 
     Which values are permissible only documentation could say. Without it, a value that
     an argument was traced with is taken as permissible whatever the other arguments
-    are, and both True and False as permissible for training. Traces for inputs of
+    are, and both True and False as permissible for training. Traces for Tensors of
     different shape or dtype are judged for themselves.
     """
     kept = model.general_traces
@@ -250,8 +250,9 @@ def r08_traces_every_combination(model: subject.Subject) -> str:
         raise verdict.NotApplicable("__call__ takes no Python-valued argument")
     groups: dict[str, list[tuple[str, ...]]] = {}
     for trace in kept:
-        arguments: list[Any] = [trace.arguments.get(name) for name in sorted(tensors)]
-        specs = [(argument.dtype, argument.shape) for argument in arguments]
+        specs = [
+            _dtype_and_shape(trace.arguments.get(name)) for name in sorted(tensors)
+        ]
         values = tuple(repr(trace.arguments.get(flag)) for flag in flags)
         groups.setdefault(repr(specs), []).append(values)
     for traced in groups.values():
@@ -266,6 +267,12 @@ def r08_traces_every_combination(model: subject.Subject) -> str:
                 "the values of these arguments.",
             )
     return f"{len(kept)} traces for all values of {', '.join(flags)}"
+
+
+def _dtype_and_shape(argument: Any) -> Any:
+    """Of a Tensor-valued argument; or the value that stands for its absence."""
+    is_tensor = traces.is_tensor(argument)
+    return (argument.dtype, argument.shape) if is_tensor else argument
 
 
 def _combinations(

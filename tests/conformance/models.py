@@ -330,6 +330,23 @@ class HyperparameterAtCallTime(FeatureVector):
         return function
 
 
+class OptionalTensor(FeatureVector):
+    """An argument that is None or a Tensor."""
+
+    def call(self, images, training=False, return_endpoints=False, scale=None):
+        output = self.output(images, training)
+        output = output if scale is None else scale * output
+        return {"default": output} if return_endpoints else output
+
+    def traced_flags(self):
+        scales = (None, tf.TensorSpec([], tf.float32))
+        return [
+            {**flags, "scale": scale}
+            for flags in super().traced_flags()
+            for scale in scales
+        ]
+
+
 class LayerNorm(FeatureVector):
     """A non-trainable variable, and nothing that depends on the batch."""
 
@@ -384,6 +401,7 @@ VARIANTS = (
     CalledWithinCalls,
     NeedsLargeImages,
     HyperparameterAtCallTime,
+    OptionalTensor,
     LayerNorm,
     TrainingAsTensor,
     MaskAtRateZero,

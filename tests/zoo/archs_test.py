@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import zoo
+from tests.zoo import parity
 from zoo import config, facts
 
 ARCHS = sorted(config.config_files())
@@ -71,24 +72,6 @@ def test_both_models_are_one_backbone():
     )
 
 
-value = keras.ops.convert_to_numpy
-
-
-def randomise(model, seed=0):
-    """Gives all variables values that a mistake in any of them would show."""
-    rng = np.random.default_rng(seed)
-    for variable in model.weights:
-        shape, name = variable.shape, variable.path.rpartition("/")[2]
-        if name in ("gamma", "moving_variance"):
-            variable.assign(rng.uniform(0.5, 1.5, shape))
-        elif name in ("beta", "moving_mean", "bias"):
-            variable.assign(rng.normal(0, 0.2, shape))
-        else:
-            depthwise = shape[-1] == 1
-            fan_in = np.prod(shape[:-2] if depthwise else shape[:-1])
-            variable.assign(rng.normal(0, np.sqrt(2 / fan_in), shape))
-
-
 def keras_name(path):
     """What keras.applications' MobileNetV2 calls the layer of a variable of ours."""
     layer, _, leaf = path.rpartition("/")
@@ -108,12 +91,6 @@ def keras_name(path):
     index = blocks_before + int(number) - 1
     prefix = f"block_{index}" if index else "expanded_conv"
     return f"{prefix}_{part}" + ("_BN" if kind == "norm" else ""), leaf
-
-
-def relative(ours, theirs):
-    """Largest difference, relative to the largest value."""
-    ours, theirs = map(keras.ops.convert_to_numpy, (ours, theirs))
-    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
 def carry_over(ours, theirs):
@@ -137,7 +114,7 @@ def test_mobilenet_v2_equals_keras_applications(width, odd):
         input_shape=shape, alpha=width, weights=None, classifier_activation=None
     )
     assert ours.classifier.count_params() == theirs.count_params()
-    randomise(ours.classifier)
+    parity.randomise(ours.classifier)
     carry_over(ours.classifier, theirs)
     same = {
         "stem": "Conv1_relu",
@@ -154,18 +131,21 @@ def test_mobilenet_v2_equals_keras_applications(width, odd):
     normalised = images * 2 - 1
     our_parts = ours.backbone(normalised)
     for name, part in their_parts(normalised).items():
-        assert relative(our_parts[name], part) < 1e-4, name
-    assert relative(ours.classifier(images), theirs(normalised)) < 1e-4
+        assert parity.relative(our_parts[name], part) < 1e-4, name
+    assert parity.relative(ours.classifier(images), theirs(normalised)) < 1e-4
 
 
 def test_training_mode_moves_batch_statistics_and_drops_paths():
     model = zoo.build("efficientnet_lite0")
     images = np.random.default_rng(0).random((4, 64, 64, 3), np.float32)
     means = [v for v in model.backbone.weights if v.path.endswith("moving_mean")]
-    before = [value(v) for v in means]
+    before = [keras.ops.convert_to_numpy(v) for v in means]
     first = np.array(model.feature_vector(images, training=True))
     second = np.array(model.feature_vector(images, training=True))
-    assert all((value(v) != b).any() for v, b in zip(means, before, strict=True))
+    assert all(
+        (keras.ops.convert_to_numpy(v) != b).any()
+        for v, b in zip(means, before, strict=True)
+    )
     # Batch statistics alone give the same output twice: the difference is drop path.
     assert (first != second).any()
 
@@ -205,7 +185,9 @@ def test_normalization_per_channel():
 
 def test_a_seed_gives_the_same_weights():
     def kernel(seed):
-        return value(zoo.build("mobilenet_v2", seed=seed).classifier.weights[0])
+        return keras.ops.convert_to_numpy(
+            zoo.build("mobilenet_v2", seed=seed).classifier.weights[0]
+        )
 
     np.testing.assert_array_equal(kernel(7), kernel(7))
     assert (kernel(7) != kernel(8)).any()

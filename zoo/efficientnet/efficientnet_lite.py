@@ -14,7 +14,7 @@ import gin
 import keras
 
 from zoo import spec
-from zoo.layers import inverted_bottleneck, rounding
+from zoo.layers import conv_norm, inverted_bottleneck, rounding
 
 
 class Stage(typing.NamedTuple):
@@ -71,7 +71,9 @@ class EfficientNetLite(spec.BackboneSpec):
         images = keras.Input((None, None, 3), name="images")
         endpoints = {}
 
-        x = style.conv(STEM_CHANNELS, kernel_size=3, strides=2, name="stem")(images)
+        x = conv_norm.ConvNorm(
+            STEM_CHANNELS, kernel_size=3, strides=2, style=style, name="stem"
+        )(images)
         endpoints["stem"] = x
         depths = [self._depth(number) for number in range(1, len(self.stages) + 1)]
         position = 0
@@ -82,7 +84,7 @@ class EfficientNetLite(spec.BackboneSpec):
                     channels=rounding.round_channels(
                         stage.channels * self.width_multiplier
                     ),
-                    expansion_ratio=stage.expansion_ratio,
+                    hidden_channels=x.shape[-1] * stage.expansion_ratio,
                     kernel_size=stage.kernel_size,
                     strides=stage.strides if block == 1 else 1,
                     style=style,
@@ -91,7 +93,9 @@ class EfficientNetLite(spec.BackboneSpec):
                 )
                 position += 1
             endpoints[f"stage_{number}"] = x
-        x = style.conv(FEATURE_CHANNELS, kernel_size=1, name="feature_map")(x)
+        x = conv_norm.ConvNorm(
+            FEATURE_CHANNELS, kernel_size=1, style=style, name="feature_map"
+        )(x)
         endpoints["feature_map"] = x
         pool = keras.layers.GlobalAveragePooling2D(name="feature_vector")
         endpoints["feature_vector"] = pool(x)
@@ -104,16 +108,16 @@ class EfficientNetLite(spec.BackboneSpec):
             return blocks
         return math.ceil(blocks * self.depth_multiplier)
 
-    def _style(self) -> inverted_bottleneck.ConvStyle:
+    def _style(self) -> conv_norm.Style:
         # conv_kernel_initializer of the TPU code: normal, variance 2 / fan_out, where
-        # a depthwise kernel's fan_out counts all channels times the multiplier 1.
+        # a depthwise kernel has a fan_out of its height times its width.
         initializer = keras.initializers.VarianceScaling(
             scale=2.0, mode="fan_out", distribution="untruncated_normal"
         )
-        return inverted_bottleneck.ConvStyle(
+        return conv_norm.Style(
             activation="relu6",
             norm_momentum=self.batch_norm_momentum,
             norm_epsilon=self.batch_norm_epsilon,
-            conv_initializer=initializer,
+            initializer=initializer,
             depthwise_initializer=initializer,
         )

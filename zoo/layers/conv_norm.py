@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing
 
 import keras
+
+Shape = tuple[int | None, ...]
+PADDINGS = ("same", "symmetric")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Style:
+    """What the convolutions of a network have in common.
+
+    Args:
+      activation: a Keras activation's name.
+      norm_momentum: share of the old moving statistics that a training step keeps.
+      norm_epsilon: added to the variance.
+      initializer: of convolution kernels.
+      depthwise_initializer: of depthwise kernels.
+      padding: of strided convolutions: `same` as TensorFlow has it (one more at the
+        bottom and right where the sum is odd), or `symmetric` as PyTorch has it
+        (half the kernel on each side). Without a stride they are one.
+    """
+
+    activation: str
+    norm_momentum: float
+    norm_epsilon: float
+    initializer: typing.Any
+    depthwise_initializer: typing.Any
+    padding: str = "same"
+
+    def __post_init__(self) -> None:
+        if self.padding not in PADDINGS:
+            raise ValueError(
+                f"padding must be one of {', '.join(PADDINGS)}, not {self.padding!r}."
+            )
 
 
 class ConvNorm(keras.layers.Layer):
     """Convolution (no bias) -> batch norm -> activation.
 
     Variables: `NAME/conv/kernel` and `NAME/norm/{gamma, beta, moving_mean,
-    moving_variance}`.
+    moving_variance}`. Output: [B, ceil(H / strides), ceil(W / strides), filters].
 
     Args:
       filters: output channels; None for a depthwise convolution, which keeps them.
-      kernel_size: height and width of the kernel, pixels.
-      strides: 1 or 2, both ways; padding is TensorFlow's SAME.
-      activation: a Keras activation, or None for a linear output.
-      norm_momentum: share of the old moving statistics that a training step keeps.
-      norm_epsilon: added to the variance.
-      kernel_initializer: a Keras initializer or its name.
+      kernel_size: height and width of the kernel, pixels; odd.
+      style: of the network.
+      strides: 1 or 2, both ways.
+      linear: leave out the activation.
+      gamma_initializer: of batch norm's scale; zeros make a residual branch begin as
+        nothing.
       name: of the layer, and the head of its variables' paths.
     """
 
@@ -29,45 +62,55 @@ class ConvNorm(keras.layers.Layer):
         filters: int | None,
         *,
         kernel_size: int,
+        style: Style,
         strides: int = 1,
-        activation: str | None = None,
-        norm_momentum: float,
-        norm_epsilon: float,
-        kernel_initializer: typing.Any,
+        linear: bool = False,
+        gamma_initializer: str = "ones",
         name: str,
     ) -> None:
         super().__init__(name=name)
-        shared = {"strides": strides, "padding": "same", "use_bias": False}
+        pads = style.padding == "symmetric" and strides > 1
+        self.margin = kernel_size // 2 if pads else 0
+        shared = {
+            "strides": strides,
+            "padding": "valid" if pads else "same",
+            "use_bias": False,
+            "name": "conv",
+        }
         if filters is None:
             self.conv = keras.layers.DepthwiseConv2D(
                 kernel_size,
-                depthwise_initializer=kernel_initializer,
-                name="conv",
+                depthwise_initializer=style.depthwise_initializer,
                 **shared,
             )
         else:
             self.conv = keras.layers.Conv2D(
-                filters,
-                kernel_size,
-                kernel_initializer=kernel_initializer,
-                name="conv",
-                **shared,
+                filters, kernel_size, kernel_initializer=style.initializer, **shared
             )
         self.norm = keras.layers.BatchNormalization(
-            momentum=norm_momentum, epsilon=norm_epsilon, name="norm"
+            momentum=style.norm_momentum,
+            epsilon=style.norm_epsilon,
+            gamma_initializer=gamma_initializer,
+            name="norm",
         )
-        self.activation = keras.activations.get(activation)
+        self.activation = keras.activations.get(None if linear else style.activation)
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.conv.build(input_shape)
-        self.norm.build(self.conv.compute_output_shape(input_shape))
+        self.norm.build(self.conv.compute_output_shape(self._padded(input_shape)))
         self.built = True
 
     def call(self, inputs: typing.Any, training: bool = False) -> typing.Any:
-        outputs = self.norm(self.conv(inputs), training=training)
-        return self.activation(outputs)
+        x = inputs
+        if self.margin:
+            sides = (self.margin, self.margin)
+            x = keras.ops.pad(x, ((0, 0), sides, sides, (0, 0)))
+        return self.activation(self.norm(self.conv(x), training=training))
 
-    def compute_output_shape(
-        self, input_shape: tuple[int | None, ...]
-    ) -> tuple[int | None, ...]:
-        return self.conv.compute_output_shape(input_shape)
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return self.conv.compute_output_shape(self._padded(input_shape))
+
+    def _padded(self, shape: Shape) -> Shape:
+        batch, height, width, channels = shape
+        height, width = (n and n + 2 * self.margin for n in (height, width))
+        return batch, height, width, channels

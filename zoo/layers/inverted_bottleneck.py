@@ -2,101 +2,60 @@
 
 from __future__ import annotations
 
-import dataclasses
-import typing
-
 import keras
 
 from zoo.layers import conv_norm, drop_path
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ConvStyle:
-    """What all convolutions of a network have in common; see `ConvNorm`."""
-
-    activation: str
-    norm_momentum: float
-    norm_epsilon: float
-    conv_initializer: typing.Any
-    depthwise_initializer: typing.Any
-
-    def conv(
-        self,
-        filters: int,
-        *,
-        kernel_size: int,
-        name: str,
-        strides: int = 1,
-        linear: bool = False,
-    ) -> conv_norm.ConvNorm:
-        """Convolution -> batch norm -> activation, or no activation if `linear`."""
-        return self._layer(
-            filters,
-            kernel_size=kernel_size,
-            strides=strides,
-            activation=None if linear else self.activation,
-            kernel_initializer=self.conv_initializer,
-            name=name,
-        )
-
-    def depthwise(
-        self, *, kernel_size: int, strides: int, name: str
-    ) -> conv_norm.ConvNorm:
-        """Depthwise convolution -> batch norm -> activation."""
-        return self._layer(
-            None,
-            kernel_size=kernel_size,
-            strides=strides,
-            activation=self.activation,
-            kernel_initializer=self.depthwise_initializer,
-            name=name,
-        )
-
-    def _layer(self, filters: int | None, **kwargs: typing.Any) -> conv_norm.ConvNorm:
-        return conv_norm.ConvNorm(
-            filters,
-            norm_momentum=self.norm_momentum,
-            norm_epsilon=self.norm_epsilon,
-            **kwargs,
-        )
 
 
 def inverted_bottleneck(
     inputs: keras.KerasTensor,
     *,
     channels: int,
-    expansion_ratio: int,
+    hidden_channels: int,
     kernel_size: int,
     strides: int,
-    style: ConvStyle,
+    style: conv_norm.Style,
     name: str,
+    squeeze_excite: keras.layers.Layer | None = None,
     drop_path_rate: float = 0.0,
 ) -> keras.KerasTensor:
-    """1×1 expand -> depthwise -> 1×1 linear project -> drop path -> add.
+    """1×1 expand -> depthwise -> squeeze-excite -> 1×1 linear project -> add.
 
-    Source: arXiv:1801.04381, Table 1 and Figure 3.
+    Source: arXiv:1801.04381, Table 1 and Figure 3; with squeeze-excite
+    arXiv:1905.02244, Figure 4.
 
     Args:
       inputs: [B, H, W, C].
       channels: output channels, of the narrow linear end.
-      expansion_ratio: hidden channels ÷ C; at 1 there is no expansion.
+      hidden_channels: of the wide middle; where they are C, there is no expansion.
       kernel_size: of the depthwise convolution.
       strides: of the depthwise convolution, 1 or 2.
-      style: activation, batch norm and initializers.
+      style: of the network.
       name: of the block, such as `stage_2_block_1`.
-      drop_path_rate: of the residual branch, in [0, 1].
+      squeeze_excite: a layer for the middle, or None.
+      drop_path_rate: of the residual branch in training, in [0, 1].
 
     Returns:
       [B, ceil(H / strides), ceil(W / strides), channels]; the input is added where
       it has this very shape.
     """
     x = inputs
-    if expansion_ratio != 1:
-        hidden = inputs.shape[-1] * expansion_ratio
-        x = style.conv(hidden, kernel_size=1, name=f"{name}_expand")(x)
-    depthwise = f"{name}_depthwise"
-    x = style.depthwise(kernel_size=kernel_size, strides=strides, name=depthwise)(x)
-    x = style.conv(channels, kernel_size=1, linear=True, name=f"{name}_project")(x)
+    if hidden_channels != inputs.shape[-1]:
+        x = conv_norm.ConvNorm(
+            hidden_channels, kernel_size=1, style=style, name=f"{name}_expand"
+        )(x)
+    x = conv_norm.ConvNorm(
+        None,
+        kernel_size=kernel_size,
+        strides=strides,
+        style=style,
+        name=f"{name}_depthwise",
+    )(x)
+    if squeeze_excite is not None:
+        x = squeeze_excite(x)
+    x = conv_norm.ConvNorm(
+        channels, kernel_size=1, linear=True, style=style, name=f"{name}_project"
+    )(x)
     if strides != 1 or inputs.shape[-1] != channels:
         return x
     if drop_path_rate > 0:

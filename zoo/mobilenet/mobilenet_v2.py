@@ -13,7 +13,7 @@ import gin
 import keras
 
 from zoo import spec
-from zoo.layers import inverted_bottleneck, rounding
+from zoo.layers import conv_norm, inverted_bottleneck, rounding
 
 
 class Stage(typing.NamedTuple):
@@ -52,8 +52,8 @@ class MobileNetV2(spec.BackboneSpec):
       stages: rows of Table 2.
 
     Deviations:
-      A width multiplier below 1 does not narrow the last convolution: so say the
-      paper (section 5.1) and TF-Slim.
+      Below 1 the width multiplier leaves the last convolution at 1280 channels, as
+      in the paper's section on trade-off hyper parameters and in TF-Slim.
     """
 
     width_multiplier: float = 1.0
@@ -68,8 +68,12 @@ class MobileNetV2(spec.BackboneSpec):
         images = keras.Input((None, None, 3), name="images")
         endpoints = {}
 
-        x = style.conv(
-            self._width(STEM_CHANNELS), kernel_size=3, strides=2, name="stem"
+        x = conv_norm.ConvNorm(
+            self._width(STEM_CHANNELS),
+            kernel_size=3,
+            strides=2,
+            style=style,
+            name="stem",
         )(images)
         endpoints["stem"] = x
         for number, stage in enumerate(self.stages, start=1):
@@ -77,7 +81,7 @@ class MobileNetV2(spec.BackboneSpec):
                 x = inverted_bottleneck.inverted_bottleneck(
                     x,
                     channels=self._width(stage.channels),
-                    expansion_ratio=stage.expansion_ratio,
+                    hidden_channels=x.shape[-1] * stage.expansion_ratio,
                     kernel_size=3,
                     strides=stage.strides if block == 1 else 1,
                     style=style,
@@ -87,7 +91,9 @@ class MobileNetV2(spec.BackboneSpec):
         features = rounding.round_channels(
             FEATURE_CHANNELS * max(1.0, self.width_multiplier)
         )
-        x = style.conv(features, kernel_size=1, name="feature_map")(x)
+        x = conv_norm.ConvNorm(
+            features, kernel_size=1, style=style, name="feature_map"
+        )(x)
         endpoints["feature_map"] = x
         pool = keras.layers.GlobalAveragePooling2D(name="feature_vector")
         endpoints["feature_vector"] = pool(x)
@@ -96,13 +102,13 @@ class MobileNetV2(spec.BackboneSpec):
     def _width(self, channels: int) -> int:
         return rounding.round_channels(channels * self.width_multiplier)
 
-    def _style(self) -> inverted_bottleneck.ConvStyle:
+    def _style(self) -> conv_norm.Style:
         # TF-Slim's training_scope draws every kernel from one distribution.
         initializer = keras.initializers.TruncatedNormal(stddev=0.09)
-        return inverted_bottleneck.ConvStyle(
+        return conv_norm.Style(
             activation="relu6",
             norm_momentum=self.batch_norm_momentum,
             norm_epsilon=self.batch_norm_epsilon,
-            conv_initializer=initializer,
+            initializer=initializer,
             depthwise_initializer=initializer,
         )

@@ -1,0 +1,31 @@
+"""What comparing a model with an independent implementation needs."""
+
+import keras
+import numpy as np
+
+
+def randomise(model, seed=0):
+    """Gives all variables values that a mistake in any of them would show.
+
+    Batch-norm statistics too: fresh ones (0 and 1) would hide a wrong epsilon, or a
+    mean and a variance that changed places.
+    """
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        shape, name = variable.shape, variable.path.rpartition("/")[2]
+        if name in ("gamma", "moving_variance"):
+            variable.assign(rng.uniform(0.5, 1.5, shape))
+        elif name in ("beta", "moving_mean", "bias"):
+            variable.assign(rng.normal(0, 0.2, shape))
+        else:
+            depthwise = len(shape) == 4 and shape[-1] == 1
+            fan_in = np.prod(shape[:-2] if depthwise else shape[:-1])
+            variable.assign(rng.normal(0, np.sqrt(2 / fan_in), shape))
+
+
+def relative(ours, theirs):
+    """Largest difference, relative to the largest value."""
+    ours, theirs = map(keras.ops.convert_to_numpy, (ours, theirs))
+    assert ours.shape == theirs.shape
+    assert np.isfinite(theirs).all()
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())

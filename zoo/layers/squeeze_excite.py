@@ -1,0 +1,68 @@
+"""Squeeze and excite: channels weighed by what the whole image holds."""
+
+from __future__ import annotations
+
+import math
+import typing
+
+import keras
+
+Shape = tuple[int | None, ...]
+
+
+class SqueezeExcite(keras.layers.Layer):
+    """Average pool -> 1×1 conv -> activation -> 1×1 conv -> gate -> multiply.
+
+    Source: arXiv:1709.01507, section 3. Variables: `NAME/{reduce, expand}/{kernel,
+    bias}`. The output has the input's shape.
+
+    Args:
+      channels: in the middle, after the squeeze.
+      activation: of the middle.
+      gate: of the end, such as `sigmoid` or `hard_sigmoid`.
+      initializer: of both kernels.
+      name: of the layer, and the head of its variables' paths.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        activation: str,
+        gate: str,
+        initializer: typing.Any,
+        name: str,
+    ) -> None:
+        super().__init__(name=name)
+        self.initializer = initializer
+        self.gate = gate
+        self.reduce = keras.layers.Conv2D(
+            channels,
+            1,
+            activation=activation,
+            kernel_initializer=initializer,
+            name="reduce",
+        )
+
+    def build(self, input_shape: Shape) -> None:
+        self.expand = keras.layers.Conv2D(
+            input_shape[-1],
+            1,
+            activation=self.gate,
+            kernel_initializer=self.initializer,
+            name="expand",
+        )
+        self.reduce.build((*input_shape[:1], 1, 1, input_shape[-1]))
+        self.expand.build((*input_shape[:1], 1, 1, self.reduce.filters))
+        self.built = True
+
+    def call(self, inputs: typing.Any) -> typing.Any:
+        pooled = keras.ops.mean(inputs, axis=(1, 2), keepdims=True)
+        return inputs * self.expand(self.reduce(pooled))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """Both kernels, at one place."""
+        return sum(math.prod(conv.kernel.shape) for conv in (self.reduce, self.expand))
