@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
+from collections.abc import Sequence
+
+import keras
 
 from exporters import manifest
 from exporters import request as requests
@@ -42,37 +46,17 @@ def _manifest(
         version=request.version,
         title=known["title"],
         paper=known["paper"],
-        configuration={
-            "gin": model.gin_config.splitlines(),
-            "spec": {
-                "class": type(model.spec).__name__,
-                **dataclasses.asdict(model.spec),
-            },
-            "normalization": dataclasses.asdict(model.normalization),
-            "weight_decay": model.weight_decay,
-        },
+        configuration=_configuration(model),
         packages=manifest.packages(),
         weights=model.weights,
         license=_license(model),
         params={
-            "all": sum(
-                variable.value.shape.num_elements() for variable in part.weights
-            ),
-            "trainable": sum(
-                variable.value.shape.num_elements()
-                for variable in part.trainable_weights
-            ),
+            "all": _count(part.weights),
+            "trainable": _count(part.trainable_weights),
         },
         multiply_adds=model.multiply_adds()[kind],
         variables=[variable.path for variable in part.weights],
-        input={
-            "dtype": "float32",
-            "shape": [None, None, None, 3],
-            "channels": "RGB",
-            "range": [0.0, 1.0],
-            "height_range": facts.value(known, "height_range"),
-            "width_range": facts.value(known, "width_range"),
-        },
+        input=_input(known),
         output=_output(model, kind),
         preprocessing={
             "image_size": model.spec.image_size,
@@ -83,6 +67,31 @@ def _manifest(
         files=hashes,
         pair={"kind": other, "sha256": manifest.content_hash(other_hashes)},
     )
+
+
+def _configuration(model: zoo_model.ImageModel) -> manifest.Record:
+    fields = dataclasses.asdict(model.spec)
+    return {
+        "gin": model.gin_config.splitlines(),
+        "spec": {"class": type(model.spec).__name__, **fields},
+        "normalization": dataclasses.asdict(model.normalization),
+        "weight_decay": model.weight_decay,
+    }
+
+
+def _count(variables: Sequence[keras.Variable]) -> int:
+    return sum(math.prod(variable.shape) for variable in variables)
+
+
+def _input(known: facts.Facts) -> manifest.Record:
+    return {
+        "dtype": "float32",
+        "shape": [None, None, None, 3],
+        "channels": "RGB",
+        "range": [0.0, 1.0],
+        "height_range": facts.value(known, "height_range"),
+        "width_range": facts.value(known, "width_range"),
+    }
 
 
 def _license(model: zoo_model.ImageModel) -> str:

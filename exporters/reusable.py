@@ -19,8 +19,6 @@ IMAGES = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
 Function = Callable[..., tf.Tensor]
 # What a plain `tf.Module` can't be: a root whose `variables` is a list that is saved.
 _new_root = tf.__internal__.tracking.AutoTrackable
-
-
 Savable = tuple[typing.Any, dict[str, tf.types.experimental.GenericFunction]]
 
 
@@ -95,7 +93,8 @@ def _root(
     root.variables = [variable.value for variable in part.weights]
     root.trainable_variables = [v.value for v in part.trainable_weights]
     decayed = [variable.value for variable in model.decayed(part)]
-    root.regularization_losses = [_l2_loss(decayed, model.weight_decay)]
+    losses = [_l2_loss(decayed, model.weight_decay)] if decayed else []
+    root.regularization_losses = losses
     return root
 
 

@@ -96,7 +96,9 @@ class ImageModel:
         return {"feature_vector": backbone, "classification": backbone + head}
 
     def decayed(self, model: keras.Model) -> list[keras.Variable]:
-        """The variables of `model` that weight decay shrinks."""
+        """The variables of `model` that weight decay shrinks; none at a scale of 0."""
+        if not self.weight_decay:
+            return []
         return [
             variable
             for variable in model.trainable_weights

@@ -124,6 +124,18 @@ def test_regularization_loss_is_half_the_decayed_squares(folders):
     assert float(loss()) == pytest.approx(4e-5 * squares, rel=1e-5)
 
 
+def test_no_weight_decay_means_no_loss(tool, tmp_path):
+    done = tool(
+        "export",
+        "--arch=mobilenet_v2_035_96",
+        "--gin_binding=model.weight_decay=0.0",
+        f"--output={tmp_path}",
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "mobilenet_v2_035_96" / "classification" / "1"
+    assert len(tf.saved_model.load(str(folder)).regularization_losses) == 0
+
+
 def test_signatures(models, images):
     for kind, model in models.items():
         names = {"serving_default", "image_feature_vector"}
