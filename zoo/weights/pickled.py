@@ -66,21 +66,22 @@ class _Tensor:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def __post_init__(self) -> None:
+    def view(self, data: np.ndarray) -> np.ndarray:
+        """The tensor's values; checked here, where no pickle can change it any more."""
+        numbers = (self.offset, *self.shape, *self.strides)
         if (
             len(self.shape) != len(self.strides)
-            or min((self.offset, *self.shape, *self.strides), default=0) < 0
+            or not all(isinstance(number, int) for number in numbers)
+            or min(numbers) < 0
         ):
             raise ValueError("a tensor of impossible shape")
         last = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         elements = math.prod(self.shape)
-        if elements and max(self.offset + last + 1, elements) > self.storage.size:
+        if elements and max(self.offset + last + 1, elements) > data.size:
             raise ValueError(
-                f"a tensor of shape {list(self.shape)} in a storage of "
-                f"{self.storage.size} elements"
+                f"a tensor of shape {list(self.shape)} in a storage of {data.size} "
+                "elements"
             )
-
-    def view(self, data: np.ndarray) -> np.ndarray:
         strides = [stride * data.itemsize for stride in self.strides]
         view = np.lib.stride_tricks.as_strided(
             data[self.offset :], self.shape, strides, writeable=False

@@ -113,6 +113,16 @@ def test_impossible_tensors_are_refused(tmp_path, tensor, message):
         pickled.read(path)
 
 
+def test_a_tensor_changed_after_it_was_made_is_refused(tmp_path):
+    """BUILD writes an object's attributes, behind the back of any constructor."""
+    rebuilt = b"}X\x06\0\0\0offsetJ\0\0\0\x10sb"
+    path = tmp_path / "model.pth"
+    data = tensor_pickle().replace(b"Rs.", b"R" + rebuilt + b"s.")
+    save_zip(path, data, {"0": b"\0" * 24})
+    with pytest.raises(ValueError, match="in a storage of 6"):
+        pickled.read(path)
+
+
 def test_a_compressed_archive_is_refused(tmp_path):
     path = tmp_path / "bomb.pth"
     bomb = b"\0" * 24
