@@ -20,25 +20,34 @@ def export(archs: Sequence[str], *, jobs: int, argv: Sequence[str]) -> int:
       argv: the command line that asked for all of them.
 
     Returns:
-      The largest of the processes' exit codes.
+      The largest of the processes' exit codes, a signal counting as 1.
     """
+    running: list[subprocess.Popen[str]] = []
 
-    def one(arch: str) -> subprocess.CompletedProcess[str]:
+    def one(arch: str) -> tuple[int, str]:
         # Later flags override earlier ones.
         command = [sys.executable, *argv, f"--arch={arch}", "--jobs=1"]
-        return subprocess.run(
+        process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
         )
+        running.append(process)
+        printed, _ = process.communicate()
+        return process.returncode, printed
 
     failed = {}
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for number, (arch, done) in enumerate(
-            zip(archs, pool.map(one, archs), strict=True), start=1
-        ):
-            print(done.stdout, end="", flush=True)
-            if done.returncode:
-                failed[arch] = done.returncode
-            print(f"{number}/{len(archs)} {arch}", file=sys.stderr)
+        try:
+            results = zip(archs, pool.map(one, archs), strict=True)
+            for number, (arch, (code, printed)) in enumerate(results, start=1):
+                print(printed, end="", flush=True)
+                print(f"{number}/{len(archs)} {arch}", file=sys.stderr)
+                if code:
+                    failed[arch] = max(1, code)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.terminate()
+            raise
     if failed:
         print(f"{len(failed)} failed: {', '.join(failed)}", file=sys.stderr)
-    return max(map(abs, failed.values()), default=0)
+    return max(failed.values(), default=0)

@@ -44,7 +44,7 @@ def _manifest(
         arch=request.arch,
         kind=kind,
         version=request.version,
-        title=known["title"],
+        title=_title(request, known),
         paper=known["paper"],
         configuration=_configuration(model),
         packages=manifest.packages(),
@@ -67,6 +67,12 @@ def _manifest(
         files=hashes,
         pair={"kind": other, "sha256": manifest.content_hash(other_hashes)},
     )
+
+
+def _title(request: requests.Request, known: facts.Facts) -> str:
+    """The arch's title; a variant of it is called one."""
+    changes = [*request.gin_files, *request.gin_bindings]
+    return known["title"] + (f", changed by {', '.join(changes)}" if changes else "")
 
 
 def _configuration(model: zoo_model.ImageModel) -> manifest.Record:

@@ -100,6 +100,12 @@ def file_hashes(folder: pathlib.Path) -> dict[str, str]:
     return hashes
 
 
+def manifest_hash(folder: pathlib.Path) -> str | None:
+    """SHA-256 of the manifest inside a model; None if there is none."""
+    path = folder / MANIFEST
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
 def content_hash(hashes: dict[str, str]) -> str:
     """One SHA-256 over the names and hashes of a model's files."""
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items()))

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Sequence
 
 from exporters import manifest
-from zoo import config
+from zoo import config, facts
 from zoo.weights import registry
 
 
@@ -48,7 +48,7 @@ class Request:
         """What decides on the bytes: equal identities give equal exports.
 
         Raises:
-          ValueError: the arch, a gin file or the weights are not there.
+          ValueError: the arch, its facts, a gin file or the weights are not there.
         """
         texts = config.texts(
             self.arch,
@@ -56,6 +56,7 @@ class Request:
             gin_bindings=self.gin_bindings,
             trust_gin_imports=self.trust_gin_imports,
         )
+        facts.load(self.arch)
         source = registry.find(self.arch, self.weights)
         return {
             "arch": self.arch,
@@ -63,7 +64,7 @@ class Request:
             "gin": hashlib.sha256("\n".join(texts).encode()).hexdigest(),
             "weights": source.sha256 if source else registry.RANDOM,
             "seed": None if source else self.seed,
-            "code": _code_hash(),
+            "code": _code_hash(self.arch),
             "packages": manifest.packages(),
         }
 
@@ -73,6 +74,7 @@ class Request:
             kind: {
                 "path": target.relative_to(self.folder).as_posix(),
                 "sha256": manifest.content_hash(manifest.file_hashes(target)),
+                "manifest_sha256": manifest.manifest_hash(target),
             }
             for kind, target in self.targets.items()
         }
@@ -85,7 +87,10 @@ class Request:
           ValueError: a finished pair of another identity is, or one that was
             changed, and `overwrite` is not asked for.
         """
-        if self.overwrite or not self.pair_file.exists():
+        if self.overwrite:
+            return False
+        if not self.pair_file.exists():
+            self._refuse_foreign_folders()
             return False
         try:
             found = json.loads(self.pair_file.read_text(encoding="utf-8"))
@@ -100,14 +105,30 @@ class Request:
             f"give --overwrite, or another --version than {self.version}."
         )
 
+    def _refuse_foreign_folders(self) -> None:
+        """What an interrupted export left may be replaced, nothing else."""
+        for target in self.targets.values():
+            if target.exists() and manifest.read(target) is None:
+                raise ValueError(
+                    f"{target} is there already and is no export: move it away, or "
+                    "give --overwrite."
+                )
 
-def _code_hash() -> str:
-    """SHA-256 over the sources and data of the rooms that make an export."""
-    root = pathlib.Path(__file__).resolve().parent.parent
+
+def _code_hash(arch: str) -> str:
+    """SHA-256 over the sources and data that make an export of `arch`."""
+    gin_file = config.config_file(arch)
+    paths = [
+        *pathlib.Path(__file__).parent.glob("*.py"),
+        *config.ZOO.glob("*.py"),
+        *(config.ZOO / "layers").glob("*.py"),
+        *(config.ZOO / "weights").glob("*.py"),
+        *(config.ZOO / "taxonomies").glob("*"),
+        *gin_file.parent.parent.glob("*.py"),
+        gin_file.with_suffix(".facts.json"),
+    ]
     digest = hashlib.sha256()
-    for room in ("zoo", "exporters"):
-        for path in sorted((root / room).rglob("*")):
-            if path.suffix in (".py", ".gin", ".json", ".tsv"):
-                digest.update(f"{path.relative_to(root)}\n".encode())
-                digest.update(path.read_bytes())
+    for path in sorted(path.resolve() for path in paths):
+        digest.update(f"{path.relative_to(config.ZOO.parent)}\n".encode())
+        digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -26,35 +26,43 @@ def pair(model: zoo_model.ImageModel, class_index: pathlib.Path) -> dict[str, Sa
     """Makes both halves of one model, with the backbone traced once for each mode.
 
     Args:
-      model: whose variables become the roots'.
+      model: whose variables become the roots'. Its random layers draw their seeds
+        from an op from now on.
       class_index: a file that the classifier carries as `assets/NAME`.
 
     Returns:
       The root object and the signatures of each kind of model.
     """
     _use_random_ops(model.classifier)
-    features = _traced(model.feature_vector, IMAGES)
     features_spec = tf.TensorSpec([None, model.num_features], tf.float32)
-    head = _traced(model.head, features_spec)
+    features_of = _traced(model.feature_vector, IMAGES)
+    logits_of = _traced(model.head, features_spec)
+
+    # The names of the arguments are what consumers may write.
+    def vector(images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return features_of(images, training=training)
+
+    def head(features: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return logits_of(features, training=training)
 
     def logits(images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return head(features(images, training=training), training=training)
+        return head(vector(images, training=training), training=training)
 
     classifier = _root(model, model.classifier, logits, IMAGES)
     classifier.head = _root(model, model.head, head, features_spec)
     classifier.class_index = tf.saved_model.Asset(str(class_index))
-    vector = {"image_feature_vector": _signature(features)}
+    features_signature = {"image_feature_vector": _signature(vector)}
     return {
         "feature_vector": (
-            _root(model, model.feature_vector, features, IMAGES),
-            {"serving_default": _signature(features), **vector},
+            _root(model, model.feature_vector, vector, IMAGES),
+            {"serving_default": _signature(vector), **features_signature},
         ),
         "classification": (
             classifier,
             {
                 "serving_default": _signature(logits),
                 "image_classification": _signature(logits),
-                **vector,
+                **features_signature,
             },
         ),
     }
@@ -81,11 +89,7 @@ def _root(
     spec: tf.TensorSpec,
 ) -> typing.Any:
     """The interface around `function`, which computes `part` of the model."""
-
-    @tf.function(autograph=False)
-    def call(inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return function(inputs, training=training)
-
+    call = tf.function(function, autograph=False)
     for training in (False, True):
         call.get_concrete_function(spec, training=training)
     root = _new_root()

@@ -24,19 +24,29 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     A folder made here and still empty at the end is removed again.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    handle = _lock(folder)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{folder}: waiting for another export to finish", file=sys.stderr)
-            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         with contextlib.suppress(OSError):
             for path in made:
                 path.rmdir()
+        os.close(handle)
+
+
+def _lock(folder: pathlib.Path) -> int:
+    """An open handle on the folder, locked while it is open."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{folder}: waiting for another export to finish", file=sys.stderr)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        # Whoever held it may have removed the folder, and a third one made it anew.
+        if folder.exists() and folder.stat().st_ino == os.fstat(handle).st_ino:
+            return handle
         os.close(handle)
 
 
@@ -56,7 +66,11 @@ def staged(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def place(staged_path: pathlib.Path, target: pathlib.Path) -> None:
-    """Moves a finished file or folder to `target`, in place of what is there."""
+    """Moves a finished file or folder to `target`, in place of what is there.
+
+    A folder that is replaced is moved away first: killed in between, the target is
+    absent.
+    """
     staged_path.chmod(0o755 if staged_path.is_dir() else 0o644)
     _sync(staged_path)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import json
 import pathlib
 import typing
+import warnings
 
 import numpy as np
 import PIL.Image
@@ -15,6 +15,22 @@ import PIL.ImageOps
 import tensorflow as tf
 
 DEFAULT_SIZE = 224  # pixels, where a model says nothing of its own
+LARGEST_SIZE = 4096  # pixels
+# Of Pillow's kinds of pixels, those of 8 bits a channel or fewer.
+MODES = (
+    "1",
+    "L",
+    "LA",
+    "P",
+    "PA",
+    "RGB",
+    "RGBA",
+    "RGBX",
+    "CMYK",
+    "YCbCr",
+    "HSV",
+    "LAB",
+)
 INTERPOLATION = {
     "bilinear": PIL.Image.Resampling.BILINEAR,
     "bicubic": PIL.Image.Resampling.BICUBIC,
@@ -48,19 +64,44 @@ class Preprocessing:
     crop_fraction: float = 1.0
     interpolation: str = "bicubic"
 
+    def __post_init__(self) -> None:
+        for side in (self.height, self.width):
+            if not isinstance(side, int) or not 1 <= side <= LARGEST_SIZE:
+                raise ValueError(f"an input size of {side!r}")
+        if not 0 < self.crop_fraction <= 1:
+            raise ValueError(f"a crop_fraction of {self.crop_fraction!r}")
+        if self.interpolation not in INTERPOLATION:
+            raise ValueError(f"an interpolation of {self.interpolation!r}")
+
     def read(self, path: pathlib.Path) -> np.ndarray:
         """Reads a photograph: [height, width, 3] float32 in [0, 1].
 
         Raises:
-          ValueError: it is no image that Pillow can read, or one of absurd size.
+          ValueError: it is no image that Pillow can read, one of absurd size, or one
+            of more than 8 bits a channel.
         """
         try:
-            with PIL.Image.open(path) as image:
-                upright = PIL.ImageOps.exif_transpose(image).convert("RGB")
-        except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-            reason = getattr(error, "strerror", None) or "not an image that is readable"
-            raise ValueError(f"{path}: {reason}.") from error
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+                upright = self._upright(path)
+        except FileNotFoundError as error:
+            raise ValueError(f"{path}: no such file.") from error
+        except (
+            OSError,
+            SyntaxError,
+            ValueError,
+            PIL.Image.DecompressionBombWarning,
+            PIL.Image.DecompressionBombError,
+        ) as error:
+            raise ValueError(f"{path} is not a usable image: {error}.") from error
         return self.pixels(upright)
+
+    def _upright(self, path: pathlib.Path) -> PIL.Image.Image:
+        with PIL.Image.open(path) as image:
+            if image.mode not in MODES:
+                raise ValueError(f"pixels of mode {image.mode!r} are not supported")
+            return PIL.ImageOps.exif_transpose(image).convert("RGB")
 
     def pixels(self, image: PIL.Image.Image) -> np.ndarray:
         """Central square crop -> resize -> [0, 1].
@@ -83,38 +124,29 @@ class Classifier:
       path: the model's folder.
 
     Raises:
-      ValueError: no SavedModel is there, or it classifies nothing.
+      ValueError: no SavedModel is there, it classifies nothing, or what it says of
+        itself makes no sense.
     """
 
     def __init__(self, path: pathlib.Path) -> None:
-        self._manifest = _manifest(path)
-        if self._manifest.get("kind") == "feature_vector":
+        self.path = path
+        manifest = _manifest(path)
+        if manifest.get("kind") == "feature_vector":
             raise ValueError(f"{path} gives feature vectors, not classes.")
+        self.classes = _classes(path)
         try:
             self._model = tf.saved_model.load(str(path))
-        except (OSError, ValueError, tf.errors.OpError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"{path} is not a usable SavedModel: {reason}") from error
-        self._call = _callable(self._model, path)
-        self.classes = _classes(path)
-
-    @functools.cached_property
-    def preprocessing(self) -> Preprocessing:
-        """What the manifest asks for; else the fixed input size, if there is one."""
-        asked = self._manifest.get("preprocessing")
-        if asked:
-            return Preprocessing(
-                height=asked["image_size"],
-                width=asked["image_size"],
-                crop_fraction=asked["crop_fraction"],
-                interpolation=asked["interpolation"],
-            )
-        signature = self._model.signatures.get("serving_default")
-        if signature is None:
-            return Preprocessing()
-        (spec,) = signature.structured_input_signature[1].values()
-        _, height, width, _ = spec.shape
-        return Preprocessing(height=height or DEFAULT_SIZE, width=width or DEFAULT_SIZE)
+            self._call = _callable(self._model)
+        except Exception as error:  # a damaged model may raise anything
+            raise ValueError(f"{path} is not usable: {_first_line(error)}") from error
+        try:
+            self.is_random = manifest.get("weights", {}).get("name") == "random"
+            self._scores = (manifest.get("class_index") or {}).get("scores", "softmax")
+            self.preprocessing = _preprocessing(manifest, self._model)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{path} asks for what can't be: {_first_line(error)}."
+            ) from error
 
     def predict(self, images: np.ndarray, *, top: int = 5) -> list[list[Prediction]]:
         """The most likely classes of each image, the best first.
@@ -122,10 +154,25 @@ class Classifier:
         Args:
           images: [B, H, W, 3] float32 in [0, 1].
           top: how many classes.
+
+        Raises:
+          ValueError: the model does not take the images, or gives no logits for them.
         """
-        logits = np.asarray(self._call(tf.constant(images)))
-        scores = self._manifest.get("class_index", {}).get("scores", "softmax")
-        function = tf.nn.sigmoid if scores == "sigmoid" else tf.nn.softmax
+        try:
+            logits = np.asarray(self._call(tf.constant(images)))
+        except Exception as error:  # others' models may raise anything
+            raise ValueError(
+                f"{self.path} can't take images of shape {images.shape}: "
+                f"{_first_line(error)}"
+            ) from error
+        if logits.ndim != 2 or logits.dtype != np.float32 or len(logits) != len(images):
+            raise ValueError(
+                f"{self.path} gives {logits.dtype} of shape {logits.shape}, which are "
+                "no logits."
+            )
+        if not logits.size or not np.isfinite(logits).all():
+            raise ValueError(f"{self.path} gives no finite logits.")
+        function = tf.nn.sigmoid if self._scores == "sigmoid" else tf.nn.softmax
         probabilities = function(logits).numpy()
         best = np.argsort(-logits, axis=-1, kind="stable")[:, :top]
         return [
@@ -144,28 +191,50 @@ class Classifier:
 
 def _manifest(path: pathlib.Path) -> dict[str, typing.Any]:
     """What a model of this zoo says of itself; nothing for others' models."""
-    try:
-        text = (path / "assets.extra" / "manifest.json").read_text(encoding="utf-8")
-        manifest = json.loads(text)
-    except (OSError, ValueError):
+    file = path / "assets.extra" / "manifest.json"
+    if not file.is_file():
         return {}
-    return manifest if isinstance(manifest, dict) else {}
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is not readable: {_first_line(error)}.") from error
+    if not isinstance(manifest, dict):
+        raise ValueError(f"{file} is no manifest.")
+    return manifest
 
 
-def _callable(model: typing.Any, path: pathlib.Path) -> typing.Callable:
+def _preprocessing(manifest: dict[str, typing.Any], model: typing.Any) -> Preprocessing:
+    """What the manifest asks for; else the fixed input size, if there is one."""
+    asked = manifest.get("preprocessing")
+    if asked is not None:
+        return Preprocessing(
+            height=asked["image_size"],
+            width=asked["image_size"],
+            crop_fraction=asked["crop_fraction"],
+            interpolation=asked["interpolation"],
+        )
+    signature = model.signatures.get("serving_default")
+    if signature is None:
+        return Preprocessing()
+    specs = list(signature.structured_input_signature[1].values())
+    if len(specs) != 1 or specs[0].shape.rank != 4:
+        raise ValueError("its serving_default takes more, or other, than images")
+    _, height, width, _ = specs[0].shape
+    return Preprocessing(height=height or DEFAULT_SIZE, width=width or DEFAULT_SIZE)
+
+
+def _callable(model: typing.Any) -> typing.Callable:
     """Images to logits: the root's `__call__`, or the signature for it."""
     if callable(model):
-        return functools.partial(model, training=False) if _trains(model) else model
+        arguments = model.__call__.function_spec.fullargspec.args
+        trains = "training" in arguments
+        return functools.partial(model, training=False) if trains else model
     for name in ("image_classification", "serving_default"):
         if name in model.signatures:
             signature = model.signatures[name]
             (images,) = signature.structured_input_signature[1]
             return lambda batch: _single(signature(**{images: batch}))
-    raise ValueError(f"{path} has neither a __call__ nor a signature for images.")
-
-
-def _trains(model: typing.Any) -> bool:
-    return "training" in model.__call__.function_spec.fullargspec.args
+    raise ValueError("it has neither a __call__ nor a signature for images.")
 
 
 def _single(outputs: dict[str, tf.Tensor]) -> tf.Tensor:
@@ -174,11 +243,19 @@ def _single(outputs: dict[str, tf.Tensor]) -> tf.Tensor:
 
 def _classes(path: pathlib.Path) -> list[tuple[str, str]]:
     """Id and name of each class, from the text file among the model's assets."""
-    files = sorted((path / "assets").glob("*.t[sx][vt]"))
+    files = [f for f in sorted((path / "assets").glob("*.t[sx][vt]")) if f.is_file()]
     if not files:
         return []
-    with files[0].open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    try:
+        lines = files[0].read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{files[0]} is no text.") from error
+    rows = [line.split("\t") for line in lines]
     if rows and rows[0] == ["index", "id", "name"]:
-        return [(row[1], row[2]) for row in rows[1:]]
-    return [("", row[-1] if row else "") for row in rows]
+        return [(row[1], row[-1]) if len(row) > 1 else ("", row[0]) for row in rows[1:]]
+    return [("", row[-1]) for row in rows]
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

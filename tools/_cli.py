@@ -7,9 +7,9 @@ goes on in the checkout's `.venv`.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import pathlib
+import signal
 import sys
 import tempfile
 import time
@@ -19,24 +19,25 @@ from collections.abc import Callable, Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DONE, FAILURES, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+_LONGEST_MESSAGE = 1000  # characters
+_EXIT_CODES = "Exit codes: 0 done; 1 it ran and found failures; 2 unusable input."
 
 
 def _find_packages() -> None:
-    """Goes on in `.venv` if this Python has no absl, which every tool needs."""
+    """Goes on in the checkout's `.venv`, if there is one and this isn't it."""
     sys.path.insert(0, str(ROOT))
-    if importlib.util.find_spec("absl") and importlib.util.find_spec("gin"):
-        return
     python = ROOT / ".venv" / "bin" / "python"
-    if not python.exists() or pathlib.Path(sys.prefix) == ROOT / ".venv":
-        name = pathlib.Path(sys.argv[0]).name
-        print(f"{name}: packages are missing: run tools/setup first", file=sys.stderr)
-        sys.exit(UNUSABLE)
-    os.execv(python, [str(python), *sys.argv])
+    if python.exists() and pathlib.Path(sys.prefix) != ROOT / ".venv":
+        os.execv(python, [str(python), *sys.argv])
 
 
 _find_packages()
 
-from absl import flags  # noqa: E402
+try:
+    from absl import flags
+except ImportError as missing:
+    print(f"{missing}: run tools/setup first", file=sys.stderr)
+    sys.exit(UNUSABLE)
 
 FLAGS = flags.FLAGS
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the whole traceback of an error.")
@@ -53,19 +54,32 @@ def run(main: Callable[[list[str]], int | None], usage: str) -> typing.NoReturn:
     # TensorFlow's C++ side reads it once, when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     name = pathlib.Path(sys.argv[0]).name
-    if any(argument in ("--help", "-h", "-help") for argument in sys.argv[1:]):
-        print(f"{usage.strip()}\n\nFlags:\n{_flag_help()}")
-        sys.exit(DONE)
+    signal.signal(signal.SIGTERM, _terminate)
     try:
+        if any(argument in ("--help", "-h", "-help") for argument in sys.argv[1:]):
+            print(f"{usage.strip()}\n\nFlags:\n{_flag_help()}\n\n{_EXIT_CODES}")
+            sys.exit(DONE)
         FLAGS.set_gnu_getopt(True)
-        arguments = FLAGS(sys.argv)[1:]
-        sys.exit(main(arguments) or DONE)
+        code = main(FLAGS(sys.argv)[1:]) or DONE
+        sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError:  # whoever reads this has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(DONE)
     except (flags.Error, ValueError, OSError, ImportError) as error:
         _explain(name, error)
+        sys.exit(UNUSABLE)
+    except MemoryError:
+        print(f"{name}: out of memory", file=sys.stderr)
         sys.exit(UNUSABLE)
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _terminate(signum: int, frame: object) -> typing.NoReturn:
+    """Lets what is half-written be cleared away before the process ends."""
+    sys.exit(128 + signum)
 
 
 def require(arguments: list[str], names: list[str], *, optional: float = 0) -> None:
@@ -117,7 +131,12 @@ def _explain(name: str, error: BaseException) -> None:
         message = f"{where}{error.strerror}"
     else:
         message = " ".join(str(error).split())
-    print(f"{name}: {message}", file=sys.stderr)
+    print(f"{name}: {printable(message)[:_LONGEST_MESSAGE]}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """`text` without what would steer a terminal: it may come from a hostile file."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _flag_help() -> str:

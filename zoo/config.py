@@ -12,13 +12,16 @@ import difflib
 import fnmatch
 import inspect
 import pathlib
+import tokenize
+import typing
 from collections.abc import Iterable, Iterator, Sequence
 
 import gin
 from gin import config_parser
 
 ZOO = pathlib.Path(__file__).resolve().parent
-TRUSTED_PACKAGES = ("zoo", "training")
+TRUSTED_PACKAGES = ("zoo",)
+_LARGEST_FILE = 1_000_000  # characters
 
 
 def config_files() -> dict[str, pathlib.Path]:
@@ -56,7 +59,9 @@ def matching(patterns: Iterable[str]) -> list[str]:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the nearest known word, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    near = near or [name for name in known if word and word in name]
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
@@ -74,8 +79,8 @@ def bound(
       arch: name of the arch.
       gin_files: paths of further gin files, read after the arch's own.
       gin_bindings: single bindings such as `MobileNetV2.width_multiplier=0.5`.
-      trust_gin_imports: allow gin imports outside `zoo` and `training`. Importing
-        a module runs its code.
+      trust_gin_imports: allow gin imports outside `zoo`. Importing a module runs
+        its code.
 
     Yields:
       The bindings in force, a line each, sorted, for the record.
@@ -86,18 +91,16 @@ def bound(
     """
     gin.clear_config()
     try:
-        for text in texts(
+        parts = texts(
             arch,
             gin_files=gin_files,
             gin_bindings=gin_bindings,
             trust_gin_imports=trust_gin_imports,
-        ):
-            _parse(text)
-        gin.finalize()
-        yield _bindings()
-    except ValueError as error:  # gin appends the names of its configurables
-        message = str(error).split("\n  In call to configurable")[0]
-        raise ValueError(message) from error
+        )
+        for part in parts:
+            _parse(part, known="\n".join(parts))
+        bindings = _finalized()
+        yield bindings
     finally:
         gin.clear_config()
 
@@ -114,14 +117,22 @@ def texts(
     Raises:
       ValueError: as `bound`, as far as it can be seen without importing.
     """
-    paths = [config_file(arch), *map(pathlib.Path, gin_files)]
-    found = [_flatten(path, trust=trust_gin_imports) for path in paths]
-    lines = "\n".join(gin_bindings)
-    here = pathlib.Path("--gin_binding")
-    return [*found, _with_includes(lines, here, trust_gin_imports)]
+    found = []
+    for path in (config_file(arch), *map(pathlib.Path, gin_files)):
+        found.append((path, _flatten(path, seen=[])))
+    bindings = pathlib.Path("--gin_binding")
+    found.append((bindings, _with_includes("\n".join(gin_bindings), bindings, seen=[])))
+    for path, text in found:
+        _judge(text, path, trust=trust_gin_imports)
+    return [text for _, text in found]
 
 
-def _bindings() -> str:
+def _finalized() -> str:
+    """Locks the bindings, and returns them."""
+    try:
+        gin.finalize()
+    except ValueError as error:
+        raise ValueError(f"gin: {str(error).splitlines()[0]}") from error
     lines = gin.config_str(max_line_length=1000).splitlines()
     return "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
 
@@ -138,69 +149,102 @@ class _Names(config_parser.ParserDelegate):
         return macro_name
 
 
-def _flatten(path: pathlib.Path, *, trust: bool, seen: tuple = ()) -> str:
-    if path.resolve() in seen:
-        raise ValueError(f"The gin file {path} includes itself.")
+def _flatten(path: pathlib.Path, *, seen: list[pathlib.Path]) -> str:
+    """The text of a gin file with its includes in their place."""
+    if path in seen:
+        raise ValueError(f"The gin file {path} is included twice.")
+    seen.append(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        if path.exists() and not path.is_file():
+            raise ValueError(f"The gin file {path} is not a regular file.")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_LARGEST_FILE + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"Can't read the gin file {path}: {error}") from error
-    return _with_includes(text, path, trust, (*seen, path.resolve()))
+    if len(text) > _LARGEST_FILE:
+        raise ValueError(f"The gin file {path} is longer than {_LARGEST_FILE}.")
+    return _with_includes(text, path, seen)
 
 
-def _with_includes(text: str, path: pathlib.Path, trust: bool, seen: tuple = ()) -> str:
-    """Puts included files, found beside the including one, in the includes' place.
-
-    Nothing is imported or bound here: imports are judged before any of them runs.
-    """
-    lines = text.splitlines()
-    try:
-        statements = list(config_parser.ConfigParser(text, _Names()))
-    except SyntaxError as error:
-        raise ValueError(
-            f"{path}, line {error.lineno}: {str(error.msg).rstrip('.')}."
-        ) from error
-    for statement in statements:
-        if isinstance(statement, config_parser.ImportStatement):
-            _refuse_foreign(statement.module, path, trust)
-        elif isinstance(statement, config_parser.IncludeStatement):
+def _with_includes(text: str, path: pathlib.Path, seen: list[pathlib.Path]) -> str:
+    """Puts included files, found beside the including one, in the includes' place."""
+    lines = text.split("\n")  # as gin's tokenizer does; splitlines() knows more ends
+    for statement in _statements(text, path):
+        if isinstance(statement, config_parser.IncludeStatement):
             included = path.parent / statement.filename
             line = statement.location.line_num - 1
-            lines[line] = _flatten(included, trust=trust, seen=seen)
+            lines[line] = _flatten(included, seen=seen)
     return "\n".join(lines)
 
 
-def _refuse_foreign(module: str, path: pathlib.Path, trust: bool) -> None:
-    if module.split(".")[0] not in TRUSTED_PACKAGES and not trust:
-        raise ValueError(
-            f"{path} imports {module!r}, which would run its code: gin files may "
-            f"import modules of {' and '.join(TRUSTED_PACKAGES)} only, unless "
-            "--trust_gin_imports is given."
-        )
+def _judge(text: str, path: pathlib.Path, *, trust: bool) -> None:
+    """Looks at the very text that gin will be given, before it runs any of it."""
+    for statement in _statements(text, path):
+        if isinstance(statement, config_parser.IncludeStatement):
+            raise ValueError(f"{path}: an include must have a line for itself.")
+        if isinstance(statement, config_parser.ImportStatement) and not trust:
+            module = statement.module
+            if module.split(".")[0] not in TRUSTED_PACKAGES:
+                raise ValueError(
+                    f"{path} imports {module!r}, which would run its code: gin files "
+                    f"may import modules of {', '.join(TRUSTED_PACKAGES)} only, unless "
+                    "--trust_gin_imports is given."
+                )
 
 
-def _parse(text: str) -> None:
-    """Gives gin `text`; gin's errors come out as one line with the nearest choice."""
+def _statements(text: str, path: pathlib.Path) -> list[typing.Any]:
+    try:
+        return list(config_parser.ConfigParser(text, _Names()))
+    except SyntaxError as error:
+        problem = str(error.msg).splitlines()[0].rstrip(".")
+        if "malformed node" in problem:
+            problem = "a value is no Python literal; text wants quotes"
+        raise ValueError(f"{path}, line {error.lineno}: {problem}.") from error
+    except (tokenize.TokenError, RecursionError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not gin: {str(error).splitlines()[0]}.") from error
+
+
+def _parse(text: str, *, known: str) -> None:
+    """Gives gin `text`; its errors come out as one line with the nearest choice."""
+    for statement in _bound_in(text):
+        if statement.scope or not statement.arg_name:
+            raise ValueError(
+                f"gin: {statement.scope or statement.selector!r} binds no parameter: "
+                "write CLASS.PARAMETER = VALUE; scopes and macros are not used here."
+            )
+        parameters = _parameters(statement.selector)
+        if parameters and statement.arg_name not in parameters:
+            raise ValueError(
+                f"gin: {statement.selector} has no parameter {statement.arg_name!r}."
+                f"{did_you_mean(statement.arg_name, parameters)} "
+                f"It takes {', '.join(parameters)}."
+            )
     try:
         gin.parse_config(text, skip_unknown=False)
     except (ValueError, TypeError, ImportError) as error:
-        raise ValueError(_one_line(error, text)) from error
+        message = str(error).strip().splitlines()[0].rstrip(".")
+        raise ValueError(f"gin: {message}.{_nearest(message, text, known)}") from error
 
 
-def _one_line(error: Exception, text: str) -> str:
-    message = str(error).strip().splitlines()[0].rstrip(".") + "."
-    for statement in config_parser.ConfigParser(text, _Names()):
-        if not isinstance(statement, config_parser.BindingStatement):
-            continue
-        known = _parameters(statement.selector)
-        if known and statement.arg_name not in known:
-            message += did_you_mean(statement.arg_name, known)
-            return f"gin: {message} {statement.selector} takes {', '.join(known)}."
-    return f"gin: {message}"
+def _nearest(message: str, text: str, known: str) -> str:
+    """The class that an unknown one of `text` may stand for, of those in `known`."""
+    unknown = [
+        b.selector for b in _bound_in(text) if f"matching {b.selector!r}" in message
+    ]
+    choices = {b.selector for b in _bound_in(known)} - set(unknown)
+    return did_you_mean(unknown[0], choices) if unknown else ""
+
+
+def _bound_in(text: str) -> list[config_parser.BindingStatement]:
+    return [
+        statement
+        for statement in config_parser.ConfigParser(text, _Names())
+        if isinstance(statement, config_parser.BindingStatement)
+    ]
 
 
 def _parameters(selector: str) -> list[str]:
-    """Parameters of a configurable; none if there is no such one."""
+    """What gin may set on a configurable; nothing if it isn't known (yet)."""
     try:
         configurable = gin.get_configurable(selector)
     except ValueError:

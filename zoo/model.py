@@ -8,12 +8,15 @@ from collections.abc import Sequence
 
 import gin
 import keras
+import numpy as np
 
 from zoo import config, counting
 from zoo import head as heads
 from zoo import spec as specs
 from zoo import taxonomy as taxonomies
 from zoo.weights import loading, registry
+
+INTERPOLATIONS = ("bilinear", "bicubic")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,10 +31,19 @@ class Normalization:
     mean: float | Sequence[float]
     std: float | Sequence[float]
 
+    def __post_init__(self) -> None:
+        for name, low in (("mean", -1e6), ("std", 1e-6)):
+            value = getattr(self, name)
+            channels = value if isinstance(value, (tuple, list)) else [value]
+            if len(channels) not in (1, 3):
+                raise ValueError(f"model.{name} must be 1 or 3 numbers, not {value!r}.")
+            for number in channels:
+                specs.check_range(f"model.{name}", number, low, 1e6)
+
     def layer(self) -> keras.layers.Layer:
         """The normalisation as a layer without variables."""
-        mean = keras.ops.convert_to_numpy(self.mean).astype("float64")
-        std = keras.ops.convert_to_numpy(self.std).astype("float64")
+        mean = np.asarray(self.mean, np.float64)
+        std = np.asarray(self.std, np.float64)
         return keras.layers.Rescaling(
             scale=(255.0 / std).tolist(),
             offset=(-mean / std).tolist(),
@@ -50,6 +62,14 @@ class Preprocessing:
 
     crop_fraction: float
     interpolation: str
+
+    def __post_init__(self) -> None:
+        specs.check_range("model.crop_fraction", self.crop_fraction, 0.01, 1.0)
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(
+                f"model.interpolation must be one of {', '.join(INTERPOLATIONS)}, "
+                f"not {self.interpolation!r}."
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,6 +154,7 @@ def image_model(
       taxonomy_name: such as `ilsvrc_2012`; its classes are the logits.
       background_class: whether logit 0 stands for none of them.
     """
+    _check_recipe(dropout_rate, weight_decay, weight_decay_excludes)
     classes = taxonomies.load(taxonomy_name, background_class=background_class)
     normalization = Normalization(mean=mean, std=std)
     network = backbone.build()
@@ -157,6 +178,18 @@ def image_model(
         weight_decay=weight_decay,
         weight_decay_excludes=tuple(weight_decay_excludes),
     )
+
+
+def _check_recipe(
+    dropout_rate: float, weight_decay: float, weight_decay_excludes: Sequence[str]
+) -> None:
+    specs.check_range("model.dropout_rate", dropout_rate, 0.0, 0.999)
+    specs.check_range("model.weight_decay", weight_decay, 0.0, 1.0)
+    if isinstance(weight_decay_excludes, str) or not all(weight_decay_excludes):
+        raise ValueError(
+            "model.weight_decay_excludes must be a tuple of parts of variable paths, "
+            f"not {weight_decay_excludes!r}."
+        )
 
 
 def build(
@@ -187,6 +220,7 @@ def build(
     Raises:
       ValueError: an argument, gin binding or weights file is not usable.
     """
+    _check_keras()
     source = registry.find(arch, weights)
     if seed is not None:
         keras.utils.set_random_seed(seed)
@@ -196,7 +230,7 @@ def build(
         gin_bindings=gin_bindings,
         trust_gin_imports=trust_gin_imports,
     ) as gin_config:
-        model = image_model(**(source.overrides() if source else {}))
+        model = _built(source.model_arguments() if source else {})
     origin = {"name": registry.RANDOM, "seed": seed}
     if source:
         matching = loading.load(arch, model.classifier, source.path)
@@ -207,3 +241,20 @@ def build(
             **source.record,
         }
     return dataclasses.replace(model, weights=origin, gin_config=gin_config)
+
+
+def _check_keras() -> None:
+    """Keras' own configuration file may say otherwise than these models need."""
+    for name, needed in (("floatx", "float32"), ("image_data_format", "channels_last")):
+        found = getattr(keras.config, name)()
+        if found != needed:
+            raise ValueError(f"Keras is set to {name} {found!r}; set it to {needed!r}.")
+
+
+def _built(arguments: dict[str, typing.Any]) -> ImageModel:
+    """Calls the gin root; a value of a wrong type is the caller's mistake too."""
+    try:
+        return image_model(**arguments)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        # Gin appends lines with the names of its configurables.
+        raise ValueError(str(error).splitlines()[0]) from error

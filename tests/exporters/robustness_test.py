@@ -91,6 +91,50 @@ def test_paths_are_printed_and_a_finished_export_is_recognised(tool, output):
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 
 
+def test_equal_requests_give_equal_bytes(tool, finished, tmp_path):
+    """In another process and folder, by another name, beside another arch."""
+    done = tool(
+        "export",
+        f"--arch=mobilenet_v2_050_96,{ARCH}",
+        "--check=none",
+        f"--output={tmp_path / 'elsewhere'}",
+    )
+    assert done.returncode == 0, done.stderr
+
+    def contents(output):
+        files = [path for path in (output / ARCH).rglob("*") if path.is_file()]
+        return {path.relative_to(output): path.read_bytes() for path in files}
+
+    first, second = contents(finished), contents(tmp_path / "elsewhere")
+    assert len(first) == 12
+    assert first.keys() == second.keys()
+    assert [path for path in first if first[path] != second[path]] == []
+
+
+def test_a_folder_that_is_no_export_is_left_alone(tool, tmp_path):
+    precious = tmp_path / ARCH / "classification" / "1" / "precious.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("mine")
+    done = tool("export", *ARGUMENTS, f"--output={tmp_path}")
+    assert_refused(done, "is there already and is no export")
+    assert precious.read_text() == "mine"
+
+
+def test_the_users_keras_settings_change_nothing(tool, finished, tmp_path, monkeypatch):
+    settings = tmp_path / ".keras" / "keras.json"
+    settings.parent.mkdir()
+    other = {"floatx": "float16", "image_data_format": "channels_first"}
+    settings.write_text(json.dumps({**other, "epsilon": 0.01, "backend": "tensorflow"}))
+    monkeypatch.setenv("KERAS_HOME", str(settings.parent))
+    done = tool("export", *ARGUMENTS, f"--output={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    found, expected = (
+        json.loads((output / ARCH / "pair-1.json").read_text())["models"]
+        for output in (tmp_path, finished)
+    )
+    assert found == expected
+
+
 def test_random_weights_are_announced(tool, tmp_path):
     done = tool("export", *ARGUMENTS, f"--output={tmp_path}")
     assert "RANDOM WEIGHTS" in done.stderr
@@ -106,8 +150,9 @@ def test_another_export_is_not_overwritten_unasked(tool, output):
     assert manifest.read(output / ARCH / "classification" / "1").weights["seed"] == 1
 
 
-def test_a_changed_export_is_noticed(tool, output):
-    data = output / ARCH / "classification" / "1" / "variables" / "variables.index"
+@pytest.mark.parametrize("file", ["variables/variables.index", str(manifest.MANIFEST)])
+def test_a_changed_export_is_noticed(tool, output, file):
+    data = output / ARCH / "classification" / "1" / file
     data.write_bytes(data.read_bytes()[:-1] + b"x")
     done = tool("export", *ARGUMENTS, f"--output={output}")
     assert_refused(done, "was changed: give --overwrite")
@@ -230,6 +275,32 @@ def test_two_exporters_for_one_target(tmp_path):
     assert_whole_or_absent(output, finished=True)
     assert sum("exported already" in errors for _, errors in results) == 1
     assert sum("waiting for another" in errors for _, errors in results) == 1
+
+
+def test_who_waited_for_an_interrupted_export_goes_on(tmp_path):
+    output = tmp_path / "exports"
+    first = start(output)
+    with pytest.raises(subprocess.TimeoutExpired):
+        first.communicate(timeout=2)
+    second = start(output)
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.communicate(timeout=2)
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=60)
+    _, errors = second.communicate(timeout=120)
+    assert (first.returncode, second.returncode) == (130, 0), errors
+    assert_whole_or_absent(output, finished=True)
+
+
+def test_terminated_in_a_batch_leaves_nothing_running(tmp_path):
+    output = tmp_path / "exports"
+    process = start(output, "--arch=mobilenet_v2_035_96,mobilenet_v2_050_96")
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.communicate(timeout=5)
+    process.terminate()
+    process.communicate(timeout=60)  # until no child holds the pipes either
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not output.exists()
 
 
 def test_many_archs_one_of_which_fails(tool, tmp_path):

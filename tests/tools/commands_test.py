@@ -99,7 +99,7 @@ def test_help_says_how_to_call_it(tool, name):
         ("predict", "MODEL is missing"),
         ("predict {tmp}", "IMAGE is missing"),
         ("predict {tmp} x.png", "is not the folder of a SavedModel"),
-        ("predict {tmp}/broken x.png", "is not a usable SavedModel"),
+        ("predict {tmp}/broken x.png", "is not usable"),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_2(tool, tmp_path, call, message):
@@ -128,9 +128,9 @@ def test_debug_shows_the_traceback(tool):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "not an image"),
-        (b"GIF89a nonsense", "not an image"),
-        (None, "No such file"),
+        (b"", " is not a usable image"),
+        (b"GIF89a nonsense", " is not a usable image"),
+        (None, ": no such file"),
     ],
 )
 def test_predict_names_the_file_that_is_no_image(
@@ -142,7 +142,7 @@ def test_predict_names_the_file_that_is_no_image(
     done = tool("predict", exported("mobilenet_v2") / "classification" / "1", image)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith(f"predict: {image}: {message}")
+    assert done.stderr.startswith(f"predict: {image}{message}")
     assert len(done.stderr.splitlines()) == 1
 
 

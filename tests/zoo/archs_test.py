@@ -191,3 +191,33 @@ def test_a_seed_gives_the_same_weights():
 
     np.testing.assert_array_equal(kernel(7), kernel(7))
     assert (kernel(7) != kernel(8)).any()
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("MobileNetV2.width_multiplier = -1", r"number in \[0.01, 8.0\], not '-1'"),
+        ("MobileNetV2.width_multiplier = 'abc'", "width_multiplier must be a number"),
+        ("MobileNetV2.width_multiplier = 1e400", "not 'inf'"),
+        ("MobileNetV2.image_size = 0", r"must be an integer in \[1, 4096\]"),
+        ("MobileNetV2.image_size = 1.5", "must be an integer"),
+        ("MobileNetV2.batch_norm_momentum = 5", "batch_norm_momentum must be"),
+        ("model.std = 0", "model.std must be a number"),
+        ("model.std = (1, 2)", "1 or 3 numbers"),
+        ("model.mean = None", "model.mean must be"),
+        ("model.interpolation = 'nearest'", "one of bilinear, bicubic"),
+        ("model.crop_fraction = 2", "crop_fraction must be"),
+        ("model.dropout_rate = 1.5", "dropout_rate must be"),
+        ("model.weight_decay = 'x'", "weight_decay must be"),
+        ("model.weight_decay_excludes = '/bias'", "must be a tuple"),
+        ("model.weight_decay_excludes = ('',)", "must be a tuple"),
+        ("model.backbone = None", "has no attribute"),
+        ("model.backbone = @MobileNetV2", "."),
+        ("model.mean = @model()", "recursion"),
+        ("model.taxonomy_name = 5", "."),
+    ],
+)
+def test_values_that_make_no_model_are_refused_in_one_line(binding, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        zoo.build("mobilenet_v2", gin_bindings=[binding])
+    assert "\n" not in str(caught.value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -11,7 +11,9 @@ import safetensors
 import safetensors.numpy
 
 from zoo import config
-from zoo.weights import pickled, torch_names
+from zoo.weights import pickled, registry, torch_names
+
+_FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
 def load(arch: str, model: keras.Model, path: pathlib.Path) -> torch_names.Matching:
@@ -33,37 +35,43 @@ def load(arch: str, model: keras.Model, path: pathlib.Path) -> torch_names.Match
     shapes = {name: tuple(v.shape) for name, v in variables.items()}
     try:
         matching = torch_names.match(shapes, tensors, names_files)
-        _check(matching)
+        values = _checked(matching)
     except ValueError as error:
         raise ValueError(f"{path} does not fit {arch}: {error}") from error
-    for name, value in matching.values.items():
+    for name, value in values.items():
         variables[name].assign(value)
     return matching
 
 
 def read(path: pathlib.Path) -> Mapping[str, np.ndarray]:
-    """The tensors of a file by their names in it."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    if start[8:9] == b"{":
-        try:
-            return safetensors.numpy.load_file(path)
-        except (safetensors.SafetensorError, KeyError, OSError) as error:
-            raise ValueError(
-                f"{path} is not a usable safetensors file: {error}."
-            ) from error
-    if start[:2] == b"PK" or start[:1] == b"\x80":
+    """The tensors of a file by their names in it.
+
+    Raises:
+      ValueError: it is no file of weights, or a damaged one.
+    """
+    if registry.kind(path) == "torch":
         return pickled.read(path)
-    raise ValueError(f"{path} is neither a safetensors file nor a PyTorch state dict.")
+    try:
+        return safetensors.numpy.load_file(path)
+    except Exception as error:  # a hostile file may raise anything
+        reason = str(error) or type(error).__name__
+        raise ValueError(
+            f"{path} is not a usable safetensors file: {reason}."
+        ) from error
 
 
-def _check(matching: torch_names.Matching) -> None:
+def _checked(matching: torch_names.Matching) -> dict[str, np.ndarray]:
+    """The values as float32, if all variables have one that can be meant."""
     if not matching.complete:
         raise ValueError(f"{matching.summary()}.")
-    broken = _not_finite(matching.values.items())
-    if broken:
-        raise ValueError(f"{', '.join(broken[:4])} hold NaN or infinite values.")
-
-
-def _not_finite(values: Iterable[tuple[str, np.ndarray]]) -> list[str]:
-    return [name for name, value in values if not np.isfinite(value).all()]
+    values = {}
+    for name, value in matching.values.items():
+        if value.dtype.name not in _FLOATS:
+            raise ValueError(f"{name} would come from {value.dtype} values.")
+        with np.errstate(over="ignore"):
+            values[name] = value.astype(np.float32)
+        if not np.isfinite(values[name]).all():
+            raise ValueError(f"{name} would hold NaN or infinite values.")
+        if name.endswith("/moving_variance") and values[name].min() < 0:
+            raise ValueError(f"{name} would hold negative variances.")
+    return values

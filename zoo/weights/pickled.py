@@ -1,25 +1,23 @@
 """Reads PyTorch's `.pth` files without PyTorch and without running what is in them.
 
-A pickle is a program. This reader looks at every instruction first and gives up at
-one that a state dict does not need; the few callables that a state dict names are
-replaced by stand-ins of this module. Both layouts are read: the zip archive of
-PyTorch 1.6 and later, and the chain of pickles before it.
+A pickle is a program. It is not unpickled here, but read by a machine that knows the
+instructions of a state dict and no others, and that calls nothing by name. Both layouts
+are read: the zip archive of PyTorch 1.6 and later, and the chain of pickles before it.
 
 Source: `torch/serialization.py` (`_save`, `_legacy_save`) and `torch/_utils.py`.
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import io
 import math
+import os
 import pathlib
-import pickle
 import pickletools
 import struct
 import typing
 import zipfile
+from collections.abc import Callable
 
 import numpy as np
 
@@ -37,18 +35,6 @@ _STORAGES = {
     "BoolStorage": np.dtype("?"),
 }
 
-# What a state dict is made of. Not here: INST, OBJ, NEWOBJ, EXT1, … which make
-# objects of any class.
-_NEEDED = """
-    PROTO FRAME STOP MARK POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT BININT BININT1
-    BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE
-    BINUNICODE SHORT_BINUNICODE BINUNICODE8 EMPTY_LIST APPEND APPENDS LIST
-    EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT DICT SETITEM SETITEMS PUT
-    BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE
-    BUILD BINPERSID
-"""
-_OPCODES = frozenset(_NEEDED.split())
-
 
 @dataclasses.dataclass(frozen=True)
 class _Storage:
@@ -59,22 +45,19 @@ class _Storage:
 
 @dataclasses.dataclass(frozen=True)
 class _Tensor:
-    """A view of a storage, in elements; its bytes may still be unread."""
+    """A view of a storage, in elements; the storage's bytes may still be unread."""
 
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def view(self, data: np.ndarray) -> np.ndarray:
-        """The tensor's values; checked here, where no pickle can change it any more."""
-        numbers = (self.offset, *self.shape, *self.strides)
-        if (
-            len(self.shape) != len(self.strides)
-            or not all(isinstance(number, int) for number in numbers)
-            or min(numbers) < 0
-        ):
+    def __post_init__(self) -> None:
+        if len(self.shape) != len(self.strides):
             raise ValueError("a tensor of impossible shape")
+
+    def view(self, data: np.ndarray) -> np.ndarray:
+        """The tensor's values, without a copy."""
         last = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         elements = math.prod(self.shape)
         if elements and max(self.offset + last + 1, elements) > data.size:
@@ -83,46 +66,9 @@ class _Tensor:
                 "elements"
             )
         strides = [stride * data.itemsize for stride in self.strides]
-        view = np.lib.stride_tricks.as_strided(
+        return np.lib.stride_tricks.as_strided(
             data[self.offset :], self.shape, strides, writeable=False
         )
-        return np.ascontiguousarray(view).reshape(self.shape)
-
-
-def _tensor(
-    storage: _Storage, offset: int, size: tuple, stride: tuple, *_: typing.Any
-) -> _Tensor:
-    """Stands in for `torch._utils._rebuild_tensor_v2`."""
-    return _Tensor(storage, offset, tuple(size), tuple(stride))
-
-
-def _parameter(data: _Tensor, *_: typing.Any) -> _Tensor:
-    """Stands in for `torch._utils._rebuild_parameter`."""
-    return data
-
-
-_GLOBALS: dict[tuple[str, str], typing.Any] = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-    **{("torch", name): dtype for name, dtype in _STORAGES.items()},
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> typing.Any:
-        if (module, name) not in _GLOBALS:
-            raise ValueError(
-                f"it wants to run {module}.{name}, which no state dict needs; nothing "
-                "was run"
-            )
-        return _GLOBALS[module, name]
-
-    def persistent_load(self, pid: typing.Any) -> _Storage:
-        kind, dtype, key, _, size = pid[:5]
-        if kind != "storage" or not isinstance(dtype, np.dtype):
-            raise ValueError(f"it refers to something that is no storage: {kind!r}")
-        return _Storage(str(key), dtype, int(size))
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -163,7 +109,7 @@ def _state_dict(state: typing.Any) -> dict[str, _Tensor]:
         raise ValueError("it holds no dict of tensors")
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, _Tensor):
-            raise ValueError(f"its entry {name!r} is no tensor")
+            raise ValueError(f"its entry {str(name)[:80]!r} is no tensor")
     return dict(state)
 
 
@@ -176,6 +122,9 @@ def _read_zip(file: typing.BinaryIO) -> tuple[typing.Any, dict[str, np.ndarray]]
             raise ValueError("the archive has no data.pkl")
         if any(e.compress_type != zipfile.ZIP_STORED for e in entries.values()):
             raise ValueError("the archive is compressed, which torch.save never does")
+        size = os.fstat(file.fileno()).st_size
+        if sum(entry.file_size for entry in archive.infolist()) > size:
+            raise ValueError("the archive's entries overlap")
         folder = pickles[0].removesuffix("data.pkl")
         order = entries.get(f"{folder}byteorder")
         if order and archive.read(order) != b"little":
@@ -228,17 +177,167 @@ def _one_pickle(file: typing.BinaryIO) -> bytes:
 
 
 def _load(data: bytes, storages: dict[str, _Storage]) -> typing.Any:
-    """Unpickles `data` after a look at it; the storages it names go to `storages`."""
-    memo_limit = len(data)  # a larger index would make the unpickler allocate for it
-    for opcode, argument, _ in pickletools.genops(data):
-        if opcode.name not in _OPCODES:
-            raise ValueError(f"its pickle has the instruction {opcode.name}")
-        if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > memo_limit:
-            raise ValueError("its pickle has a memo index beyond its length")
+    """The value that a pickle describes; the storages it names go to `storages`."""
+    return _Machine(storages).run(data)
 
-    class Recorder(_Unpickler):
-        def persistent_load(self, pid: typing.Any) -> _Storage:
-            storage = super().persistent_load(pid)
-            return storages.setdefault(storage.key, storage)
 
-    return Recorder(io.BytesIO(data)).load()
+class _Machine:
+    """Pickle's stack machine, as far as a state dict needs it.
+
+    Nothing is called, hashed, compared or printed that a file brought along, but
+    strings and numbers.
+    """
+
+    def __init__(self, storages: dict[str, _Storage]) -> None:
+        self.storages = storages
+        self.stack: list[typing.Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, typing.Any] = {}
+
+    def run(self, data: bytes) -> typing.Any:
+        for opcode, argument, _ in pickletools.genops(data):
+            name = opcode.name
+            if name in _PUSHED:
+                self.stack.append(_PUSHED[name](argument))
+            elif name == "STOP":
+                return self.stack.pop()
+            elif name in ("GET", "BINGET", "LONG_BINGET"):
+                self.stack.append(self.memo[int(argument or 0)])
+            elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
+                self.memo[int(argument or 0)] = self.stack[-1]
+            elif name in _TUPLES:
+                size = _TUPLES[name]
+                self.stack[-size:] = [tuple(self.stack[-size:])]
+            elif hasattr(self, f"_{name.lower()}"):
+                getattr(self, f"_{name.lower()}")()
+            elif name not in ("PROTO", "FRAME"):
+                raise ValueError(f"its pickle has the instruction {name}")
+        raise ValueError("its pickle has no end")
+
+    def _since_mark(self) -> list[typing.Any]:
+        place = self.marks.pop()
+        items = self.stack[place:]
+        del self.stack[place:]
+        return items
+
+    def _mark(self) -> None:
+        self.marks.append(len(self.stack))
+
+    def _memoize(self) -> None:
+        self.memo[len(self.memo)] = self.stack[-1]
+
+    def _tuple(self) -> None:
+        self.stack.append(tuple(self._since_mark()))
+
+    def _list(self) -> None:
+        self.stack.append(self._since_mark())
+
+    def _dict(self) -> None:
+        items = self._since_mark()
+        self.stack.append({})
+        self._set(items)
+
+    def _append(self) -> None:
+        item = self.stack.pop()
+        self._top(list).append(item)
+
+    def _appends(self) -> None:
+        items = self._since_mark()
+        self._top(list).extend(items)
+
+    def _setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._set([key, value])
+
+    def _setitems(self) -> None:
+        self._set(self._since_mark())
+
+    def _set(self, items: list[typing.Any]) -> None:
+        target = self._top(dict)
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if not isinstance(key, (str, int)):
+                raise ValueError("a key is neither text nor a number")
+            target[key] = value
+
+    def _build(self) -> None:
+        """Attributes of an ordered dict, such as the versions of modules: left out."""
+        self.stack.pop()
+        self._top(dict)
+
+    def _stack_global(self) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise ValueError("it names something by what is no name")
+        self.stack.append(_symbol(f"{module} {name}"))
+
+    def _binpersid(self) -> None:
+        _, dtype, key, _, size = self._popped(tuple)[:5]
+        if not isinstance(dtype, np.dtype) or not isinstance(key, str):
+            raise ValueError("it refers to something that is no storage")
+        storage = _Storage(key, dtype, _count(size))
+        self.stack.append(self.storages.setdefault(key, storage))
+
+    def _reduce(self) -> None:
+        arguments, function = self._popped(tuple), self.stack.pop()
+        if function is _ORDERED_DICT and not arguments:
+            self.stack.append({})
+        elif function is _PARAMETER and isinstance(arguments[0], _Tensor):
+            self.stack.append(arguments[0])
+        elif function is _TENSOR and isinstance(arguments[0], _Storage):
+            storage, offset, shape, strides = arguments[:4]
+            shape, strides = (tuple(map(_count, sizes)) for sizes in (shape, strides))
+            self.stack.append(_Tensor(storage, _count(offset), shape, strides))
+        else:
+            raise ValueError("it calls what is no part of a state dict")
+
+    def _popped(self, kind: type) -> typing.Any:
+        value = self.stack.pop()
+        if not isinstance(value, kind):
+            raise ValueError(f"there is no {kind.__name__} where one should be")
+        return value
+
+    def _top(self, kind: type) -> typing.Any:
+        if not isinstance(self.stack[-1], kind):
+            raise ValueError(f"there is no {kind.__name__} where one should be")
+        return self.stack[-1]
+
+
+def _count(value: typing.Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError("a tensor of impossible shape")
+    return int(value)
+
+
+def _symbol(name: str) -> typing.Any:
+    """What stands for `MODULE NAME` on the stack."""
+    if name not in _SYMBOLS:
+        raise ValueError(
+            f"it wants to run {name.replace(' ', '.')}, which no state dict needs; "
+            "nothing was run"
+        )
+    return _SYMBOLS[name]
+
+
+_ORDERED_DICT, _TENSOR, _PARAMETER = object(), object(), object()
+_SYMBOLS = {
+    "collections OrderedDict": _ORDERED_DICT,
+    "torch._utils _rebuild_tensor_v2": _TENSOR,
+    "torch._utils _rebuild_parameter": _PARAMETER,
+    **{f"torch {name}": dtype for name, dtype in _STORAGES.items()},
+}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_VALUES = """
+    INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT UNICODE BINUNICODE
+    SHORT_BINUNICODE BINUNICODE8 STRING BINSTRING SHORT_BINSTRING
+"""
+# Instructions that push one value, from their argument.
+_PUSHED: dict[str, Callable[[typing.Any], typing.Any]] = {
+    **{name: lambda argument: argument for name in _VALUES.split()},
+    "NONE": lambda _: None,
+    "NEWTRUE": lambda _: True,
+    "NEWFALSE": lambda _: False,
+    "EMPTY_LIST": lambda _: [],
+    "EMPTY_TUPLE": lambda _: (),
+    "EMPTY_DICT": lambda _: {},
+    "GLOBAL": _symbol,
+}

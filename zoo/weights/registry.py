@@ -17,7 +17,6 @@ import typing
 from zoo import config
 
 RANDOM = "random"
-_OUTPUT_FACTS = ("taxonomy", "background_class", "normalization", "preprocessing")
 
 Record = dict[str, typing.Any]
 
@@ -38,24 +37,17 @@ class Source:
     sha256: str
     record: Record
 
-    def overrides(self) -> dict[str, typing.Any]:
-        """What the record says of `zoo.model` arguments; it beats the `.gin`."""
-        return model_arguments(self.record)
-
-
-def model_arguments(record: Record) -> dict[str, typing.Any]:
-    """The part of a record that decides on arguments of the gin root `zoo.model`."""
-    known = {key: record[key] for key in _OUTPUT_FACTS if key in record}
-    arguments = dict(known.get("normalization", {}))
-    preprocessing = known.get("preprocessing", {})
-    for key in ("crop_fraction", "interpolation"):
-        if key in preprocessing:
-            arguments[key] = preprocessing[key]
-    if "taxonomy" in known:
-        arguments["taxonomy_name"] = known["taxonomy"]
-    if "background_class" in known:
-        arguments["background_class"] = known["background_class"]
-    return arguments
+    def model_arguments(self) -> dict[str, typing.Any]:
+        """What the record decides of the gin root `zoo.model`; it beats the `.gin`."""
+        arguments = dict(self.record.get("normalization", {}))
+        preprocessing = self.record.get("preprocessing", {})
+        for key in ("crop_fraction", "interpolation"):
+            if key in preprocessing:
+                arguments[key] = preprocessing[key]
+        if "taxonomy" in self.record:
+            arguments["taxonomy_name"] = self.record["taxonomy"]
+            arguments["background_class"] = self.record["background_class"]
+        return arguments
 
 
 def records(arch: str) -> dict[str, Record]:
@@ -89,7 +81,23 @@ def find(arch: str, weights: str) -> Source | None:
             f"Unknown weights {weights!r} for {arch}: neither a file nor one of "
             f"{', '.join(names(arch))}.{config.did_you_mean(weights, names(arch))}"
         )
+    kind(path)
     return Source(name=path.name, path=path, sha256=sha256(path), record={})
+
+
+def kind(path: pathlib.Path) -> str:
+    """What a file of weights is, by its first bytes: `safetensors` or `torch`.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:9] == b"{":
+        return "safetensors"
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        return "torch"
+    raise ValueError(f"{path} is neither a safetensors file nor a PyTorch state dict.")
 
 
 def sha256(path: pathlib.Path) -> str:

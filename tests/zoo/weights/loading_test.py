@@ -20,7 +20,8 @@ def model():
 
 def load_with(model, tmp_path, tensors):
     path = tmp_path / "weights.safetensors"
-    safetensors.numpy.save_file(dict(tensors), path)
+    contiguous = {name: np.ascontiguousarray(t) for name, t in tensors.items()}
+    safetensors.numpy.save_file(contiguous, path)
     before = [np.asarray(v) for v in model.classifier.weights]
     try:
         return loading.load("efficientnet_lite0", model.classifier, path)
@@ -63,7 +64,19 @@ def test_every_tensor_arrives_where_its_name_says(model, tmp_path, tensors):
         ),
         (
             lambda t: t.update({"_bn0.bias": np.full(32, np.nan, np.float32)}),
-            "stem/norm/beta hold NaN",
+            "stem/norm/beta would hold NaN",
+        ),
+        (
+            lambda t: t.update({"_bn0.bias": np.full(32, 1e300)}),
+            "stem/norm/beta would hold NaN or infinite values",
+        ),
+        (
+            lambda t: t.update({"_bn0.bias": np.zeros(32, np.int64)}),
+            "stem/norm/beta would come from int64 values",
+        ),
+        (
+            lambda t: t.update({"_bn0.running_var": np.full(32, -1, np.float32)}),
+            "stem/norm/moving_variance would hold negative variances",
         ),
     ],
 )
