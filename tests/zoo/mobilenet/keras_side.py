@@ -7,17 +7,16 @@ from tests.zoo import parity
 
 
 def differences(ours, theirs, *, name, same):
-    """Relative differences by endpoint, after theirs were given our random variables.
+    """Relative differences by endpoint, after theirs were given our variables' values.
 
     Args:
-      ours: an ImageModel.
+      ours: an ImageModel with random variables.
       theirs: the whole classifier, of a fixed size, giving logits for images in
         [-1, 1].
       name: our variable's path -> their layer's name.
       same: our endpoint -> their layer's name.
     """
     assert ours.classifier.count_params() == theirs.count_params()
-    parity.randomise(ours.classifier)
     carry_over(ours.classifier, theirs, name)
     parts = {part: theirs.get_layer(layer).output for part, layer in same.items()}
     images = np.random.default_rng(1).random((2, *theirs.input_shape[1:]), np.float32)
