@@ -44,7 +44,8 @@ class MobileNetV1(spec.BackboneSpec):
       width_multiplier: scales all channels, 0.25 to 1 as published.
       image_size: pixels, 128 to 224 as published.
       batch_norm_momentum: share of the old statistics kept in a training step.
-      batch_norm_epsilon: added to the variance.
+      batch_norm_epsilon: added to the variance; weights from PyTorch need 1e-5.
+      padding: see `conv_norm.Style`; weights from PyTorch need `symmetric`.
       stages: the rows of Table 1.
 
     Deviations:
@@ -57,6 +58,7 @@ class MobileNetV1(spec.BackboneSpec):
     image_size: int = 224
     batch_norm_momentum: float
     batch_norm_epsilon: float = 1e-3
+    padding: str = "same"
     stages: tuple[Stage, ...] = STAGES
 
     def build(self) -> keras.Model:
@@ -101,6 +103,7 @@ class MobileNetV1(spec.BackboneSpec):
             norm_epsilon=self.batch_norm_epsilon,
             initializer=initializer,
             depthwise_initializer=initializer,
+            padding=self.padding,
         )
 
 

@@ -68,7 +68,8 @@ class MobileNetV3(spec.BackboneSpec):
       minimalistic: 3×3 kernels and ReLU only, no squeeze-excite.
       image_size: pixels.
       batch_norm_momentum: share of the old statistics kept in a training step.
-      batch_norm_epsilon: added to the variance.
+      batch_norm_epsilon: added to the variance; weights from PyTorch need 1e-5.
+      padding: see `conv_norm.Style`; weights from PyTorch need `symmetric`.
       stages: the rows of the paper's table.
       feature_channels: of the convolution after the pooling, which has a bias and no
         batch norm; below a width of 1 it keeps them all.
@@ -86,6 +87,7 @@ class MobileNetV3(spec.BackboneSpec):
     image_size: int = 224
     batch_norm_momentum: float
     batch_norm_epsilon: float = 1e-3
+    padding: str = "same"
     stages: tuple[Stage, ...]
     feature_channels: int
 
@@ -194,6 +196,7 @@ class MobileNetV3(spec.BackboneSpec):
             norm_epsilon=self.batch_norm_epsilon,
             initializer=initializer,
             depthwise_initializer=initializer,
+            padding=self.padding,
         )
 
 

@@ -1,11 +1,11 @@
-"""MobileNetV1 against keras.applications."""
+"""MobileNetV1 against keras.applications and timm."""
 
 import keras
 import pytest
 
 import zoo
 from tests.zoo import parity
-from tests.zoo.mobilenet import keras_side
+from tests.zoo.mobilenet import keras_side, timm_side
 
 # One per width; the other sizes of a width are the same layers.
 WIDTHS = {
@@ -67,4 +67,38 @@ def test_equals_keras_applications_at_odd_size(width):
     # Their strided depthwise convolutions pad the bottom and right alone, which is
     # TensorFlow's SAME on even inputs only: the stem's may be odd.
     found = differences(width, (95, 127, 3))
+    assert max(found.values()) < 1e-4, found
+
+
+def timm_name(layer):
+    """What timm's MobileNetV1 calls a layer of ours."""
+    fixed = {"stem/conv": "conv_stem", "stem/norm": "bn1", "logits": "classifier"}
+    if layer in fixed:
+        return fixed[layer]
+    _, stage, _, number, part = layer.split("_")
+    theirs = {
+        "depthwise/conv": "conv_dw",
+        "depthwise/norm": "bn1",
+        "pointwise/conv": "conv_pw",
+        "pointwise/norm": "bn2",
+    }[part]
+    return f"blocks.{int(stage) - 1}.{int(number) - 1}.{theirs}"
+
+
+@pytest.mark.parametrize(
+    ("padding", "epsilon", "theirs"),
+    [("same", 1e-3, "same"), ("symmetric", 1e-5, "")],
+    ids=["tensorflow", "pytorch"],
+)
+def test_equals_timm_where_every_size_is_odd(padding, epsilon, theirs):
+    model, torch = timm_side.create("mobilenetv1_100", pad_type=theirs, bn_eps=epsilon)
+    bindings = [
+        f"MobileNetV1.padding = '{padding}'",
+        f"MobileNetV1.batch_norm_epsilon = {epsilon}",
+    ]
+    ours = zoo.build("mobilenet_v1", gin_bindings=bindings)
+    parity.randomise(ours.classifier)
+    found = timm_side.differences(
+        ours, model, name=timm_name, shape=(97, 193, 3), torch=torch
+    )
     assert max(found.values()) < 1e-4, found

@@ -1,11 +1,11 @@
-"""MobileNetV3 against keras.applications."""
+"""MobileNetV3 against keras.applications and timm."""
 
 import keras
 import pytest
 
 import zoo
 from tests.zoo import parity
-from tests.zoo.mobilenet import keras_side
+from tests.zoo.mobilenet import keras_side, timm_side
 
 # Their constructor, its arguments, and the blocks before each of our stages.
 LARGE = (keras.applications.MobileNetV3Large, (0, 1, 3, 6, 10, 12))
@@ -94,4 +94,49 @@ def differences(arch, shape=(224, 224, 3)):
 )
 def test_equals_keras_applications(arch, shape):
     found = differences(arch, shape)
+    assert max(found.values()) < 1e-4, found
+
+
+def timm_name(layer, *, stages):
+    """What timm's MobileNetV3 calls a layer of ours."""
+    fixed = {
+        "stem/conv": "conv_stem",
+        "stem/norm": "bn1",
+        "feature_map/conv": f"blocks.{stages}.0.conv",
+        "feature_map/norm": f"blocks.{stages}.0.bn1",
+        "feature_vector": "conv_head",
+        "logits": "classifier",
+    }
+    if layer in fixed:
+        return fixed[layer]
+    block, _, kind = layer.partition("/")
+    _, stage, _, number, part = block.split("_", maxsplit=4)
+    here = f"blocks.{int(stage) - 1}.{int(number) - 1}"
+    if part == "squeeze_excite":
+        return f"{here}.se.conv_{kind}"
+    parts = ["expand", "depthwise", "project"]
+    convs = ["conv_pw", "conv_dw", "conv_pwl"]
+    if stage == "1":  # without an expansion
+        parts, convs = parts[1:], ["conv_dw", "conv_pw"]
+    index = parts.index(part)
+    return f"{here}.{convs[index] if kind == 'conv' else f'bn{index + 1}'}"
+
+
+@pytest.mark.parametrize(
+    "size", ["large", pytest.param("small", marks=pytest.mark.slow)]
+)
+def test_equals_timm_with_the_padding_and_epsilon_of_pytorch(size):
+    theirs, torch = timm_side.create(f"mobilenetv3_{size}_100")
+    spec = f"MobileNetV3{size.title()}"
+    bindings = [f"{spec}.padding = 'symmetric'", f"{spec}.batch_norm_epsilon = 1e-5"]
+    ours = zoo.build(f"mobilenet_v3_{size}", gin_bindings=bindings)
+    randomise(ours.classifier)
+    stages = len(ours.spec.stages)
+    found = timm_side.differences(
+        ours,
+        theirs,
+        name=lambda layer: timm_name(layer, stages=stages),
+        shape=(97, 131, 3),
+        torch=torch,
+    )
     assert max(found.values()) < 1e-4, found

@@ -83,14 +83,14 @@ def randomise(model):
 
 
 def differences(variant, shape=None, *, bindings=(), **arguments):
-    timm, torch = timm_side.mobilenets()
+    theirs, torch = timm_side.create(f"mobilenetv4_{variant}", **arguments)
     ours = zoo.build(f"mobilenet_v4_{variant}", gin_bindings=bindings)
     assert ours.spec.image_size == VARIANTS[variant]
     randomise(ours.classifier)
     fused_stages = 2 if variant == "conv_small" else 1
     return timm_side.differences(
         ours,
-        getattr(timm, f"mobilenetv4_{variant}")(**arguments),
+        theirs,
         name=lambda layer: timm_name(layer, fused_stages=fused_stages),
         shape=shape or (VARIANTS[variant], VARIANTS[variant], 3),
         torch=torch,

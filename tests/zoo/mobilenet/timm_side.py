@@ -1,4 +1,4 @@
-"""Comparing MobileNetV4 with timm's, which is PyTorch."""
+"""Comparing a model with its namesake in timm, which is PyTorch."""
 
 import importlib.abc
 import importlib.machinery
@@ -42,13 +42,13 @@ class _NoTorchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         pass
 
 
-def mobilenets():
-    """timm's module of MobileNetV4, and torch; skips the test without them."""
+def create(name, **arguments):
+    """timm's model of this name without weights, and torch; else skips the test."""
     torch = pytest.importorskip("torch", reason="tools/setup oracles")
     if importlib.util.find_spec("torchvision") is None:
         sys.meta_path.append(_NoTorchvision())
-    timm = pytest.importorskip("timm.models.mobilenetv3", reason="tools/setup oracles")
-    return timm, torch
+    timm = pytest.importorskip("timm", reason="tools/setup oracles")
+    return timm.create_model(name, **arguments).eval(), torch
 
 
 LEAVES = {
@@ -84,7 +84,8 @@ def differences(ours, theirs, *, name, shape, torch):
 
     Args:
       ours: an ImageModel with random variables.
-      theirs: timm's model.
+      theirs: timm's model, whose `blocks` are our stages, and our `feature_map` where
+        there is one more.
       name: our layer's path -> their module's.
       shape: of an image.
       torch: the module.
@@ -96,19 +97,17 @@ def differences(ours, theirs, *, name, shape, torch):
         if key.endswith("num_batches_tracked")
     }
     theirs.load_state_dict(values | counters)  # strict: none missing, none left
-    theirs.eval()
     normalised = np.random.default_rng(1).normal(0, 1, (2, *shape)).astype(np.float32)
+    endpoints = ours.backbone(normalised)
+    names = [part for part in endpoints if part.startswith("stage_")] + ["feature_map"]
     with torch.no_grad():
         x = torch.from_numpy(normalised.transpose(0, 3, 1, 2))
         parts = {"stem": theirs.bn1(theirs.conv_stem(x))}
-        stages = [f"stage_{n}" for n in range(1, len(theirs.blocks))]
-        for endpoint, stage in zip(
-            [*stages, "feature_map"], theirs.blocks, strict=True
-        ):
-            parts[endpoint] = stage([*parts.values()][-1])
+        for part, block in zip(names, theirs.blocks, strict=False):
+            parts[part] = block([*parts.values()][-1])
+        parts["feature_map"] = [*parts.values()][-1]
         vector = theirs.forward_head(parts["feature_map"], pre_logits=True)
         logits = theirs.classifier(vector)
-    endpoints = ours.backbone(normalised)
     found = {
         part: parity.relative(endpoints[part], output.numpy().transpose(0, 2, 3, 1))
         for part, output in parts.items()
