@@ -1,5 +1,6 @@
 """Comparing a model with its namesake in timm, which is PyTorch."""
 
+import contextlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -45,10 +46,25 @@ class _NoTorchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def create(name, **arguments):
     """timm's model of this name without weights, and torch; else skips the test."""
     torch = pytest.importorskip("torch", reason="tools/setup oracles")
-    if importlib.util.find_spec("torchvision") is None:
-        sys.meta_path.append(_NoTorchvision())
-    timm = pytest.importorskip("timm", reason="tools/setup oracles")
+    with _torchvision():
+        timm = pytest.importorskip("timm", reason="tools/setup oracles")
     return timm.create_model(name, **arguments).eval(), torch
+
+
+@contextlib.contextmanager
+def _torchvision():
+    """Lets timm be imported without torchvision, and leaves no trace of it."""
+    if importlib.util.find_spec("torchvision") is not None:
+        yield
+        return
+    finder = _NoTorchvision()
+    sys.meta_path.append(finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        for module in [m for m in sys.modules if m.partition(".")[0] == "torchvision"]:
+            del sys.modules[module]
 
 
 LEAVES = {
