@@ -16,8 +16,8 @@ Shape = tuple[int | None, ...]
 class MobileAttention(keras.layers.Layer):
     """Batch norm -> attention of many queries to one key and one value -> 1×1 conv.
 
-    Source: arXiv:2404.10518, section 3.2; sharing keys and values, arXiv:1911.02150.
-    The output has the input's shape. Variables: `NAME/norm`,
+    Source: arXiv:2404.10518, section 5, equation 2; one key and value for all
+    heads, arXiv:1911.02150. The output has the input's shape. Variables: `NAME/norm`,
     `NAME/{query, key, value, project}/kernel`, and with `kv_strides`
     `NAME/{key, value}_depthwise/{conv, norm}`.
 

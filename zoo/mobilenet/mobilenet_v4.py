@@ -1,6 +1,6 @@
 """MobileNetV4: universal inverted bottlenecks; the hybrids are beside this file.
 
-Source: Qin et al., arXiv:2404.10518, section 3 and Tables 11, 12 and 14. Reference
+Source: Qin et al., arXiv:2404.10518, section 4 and Tables 11, 12 and 14. Reference
 code: TF Vision's `modeling/backbones/mobilenet.py`; timm's `models/mobilenetv3.py`,
 whose weights are the only public ones.
 """

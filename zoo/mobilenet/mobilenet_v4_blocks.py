@@ -59,7 +59,7 @@ def universal_bottleneck(
 ) -> keras.KerasTensor:
     """Depthwise -> 1×1 expand -> depthwise -> 1×1 linear project -> add.
 
-    Source: arXiv:2404.10518, section 3.1 and Figure 4. With both depthwise
+    Source: arXiv:2404.10518, section 4 and Figure 4. With both depthwise
     convolutions it is called ExtraDW, with the first ConvNext, with the second IB,
     with neither FFN.
 

@@ -1,6 +1,6 @@
 """MobileNetV4's hybrids: universal inverted bottlenecks and mobile attention.
 
-Source: Qin et al., arXiv:2404.10518, section 3 and Tables 13 and 15. Reference code:
+Source: Qin et al., arXiv:2404.10518, section 5 and Tables 13 and 15. Reference code:
 TF Vision's `modeling/backbones/mobilenet.py`.
 """
 
