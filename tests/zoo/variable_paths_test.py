@@ -8,7 +8,13 @@ import zoo
 
 # First 32 hex digits of the SHA-256 over the classifier's sorted `path shape` lines.
 PINNED = {
+    "mobilenet_v1": "34d72f9bfcd7a90e3cea0794d80429eb",
     "mobilenet_v2": "32bb3cab9904e0044edd477483dc8b67",
+    "mobilenet_v3_large": "58383ef6f803339986c68a6e1d489586",
+    "mobilenet_v3_small_minimalistic": "8d1fe5b78518b8f385c1b35c0e00e2c3",
+    "mobilenet_v4_conv_small": "686f60eea1cc92034b5888d76e12be9c",
+    "mobilenet_v4_conv_large": "e1420802d76233c74af011794537b566",
+    "mobilenet_v4_hybrid_medium": "8b0567877d643bd5b50cd7e8a77351d1",
     "efficientnet_lite0": "11092df630d526e4090a7f6f6ec6ad5d",
 }
 

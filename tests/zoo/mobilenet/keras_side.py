@@ -1,0 +1,46 @@
+"""Comparing a model with its namesake in keras.applications."""
+
+import keras
+import numpy as np
+
+from tests.zoo import parity
+
+
+def differences(ours, theirs, *, name, same):
+    """Relative differences by endpoint, after theirs were given our variables' values.
+
+    Args:
+      ours: an ImageModel with random variables.
+      theirs: the whole classifier, of a fixed size, giving logits for images in
+        [-1, 1].
+      name: our variable's path -> their layer's name.
+      same: our endpoint -> their layer's name.
+    """
+    assert ours.classifier.count_params() == theirs.count_params()
+    carry_over(ours.classifier, theirs, name)
+    parts = {part: theirs.get_layer(layer).output for part, layer in same.items()}
+    images = np.random.default_rng(1).random((2, *theirs.input_shape[1:]), np.float32)
+    normalised = images * 2 - 1
+    their_parts = keras.Model(theirs.input, parts)(normalised)
+    our_parts = ours.backbone(normalised)
+    found = {
+        part: parity.relative(our_parts[part], keras.ops.reshape(output, shape))
+        for part, output in their_parts.items()
+        for shape in [our_parts[part].shape]
+    }
+    found["logits"] = parity.relative(ours.classifier(images), theirs(normalised))
+    return found
+
+
+def carry_over(ours, theirs, name):
+    """Assigns every variable of ours to theirs; none of theirs may be left."""
+    for variable in ours.weights:
+        leaf = variable.path.rpartition("/")[2]
+        (target,) = (
+            w
+            for w in theirs.get_layer(name(variable.path)).weights
+            if w.path.endswith(f"/{leaf}")
+        )
+        # A dense kernel of ours may be a 1×1 convolution's of theirs.
+        target.assign(keras.ops.reshape(variable, target.shape))
+    assert len(ours.weights) == len(theirs.weights)

@@ -1,0 +1,134 @@
+"""Comparing a model with its namesake in timm, which is PyTorch."""
+
+import contextlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+import types
+
+import keras
+import numpy as np
+import pytest
+
+from tests.zoo import parity
+
+
+class _Anything(type):
+    def __getattr__(cls, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Anything(name, (), {})
+
+
+class _Empty(types.ModuleType):
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Anything(name, (), {})
+
+
+class _NoTorchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds torchvision where there is none: timm's models need only its name."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] != "torchvision":
+            return None
+        return importlib.machinery.ModuleSpec(name, self, is_package=True)
+
+    def create_module(self, spec):
+        return _Empty(spec.name)
+
+    def exec_module(self, module):
+        pass
+
+
+def create(name, **arguments):
+    """timm's model of this name without weights, and torch; else skips the test."""
+    torch = pytest.importorskip("torch", reason="tools/setup oracles")
+    with _torchvision():
+        timm = pytest.importorskip("timm", reason="tools/setup oracles")
+    return timm.create_model(name, **arguments).eval(), torch
+
+
+@contextlib.contextmanager
+def _torchvision():
+    """Lets timm be imported without torchvision, and leaves no trace of it."""
+    if importlib.util.find_spec("torchvision") is not None:
+        yield
+        return
+    finder = _NoTorchvision()
+    sys.meta_path.append(finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        for module in [m for m in sys.modules if m.partition(".")[0] == "torchvision"]:
+            del sys.modules[module]
+
+
+LEAVES = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+    "kernel": "weight",
+}
+
+
+def state(model, *, name, torch):
+    """Our variables as a PyTorch state dict; `name` maps the path of a layer."""
+    found = {}
+    for variable in model.weights:
+        layer, _, leaf = variable.path.rpartition("/")
+        values = keras.ops.convert_to_numpy(variable)
+        if leaf == "kernel" and values.ndim == 4:
+            depthwise = "_depthwise/" in variable.path
+            values = values.transpose((2, 3, 0, 1) if depthwise else (3, 2, 0, 1))
+        elif leaf == "kernel":
+            values = values.T
+        theirs = leaf if layer.endswith("_layer_scale") else LEAVES.get(leaf, leaf)
+        found[f"{name(layer)}.{theirs}"] = torch.from_numpy(
+            np.ascontiguousarray(values)
+        )
+    assert len(found) == len(model.weights)
+    return found
+
+
+def differences(ours, theirs, *, name, shape, torch):
+    """Relative differences by endpoint, after theirs were given our variables' values.
+
+    Args:
+      ours: an ImageModel with random variables.
+      theirs: timm's model, whose `blocks` are our stages, and our `feature_map` where
+        there is one more.
+      name: our layer's path -> their module's.
+      shape: of an image.
+      torch: the module.
+    """
+    values = state(ours.classifier, name=name, torch=torch)
+    counters = {
+        key: value
+        for key, value in theirs.state_dict().items()
+        if key.endswith("num_batches_tracked")
+    }
+    theirs.load_state_dict(values | counters)  # strict: none missing, none left
+    normalised = np.random.default_rng(1).normal(0, 1, (2, *shape)).astype(np.float32)
+    endpoints = ours.backbone(normalised)
+    names = [part for part in endpoints if part.startswith("stage_")] + ["feature_map"]
+    with torch.no_grad():
+        x = torch.from_numpy(normalised.transpose(0, 3, 1, 2))
+        parts = {"stem": theirs.bn1(theirs.conv_stem(x))}
+        for part, block in zip(names, theirs.blocks, strict=False):
+            parts[part] = block([*parts.values()][-1])
+        parts["feature_map"] = [*parts.values()][-1]
+        vector = theirs.forward_head(parts["feature_map"], pre_logits=True)
+        logits = theirs.classifier(vector)
+    found = {
+        part: parity.relative(endpoints[part], output.numpy().transpose(0, 2, 3, 1))
+        for part, output in parts.items()
+    }
+    our_vector = endpoints["feature_vector"]
+    found["feature_vector"] = parity.relative(our_vector, vector.numpy())
+    found["logits"] = parity.relative(ours.head(our_vector), logits.numpy())
+    return found

@@ -1,0 +1,38 @@
+"""A learned scale for each channel of a residual branch."""
+
+from __future__ import annotations
+
+import typing
+
+import keras
+
+Shape = tuple[int | None, ...]
+
+
+class LayerScale(keras.layers.Layer):
+    """Multiplies each channel by a variable, `NAME/gamma`, that starts near nothing.
+
+    Source: arXiv:2103.17239, section 2.
+
+    Args:
+      start: what each scale begins as.
+      name: of the layer, and the head of its variable's path.
+    """
+
+    def __init__(self, start: float, *, name: str) -> None:
+        super().__init__(name=name)
+        self.start = start
+
+    def build(self, input_shape: Shape) -> None:
+        self.gamma = self.add_weight(
+            shape=input_shape[-1:],
+            initializer=keras.initializers.Constant(self.start),
+            name="gamma",
+        )
+        self.built = True
+
+    def call(self, inputs: typing.Any) -> typing.Any:
+        return inputs * self.gamma
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape

@@ -1,0 +1,117 @@
+"""Mobile MQA: attention whose heads share one key and one value."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+
+import keras
+
+from zoo.layers import conv_norm
+
+Shape = tuple[int | None, ...]
+
+
+class MobileAttention(keras.layers.Layer):
+    """Batch norm -> attention of many queries to one key and one value -> 1×1 conv.
+
+    Source: arXiv:2404.10518, section 5, equation 2; one key and value for all
+    heads, arXiv:1911.02150. The output has the input's shape. Variables: `NAME/norm`,
+    `NAME/{query, key, value, project}/kernel`, and with `kv_strides`
+    `NAME/{key, value}_depthwise/{conv, norm}`.
+
+    Args:
+      channels: of input and output.
+      heads: number of queries for each place.
+      head_channels: of a query, of the key and of the value.
+      kv_strides: of a 3×3 depthwise convolution before key and value; 1 for none.
+      style: of the network; its activation is not used.
+      name: of the layer, and the head of its variables' paths.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        heads: int,
+        head_channels: int,
+        kv_strides: int,
+        style: conv_norm.Style,
+        name: str,
+    ) -> None:
+        super().__init__(name=name)
+        self.heads = heads
+        self.head_channels = head_channels
+        self.kv_strides = kv_strides
+        self.norm = keras.layers.BatchNormalization(
+            momentum=style.norm_momentum, epsilon=style.norm_epsilon, name="norm"
+        )
+        self.query = _pointwise(heads * head_channels, "query")
+        self.key = _pointwise(head_channels, "key")
+        self.value = _pointwise(head_channels, "value")
+        self.project = _pointwise(channels, "project")
+        # Here TF Vision leaves all kernels to Keras' default initialiser.
+        style = dataclasses.replace(style, depthwise_initializer="glorot_uniform")
+        self.shrink_key, self.shrink_value = (
+            conv_norm.ConvNorm(
+                None,
+                kernel_size=3,
+                strides=kv_strides,
+                linear=True,
+                style=style,
+                name=f"{part}_depthwise",
+            )
+            if kv_strides > 1
+            else keras.layers.Identity(name=f"{part}_identity")
+            for part in ("key", "value")
+        )
+
+    def build(self, input_shape: Shape) -> None:
+        for layer in (self.norm, self.query, self.shrink_key, self.shrink_value):
+            layer.build(input_shape)
+        self.key.build(input_shape)
+        self.value.build(input_shape)
+        self.project.build((*input_shape[:-1], self.heads * self.head_channels))
+        self.built = True
+
+    def call(self, inputs: typing.Any, training: bool = False) -> typing.Any:
+        x = self.norm(inputs, training=training)
+        key = self.key(self.shrink_key(x, training=training))
+        value = self.value(self.shrink_value(x, training=training))
+        batch, height, width, _ = keras.ops.shape(x)
+        queries = (batch, height * width, self.heads, self.head_channels)
+        places = (batch, -1, self.head_channels)
+
+        query = keras.ops.reshape(self.query(x), queries) / self.head_channels**0.5
+        scores = keras.ops.einsum(
+            "bqhc,bkc->bqhk", query, keras.ops.reshape(key, places)
+        )
+        found = keras.ops.einsum(
+            "bqhk,bkc->bqhc",
+            keras.ops.softmax(scores, axis=-1),
+            keras.ops.reshape(value, places),
+        )
+        return self.project(keras.ops.reshape(found, (batch, height, width, -1)))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+    def multiply_adds(self, input_shape: tuple[int, ...]) -> int:
+        """The kernels at their places, and both products of the attention."""
+        _, height, width, channels = input_shape
+        places = height * width
+        kv_places = math.ceil(height / self.kv_strides) * math.ceil(
+            width / self.kv_strides
+        )
+        query_channels = self.heads * self.head_channels
+        shrink = 9 * channels if self.kv_strides > 1 else 0
+        return (
+            2 * places * channels * query_channels  # query and project
+            + 2 * kv_places * (shrink + channels * self.head_channels)
+            + 2 * places * kv_places * query_channels
+        )
+
+
+def _pointwise(channels: int, name: str) -> keras.layers.Conv2D:
+    return keras.layers.Conv2D(channels, 1, use_bias=False, name=name)
