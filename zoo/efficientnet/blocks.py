@@ -43,20 +43,13 @@ def mbconv(
 ) -> keras.KerasTensor:
     """1×1 expand -> depthwise -> squeeze-excite -> 1×1 linear project -> add.
 
-    Source: arXiv:1905.11946, section 4. Arguments and result are those of
+    Source: arXiv:1905.11946, section 4. The result and the arguments are those of
     `inverted_bottleneck`, save for two.
 
     Args:
-      inputs: [B, H, W, C].
-      channels: output channels.
       expansion_ratio: hidden channels ÷ C.
-      kernel_size: of the depthwise convolution.
-      strides: of the depthwise convolution, 1 or 2.
       se_ratio: channels of the squeeze ÷ C (the block's input channels, before they
         are expanded), rounded down; 0 for no squeeze-excite.
-      style: of the network.
-      name: of the block, such as `stage_2_block_1`.
-      drop_path_rate: of the residual branch in training, in [0, 1].
     """
     layer = None
     if se_ratio > 0:

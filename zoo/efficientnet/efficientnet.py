@@ -76,11 +76,7 @@ class EfficientNet(spec.BackboneSpec):
 
     def build(self) -> keras.Model:
         """Source: Table 1, top to bottom; `feature_vector` is [B, 1280] at width 1."""
-        style = blocks.style(
-            activation=self.activation,
-            norm_momentum=self.batch_norm_momentum,
-            norm_epsilon=self.batch_norm_epsilon,
-        )
+        style = self._style()
         images = keras.Input((None, None, 3), name="images")
         endpoints = {}
 
@@ -125,3 +121,10 @@ class EfficientNet(spec.BackboneSpec):
         if self.fixed_ends and number in (1, len(self.stages)):
             return repeats
         return math.ceil(repeats * self.depth_multiplier)
+
+    def _style(self) -> conv_norm.Style:
+        return blocks.style(
+            activation=self.activation,
+            norm_momentum=self.batch_norm_momentum,
+            norm_epsilon=self.batch_norm_epsilon,
+        )

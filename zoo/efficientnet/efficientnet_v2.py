@@ -134,11 +134,7 @@ class EfficientNetV2(spec.BackboneSpec):
 
     def build(self) -> keras.Model:
         """Source: Table 4, top to bottom; `feature_vector` is [B, 1280] at width 1."""
-        style = blocks.style(
-            activation=self.activation,
-            norm_momentum=self.batch_norm_momentum,
-            norm_epsilon=self.batch_norm_epsilon,
-        )
+        style = self._style()
         stem_channels, stages = TABLES[self.table]
         images = keras.Input((None, None, 3), name="images")
         endpoints = {}
@@ -185,3 +181,10 @@ class EfficientNetV2(spec.BackboneSpec):
         if stage.fused:
             return blocks.fused_mbconv
         return functools.partial(blocks.mbconv, se_ratio=SE_RATIO)
+
+    def _style(self) -> conv_norm.Style:
+        return blocks.style(
+            activation=self.activation,
+            norm_momentum=self.batch_norm_momentum,
+            norm_epsilon=self.batch_norm_epsilon,
+        )
