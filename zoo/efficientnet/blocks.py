@@ -43,13 +43,10 @@ def mbconv(
 ) -> keras.KerasTensor:
     """1×1 expand -> depthwise -> squeeze-excite -> 1×1 linear project -> add.
 
-    Source: arXiv:1905.11946, section 4. The result and the arguments are those of
-    `inverted_bottleneck`, save for two.
-
-    Args:
-      expansion_ratio: hidden channels ÷ C.
-      se_ratio: channels of the squeeze ÷ C (the block's input channels, before they
-        are expanded), rounded down; 0 for no squeeze-excite.
+    Source: arXiv:1905.11946, section 4. What `inverted_bottleneck` does with channels,
+    kernel size, strides, style, name and drop path rate holds here; its hidden
+    channels are C · expansion_ratio. The squeeze has C · se_ratio channels, rounded
+    down, where C is the block's input before it is expanded; none if that ratio is 0.
     """
     layer = None
     if se_ratio > 0:
