@@ -8,7 +8,13 @@ import zoo
 from tests.zoo import parity
 from zoo import config, facts
 
-ARCHS = sorted(config.config_files())
+SLOW_PARAMS = 50_000_000  # building more takes more than some seconds
+ARCHS = [
+    pytest.param(arch, marks=pytest.mark.slow)
+    if facts.value(facts.load(arch), "params") > SLOW_PARAMS
+    else arch
+    for arch in sorted(config.config_files())
+]
 ENDPOINTS = [
     "stem",
     *(f"stage_{n}" for n in range(1, 8)),

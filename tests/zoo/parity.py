@@ -1,5 +1,7 @@
 """What comparing a model with an independent implementation needs."""
 
+import contextlib
+
 import keras
 import numpy as np
 
@@ -29,3 +31,16 @@ def relative(ours, theirs):
     assert ours.shape == theirs.shape
     assert np.isfinite(theirs).all()
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+@contextlib.contextmanager
+def double_precision():
+    """Within it, Keras makes models that take and compute float64."""
+    before = keras.config.dtype_policy(), keras.config.floatx()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before[0])
+        keras.config.set_floatx(before[1])

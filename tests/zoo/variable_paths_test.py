@@ -16,6 +16,9 @@ PINNED = {
     "mobilenet_v4_conv_large": "e1420802d76233c74af011794537b566",
     "mobilenet_v4_hybrid_medium": "8b0567877d643bd5b50cd7e8a77351d1",
     "efficientnet_lite0": "11092df630d526e4090a7f6f6ec6ad5d",
+    "efficientnet_b0": "d50442f6be2404bdf5b370f917e7005c",
+    "efficientnet_v2_b0": "a662efa7f0a8a34675501068e629d754",
+    "efficientnet_v2_s": "1cc1f82d3e8e7a6612d1588971cd09b9",
 }
 
 

@@ -19,8 +19,9 @@ class Style:
       activation: a Keras activation's name.
       norm_momentum: share of the old moving statistics that a training step keeps.
       norm_epsilon: added to the variance.
-      initializer: of convolution kernels.
-      depthwise_initializer: of depthwise kernels.
+      initializer: of convolution kernels. Each kernel gets a clone: an instance would
+        draw the same values again for the next kernel of that shape.
+      depthwise_initializer: of depthwise kernels; cloned too.
       padding: of strided convolutions: `same` as TensorFlow has it (one more at the
         bottom and right where the sum is odd), or `symmetric` as PyTorch has it
         (half the kernel on each side). Without a stride they are one.
@@ -80,12 +81,15 @@ class ConvNorm(keras.layers.Layer):
         if filters is None:
             self.conv = keras.layers.DepthwiseConv2D(
                 kernel_size,
-                depthwise_initializer=style.depthwise_initializer,
+                depthwise_initializer=style.depthwise_initializer.clone(),
                 **shared,
             )
         else:
             self.conv = keras.layers.Conv2D(
-                filters, kernel_size, kernel_initializer=style.initializer, **shared
+                filters,
+                kernel_size,
+                kernel_initializer=style.initializer.clone(),
+                **shared,
             )
         self.norm = keras.layers.BatchNormalization(
             momentum=style.norm_momentum,

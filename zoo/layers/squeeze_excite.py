@@ -20,7 +20,7 @@ class SqueezeExcite(keras.layers.Layer):
       channels: in the middle, after the squeeze.
       activation: of the middle.
       gate: of the end, such as `sigmoid` or `hard_sigmoid`.
-      initializer: of both kernels.
+      initializer: of both kernels, a clone for each.
       name: of the layer, and the head of its variables' paths.
     """
 
@@ -40,7 +40,7 @@ class SqueezeExcite(keras.layers.Layer):
             channels,
             1,
             activation=activation,
-            kernel_initializer=initializer,
+            kernel_initializer=initializer.clone(),
             name="reduce",
         )
 
@@ -49,7 +49,7 @@ class SqueezeExcite(keras.layers.Layer):
             input_shape[-1],
             1,
             activation=self.gate,
-            kernel_initializer=self.initializer,
+            kernel_initializer=self.initializer.clone(),
             name="expand",
         )
         self.reduce.build((*input_shape[:1], 1, 1, input_shape[-1]))

@@ -1,0 +1,37 @@
+"""EfficientNet-Lite 0 to 4 against timm, whose `tf_` variants pad as TensorFlow."""
+
+import pytest
+
+import zoo
+from tests.zoo.efficientnet import timm_side
+
+SLOW = [pytest.param(number, marks=pytest.mark.slow) for number in (0, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("odd", [False, True], ids=["default_size", "odd_size"])
+@pytest.mark.parametrize("number", [1, *SLOW])
+def test_equals_timm(number, odd):
+    arch = f"efficientnet_lite{number}"
+    size = zoo.build(arch).spec.image_size
+    found = timm_side.compare(
+        arch,
+        f"tf_efficientnet_lite{number}",
+        shape=(97, 131, 3) if odd else (size, size, 3),
+    )
+    assert len(found) == 11
+    assert max(found.values()) < 1e-9, found
+
+
+def test_ends_do_not_grow():
+    model = zoo.build("efficientnet_lite4")
+    blocks = {
+        int(stage): sum(
+            layer.name.startswith(f"stage_{stage}_")
+            and layer.name.endswith("_depthwise")
+            for layer in model.backbone.layers
+        )
+        for stage in range(1, 8)
+    }
+    assert list(blocks.values()) == [1, 4, 4, 6, 6, 8, 1]
+    assert model.backbone.output["stem"].shape[-1] == 32
+    assert model.num_features == 1280

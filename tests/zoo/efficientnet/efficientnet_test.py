@@ -1,0 +1,37 @@
+"""EfficientNet B0 to B7 against keras.applications."""
+
+import keras
+import pytest
+
+import zoo
+from tests.zoo.efficientnet import keras_side
+
+SLOW = [
+    pytest.param(number, marks=pytest.mark.slow) for number in (1, 2, 3, 4, 5, 6, 7)
+]
+
+
+@pytest.mark.parametrize("odd", [False, True], ids=["default_size", "odd_size"])
+@pytest.mark.parametrize("number", [0, *SLOW])
+def test_equals_keras_applications(number, odd):
+    # Their stem pads by hand, as TensorFlow's `same` does, if the size is given. Their
+    # normalisation of images lies before that pad and is left out.
+    arch = f"efficientnet_b{number}"
+    size = zoo.build(arch).spec.image_size
+    found = keras_side.compare(
+        arch,
+        getattr(keras.applications, f"EfficientNetB{number}"),
+        shape=(97, 131, 3) if odd else (size, size, 3),
+        depthwise="dwconv",
+        start="stem_conv_pad",
+    )
+    assert len(found) == 11
+    assert max(found.values()) < 1e-9, found
+
+
+def test_weight_decay_is_the_recipes():
+    model = zoo.build("efficientnet_b0")
+    decayed = {v.path for v in model.decayed(model.classifier)}
+    # The TPU code decays all but batch norm, so the biases of squeeze-excite too.
+    assert "stage_1_block_1_squeeze_excite/reduce/bias" in decayed
+    assert not any("/norm/" in path for path in decayed)

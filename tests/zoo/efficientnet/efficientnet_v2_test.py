@@ -1,0 +1,54 @@
+"""EfficientNetV2 against keras.applications, and its XL against timm."""
+
+import keras
+import pytest
+
+import zoo
+from tests.zoo.efficientnet import keras_side, timm_side
+from zoo.efficientnet import efficientnet_v2
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("b1", "b2", "m", "l")]
+
+
+@pytest.mark.parametrize("odd", [False, True], ids=["default_size", "odd_size"])
+@pytest.mark.parametrize("name", ["b0", "b3", "s", *SLOW])
+def test_equals_keras_applications(name, odd):
+    arch = f"efficientnet_v2_{name}"
+    spec = zoo.build(arch).spec
+    size = spec.image_size
+    found = keras_side.compare(
+        arch,
+        getattr(keras.applications, f"EfficientNetV2{name.upper()}"),
+        shape=(97, 131, 3) if odd else (size, size, 3),
+        depthwise="dwconv2",
+        start="stem_conv",
+        include_preprocessing=False,
+    )
+    assert len(found) == len(efficientnet_v2.TABLES[spec.table].stages) + 4
+    assert max(found.values()) < 1e-9, found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(512, 512, 3), (97, 131, 3)], ids=str)
+def test_xl_equals_timm(shape):
+    found = timm_side.compare("efficientnet_v2_xl", "tf_efficientnetv2_xl", shape=shape)
+    assert max(found.values()) < 1e-9, found
+
+
+def test_channels_may_lose_more_than_a_tenth():
+    # EfficientNet's rule would make 24 of 16 · 1.2.
+    found = zoo.build("efficientnet_v2_b3").backbone.output["stage_1"]
+    assert found.shape[-1] == 16
+
+
+def test_weight_decay_is_the_recipes():
+    model = zoo.build("efficientnet_v2_b0")
+    decayed = [v.path for v in model.decayed(model.classifier)]
+    assert all(path.endswith("/kernel") for path in decayed)
+    assert "stage_4_block_1_depthwise/conv/kernel" in decayed
+    assert "logits/kernel" in decayed
+
+
+def test_an_unknown_table_names_what_there_is():
+    with pytest.raises(ValueError, match="one of b, s, m, l, xl, not 't'"):
+        zoo.build("efficientnet_v2_s", gin_bindings=["EfficientNetV2.table = 't'"])

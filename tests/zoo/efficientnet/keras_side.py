@@ -1,0 +1,98 @@
+"""keras.applications' EfficientNets, B and V2, beside ours."""
+
+import keras
+import numpy as np
+
+import zoo
+from tests.zoo import parity
+
+_FIXED = {
+    "stem/conv": "stem_conv",
+    "stem/norm": "stem_bn",
+    "feature_map/conv": "top_conv",
+    "feature_map/norm": "top_bn",
+    "logits": "predictions",
+}
+_PARTS = {
+    "expand/conv": "expand_conv",
+    "expand/norm": "expand_bn",
+    "depthwise/conv": "dwconv",
+    "depthwise/norm": "bn",
+    "squeeze_excite/reduce": "se_reduce",
+    "squeeze_excite/expand": "se_expand",
+    "project/conv": "project_conv",
+    "project/norm": "project_bn",
+}
+
+
+def layer_name(layer, *, depthwise):
+    """What keras.applications calls a layer of ours.
+
+    Their blocks are block1a, block1b …; `depthwise` is what B and V2 call that part.
+    """
+    if layer in _FIXED:
+        return _FIXED[layer]
+    _, stage, _, block, part = layer.split("_", 4)
+    theirs = _PARTS[part].replace("dwconv", depthwise)
+    return f"block{stage}{chr(ord('a') + int(block) - 1)}_{theirs}"
+
+
+def carry_over(ours, theirs, *, depthwise):
+    """Assigns every variable of ours to theirs; none of theirs may be left."""
+    given = set()
+    for variable in ours.weights:
+        layer, _, leaf = variable.path.rpartition("/")
+        (target,) = (
+            w
+            for w in theirs.get_layer(layer_name(layer, depthwise=depthwise)).weights
+            if w.path.endswith(f"/{leaf}")
+        )
+        target.assign(variable)
+        given.add(target.path)
+    left = {w.path for w in theirs.weights} - given
+    assert all(path.startswith("normalization") for path in left), left
+
+
+def endpoints(theirs):
+    """Our endpoints' names -> their tensors."""
+    names = [layer.name for layer in theirs.layers]
+    last = {}  # the last layer of each stage
+    for name in names:
+        if name.startswith("block"):
+            last[f"stage_{name[5]}"] = name
+    same = {"stem": "stem_activation", **last}
+    same |= {"feature_map": "top_activation", "feature_vector": "avg_pool"}
+    return {ours: theirs.get_layer(name).output for ours, name in same.items()}
+
+
+def compare(arch, builder, *, shape, depthwise, start, **kwargs):
+    """Largest relative difference of every endpoint and the logits, by name.
+
+    In double precision, where nothing but a difference makes a difference.
+
+    Args:
+      arch: ours.
+      builder: theirs, a function of keras.applications.
+      shape: of the images, without the batch.
+      depthwise: what they call a depthwise convolution.
+      start: their first layer after the normalisation of images.
+      kwargs: for the builder.
+    """
+    with parity.double_precision():
+        ours = zoo.build(arch)
+        theirs = builder(
+            input_shape=shape, weights=None, classifier_activation=None, **kwargs
+        )
+    parity.randomise(ours.classifier)
+    carry_over(ours.classifier, theirs, depthwise=depthwise)
+    outputs = {**endpoints(theirs), "logits": theirs.output}
+    network = keras.Model(theirs.get_layer(start).input, outputs)
+    images = np.random.default_rng(1).normal(size=(1, *shape))
+    our_parts = dict(ours.backbone(images))
+    our_parts["logits"] = ours.head(our_parts["feature_vector"])
+    their_parts = network(images)
+    assert our_parts.keys() == their_parts.keys()
+    return {
+        name: parity.relative(our_parts[name], part)
+        for name, part in their_parts.items()
+    }

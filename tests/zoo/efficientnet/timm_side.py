@@ -1,0 +1,178 @@
+"""timm's EfficientNets beside ours."""
+
+import contextlib
+import importlib.abc
+import importlib.machinery
+import re
+import sys
+import types
+
+import keras
+import numpy as np
+import pytest
+
+import zoo
+from tests.zoo import parity
+
+ORACLES = "tools/setup oracles"
+_FIXED = {
+    "stem/conv": "conv_stem",
+    "stem/norm": "bn1",
+    "feature_map/conv": "conv_head",
+    "feature_map/norm": "bn2",
+    "logits": "classifier",
+}
+# What a block's parts are called depends on the kind of block, and that on which
+# parts it has: MBConv, MBConv without expansion, fused, fused without expansion.
+_MBCONV = {
+    "expand/conv": "conv_pw",
+    "expand/norm": "bn1",
+    "depthwise/conv": "conv_dw",
+    "depthwise/norm": "bn2",
+    "squeeze_excite/reduce": "se.conv_reduce",
+    "squeeze_excite/expand": "se.conv_expand",
+    "project/conv": "conv_pwl",
+    "project/norm": "bn3",
+}
+_KINDS = {
+    ("depthwise", "expand"): _MBCONV,
+    ("depthwise",): {
+        **_MBCONV,
+        "depthwise/norm": "bn1",
+        "project/conv": "conv_pw",
+        "project/norm": "bn2",
+    },
+    ("expand",): {
+        "expand/conv": "conv_exp",
+        "expand/norm": "bn1",
+        "project/conv": "conv_pwl",
+        "project/norm": "bn2",
+    },
+    (): {"project/conv": "conv", "project/norm": "bn1"},
+}
+_LEAVES = {
+    "kernel": "weight",
+    "gamma": "weight",
+    "beta": "bias",
+    "bias": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+class _Nothing(types.ModuleType):
+    """A module in which every name stands for an empty class."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _EmptyClass(name, (), {})
+
+
+class _EmptyClass(type):
+    def __getattr__(cls, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return name
+
+
+class _Torchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Stands in for torchvision, which timm imports and these models do not use."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "torchvision":
+            return importlib.machinery.ModuleSpec(name, self, is_package=True)
+        return None
+
+    def create_module(self, spec):
+        return _Nothing(spec.name)
+
+    def exec_module(self, module):
+        pass
+
+
+@contextlib.contextmanager
+def torchvision_or_nothing():
+    """Within it, importing torchvision gives an empty one where there is none."""
+    finder = _Torchvision()
+    sys.meta_path.append(finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        for name in [n for n, m in sys.modules.items() if isinstance(m, _Nothing)]:
+            del sys.modules[name]
+
+
+def tensor_name(path, layers):
+    """What timm calls a variable of ours; `layers` are all layers of ours."""
+    layer, _, leaf = path.rpartition("/")
+    block = re.match(r"stage_(\d+)_block_(\d+)(?=_)", layer)
+    if not block:
+        return f"{_FIXED[layer]}.{_LEAVES[leaf]}"
+    stage, number = (int(n) - 1 for n in block.groups())
+    kind = tuple(p for p in ("depthwise", "expand") if f"{block[0]}_{p}/conv" in layers)
+    part = _KINDS[kind][layer.removeprefix(f"{block[0]}_")]
+    return f"blocks.{stage}.{number}.{part}.{_LEAVES[leaf]}"
+
+
+def carry_over(ours, theirs):
+    """Gives their model our variables' values; none of theirs may be left."""
+    import torch
+
+    layers = {v.path.rpartition("/")[0] for v in ours.weights}
+    state = {}
+    for variable in ours.weights:
+        value = np.asarray(keras.ops.convert_to_numpy(variable))
+        if value.ndim == 4:
+            depthwise = "_depthwise/" in variable.path
+            value = value.transpose((2, 3, 0, 1) if depthwise else (3, 2, 0, 1))
+        elif value.ndim == 2:
+            value = value.T
+        name = tensor_name(variable.path, layers)
+        state[name] = torch.from_numpy(np.ascontiguousarray(value))
+    missing, unexpected = theirs.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert all(name.endswith("num_batches_tracked") for name in missing), missing
+
+
+def endpoints(theirs, images):
+    """Our endpoints' names -> values of theirs, channels last; and the logits."""
+    import torch
+
+    found = {}
+    with torch.no_grad():
+        x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+        x = found["stem"] = theirs.bn1(theirs.conv_stem(x))
+        for number, stage in enumerate(theirs.blocks, start=1):
+            x = found[f"stage_{number}"] = stage(x)
+        x = found["feature_map"] = theirs.bn2(theirs.conv_head(x))
+        maps = {name: part.permute(0, 2, 3, 1).numpy() for name, part in found.items()}
+        features = theirs.global_pool(x)
+        logits = theirs.classifier(features)
+    return {**maps, "feature_vector": features.numpy(), "logits": logits.numpy()}
+
+
+def compare(arch, name, *, shape):
+    """Largest relative difference of every endpoint and the logits, by name.
+
+    In double precision: random values grow from layer to layer, and where ReLU6 cuts
+    them off, their rounding errors are not cut: in single precision up to 3e-4.
+    """
+    pytest.importorskip("torch", reason=ORACLES)
+    with torchvision_or_nothing():
+        timm = pytest.importorskip("timm", reason=ORACLES)
+        theirs = timm.create_model(name).double().eval()
+    with parity.double_precision():
+        ours = zoo.build(arch)
+    parity.randomise(ours.classifier)
+    carry_over(ours.classifier, theirs)
+    images = np.random.default_rng(1).normal(size=(1, *shape))
+    our_parts = dict(ours.backbone(images))
+    our_parts["logits"] = ours.head(our_parts["feature_vector"])
+    their_parts = endpoints(theirs, images)
+    assert our_parts.keys() == their_parts.keys()
+    return {
+        part: parity.relative(our_parts[part], value)
+        for part, value in their_parts.items()
+    }

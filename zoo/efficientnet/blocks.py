@@ -1,0 +1,109 @@
+"""The blocks of EfficientNet and EfficientNetV2, and what their convolutions share."""
+
+from __future__ import annotations
+
+import functools
+
+import keras
+
+from zoo.layers import conv_norm, drop_path, inverted_bottleneck, squeeze_excite
+
+
+def style(
+    *, activation: str, norm_momentum: float, norm_epsilon: float
+) -> conv_norm.Style:
+    """What all convolutions share; the arguments are `conv_norm.Style`'s.
+
+    Source: `conv_kernel_initializer` of the TPU code: normal, variance 2 / fan_out,
+    where a depthwise kernel has a fan_out of its height times its width.
+    """
+    initializer = keras.initializers.VarianceScaling(
+        scale=2.0, mode="fan_out", distribution="untruncated_normal"
+    )
+    return conv_norm.Style(
+        activation=activation,
+        norm_momentum=norm_momentum,
+        norm_epsilon=norm_epsilon,
+        initializer=initializer,
+        depthwise_initializer=initializer,
+    )
+
+
+def mbconv(
+    inputs: keras.KerasTensor,
+    *,
+    channels: int,
+    expansion_ratio: int,
+    kernel_size: int,
+    strides: int,
+    se_ratio: float,
+    style: conv_norm.Style,
+    name: str,
+    drop_path_rate: float,
+) -> keras.KerasTensor:
+    """1×1 expand -> depthwise -> squeeze-excite -> 1×1 linear project -> add.
+
+    Source: arXiv:1905.11946, section 4. What `inverted_bottleneck` does with channels,
+    kernel size, strides, style, name and drop path rate holds here; its hidden
+    channels are C · expansion_ratio. The squeeze has C · se_ratio channels, rounded
+    down, where C is the block's input before it is expanded; none if that ratio is 0.
+    """
+    layer = None
+    if se_ratio > 0:
+        layer = squeeze_excite.SqueezeExcite(
+            max(1, int(inputs.shape[-1] * se_ratio)),
+            activation=style.activation,
+            gate="sigmoid",
+            initializer=style.initializer,
+            name=f"{name}_squeeze_excite",
+        )
+    return inverted_bottleneck.inverted_bottleneck(
+        inputs,
+        channels=channels,
+        hidden_channels=inputs.shape[-1] * expansion_ratio,
+        kernel_size=kernel_size,
+        strides=strides,
+        style=style,
+        name=name,
+        squeeze_excite=layer,
+        drop_path_rate=drop_path_rate,
+    )
+
+
+def fused_mbconv(
+    inputs: keras.KerasTensor,
+    *,
+    channels: int,
+    expansion_ratio: int,
+    kernel_size: int,
+    strides: int,
+    style: conv_norm.Style,
+    name: str,
+    drop_path_rate: float,
+) -> keras.KerasTensor:
+    """Full convolution expands -> 1×1 linear project -> add.
+
+    Source: arXiv:2104.00298, Figure 2. Arguments and result are those of `mbconv`;
+    kernel size and strides are of the first convolution.
+
+    Deviations:
+      Where nothing expands, one full convolution with its activation is the block, as
+      in the reference code; the paper has no figure of this.
+    """
+    x = inputs
+    full = functools.partial(
+        conv_norm.ConvNorm, kernel_size=kernel_size, strides=strides, style=style
+    )
+    if expansion_ratio == 1:
+        x = full(channels, name=f"{name}_project")(x)
+    else:
+        hidden = inputs.shape[-1] * expansion_ratio
+        x = full(hidden, name=f"{name}_expand")(x)
+        x = conv_norm.ConvNorm(
+            channels, kernel_size=1, linear=True, style=style, name=f"{name}_project"
+        )(x)
+    if strides != 1 or inputs.shape[-1] != channels:
+        return x
+    if drop_path_rate > 0:
+        x = drop_path.DropPath(drop_path_rate, name=f"{name}_drop_path")(x)
+    return keras.layers.Add(name=f"{name}_add")([inputs, x])
