@@ -10,6 +10,12 @@ import zoo
 PINNED = {
     "mobilenet_v2": "32bb3cab9904e0044edd477483dc8b67",
     "efficientnet_lite0": "11092df630d526e4090a7f6f6ec6ad5d",
+    "resnet_v1_18": "25dbb47b8423c163cec72f61ef4bf7e8",
+    "resnet_v1_50": "8e3533233020fe90e55bb7f8d35778d4",
+    "resnet_v2_50": "8fd006012a79ffb298217a8fec4422e8",
+    "resnet_d_50": "39ac7a28db136a16858c94cea1abb010",
+    "resnet_rs_50": "0cdee9598b06924ea76e9b1a9996593b",
+    "resnet_cifar_20": "f275706614f5ee05033d0faafb2f1a90",
 }
 
 
