@@ -21,12 +21,26 @@ Stage = blocks.Stage
 # Table 1, conv2_x to conv5_x: channels of the 3×3 convolutions, and blocks by depth.
 # Right: output resolution at 224 px.
 STAGES = (
-    Stage(channels=64, strides=1, blocks={18: 2, 34: 3, 50: 3, 101: 3, 152: 3}),  # 56
-    Stage(channels=128, strides=2, blocks={18: 2, 34: 4, 50: 4, 101: 4, 152: 8}),  # 28
-    Stage(
-        channels=256, strides=2, blocks={18: 2, 34: 6, 50: 6, 101: 23, 152: 36}
-    ),  # 14
-    Stage(channels=512, strides=2, blocks={18: 2, 34: 3, 50: 3, 101: 3, 152: 3}),  # 7
+    Stage(  # 56 × 56
+        channels=64,
+        strides=1,
+        blocks={18: 2, 34: 3, 50: 3, 101: 3, 152: 3},
+    ),
+    Stage(  # 28 × 28
+        channels=128,
+        strides=2,
+        blocks={18: 2, 34: 4, 50: 4, 101: 4, 152: 8},
+    ),
+    Stage(  # 14 × 14
+        channels=256,
+        strides=2,
+        blocks={18: 2, 34: 6, 50: 6, 101: 23, 152: 36},
+    ),
+    Stage(  # 7 × 7
+        channels=512,
+        strides=2,
+        blocks={18: 2, 34: 3, 50: 3, 101: 3, 152: 3},
+    ),
 )
 BASIC_DEPTHS = (18, 34)  # the others have bottlenecks
 STEM_CHANNELS = 64
