@@ -17,7 +17,7 @@ from zoo.resnet import blocks
 
 Stage = blocks.Stage
 
-# The appendix's table of block repeats, `resnet_params` of the TPU code: blocks by
+# The appendix's table of block repeats, `model_params` of the TPU code: blocks by
 # depth. Right: output resolution at 256 px.
 STAGES = (
     Stage(  # 64 × 64
@@ -53,8 +53,8 @@ class ResNetRS(spec.BackboneSpec):
     Args:
       depth: a column of the table.
       image_size: pixels, 160 to 320 as published.
-      drop_path_rate: of a fifth stage, were there one: the four have 2/5, 3/5, 4/5
-        and all of it.
+      drop_path_rate: of the last stage; the ones before have 2/5, 3/5 and 4/5 of it,
+        since the stem counts as the first of five.
       zero_last_gamma: begin with residual branches of nothing.
       batch_norm_momentum: share of the old statistics kept in a training step.
       batch_norm_epsilon: added to the variance.
