@@ -183,8 +183,12 @@ def bottleneck(
 def add(
     branch: keras.KerasTensor, shortcut: keras.KerasTensor, *, name: str
 ) -> keras.KerasTensor:
-    """Add -> ReLU."""
-    x = keras.layers.Add(name=f"{name}_add")([branch, shortcut])
+    """Add -> ReLU.
+
+    The shortcut comes first: Keras walks a graph back along first inputs by recursion,
+    and the branches of 420 layers are more than Python's limit.
+    """
+    x = keras.layers.Add(name=f"{name}_add")([shortcut, branch])
     return keras.layers.Activation(ACTIVATION, name=f"{name}_out")(x)
 
 

@@ -150,7 +150,7 @@ def preactivated(
         channels, kernel_size=3, strides=strides, style=style, name=f"{name}_middle"
     )(x)
     x = linear("expand")(x)
-    return keras.layers.Add(name=f"{name}_add")([x, shortcut])
+    return keras.layers.Add(name=f"{name}_add")([shortcut, x])
 
 
 class NormActivation(keras.layers.Layer):
