@@ -96,9 +96,7 @@ class ResNetCifar(spec.BackboneSpec):
         return blocks.style(
             momentum=self.batch_norm_momentum,
             epsilon=self.batch_norm_epsilon,
-            initializer=keras.initializers.VarianceScaling(
-                scale=2.0, mode="fan_out", distribution="untruncated_normal"
-            ),
+            initializer=blocks.variance_scaling(2.0, mode="fan_out"),
         )
 
 

@@ -146,7 +146,5 @@ class ResNetRS(spec.BackboneSpec):
         return blocks.style(
             momentum=self.batch_norm_momentum,
             epsilon=self.batch_norm_epsilon,
-            initializer=keras.initializers.VarianceScaling(
-                scale=1.0, mode="fan_in", distribution="truncated_normal"
-            ),
+            initializer=blocks.variance_scaling(1.0, mode="fan_in"),
         )
