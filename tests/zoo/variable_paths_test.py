@@ -19,6 +19,12 @@ PINNED = {
     "efficientnet_b0": "d50442f6be2404bdf5b370f917e7005c",
     "efficientnet_v2_b0": "a662efa7f0a8a34675501068e629d754",
     "efficientnet_v2_s": "1cc1f82d3e8e7a6612d1588971cd09b9",
+    "resnet_v1_18": "25dbb47b8423c163cec72f61ef4bf7e8",
+    "resnet_v1_50": "8e3533233020fe90e55bb7f8d35778d4",
+    "resnet_v2_50": "8fd006012a79ffb298217a8fec4422e8",
+    "resnet_d_50": "39ac7a28db136a16858c94cea1abb010",
+    "resnet_rs_50": "0cdee9598b06924ea76e9b1a9996593b",
+    "resnet_cifar_20": "f275706614f5ee05033d0faafb2f1a90",
 }
 
 

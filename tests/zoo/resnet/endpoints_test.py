@@ -1,0 +1,35 @@
+"""What every ResNet puts out, and where its resolution halves."""
+
+import numpy as np
+import pytest
+
+import zoo
+
+# Height of stem and stages for an image of 64×96 pixels, and the features' number.
+HEIGHTS = {
+    "resnet_v1_18": ([16, 16, 8, 4, 2], 512),
+    "resnet_v1_50": ([16, 16, 8, 4, 2], 2048),
+    "resnet_v1_5_50": ([16, 16, 8, 4, 2], 2048),
+    "resnet_v2_50": (
+        [16, 8, 4, 2, 2],
+        2048,
+    ),  # TF-Slim: the stride is in the last block
+    "resnet_d_50": ([16, 16, 8, 4, 2], 2048),
+    "resnet_rs_50": ([16, 16, 8, 4, 2], 2048),
+    "resnet_cifar_20": ([64, 64, 32, 16], 64),
+}
+
+
+@pytest.mark.parametrize("arch", HEIGHTS)
+def test_endpoints_and_shapes(arch):
+    heights, features = HEIGHTS[arch]
+    stages = [f"stage_{number}" for number in range(1, len(heights))]
+    model = zoo.build(arch)
+    endpoints = model.backbone(np.zeros((2, 64, 96, 3), np.float32))
+    assert list(endpoints) == ["stem", *stages, "feature_map", "feature_vector"]
+    shapes = {name: tuple(tensor.shape) for name, tensor in endpoints.items()}
+    places = [shapes[name][:3] for name in ("stem", *stages)]
+    assert places == [(2, height, height * 3 // 2) for height in heights]
+    assert shapes["feature_map"] == (*places[-1], features)
+    assert shapes["feature_vector"] == (2, features)
+    assert all(tensor.dtype == "float32" for tensor in endpoints.values())

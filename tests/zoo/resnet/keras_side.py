@@ -1,0 +1,64 @@
+"""What comparing a model with one of keras.applications needs."""
+
+import keras
+import numpy as np
+
+from tests.zoo import parity
+
+
+def carry_over(model, theirs, name_of, biases=None):
+    """Gives every variable of ours to theirs; none of theirs may be left.
+
+    `name_of` maps the path of a layer of ours, such as `stem/conv`, to their layer's.
+    `biases`, by layer, are those of theirs before a batch norm: they are given too,
+    and the moving mean after them makes up for them.
+    """
+    given = set()
+    for variable in model.weights:
+        path, _, leaf = variable.path.rpartition("/")
+        name = name_of(path)
+        (target,) = (
+            w for w in theirs.get_layer(name).weights if w.path.endswith(f"/{leaf}")
+        )
+        value = keras.ops.convert_to_numpy(variable)
+        if biases and leaf == "moving_mean":
+            value = value + biases[name.replace("_bn", "_conv")]
+        target.assign(value)
+        given.add(id(target))
+    for name, bias in (biases or {}).items():
+        theirs.get_layer(name).bias.assign(bias)
+        given.add(id(theirs.get_layer(name).bias))
+    assert given == {id(w) for w in theirs.weights}
+
+
+def random_biases(theirs, seed=1):
+    """One for each of their convolutions, by layer."""
+    rng = np.random.default_rng(seed)
+    return {
+        layer.name: rng.normal(0, 0.2, layer.bias.shape)
+        for layer in theirs.layers
+        if isinstance(layer, keras.layers.Conv2D)
+    }
+
+
+def with_same_pool(theirs):
+    """Theirs with the max pool of TF-Slim, which has `same` padding."""
+
+    def swap(layer):
+        if layer.name == "pool1_pad":
+            return keras.layers.ZeroPadding2D(0, name=layer.name)
+        if layer.name == "pool1_pool":
+            return keras.layers.MaxPooling2D(3, 2, padding="same", name=layer.name)
+        return layer.__class__.from_config(layer.get_config())
+
+    return keras.models.clone_model(theirs, clone_function=swap)
+
+
+def assert_same(ours, theirs, same, shape):
+    """Compares endpoints and logits; `same` maps names of ours to their layers."""
+    parts = {name: theirs.get_layer(layer).output for name, layer in same.items()}
+    normalised = np.random.default_rng(1).normal(size=(2, *shape)).astype("float32")
+    our_parts = dict(ours.backbone(normalised))
+    our_parts["logits"] = ours.head(our_parts["feature_vector"])
+    for name, part in keras.Model(theirs.input, parts)(normalised).items():
+        assert parity.relative(our_parts[name], part) < 1e-4, name

@@ -1,0 +1,132 @@
+"""ResNet-RS against tf_keras.applications."""
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+
+import zoo
+from tests.zoo import parity
+from zoo import facts
+
+BLOCKS = {
+    50: [3, 4, 6, 3],
+    101: [3, 4, 23, 3],
+    152: [3, 8, 36, 3],
+    200: [3, 24, 36, 3],
+    270: [4, 29, 53, 4],
+    350: [4, 36, 72, 4],
+    420: [4, 44, 87, 4],
+}
+slow = pytest.mark.slow
+
+
+def keras_name(path):
+    """How the name of tf_keras' layer ends, for a layer path of ours."""
+    layer, _, kind = path.partition("/")
+    if layer == "logits":
+        return "predictions"
+    stem, _, number = layer.partition("_")
+    if stem == "stem":
+        return {"conv": "_stem_conv_", "norm": "_stem_batch_norm_"}[kind] + number
+    _, stage, _, block, part = layer.split("_")
+    head = f"BlockGroup{int(stage) + 1}__block_{int(block) - 1}_"
+    if part == "se":
+        return f"{head}_se_se_{kind}"
+    if part == "shortcut":
+        return (
+            head + {"conv": "_projection_conv", "norm": "_projection_batch_norm"}[kind]
+        )
+    number = ("reduce", "middle", "expand").index(part) + 1
+    if kind == "norm" and number == 1:  # an underscore is missing in tf_keras
+        return f"{head}batch_norm_1"
+    return head + {"conv": "_conv_", "norm": "_batch_norm_"}[kind] + str(number)
+
+
+def randomise(model):
+    """As for all others, but with branches that add less to their shortcuts.
+
+    At full size the sums grow from block to block until the gates of squeeze-excite
+    turn rounding errors into visible ones; in float64 the sides are equal to the bit.
+    """
+    parity.randomise(model)
+    for variable in model.weights:
+        if variable.path.endswith("_expand/norm/gamma"):
+            variable.assign(variable * 0.2)
+
+
+def carry_over(model, theirs):
+    """Gives every variable of ours to theirs; none of theirs may be left."""
+    for variable in model.weights:
+        path, _, leaf = variable.path.rpartition("/")
+        (layer,) = (x for x in theirs.layers if x.name.endswith(keras_name(path)))
+        (target,) = (w for w in layer.weights if w.name.endswith(f"/{leaf}:0"))
+        target.assign(keras.ops.convert_to_numpy(variable))
+    assert len(model.weights) == len(theirs.weights)
+
+
+@pytest.mark.parametrize("odd", [False, True], ids=["default_size", "odd_size"])
+@pytest.mark.parametrize(
+    "depth", [50, *(pytest.param(depth, marks=slow) for depth in list(BLOCKS)[1:])]
+)
+def test_rs_equals_tf_keras(depth, odd):
+    ours = zoo.build(f"resnet_rs_{depth}")
+    size = ours.spec.image_size
+    shape = (97, 131, 3) if odd else (size, size, 3)
+    theirs = getattr(tf_keras.applications, f"ResNetRS{depth}")(
+        input_shape=shape,
+        weights=None,
+        classifier_activation=None,
+        include_preprocessing=False,
+    )
+    assert ours.classifier.count_params() == theirs.count_params()
+    randomise(ours.classifier)
+    carry_over(ours.classifier, theirs)
+    same = {
+        "stem": "_stem_act_4",
+        **{
+            f"stage_{s}": f"BlockGroup{s + 1}__block_{b - 1}__output_act"
+            for s, b in enumerate(BLOCKS[depth], start=1)
+        },
+        "feature_vector": "avg_pool",
+        "logits": "predictions",
+    }
+    parts = {}
+    for name, end in same.items():
+        (layer,) = (x for x in theirs.layers if x.name.endswith(end))
+        parts[name] = layer.output
+    normalised = np.random.default_rng(1).normal(size=(1, *shape)).astype("float32")
+    our_parts = dict(ours.backbone(normalised))
+    our_parts["logits"] = ours.head(our_parts["feature_vector"])
+    for name, part in tf_keras.Model(theirs.input, parts)(normalised).items():
+        assert parity.relative(our_parts[name], part) < 1e-4, name
+
+
+@pytest.mark.parametrize(
+    "depth", [50, *(pytest.param(d, marks=slow) for d in (101, 420))]
+)
+def test_multiply_adds_are_timms(monkeypatch, depth):
+    torch = pytest.importorskip("torch", reason="tools/setup oracles")
+    from tests.zoo.resnet import torch_side
+
+    known = facts.load(f"resnet_rs_{depth}")
+    timm = torch_side.import_timm(monkeypatch)
+    with torch.device("meta"):
+        theirs = timm.create_model(f"resnetrs{depth}")
+    size = facts.value(known, "image_size")
+    assert torch_side.parameters(theirs) == facts.value(known, "trainable_params")
+    assert torch_side.multiply_adds(theirs, size) == facts.value(known, "multiply_adds")
+
+
+def test_drop_path_grows_by_stage():
+    model = zoo.build("resnet_rs_50", gin_bindings=["ResNetRS.drop_path_rate = 0.1"])
+    rates = [
+        [
+            round(model.backbone.get_layer(f"stage_{s}_block_{b}_drop_path").rate, 6)
+            for b in range(1, blocks + 1)
+        ]
+        for s, blocks in enumerate(BLOCKS[50], start=1)
+    ]
+    assert rates == [[0.04] * 3, [0.06] * 4, [0.08] * 6, [0.1] * 3]
+    plain = zoo.build("resnet_rs_50").backbone
+    assert not any(layer.name.endswith("drop_path") for layer in plain.layers)

@@ -1,0 +1,124 @@
+"""What comparing a model with one of PyTorch's needs; import it after importorskip."""
+
+import importlib.util
+import sys
+import types
+
+import keras
+import pytest
+import torch
+from torch.utils import flop_counter
+
+LEAVES = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+def carry_over(model, theirs, name_of):
+    """Gives every variable of ours to theirs; none of theirs may be left.
+
+    `name_of` maps the path of a layer of ours, such as `stem/conv`, to their module's.
+    """
+    state = {}
+    for variable in model.weights:
+        layer, _, leaf = variable.path.rpartition("/")
+        value = keras.ops.convert_to_numpy(variable)
+        value = value.transpose({2: (1, 0), 4: (3, 2, 0, 1)}.get(value.ndim, (0,)))
+        state[f"{name_of(layer)}.{LEAVES[leaf]}"] = torch.tensor(value.copy())
+    missing, unexpected = theirs.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert all(name.endswith("num_batches_tracked") for name in missing)
+    theirs.eval()
+
+
+def outputs(theirs, images, modules):
+    """Runs theirs on [B, H, W, 3]; what the modules put out, by our names, and logits.
+
+    `modules` maps names of ours to names of their modules.
+    """
+    found = {}
+    hooks = [
+        theirs.get_submodule(module).register_forward_hook(
+            lambda _, __, output, name=name: found.update({name: output})
+        )
+        for name, module in modules.items()
+    ]
+    with torch.no_grad():
+        result = theirs(torch.tensor(images.transpose(0, 3, 1, 2).copy()))
+    for hook in hooks:
+        hook.remove()
+    found["logits"] = getattr(result, "logits", result)
+    return {name: to_ours(tensor) for name, tensor in found.items()}
+
+
+def to_ours(tensor):
+    """[B, C, H, W] as [B, H, W, C]; [B, C, 1, 1] and [B, C] as [B, C]."""
+    array = tensor.numpy()
+    if array.ndim == 4 and array.shape[2:] == (1, 1):
+        array = array[:, :, 0, 0]
+    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+
+
+def multiply_adds(theirs, size):
+    """PyTorch's own count of them for one square image."""
+    device = next(theirs.parameters()).device
+    counter = flop_counter.FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        theirs.eval()(torch.zeros(1, 3, size, size, device=device))
+    return counter.get_total_flops() // 2
+
+
+def parameters(theirs):
+    return sum(parameter.numel() for parameter in theirs.parameters())
+
+
+def with_our_logits(model, normalised):
+    """Our endpoints and logits for images that are normalised already."""
+    found = dict(model.backbone(normalised))
+    found["logits"] = model.head(found["feature_vector"])
+    return {name: keras.ops.convert_to_numpy(x) for name, x in found.items()}
+
+
+def import_timm(monkeypatch):
+    """timm imports torchvision for its data sets alone: a hollow one is enough."""
+    if "timm" not in sys.modules and importlib.util.find_spec("torchvision") is None:
+        for name in (
+            "ops.misc",
+            "transforms.functional",
+            "models.feature_extraction",
+            "datasets",
+        ):
+            package = "torchvision"
+            for part in (None, *name.split(".")):
+                package = f"{package}.{part}" if part else package
+                if package not in sys.modules:
+                    monkeypatch.setitem(sys.modules, package, _Hollow(package))
+                parent, _, child = package.rpartition(".")
+                if parent:
+                    setattr(sys.modules[parent], child, sys.modules[package])
+    return pytest.importorskip("timm", reason="tools/setup oracles")
+
+
+class _Name(type):
+    """A class with every attribute; each is its own name."""
+
+    def __getattr__(cls, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return name
+
+
+class _Hollow(types.ModuleType):
+    """A module with a class of every name."""
+
+    __path__ = ()
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Name(name, (), {})

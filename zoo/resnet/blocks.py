@@ -1,0 +1,234 @@
+"""What the ResNets share: rows of their tables, residual blocks, shortcuts, pools."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping, Sequence
+
+import keras
+
+from zoo.layers import conv_norm, drop_path
+
+EXPANSION = 4  # a bottleneck's output channels ÷ those of its middle
+ACTIVATION = "relu"
+
+
+class Stage(typing.NamedTuple):
+    """One row of a table such as Table 1 of arXiv:1512.03385."""
+
+    channels: int
+    strides: int
+    blocks: Mapping[int, int]  # by the depth of the network
+
+
+def check_depth(depth: int, stages: Sequence[Stage]) -> None:
+    """Raises ValueError where the table has no column for `depth`."""
+    depths = stages[0].blocks
+    if depth not in depths:
+        raise ValueError(
+            f"depth must be one of {', '.join(map(str, depths))}, not {depth!r}."
+        )
+
+
+def style(
+    *, momentum: float, epsilon: float, initializer: typing.Any
+) -> conv_norm.Style:
+    """A ResNet's convolutions: ReLU, and padding that no input size changes.
+
+    Symmetric padding is what TF-Slim calls `conv2d_same`, the TPU code fixed padding,
+    and what PyTorch and keras.applications have.
+    """
+    return conv_norm.Style(
+        activation=ACTIVATION,
+        norm_momentum=momentum,
+        norm_epsilon=epsilon,
+        initializer=initializer,
+        depthwise_initializer=initializer,
+        padding="symmetric",
+    )
+
+
+def variance_scaling(scale: float, *, mode: str) -> keras.initializers.Initializer:
+    """Uniform random numbers of variance scale / fan, `mode` being which fan.
+
+    The reference codes draw normal numbers of this variance, cut off or not: those of
+    60 million values take Keras a second longer.
+    """
+    return keras.initializers.VarianceScaling(scale, mode, distribution="uniform")
+
+
+def max_pool(inputs: keras.KerasTensor, *, padding: str) -> keras.KerasTensor:
+    """3×3 max pool with stride 2, the end of a stem.
+
+    Args:
+      inputs: [B, H, W, C].
+      padding: `symmetric`: a margin of one zero on each side; `same`: as TensorFlow
+        has it, of nothing, and at even sizes at the bottom and right alone.
+    """
+    if padding not in conv_norm.PADDINGS:
+        raise ValueError(
+            f"pool_padding must be one of {', '.join(conv_norm.PADDINGS)}, "
+            f"not {padding!r}."
+        )
+    x = inputs
+    if padding == "symmetric":
+        x = keras.layers.ZeroPadding2D(1, name="stem_pad")(x)
+        padding = "valid"
+    return keras.layers.MaxPooling2D(3, 2, padding=padding, name="stem_pool")(x)
+
+
+def deep_stem(
+    inputs: keras.KerasTensor, *, style: conv_norm.Style
+) -> keras.KerasTensor:
+    """Three 3×3 convs, the first with stride 2; they stand for one of 7×7.
+
+    Source: arXiv:1812.01187, section 4.1 and Figure 2 (b), ResNet-C.
+    """
+    x = inputs
+    for number, channels in enumerate((32, 32, 64), start=1):
+        x = conv_norm.ConvNorm(
+            channels,
+            kernel_size=3,
+            strides=2 if number == 1 else 1,
+            style=style,
+            name=f"stem_{number}",
+        )(x)
+    return x
+
+
+def basic(
+    inputs: keras.KerasTensor,
+    *,
+    channels: int,
+    strides: int,
+    style: conv_norm.Style,
+    name: str,
+    shortcut: keras.KerasTensor,
+    zero_last_gamma: bool = False,
+) -> keras.KerasTensor:
+    """3×3 conv -> 3×3 linear conv -> add -> ReLU.
+
+    Source: arXiv:1512.03385, Figure 5, left. The stride is in the first convolution.
+
+    Returns:
+      [B, ceil(H / strides), ceil(W / strides), channels], the shape of `shortcut`.
+    """
+    x = conv_norm.ConvNorm(
+        channels, kernel_size=3, strides=strides, style=style, name=f"{name}_conv_1"
+    )(inputs)
+    x = conv_norm.ConvNorm(
+        channels,
+        kernel_size=3,
+        linear=True,
+        gamma_initializer="zeros" if zero_last_gamma else "ones",
+        style=style,
+        name=f"{name}_conv_2",
+    )(x)
+    return add(x, shortcut, name=name)
+
+
+def bottleneck(
+    inputs: keras.KerasTensor,
+    *,
+    channels: int,
+    strides: int,
+    style: conv_norm.Style,
+    name: str,
+    shortcut: keras.KerasTensor,
+    stride_in: str = "3x3",
+    zero_last_gamma: bool = False,
+    squeeze_excite: keras.layers.Layer | None = None,
+    drop_path_rate: float = 0.0,
+) -> keras.KerasTensor:
+    """1×1 reduce -> 3×3 -> 1×1 linear expand -> squeeze-excite -> add -> ReLU.
+
+    Source: arXiv:1512.03385, Figure 5, right; with squeeze-excite arXiv:2103.07579,
+    section 4.1.
+
+    Args:
+      inputs: [B, H, W, C].
+      channels: of the narrow middle.
+      strides: of the block, 1 or 2.
+      style: of the network.
+      name: of the block, such as `stage_2_block_1`.
+      shortcut: what is added, of the shape of the output.
+      stride_in: the convolution with the stride, `1x1` (the first one) or `3x3`.
+      zero_last_gamma: begin as the shortcut alone.
+      squeeze_excite: a layer for the end of the branch, or None.
+      drop_path_rate: of the residual branch in training, in [0, 1].
+
+    Returns:
+      [B, ceil(H / strides), ceil(W / strides), 4 · channels].
+    """
+    x = conv_norm.ConvNorm(
+        channels,
+        kernel_size=1,
+        strides=strides if stride_in == "1x1" else 1,
+        style=style,
+        name=f"{name}_reduce",
+    )(inputs)
+    x = conv_norm.ConvNorm(
+        channels,
+        kernel_size=3,
+        strides=strides if stride_in == "3x3" else 1,
+        style=style,
+        name=f"{name}_middle",
+    )(x)
+    x = conv_norm.ConvNorm(
+        EXPANSION * channels,
+        kernel_size=1,
+        linear=True,
+        gamma_initializer="zeros" if zero_last_gamma else "ones",
+        style=style,
+        name=f"{name}_expand",
+    )(x)
+    if squeeze_excite is not None:
+        x = squeeze_excite(x)
+    if drop_path_rate > 0:
+        x = drop_path.DropPath(drop_path_rate, name=f"{name}_drop_path")(x)
+    return add(x, shortcut, name=name)
+
+
+def add(
+    branch: keras.KerasTensor, shortcut: keras.KerasTensor, *, name: str
+) -> keras.KerasTensor:
+    """Add -> ReLU.
+
+    The shortcut comes first: Keras walks a graph back along first inputs by recursion,
+    and the branches of 420 layers are more than Python's limit.
+    """
+    x = keras.layers.Add(name=f"{name}_add")([shortcut, branch])
+    return keras.layers.Activation(ACTIVATION, name=f"{name}_out")(x)
+
+
+def projection(
+    inputs: keras.KerasTensor,
+    *,
+    channels: int,
+    strides: int,
+    style: conv_norm.Style,
+    name: str,
+    pool: bool = False,
+) -> keras.KerasTensor:
+    """The inputs, or a 1×1 linear conv of them where the block changes their shape.
+
+    Source: arXiv:1512.03385, section 3.3, option B; with `pool` arXiv:1812.01187,
+    section 4.1 and Figure 2 (c), ResNet-D: a 2×2 average pool has the stride, so that
+    no place goes unseen.
+    """
+    if strides == 1 and inputs.shape[-1] == channels:
+        return inputs
+    x = inputs
+    if pool and strides > 1:
+        x = keras.layers.AveragePooling2D(
+            strides, padding="same", name=f"{name}_shortcut_pool"
+        )(x)
+        strides = 1
+    return conv_norm.ConvNorm(
+        channels,
+        kernel_size=1,
+        strides=strides,
+        linear=True,
+        style=style,
+        name=f"{name}_shortcut",
+    )(x)

@@ -1,0 +1,180 @@
+"""ResNet V2: batch norm and activation before the convolutions, nothing after the sum.
+
+Source: He et al., arXiv:1603.05027, Figure 1 (b) and appendix, on Table 1 of
+arXiv:1512.03385. Reference code: TF-Slim's `nets/resnet_v2.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+
+import gin
+import keras
+
+from zoo import spec
+from zoo.layers import conv_norm
+from zoo.resnet import blocks
+
+Stage = blocks.Stage
+
+# TF-Slim's `resnet_v2_block`s, the stride in the last block of a stage. Right: output
+# resolution of the stage at 224 px; its blocks but the last have that of the row above.
+STAGES = (
+    Stage(channels=64, strides=2, blocks={50: 3, 101: 3, 152: 3}),  # 28 × 28
+    Stage(channels=128, strides=2, blocks={50: 4, 101: 4, 152: 8}),  # 14 × 14
+    Stage(channels=256, strides=2, blocks={50: 6, 101: 23, 152: 36}),  # 7 × 7
+    Stage(channels=512, strides=1, blocks={50: 3, 101: 3, 152: 3}),  # 7 × 7
+)
+STEM_CHANNELS = 64
+
+
+@gin.register(denylist=["stages"])
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResNetV2(spec.BackboneSpec):
+    """7×7 linear stem -> max pool -> four stages -> norm -> ReLU -> average pool.
+
+    Args:
+      depth: layers with weights: a column of the table.
+      image_size: pixels.
+      pool_padding: of the max pool, `same` or `symmetric`; see Deviations.
+      batch_norm_momentum: share of the old statistics kept in a training step.
+      batch_norm_epsilon: added to the variance.
+      stages: rows of the table.
+
+    Deviations:
+      As TF-Slim, and unlike the authors' Torch code: the stride is in the 3×3
+      convolution of a stage's last block, so `stage_1` to `stage_3` have a stride of 8,
+      16 and 32; the stem has a bias, no batch norm and no activation; the shortcut's
+      convolution and the last one of a block have biases. A convolution before a
+      batch norm has none.
+      TF-Slim's max pool has `same` padding. keras.applications pads it with a zero
+      on each side, which before an activation is not nothing: `symmetric` does too.
+    """
+
+    depth: int
+    image_size: int
+    pool_padding: str = "same"
+    batch_norm_momentum: float
+    batch_norm_epsilon: float = 1e-5
+    stages: tuple[Stage, ...] = STAGES
+
+    def __post_init__(self) -> None:
+        blocks.check_depth(self.depth, self.stages)
+
+    def build(self) -> keras.Model:
+        """Source: TF-Slim's `resnet_v2`; `feature_vector` is [B, 2048]."""
+        style = self._style()
+        images = keras.Input((None, None, 3), name="images")
+        endpoints = {}
+
+        x = keras.layers.ZeroPadding2D(3, name="stem_conv_pad")(images)
+        x = keras.layers.Conv2D(
+            STEM_CHANNELS, 7, 2, kernel_initializer=style.initializer, name="stem"
+        )(x)
+        x = blocks.max_pool(x, padding=self.pool_padding)
+        endpoints["stem"] = x
+        for number, stage in enumerate(self.stages, start=1):
+            count = stage.blocks[self.depth]
+            for block in range(1, count + 1):
+                x = preactivated(
+                    x,
+                    channels=stage.channels,
+                    strides=stage.strides if block == count else 1,
+                    style=style,
+                    name=f"stage_{number}_block_{block}",
+                )
+            endpoints[f"stage_{number}"] = x
+        x = NormActivation(style=style, name="feature_map")(x)
+        endpoints["feature_map"] = x
+        pool = keras.layers.GlobalAveragePooling2D(name="feature_vector")
+        endpoints["feature_vector"] = pool(x)
+        return keras.Model(images, endpoints, name="resnet_v2")
+
+    def _style(self) -> conv_norm.Style:
+        # slim.variance_scaling_initializer() of TF-Slim's resnet_arg_scope.
+        return blocks.style(
+            momentum=self.batch_norm_momentum,
+            epsilon=self.batch_norm_epsilon,
+            initializer=blocks.variance_scaling(2.0, mode="fan_in"),
+        )
+
+
+def preactivated(
+    inputs: keras.KerasTensor,
+    *,
+    channels: int,
+    strides: int,
+    style: conv_norm.Style,
+    name: str,
+) -> keras.KerasTensor:
+    """Norm -> ReLU -> 1×1 reduce -> 3×3 -> 1×1 linear expand -> add.
+
+    Source: arXiv:1603.05027, Figure 1 (b) and appendix: where the channels change, the
+    shortcut starts after the first activation.
+
+    Args:
+      inputs: [B, H, W, C].
+      channels: of the narrow middle.
+      strides: of the 3×3 convolution and the shortcut, 1 or 2.
+      style: of the network.
+      name: of the block, such as `stage_2_block_1`.
+
+    Returns:
+      [B, ceil(H / strides), ceil(W / strides), 4 · channels].
+    """
+    outputs = blocks.EXPANSION * channels
+
+    def linear(part: str, strides: int = 1) -> keras.layers.Layer:
+        return keras.layers.Conv2D(
+            outputs,
+            1,
+            strides,
+            kernel_initializer=style.initializer,
+            name=f"{name}_{part}",
+        )
+
+    activated = NormActivation(style=style, name=f"{name}_preact")(inputs)
+    shortcut = inputs
+    if inputs.shape[-1] != outputs:
+        shortcut = linear("shortcut", strides)(activated)
+    elif strides > 1:
+        subsample = keras.layers.MaxPooling2D(1, strides, name=f"{name}_subsample")
+        shortcut = subsample(inputs)
+    x = conv_norm.ConvNorm(channels, kernel_size=1, style=style, name=f"{name}_reduce")(
+        activated
+    )
+    x = conv_norm.ConvNorm(
+        channels, kernel_size=3, strides=strides, style=style, name=f"{name}_middle"
+    )(x)
+    x = linear("expand")(x)
+    return keras.layers.Add(name=f"{name}_add")([shortcut, x])
+
+
+class NormActivation(keras.layers.Layer):
+    """Batch norm -> activation.
+
+    Variables: `NAME/norm/{gamma, beta, moving_mean, moving_variance}`. The output has
+    the input's shape.
+
+    Args:
+      style: of the network.
+      name: of the layer, and the head of its variables' paths.
+    """
+
+    def __init__(self, *, style: conv_norm.Style, name: str) -> None:
+        super().__init__(name=name)
+        self.norm = keras.layers.BatchNormalization(
+            momentum=style.norm_momentum, epsilon=style.norm_epsilon, name="norm"
+        )
+        self.activation = keras.activations.get(style.activation)
+
+    def build(self, input_shape: conv_norm.Shape) -> None:
+        self.norm.build(input_shape)
+        self.built = True
+
+    def call(self, inputs: typing.Any, training: bool = False) -> typing.Any:
+        return self.activation(self.norm(inputs, training=training))
+
+    def compute_output_shape(self, input_shape: conv_norm.Shape) -> conv_norm.Shape:
+        return input_shape
