@@ -1,20 +1,13 @@
 """timm's EfficientNets beside ours."""
 
-import contextlib
-import importlib.abc
-import importlib.machinery
 import re
-import sys
-import types
 
 import keras
 import numpy as np
-import pytest
 
 import zoo
-from tests.zoo import parity
+from tests.zoo import oracles, parity
 
-ORACLES = "tools/setup oracles"
 _FIXED = {
     "stem/conv": "conv_stem",
     "stem/norm": "bn1",
@@ -58,50 +51,6 @@ _LEAVES = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-
-
-class _Nothing(types.ModuleType):
-    """A module in which every name stands for an empty class."""
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _EmptyClass(name, (), {})
-
-
-class _EmptyClass(type):
-    def __getattr__(cls, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return name
-
-
-class _Torchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Stands in for torchvision, which timm imports and these models do not use."""
-
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "torchvision":
-            return importlib.machinery.ModuleSpec(name, self, is_package=True)
-        return None
-
-    def create_module(self, spec):
-        return _Nothing(spec.name)
-
-    def exec_module(self, module):
-        pass
-
-
-@contextlib.contextmanager
-def torchvision_or_nothing():
-    """Within it, importing torchvision gives an empty one where there is none."""
-    finder = _Torchvision()
-    sys.meta_path.append(finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
-        for name in [n for n, m in sys.modules.items() if isinstance(m, _Nothing)]:
-            del sys.modules[name]
 
 
 def tensor_name(path, layers):
@@ -159,10 +108,7 @@ def compare(arch, name, *, shape):
     In double precision: random values grow from layer to layer, and where ReLU6 cuts
     them off, their rounding errors are not cut: in single precision up to 3e-4.
     """
-    pytest.importorskip("torch", reason=ORACLES)
-    with torchvision_or_nothing():
-        timm = pytest.importorskip("timm", reason=ORACLES)
-        theirs = timm.create_model(name).double().eval()
+    theirs = oracles.timm().create_model(name).double().eval()
     with parity.double_precision():
         ours = zoo.build(arch)
     parity.randomise(ours.classifier)

@@ -1,70 +1,16 @@
 """Comparing a model with its namesake in timm, which is PyTorch."""
 
-import contextlib
-import importlib.abc
-import importlib.machinery
-import importlib.util
-import sys
-import types
-
 import keras
 import numpy as np
 import pytest
 
-from tests.zoo import parity
-
-
-class _Anything(type):
-    def __getattr__(cls, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Anything(name, (), {})
-
-
-class _Empty(types.ModuleType):
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Anything(name, (), {})
-
-
-class _NoTorchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds torchvision where there is none: timm's models need only its name."""
-
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] != "torchvision":
-            return None
-        return importlib.machinery.ModuleSpec(name, self, is_package=True)
-
-    def create_module(self, spec):
-        return _Empty(spec.name)
-
-    def exec_module(self, module):
-        pass
+from tests.zoo import oracles, parity
 
 
 def create(name, **arguments):
     """timm's model of this name without weights, and torch; else skips the test."""
-    torch = pytest.importorskip("torch", reason="tools/setup oracles")
-    with _torchvision():
-        timm = pytest.importorskip("timm", reason="tools/setup oracles")
-    return timm.create_model(name, **arguments).eval(), torch
-
-
-@contextlib.contextmanager
-def _torchvision():
-    """Lets timm be imported without torchvision, and leaves no trace of it."""
-    if importlib.util.find_spec("torchvision") is not None:
-        yield
-        return
-    finder = _NoTorchvision()
-    sys.meta_path.append(finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
-        for module in [m for m in sys.modules if m.partition(".")[0] == "torchvision"]:
-            del sys.modules[module]
+    torch = pytest.importorskip("torch", reason=oracles.HOW)
+    return oracles.timm().create_model(name, **arguments).eval(), torch
 
 
 LEAVES = {

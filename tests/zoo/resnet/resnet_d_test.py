@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.zoo import parity
+from tests.zoo import oracles, parity
 from zoo import facts
 
 SIZES = {"default_size": (224, 224), "odd_size": (97, 131)}
@@ -38,11 +38,11 @@ def timm_name(path):
 @pytest.mark.parametrize(
     "depth", [50, pytest.param(101, marks=slow), pytest.param(152, marks=slow)]
 )
-def test_d_equals_timm(monkeypatch, depth, size):
+def test_d_equals_timm(depth, size):
     pytest.importorskip("torch", reason="tools/setup oracles")
     from tests.zoo.resnet import torch_side
 
-    timm = torch_side.import_timm(monkeypatch)
+    timm = oracles.timm()
     ours = zoo.build(f"resnet_d_{depth}")
     theirs = timm.create_model(f"resnet{depth}d")
     known = facts.load(f"resnet_d_{depth}")

@@ -6,7 +6,7 @@ import pytest
 import tf_keras
 
 import zoo
-from tests.zoo import parity
+from tests.zoo import oracles, parity
 from zoo import facts
 
 BLOCKS = {
@@ -105,12 +105,12 @@ def test_rs_equals_tf_keras(depth, odd):
 @pytest.mark.parametrize(
     "depth", [50, *(pytest.param(d, marks=slow) for d in (101, 420))]
 )
-def test_multiply_adds_are_timms(monkeypatch, depth):
+def test_multiply_adds_are_timms(depth):
     torch = pytest.importorskip("torch", reason="tools/setup oracles")
     from tests.zoo.resnet import torch_side
 
     known = facts.load(f"resnet_rs_{depth}")
-    timm = torch_side.import_timm(monkeypatch)
+    timm = oracles.timm()
     with torch.device("meta"):
         theirs = timm.create_model(f"resnetrs{depth}")
     size = facts.value(known, "image_size")

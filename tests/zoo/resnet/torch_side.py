@@ -1,11 +1,6 @@
 """What comparing a model with one of PyTorch's needs; import it after importorskip."""
 
-import importlib.util
-import sys
-import types
-
 import keras
-import pytest
 import torch
 from torch.utils import flop_counter
 
@@ -82,43 +77,3 @@ def with_our_logits(model, normalised):
     found = dict(model.backbone(normalised))
     found["logits"] = model.head(found["feature_vector"])
     return {name: keras.ops.convert_to_numpy(x) for name, x in found.items()}
-
-
-def import_timm(monkeypatch):
-    """timm imports torchvision for its data sets alone: a hollow one is enough."""
-    if "timm" not in sys.modules and importlib.util.find_spec("torchvision") is None:
-        for name in (
-            "ops.misc",
-            "transforms.functional",
-            "models.feature_extraction",
-            "datasets",
-        ):
-            package = "torchvision"
-            for part in (None, *name.split(".")):
-                package = f"{package}.{part}" if part else package
-                if package not in sys.modules:
-                    monkeypatch.setitem(sys.modules, package, _Hollow(package))
-                parent, _, child = package.rpartition(".")
-                if parent:
-                    setattr(sys.modules[parent], child, sys.modules[package])
-    return pytest.importorskip("timm", reason="tools/setup oracles")
-
-
-class _Name(type):
-    """A class with every attribute; each is its own name."""
-
-    def __getattr__(cls, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return name
-
-
-class _Hollow(types.ModuleType):
-    """A module with a class of every name."""
-
-    __path__ = ()
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Name(name, (), {})
