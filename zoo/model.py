@@ -245,10 +245,13 @@ def build(
 
 def _check_keras() -> None:
     """Keras' own configuration file may say otherwise than these models need."""
-    for name, needed in (("floatx", "float32"), ("image_data_format", "channels_last")):
+    wanted = {"floatx": ("float32", "float64"), "image_data_format": ("channels_last",)}
+    for name, values in wanted.items():
         found = getattr(keras.config, name)()
-        if found != needed:
-            raise ValueError(f"Keras is set to {name} {found!r}; set it to {needed!r}.")
+        if found not in values:
+            raise ValueError(
+                f"Keras is set to {name} {found!r}; set it to {values[0]!r}."
+            )
 
 
 def _built(arguments: dict[str, typing.Any]) -> ImageModel:

@@ -5,6 +5,7 @@ import os
 import pickle
 
 import numpy as np
+import PIL.Image
 import pytest
 import safetensors.numpy
 
@@ -79,7 +80,7 @@ def test_help_says_how_to_call_it(tool, name):
         ("list --format=xml", "--format=xml"),
         ("export", "--arch is missing"),
         ("export --arch=mobilenetv2", "Did you mean 'mobilenet_v2'? See tools/list."),
-        ("export --arch=resnet_*", "No arch matches 'resnet_*'"),
+        ("export --arch=vgg_*", "No arch matches 'vgg_*'"),
         ("export --arch=mobilenet_v2 --chek=full", "Did you mean: check"),
         ("export --arch=mobilenet_v2 --version=0", "--version=0"),
         ("export --arch=mobilenet_v2 --version=one", "--version=one"),
@@ -99,10 +100,11 @@ def test_help_says_how_to_call_it(tool, name):
         ("predict", "MODEL is missing"),
         ("predict {tmp}", "IMAGE is missing"),
         ("predict {tmp} x.png", "is not the folder of a SavedModel"),
-        ("predict {tmp}/broken x.png", "is not usable"),
+        ("predict {tmp}/broken {tmp}/photo.png", "is not usable"),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_2(tool, tmp_path, call, message):
+    PIL.Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "saved_model.pb").write_bytes(b"\x00garbage")
@@ -147,7 +149,9 @@ def test_predict_names_the_file_that_is_no_image(
 
 
 def test_predict_refuses_a_feature_vector(tool, exported, tmp_path):
-    done = tool("predict", exported("mobilenet_v2") / "feature_vector" / "1", "x.png")
+    image = tmp_path / "photo.png"
+    PIL.Image.new("RGB", (8, 8)).save(image)
+    done = tool("predict", exported("mobilenet_v2") / "feature_vector" / "1", image)
     assert done.returncode == 2
     assert "gives feature vectors, not classes" in done.stderr
 

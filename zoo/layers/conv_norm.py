@@ -41,6 +41,11 @@ class Style:
             )
 
 
+def own(initializer: typing.Any) -> keras.Initializer:
+    """An initializer for one kernel alone: an unseeded one repeats its values."""
+    return keras.initializers.get(initializer).clone()
+
+
 class ConvNorm(keras.layers.Layer):
     """Convolution (no bias) -> batch norm -> activation.
 
@@ -81,14 +86,14 @@ class ConvNorm(keras.layers.Layer):
         if filters is None:
             self.conv = keras.layers.DepthwiseConv2D(
                 kernel_size,
-                depthwise_initializer=style.depthwise_initializer.clone(),
+                depthwise_initializer=own(style.depthwise_initializer),
                 **shared,
             )
         else:
             self.conv = keras.layers.Conv2D(
                 filters,
                 kernel_size,
-                kernel_initializer=style.initializer.clone(),
+                kernel_initializer=own(style.initializer),
                 **shared,
             )
         self.norm = keras.layers.BatchNormalization(

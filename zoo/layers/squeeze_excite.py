@@ -7,6 +7,8 @@ import typing
 
 import keras
 
+from zoo.layers import conv_norm
+
 Shape = tuple[int | None, ...]
 
 
@@ -40,7 +42,7 @@ class SqueezeExcite(keras.layers.Layer):
             channels,
             1,
             activation=activation,
-            kernel_initializer=initializer.clone(),
+            kernel_initializer=conv_norm.own(initializer),
             name="reduce",
         )
 
@@ -49,7 +51,7 @@ class SqueezeExcite(keras.layers.Layer):
             input_shape[-1],
             1,
             activation=self.gate,
-            kernel_initializer=self.initializer.clone(),
+            kernel_initializer=conv_norm.own(self.initializer),
             name="expand",
         )
         self.reduce.build((*input_shape[:1], 1, 1, input_shape[-1]))
