@@ -1,5 +1,7 @@
 """Every arch against its facts, and against an independent implementation."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -50,6 +52,8 @@ def test_facts_hold(arch):
         "multiply_adds": model.multiply_adds()["classification"],
     }
     assert found == {name: facts.value(known, name) for name in found}
+    with pytest.raises(ValueError, match="image_size must be an integer"):
+        dataclasses.replace(model.spec, image_size=0)
 
 
 @pytest.mark.parametrize("arch", ["mobilenet_v2", "efficientnet_lite0"])

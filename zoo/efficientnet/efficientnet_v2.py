@@ -127,6 +127,7 @@ class EfficientNetV2(spec.BackboneSpec):
     batch_norm_epsilon: float = 1e-3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.table not in TABLES:
             raise ValueError(
                 f"table must be one of {', '.join(TABLES)}, not {self.table!r}."

@@ -75,6 +75,7 @@ class ResNetRS(spec.BackboneSpec):
     stages: tuple[Stage, ...] = STAGES
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         blocks.check_depth(self.depth, self.stages)
 
     def build(self) -> keras.Model:

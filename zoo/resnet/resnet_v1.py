@@ -82,6 +82,7 @@ class ResNetV1(spec.BackboneSpec):
     stages: tuple[Stage, ...] = STAGES
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         blocks.check_depth(self.depth, self.stages)
         if self.stride_in not in STRIDES_IN:
             raise ValueError(
