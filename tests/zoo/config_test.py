@@ -115,8 +115,9 @@ def test_foreign_imports_are_refused_before_anything_runs(
         "binding": {"gin_bindings": [statement]},
     }.get(way, {"gin_files": [str(hostile)]})
     refusal = pytest.raises(ValueError, match="which would run its code")
-    may_stay_a_comment = contextlib.suppress(ValueError)
-    with may_stay_a_comment if way in HIDDEN else refusal:
+    # A file's \r ends a line; after the others the comment goes on.
+    stays_a_comment = way in HIDDEN and way != "hidden_by_d"
+    with contextlib.nullcontext() if stays_a_comment else refusal:
         bind(**kwargs)
     assert not marker.exists()
 
