@@ -19,6 +19,7 @@ TRAIN = """
 import os, sys
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 import numpy as np, tensorflow as tf, tensorflow_hub as hub, tf_keras
+tf_keras.utils.set_random_seed(0)
 layer = hub.KerasLayer(sys.argv[1], trainable=True, input_shape=(64, 64, 3))
 model = tf_keras.Sequential([layer, tf_keras.layers.Dense(2)])
 assert len(layer.variables) == 260, len(layer.variables)
@@ -30,15 +31,15 @@ labels = np.arange(16) % 2
 images = (rng.random((16, 64, 64, 3)) * 0.3 + 0.6 * labels[:, None, None, None])
 before = [v.numpy() for v in layer.variables]
 model.compile(
-    optimizer=tf_keras.optimizers.SGD(0.01),
+    optimizer=tf_keras.optimizers.Adam(1e-3),
     loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
 )
 history = model.fit(
-    images.astype("float32"), labels, batch_size=16, epochs=6, verbose=0
+    images.astype("float32"), labels, batch_size=16, epochs=8, verbose=0
 ).history["loss"]
 still = [v.name for v, b in zip(layer.variables, before) if (v.numpy() == b).all()]
 assert not still, still
-assert history[-1] < history[0], history
+assert history[-1] < 0.6 * history[0], history
 print("trained", history[0], history[-1])
 """
 

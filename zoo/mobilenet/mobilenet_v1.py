@@ -13,7 +13,7 @@ import gin
 import keras
 
 from zoo import spec
-from zoo.layers import conv_norm
+from zoo.layers import conv_norm, truncated_normal
 
 
 class Stage(typing.NamedTuple):
@@ -96,7 +96,7 @@ class MobileNetV1(spec.BackboneSpec):
 
     def _style(self) -> conv_norm.Style:
         # TF-Slim's mobilenet_v1_arg_scope draws every kernel from one distribution.
-        initializer = keras.initializers.TruncatedNormal(stddev=0.09)
+        initializer = truncated_normal.TruncatedNormal(stddev=0.09)
         return conv_norm.Style(
             activation="relu6",
             norm_momentum=self.batch_norm_momentum,

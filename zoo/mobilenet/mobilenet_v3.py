@@ -13,7 +13,13 @@ import gin
 import keras
 
 from zoo import spec
-from zoo.layers import conv_norm, inverted_bottleneck, rounding, squeeze_excite
+from zoo.layers import (
+    conv_norm,
+    inverted_bottleneck,
+    rounding,
+    squeeze_excite,
+    truncated_normal,
+)
 
 
 class Stage(typing.NamedTuple):
@@ -189,7 +195,7 @@ class MobileNetV3(spec.BackboneSpec):
     def _style(self) -> conv_norm.Style:
         """Of stem and ends; a stage has an activation of its own."""
         # TF-Slim's training_scope draws every kernel from one distribution.
-        initializer = keras.initializers.TruncatedNormal(stddev=0.09)
+        initializer = truncated_normal.TruncatedNormal(stddev=0.09)
         return conv_norm.Style(
             activation="relu" if self.minimalistic else "hard_swish",
             norm_momentum=self.batch_norm_momentum,
