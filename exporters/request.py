@@ -125,6 +125,7 @@ def _code_hash(arch: str) -> str:
         *(config.ZOO / "weights").glob("*.py"),
         *(config.ZOO / "taxonomies").glob("*"),
         *gin_file.parent.parent.glob("*.py"),
+        *gin_file.parent.parent.glob("names/*.json"),
         gin_file.with_suffix(".facts.json"),
     ]
     digest = hashlib.sha256()

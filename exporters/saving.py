@@ -44,6 +44,8 @@ def build(request: requests.Request, say: Say) -> zoo_model.ImageModel:
             )
     if "matched" in model.weights:
         say(f"weights: {model.weights['matched']}")
+        for change in model.weights["overruled"]:
+            say(f"weights: {change}")
     return model
 
 

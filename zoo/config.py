@@ -8,6 +8,7 @@ parses, finalises, yields and clears again.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import fnmatch
 import inspect
@@ -65,6 +66,19 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """What gin is bound to.
+
+    Attributes:
+      text: the bindings in force, a line each, sorted, for the record.
+      overruled: a line for each value that the weights changed.
+    """
+
+    text: str
+    overruled: Sequence[str]
+
+
 @contextlib.contextmanager
 def bound(
     arch: str,
@@ -72,7 +86,9 @@ def bound(
     gin_files: Sequence[str] = (),
     gin_bindings: Sequence[str] = (),
     trust_gin_imports: bool = False,
-) -> Iterator[str]:
+    made_with: Sequence[str] = (),
+    decided: Sequence[str] = (),
+) -> Iterator[Bound]:
     """Binds gin to `arch`, then to the extra files and bindings, for a while.
 
     Args:
@@ -81,9 +97,9 @@ def bound(
       gin_bindings: single bindings such as `MobileNetV2.width_multiplier=0.5`.
       trust_gin_imports: allow gin imports outside `zoo`. Importing a module runs
         its code.
-
-    Yields:
-      The bindings in force, a line each, sorted, for the record.
+      made_with: bindings of weights, which come after the arch's and before a
+        user's.
+      decided: bindings of weights that beat all others.
 
     Raises:
       ValueError: an unknown arch, configurable or parameter, a gin syntax error, a
@@ -91,18 +107,45 @@ def bound(
     """
     gin.clear_config()
     try:
-        parts = texts(
+        first, *users = texts(
             arch,
             gin_files=gin_files,
             gin_bindings=gin_bindings,
             trust_gin_imports=trust_gin_imports,
         )
-        for part in parts:
+        parts = [first, "\n".join(made_with), *users, "\n".join(decided)]
+        overruled = []
+        for place, part in enumerate(parts):
+            _judge(part, pathlib.Path("the weights"), trust=trust_gin_imports)
+            before = _values(part)
             _parse(part, known="\n".join(parts))
-        bindings = _finalized()
-        yield bindings
+            if place in (1, len(parts) - 1):
+                overruled += _changes(before, _values(part))
+        text = _finalized()
+        yield Bound(text, overruled)
     finally:
         gin.clear_config()
+
+
+def _values(text: str) -> dict[str, typing.Any]:
+    """The present values of what `text` binds; None where there is none."""
+    values = {}
+    for statement in _bound_in(text):
+        name = f"{statement.selector}.{statement.arg_name}"
+        try:
+            values[name] = gin.query_parameter(name)
+        except ValueError:
+            values[name] = None
+    return values
+
+
+def _changes(before: dict[str, typing.Any], now: dict[str, typing.Any]) -> list[str]:
+    return [
+        f"{name} = {now[name]!r}"
+        + (f" instead of {value!r}" if value is not None else "")
+        for name, value in before.items()
+        if value != now[name]
+    ]
 
 
 def texts(

@@ -87,6 +87,7 @@ class ImageModel:
       preprocessing: what to do before them.
       weight_decay: scale of the L2 loss, sum(w²) / 2, over `decayed`.
       weight_decay_excludes: parts of variable paths that are not decayed.
+      arch: the name that it was built by.
       weights: where the values of the variables came from.
       gin_config: the gin bindings that it was built with.
     """
@@ -101,6 +102,7 @@ class ImageModel:
     preprocessing: Preprocessing
     weight_decay: float
     weight_decay_excludes: tuple[str, ...]
+    arch: str = ""
     weights: dict[str, typing.Any] = dataclasses.field(default_factory=dict)
     gin_config: str = ""
 
@@ -205,8 +207,9 @@ def build(
 
     Args:
       arch: a name that tools/list prints.
-      weights: `random`, a name that tools/list prints for the arch, or the path of a
-        PyTorch state dict (`.pth`, `.safetensors`).
+      weights: `random`, a name that tools/list prints for the arch, or a path: of a
+        weights file of this project, Keras or PyTorch, of a SavedModel, or the prefix
+        of a TensorFlow checkpoint. Weights without a head leave that one random.
       seed: for random weights that are the same every time: the global seeds of
         Python, NumPy and Keras are set to it. None leaves them alone.
       gin_files: paths of further gin files.
@@ -222,6 +225,7 @@ def build(
     """
     _check_keras()
     source = registry.find(arch, weights)
+    opened = loading.recognised(arch, source) if source else None
     if seed is not None:
         keras.utils.set_random_seed(seed)
     with config.bound(
@@ -229,18 +233,23 @@ def build(
         gin_files=gin_files,
         gin_bindings=gin_bindings,
         trust_gin_imports=trust_gin_imports,
-    ) as gin_config:
-        model = _built(source.model_arguments() if source else {})
-    origin = {"name": registry.RANDOM, "seed": seed}
-    if source:
-        matching = loading.load(arch, model.classifier, source.path)
+        made_with=opened.made_with() if opened else (),
+        decided=opened.decided() if opened else (),
+    ) as bound:
+        model = _built()
+    origin: dict[str, typing.Any] = {"name": registry.RANDOM, "seed": seed}
+    if opened:
+        matching = opened.assign(model.classifier)
+        head = {"head": origin} if matching.missing else {}
         origin = {
-            "name": source.name,
-            "sha256": source.sha256,
+            "name": opened.source.name,
+            "sha256": opened.source.sha256,
             "matched": matching.summary(),
-            **source.record,
+            "overruled": bound.overruled,
+            **head,
+            **opened.record,
         }
-    return dataclasses.replace(model, weights=origin, gin_config=gin_config)
+    return dataclasses.replace(model, arch=arch, weights=origin, gin_config=bound.text)
 
 
 def _check_keras() -> None:
@@ -254,10 +263,10 @@ def _check_keras() -> None:
             )
 
 
-def _built(arguments: dict[str, typing.Any]) -> ImageModel:
+def _built() -> ImageModel:
     """Calls the gin root; a value of a wrong type is the caller's mistake too."""
     try:
-        return image_model(**arguments)
+        return image_model()
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         # Gin appends lines with the names of its configurables.
         raise ValueError(str(error).splitlines()[0]) from error

@@ -1,77 +1,169 @@
-"""Puts the values of a file into the variables of a model."""
+"""From a file of weights into a model: all of it by name, or nothing."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import pathlib
+import typing
 from collections.abc import Mapping
 
 import keras
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from zoo import config
-from zoo.weights import pickled, registry, torch_names
+from zoo import config, taxonomy
+from zoo.weights import files, names, own, registry
 
+IMAGENET = "ilsvrc_2012"
+_CLASSES = " Other classes? Name them: --gin_binding=\"model.taxonomy_name='…'\""
+_ALONE = " Save the layer alone: tf.saved_model.save(layer.resolved_object, FOLDER)"
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
+# What a fine-tuned model's checkpoint holds besides its variables.
+_TRAINING = (
+    *("Adam/*", "SGD/*", "RMSprop/*", "AdamW/*", "optimizer/*", "*/optimizer/*"),
+    *("iteration", "learning_rate", "learning_rate_*", "momentum", "global_step"),
+    *("total", "count", "total_*", "count_*", "save_counter", "seed_generator*"),
+)
 
 
-def load(arch: str, model: keras.Model, path: pathlib.Path) -> torch_names.Matching:
-    """Reads `path` and assigns every variable of `model`.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Weights:
+    """A file of weights that has been recognised, and not assigned yet.
 
-    The kind of file is found from its bytes: safetensors, or a PyTorch state dict.
+    Attributes:
+      arch: what it is to be loaded into.
+      source: where it is.
+      file: its contents.
+      table: whose names they are; None where they are ours.
+      record: our own format's, under the registry's.
+    """
 
-    Returns:
-      What was matched and ignored.
+    arch: str
+    source: registry.Source
+    file: files.File
+    table: names.Table | None
+    record: Mapping[str, typing.Any]
+
+    def made_with(self) -> list[str]:
+        """Bindings that the file was made with, which a user's own come after."""
+        lines = [
+            line
+            for line in self.record.get("configuration", ())
+            if not line.startswith("import ")
+        ]
+        if self.table is not None:
+            lines += self.table.get("gin", ())
+            classes = names.num_classes(self.table, self.file.tensors)
+        else:
+            bias = self.file.tensors.get(f"{names.HEAD}/bias")
+            classes = bias.shape[0] if bias is not None and bias.shape else None
+        if classes == taxonomy.load(IMAGENET).num_classes + 1:
+            lines.append("model.background_class = True")
+        return lines
+
+    def decided(self) -> list[str]:
+        """Bindings that hold whatever a user's own say: classes and normalisation."""
+        return own.gin_bindings(self.record)
+
+    def assign(self, model: keras.Model) -> names.Matching:
+        """Gives every variable of `model` its value.
+
+        Returns:
+          What was matched, folded and ignored. The head may be missing: it keeps the
+          values that it has.
+
+        Raises:
+          ValueError: a variable would be left without a value or a tensor without a
+            variable, or a value is not finite. Nothing is assigned then.
+        """
+        variables = {variable.path: variable for variable in model.weights}
+        shapes = {name: tuple(v.shape) for name, v in variables.items()}
+        try:
+            matching = self._match(shapes)
+            values = _values(self.file.tensors, matching, shapes)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.source.path} does not fit {self.arch}: {error}"
+            ) from None
+        for name, value in values.items():
+            variables[name].assign(value)
+        return matching
+
+    def _match(self, shapes: Mapping[str, tuple[int, ...]]) -> names.Matching:
+        if self.table is not None:
+            return names.match(self.table, shapes, self.file.tensors)
+        return names.match_ours(shapes, self.file.tensors, ignored=_TRAINING)
+
+
+def recognised(arch: str, source: registry.Source) -> Weights:
+    """Reads a file's names and shapes, and finds out whose names they are.
 
     Raises:
-      ValueError: the file is not readable, or a variable would be left without a
-        value or a tensor without a variable, or a value is not finite. Nothing is
-        assigned then.
+      ValueError: the file is not readable, its names are nobody's that are known for
+        the arch, or it says that it is of another arch.
     """
-    variables = {variable.path: variable for variable in model.weights}
-    tensors = read(path)
-    names_files = (config.config_file(arch).parent.parent / "names").glob("*.json")
-    shapes = {name: tuple(v.shape) for name, v in variables.items()}
+    file = files.read(source.path)
+    own_record = _own_record(file, arch, source.path)
+    table = None
+    if not own_record and not any(name.startswith("stem/") for name in file.tensors):
+        tables = names.load(config.config_file(arch).parent.parent / "names", arch)
+        table = names.recognise(tables, file.tensors)
+        if table is None:
+            sources = ", ".join(sorted({t["source"] for t in tables})) or "nobody"
+            shown = ", ".join(sorted(file.tensors)[:3]) or "none at all"
+            raise ValueError(
+                f"{source.path} does not fit {arch}: its names ({shown}, …) are not "
+                f"those of {sources} for this arch."
+            )
+    record = {**own_record, **source.record}
+    return Weights(arch=arch, source=source, file=file, table=table, record=record)
+
+
+def _own_record(file: files.File, arch: str, path: pathlib.Path) -> own.Record:
+    """Our own format's record; what it says of the arch must hold."""
     try:
-        matching = torch_names.match(shapes, tensors, names_files)
-        values = _checked(matching)
-    except ValueError as error:
-        raise ValueError(f"{path} does not fit {arch}: {error}") from error
-    for name, value in values.items():
-        variables[name].assign(value)
-    return matching
+        if file.manifest is not None:
+            record = own.from_manifest(json.loads(file.manifest))
+        elif file.record is not None:
+            record = json.loads(file.record)
+        else:
+            return {}
+        of = record["arch"]
+        own.gin_bindings(record)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} has a damaged record.") from error
+    if of != arch:
+        raise ValueError(f"{path} does not fit {arch}: it says that it is of {of!r}.")
+    return record
 
 
-def read(path: pathlib.Path) -> Mapping[str, np.ndarray]:
-    """The tensors of a file by their names in it.
-
-    Raises:
-      ValueError: it is no file of weights, or a damaged one.
-    """
-    if registry.kind(path) == "torch":
-        return pickled.read(path)
-    try:
-        return safetensors.numpy.load_file(path)
-    except Exception as error:  # a hostile file may raise anything
-        reason = str(error) or type(error).__name__
-        raise ValueError(
-            f"{path} is not a usable safetensors file: {reason}."
-        ) from error
-
-
-def _checked(matching: torch_names.Matching) -> dict[str, np.ndarray]:
+def _values(
+    tensors: names.Tensors,
+    matching: names.Matching,
+    shapes: Mapping[str, tuple[int, ...]],
+) -> dict[str, np.ndarray]:
     """The values as float32, if all variables have one that can be meant."""
     if not matching.complete:
-        raise ValueError(f"{matching.summary()}.")
+        raise ValueError(f"{matching.summary()}.{_hint(matching)}")
     values = {}
-    for name, value in matching.values.items():
-        if value.dtype.name not in _FLOATS:
-            raise ValueError(f"{name} would come from {value.dtype} values.")
+    for name, origin in matching.origins.items():
+        if np.dtype(tensors[origin.tensor].dtype).name not in _FLOATS:
+            kind = tensors[origin.tensor].dtype
+            raise ValueError(f"{name} would come from {kind} values.")
         with np.errstate(over="ignore"):
-            values[name] = value.astype(np.float32)
-        if not np.isfinite(values[name]).all():
+            value = names.value(tensors, origin).astype(np.float32)
+        values[name] = value.reshape(shapes[name])
+        if not np.isfinite(value).all():
             raise ValueError(f"{name} would hold NaN or infinite values.")
-        if name.endswith("/moving_variance") and values[name].min() < 0:
+        if name.endswith("/moving_variance") and value.min() < 0:
             raise ValueError(f"{name} would hold negative variances.")
     return values
+
+
+def _hint(matching: names.Matching) -> str:
+    """What to do where only the head is another."""
+    if matching.missing:
+        alone = matching.source == names.OURS and matching.lacks_head
+        return _ALONE if alone and matching.unused else ""
+    layers = {text.partition("/")[0] for text in matching.mismatched}
+    return _CLASSES if layers == {names.HEAD} and not matching.unused else ""

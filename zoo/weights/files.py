@@ -1,0 +1,148 @@
+"""Reads files of weights of every kind; the kind is found from the file itself.
+
+Each reader is imported where it is used: some need large libraries.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import hashlib
+import pathlib
+import struct
+import typing
+from collections.abc import Mapping
+
+SAVED_MODEL = "saved_model.pb"
+VARIABLES = "variables/variables"
+MANIFEST = "assets.extra/manifest.json"
+RECORD = "image_model_zoo"
+"""The key of our record in a safetensors file's metadata."""
+_TABLE_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)  # ends a TensorFlow checkpoint
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class File:
+    """The contents of a file of weights; values are read when they are asked for.
+
+    Attributes:
+      tensors: by name; each has a shape and a dtype, and np.asarray gives its values.
+      record: the text of our own format's record, or None.
+      manifest: the text of an exported model's manifest, or None.
+    """
+
+    tensors: Mapping[str, typing.Any]
+    record: str | None = None
+    manifest: str | None = None
+
+
+def kind(path: pathlib.Path) -> str:
+    """`saved_model`, `checkpoint`, `hdf5`, `safetensors` or `torch`.
+
+    Args:
+      path: a file, the folder of a SavedModel, or the prefix of a checkpoint.
+
+    Raises:
+      ValueError: it is none of them.
+      OSError: it can't be read.
+    """
+    if (path / SAVED_MODEL).is_file():
+        return "saved_model"
+    if _index(path).is_file():
+        return "checkpoint"
+    if not path.is_file():
+        raise ValueError(f"{path} is neither a file, a SavedModel nor a checkpoint.")
+    with path.open("rb") as file:
+        start = file.read(9)
+        file.seek(max(0, path.stat().st_size - len(_TABLE_MAGIC)))
+        end = file.read()
+    if start[:8] == b"\x89HDF\r\n\x1a\n":
+        return "hdf5"
+    if start[8:9] == b"{":
+        return "safetensors"
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        return "torch"
+    if end == _TABLE_MAGIC:
+        return "checkpoint"
+    raise ValueError(
+        f"{path} is no weights: not safetensors, PyTorch's, Keras', a TensorFlow "
+        "checkpoint or a SavedModel."
+    )
+
+
+def parts(path: pathlib.Path) -> list[pathlib.Path]:
+    """The files whose bytes decide on what `read` gives."""
+    found = kind(path)
+    if found == "saved_model":
+        manifest = path / MANIFEST
+        prefix = path / VARIABLES
+        return [*parts(prefix), *([manifest] if manifest.is_file() else [])]
+    if found == "checkpoint" and _index(path).is_file():
+        data = path.parent.glob(f"{glob.escape(path.name)}.data-*")
+        return [_index(path), *sorted(data)]
+    return [path]
+
+
+def sha256(path: pathlib.Path) -> str:
+    """The SHA-256 of a file's bytes, hex; of several, that of their hashes' lines."""
+    hashes = []
+    for part in parts(path):
+        with part.open("rb") as file:
+            hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+    if len(hashes) == 1:
+        return hashes[0]
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def read(path: pathlib.Path) -> File:
+    """Opens a file of weights.
+
+    Raises:
+      ValueError: it is none, or a damaged one.
+    """
+    found = kind(path)
+    if found in ("saved_model", "checkpoint"):
+        return _checkpoint(path, is_model=found == "saved_model")
+    if found == "safetensors":
+        return _safetensors(path)
+    from zoo.weights import hdf5, pickled
+
+    return File(tensors=(hdf5 if found == "hdf5" else pickled).read(path))
+
+
+def _index(prefix: pathlib.Path) -> pathlib.Path:
+    """The file that lists a checkpoint's tensors."""
+    return prefix.with_name(f"{prefix.name}.index")
+
+
+def _checkpoint(path: pathlib.Path, *, is_model: bool) -> File:
+    from zoo.weights import checkpoint
+
+    tensors = checkpoint.read(path / VARIABLES if is_model else path)
+    manifest = _text(path / MANIFEST) if is_model else None
+    return File(tensors=tensors, manifest=manifest)
+
+
+def _text(path: pathlib.Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text.") from error
+
+
+def _safetensors(path: pathlib.Path) -> File:
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            names = list(file.keys())
+            tensors = {name: file.get_tensor(name) for name in names}
+            record = (file.metadata() or {}).get(RECORD)
+    except Exception as error:  # a hostile file may raise anything
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"{path} is not a usable safetensors file: {reason}."
+        ) from error
+    return File(tensors=tensors, record=record)

@@ -1,0 +1,104 @@
+"""Reads what Keras writes: `.weights.h5` of Keras 3, and `.h5` of the time before it.
+
+A file is untrusted: nothing outside it is followed, and no value is read before its
+shape is known to fit. Source: `keras/src/saving/saving_lib.py` (`H5IOStore`) and
+`keras/src/legacy/saving/legacy_h5_format.py`.
+"""
+
+from __future__ import annotations
+
+import collections
+import pathlib
+import typing
+
+import h5py
+
+_MOST_OBJECTS = 100_000
+_FILTERS = ("gzip", None)
+
+
+def read(path: pathlib.Path) -> dict[str, typing.Any]:
+    """The tensors of a file, unread: `LAYER/WEIGHT`, or `LAYER/PLACE` of Keras 3.
+
+    Raises:
+      ValueError: it is damaged, or refers to what is outside it.
+    """
+    try:
+        file = h5py.File(path, "r")
+        _check(file)
+        if "model_weights" in file:  # a whole model of Keras 2
+            return _legacy(file["model_weights"])
+        if "layer_names" in file.attrs or "layer_names0" in file.attrs:
+            return _legacy(file)
+        return _by_layer(file)
+    except (OSError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} is not a usable HDF5 file: {reason}.") from error
+
+
+def _check(file: h5py.File) -> None:
+    """Only plain groups and datasets may be in it."""
+    groups, count, seen = [file], 0, set()
+    while groups:
+        group = groups.pop()
+        if group.id in seen:
+            raise OSError("a group that holds itself")
+        seen.add(group.id)
+        for name in group:
+            count += 1
+            if count > _MOST_OBJECTS:
+                raise OSError(f"more than {_MOST_OBJECTS} entries")
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise OSError(f"{name!r} is a link, maybe to another file")
+            child = group[name]
+            if isinstance(child, h5py.Group):
+                groups.append(child)
+            elif child.external or child.is_virtual:
+                raise OSError(f"{name!r} has its values in another file")
+            elif child.compression not in _FILTERS:
+                raise OSError(f"{name!r} is compressed with {child.compression}")
+
+
+def _legacy(root: h5py.Group) -> dict[str, typing.Any]:
+    """Groups of layers, each with the names of its weights."""
+    tensors = {}
+    for layer in _texts(root, "layer_names"):
+        names = _texts(root[layer], "weight_names")
+        leaves = collections.Counter(name.rpartition("/")[2] for name in names)
+        for name in names:
+            leaf = name.rpartition("/")[2]
+            # A layer that is a network in itself says the rest of the path.
+            short = f"{layer}/{leaf}" if leaves[leaf] == 1 else name
+            tensors[short.removesuffix(":0")] = root[layer][name]
+    return tensors
+
+
+def _texts(group: h5py.Group, name: str) -> list[str]:
+    """A list of texts, which may be split into `NAME0`, `NAME1` and so on."""
+    values = list(group.attrs.get(name, ()))
+    chunk = 0
+    while f"{name}{chunk}" in group.attrs:
+        values += list(group.attrs[f"{name}{chunk}"])
+        chunk += 1
+    return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
+
+
+def _by_layer(file: h5py.File) -> dict[str, typing.Any]:
+    """Groups of layers that say their names, each with numbered weights below."""
+    tensors = {}
+
+    def visit(name: str, group: typing.Any) -> None:
+        if name.rpartition("/")[2] != "vars" or not isinstance(group, h5py.Group):
+            return
+        if not len(group):
+            return
+        parent = group.parent
+        if "name" not in parent.attrs:
+            raise KeyError(f"{parent.name} does not say the name of its layer")
+        for place in group:
+            tensors[f"{parent.attrs['name']}/{place}"] = group[place]
+
+    file.visititems(visit)
+    if not tensors:
+        raise KeyError("no weights of Keras' in it")
+    return tensors

@@ -1,0 +1,94 @@
+"""This project's own format: safetensors, keyed by variable path, with a record.
+
+The record is JSON in the metadata, under one key: `arch`, `configuration` (gin lines),
+`num_classes`, `taxonomy`, `background_class`, `normalization`, `preprocessing`,
+`license`, `source` and `metrics`, as far as they are known. Exported SavedModels say
+the same in their manifests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import tempfile
+import typing
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import safetensors.numpy
+
+from zoo.weights import files
+
+Record = dict[str, typing.Any]
+
+
+def save(
+    path: pathlib.Path, variables: typing.Iterable[keras.Variable], record: Record
+) -> None:
+    """Writes the values of `variables`, whole or not at all; the same ones, the same
+    bytes.
+
+    Args:
+      path: the file.
+      variables: with paths that differ.
+      record: what JSON can say.
+
+    Raises:
+      OSError: it can't be written.
+    """
+    tensors = {
+        variable.path: np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
+        for variable in variables
+    }
+    text = json.dumps(record, ensure_ascii=False, sort_keys=True)
+    data = safetensors.numpy.save(tensors, {files.RECORD: text})
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        pathlib.Path(name).unlink(missing_ok=True)
+        raise
+
+
+def from_manifest(manifest: Mapping[str, typing.Any]) -> Record:
+    """The record that an exported SavedModel's manifest amounts to."""
+    weights = manifest["weights"]
+    record = {
+        "arch": manifest["arch"],
+        "configuration": list(manifest["configuration"]["gin"]),
+        "normalization": manifest["configuration"]["normalization"],
+        "preprocessing": manifest["preprocessing"],
+        "license": manifest["license"],
+        "source": weights.get("source", weights["name"]),
+    }
+    if manifest["class_index"]:
+        record["taxonomy"] = manifest["class_index"]["taxonomy"]
+        record["background_class"] = manifest["class_index"]["background_class"]
+    return record
+
+
+def gin_bindings(record: Mapping[str, typing.Any]) -> list[str]:
+    """What a record decides, whatever gin says: classes, normalisation, advice."""
+    values = {**record.get("normalization", {}), **record.get("preprocessing", {})}
+    if "taxonomy" in record:
+        values["taxonomy_name"] = record["taxonomy"]
+        values["background_class"] = record.get("background_class", False)
+    names = ("mean", "std", "crop_fraction", "interpolation")
+    return [
+        f"model.{name} = {values[name]!r}"
+        for name in (*names, "taxonomy_name", "background_class")
+        if name in values
+    ]
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
