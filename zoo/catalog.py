@@ -10,15 +10,7 @@ from zoo.weights import registry
 
 Entry = dict[str, typing.Any]
 
-_FACTS = (
-    "params",
-    "trainable_params",
-    "num_features",
-    "num_classes",
-    "image_size",
-    "height_range",
-    "width_range",
-)
+_FACTS = tuple(name for name in facts.REQUIRED if name != "multiply_adds")
 
 
 def entry(arch: str) -> Entry:

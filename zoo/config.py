@@ -121,10 +121,32 @@ def bound(
             _parse(part, known="\n".join(parts))
             if place in (1, len(parts) - 1):
                 overruled += _changes(before, _values(part))
+        _check_selectors(parts)
         text = _finalized()
         yield Bound(text, overruled)
     finally:
         gin.clear_config()
+
+
+def _check_selectors(parts: Sequence[str]) -> None:
+    """Refuses a binding of what is not built: it would change nothing.
+
+    Raises:
+      ValueError: naming the binding, and what it may bind.
+    """
+    try:
+        backbone = gin.query_parameter("model.backbone").selector
+    except (ValueError, AttributeError):
+        return  # the root itself says what is wrong with it
+    built = {gin.get_configurable(name): name for name in ("model", backbone)}
+    for part in parts:
+        for statement in _bound_in(part):
+            if gin.get_configurable(statement.selector) not in built:
+                short = " and ".join(n.rpartition(".")[2] for n in built.values())
+                raise ValueError(
+                    f"gin: {statement.selector}.{statement.arg_name} would change "
+                    f"nothing: what is built here is {short}."
+                )
 
 
 def _values(text: str) -> dict[str, typing.Any]:
@@ -241,7 +263,9 @@ def _statements(text: str, path: pathlib.Path) -> list[typing.Any]:
     except SyntaxError as error:
         problem = str(error.msg).splitlines()[0].rstrip(".")
         if "malformed node" in problem:
-            problem = "a value is no Python literal; text wants quotes"
+            problem = (
+                "a value is no Python literal: True or False are, and text in quotes"
+            )
         raise ValueError(f"{path}, line {error.lineno}: {problem}.") from error
     except (tokenize.TokenError, RecursionError, ValueError, TypeError) as error:
         raise ValueError(f"{path} is not gin: {str(error).splitlines()[0]}.") from error
@@ -295,4 +319,17 @@ def _parameters(selector: str) -> list[str]:
     function = configurable
     if inspect.isclass(configurable):
         function = configurable.__init__  # gin's own metaclass hides the signature
-    return [name for name in inspect.signature(function).parameters if name != "self"]
+    refused = _denylist(selector)
+    return [
+        name
+        for name in inspect.signature(function).parameters
+        if name != "self" and name not in refused
+    ]
+
+
+def _denylist(selector: str) -> Sequence[str]:
+    """What a configurable keeps from gin: a paper's tables."""
+    try:
+        return gin.config._REGISTRY.get_match(selector).denylist or ()
+    except (AttributeError, KeyError):
+        return ()

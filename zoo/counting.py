@@ -20,6 +20,9 @@ def multiply_adds(model: keras.Model, *, input_shape: Shape) -> int:
     Args:
       model: functional, with one input, of layers with one output each.
       input_shape: of the model without the batch, such as (224, 224, 3).
+
+    Raises:
+      ValueError: a layer has more than one output, or says no output shape.
     """
     shapes: dict[int, Shape] = {id(model.input): (1, *input_shape)}
     total = 0
@@ -31,10 +34,20 @@ def multiply_adds(model: keras.Model, *, input_shape: Shape) -> int:
             if isinstance(layer.input, list)
             else shapes[id(layer.input)]
         )
-        output = layer.compute_output_shape(inputs)
+        output = _output_shape(layer, inputs)
         shapes[id(layer.output)] = output
         total += _of_layer(layer, inputs, output)
     return total
+
+
+def _output_shape(layer: keras.layers.Layer, inputs: typing.Any) -> Shape:
+    try:
+        shape = layer.compute_output_shape(inputs)
+    except NotImplementedError as error:
+        raise ValueError(f"{layer.name} needs a compute_output_shape().") from error
+    if not isinstance(layer.output, keras.KerasTensor):
+        raise ValueError(f"{layer.name} must have one output, not {layer.output}.")
+    return shape
 
 
 def _of_layer(layer: keras.layers.Layer, inputs: typing.Any, output: Shape) -> int:

@@ -106,6 +106,10 @@ class ImageModel:
     weights: dict[str, typing.Any] = dataclasses.field(default_factory=dict)
     gin_config: str = ""
 
+    def endpoints(self, images: typing.Any) -> dict[str, typing.Any]:
+        """The backbone's endpoints by name, for images in [0, 1], [B, H, W, 3]."""
+        return self.backbone(self.normalization.layer()(images))
+
     @property
     def num_features(self) -> int:
         return self.feature_vector.output_shape[-1]
@@ -156,7 +160,14 @@ def image_model(
       taxonomy_name: such as `ilsvrc_2012`; its classes are the logits.
       background_class: whether logit 0 stands for none of them.
     """
+    if not isinstance(backbone, specs.BackboneSpec):
+        raise ValueError(
+            "model.backbone must be a call of a spec, such as @MobileNetV2(), not "
+            f"{str(backbone)[:80]!r}."
+        )
     _check_recipe(dropout_rate, weight_decay, weight_decay_excludes)
+    specs.check_kind("model.taxonomy_name", taxonomy_name, "str")
+    specs.check_kind("model.background_class", background_class, "bool")
     classes = taxonomies.load(taxonomy_name, background_class=background_class)
     normalization = Normalization(mean=mean, std=std)
     network = backbone.build()
@@ -187,7 +198,9 @@ def _check_recipe(
 ) -> None:
     specs.check_range("model.dropout_rate", dropout_rate, 0.0, 0.999)
     specs.check_range("model.weight_decay", weight_decay, 0.0, 1.0)
-    if isinstance(weight_decay_excludes, str) or not all(weight_decay_excludes):
+    if not isinstance(weight_decay_excludes, (tuple, list)) or not all(
+        isinstance(part, str) and part for part in weight_decay_excludes
+    ):
         raise ValueError(
             "model.weight_decay_excludes must be a tuple of parts of variable paths, "
             f"not {weight_decay_excludes!r}."
@@ -224,6 +237,9 @@ def build(
       ValueError: an argument, gin binding or weights file is not usable.
     """
     _check_keras()
+    for name, texts in (("gin_files", gin_files), ("gin_bindings", gin_bindings)):
+        if isinstance(texts, str):
+            raise ValueError(f"{name} must be a list of texts, not {texts!r}.")
     source = registry.find(arch, weights)
     opened = loading.recognised(arch, source) if source else None
     if seed is not None:
@@ -267,6 +283,12 @@ def _built() -> ImageModel:
     """Calls the gin root; a value of a wrong type is the caller's mistake too."""
     try:
         return image_model()
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         # Gin appends lines with the names of its configurables.
         raise ValueError(str(error).splitlines()[0]) from error

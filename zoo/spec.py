@@ -16,6 +16,17 @@ RANGES = {
     "drop_path_rate": (0.0, 1.0),
     "batch_norm_momentum": (0.0, 1.0),
     "batch_norm_epsilon": (0.0, 1.0),
+    "se_ratio": (0.0, 1.0),
+}
+CHOICES = {
+    "activation": ("relu", "relu6", "silu", "hard_silu", "hard_swish", "gelu", "elu"),
+}
+"""What they may be, where they are names."""
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "bool": ((bool,), "True or False"),
+    "int": ((int,), "an integer"),
+    "float": ((int, float), "a number"),
+    "str": ((str,), "text"),
 }
 
 
@@ -32,9 +43,14 @@ class BackboneSpec(abc.ABC):
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if field.name in RANGES:
-                name = f"{type(self).__name__}.{field.name}"
-                check_range(name, getattr(self, field.name), *RANGES[field.name])
+            name = f"{type(self).__name__}.{field.name}"
+            value = getattr(self, field.name)
+            check_kind(name, value, str(field.type))
+            if field.name in RANGES and value is not None:
+                check_range(name, value, *RANGES[field.name])
+            if field.name in CHOICES and value not in CHOICES[field.name]:
+                choices = ", ".join(CHOICES[field.name])
+                raise ValueError(f"{name} must be one of {choices}, not {value!r}.")
 
     @abc.abstractmethod
     def build(self) -> keras.Model:
@@ -45,6 +61,20 @@ class BackboneSpec(abc.ABC):
           of endpoints in data-flow order: `stem`, `stage_1` …, `feature_map`
           [B, h, w, C] and `feature_vector` [B, D], float32.
         """
+
+
+def check_kind(name: str, value: typing.Any, kind: str) -> None:
+    """Raises a ValueError unless `value` is of the kind that an annotation names.
+
+    Other kinds than `bool`, `int`, `float` and `str`, or those and `None`, are let
+    through.
+    """
+    kind, _, none = kind.partition(" | ")
+    if kind not in _KINDS or (none == "None" and value is None):
+        return
+    types, says = _KINDS[kind]
+    if not isinstance(value, types) or (isinstance(value, bool) and kind != "bool"):
+        raise ValueError(f"{name} must be {says}, not {str(value)[:80]!r}.")
 
 
 def check_range(name: str, value: typing.Any, low: float, high: float) -> None:

@@ -56,6 +56,16 @@ def test_facts_hold(arch):
         dataclasses.replace(model.spec, image_size=0)
 
 
+@pytest.mark.parametrize("arch", sorted(config.config_files()))
+def test_a_published_figure_that_differs_from_the_count_is_explained(arch):
+    known = facts.load(arch)
+    published = known.get("published_multiply_adds")
+    if published:
+        ratio = facts.value(known, "multiply_adds") / published["value"]
+        assert 0.97 < ratio < 1.03 or published["note"]
+        assert 0.75 < ratio < 1.25
+
+
 @pytest.mark.parametrize("arch", ["mobilenet_v2", "efficientnet_lite0"])
 def test_endpoints_and_shapes(arch):
     model = zoo.build(arch)
@@ -176,6 +186,29 @@ def test_weight_decay_is_the_recipes():
     assert not any("/norm/" in path for path in decayed)
 
 
+@pytest.mark.parametrize(
+    ("arch", "binding", "message"),
+    [
+        ("efficientnet_b0", "EfficientNet.se_ratio = 'a'", "se_ratio must be a number"),
+        ("efficientnet_b0", "EfficientNet.se_ratio = 1e6", "se_ratio must be a number"),
+        ("efficientnet_b0", "EfficientNet.activation = 'no'", "must be one of relu, r"),
+        ("efficientnet_v2_s", "EfficientNetV2.table = ['s']", "table must be text"),
+        ("resnet_v1_18", "ResNetV1.depth = [50]", "depth must be an integer"),
+        ("resnet_v1_18", "ResNetV1.zero_last_gamma = 'no'", "True or False, not 'no'"),
+        (
+            "mobilenet_v3_large",
+            "MobileNetV3Small.width_multiplier = 0.5",
+            "change noth",
+        ),
+        ("efficientnet_lite0", "EfficientNet.width_multiplier = 2.0", "built here is "),
+    ],
+)
+def test_values_that_make_no_sense_are_one_line(arch, binding, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        zoo.build(arch, gin_bindings=[binding])
+    assert "\n" not in str(caught.value)
+
+
 def test_background_class_is_logit_0():
     model = zoo.build("mobilenet_v2", gin_bindings=["model.background_class = True"])
     assert model.classifier.output_shape == (None, 1001)
@@ -221,7 +254,13 @@ def test_a_seed_gives_the_same_weights():
         ("model.weight_decay = 'x'", "weight_decay must be"),
         ("model.weight_decay_excludes = '/bias'", "must be a tuple"),
         ("model.weight_decay_excludes = ('',)", "must be a tuple"),
-        ("model.backbone = None", "has no attribute"),
+        ("model.weight_decay_excludes = (5,)", "must be a tuple"),
+        ("model.background_class = 'false'", "must be True or False, not 'false'"),
+        ("model.taxonomy_name = 5", "must be text"),
+        ("model.backbone = 3", r"must be a call of a spec, such as @MobileNetV2\(\)"),
+        ("model.backbone = @MobileNetV2", "must be a call of a spec"),
+        ("MobileNetV2.stages = 5", "has no parameter 'stages'.*It takes image_size, w"),
+        ("model.backbone = None", "must be a call of a spec"),
         ("model.backbone = @MobileNetV2", "."),
         ("model.mean = @model()", "recursion"),
         ("model.taxonomy_name = 5", "."),

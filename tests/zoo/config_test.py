@@ -7,7 +7,7 @@ import gin
 import pytest
 from gin import config_parser
 
-from zoo import config
+from zoo import config, facts
 
 ARCHS = sorted(config.config_files())
 
@@ -140,7 +140,7 @@ def test_trusted_imports_run(tmp_path, monkeypatch):
         ("nonsense", "line 1"),
         ("width_multiplier = 1", "'width_multiplier' binds no parameter"),
         ("a/MobileNetV2.width_multiplier = 1", "'a' binds no parameter"),
-        ("MobileNetV2.width_multiplier = abc", "text wants quotes"),
+        ("MobileNetV2.width_multiplier = abc", "and text in quotes"),
         ("MobileNetV2.width_multiplier = %abc", "No bindings specified for 'abc"),
         ("MobilNetV2.width_multiplier = 1", r"Did you mean 'MobileNetV2'\?"),
     ],
@@ -190,3 +190,17 @@ def test_nothing_stays_bound_after_an_error():
     assert gin.config_str() == ""
     assert "image_size = 224" in bind()
     assert not gin.config_is_locked()
+
+
+def test_facts_that_are_broken_name_their_file(tmp_path, monkeypatch):
+    (tmp_path / "toy" / "configs").mkdir(parents=True)
+    for arch, text in {"a": "{", "b": '{"params": {"value": 1}}', "c": "[]"}.items():
+        (tmp_path / "toy" / "configs" / f"{arch}.gin").write_text("")
+        (tmp_path / "toy" / "configs" / f"{arch}.facts.json").write_text(text)
+    monkeypatch.setattr(config, "ZOO", tmp_path)
+    with pytest.raises(ValueError, match=r"a\.facts\.json is no file of facts"):
+        facts.load("a")
+    with pytest.raises(ValueError, match=r"b\.facts\.json lacks 'trainable_params'"):
+        facts.load("b")
+    with pytest.raises(ValueError, match=r"c\.facts\.json is no file of facts"):
+        facts.load("c")

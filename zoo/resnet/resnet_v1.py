@@ -70,6 +70,9 @@ class ResNetV1(spec.BackboneSpec):
       No convolution before a batch norm has a bias, as in Caffe, TF-Slim and
       torchvision; keras.applications has them, and they fold into the moving mean.
       TF-Slim has the stride in a stage's last block, which gives the same numbers.
+      Shortcuts that change shape are 1×1 convolutions at every depth, the paper's
+      option B, as in those three; its Table 2 has option A (no parameters) for 18
+      and 34.
     """
 
     depth: int
