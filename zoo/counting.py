@@ -22,22 +22,31 @@ def multiply_adds(model: keras.Model, *, input_shape: Shape) -> int:
       input_shape: of the model without the batch, such as (224, 224, 3).
 
     Raises:
-      ValueError: a layer has more than one output, or says no output shape.
+      ValueError: there are more than layers in it, or a layer has more than one
+        output, or says no output shape.
     """
     shapes: dict[int, Shape] = {id(model.input): (1, *input_shape)}
     total = 0
     for layer in model.layers:
         if layer.output is model.input:
             continue
-        inputs: typing.Any = (
-            [shapes[id(tensor)] for tensor in layer.input]
-            if isinstance(layer.input, list)
-            else shapes[id(layer.input)]
-        )
+        inputs = _input_shapes(layer, shapes)
         output = _output_shape(layer, inputs)
         shapes[id(layer.output)] = output
         total += _of_layer(layer, inputs, output)
     return total
+
+
+def _input_shapes(layer: keras.layers.Layer, shapes: dict[int, Shape]) -> typing.Any:
+    try:
+        if isinstance(layer.input, list):
+            return [shapes[id(tensor)] for tensor in layer.input]
+        return shapes[id(layer.input)]
+    except KeyError as error:
+        raise ValueError(
+            f"{layer.name} takes what no layer puts out: write layers where there are "
+            "bare keras.ops."
+        ) from error
 
 
 def _output_shape(layer: keras.layers.Layer, inputs: typing.Any) -> Shape:
