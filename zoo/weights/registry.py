@@ -14,7 +14,7 @@ import pathlib
 import typing
 
 from zoo import config
-from zoo.weights import downloads, files
+from zoo.weights import files
 
 RANDOM = "random"
 
@@ -69,8 +69,7 @@ def find(arch: str, weights: str) -> Source | None:
     known = records(arch)
     if weights in known:
         record = known[weights]
-        locate = _in_package if "module" in record else downloads.fetch
-        path = locate(weights, record)
+        path = _in_package(weights, record) if "module" in record else _fetched(record)
         return Source(name=weights, path=path, sha256=files.sha256(path), record=record)
     path = pathlib.Path(weights)
     if not path.exists() and not path.with_name(f"{path.name}.index").exists():
@@ -79,6 +78,12 @@ def find(arch: str, weights: str) -> Source | None:
             f"{', '.join(names(arch))}.{config.did_you_mean(weights, names(arch))}"
         )
     return Source(name=path.name, path=path, sha256=files.sha256(path), record={})
+
+
+def _fetched(record: Record) -> pathlib.Path:
+    from zoo.weights import downloads
+
+    return downloads.fetch(record)
 
 
 def _in_package(name: str, record: Record) -> pathlib.Path:

@@ -1,0 +1,225 @@
+"""Downloads from a server on localhost that breaks off, lies, or is not there."""
+
+import hashlib
+import http.server
+import io
+import multiprocessing
+import tarfile
+import threading
+
+import pytest
+
+from zoo.weights import downloads, registry
+
+DATA = b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 8192  # 2 MiB
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `files`; breaks off each answer after `stops_after` bytes."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files = {"/weights.h5": DATA}
+        self.stops_after = None
+        self.knows_ranges = True
+        self.asked = []
+
+    def url(self, name):
+        return f"http://127.0.0.1:{self.server_port}/{name}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        server.asked.append(self.headers.get("Range"))
+        data = server.files.get(self.path)
+        if data is None:
+            self.send_error(404)
+            return
+        start = 0
+        if server.knows_ranges and "Range" in self.headers:
+            start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
+            if start >= len(data):
+                self.send_error(416)
+                return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        stop = start + server.stops_after if server.stops_after else len(data)
+        self.wfile.write(data[start:stop])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    monkeypatch.setenv("IMAGE_MODEL_ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(downloads.time, "sleep", lambda seconds: None)
+    server = Server()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+def record(server, name="weights.h5", **more):
+    return {"url": server.url(name), **more}
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_a_file_is_fetched_once_and_seen(server):
+    seen = []
+    known = record(server, sha256=sha256(DATA), md5=hashlib.md5(DATA).hexdigest())
+    path = downloads.fetch(known, progress=lambda *args: seen.append(args))
+    assert path.read_bytes() == DATA
+    assert seen[-1] == ("weights.h5", len(DATA), len(DATA))
+    assert [have for _, have, _ in seen] == sorted({have for _, have, _ in seen})
+    assert downloads.fetch(known) == path
+    assert server.asked == [None]
+
+
+def test_a_download_goes_on_where_it_broke_off(server):
+    server.stops_after = len(DATA) // 2
+    path = downloads.fetch(record(server, sha256=sha256(DATA)))
+    assert path.read_bytes() == DATA
+    assert server.asked == [None, f"bytes={len(DATA) // 2}-"]
+
+
+def test_another_run_goes_on_where_the_last_was_stopped(server):
+    server.stops_after = 1000
+    known = record(server, sha256=sha256(DATA))
+    with pytest.raises(ValueError, match="ended after 3000 of 2097160 bytes.*or put"):
+        downloads.fetch(known)
+    server.stops_after = None
+    assert downloads.fetch(known).read_bytes() == DATA
+    assert server.asked[-1] == "bytes=3000-"
+
+
+def test_a_server_without_ranges_begins_again(server):
+    server.stops_after = 1000
+    with pytest.raises(ValueError, match="ended after"):
+        downloads.fetch(record(server))
+    server.stops_after, server.knows_ranges = None, False
+    assert downloads.fetch(record(server)).read_bytes() == DATA
+
+
+def test_a_part_that_is_too_long_begins_again(server):
+    server.stops_after = 1000
+    with pytest.raises(ValueError, match="ended after"):
+        downloads.fetch(record(server))
+    (part,) = downloads.folder().rglob("*.part")
+    part.write_bytes(DATA + b"more")
+    server.stops_after = None
+    assert downloads.fetch(record(server)).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("kind", ["sha256", "md5"])
+def test_what_is_not_the_registrys_is_removed(server, kind):
+    with pytest.raises(
+        ValueError, match=f"not the file .*{kind}.*expected 00.*removed"
+    ):
+        downloads.fetch(record(server, **{kind: "00"}))
+    assert not [p for p in downloads.folder().rglob("weights*") if p.is_file()]
+
+
+def test_what_is_not_there_says_which_file_to_put_where(server):
+    with pytest.raises(ValueError, match=r"answers 404 .*put the file at .*none\.h5"):
+        downloads.fetch(record(server, "none.h5"))
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(
+        ValueError, match=r"refused.*or put the file of .* at "
+    ) as caught:
+        downloads.fetch(record(server, "weights.h5"))
+    assert "\n" not in str(caught.value)
+    place = str(caught.value).rpartition(" at ")[2].rstrip(".")
+    with open(place, "wb") as file:
+        file.write(DATA)
+    assert downloads.fetch(record(server)).read_bytes() == DATA
+
+
+def fetch(url, results):
+    results.put(str(downloads.fetch({"url": url}, progress=lambda *_: None)))
+
+
+def test_two_at_once_fetch_once(server):
+    results = multiprocessing.get_context("spawn").Queue()
+    both = [
+        multiprocessing.get_context("spawn").Process(
+            target=fetch, args=(server.url("weights.h5"), results)
+        )
+        for _ in range(2)
+    ]
+    for process in both:
+        process.start()
+    paths = {results.get(timeout=60) for _ in both}
+    assert len(paths) == len(server.asked) == 1
+
+
+def archive(**members):
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            if content is None:
+                info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            else:
+                info.size = len(content)
+            tar.addfile(info, io.BytesIO(content or b""))
+    return data.getvalue()
+
+
+def test_a_member_of_an_archive_is_unpacked_and_nothing_else(server, tmp_path):
+    server.files["/model.tgz"] = archive(
+        **{
+            "./net/model.ckpt.index": b"index",
+            "./net/model.ckpt.data-00000-of-00001": b"data",
+            "./net/other": b"other",
+            "../../escaped": b"escaped",
+            "net/model.ckpt.link": None,
+        }
+    )
+    known = record(server, "model.tgz", member="net/model.ckpt")
+    prefix = downloads.fetch(known)
+    assert sorted(path.name for path in prefix.parent.iterdir()) == [
+        "model.ckpt.data-00000-of-00001",
+        "model.ckpt.index",
+    ]
+    assert prefix.with_name("model.ckpt.index").read_bytes() == b"index"
+    assert not list(tmp_path.rglob("escaped"))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"no archive", "is damaged"),
+        (archive(other=b"x" * 5000)[:60], "is damaged"),
+        (archive(other=b"x"), "has no model.ckpt in it"),
+    ],
+)
+def test_archives_that_are_none_are_refused(server, data, message):
+    server.files["/model.tgz"] = data
+    with pytest.raises(ValueError, match=message):
+        downloads.fetch(record(server, "model.tgz", member="model.ckpt"))
+
+
+def test_a_folder_that_can_not_be_written_is_named(server, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("IMAGE_MODEL_ZOO_CACHE", str(tmp_path / "file"))
+    with pytest.raises(
+        ValueError, match=r"can't be written.*set IMAGE_MODEL_ZOO_CACHE"
+    ):
+        downloads.fetch(record(server))
+
+
+def test_the_registry_finds_a_download(server, monkeypatch):
+    known = {"net": record(server, sha256=sha256(DATA), license="MIT")}
+    monkeypatch.setattr(registry, "records", lambda arch: known)
+    source = registry.find("mobilenet_v2", "net")
+    assert source.sha256 == sha256(DATA)
+    assert source.record["license"] == "MIT"
