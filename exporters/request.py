@@ -63,7 +63,7 @@ class Request:
             "version": self.version,
             "gin": hashlib.sha256("\n".join(texts).encode()).hexdigest(),
             "weights": source.sha256 if source else registry.RANDOM,
-            "seed": None if source else self.seed,
+            "seed": self.seed,
             "code": _code_hash(self.arch),
             "packages": manifest.packages(),
         }

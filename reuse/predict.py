@@ -140,7 +140,8 @@ class Classifier:
         except Exception as error:  # a damaged model may raise anything
             raise ValueError(f"{path} is not usable: {_first_line(error)}") from error
         try:
-            self.is_random = manifest.get("weights", {}).get("name") == "random"
+            weights = manifest.get("weights", {})
+            self.is_random = weights.get("name") == "random" or "head" in weights
             self._scores = (manifest.get("class_index") or {}).get("scores", "softmax")
             self.preprocessing = _preprocessing(manifest, self._model)
         except (KeyError, TypeError, ValueError, AttributeError) as error:

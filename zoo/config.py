@@ -116,7 +116,8 @@ def bound(
         parts = [first, "\n".join(made_with), *users, "\n".join(decided)]
         overruled = []
         for place, part in enumerate(parts):
-            _judge(part, pathlib.Path("the weights"), trust=trust_gin_imports)
+            if place in (1, len(parts) - 1):  # a file's word is never trusted
+                _judge(part, pathlib.Path("the weights"), trust=False)
             before = _values(part)
             _parse(part, known="\n".join(parts))
             if place in (1, len(parts) - 1):
@@ -150,21 +151,21 @@ def _check_selectors(parts: Sequence[str]) -> None:
 
 
 def _values(text: str) -> dict[str, typing.Any]:
-    """The present values of what `text` binds; None where there is none."""
+    """The present values of what `text` binds, or its defaults."""
     values = {}
     for statement in _bound_in(text):
         name = f"{statement.selector}.{statement.arg_name}"
         try:
             values[name] = gin.query_parameter(name)
         except ValueError:
-            values[name] = None
+            known = _parameters(statement.selector).get(statement.arg_name)
+            values[name] = known.default if known else None
     return values
 
 
 def _changes(before: dict[str, typing.Any], now: dict[str, typing.Any]) -> list[str]:
     return [
-        f"{name} = {now[name]!r}"
-        + (f" instead of {value!r}" if value is not None else "")
+        f"{name} = {now[name]!r} instead of {value!r}"
         for name, value in before.items()
         if value != now[name]
     ]
@@ -310,21 +311,21 @@ def _bound_in(text: str) -> list[config_parser.BindingStatement]:
     ]
 
 
-def _parameters(selector: str) -> list[str]:
+def _parameters(selector: str) -> dict[str, inspect.Parameter]:
     """What gin may set on a configurable; nothing if it isn't known (yet)."""
     try:
         configurable = gin.get_configurable(selector)
     except ValueError:
-        return []
+        return {}
     function = configurable
     if inspect.isclass(configurable):
         function = configurable.__init__  # gin's own metaclass hides the signature
     refused = _denylist(selector)
-    return [
-        name
-        for name in inspect.signature(function).parameters
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
         if name != "self" and name not in refused
-    ]
+    }
 
 
 def _denylist(selector: str) -> Sequence[str]:

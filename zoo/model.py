@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 import typing
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ from zoo import config, counting
 from zoo import head as heads
 from zoo import spec as specs
 from zoo import taxonomy as taxonomies
-from zoo.weights import loading, registry
+from zoo.weights import loading, own, registry
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 
@@ -109,6 +110,39 @@ class ImageModel:
     def endpoints(self, images: typing.Any) -> dict[str, typing.Any]:
         """The backbone's endpoints by name, for images in [0, 1], [B, H, W, 3]."""
         return self.backbone(self.normalization.layer()(images))
+
+    def record(self) -> own.Record:
+        """What a file of these weights says of them; see `zoo.weights.own`."""
+        about = {
+            key: value for key, value in self.weights.items() if key in own.PROVENANCE
+        }
+        return {
+            "arch": self.arch,
+            "configuration": self.gin_config.splitlines(),
+            "num_classes": self.taxonomy.num_classes,
+            "taxonomy": self.taxonomy.name,
+            "background_class": self.taxonomy.has_background,
+            "normalization": dataclasses.asdict(self.normalization),
+            "preprocessing": {
+                "image_size": self.spec.image_size,
+                **dataclasses.asdict(self.preprocessing),
+            },
+            "source": self.weights["name"],
+            **about,
+        }
+
+    def save_weights(self, path: str | pathlib.Path, **about: typing.Any) -> None:
+        """Writes a file that `weights=` takes; whole, or not at all.
+
+        Args:
+          path: of the file, by custom `.safetensors`.
+          about: more for the record, such as `metrics`, `license` and `source`.
+
+        Raises:
+          OSError: it can't be written.
+        """
+        record = {**self.record(), **about}
+        own.save(pathlib.Path(path), self.classifier.weights, record)
 
     @property
     def num_features(self) -> int:
@@ -258,12 +292,12 @@ def build(
         matching = opened.assign(model.classifier)
         head = {"head": origin} if matching.missing else {}
         origin = {
-            "name": opened.source.name,
+            "name": opened.name,
             "sha256": opened.source.sha256,
             "matched": matching.summary(),
             "overruled": bound.overruled,
             **head,
-            **opened.record,
+            **{k: v for k, v in opened.record.items() if k not in own.DECIDED},
         }
     return dataclasses.replace(model, arch=arch, weights=origin, gin_config=bound.text)
 

@@ -44,6 +44,12 @@ class Weights:
     table: names.Table | None
     record: Mapping[str, typing.Any]
 
+    @property
+    def name(self) -> str:
+        """The source's name; that of random weights where the file is of such."""
+        is_random = self.record.get("source") == registry.RANDOM
+        return registry.RANDOM if is_random else self.source.name
+
     def made_with(self) -> list[str]:
         """Bindings that the file was made with, which a user's own come after."""
         lines = [
@@ -130,6 +136,7 @@ def _own_record(file: files.File, arch: str, path: pathlib.Path) -> own.Record:
             return {}
         of = record["arch"]
         own.gin_bindings(record)
+        "".join(record.get("configuration", []))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} has a damaged record.") from error
     if of != arch:

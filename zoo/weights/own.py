@@ -22,6 +22,15 @@ import safetensors.numpy
 from zoo.weights import files
 
 Record = dict[str, typing.Any]
+DECIDED = (
+    *("arch", "configuration", "num_classes", "taxonomy", "background_class"),
+    *("normalization", "preprocessing"),
+)
+"""What of a record a model built with it says itself."""
+PROVENANCE = (
+    *("source", "license", "license_source", "head", "published_top1", "metrics"),
+)
+"""What of a record goes from a file into the next."""
 
 
 def save(
@@ -68,6 +77,8 @@ def from_manifest(manifest: Mapping[str, typing.Any]) -> Record:
         "license": manifest["license"],
         "source": weights.get("source", weights["name"]),
     }
+    if "head" in weights:
+        record["head"] = weights["head"]
     if manifest["class_index"]:
         record["taxonomy"] = manifest["class_index"]["taxonomy"]
         record["background_class"] = manifest["class_index"]["background_class"]
@@ -77,6 +88,8 @@ def from_manifest(manifest: Mapping[str, typing.Any]) -> Record:
 def gin_bindings(record: Mapping[str, typing.Any]) -> list[str]:
     """What a record decides, whatever gin says: classes, normalisation, advice."""
     values = {**record.get("normalization", {}), **record.get("preprocessing", {})}
+    for name, value in values.items():
+        values[name] = tuple(value) if isinstance(value, list) else value
     if "taxonomy" in record:
         values["taxonomy_name"] = record["taxonomy"]
         values["background_class"] = record.get("background_class", False)

@@ -26,7 +26,7 @@ class Source:
     """A file of weights.
 
     Args:
-      name: what `--weights` was given, a file's folder left out.
+      name: the registry's, or the kind of file that was given by path.
       path: the file.
       sha256: of the file, hex.
       record: what the registry says of it; empty for a file given by path.
@@ -77,7 +77,8 @@ def find(arch: str, weights: str) -> Source | None:
             f"Unknown weights {weights!r} for {arch}: neither a file nor one of "
             f"{', '.join(names(arch))}.{config.did_you_mean(weights, names(arch))}"
         )
-    return Source(name=path.name, path=path, sha256=files.sha256(path), record={})
+    kind = files.kind(path)
+    return Source(name=kind, path=path, sha256=files.sha256(path), record={})
 
 
 def _fetched(record: Record) -> pathlib.Path:

@@ -1,0 +1,149 @@
+"""This project's own format: what is written is read, and its record holds."""
+
+import contextlib
+import json
+import os
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+
+import zoo
+from tests.zoo import parity
+from zoo.weights import files
+
+ARCH = "mobilenet_v2_035_96"
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = zoo.build(
+        ARCH,
+        gin_bindings=[
+            "model.background_class = True",
+            "model.mean = (1.0, 2.0, 3.0)",
+            "model.std = 4.0",
+            "MobileNetV2.batch_norm_epsilon = 1e-4",
+        ],
+    )
+    parity.randomise(model.classifier)
+    return model
+
+
+@pytest.fixture(scope="module")
+def path(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("own") / "weights.safetensors"
+    model.save_weights(path, license="MIT", source="a test", metrics={"top1": 0.5})
+    return path
+
+
+def rewritten(path, target, change):
+    """The same tensors with another record."""
+    with safetensors.safe_open(path, framework="numpy") as file:
+        record = json.loads(file.metadata()[files.RECORD])
+    record = change(record)
+    text = record if isinstance(record, str) else json.dumps(record)
+    tensors = safetensors.numpy.load_file(path)
+    safetensors.numpy.save_file(tensors, target, {files.RECORD: text})
+    return target
+
+
+def test_all_comes_back(model, path):
+    images = np.random.default_rng(0).random((2, 96, 96, 3), np.float32)
+    again = zoo.build(ARCH, weights=str(path))
+    np.testing.assert_array_equal(model.classifier(images), again.classifier(images))
+    assert again.taxonomy == model.taxonomy
+    assert again.normalization.mean == (1.0, 2.0, 3.0)
+    assert again.spec == model.spec
+    assert again.weights["license"] == "MIT"
+    assert again.weights["metrics"] == {"top1": 0.5}
+    assert again.weights["matched"] == "names of this project: 262 matched"
+    assert "model.std = 4.0 instead of 127.5" in again.weights["overruled"]
+
+
+def test_the_same_weights_are_the_same_bytes(model, path, tmp_path):
+    again = tmp_path / "again.safetensors"
+    model.save_weights(again, license="MIT", source="a test", metrics={"top1": 0.5})
+    assert again.read_bytes() == path.read_bytes()
+    reread = tmp_path / "reread.safetensors"
+    zoo.build(ARCH, weights=str(path)).save_weights(reread)
+    first, second = map(safetensors.numpy.load_file, (path, reread))
+    assert first.keys() == second.keys()
+    assert all((first[name] == second[name]).all() for name in first)
+
+
+def test_the_record_beats_a_binding_and_the_configuration_does_not(path):
+    model = zoo.build(
+        ARCH,
+        weights=str(path),
+        gin_bindings=[
+            "model.std = 5.0",
+            "model.background_class = False",
+            "MobileNetV2.batch_norm_epsilon = 1e-2",
+        ],
+    )
+    assert model.normalization.std == 4.0
+    assert model.taxonomy.num_classes == 1001
+    assert model.spec.batch_norm_epsilon == 1e-2
+
+
+def test_random_weights_stay_random(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    zoo.build(ARCH, seed=1).save_weights(path)
+    assert zoo.build(ARCH, weights=str(path)).weights["name"] == "random"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: {**r, "arch": "mobilenet_v2"}, "says that it is of 'mobilenet_v2'"),
+        (lambda r: "{", "has a damaged record"),
+        (lambda r: "[" * 100_000, "has a damaged record"),
+        (lambda r: "[]", "has a damaged record"),
+        (lambda r: {**r, "preprocessing": 5}, "has a damaged record"),
+        (lambda r: {**r, "configuration": 5}, "has a damaged record"),
+        (lambda r: {**r, "configuration": [5]}, "has a damaged record"),
+        (
+            lambda r: {**r, "configuration": ["a.b = 1\nimport os"]},
+            "imports 'os'",
+        ),
+        (lambda r: {**r, "taxonomy": "../../x"}, "Unknown taxonomy"),
+        (lambda r: {**r, "taxonomy": {"a": 1}}, "must be text"),
+        (lambda r: {**r, "normalization": {"mean": "x", "std": 1}}, "must be"),
+        (lambda r: {**r, "normalization": {"mean": 1, "std": 0}}, "must be"),
+        (lambda r: {**r, "configuration": ["include 'x.gin'"]}, "an include must"),
+        (lambda r: {**r, "configuration": ["model.nothing = 1"]}, "no parameter"),
+    ],
+)
+def test_records_that_can_not_be_meant_are_refused(path, tmp_path, change, message):
+    changed = rewritten(path, tmp_path / "weights.safetensors", change)
+    with pytest.raises(ValueError, match=message) as caught:
+        zoo.build(ARCH, weights=str(changed))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_record_runs_no_code(path, tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(os, "system", lambda *args: ran.append(args))
+    (tmp_path / "evil.py").write_text("import os\nos.system('x')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    lines = ["import evil", "model.mean = @evil.x()", "model.mean = @os.system('x')"]
+    for line in lines:
+        changed = rewritten(
+            path,
+            tmp_path / "w.safetensors",
+            lambda r, x=line: {**r, "configuration": [x]},
+        )
+        with contextlib.suppress(ValueError):
+            zoo.build(ARCH, weights=str(changed), trust_gin_imports=True)
+    assert not ran
+
+
+def test_a_file_that_can_not_be_written_leaves_nothing(model, tmp_path):
+    with pytest.raises(OSError, match="No such file"):
+        model.save_weights(tmp_path / "none" / "weights.safetensors")
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError, match="Is a directory"):
+        model.save_weights(tmp_path / "taken")
+    assert [p.name for p in tmp_path.iterdir()] == ["taken"]
