@@ -31,7 +31,7 @@ def read(path: pathlib.Path) -> dict[str, typing.Any]:
         if "layer_names" in file.attrs or "layer_names0" in file.attrs:
             return _legacy(file)
         return _by_layer(file)
-    except (OSError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} is not a usable HDF5 file: {reason}.") from error
 
@@ -92,11 +92,10 @@ def _by_layer(file: h5py.File) -> dict[str, typing.Any]:
             return
         if not len(group):
             return
-        parent = group.parent
-        if "name" not in parent.attrs:
-            raise KeyError(f"{parent.name} does not say the name of its layer")
+        if "name" not in group.attrs:
+            raise KeyError(f"{name} does not say the name of its layer")
         for place in group:
-            tensors[f"{parent.attrs['name']}/{place}"] = group[place]
+            tensors[f"{group.attrs['name']}/{place}"] = group[place]
 
     file.visititems(visit)
     if not tensors:
