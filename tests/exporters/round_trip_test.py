@@ -1,0 +1,76 @@
+"""Weights that leave in an export come back, and leave again as they came."""
+
+import json
+
+import numpy as np
+
+from exporters import manifest
+
+DATA = "variables/variables.data-00000-of-00001"
+
+
+def test_export_import_export_gives_the_same_bytes_of_weights(exported, tool, tmp_path):
+    first = exported("efficientnet_lite0", "imagenet")
+    again = tool(
+        "export",
+        "--arch=efficientnet_lite0",
+        f"--weights={first / 'classification' / '1'}",
+        f"--output={tmp_path}",
+        "--check=none",
+    )
+    assert again.returncode == 0, again.stderr
+    for kind in manifest.KINDS:
+        old, new = (
+            folder / kind / "1" for folder in (first, tmp_path / "efficientnet_lite0")
+        )
+        assert (old / DATA).read_bytes() == (new / DATA).read_bytes()
+        before, after = manifest.read(old), manifest.read(new)
+        assert after.weights["name"] == "saved_model"
+        assert (after.license, after.preprocessing) == (
+            before.license,
+            before.preprocessing,
+        )
+
+
+def test_a_file_of_ours_exports_what_it_was_made_from(exported, tool, tmp_path):
+    first = exported("efficientnet_lite0", "imagenet")
+    path = tmp_path / "weights.safetensors"
+    arch = "--arch=efficientnet_lite0"
+    made = tool("convert", arch, "--weights=imagenet", f"--output={path}")
+    assert (made.returncode, made.stdout) == (0, f"{path}\n"), made.stderr
+    again = tool("convert", arch, "--weights=imagenet", f"--output={path}")
+    assert again.returncode == 2
+    assert "is there already: give --overwrite" in again.stderr
+    done = tool(
+        "export", arch, f"--weights={path}", f"--output={tmp_path}", "--check=none"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "model.interpolation = 'bicubic' instead of 'bilinear'" in done.stderr
+    assert "RANDOM" not in done.stderr
+    new = tmp_path / "efficientnet_lite0" / "classification" / "1"
+    old = first / "classification" / "1"
+    assert (old / DATA).read_bytes() == (new / DATA).read_bytes()
+
+
+def test_a_random_head_is_said_loudly(exported, tool, tmp_path):
+    source = exported("efficientnet_lite0", "imagenet") / "feature_vector" / "1"
+    done = tool(
+        "export",
+        "--arch=efficientnet_lite0",
+        f"--weights={source}",
+        f"--output={tmp_path}",
+        "--check=none",
+        "--seed=9",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "RANDOM HEAD" in done.stderr
+    folder = tmp_path / "efficientnet_lite0" / "classification" / "1"
+    record = json.loads((folder / manifest.MANIFEST).read_text())
+    assert record["weights"]["head"] == {"name": "random", "seed": 9}
+    image = tmp_path / "image.png"
+    from PIL import Image
+
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(image)
+    said = tool("predict", folder, image)
+    assert said.returncode == 0, said.stderr
+    assert "RANDOM" in said.stderr
