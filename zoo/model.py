@@ -304,9 +304,15 @@ def build(
 
 def _check_keras() -> None:
     """Keras' own configuration file may say otherwise than these models need."""
-    wanted = {"floatx": ("float32", "float64"), "image_data_format": ("channels_last",)}
+    wanted = {
+        "floatx": ("float32", "float64"),
+        "image_data_format": ("channels_last",),
+        # Features and logits are promised in full precision.
+        "dtype_policy": ("float32", "float64"),
+    }
     for name, values in wanted.items():
         found = getattr(keras.config, name)()
+        found = getattr(found, "name", found)
         if found not in values:
             raise ValueError(
                 f"Keras is set to {name} {found!r}; set it to {values[0]!r}."

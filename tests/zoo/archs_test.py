@@ -38,6 +38,47 @@ def count(variables):
     return sum(int(np.prod(v.shape)) for v in variables)
 
 
+def layers_of(layer, kind):
+    return [found for found in layer._flatten_layers() if isinstance(found, kind)]
+
+
+def assert_is_as_configured(model):
+    """What only training shows reaches every layer that it is meant for."""
+    for norm in layers_of(model.backbone, keras.layers.BatchNormalization):
+        assert norm.momentum == model.spec.batch_norm_momentum, norm.path
+        assert norm.epsilon == model.spec.batch_norm_epsilon, norm.path
+    (dropout,) = layers_of(model.head, keras.layers.Dropout)
+    lines = [line for line in model.gin_config.splitlines() if "dropout_rate" in line]
+    assert lines == [f"model.dropout_rate = {dropout.rate}"]
+    assert not layers_of(model.backbone, keras.layers.Dropout)
+    if model.weight_decay:
+        decayed = {v.path for v in model.decayed(model.classifier)}
+        kernels = {v.path for v in model.classifier.weights if "kernel" in v.path}
+        assert decayed & kernels
+        excluded = model.weight_decay_excludes
+        assert all(
+            any(part in v.path for v in model.classifier.weights) for part in excluded
+        )
+
+
+def assert_has_endpoints(model):
+    """Stem, stages in order, feature map and vector, float32, ever smaller."""
+    outputs = model.backbone.output
+    stages = [name for name in outputs if name.startswith("stage_")]
+    assert stages == [f"stage_{n}" for n in range(1, len(stages) + 1)]
+    assert list(outputs) == ["stem", *stages, "feature_map", "feature_vector"]
+    assert all(tensor.dtype == "float32" for tensor in outputs.values())
+    assert outputs["feature_vector"].shape == (None, model.num_features)
+    stride = facts.value(facts.load(model.arch), "height_range")[0]
+    size = 8 * stride
+    shapes = model.backbone.compute_output_shape((1, size, size, 3))
+    sides = [shapes[name] for name in outputs if name != "feature_vector"]
+    assert all(len(shape) == 4 for shape in sides)
+    heights = [shape[1] for shape in sides]
+    assert heights == sorted(heights, reverse=True)
+    assert size / heights[-1] == stride
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 def test_facts_hold(arch):
     known = facts.load(arch)
@@ -52,6 +93,8 @@ def test_facts_hold(arch):
         "multiply_adds": model.multiply_adds()["classification"],
     }
     assert found == {name: facts.value(known, name) for name in found}
+    assert_is_as_configured(model)
+    assert_has_endpoints(model)
     with pytest.raises(ValueError, match="image_size must be an integer"):
         dataclasses.replace(model.spec, image_size=0)
 

@@ -1,0 +1,96 @@
+"""Drop path: whole branches of single images, kept in proportion."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+
+import zoo
+from zoo.layers import drop_path
+
+
+def drawn(rate, images=4000):
+    keras.utils.set_random_seed(0)
+    layer = drop_path.DropPath(rate, name="drop_path")
+    ones = np.ones((images, 2, 3, 4), np.float32)
+    return keras.ops.convert_to_numpy(layer(ones, training=True))
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.25, 0.8])
+def test_branches_are_dropped_by_image_and_the_rest_is_scaled(rate):
+    values = drawn(rate)
+    by_image = values[:, 0, 0, 0]
+    np.testing.assert_array_equal(
+        values, np.broadcast_to(by_image[:, None, None, None], values.shape)
+    )
+    assert set(np.unique(by_image)) == {0, np.float32(1 / (1 - rate))}
+    assert (by_image == 0).mean() == pytest.approx(rate, abs=0.03)
+    assert values.mean() == pytest.approx(1, abs=0.15)
+
+
+def test_the_ends_are_all_or_nothing():
+    assert (drawn(0.0) == 1).all()
+    assert (drawn(1.0) == 0).all()
+
+
+def test_inference_drops_nothing_and_two_layers_draw_apart():
+    first, second = (drop_path.DropPath(0.5, name=name) for name in ("a", "b"))
+    ones = np.ones((100, 1, 1, 1), np.float32)
+    np.testing.assert_array_equal(first(ones), ones)
+    draws = [
+        keras.ops.convert_to_numpy(x(ones, training=True)) for x in (first, second)
+    ]
+    assert (draws[0] != draws[1]).any()
+    with pytest.raises(ValueError, match="must be in"):
+        drop_path.DropPath(1.5, name="c")
+
+
+def ours(arch):
+    """Rates of blocks with a shortcut, in network order; those without drop none."""
+    layers = zoo.build(arch).backbone.layers
+    rates = [layer.rate for layer in layers if isinstance(layer, drop_path.DropPath)]
+    return [pytest.approx(rate, abs=1e-6) for rate in rates if rate]
+
+
+@pytest.mark.parametrize(
+    ("arch", "builder"),
+    [
+        ("efficientnet_b0", "EfficientNetB0"),
+        ("efficientnet_b3", "EfficientNetB3"),
+        ("efficientnet_v2_b0", "EfficientNetV2B0"),
+        ("efficientnet_v2_s", "EfficientNetV2S"),
+    ],
+)
+def test_efficientnets_drop_as_keras_applications_do(arch, builder):
+    theirs = getattr(keras.applications, builder)(weights=None, include_top=False)
+    rates = [x.rate for x in theirs.layers if x.name.endswith("_drop")]
+    assert len(rates) > 8
+    assert ours(arch) == [rate for rate in rates if rate]
+
+
+@pytest.mark.parametrize(
+    ("arch", "rate", "blocks"),
+    [
+        ("mobilenet_v4_conv_medium", 0.075, 22),
+        ("mobilenet_v4_hybrid_medium", 0.075, 31),
+    ],
+)
+def test_mobilenet_v4_drops_more_with_depth(arch, rate, blocks):
+    """The b-th of all blocks after the first stage's, of n, drops rate · b / n."""
+    model = zoo.build(arch)
+    names = [
+        layer.name.removesuffix("_drop_path")
+        for layer in model.backbone.layers
+        if layer.name.endswith("_drop_path")
+    ]
+    every = list(
+        dict.fromkeys(
+            found[0]
+            for layer in model.backbone.layers
+            if (found := re.match(r"stage_\d+_block_\d+", layer.name))
+        )
+    )
+    assert len(every) == blocks
+    assert ours(arch) == [rate * every.index(name) / blocks for name in names]
+    assert len(names) > 15
