@@ -13,10 +13,11 @@ A family's `names/*.json` files are tables, one for each project and generation:
 
 A row's `ours` is the path of a layer, in which `{block}` stands for each
 `stage_S_block_B`; `theirs` is their layer's name with fields in it, which `_fields`
-lists. `if` names parts that the block must have, or with a `!` must not have. The
-first row that holds is the row. `depthwise` marks such a convolution of PyTorch's;
-`bgr` one that sees blue first; `folds`, beside a batch norm, names the convolution of
-theirs before it, whose bias our batch norm takes over.
+lists. `if` names parts that the block must have, or with a `!` must not have. Of the
+rows that hold, the first whose tensor is there is the row: a later one may have the
+name of another release. `depthwise` marks such a convolution of PyTorch's; `bgr` one
+that sees blue first; `folds`, beside a batch norm, names the convolution of theirs
+before it, whose bias our batch norm takes over.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import pathlib
 import re
 import string
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -304,9 +305,11 @@ def _origins(
         layer, _, leaf = path.rpartition("/")
         found = _BLOCK.match(layer)
         block = found[0] if found else ""
-        row = _row(table, layer, block, parts[block])
-        tensor = find(row["theirs"], leaf, block) if row else None
-        if row is None or tensor is None:
+        for row in _rows(table, layer, block, parts[block]):
+            tensor = find(row["theirs"], leaf, block)
+            if tensor is not None:
+                break
+        else:
             continue
         axes = None
         if table["framework"] == "torch":
@@ -323,14 +326,14 @@ def _origins(
     return origins
 
 
-def _row(table: Table, layer: str, block: str, parts: set[str]) -> Table | None:
+def _rows(table: Table, layer: str, block: str, parts: set[str]) -> Iterator[Table]:
+    """The rows that hold for a layer of ours."""
     general = "{block}" + layer.removeprefix(block) if block else layer
     for row in table["layers"]:
         conditions = row.get("if", ())
         holds = all((c.lstrip("!") in parts) != c.startswith("!") for c in conditions)
         if row["ours"] in (layer, general) and holds:
-            return row
-    return None
+            yield row
 
 
 def _fields(paths: Iterable[str]) -> dict[str, dict[str, typing.Any]]:

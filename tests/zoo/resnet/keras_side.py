@@ -1,5 +1,7 @@
 """What comparing a model with one of keras.applications needs."""
 
+import types
+
 import keras
 import numpy as np
 
@@ -39,6 +41,19 @@ def random_biases(theirs, seed=1):
         for layer in theirs.layers
         if isinstance(layer, keras.layers.Conv2D)
     }
+
+
+def randomise(theirs):
+    """`parity.randomise` for a model of tf_keras."""
+    variables = [
+        types.SimpleNamespace(
+            path=variable.name.removesuffix(":0"),
+            shape=tuple(variable.shape),
+            assign=variable.assign,
+        )
+        for variable in theirs.weights
+    ]
+    parity.randomise(types.SimpleNamespace(weights=variables))
 
 
 def with_same_pool(theirs):

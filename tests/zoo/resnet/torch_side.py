@@ -1,8 +1,12 @@
 """What comparing a model with one of PyTorch's needs; import it after importorskip."""
 
+import types
+
 import keras
 import torch
 from torch.utils import flop_counter
+
+from tests.zoo import parity
 
 LEAVES = {
     "kernel": "weight",
@@ -28,6 +32,25 @@ def carry_over(model, theirs, name_of):
     missing, unexpected = theirs.load_state_dict(state, strict=False)
     assert not unexpected
     assert all(name.endswith("num_batches_tracked") for name in missing)
+    theirs.eval()
+
+
+def randomise(theirs):
+    """`parity.randomise` for one of theirs."""
+    leaves = {end: leaf for leaf, end in LEAVES.items()}
+    variables = []
+    for name, tensor in theirs.state_dict().items():
+        leaf = leaves.get(name.rpartition(".")[2])
+        if leaf is not None:
+            axes = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}[tensor.ndim]
+            view = tensor.permute(axes)
+            variable = types.SimpleNamespace(
+                path="kernel" if tensor.ndim > 1 else leaf,
+                shape=tuple(view.shape),
+                assign=lambda value, view=view: view.copy_(torch.from_numpy(value)),
+            )
+            variables.append(variable)
+    parity.randomise(types.SimpleNamespace(weights=variables))
     theirs.eval()
 
 
