@@ -106,8 +106,10 @@ def progress(subject: str) -> Callable[[str], None]:
 def quiet_import() -> Iterator[None]:
     """Holds back what TensorFlow's libraries print while they are being loaded.
 
-    It is shown after all if loading fails.
+    It is shown after all if loading fails. Exports need Keras' TensorFlow backend,
+    whatever the user's keras.json says.
     """
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as held_back:

@@ -134,7 +134,7 @@ def test_the_users_keras_settings_change_nothing(tool, finished, tmp_path, monke
     settings = tmp_path / ".keras" / "keras.json"
     settings.parent.mkdir()
     other = {"floatx": "float16", "image_data_format": "channels_first"}
-    settings.write_text(json.dumps({**other, "epsilon": 0.01, "backend": "tensorflow"}))
+    settings.write_text(json.dumps({**other, "epsilon": 0.01, "backend": "torch"}))
     monkeypatch.setenv("KERAS_HOME", str(settings.parent))
     done = tool("export", *ARGUMENTS, f"--output={tmp_path}")
     assert done.returncode == 0, done.stderr

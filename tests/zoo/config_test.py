@@ -7,6 +7,7 @@ import gin
 import pytest
 from gin import config_parser
 
+import zoo
 from zoo import config, facts
 
 ARCHS = sorted(config.config_files())
@@ -204,3 +205,22 @@ def test_facts_that_are_broken_name_their_file(tmp_path, monkeypatch):
         facts.load("b")
     with pytest.raises(ValueError, match=r"c\.facts\.json is no file of facts"):
         facts.load("c")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "back"),
+    [
+        ("set_dtype_policy", "mixed_float16", "float32"),
+        ("set_floatx", "float16", "float32"),
+        ("set_image_data_format", "channels_first", "channels_last"),
+    ],
+)
+def test_settings_of_keras_that_do_not_fit_are_named(setting, value, back):
+    import keras
+
+    try:
+        getattr(keras.config, setting)(value)
+        with pytest.raises(ValueError, match=f"Keras is set to .* '{value}'"):
+            zoo.build("mobilenet_v2_035_96")
+    finally:
+        getattr(keras.config, setting)(back)
