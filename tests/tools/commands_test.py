@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 
+import h5py
 import numpy as np
 import PIL.Image
 import pytest
@@ -180,9 +181,20 @@ def write_other_architecture(path):
     safetensors.numpy.save_file(tensors, path)
 
 
+def write_sibling(path):
+    path.write_bytes(registry.find("efficientnet_lite1", "imagenet").path.read_bytes())
+
+
+def write_link_to_elsewhere(path):
+    with h5py.File(path, "w") as file:
+        file["layers"] = h5py.ExternalLink("/etc/hostname", "/")
+
+
 @pytest.mark.parametrize(
     ("write", "message"),
     [
+        (write_sibling, " unused (_blocks."),
+        (write_link_to_elsewhere, "'layers' is a link, maybe to another file"),
         (write_hostile_pickle, "system, which no state dict needs; nothing was run"),
         (write_truncated, "is not a usable PyTorch state dict: it is truncated"),
         (

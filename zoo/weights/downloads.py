@@ -55,7 +55,8 @@ def fetch(record: Record, *, progress: Progress | None = None) -> pathlib.Path:
     target = folder() / source / urllib.parse.unquote(url.rpartition("/")[2])
     with _locked(target.parent):
         if not target.exists():
-            _download(url, target, record, progress or _print)
+            _download(url, target, progress or _print)
+        _verify(target, record)
         return _member(target, record["member"]) if "member" in record else target
 
 
@@ -74,9 +75,7 @@ def _locked(place: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def _download(
-    url: str, target: pathlib.Path, record: Record, progress: Progress
-) -> None:
+def _download(url: str, target: pathlib.Path, progress: Progress) -> None:
     part = target.with_name(f"{target.name}.part")
     by_hand = f"or put the file of {url} at {target}"
     for attempt in range(1, _ATTEMPTS + 1):
@@ -94,19 +93,21 @@ def _download(
                     f"The weights can't be downloaded ({reason}): try again, {by_hand}."
                 ) from error
             time.sleep(attempt)
+    part.rename(target)
+
+
+def _verify(target: pathlib.Path, record: Record) -> None:
+    """Whoever put the file there: it must be the one that the registry knows."""
     for kind in ("sha256", "md5"):
         expected = record.get(kind)
         if expected:
-            with part.open("rb") as file:
+            with target.open("rb") as file:
                 found = hashlib.file_digest(file, kind).hexdigest()
             if found != expected:
-                part.unlink()
                 raise ValueError(
-                    f"What {url} gave is not the file that the registry knows: {kind} "
-                    f"{found}, expected {expected}. It was removed: try again, "
-                    f"{by_hand}."
+                    f"{target} is not the file that the registry knows: {kind} "
+                    f"{found}, expected {expected}. Remove it, and try again."
                 )
-    part.rename(target)
 
 
 def _receive(url: str, part: pathlib.Path, progress: Progress) -> None:
