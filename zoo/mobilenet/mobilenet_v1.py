@@ -44,8 +44,8 @@ class MobileNetV1(spec.BackboneSpec):
       width_multiplier: scales all channels, 0.25 to 1 as published.
       image_size: pixels, 128 to 224 as published.
       batch_norm_momentum: share of the old statistics kept in a training step.
-      batch_norm_epsilon: added to the variance; weights from PyTorch need 1e-5.
-      padding: see `conv_norm.Style`; weights from PyTorch need `symmetric`.
+      batch_norm_epsilon: added to the variance; timm's weights need 1e-5.
+      padding: see `conv_norm.Style`; timm's weights need `symmetric`.
       stages: the rows of Table 1.
 
     Deviations:

@@ -48,7 +48,9 @@ class MobileNetV2(spec.BackboneSpec):
       width_multiplier: scales all channels, 0.35 to 1.4 as published.
       image_size: pixels, 96 to 224 as published.
       batch_norm_momentum: share of the old statistics kept in a training step.
-      batch_norm_epsilon: added to the variance.
+      batch_norm_epsilon: added to the variance; timm's and torchvision's weights need
+        1e-5.
+      padding: see `conv_norm.Style`; those weights need `symmetric`.
       stages: rows of Table 2.
 
     Deviations:
@@ -60,6 +62,7 @@ class MobileNetV2(spec.BackboneSpec):
     image_size: int = 224
     batch_norm_momentum: float
     batch_norm_epsilon: float = 1e-3
+    padding: str = "same"
     stages: tuple[Stage, ...] = STAGES
 
     def build(self) -> keras.Model:
@@ -111,4 +114,5 @@ class MobileNetV2(spec.BackboneSpec):
             norm_epsilon=self.batch_norm_epsilon,
             initializer=initializer,
             depthwise_initializer=initializer,
+            padding=self.padding,
         )

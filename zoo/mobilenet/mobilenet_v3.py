@@ -74,8 +74,9 @@ class MobileNetV3(spec.BackboneSpec):
       minimalistic: 3×3 kernels and ReLU only, no squeeze-excite.
       image_size: pixels.
       batch_norm_momentum: share of the old statistics kept in a training step.
-      batch_norm_epsilon: added to the variance; weights from PyTorch need 1e-5.
-      padding: see `conv_norm.Style`; weights from PyTorch need `symmetric`.
+      batch_norm_epsilon: added to the variance; timm's weights need 1e-5.
+      padding: see `conv_norm.Style`; timm's and torchvision's weights need `symmetric`.
+        Those that timm calls `tf_` need neither; names don't tell them from others.
       stages: the rows of the paper's table.
       feature_channels: of the convolution after the pooling, which has a bias and no
         batch norm; below a width of 1 it keeps them all.

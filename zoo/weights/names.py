@@ -4,9 +4,10 @@ A family's `names/*.json` files are tables, one for each project and generation:
 
     source      the project
     framework   `torch` or `tensorflow`, which Keras' own files follow
-    archs       patterns of the archs that it is for
+    archs       patterns of the archs that it is for; or each with bindings, as in gin
     gin         bindings that its weights were made with; the user's own come after
     scope       a pattern of the first part of all names, which is left out below
+    prefix      how names begin, which is left out below; a backbone's may do without
     averages    a last part of names: where such a tensor is there, it is taken
     layers      rows: a layer of ours, and what they call it
     ignored     patterns of names that no model needs
@@ -142,16 +143,20 @@ class Matching:
 
 
 def load(folder: pathlib.Path, arch: str) -> list[Table]:
-    """The tables below `folder` that are for `arch`, by file name."""
-    tables = [
-        json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(folder.glob("*.json"))
-    ]
-    return [
-        table
-        for table in tables
-        if any(fnmatch.fnmatchcase(arch, pattern) for pattern in table["archs"])
-    ]
+    """The tables below `folder` that are for `arch`, by file name.
+
+    Their `gin` has the bindings of that arch, too.
+    """
+    tables: list[Table] = []
+    for path in sorted(folder.glob("*.json")):
+        table = json.loads(path.read_text(encoding="utf-8"))
+        archs = table["archs"]
+        if not isinstance(archs, dict):
+            archs = {pattern: [] for pattern in archs}
+        lines = [archs[p] for p in archs if fnmatch.fnmatchcase(arch, p)]
+        if lines:
+            tables.append({**table, "gin": sum(lines, table.get("gin", []))})
+    return tables
 
 
 def recognise(tables: Iterable[Table], tensors: Tensors) -> Table | None:
@@ -270,9 +275,9 @@ def _without_ones(shape: Iterable[int]) -> list[int]:
 
 
 def _unscoped(tensors: Tensors, table: Table) -> dict[str, str]:
-    """Their names without the scope -> with it."""
+    """Their names without the scope or prefix -> with it."""
     if "scope" not in table:
-        return {name: name for name in tensors}
+        return {name.removeprefix(table.get("prefix", "")): name for name in tensors}
     return {
         rest: name
         for name in tensors
