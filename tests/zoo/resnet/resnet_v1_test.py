@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.zoo import parity
+from tests.zoo import oracles, parity
 from tests.zoo.resnet import keras_side
 from zoo import facts
 
@@ -90,7 +90,7 @@ def transformers_name(path):
 
 
 def transformers_model(depth, *, stride_in):
-    transformers = pytest.importorskip("transformers", reason="tools/setup oracles")
+    transformers = oracles.transformers()
     basic = depth < 50
     widths = [64, 128, 256, 512]
     return transformers.ResNetForImageClassification(
