@@ -9,68 +9,12 @@ from collections.abc import Sequence
 
 import gin
 import keras
-import numpy as np
 
-from zoo import config, counting
+from zoo import config, counting, inputs
 from zoo import head as heads
 from zoo import spec as specs
 from zoo import taxonomy as taxonomies
 from zoo.weights import loading, own, registry
-
-INTERPOLATIONS = ("bilinear", "bicubic")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Normalization:
-    """(255 · x - mean) / std on images in [0, 1].
-
-    Args:
-      mean: subtracted, on the scale 0 to 255: one number, or one per RGB channel.
-      std: divided by, on the same scale.
-    """
-
-    mean: float | Sequence[float]
-    std: float | Sequence[float]
-
-    def __post_init__(self) -> None:
-        for name, low in (("mean", -1e6), ("std", 1e-6)):
-            value = getattr(self, name)
-            channels = value if isinstance(value, (tuple, list)) else [value]
-            if len(channels) not in (1, 3):
-                raise ValueError(f"model.{name} must be 1 or 3 numbers, not {value!r}.")
-            for number in channels:
-                specs.check_range(f"model.{name}", number, low, 1e6)
-
-    def layer(self) -> keras.layers.Layer:
-        """The normalisation as a layer without variables."""
-        mean = np.asarray(self.mean, np.float64)
-        std = np.asarray(self.std, np.float64)
-        return keras.layers.Rescaling(
-            scale=(255.0 / std).tolist(),
-            offset=(-mean / std).tolist(),
-            name="normalize",
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """What a program does to a photograph before the model sees it.
-
-    Args:
-      crop_fraction: share of the shorter side that the central square crop keeps.
-      interpolation: `bilinear` or `bicubic`, to the spec's image size.
-    """
-
-    crop_fraction: float
-    interpolation: str
-
-    def __post_init__(self) -> None:
-        specs.check_range("model.crop_fraction", self.crop_fraction, 0.01, 1.0)
-        if self.interpolation not in INTERPOLATIONS:
-            raise ValueError(
-                f"model.interpolation must be one of {', '.join(INTERPOLATIONS)}, "
-                f"not {self.interpolation!r}."
-            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,8 +43,8 @@ class ImageModel:
     feature_vector: keras.Model
     classifier: keras.Model
     taxonomy: taxonomies.Taxonomy
-    normalization: Normalization
-    preprocessing: Preprocessing
+    normalization: inputs.Normalization
+    preprocessing: inputs.Preprocessing
     weight_decay: float
     weight_decay_excludes: tuple[str, ...]
     arch: str = ""
@@ -184,10 +128,10 @@ def image_model(
 
     Args:
       backbone: the spec to build.
-      mean: see `Normalization`.
-      std: see `Normalization`.
-      crop_fraction: see `Preprocessing`.
-      interpolation: see `Preprocessing`.
+      mean: see `inputs.Normalization`.
+      std: see `inputs.Normalization`.
+      crop_fraction: see `inputs.Preprocessing`.
+      interpolation: see `inputs.Preprocessing`.
       dropout_rate: of the head, in [0, 1).
       weight_decay: see `ImageModel`.
       weight_decay_excludes: see `ImageModel`.
@@ -203,7 +147,7 @@ def image_model(
     specs.check_kind("model.taxonomy_name", taxonomy_name, "str")
     specs.check_kind("model.background_class", background_class, "bool")
     classes = taxonomies.load(taxonomy_name, background_class=background_class)
-    normalization = Normalization(mean=mean, std=std)
+    normalization = inputs.Normalization(mean=mean, std=std)
     network = backbone.build()
     num_features = network.output["feature_vector"].shape[-1]
     network_head = heads.build(
@@ -219,7 +163,7 @@ def image_model(
         classifier=keras.Model(images, network_head(features), name="classification"),
         taxonomy=classes,
         normalization=normalization,
-        preprocessing=Preprocessing(
+        preprocessing=inputs.Preprocessing(
             crop_fraction=crop_fraction, interpolation=interpolation
         ),
         weight_decay=weight_decay,
