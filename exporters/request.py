@@ -63,6 +63,7 @@ class Request:
             "version": self.version,
             "gin": hashlib.sha256("\n".join(texts).encode()).hexdigest(),
             "weights": source.sha256 if source else registry.RANDOM,
+            "weights_record": _record_hash(source) if source else None,
             "seed": self.seed,
             "code": _code_hash(self.arch),
             "packages": manifest.packages(),
@@ -113,6 +114,12 @@ class Request:
                     f"{target} is there already and is no export: move it away, or "
                     "give --overwrite."
                 )
+
+
+def _record_hash(source: registry.Source) -> str:
+    """SHA-256 over what the registry says of weights, and by which name."""
+    text = json.dumps([source.name, source.record], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _code_hash(arch: str) -> str:

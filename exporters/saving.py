@@ -46,6 +46,8 @@ def build(request: requests.Request, say: Say) -> zoo_model.ImageModel:
         say(f"weights: {model.weights['matched']}")
         for change in model.weights["overruled"]:
             say(f"weights: {change}")
+        if model.weights["assumed"]:
+            say(f"weights: {model.weights['assumed']}")
     return model
 
 

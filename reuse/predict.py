@@ -141,7 +141,9 @@ class Classifier:
             raise ValueError(f"{path} is not usable: {_first_line(error)}") from error
         try:
             weights = manifest.get("weights", {})
-            self.is_random = weights.get("name") == "random" or "head" in weights
+            self.is_random = weights.get("name") == "random" or bool(
+                weights.get("head")
+            )
             self._scores = (manifest.get("class_index") or {}).get("scores", "softmax")
             self.preprocessing = _preprocessing(manifest, self._model)
         except (KeyError, TypeError, ValueError, AttributeError) as error:

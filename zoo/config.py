@@ -22,6 +22,8 @@ from gin import config_parser
 
 ZOO = pathlib.Path(__file__).resolve().parent
 TRUSTED_PACKAGES = ("zoo",)
+BACKBONE = "BACKBONE"
+"""Stands in the bindings of weights for the spec that is bound."""
 _LARGEST_FILE = 1_000_000  # characters
 
 
@@ -114,14 +116,22 @@ def bound(
             trust_gin_imports=trust_gin_imports,
         )
         parts = [first, "\n".join(made_with), *users, "\n".join(decided)]
-        overruled = []
+        before: dict[str, typing.Any] = {}
+        wanted: dict[str, typing.Any] = {}
         for place, part in enumerate(parts):
-            if place in (1, len(parts) - 1):  # a file's word is never trusted
-                _judge(part, pathlib.Path("the weights"), trust=False)
-            before = _values(part)
+            if place not in (1, len(parts) - 1):
+                _parse(part, known="\n".join(parts))
+                continue
+            part = parts[place] = part.replace(BACKBONE, _backbone())
+            _judge(part, pathlib.Path("the weights"), trust=False)
+            before = _values(part) | before
             _parse(part, known="\n".join(parts))
-            if place in (1, len(parts) - 1):
-                overruled += _changes(before, _values(part))
+            wanted |= _values(part)
+        overruled = [
+            f"{name} = {value!r} instead of {before[name]!r}"
+            for name, value in wanted.items()
+            if value == _value(name) and value != before[name]
+        ]
         _check_selectors(parts)
         text = _finalized()
         yield Bound(text, overruled)
@@ -150,25 +160,30 @@ def _check_selectors(parts: Sequence[str]) -> None:
                 )
 
 
+def _backbone() -> str:
+    """The name of the spec that is bound."""
+    try:
+        return gin.query_parameter("model.backbone").selector
+    except (ValueError, AttributeError):
+        return "model"
+
+
 def _values(text: str) -> dict[str, typing.Any]:
     """The present values of what `text` binds, or its defaults."""
-    values = {}
-    for statement in _bound_in(text):
-        name = f"{statement.selector}.{statement.arg_name}"
-        try:
-            values[name] = gin.query_parameter(name)
-        except ValueError:
-            known = _parameters(statement.selector).get(statement.arg_name)
-            values[name] = known.default if known else None
-    return values
+    return {
+        name: _value(name)
+        for statement in _bound_in(text)
+        for name in [f"{statement.selector}.{statement.arg_name}"]
+    }
 
 
-def _changes(before: dict[str, typing.Any], now: dict[str, typing.Any]) -> list[str]:
-    return [
-        f"{name} = {now[name]!r} instead of {value!r}"
-        for name, value in before.items()
-        if value != now[name]
-    ]
+def _value(name: str) -> typing.Any:
+    selector, _, parameter = name.rpartition(".")
+    try:
+        return gin.query_parameter(name)
+    except ValueError:
+        known = _parameters(selector).get(parameter)
+        return known.default if known else None
 
 
 def texts(

@@ -80,12 +80,16 @@ class ImageModel:
 
         Args:
           path: of the file, by custom `.safetensors`.
-          about: more for the record, such as `metrics`, `license` and `source`.
+          about: more for the record, such as `metrics`, `license` and `source`. Where
+            a model was trained, give its `source`: else the record says what the
+            values were before.
 
         Raises:
           OSError: it can't be written.
         """
         record = {**self.record(), **about}
+        if "source" in about:  # other values than those that the model began with
+            record.pop("head", None)
         own.save(pathlib.Path(path), self.classifier.weights, record)
 
     @property
@@ -236,12 +240,13 @@ def build(
         matching = opened.assign(model.classifier)
         head = {"head": origin} if matching.missing else {}
         origin = {
+            **opened.provenance(),
+            **head,
             "name": opened.name,
             "sha256": opened.source.sha256,
             "matched": matching.summary(),
             "overruled": bound.overruled,
-            **head,
-            **{k: v for k, v in opened.record.items() if k not in own.DECIDED},
+            "assumed": opened.assumed,
         }
     return dataclasses.replace(model, arch=arch, weights=origin, gin_config=bound.text)
 

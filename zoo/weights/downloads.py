@@ -11,6 +11,7 @@ import hashlib
 import http.client
 import os
 import pathlib
+import re
 import sys
 import tarfile
 import time
@@ -20,6 +21,8 @@ import urllib.parse
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
+
+from zoo.weights import files
 
 Record = dict[str, typing.Any]
 Progress = Callable[[str, int, int | None], None]
@@ -53,10 +56,10 @@ def fetch(record: Record, *, progress: Progress | None = None) -> pathlib.Path:
     # Of one name there may be files of several sources.
     source = hashlib.sha256(url.encode()).hexdigest()[:12]
     target = folder() / source / urllib.parse.unquote(url.rpartition("/")[2])
-    with _locked(target.parent):
+    with contextlib.nullcontext() if target.exists() else _locked(target.parent):
         if not target.exists():
-            _download(url, target, progress or _print)
-        _verify(target, record)
+            _download(url, target, record, progress or _print)
+        _verify(target, target.name, record)
         return _member(target, record["member"]) if "member" in record else target
 
 
@@ -75,7 +78,9 @@ def _locked(place: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def _download(url: str, target: pathlib.Path, progress: Progress) -> None:
+def _download(
+    url: str, target: pathlib.Path, record: Record, progress: Progress
+) -> None:
     part = target.with_name(f"{target.name}.part")
     by_hand = f"or put the file of {url} at {target}"
     for attempt in range(1, _ATTEMPTS + 1):
@@ -93,17 +98,32 @@ def _download(url: str, target: pathlib.Path, progress: Progress) -> None:
                     f"The weights can't be downloaded ({reason}): try again, {by_hand}."
                 ) from error
             time.sleep(attempt)
+    try:
+        if "member" not in record:
+            files.kind(part)
+        elif not tarfile.is_tarfile(part):
+            raise ValueError(f"{part} is no archive.")
+    except (ValueError, EOFError, zlib.error) as error:
+        part.unlink()
+        raise ValueError(
+            f"What {url} gave can't be used, and was removed: {error}"
+        ) from error
     part.rename(target)
 
 
-def _verify(target: pathlib.Path, record: Record) -> None:
-    """Whoever put the file there: it must be the one that the registry knows."""
-    for kind in ("sha256", "md5"):
-        expected = record.get(kind)
+def _verify(target: pathlib.Path, name: str, record: Record) -> None:
+    """Whoever put the file there: it must be the one that the registry knows.
+
+    PyTorch's files have the first digits of their SHA-256 in their names.
+    """
+    digits = re.search(r"-([0-9a-f]{8,})\.(pth|safetensors)$", name)
+    hashes = {"sha256": digits[1] if digits else None}
+    hashes |= {kind: record[kind] for kind in ("sha256", "md5") if record.get(kind)}
+    for kind, expected in hashes.items():
         if expected:
             with target.open("rb") as file:
                 found = hashlib.file_digest(file, kind).hexdigest()
-            if found != expected:
+            if not found.startswith(expected):
                 raise ValueError(
                     f"{target} is not the file that the registry knows: {kind} "
                     f"{found}, expected {expected}. Remove it, and try again."
@@ -124,6 +144,7 @@ def _receive(url: str, part: pathlib.Path, progress: Progress) -> None:
         part.unlink()  # as long as the file, or longer: begin again
         raise ConnectionError("what was there did not fit") from error
     with answer:
+        _check(answer, have)
         resumes = answer.status == http.client.PARTIAL_CONTENT
         have = have if resumes else 0
         length = answer.headers.get("Content-Length")
@@ -141,6 +162,18 @@ def _receive(url: str, part: pathlib.Path, progress: Progress) -> None:
             os.fsync(file.fileno())
     if size is not None and have < size:
         raise ConnectionError(f"it ended after {have} of {size} bytes")
+
+
+def _check(answer: typing.Any, have: int) -> None:
+    """Refuses what is no file: a page of a portal, a compressed or another part."""
+    kind = answer.headers.get_content_type()
+    if kind.startswith("text/html"):
+        raise ValueError("the answer is a web page, not a file")
+    if answer.headers.get("Content-Encoding", "identity") != "identity":
+        raise ValueError("the answer is compressed")
+    part = answer.headers.get("Content-Range")
+    if part and not part.startswith(f"bytes {have}-"):
+        raise ValueError(f"the answer is another part than was asked for: {part}")
 
 
 def _print(name: str, have: int, size: int | None) -> None:

@@ -18,6 +18,7 @@ VARIABLES = "variables/variables"
 MANIFEST = "assets.extra/manifest.json"
 RECORD = "image_model_zoo"
 """The key of our record in a safetensors file's metadata."""
+_LONGEST_TEXT = 10_000_000  # characters
 _TABLE_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)  # ends a TensorFlow checkpoint
 
 
@@ -52,6 +53,10 @@ def kind(path: pathlib.Path) -> str:
         return "checkpoint"
     if not path.is_file():
         raise ValueError(f"{path} is neither a file, a SavedModel nor a checkpoint.")
+    if path.suffix == ".index" and path.with_suffix("").name:
+        raise ValueError(
+            f"{path} is a part of a checkpoint: give {path.with_suffix('')}."
+        )
     with path.open("rb") as file:
         start = file.read(9)
         file.seek(max(0, path.stat().st_size - len(_TABLE_MAGIC)))
@@ -79,7 +84,7 @@ def parts(path: pathlib.Path) -> list[pathlib.Path]:
         return [*parts(prefix), *([manifest] if manifest.is_file() else [])]
     if found == "checkpoint" and _index(path).is_file():
         data = path.parent.glob(f"{glob.escape(path.name)}.data-*")
-        return [_index(path), *sorted(data)]
+        return [_index(path), *sorted(shard for shard in data if shard.is_file())]
     return [path]
 
 
@@ -112,7 +117,7 @@ def read(path: pathlib.Path) -> File:
 
 def _index(prefix: pathlib.Path) -> pathlib.Path:
     """The file that lists a checkpoint's tensors."""
-    return prefix.with_name(f"{prefix.name}.index")
+    return prefix.parent / f"{prefix.name}.index"
 
 
 def _checkpoint(path: pathlib.Path, *, is_model: bool) -> File:
@@ -124,10 +129,11 @@ def _checkpoint(path: pathlib.Path, *, is_model: bool) -> File:
 
 
 def _text(path: pathlib.Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not path.is_file():
         return None
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read(_LONGEST_TEXT)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text.") from error
 

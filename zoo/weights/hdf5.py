@@ -14,7 +14,8 @@ import typing
 import h5py
 
 _MOST_OBJECTS = 100_000
-_FILTERS = ("gzip", None)
+_DEEPEST = 50  # groups in groups
+_FILTERS = (1, 2, 3)  # deflate, shuffle, checksums; others are plug-ins' code
 
 
 def read(path: pathlib.Path) -> dict[str, typing.Any]:
@@ -38,9 +39,11 @@ def read(path: pathlib.Path) -> dict[str, typing.Any]:
 
 def _check(file: h5py.File) -> None:
     """Only plain groups and datasets may be in it."""
-    groups, count, seen = [file], 0, set()
+    groups, count, seen = [(file, 0)], 0, set()
     while groups:
-        group = groups.pop()
+        group, depth = groups.pop()
+        if depth > _DEEPEST:
+            raise OSError(f"groups more than {_DEEPEST} deep")
         if group.id in seen:
             raise OSError("a group that holds itself")
         seen.add(group.id)
@@ -52,16 +55,30 @@ def _check(file: h5py.File) -> None:
                 raise OSError(f"{name!r} is a link, maybe to another file")
             child = group[name]
             if isinstance(child, h5py.Group):
-                groups.append(child)
+                groups.append((child, depth + 1))
+            elif not isinstance(child, h5py.Dataset) or child.shape is None:
+                raise OSError(f"{name!r} holds no values")
             elif child.external or child.is_virtual:
                 raise OSError(f"{name!r} has its values in another file")
-            elif child.compression not in _FILTERS:
-                raise OSError(f"{name!r} is compressed with {child.compression}")
+            elif not set(_filters(child)) <= set(_FILTERS):
+                raise OSError(f"{name!r} is compressed in a way that is not Keras'")
+
+
+def _filters(dataset: h5py.Dataset) -> list[int]:
+    properties = dataset.id.get_create_plist()
+    return [properties.get_filter(n)[0] for n in range(properties.get_nfilters())]
+
+
+def _add(tensors: dict[str, typing.Any], name: str, value: typing.Any) -> None:
+    """No name twice, and values only: what stands there may be a group."""
+    if name in tensors or not isinstance(value, h5py.Dataset):
+        raise OSError(f"{name!r} is there twice, or holds no values")
+    tensors[name] = value
 
 
 def _legacy(root: h5py.Group) -> dict[str, typing.Any]:
     """Groups of layers, each with the names of its weights."""
-    tensors = {}
+    tensors: dict[str, typing.Any] = {}
     for layer in _texts(root, "layer_names"):
         names = _texts(root[layer], "weight_names")
         leaves = collections.Counter(name.rpartition("/")[2] for name in names)
@@ -69,7 +86,7 @@ def _legacy(root: h5py.Group) -> dict[str, typing.Any]:
             leaf = name.rpartition("/")[2]
             # A layer that is a network in itself says the rest of the path.
             short = f"{layer}/{leaf}" if leaves[leaf] == 1 else name
-            tensors[short.removesuffix(":0")] = root[layer][name]
+            _add(tensors, short.removesuffix(":0"), root[layer][name])
     return tensors
 
 
@@ -85,7 +102,7 @@ def _texts(group: h5py.Group, name: str) -> list[str]:
 
 def _by_layer(file: h5py.File) -> dict[str, typing.Any]:
     """Groups of layers that say their names, each with numbered weights below."""
-    tensors = {}
+    tensors: dict[str, typing.Any] = {}
 
     def visit(name: str, group: typing.Any) -> None:
         if name.rpartition("/")[2] != "vars" or not isinstance(group, h5py.Group):
@@ -95,7 +112,7 @@ def _by_layer(file: h5py.File) -> dict[str, typing.Any]:
         if "name" not in group.attrs:
             raise KeyError(f"{name} does not say the name of its layer")
         for place in group:
-            tensors[f"{group.attrs['name']}/{place}"] = group[place]
+            _add(tensors, f"{group.attrs['name']}/{place}", group[place])
 
     file.visititems(visit)
     if not tensors:

@@ -50,6 +50,27 @@ class Weights:
         is_random = self.record.get("source") == registry.RANDOM
         return registry.RANDOM if is_random else self.source.name
 
+    @property
+    def assumed(self) -> str | None:
+        """What neither file nor registry says; None where they do."""
+        if self.record:
+            return None
+        if self.table is None:
+            return (
+                "the file does not say what it was made with: normalisation, padding "
+                "and epsilons are taken from the gin file"
+            )
+        return (
+            f"made as {self.table['source']} mostly makes them; bind what is otherwise"
+        )
+
+    def provenance(self) -> own.Record:
+        """What the registry says of the source, or of an own record what it may say."""
+        known = self.source.record or {
+            key: value for key, value in self.record.items() if key in own.PROVENANCE
+        }
+        return {key: value for key, value in known.items() if key not in own.DECIDED}
+
     def made_with(self) -> list[str]:
         """Bindings that the file was made with, which a user's own come after."""
         lines = [
@@ -57,6 +78,9 @@ class Weights:
             for line in self.record.get("configuration", ())
             if not line.startswith("import ")
         ]
+        size = self.record.get("preprocessing", {}).get("image_size")
+        if size is not None:
+            lines.append(f"{config.BACKBONE}.image_size = {size!r}")
         if self.table is not None:
             lines += self.table.get("gin", ())
             classes = names.num_classes(self.table, self.file.tensors)
@@ -111,10 +135,10 @@ def recognised(arch: str, source: registry.Source) -> Weights:
     file = files.read(source.path)
     own_record = _own_record(file, arch, source.path)
     table = None
-    if not own_record and not any(name.startswith("stem/") for name in file.tensors):
+    if not own_record:
         tables = names.load(config.config_file(arch).parent.parent / "names", arch)
         table = names.recognise(tables, file.tensors)
-        if table is None:
+        if table is None and not any(n.startswith("stem/") for n in file.tensors):
             sources = ", ".join(sorted({t["source"] for t in tables})) or "nobody"
             shown = ", ".join(sorted(file.tensors)[:3]) or "none at all"
             raise ValueError(
@@ -137,6 +161,7 @@ def _own_record(file: files.File, arch: str, path: pathlib.Path) -> own.Record:
         of = record["arch"]
         own.gin_bindings(record)
         "".join(record.get("configuration", []))
+        "".join(record.get(key, "") for key in ("license", "source"))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} has a damaged record.") from error
     if of != arch:

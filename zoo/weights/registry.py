@@ -72,7 +72,8 @@ def find(arch: str, weights: str) -> Source | None:
         path = _in_package(weights, record) if "module" in record else _fetched(record)
         return Source(name=weights, path=path, sha256=files.sha256(path), record=record)
     path = pathlib.Path(weights)
-    if not path.exists() and not path.with_name(f"{path.name}.index").exists():
+    index = path.parent / f"{path.name}.index"
+    if not weights or not (path.exists() or index.exists()):
         raise ValueError(
             f"Unknown weights {weights!r} for {arch}: neither a file nor one of "
             f"{', '.join(names(arch))}.{config.did_you_mean(weights, names(arch))}"

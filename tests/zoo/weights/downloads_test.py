@@ -22,6 +22,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files = {"/weights.h5": DATA}
+        self.headers = {}
         self.stops_after = None
         self.knows_ranges = True
         self.asked = []
@@ -46,6 +47,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(data) - start))
+        for name, value in server.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         stop = start + server.stops_after if server.stops_after else len(data)
         self.wfile.write(data[start:stop])
@@ -125,6 +128,37 @@ def test_what_is_not_the_registrys_is_refused_each_time(server, kind):
             downloads.fetch(record(server, **{kind: "00"}))
 
 
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({"Content-Type": "text/html; charset=utf-8"}, "is a web page, not a file"),
+        ({"Content-Encoding": "gzip"}, "the answer is compressed"),
+        ({"Content-Range": "bytes 7-9/10"}, "another part than was asked for"),
+    ],
+)
+def test_answers_that_are_no_file_are_refused(server, headers, message):
+    server.headers = headers
+    with pytest.raises(ValueError, match=message):
+        downloads.fetch(record(server))
+    assert not list(downloads.folder().rglob("weights*"))
+
+
+def test_what_is_no_weights_is_not_kept(server):
+    server.files["/weights.h5"] = b"busy, come back later"
+    with pytest.raises(ValueError, match=r"was removed: .*is no weights"):
+        downloads.fetch(record(server))
+    server.files["/weights.h5"] = DATA
+    assert downloads.fetch(record(server)).read_bytes() == DATA
+
+
+def test_digits_in_a_name_are_verified(server):
+    right = f"net-{sha256(DATA)[:8]}.pth"
+    server.files |= {f"/{right}": DATA, "/net-0123abcd.pth": DATA}
+    assert downloads.fetch(record(server, right, sha256=None)).read_bytes() == DATA
+    with pytest.raises(ValueError, match="expected 0123abcd"):
+        downloads.fetch(record(server, "net-0123abcd.pth"))
+
+
 def test_what_is_not_there_says_which_file_to_put_where(server):
     with pytest.raises(ValueError, match=r"answers 404 .*put the file at .*none\.h5"):
         downloads.fetch(record(server, "none.h5"))
@@ -192,18 +226,18 @@ def test_a_member_of_an_archive_is_unpacked_and_nothing_else(server, tmp_path):
     assert not list(tmp_path.rglob("escaped"))
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"no archive", "is damaged"),
-        (archive(other=b"x" * 5000)[:60], "is damaged"),
-        (archive(other=b"x"), "has no model.ckpt in it"),
-    ],
-)
-def test_archives_that_are_none_are_refused(server, data, message):
-    server.files["/model.tgz"] = data
-    with pytest.raises(ValueError, match=message):
-        downloads.fetch(record(server, "model.tgz", member="model.ckpt"))
+def test_archives_that_are_none_are_refused(server):
+    known = record(server, "model.tgz", member="model.ckpt")
+    cut = archive(other=bytes(range(256)) * 50)[:150]
+    server.files["/model.tgz"] = b"no archive"
+    with pytest.raises(ValueError, match="is no archive"):
+        downloads.fetch(known)
+    server.files["/model.tgz"] = cut
+    with pytest.raises(ValueError, match=r"is damaged|was removed"):
+        downloads.fetch(known)
+    server.files["/other.tgz"] = archive(other=b"x")
+    with pytest.raises(ValueError, match=r"has no model\.ckpt in it"):
+        downloads.fetch(record(server, "other.tgz", member="model.ckpt"))
 
 
 def test_a_folder_that_can_not_be_written_is_named(server, tmp_path, monkeypatch):

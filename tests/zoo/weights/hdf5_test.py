@@ -69,6 +69,38 @@ def write_unknown_filter(path):
         file.create_dataset("0", data=np.zeros(64, "f4"), compression="lzf")
 
 
+def write_no_values(path):
+    with h5py.File(path, "w") as file:
+        group = file.create_group("layers/conv2d/vars")
+        group.attrs["name"] = "conv"
+        group["0"] = h5py.Empty("f4")
+
+
+def write_group_for_values(path):
+    with h5py.File(path, "w") as file:
+        group = file.create_group("layers/conv2d/vars")
+        group.attrs["name"] = "conv"
+        group.create_group("0")
+
+
+def write_type_for_values(path):
+    with h5py.File(path, "w") as file:
+        file["0"] = np.dtype("f4")
+
+
+def write_one_name_twice(path):
+    with h5py.File(path, "w") as file:
+        for layer in "ab":
+            group = file.create_group(f"layers/{layer}/vars")
+            group.attrs["name"] = "conv"
+            group["0"] = np.zeros(3, "f4")
+
+
+def write_deep(path):
+    with h5py.File(path, "w") as file:
+        file.create_group("/a" * 200)
+
+
 def write_no_names(path):
     with h5py.File(path, "w") as file:
         file.create_group("layers/conv2d/vars")["0"] = np.zeros(3)
@@ -109,7 +141,12 @@ def write_truncated(path):
         (write_external_values, "'0' has its values in another file"),
         (write_virtual, "'0' has its values in another file"),
         (write_cycle, "a group that holds itself"),
-        (write_unknown_filter, "'0' is compressed with lzf"),
+        (write_unknown_filter, "'0' is compressed in a way"),
+        (write_no_values, "'0' holds no values"),
+        (write_group_for_values, "'conv/0' is there twice, or holds no values"),
+        (write_type_for_values, "'0' holds no values"),
+        (write_one_name_twice, "'conv/0' is there twice"),
+        (write_deep, "more than 50 deep"),
         (write_no_names, "does not say the name of its layer"),
         (write_other, "no weights of Keras' in it"),
         (write_missing_layer, "gone"),
