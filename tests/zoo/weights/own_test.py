@@ -147,3 +147,46 @@ def test_a_file_that_can_not_be_written_leaves_nothing(model, tmp_path):
     with pytest.raises(OSError, match="Is a directory"):
         model.save_weights(tmp_path / "taken")
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_record_says_nothing_of_what_is_measured(path, tmp_path):
+    lies = {"name": "imagenet", "sha256": "0" * 64, "matched": "all", "overruled": 3}
+    changed = rewritten(path, tmp_path / "w.safetensors", lambda r: {**r, **lies})
+    weights = zoo.build(ARCH, weights=str(changed)).weights
+    assert weights["name"] == "safetensors"
+    assert weights["sha256"] == files.sha256(changed)
+    assert weights["matched"] == "names of this project: 262 matched"
+    assert isinstance(weights["overruled"], list)
+    broken = rewritten(path, tmp_path / "x.safetensors", lambda r: {**r, "license": 5})
+    with pytest.raises(ValueError, match="damaged record"):
+        zoo.build(ARCH, weights=str(broken))
+
+
+def test_what_a_user_bound_is_not_said_to_be_the_files(path):
+    weights = zoo.build(
+        ARCH,
+        weights=str(path),
+        gin_bindings=["MobileNetV2.batch_norm_epsilon = 1e-2", "model.std = 5.0"],
+    ).weights
+    said = [line for line in weights["overruled"] if "epsilon" in line or "std" in line]
+    assert said == ["model.std = 4.0 instead of 127.5"]
+
+
+def test_the_records_image_size_holds_until_bound(path, tmp_path):
+    def larger(record):
+        return {
+            **record,
+            "preprocessing": {**record["preprocessing"], "image_size": 160},
+        }
+
+    changed = str(rewritten(path, tmp_path / "w.safetensors", larger))
+    assert zoo.build(ARCH, weights=changed).spec.image_size == 160
+    binding = ["MobileNetV2.image_size = 128"]
+    bound = zoo.build(ARCH, weights=changed, gin_bindings=binding)
+    assert bound.spec.image_size == 128
+
+
+def test_training_is_said_with_a_source(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    zoo.build(ARCH, seed=1).save_weights(path, source="trained in a test")
+    assert zoo.build(ARCH, weights=str(path)).weights["name"] == "safetensors"
