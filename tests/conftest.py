@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import json
 import pathlib
 import subprocess
 import sys
@@ -74,3 +76,22 @@ def exported(tool: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable:
         return output / arch
 
     return export
+
+
+@pytest.fixture(scope="session")
+def photographs() -> list[tuple[pathlib.Path, list]]:
+    """Nine, found in the packages that carry them, and what EfficientNet-Lite0's torch
+    code says of each.
+    """
+    folders = {
+        "matplotlib": "mpl-data/sample_data",
+        "skimage": "data",
+        "sklearn": "datasets/images",
+    }
+    found = []
+    facts = ROOT / "tests" / "data" / "efficientnet_lite0.json"
+    for image in json.loads(facts.read_text())["images"]:
+        package = importlib.util.find_spec(image["package"])
+        folder = pathlib.Path(package.origin).parent / folders[image["package"]]
+        found.append((folder / image["file"], image["top5"]))
+    return found

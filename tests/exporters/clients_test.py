@@ -1,13 +1,10 @@
 """Programs that know nothing of this project, each in a process of its own."""
 
 import json
-import pathlib
 import subprocess
 import sys
 
 import pytest
-
-FACTS = pathlib.Path(__file__).parent.parent / "data" / "efficientnet_lite0.json"
 
 NOTHING_OF_OURS = """
 import sys
@@ -74,25 +71,6 @@ def run(script, *arguments):
 def test_hub_keras_layer_trains_all_variables(exported):
     folder = exported("mobilenet_v2") / "feature_vector" / "1"
     assert run(TRAIN, folder).startswith("trained")
-
-
-@pytest.fixture(scope="module")
-def photographs():
-    """The nine photographs, found in the packages that carry them."""
-    import importlib.util
-
-    folders = {
-        "matplotlib": "mpl-data/sample_data",
-        "skimage": "data",
-        "sklearn": "datasets/images",
-    }
-    found = []
-    for image in json.loads(FACTS.read_text())["images"]:
-        package = pathlib.Path(importlib.util.find_spec(image["package"]).origin).parent
-        found.append(
-            (package / folders[image["package"]] / image["file"], image["top5"])
-        )
-    return found
 
 
 def test_real_weights_say_of_nine_photographs_what_the_torch_code_says(

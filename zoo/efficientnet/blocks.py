@@ -10,7 +10,7 @@ from zoo.layers import conv_norm, drop_path, inverted_bottleneck, squeeze_excite
 
 
 def style(
-    *, activation: str, norm_momentum: float, norm_epsilon: float
+    *, activation: str, norm_momentum: float, norm_epsilon: float, padding: str
 ) -> conv_norm.Style:
     """What all convolutions share; the arguments are `conv_norm.Style`'s.
 
@@ -26,6 +26,7 @@ def style(
         norm_epsilon=norm_epsilon,
         initializer=initializer,
         depthwise_initializer=initializer,
+        padding=padding,
     )
 
 

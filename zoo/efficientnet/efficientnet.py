@@ -60,6 +60,7 @@ class EfficientNet(spec.BackboneSpec):
       drop_path_rate: of the deepest block; it grows linearly from 0 at the first.
       batch_norm_momentum: share of the old statistics kept in a training step.
       batch_norm_epsilon: added to the variance.
+      padding: see `conv_norm.Style`; weights that PyTorch trained need `symmetric`.
       stages: rows of Table 1.
     """
 
@@ -72,6 +73,7 @@ class EfficientNet(spec.BackboneSpec):
     drop_path_rate: float = 0.2
     batch_norm_momentum: float = 0.99
     batch_norm_epsilon: float = 1e-3
+    padding: str = "same"
     stages: tuple[Stage, ...] = STAGES
 
     def build(self) -> keras.Model:
@@ -127,4 +129,5 @@ class EfficientNet(spec.BackboneSpec):
             activation=self.activation,
             norm_momentum=self.batch_norm_momentum,
             norm_epsilon=self.batch_norm_epsilon,
+            padding=self.padding,
         )

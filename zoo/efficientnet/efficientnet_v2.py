@@ -105,6 +105,7 @@ class EfficientNetV2(spec.BackboneSpec):
       drop_path_rate: of the deepest block; it grows linearly from 0 at the first.
       batch_norm_momentum: share of the old statistics kept in a training step.
       batch_norm_epsilon: added to the variance.
+      padding: see `conv_norm.Style`; weights that PyTorch trained need `symmetric`.
 
     Raises:
       ValueError: there is no such table.
@@ -125,6 +126,7 @@ class EfficientNetV2(spec.BackboneSpec):
     drop_path_rate: float = 0.2
     batch_norm_momentum: float = 0.9
     batch_norm_epsilon: float = 1e-3
+    padding: str = "same"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -188,4 +190,5 @@ class EfficientNetV2(spec.BackboneSpec):
             activation=self.activation,
             norm_momentum=self.batch_norm_momentum,
             norm_epsilon=self.batch_norm_epsilon,
+            padding=self.padding,
         )

@@ -83,6 +83,7 @@ class Weights:
             lines.append(f"{config.BACKBONE}.image_size = {size!r}")
         if self.table is not None:
             lines += self.table.get("gin", ())
+            lines += names.normalization(self.table, self.file.tensors)
             classes = names.num_classes(self.table, self.file.tensors)
         else:
             bias = self.file.tensors.get(f"{names.HEAD}/bias")

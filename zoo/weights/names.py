@@ -6,6 +6,7 @@ A family's `names/*.json` files are tables, one for each project and generation:
     framework   `torch` or `tensorflow`, which Keras' own files follow
     archs       patterns of the archs that it is for; or each with bindings, as in gin
     gin         bindings that its weights were made with; the user's own come after
+    images      where they have the images' mean and variance, as `normalization` says
     scope       a pattern of the first part of all names, which is left out below
     prefix      how names begin, which is left out below; a backbone's may do without
     averages    a last part of names: where such a tensor is there, it is taken
@@ -187,6 +188,36 @@ def num_classes(table: Table, tensors: Tensors) -> int | None:
             if name and len(tensors[name].shape) == 1:
                 return int(tensors[name].shape[0])
     return None
+
+
+def normalization(table: Table, tensors: Tensors) -> list[str]:
+    """Bindings for the normalisation of images that the file has a layer of.
+
+    The table's `images` names that layer, `layer`, by a pattern. It is Keras': it takes
+    images in [0, 1], subtracts its mean and divides by the root of its variance. Where
+    the variance is `twice`, its network divides by that root once more.
+
+    Raises:
+      ValueError: the layer has no such values.
+    """
+    if "images" not in table:
+        return []
+    layer, twice = table["images"]["layer"], table["images"]["twice"]
+    values = []
+    for ends in (("/mean", "/0"), ("/variance", "/1")):
+        found = [n for n in tensors for e in ends if fnmatch.fnmatchcase(n, layer + e)]
+        if not found:
+            return []
+        tensor = tensors[found[0]]
+        if tuple(tensor.shape) != (3,) or np.dtype(tensor.dtype).kind != "f":
+            raise ValueError(f"{found[0]} is not one number per colour.")
+        values.append(np.asarray(tensor, np.float64))
+    mean, variance = values
+    if not np.isfinite(values).all() or variance.min() <= 0:
+        raise ValueError(f"{layer} holds a mean and a variance that no image has.")
+    std = variance if np.allclose(variance, twice) else np.sqrt(variance)
+    pairs = {"mean": mean, "std": std}
+    return [f"model.{key} = {tuple((255 * v).tolist())}" for key, v in pairs.items()]
 
 
 def match(

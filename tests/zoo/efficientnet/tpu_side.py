@@ -1,0 +1,210 @@
+"""EfficientNet as Google's TPU code and its automl have it: graphs of TensorFlow 1.
+
+Source: `models/official/efficientnet` of tensorflow/tpu (`efficientnet_model.py`,
+`efficientnet_builder.py`, `utils.py`, `lite/efficientnet_lite_builder.py`) and
+`efficientnetv2` of google/automl: the variables' names, the tables, and the order of
+what is done. Variables are float32, and computing is float64.
+"""
+
+import math
+import re
+import typing
+
+import numpy as np
+import tensorflow as tf
+
+from tests.zoo.efficientnet import drawing
+
+tf1 = tf.compat.v1
+
+
+class Model(typing.NamedTuple):
+    """What a name stands for; `mean` and `std` are of images from 0 to 255."""
+
+    stages: str
+    width: float = 1.0
+    depth: float = 1.0
+    mean: tuple[float, ...] = (123.675, 116.28, 103.53)
+    std: tuple[float, ...] = (58.395, 57.12, 57.375)
+    is_lite: bool = False
+    least: float = 0.9  # of the channels, that rounding keeps
+
+
+_B = """
+    r1_k3_s1_e1_i32_o16_se0.25 r2_k3_s2_e6_i16_o24_se0.25 r2_k5_s2_e6_i24_o40_se0.25
+    r3_k3_s2_e6_i40_o80_se0.25 r3_k5_s1_e6_i80_o112_se0.25 r4_k5_s2_e6_i112_o192_se0.25
+    r1_k3_s1_e6_i192_o320_se0.25
+"""
+_V2_B = """
+    r1_k3_s1_e1_i32_o16_c1 r2_k3_s2_e4_i16_o32_c1 r2_k3_s2_e4_i32_o48_c1
+    r3_k3_s2_e4_i48_o96_se0.25 r5_k3_s1_e6_i96_o112_se0.25 r8_k3_s2_e6_i112_o192_se0.25
+"""
+_V2_S = """
+    r2_k3_s1_e1_i24_o24_c1 r4_k3_s2_e4_i24_o48_c1 r4_k3_s2_e4_i48_o64_c1
+    r6_k3_s2_e4_i64_o128_se0.25 r9_k3_s1_e6_i128_o160_se0.25
+    r15_k3_s2_e6_i160_o256_se0.25
+"""
+_LITE = {"mean": (127.0,) * 3, "std": (128.0,) * 3, "is_lite": True}
+_S = {"mean": (128.0,) * 3, "std": (128.0,) * 3}
+MODELS = {
+    "efficientnet-b0": Model(_B),
+    "efficientnet-b2": Model(_B, 1.1, 1.2),
+    "efficientnet-lite0": Model(_B, **_LITE),
+    "efficientnet-lite2": Model(_B, 1.1, 1.2, **_LITE),
+    "efficientnetv2-b0": Model(_V2_B, least=0.0),
+    "efficientnetv2-b3": Model(_V2_B, 1.2, 1.4, least=0.0),
+    "efficientnetv2-s": Model(_V2_S, **_S),
+}
+AVERAGE_DECAY = 0.9999
+
+
+class Network:
+    """A model's graph with random values, and the training code's other variables."""
+
+    def __init__(self, name, *, shape, num_classes=1000, training=True):
+        self.graph = tf.Graph()
+        with self.graph.as_default():
+            self.images = tf1.placeholder(tf.float64, (None, *shape))
+            with tf1.variable_scope(name):
+                self.logits = _network(self.images, MODELS[name], num_classes)
+            self.variables = tf1.global_variables()
+            self.restore = tf.no_op()
+            if training:
+                _add_slots(self.variables)
+                averages = tf1.train.ExponentialMovingAverage(AVERAGE_DECAY)
+                averages.apply(self.variables)
+                self.restore = tf.group(
+                    *(v.assign(averages.average(v)) for v in self.variables)
+                )
+            self.others = len(tf1.global_variables()) - len(self.variables)
+            self.saver = tf1.train.Saver()
+            config = tf1.ConfigProto()  # its optimiser takes longer than it saves
+            config.graph_options.rewrite_options.disable_meta_optimizer = True
+            self.session = tf1.Session(config=config)
+            _randomise(self.session)
+
+    def save(self, prefix):
+        with self.graph.as_default():
+            self.saver.save(self.session, prefix, write_meta_graph=False)
+
+    def predict(self, images):
+        """The logits, of the averaged values where there are any."""
+        self.session.run(self.restore)
+        return self.session.run(self.logits, {self.images: images})
+
+
+def _add_slots(variables):
+    optimizer = tf1.train.RMSPropOptimizer(0.1, decay=0.9, momentum=0.9)
+    gradients = [(v, v) for v in variables if v.trainable]
+    optimizer.apply_gradients(gradients, tf1.train.get_or_create_global_step())
+
+
+def _randomise(session):
+    rng = np.random.default_rng(0)
+    initial = {}
+    for variable in tf1.global_variables():
+        shape = variable.shape.as_list()
+        name = variable.op.name.removesuffix("/ExponentialMovingAverage")
+        leaf = name.rpartition("/")[2]
+        if shape:  # but for the number of steps
+            inputs = np.prod(shape[:-2] if leaf == "depthwise_kernel" else shape[:-1])
+            drawn = drawing.values(rng, leaf, shape, inputs=inputs)
+            initial[variable.initializer.inputs[1]] = drawn
+    session.run(tf1.global_variables_initializer(), initial)
+
+
+def _network(images, model, num_classes):
+    stages = [dict(re.findall(r"([a-z]+)([\d.]+)", s)) for s in model.stages.split()]
+    activation = tf.nn.relu6 if model.is_lite else tf.nn.silu
+    index = 0
+    x = (255 * images - model.mean) / model.std
+    with tf1.variable_scope("stem"):
+        stem = _channels(int(stages[0]["i"]), model, is_end=True)
+        x = activation(_norm(_conv(x, stem, kernel=3, strides=2)))
+    for stage in stages:
+        fixed = model.is_lite and stage in (stages[0], stages[-1])
+        repeats = math.ceil(int(stage["r"]) * (1 if fixed else model.depth))
+        for block in range(repeats):
+            with tf1.variable_scope(f"blocks_{index}"):
+                x = _block(x, stage, model, activation, is_first=block == 0)
+            index += 1
+    with tf1.variable_scope("head"):
+        x = activation(_norm(_conv(x, _channels(1280, model, is_end=True))))
+        return _dense(tf.reduce_mean(x, (1, 2)), num_classes)
+
+
+def _channels(number, model, *, is_end=False):
+    if is_end and model.is_lite:
+        return number
+    wanted = number * model.width
+    rounded = max(8, int(wanted + 4) // 8 * 8)
+    return rounded + 8 if rounded < model.least * wanted else rounded
+
+
+def _block(inputs, stage, model, activation, *, is_first):
+    x, kernel, ratio = inputs, int(stage["k"]), int(stage["e"])
+    strides = int(stage["s"]) if is_first else 1
+    channels, hidden = _channels(int(stage["o"]), model), inputs.shape[-1] * ratio
+    convs, norms = _names("conv2d"), _names("tpu_batch_normalization")
+    if "c" in stage:  # fused
+        if ratio != 1:
+            x = _conv(x, hidden, kernel=kernel, strides=strides, name=next(convs))
+            x = activation(_norm(x, name=next(norms)))
+            x = _norm(_conv(x, channels, name=next(convs)), name=next(norms))
+        else:
+            x = _conv(x, channels, kernel=kernel, strides=strides, name=next(convs))
+            x = activation(_norm(x, name=next(norms)))
+    else:
+        if ratio != 1:
+            x = activation(_norm(_conv(x, hidden, name=next(convs)), name=next(norms)))
+        x = activation(_norm(_depthwise(x, kernel, strides), name=next(norms)))
+        if not model.is_lite:
+            squeezed = max(1, int(inputs.shape[-1] * float(stage["se"])))
+            with tf1.variable_scope("se"):
+                y = tf.reduce_mean(x, (1, 2), keepdims=True)
+                y = activation(_conv(y, squeezed, bias=True))
+                y = _conv(y, x.shape[-1], bias=True, name="conv2d_1")
+            x = tf.sigmoid(y) * x
+        x = _norm(_conv(x, channels, name=next(convs)), name=next(norms))
+    same = strides == 1 and inputs.shape[-1] == channels
+    return x + inputs if same else x
+
+
+def _variable(name, shape, **kwargs):
+    return tf.cast(tf1.get_variable(name, shape, **kwargs), tf.float64)
+
+
+def _names(name):
+    yield name
+    for number in (1, 2):
+        yield f"{name}_{number}"
+
+
+def _conv(x, filters, *, kernel=1, strides=1, bias=False, name="conv2d"):
+    with tf1.variable_scope(name):
+        shape = (kernel, kernel, x.shape[-1], filters)
+        x = tf.nn.conv2d(x, _variable("kernel", shape), strides, "SAME")
+        return x + _variable("bias", filters) if bias else x
+
+
+def _depthwise(x, kernel, strides):
+    with tf1.variable_scope("depthwise_conv2d"):
+        shape = (kernel, kernel, x.shape[-1], 1)
+        weights = _variable("depthwise_kernel", shape)
+        return tf.nn.depthwise_conv2d(x, weights, (1, strides, strides, 1), "SAME")
+
+
+def _norm(x, *, name="tpu_batch_normalization"):
+    with tf1.variable_scope(name):
+        gamma, beta = (_variable(n, x.shape[-1:]) for n in ("gamma", "beta"))
+        mean, variance = (
+            _variable(f"moving_{n}", x.shape[-1:], trainable=False)
+            for n in ("mean", "variance")
+        )
+        return tf.nn.batch_normalization(x, mean, variance, beta, gamma, 1e-3)
+
+
+def _dense(x, units):
+    with tf1.variable_scope("dense"):
+        kernel = _variable("kernel", (x.shape[-1], units))
+        return x @ kernel + _variable("bias", units)
