@@ -1,12 +1,15 @@
-"""Random values for models of several frameworks."""
+"""Random values for models of several frameworks, with which images matter.
+
+Signals of purely random networks die out or explode on the way through so many layers:
+then a mistake at the beginning shows no more, or rounding errors show instead. So the
+statistics are those of some images, a bit off.
+"""
 
 import numpy as np
 
 
 def values(rng, leaf, shape, *, inputs):
     """Values for a variable or tensor that a mistake in any of them would show.
-
-    Kernels are large enough for images to make a difference behind many layers.
 
     Args:
       rng: a NumPy generator.
@@ -16,15 +19,27 @@ def values(rng, leaf, shape, *, inputs):
     """
     is_scale = leaf == "weight" and len(shape) == 1
     if is_scale or leaf in ("gamma", "moving_variance", "running_var"):
-        return rng.uniform(0.5, 1.5, shape)
+        return rng.uniform(0.5, 1.2, shape)
     if len(shape) == 1:
         return rng.normal(0, 0.2, shape)
     return rng.normal(0, np.sqrt(1 / inputs), shape)
 
 
-def keras(model, seed=0):
-    """Gives them to a Keras model, of Keras 2 or 3; images stay as they are."""
-    rng = np.random.default_rng(seed)
+def off(rng, mean, variance):
+    """Statistics of images, as if they were of others."""
+    mean = mean + 0.1 * np.sqrt(variance) * rng.normal(size=mean.shape)
+    return mean, variance * rng.uniform(0.9, 1.5, variance.shape)
+
+
+def images(size):
+    return np.random.default_rng(2).uniform(size=(4, *size, 3)).astype("float32")
+
+
+def keras(model, samples):
+    """Gives them to a Keras model, of Keras 2 or 3, but to no layer that normalises
+    images.
+    """
+    rng = np.random.default_rng(0)
     for layer in model.layers:
         for variable in [] if "normalization" in layer.name else layer.weights:
             leaf = variable.name.rpartition("/")[2].removesuffix(":0")
@@ -32,15 +47,37 @@ def keras(model, seed=0):
             depthwise = "dwconv" in layer.name
             inputs = np.prod(shape[:-2] if depthwise else shape[:-1])
             variable.assign(values(rng, leaf, shape, inputs=inputs))
+    norms = [layer for layer in model.layers if hasattr(layer, "moving_mean")]
+    for norm in norms:
+        norm.momentum = 0.0
+    model(samples, training=True)
+    for norm in norms:
+        statistics = norm.moving_mean, norm.moving_variance
+        found = off(rng, *map(np.asarray, statistics))
+        for variable, value in zip(statistics, found, strict=True):
+            variable.assign(value)
 
 
-def torch(module, seed=0):
+def torch(module):
     """Gives them to a PyTorch module."""
     import torch as library
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     for name, tensor in module.state_dict().items():
         leaf, shape = name.rpartition(".")[2], tuple(tensor.shape)
         if shape:  # but for the numbers of batches
             drawn = values(rng, leaf, shape, inputs=np.prod(shape[1:]))
             tensor.copy_(library.from_numpy(drawn))
+    kind = library.nn.BatchNorm2d
+    norms = [layer for layer in module.modules() if isinstance(layer, kind)]
+    for norm in norms:
+        norm.momentum = 1.0
+    with library.no_grad():
+        x = library.from_numpy(2 * images((96, 96)) - 1).permute(0, 3, 1, 2)
+        module.train()(x)
+    module.eval()
+    for norm in norms:
+        statistics = norm.running_mean, norm.running_var
+        found = off(rng, *(tensor.numpy() for tensor in statistics))
+        for tensor, value in zip(statistics, found, strict=True):
+            tensor.copy_(library.from_numpy(value))

@@ -3,7 +3,7 @@
 Source: `models/official/efficientnet` of tensorflow/tpu (`efficientnet_model.py`,
 `efficientnet_builder.py`, `utils.py`, `lite/efficientnet_lite_builder.py`) and
 `efficientnetv2` of google/automl: the variables' names, the tables, and the order of
-what is done. Variables are float32, and computing is float64.
+what is done.
 """
 
 import math
@@ -62,55 +62,65 @@ class Network:
     """A model's graph with random values, and the training code's other variables."""
 
     def __init__(self, name, *, shape, num_classes=1000, training=True):
-        self.graph = tf.Graph()
-        with self.graph.as_default():
-            self.images = tf1.placeholder(tf.float64, (None, *shape))
+        with tf.Graph().as_default():
+            self.images = tf1.placeholder(tf.float32, (None, *shape))
+            self.training = tf1.placeholder_with_default(False, ())
+            tf1.add_to_collection("training", self.training)
             with tf1.variable_scope(name):
                 self.logits = _network(self.images, MODELS[name], num_classes)
-            self.variables = tf1.global_variables()
-            self.restore = tf.no_op()
+            self.variables = self.counting = tf1.global_variables()
             if training:
-                _add_slots(self.variables)
-                averages = tf1.train.ExponentialMovingAverage(AVERAGE_DECAY)
-                averages.apply(self.variables)
-                self.restore = tf.group(
-                    *(v.assign(averages.average(v)) for v in self.variables)
-                )
-            self.others = len(tf1.global_variables()) - len(self.variables)
+                self.counting = _add_training(self.variables)
+            self.others = tf1.global_variables()[len(self.variables) :]
             self.saver = tf1.train.Saver()
             config = tf1.ConfigProto()  # its optimiser takes longer than it saves
             config.graph_options.rewrite_options.disable_meta_optimizer = True
             self.session = tf1.Session(config=config)
-            _randomise(self.session)
+            self.session.run(tf1.global_variables_initializer())
+            self._draw(np.random.default_rng(0), size=shape[:2])
 
     def save(self, prefix):
-        with self.graph.as_default():
+        with self.session.graph.as_default():
             self.saver.save(self.session, prefix, write_meta_graph=False)
 
     def predict(self, images):
         """The logits, of the averaged values where there are any."""
-        self.session.run(self.restore)
+        self._assign(self.variables, self.session.run(self.counting))
         return self.session.run(self.logits, {self.images: images})
 
+    def _draw(self, rng, *, size):
+        self._assign(self.variables, [_values(rng, v) for v in self.variables])
+        feed = {self.images: drawing.images(size), self.training: True}
+        self.session.run(tf1.get_collection(tf1.GraphKeys.UPDATE_OPS), feed)
+        values = self.session.run(self.variables)
+        for place, variable in enumerate(self.variables):
+            if variable.op.name.endswith("moving_variance"):  # after the mean
+                values[place - 1 : place + 1] = drawing.off(
+                    rng, *values[place - 1 : place + 1]
+                )
+        self._assign(self.variables, [_values(rng, v) for v in self.variables])
+        self._assign(self.counting, values)
 
-def _add_slots(variables):
+    def _assign(self, variables, values):
+        starts = [variable.initializer for variable in variables]
+        values = dict(zip((s.inputs[1] for s in starts), values, strict=True))
+        self.session.run(starts, values)
+
+
+def _add_training(variables):
+    """What training adds, by RMSProp's slots and averages; returns those."""
     optimizer = tf1.train.RMSPropOptimizer(0.1, decay=0.9, momentum=0.9)
     gradients = [(v, v) for v in variables if v.trainable]
     optimizer.apply_gradients(gradients, tf1.train.get_or_create_global_step())
+    averages = tf1.train.ExponentialMovingAverage(AVERAGE_DECAY)
+    averages.apply(variables)
+    return [averages.average(variable) for variable in variables]
 
 
-def _randomise(session):
-    rng = np.random.default_rng(0)
-    initial = {}
-    for variable in tf1.global_variables():
-        shape = variable.shape.as_list()
-        name = variable.op.name.removesuffix("/ExponentialMovingAverage")
-        leaf = name.rpartition("/")[2]
-        if shape:  # but for the number of steps
-            inputs = np.prod(shape[:-2] if leaf == "depthwise_kernel" else shape[:-1])
-            drawn = drawing.values(rng, leaf, shape, inputs=inputs)
-            initial[variable.initializer.inputs[1]] = drawn
-    session.run(tf1.global_variables_initializer(), initial)
+def _values(rng, variable):
+    leaf, shape = variable.op.name.rpartition("/")[2], variable.shape.as_list()
+    inputs = np.prod(shape[:-2] if leaf == "depthwise_kernel" else shape[:-1])
+    return drawing.values(rng, leaf, shape, inputs=inputs)
 
 
 def _network(images, model, num_classes):
@@ -170,10 +180,6 @@ def _block(inputs, stage, model, activation, *, is_first):
     return x + inputs if same else x
 
 
-def _variable(name, shape, **kwargs):
-    return tf.cast(tf1.get_variable(name, shape, **kwargs), tf.float64)
-
-
 def _names(name):
     yield name
     for number in (1, 2):
@@ -183,28 +189,37 @@ def _names(name):
 def _conv(x, filters, *, kernel=1, strides=1, bias=False, name="conv2d"):
     with tf1.variable_scope(name):
         shape = (kernel, kernel, x.shape[-1], filters)
-        x = tf.nn.conv2d(x, _variable("kernel", shape), strides, "SAME")
-        return x + _variable("bias", filters) if bias else x
+        x = tf.nn.conv2d(x, tf1.get_variable("kernel", shape), strides, "SAME")
+        return x + tf1.get_variable("bias", filters) if bias else x
 
 
 def _depthwise(x, kernel, strides):
     with tf1.variable_scope("depthwise_conv2d"):
         shape = (kernel, kernel, x.shape[-1], 1)
-        weights = _variable("depthwise_kernel", shape)
+        weights = tf1.get_variable("depthwise_kernel", shape)
         return tf.nn.depthwise_conv2d(x, weights, (1, strides, strides, 1), "SAME")
 
 
 def _norm(x, *, name="tpu_batch_normalization"):
     with tf1.variable_scope(name):
-        gamma, beta = (_variable(n, x.shape[-1:]) for n in ("gamma", "beta"))
-        mean, variance = (
-            _variable(f"moving_{n}", x.shape[-1:], trainable=False)
+        gamma, beta = (tf1.get_variable(n, x.shape[-1:]) for n in ("gamma", "beta"))
+        moving = [
+            tf1.get_variable(f"moving_{n}", x.shape[-1:], trainable=False)
             for n in ("mean", "variance")
+        ]
+        (training,) = tf1.get_collection("training")
+        moments = tf.nn.moments(x, (0, 1, 2))
+        for variable, moment in zip(moving, moments, strict=True):
+            update = variable.assign(moment)
+            tf1.add_to_collection(tf1.GraphKeys.UPDATE_OPS, update)
+        mean, variance = (
+            tf.where(training, moment, variable)
+            for variable, moment in zip(moving, moments, strict=True)
         )
         return tf.nn.batch_normalization(x, mean, variance, beta, gamma, 1e-3)
 
 
 def _dense(x, units):
     with tf1.variable_scope("dense"):
-        kernel = _variable("kernel", (x.shape[-1], units))
-        return x @ kernel + _variable("bias", units)
+        kernel = tf1.get_variable("kernel", (x.shape[-1], units))
+        return x @ kernel + tf1.get_variable("bias", units)
