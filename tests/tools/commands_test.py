@@ -34,7 +34,7 @@ def test_list_as_json(tool):
     assert len(entries) >= 23
     assert all(set(entry) >= LIST_KEYS for entry in entries.values())
     lite = entries["efficientnet_lite0"]
-    assert lite["weights"] == ["random", "imagenet"]
+    assert lite["weights"][:2] == ["random", "imagenet"]
     assert lite["params"] == 4_694_024
     assert lite["family"] == "efficientnet"
     assert entries["mobilenet_v2_035_96"]["image_size"] == 96
@@ -87,7 +87,7 @@ def test_help_says_how_to_call_it(tool, name):
         ("export --arch=mobilenet_v2 --version=one", "--version=one"),
         ("export --arch=mobilenet_v2 --format=onnx", "must be saved_model, not 'onnx'"),
         ("export --arch=mobilenet_v2 extra", "unexpected argument 'extra'"),
-        ("export --arch=mobilenet_v2 --weights=imagenet", "one of random."),
+        ("export --arch=mobilenet_v2 --weights=imagenett", "one of random, imagenet"),
         ("export --arch=mobilenet_v2 --gin_file=absent.gin", "absent.gin"),
         ("export --arch=mobilenet_v2 --gin_binding=x", "--gin_binding, line 1"),
         (

@@ -45,8 +45,9 @@ def layers_of(layer, kind):
 def assert_is_as_configured(model):
     """What only training shows reaches every layer that it is meant for."""
     for norm in layers_of(model.backbone, keras.layers.BatchNormalization):
-        assert norm.momentum == model.spec.batch_norm_momentum, norm.path
-        assert norm.epsilon == model.spec.batch_norm_epsilon, norm.path
+        for name in ("momentum", "epsilon"):
+            configured = getattr(model.spec, f"batch_norm_{name}", None)
+            assert configured in (None, getattr(norm, name)), norm.path
     (dropout,) = layers_of(model.head, keras.layers.Dropout)
     lines = [line for line in model.gin_config.splitlines() if "dropout_rate" in line]
     assert lines == [f"model.dropout_rate = {dropout.rate}"]

