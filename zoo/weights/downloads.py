@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gzip
 import hashlib
 import http.client
 import os
@@ -56,11 +57,13 @@ def fetch(record: Record, *, progress: Progress | None = None) -> pathlib.Path:
     # Of one name there may be files of several sources.
     source = hashlib.sha256(url.encode()).hexdigest()[:12]
     target = folder() / source / urllib.parse.unquote(url.rpartition("/")[2])
-    with contextlib.nullcontext() if target.exists() else _locked(target.parent):
+    is_archive = "member" in record
+    last = target.with_name("unpacked") if is_archive else target
+    with contextlib.nullcontext() if last.exists() else _locked(target.parent):
         if not target.exists():
             _download(url, target, record, progress or _print)
         _verify(target, target.name, record)
-        return _member(target, record["member"]) if "member" in record else target
+        return _member(target, record["member"]) if is_archive else target
 
 
 @contextlib.contextmanager
@@ -198,7 +201,7 @@ def _member(archive: pathlib.Path, name: str) -> pathlib.Path:
             with tarfile.open(archive) as tar:
                 wanted = [info for info in tar if _is_wanted(info, name)]
                 tar.extractall(partial, wanted, filter="data")
-        except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
+        except (gzip.BadGzipFile, tarfile.TarError, EOFError, zlib.error) as error:
             raise ValueError(f"{archive} is damaged: {error}. Remove it.") from error
         if not wanted:
             raise ValueError(f"{archive} has no {name} in it.")

@@ -97,7 +97,8 @@ class Matching:
       ignored: their tensors that no model needs.
       missing: variables of ours without a tensor.
       unused: tensors of theirs without a variable.
-      mismatched: `path: ours [shape], theirs [shape]`.
+      mismatched: `path: ours [shape], theirs [shape]`, or that two of ours would
+        have the same.
     """
 
     source: str
@@ -270,7 +271,12 @@ def _matching(
     tensors: Tensors,
 ) -> Matching:
     fitting, mismatched = {}, []
+    takers = collections.Counter(origin.tensor for origin in origins.values())
     for path, origin in origins.items():
+        # Where a row's own tensor is missing, a later row may have taken another's.
+        if takers[origin.tensor] > 1:
+            mismatched.append(f"{path}: {origin.tensor} is another variable's too")
+            continue
         theirs = _shape(tensors, origin)
         biases = tuple(tensors[origin.bias].shape) if origin.bias else shapes[path]
         fits = _without_ones(theirs) == _without_ones(shapes[path])
