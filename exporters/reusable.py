@@ -22,13 +22,16 @@ _new_root = tf.__internal__.tracking.AutoTrackable
 Savable = tuple[typing.Any, dict[str, tf.types.experimental.GenericFunction]]
 
 
-def pair(model: zoo_model.ImageModel, class_index: pathlib.Path) -> dict[str, Savable]:
+def pair(
+    model: zoo_model.ImageModel, *, class_index: pathlib.Path, record: pathlib.Path
+) -> dict[str, Savable]:
     """Makes both halves of one model, with the backbone traced once for each mode.
 
     Args:
       model: whose variables become the roots'. Its random layers draw their seeds
         from an op from now on.
       class_index: a file that the classifier carries as `assets/NAME`.
+      record: one that both carry, on into copies that consumers save.
 
     Returns:
       The root object and the signatures of each kind of model.
@@ -48,13 +51,16 @@ def pair(model: zoo_model.ImageModel, class_index: pathlib.Path) -> dict[str, Sa
     def logits(images: tf.Tensor, training: bool = False) -> tf.Tensor:
         return head(vector(images, training=training), training=training)
 
+    features = _root(model, model.feature_vector, vector, IMAGES)
     classifier = _root(model, model.classifier, logits, IMAGES)
     classifier.head = _root(model, model.head, head, features_spec)
     classifier.class_index = tf.saved_model.Asset(str(class_index))
+    for root in (features, classifier):
+        root.record = tf.saved_model.Asset(str(record))
     features_signature = {"image_feature_vector": _signature(vector)}
     return {
         "feature_vector": (
-            _root(model, model.feature_vector, vector, IMAGES),
+            features,
             {"serving_default": _signature(vector), **features_signature},
         ),
         "classification": (

@@ -15,6 +15,7 @@ from exporters import manifest, reusable
 from exporters import request as requests
 from zoo import facts
 from zoo import model as zoo_model
+from zoo.weights import files, own
 
 Say = Callable[[str], None]
 
@@ -70,8 +71,10 @@ def save(
     """
     class_index = folder / manifest.CLASS_INDEX
     class_index.write_text(model.taxonomy.to_tsv(), encoding="utf-8")
+    record = folder / files.ASSET.name
+    record.write_text(manifest.to_json(own.for_copies(model.record())), "utf-8")
     say("trace")
-    roots = reusable.pair(model, class_index)
+    roots = reusable.pair(model, class_index=class_index, record=record)
     folders = {kind: folder / kind for kind in manifest.KINDS}
     for kind, target in folders.items():
         say(f"write {kind}")

@@ -123,9 +123,12 @@ def bound(
                 _parse(part, known="\n".join(parts))
                 continue
             part = parts[place] = part.replace(BACKBONE, _backbone())
-            _judge(part, pathlib.Path("the weights"), trust=False)
+            _judge(part, pathlib.Path("the weights' record"), trust=False)
             before = _values(part) | before
-            _parse(part, known="\n".join(parts))
+            try:
+                _parse(part, known="\n".join(parts))
+            except ValueError as error:
+                raise ValueError(f"the weights' record: {error}") from error
             wanted |= _values(part)
         overruled = [
             f"{name} = {value!r} instead of {before[name]!r}"

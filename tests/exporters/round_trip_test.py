@@ -1,6 +1,7 @@
 """Weights that leave in an export come back, and leave again as they came."""
 
 import json
+import pathlib
 
 import numpy as np
 
@@ -50,6 +51,33 @@ def test_a_file_of_ours_exports_what_it_was_made_from(exported, tool, tmp_path):
     new = tmp_path / "efficientnet_lite0" / "classification" / "1"
     old = first / "classification" / "1"
     assert (old / DATA).read_bytes() == (new / DATA).read_bytes()
+
+
+def test_a_trained_copy_still_says_what_it_was_built_with(tool, tmp_path):
+    import tensorflow as tf
+
+    export = ("export", "--arch=resnet_cifar_20", "--check=none")
+    bindings = ("model.mean=50.0", "ResNetCifar.batch_norm_epsilon=0.01")
+    changed = [f"--gin_binding={binding}" for binding in bindings]
+    first = tool(*export, *changed, f"--output={tmp_path / 'first'}")
+    assert first.returncode == 0, first.stderr
+    folder = first.stdout.splitlines()[1]
+    trained = tf.saved_model.load(folder)
+    for variable in trained.trainable_variables:
+        variable.assign_add(tf.fill(variable.shape, 0.01))
+    copy = tmp_path / "copy"
+    tf.saved_model.save(trained, str(copy))
+    assert not (copy / manifest.MANIFEST).exists()
+    again = tool(*export, f"--weights={copy}", f"--output={tmp_path / 'again'}")
+    assert again.returncode == 0, again.stderr
+    assert "model.mean = 50.0 instead of" in again.stderr
+    assert "does not say" not in again.stderr
+    exported = tf.saved_model.load(again.stdout.splitlines()[1])
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    np.testing.assert_array_equal(exported(images), trained(images))
+    about = manifest.read(pathlib.Path(again.stdout.splitlines()[1]))
+    assert "a copy of a model that was exported" in about.weights["source"]
+    assert about.license == "unknown"
 
 
 def test_a_random_head_is_said_loudly(exported, tool, tmp_path):

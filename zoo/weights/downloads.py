@@ -32,6 +32,7 @@ _CHUNK = 1 << 18
 _TIMEOUT = 30  # seconds without a byte
 _LARGEST = 8 << 30  # bytes; no weights of ours come near it
 _ATTEMPTS = 3
+_PASSING = (429, 500, 502, 503, 504)  # answers that may be others in a moment
 
 
 def folder() -> pathlib.Path:
@@ -91,6 +92,9 @@ def _download(
             _receive(url, part, progress)
             break
         except urllib.error.HTTPError as error:
+            if attempt < _ATTEMPTS and error.code in _PASSING:
+                time.sleep(attempt)
+                continue
             raise ValueError(
                 f"{url} answers {error.code} {error.reason}: put the file at {target}."
             ) from error
@@ -112,6 +116,7 @@ def _download(
             f"What {url} gave can't be used, and was removed: {error}"
         ) from error
     part.rename(target)
+    part.with_name(f"{part.name}.etag").unlink(missing_ok=True)
 
 
 def _verify(target: pathlib.Path, name: str, record: Record) -> None:
@@ -134,11 +139,14 @@ def _verify(target: pathlib.Path, name: str, record: Record) -> None:
 
 
 def _receive(url: str, part: pathlib.Path, progress: Progress) -> None:
-    """Gets what `part` still lacks."""
+    """Gets what `part` still lacks, of the file that it was begun with."""
     have = part.stat().st_size if part.exists() else 0
+    tag = part.with_name(f"{part.name}.etag")
     request = urllib.request.Request(url, headers={"User-Agent": "image-model-zoo"})
     if have:
         request.add_header("Range", f"bytes={have}-")
+        if tag.exists():
+            request.add_header("If-Range", tag.read_text("ascii"))
     try:
         answer = urllib.request.urlopen(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
@@ -150,6 +158,11 @@ def _receive(url: str, part: pathlib.Path, progress: Progress) -> None:
         _check(answer, have)
         resumes = answer.status == http.client.PARTIAL_CONTENT
         have = have if resumes else 0
+        strong = answer.headers.get("ETag", "W/")
+        if not resumes:
+            tag.unlink(missing_ok=True)
+        if not strong.startswith("W/"):
+            tag.write_text(strong, "ascii")
         length = answer.headers.get("Content-Length")
         size = have + int(length) if length else None
         if size and size > _LARGEST:

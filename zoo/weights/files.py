@@ -16,6 +16,8 @@ from collections.abc import Mapping
 SAVED_MODEL = "saved_model.pb"
 VARIABLES = "variables/variables"
 MANIFEST = "assets.extra/manifest.json"
+ASSET = pathlib.PurePosixPath("assets/model.json")
+"""A record that copies of an exported model still have, other than its manifest."""
 RECORD = "image_model_zoo"
 """The key of our record in a safetensors file's metadata."""
 _LONGEST_TEXT = 10_000_000  # characters
@@ -28,8 +30,8 @@ class File:
 
     Attributes:
       tensors: by name; each has a shape and a dtype, and np.asarray gives its values.
-      record: the text of our own format's record, or None.
-      manifest: the text of an exported model's manifest, or None.
+      record: the text of our own format's record, or of an asset like it, or None.
+      manifest: the text of an exported model's manifest, which says more; or None.
     """
 
     tensors: Mapping[str, typing.Any]
@@ -51,6 +53,11 @@ def kind(path: pathlib.Path) -> str:
         return "saved_model"
     if _index(path).is_file():
         return "checkpoint"
+    if path.is_dir():
+        inside = sorted(path.glob(f"*/{SAVED_MODEL}"))
+        inside += sorted(path.glob(f"*/*/{SAVED_MODEL}"))
+        hint = f" Did you mean {inside[0].parent}?" if inside else ""
+        raise ValueError(f"{path} is a folder, but of no SavedModel.{hint}")
     if not path.is_file():
         raise ValueError(f"{path} is neither a file, a SavedModel nor a checkpoint.")
     if path.suffix == ".index" and path.with_suffix("").name:
@@ -65,6 +72,11 @@ def kind(path: pathlib.Path) -> str:
         return "hdf5"
     if start[8:9] == b"{":
         return "safetensors"
+    if start[:2] == b"PK" and path.suffix == ".keras":
+        raise ValueError(
+            f"{path} is a whole Keras model: load it with Keras, and save its weights "
+            "alone, model.save_weights('NAME.weights.h5')."
+        )
     if start[:2] == b"PK" or start[:1] == b"\x80":
         return "torch"
     if end == _TABLE_MAGIC:
@@ -79,9 +91,8 @@ def parts(path: pathlib.Path) -> list[pathlib.Path]:
     """The files whose bytes decide on what `read` gives."""
     found = kind(path)
     if found == "saved_model":
-        manifest = path / MANIFEST
-        prefix = path / VARIABLES
-        return [*parts(prefix), *([manifest] if manifest.is_file() else [])]
+        about = (path / MANIFEST, path / ASSET)
+        return [*parts(path / VARIABLES), *(text for text in about if text.is_file())]
     if found == "checkpoint" and _index(path).is_file():
         data = path.parent.glob(f"{glob.escape(path.name)}.data-*")
         return [_index(path), *sorted(shard for shard in data if shard.is_file())]
@@ -124,8 +135,11 @@ def _checkpoint(path: pathlib.Path, *, is_model: bool) -> File:
     from zoo.weights import checkpoint
 
     tensors = checkpoint.read(path / VARIABLES if is_model else path)
-    manifest = _text(path / MANIFEST) if is_model else None
-    return File(tensors=tensors, manifest=manifest)
+    if not is_model:
+        return File(tensors=tensors)
+    return File(
+        tensors=tensors, record=_text(path / ASSET), manifest=_text(path / MANIFEST)
+    )
 
 
 def _text(path: pathlib.Path) -> str | None:

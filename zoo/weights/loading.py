@@ -137,17 +137,32 @@ def recognised(arch: str, source: registry.Source) -> Weights:
     own_record = _own_record(file, arch, source.path)
     table = None
     if not own_record:
-        tables = names.load(config.config_file(arch).parent.parent / "names", arch)
+        tables = names.load(_names_folder(arch), arch)
         table = names.recognise(tables, file.tensors)
         if table is None and not any(n.startswith("stem/") for n in file.tensors):
             sources = ", ".join(sorted({t["source"] for t in tables})) or "nobody"
             shown = ", ".join(sorted(file.tensors)[:3]) or "none at all"
             raise ValueError(
                 f"{source.path} does not fit {arch}: its names ({shown}, …) are not "
-                f"those of {sources} for this arch."
+                f"those of {sources} for this arch.{_fitting(file.tensors)}"
             )
     record = {**own_record, **source.record}
     return Weights(arch=arch, source=source, file=file, table=table, record=record)
+
+
+def _names_folder(arch: str) -> pathlib.Path:
+    return config.config_file(arch).parent.parent / "names"
+
+
+def _fitting(tensors: names.Tensors) -> str:
+    """The archs that the names are known for."""
+    found = [
+        arch
+        for arch in config.config_files()
+        if names.recognise(names.load(_names_folder(arch), arch), tensors)
+    ]
+    shown = ", ".join(found[:6]) + (", …" if len(found) > 6 else "")
+    return f" They are of {shown}." if found else ""
 
 
 def _own_record(file: files.File, arch: str, path: pathlib.Path) -> own.Record:

@@ -85,6 +85,12 @@ def from_manifest(manifest: Mapping[str, typing.Any]) -> Record:
     return record
 
 
+def for_copies(record: Record) -> Record:
+    """What an exported model's copies may go on saying, trained as they may be."""
+    source = f"a copy of a model that was exported with weights {record['source']!r}"
+    return {key: record[key] for key in DECIDED} | {"source": source}
+
+
 def gin_bindings(record: Mapping[str, typing.Any]) -> list[str]:
     """What a record decides, whatever gin says: classes, normalisation, advice."""
     values = {**record.get("normalization", {}), **record.get("preprocessing", {})}

@@ -22,6 +22,8 @@ from collections.abc import Callable
 import ml_dtypes
 import numpy as np
 
+_STATES = ("state_dict", "model")
+_WRAPPERS = ("_orig_mod.", "module.")  # torch.compile and DataParallel
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 _STORAGES = {
@@ -78,10 +80,11 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
     Args:
       path: a file that `torch.save` wrote, of a state dict or of a dict that holds
-        one under `state_dict`.
+        one under `state_dict` or `model`.
 
     Returns:
-      Tensors by name, on the host, in the file's own layout and dtype.
+      Tensors by name, without what wrappers put before all names, on the host, in the
+      file's own layout and dtype.
 
     Raises:
       ValueError: the file is damaged, holds something else, or names code to run.
@@ -105,13 +108,17 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _state_dict(state: typing.Any) -> dict[str, _Tensor]:
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
+    for name in _STATES:
+        if isinstance(state, dict) and isinstance(state.get(name), dict):
+            state = state[name]
     if not isinstance(state, dict) or not state:
         raise ValueError("it holds no dict of tensors")
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, _Tensor):
             raise ValueError(f"its entry {str(name)[:80]!r} is no tensor")
+    for wrapper in _WRAPPERS:
+        if all(name.startswith(wrapper) for name in state):
+            state = {name.removeprefix(wrapper): state[name] for name in state}
     return dict(state)
 
 

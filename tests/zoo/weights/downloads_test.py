@@ -25,6 +25,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.headers = {}
         self.stops_after = None
         self.knows_ranges = True
+        self.failures = []
         self.asked = []
 
     def url(self, name):
@@ -40,7 +41,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(404)
             return
         start = 0
-        if server.knows_ranges and "Range" in self.headers:
+        if server.failures:
+            self.send_error(server.failures.pop())
+            return
+        tag = server.headers.get("ETag")
+        same = self.headers.get("If-Range", tag) == tag
+        if server.knows_ranges and same and "Range" in self.headers:
             start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
             if start >= len(data):
                 self.send_error(416)
@@ -109,6 +115,27 @@ def test_a_server_without_ranges_begins_again(server):
         downloads.fetch(record(server))
     server.stops_after, server.knows_ranges = None, False
     assert downloads.fetch(record(server)).read_bytes() == DATA
+
+
+def test_a_file_that_changed_meanwhile_begins_again(server):
+    server.headers, server.stops_after = {"ETag": '"1"'}, 1000
+    with pytest.raises(ValueError, match="ended after"):
+        downloads.fetch(record(server))
+    new = DATA[:8] + DATA[8:][::-1]
+    server.headers, server.stops_after = {"ETag": '"2"'}, None
+    server.files["/weights.h5"] = new
+    assert downloads.fetch(record(server)).read_bytes() == new
+    assert [path.name for path in downloads.folder().rglob("weights*")] == [
+        "weights.h5"
+    ]
+
+
+def test_a_server_that_is_busy_is_asked_again(server):
+    server.failures = [503, 429]
+    assert downloads.fetch(record(server)).read_bytes() == DATA
+    server.files["/other.h5"], server.failures = DATA, [503] * 3
+    with pytest.raises(ValueError, match="answers 503"):
+        downloads.fetch(record(server, "other.h5"))
 
 
 def test_a_part_that_is_too_long_begins_again(server):

@@ -126,6 +126,29 @@ def test_files_of_another_kind_are_refused(tmp_path, data, message):
         zoo.build("efficientnet_lite0", weights=str(path))
 
 
+def test_a_whole_keras_model_is_told_from_a_state_dict(tmp_path):
+    path = tmp_path / "model.keras"
+    path.write_bytes(b"PK\x03\x04" + b"\0" * 40)
+    with pytest.raises(ValueError, match="whole Keras model.*save_weights"):
+        zoo.build("efficientnet_lite0", weights=str(path))
+
+
+def test_a_folder_above_a_saved_model_names_it(tmp_path):
+    folder = tmp_path / "classification" / "1"
+    folder.mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"of no SavedModel\.$"):
+        zoo.build("efficientnet_lite0", weights=str(tmp_path))
+    (folder / files.SAVED_MODEL).touch()
+    with pytest.raises(ValueError, match=r"Did you mean .*classification/1\?$"):
+        zoo.build("efficientnet_lite0", weights=str(tmp_path))
+
+
+def test_the_weights_of_a_sibling_name_it(tmp_path):
+    path = registry.find("efficientnet_lite0", "imagenet").path
+    with pytest.raises(ValueError, match=r"They are of efficientnet_lite0, .*lite4\.$"):
+        zoo.build("resnet_v1_50", weights=str(path))
+
+
 def test_unknown_weights_name_what_there_is():
     with pytest.raises(ValueError, match=r"one of random, imagenet.*mean 'imagenet'"):
         registry.find("efficientnet_lite0", "imagenett")
