@@ -53,6 +53,13 @@ def save(
     }
     text = json.dumps(record, ensure_ascii=False, sort_keys=True)
     data = safetensors.numpy.save(tensors, {files.RECORD: text})
+    try:
+        _replace(path, data)
+    except OSError as error:
+        raise OSError(f"Can't write {path}: {error.strerror or error}") from error
+
+
+def _replace(path: pathlib.Path, data: bytes) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
