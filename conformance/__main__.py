@@ -7,48 +7,149 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import pathlib
 import sys
-from collections.abc import Sequence
+import tempfile
+import traceback
+import typing
+from collections.abc import Callable, Sequence
 
-from conformance import clauses
+from conformance import clauses, process, report, suite
+
+_FORMATS = ("text", "json", "junit", "html")
+_GIB = 1 << 30
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parses the command line, checks, prints the report; returns the exit status."""
+    """Parses the command line, checks, writes the report; returns the exit status."""
     options = _parser().parse_args(arguments)
-    # Imports TensorFlow: after the command line, so that --help answers at once.
-    from conformance import suite
-
-    selected = options.clauses.split(",") if options.clauses else None
+    say = _progress()
     try:
+        render = _renderer(options.format)
+        output = pathlib.Path(options.output) if options.output else None
+        if output and not output.parent.is_dir():
+            raise ValueError(f"{output.parent} is no folder.")
         found = suite.check(
             options.path,
             kind=options.kind,
             pair=options.pair,
+            doc=options.doc,
             level=options.level,
-            clauses=selected,
+            clauses=options.clauses.split(",") if options.clauses else None,
+            limits=_limits(options),
+            say=say,
         )
-    except ValueError as error:
-        print(f"conformance: {error}", file=sys.stderr)
+        say("")
+        text = render(found)
+        if output:
+            _write(output, text)
+        else:
+            print(text)
+    except BrokenPipeError:  # whoever reads this has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, OSError, ImportError) as error:
+        if options.debug:
+            traceback.print_exc()
+        print(f"conformance: {_printable(str(error))}", file=sys.stderr)
         return 2
-    if options.format == "json":
-        print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
-    else:
-        print(found.to_text())
+    except KeyboardInterrupt:
+        print("conformance: interrupted", file=sys.stderr)
+        return 130
     return 1 if found.failed else 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> typing.NoReturn:
+        """Ends with one line."""
+        self.exit(2, f"conformance: {message}; see --help.\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m conformance", description=__doc__.splitlines()[0]
+    parser = _Parser(
+        prog="conformance",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("path", help="directory of a SavedModel")
-    parser.add_argument("--kind", default="auto", choices=["auto", *clauses.KINDS])
-    parser.add_argument("--pair", help="directory of the other half of the pair")
-    parser.add_argument("--level", default="quick", choices=["quick", "full"])
-    parser.add_argument("--clauses", help="ids and group letters, as in R,I,F03")
-    parser.add_argument("--format", default="text", choices=["text", "json"])
+    add = parser.add_argument
+    add("path", help="directory, .tar.gz archive or URL of a SavedModel")
+    add("--kind", default="auto", choices=["auto", *clauses.KINDS])
+    add("--pair", help="the other half of the pair, for group P")
+    add("--doc", help="JSON with ranges and hyperparameters; default: the manifest")
+    add("--clauses", help="ids and group letters, as in R,I,F03")
+    add("--level", default="full", choices=suite.LEVELS)
+    add("--format", default="text", choices=_FORMATS)
+    add("--output", help="file to write the report to; default: standard output")
+    add("--time_limit", type=float, help="seconds for each clause; default: by size")
+    add("--memory_limit", type=float, help="GiB for each process; default: by size")
+    add("--debug", action="store_true", help="show the whole traceback of an error")
     return parser
+
+
+def _limits(options: argparse.Namespace) -> Callable[[process.Limits], process.Limits]:
+    """What the command line says of the limits, and else what the model's size does."""
+    for name in ("time_limit", "memory_limit"):
+        given = getattr(options, name)
+        if given is not None and not given > 0:
+            raise ValueError(f"--{name} must be more than 0, not {given}.")
+
+    def limits(default: process.Limits) -> process.Limits:
+        memory = options.memory_limit
+        return process.Limits(
+            seconds=options.time_limit or default.seconds,
+            memory=int(memory * _GIB) if memory else default.memory,
+        )
+
+    return limits
+
+
+def _renderer(name: str) -> Callable[[report.Report], str]:
+    """What makes a text of a report; each form is imported where it is used."""
+    if name == "junit":
+        from conformance import junit
+
+        return junit.render
+    if name == "html":
+        from conformance import page
+
+        return page.render
+    if name == "json":
+        return lambda found: json.dumps(found.to_json(), indent=2, ensure_ascii=False)
+    return report.Report.to_text
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    """Writes a file, whole or not at all."""
+    handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        pathlib.Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def _progress() -> Callable[[str], None]:
+    """Shows on a terminal what is being done now; elsewhere each result, in short."""
+
+    def show(text: str) -> None:
+        print(f"\r\033[K{text[:70]}", end="", file=sys.stderr, flush=True)
+
+    def log(text: str) -> None:
+        words = text.split()[:4]
+        if len(words) == 4 and not text.endswith("…"):
+            print(*words, file=sys.stderr, flush=True)
+
+    return show if sys.stderr.isatty() else log
+
+
+def _printable(text: str) -> str:
+    """`text` in one line, without what would steer a terminal."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 if __name__ == "__main__":

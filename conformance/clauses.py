@@ -16,6 +16,8 @@ TOLERANCE = 1e-5  # where a clause says equal: relative to the largest value
 FEATURE_VECTOR = "feature_vector"
 CLASSIFICATION = "classification"
 KINDS = (FEATURE_VECTOR, CLASSIFICATION)
+CLIENTS = "K"
+"""The group of clauses that programs judge which know nothing of this suite."""
 
 _REUSABLE = "Reusable SavedModels, TensorFlow Hub"
 _IMAGES = "Common SavedModel APIs for Image Tasks, TensorFlow Hub"
@@ -101,6 +103,15 @@ CLAUSES = (
         needs=("R02",),
     ),
     Clause(
+        id="R09",
+        text="Each further keyword argument has a default, is of documented dtype and "
+        "shape, and has its documented effect: batch_norm_momentum=1 freezes the "
+        "statistics, 0 replaces them; dropout_rate=0 makes the training-mode head "
+        "deterministic. Without documentation dtype, shape and default are judged.",
+        source=_REUSABLE,
+        needs=("R03",),
+    ),
+    Clause(
         id="R10",
         text="training=False changes no variable; training=True changes only "
         "non-trainable ones, and changes them if the model has batch statistics.",
@@ -114,9 +125,32 @@ CLAUSES = (
         needs=("R03",),
     ),
     Clause(
+        id="R12",
+        text="Named callables (obj.part), where present, each carry their own "
+        "__call__, variables and trainable_variables; one level deep.",
+        source=_REUSABLE,
+        needs=("R01",),
+    ),
+    Clause(
+        id="R13",
+        text="A loaded object can be saved again, and the copy passes the same clauses "
+        "with equal outputs.",
+        source=_REUSABLE,
+        needs=("R03",),
+    ),
+    Clause(
         id="R14",
         text="Inference is deterministic, and image i's output does not depend on the "
         "rest of the batch.",
+        source=_OURS,
+        needs=("R03",),
+    ),
+    Clause(
+        id="R15",
+        text="Works when called from a tf.function, eagerly, under "
+        "tf.config.run_functions_eagerly, and under tf.distribute.MirroredStrategy on "
+        "two devices, where after a training step a cross-replica read of each batch "
+        "statistic is the mean over the replicas.",
         source=_OURS,
         needs=("R03",),
     ),
@@ -228,22 +262,52 @@ CLAUSES = (
         source=_SIGNATURES,
         needs=("R01",),
     ),
+    Clause(
+        id="S03",
+        text="Further outputs of signatures are endpoint activations whose keys begin "
+        "with the architecture's name, as in InceptionV3/Mixed_5c.",
+        source=_SIGNATURES,
+        level="SHOULD",
+        needs=("R01",),
+    ),
+    Clause(
+        id="K01",
+        text="hub.load(path) gives a model that does what it does without hub, and so "
+        "does hub.load of an http:// URL from a static server.",
+        source=_OURS,
+        needs=("R01",),
+    ),
+    Clause(
+        id="K02",
+        text="hub.KerasLayer (tf_keras) takes it, trainable or not, with arguments= "
+        "given, in Sequential, under MirroredStrategy, and through fit with a falling "
+        "loss.",
+        source=_OURS,
+        needs=("R03",),
+    ),
+    Clause(
+        id="K04",
+        text="saved_model_cli shows it, and runs serving_default.",
+        source=_OURS,
+        needs=("S01",),
+    ),
 )
 
 BY_ID = {clause.id: clause for clause in CLAUSES}
 
 
-def select(names: Iterable[str] | None) -> tuple[Clause, ...]:
+def select(names: Iterable[str] | None, *, level: str) -> tuple[Clause, ...]:
     """The clauses that `names` asks for, in the order in which they are judged.
 
     Args:
-      names: ids and group letters, as in ("R", "F03"); None means all.
+      names: ids and group letters, as in ("R", "F03"); None means all of the level.
+      level: quick leaves out group K, if it is not asked for by name.
 
     Raises:
       ValueError: for a name that is neither.
     """
     if names is None:
-        return CLAUSES
+        return tuple(c for c in CLAUSES if level == "full" or c.id[0] != CLIENTS)
     known = {*BY_ID, *(clause.id[0] for clause in CLAUSES)}
     wanted = tuple(names)
     for name in wanted:

@@ -159,4 +159,3 @@ def measured_from_json(record: Mapping[str, Any]) -> Measured:
     """What `dataclasses.asdict` made of it, and JSON perhaps of that."""
     sides = {name: Sides(**values) for name, values in record["sides"].items()}
     return Measured(**{**record, "sides": sides, "base": tuple(record["base"])})
-

@@ -47,22 +47,28 @@ class Subject:
 
     Args:
       path: its directory.
+      name: what messages call it.
       kind: one of `clauses.KINDS`, or auto.
       full: whether clauses try all that they can, rather than what is quick.
       pair: directory of the other half, or None.
       documented: ranges (low, high) in pixels under `height_range` and `width_range`.
+      arguments: what is documented of further arguments of `__call__`, by name.
     """
 
     def __init__(
         self,
         path: pathlib.Path,
         *,
+        name: str | None = None,
         kind: str,
         full: bool,
         pair: pathlib.Path | None,
         documented: Mapping[str, Sequence[int | None]],
+        arguments: Mapping[str, Mapping[str, Any]] | None = None,
     ):
         self.path = path
+        self.name = name or str(path)
+        self.arguments = arguments or {}
         self.full = full
         self.documented = documented
         self.given_kind = kind
@@ -259,6 +265,10 @@ class Subject:
     def _run(self, images: tf.Tensor, *, training: bool) -> Any:
         if self.input_spec.is_compatible_with(images):
             return self.traced(training=training)(images)
+        return self.call_eagerly(images, training=training)
+
+    def call_eagerly(self, images: tf.Tensor, *, training: bool) -> Any:
+        """The output of the object itself, as a consumer calls it."""
         return self.obj(images, **self._keywords(training))
 
     def traced(self, *, training: bool) -> Any:
@@ -274,6 +284,21 @@ class Subject:
             call = tf.function(lambda images: self.obj(images, **keywords))
             self._traced[key] = call.get_concrete_function(self.input_spec)
         return self._traced[key]
+
+    def about_call(self) -> dict[str, Any]:
+        """What a client must know to call the model, as plain values."""
+        further = traces.parameters(self.call)[1:]
+        defaults = {p.name: p.default for p in further if p.name != "training"}
+        return {
+            "shape": [*self.size, self.images(1).shape[-1]],
+            "dtype": self.input_spec.dtype.name,
+            "trainable": len(self.trainable_variables),
+            "arguments": {
+                name: value
+                for name, value in defaults.items()
+                if isinstance(value, bool | int | float | str)
+            },
+        }
 
     def _keywords(self, training: bool) -> dict[str, bool]:
         return {} if self.training is None else {"training": training}

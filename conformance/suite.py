@@ -1,56 +1,32 @@
-"""Runs the clauses on a SavedModel: select, load, judge each in its turn, report."""
+"""Holds a SavedModel against the clauses: opens it, has each judged, reports.
+
+The model is loaded into processes of their own, and so is each client. Imports no
+TensorFlow.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import difflib
 import os
 import pathlib
+import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from conformance import clauses as clauses_lib
-from conformance import report, subject, verdict
-from conformance.checks import (
-    classification,
-    feature_vector,
-    image_input,
-    reusable,
-    signatures,
-)
-from conformance.checks import pair as pair_checks
+from conformance import clients, documents, process, report, sources, verdict
 
 LEVELS = ("quick", "full")
-_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
+_SEARCH_SECONDS = 30
+_SECONDS, _SECONDS_PER_MIB = 60, 1
+_MEMORY, _MEMORY_PER_BYTE = 4 << 30, 12
+_WORKER = (sys.executable, "-m", "conformance.worker")
+_HOME = str(pathlib.Path(__file__).resolve().parent.parent)
 
-_Check = Callable[[subject.Subject], str]
-_CHECKS: dict[str, _Check] = {
-    "R01": reusable.r01_loads_alone,
-    "R02": reusable.r02_root_is_callable,
-    "R03": reusable.r03_takes_one_tensor,
-    "R04": reusable.r04_lists_variables,
-    "R05": reusable.r05_lists_trainable_variables,
-    "R06": reusable.r06_regularization_losses,
-    "R07": reusable.r07_training_is_a_bool,
-    "R08": reusable.r08_traces_every_combination,
-    "R10": reusable.r10_changes_statistics_only,
-    "R11": reusable.r11_gradients_reach,
-    "R14": reusable.r14_images_are_independent,
-    "I01": image_input.i01_takes_rgb_floats,
-    "I02": image_input.i02_takes_any_batch,
-    "I03": image_input.i03_takes_any_size,
-    "I04": image_input.i04_normalises_for_itself,
-    "I05": image_input.i05_rejects_other_inputs,
-    "F01": feature_vector.f01_gives_one_matrix,
-    "F02": feature_vector.f02_num_features_is_static,
-    "F03": feature_vector.f03_has_no_dropout,
-    "C01": classification.c01_gives_one_matrix,
-    "C02": classification.c02_gives_logits,
-    "C03": classification.c03_carries_class_index,
-    "P01": pair_checks.p01_backbones_are_equal,
-    "P02": pair_checks.p02_head_completes_features,
-    "S01": signatures.s01_has_serving_default,
-    "S02": signatures.s02_has_named_signatures,
-}
+Say = Callable[[str], None]
 
 
 def check(
@@ -58,24 +34,29 @@ def check(
     *,
     kind: str = "auto",
     pair: str | os.PathLike[str] | None = None,
-    level: str = "quick",
+    doc: str | os.PathLike[str] | None = None,
+    level: str = "full",
     clauses: Iterable[str] | None = None,
     documented: Mapping[str, Sequence[int | None]] | None = None,
+    limits: Callable[[process.Limits], process.Limits] = lambda default: default,
+    say: Say = lambda _: None,
 ) -> report.Report:
     """Holds a SavedModel against the clauses.
 
-    Runs in the calling process, and loads the model into it: for models that one trusts
-    enough to call.
-
     Args:
-      path: directory of the SavedModel.
+      path: its directory, an archive or a URL, see `sources.opened`.
       kind: feature_vector, classification, or auto, see `subject.Subject.kind`.
-      pair: directory of the other half; without it the clauses of group P are not
+      pair: the other half, likewise; without it the clauses of group P are not
         applicable.
-      level: quick, or full for more batch sizes, image sizes and modes.
-      clauses: ids and group letters, as in ("R", "F03"); None means all.
-      documented: ranges (low, high) in pixels under `height_range` and `width_range`;
-        an end may be None.
+      doc: a file of documentation, see `documents.read`; by default the one in the
+        model, if there is one.
+      level: quick; or full for the clients and the search for sizes too, and more batch
+        sizes, image sizes and modes.
+      clauses: ids and group letters, as in ("R", "F03"); None means all of the level.
+      documented: ranges (low, high) in pixels under `height_range` and `width_range`,
+        in place of the documentation's; an end may be None.
+      limits: gives those of each process, of `limits_for` the model.
+      say: is told what is being done, and each result as a line.
 
     Returns:
       A result for each selected clause.
@@ -85,74 +66,178 @@ def check(
     """
     _check_choice("kind", kind, ("auto", *clauses_lib.KINDS))
     _check_choice("level", level, LEVELS)
-    model = subject.Subject(
-        _saved_model("path", path),
-        kind=kind,
-        full=level == "full",
-        pair=None if pair is None else _saved_model("pair", pair),
-        documented=documented or {},
-    )
-    selected = clauses_lib.select(clauses)
-    results: dict[str, report.ClauseResult] = {}
-    for clause in clauses_lib.with_needs(selected):
-        results[clause.id] = judge(clause, _CHECKS[clause.id], model, results)
+    start = time.monotonic()
+    selected = clauses_lib.select(clauses, level=level)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(sources.opened(path, name="path"))
+        other = pair and stack.enter_context(sources.opened(pair, name="pair"))
+        known = documents.read(folder, doc)
+        ranges = known.ranges if documented is None else documented
+        run = _Run(
+            name=str(path),
+            kind=kind,
+            limits=limits(limits_for(folder)),
+            say=say,
+            job={
+                "path": str(folder.resolve()),
+                "name": str(path),
+                "kind": kind,
+                "full": level == "full",
+                "pair": str(pathlib.Path(other).resolve()) if other else None,
+                "documented": dict(ranges),
+                "arguments": dict(known.arguments),
+            },
+        )
+        run.judge(clauses_lib.with_needs(selected))
+        if level == "full" and "I03" in (clause.id for clause in selected):
+            run.search()
     return report.Report(
-        path=str(model.path),
-        kind=_kind(model, results),
-        clauses=tuple(results[clause.id] for clause in selected),
+        path=str(path),
+        kind=run.kind if run.kind != "auto" else "unknown",
+        clauses=tuple(run.results[clause.id] for clause in selected),
+        documented=dict(ranges),
+        measured=run.measured,
+        seconds=round(time.monotonic() - start, 1),
+        versions=run.versions,
     )
 
 
-def judge(
-    clause: clauses_lib.Clause,
-    run: Callable[[subject.Subject], str],
-    model: subject.Subject,
-    results: Mapping[str, report.ClauseResult],
-) -> report.ClauseResult:
-    """Runs one check, and turns whatever comes of it into a result.
+def limits_for(folder: pathlib.Path) -> process.Limits:
+    """What a process may take for a model of this size: more for a larger one."""
+    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    return process.Limits(
+        seconds=_SECONDS + _SECONDS_PER_MIB * size / (1 << 20),
+        memory=_MEMORY + _MEMORY_PER_BYTE * size,
+    )
+
+
+class _Run:
+    """What is known so far of one model.
 
     Args:
-      clause: what is judged.
-      run: its check.
-      model: what it is judged of.
-      results: of the clauses before it.
+      name: what it is called in messages.
+      kind: as it was given; later, as it was found.
+      limits: of each process.
+      job: for a worker, but for what it is to do.
+      say: see `check`.
     """
-    start = time.perf_counter()
-    try:
-        _check_judgeable(clause, model, results)
-        status, message = report.PASS, run(model)
-    except verdict.NotApplicable as reason:
-        status, message = report.NOT_APPLICABLE, str(reason)
-    except Exception as error:
-        status = report.FAIL if clause.level == "MUST" else report.WARN
-        is_finding = isinstance(error, verdict.Broken)
-        found = str(error) if is_finding else f"raised {verdict.one_line(error)}"
-        message = f"{clause.id} {model.path}: {found}"
-    seconds = round(time.perf_counter() - start, 3)
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        kind: str,
+        limits: process.Limits,
+        job: Mapping[str, Any],
+        say: Say,
+    ):
+        self.name = name
+        self.kind = kind
+        self.limits = limits
+        self.job = job
+        self.say = say
+        self.results: dict[str, report.ClauseResult] = {}
+        self.call: dict[str, Any] | None = None
+        self.versions: dict[str, str] = {}
+        self.measured: report.Measured | None = None
+
+    def judge(self, wanted: Sequence[clauses_lib.Clause]) -> None:
+        """Has every clause judged, those of group K by their clients."""
+        left = [clause for clause in wanted if clause.id not in clients.BY_CLAUSE]
+        while left:
+            self._judge_in_worker(left)
+            left = [clause for clause in left if clause.id not in self.results]
+        for clause in wanted:
+            if clause.id in clients.BY_CLAUSE:
+                self._judge_by_client(clause)
+
+    def _judge_in_worker(self, wanted: Sequence[clauses_lib.Clause]) -> None:
+        """Until all are judged, or the process ends: that is one clause's failure."""
+        judged = [vars(result) for result in self.results.values()]
+        names = [clause.id for clause in wanted]
+        started, start, begun = False, time.monotonic(), names[0]
+        try:
+            for message in self._worker(clauses=names, results=judged, search=None):
+                started = True
+                if "begin" in message:
+                    begun, start = message["begin"], time.monotonic()
+                    self.say(f"{begun} …")
+                if "result" in message:
+                    self.call = message.get("call", self.call)
+                    self.kind = message.get("kind", self.kind)
+                    self._add(report.ClauseResult(**message["result"]))
+        except process.Stopped as stopped:
+            if not started:
+                raise ValueError(f"Nothing can be judged: it {stopped}.") from stopped
+            if begun in self.results:
+                begun = next(name for name in names if name not in self.results)
+            self._fail(
+                clauses_lib.BY_ID[begun],
+                start=start,
+                expected="the process to go on",
+                observed=f"it {stopped}",
+                mend="See what the model does there, or give it more time or memory.",
+            )
+
+    def _judge_by_client(self, clause: clauses_lib.Clause) -> None:
+        client = clients.BY_CLAUSE[clause.id]
+        self.say(f"{clause.id} …")
+        start = time.monotonic()
+        try:
+            verdict.check_needs(clause, self.results)
+            message = client.run({**self.job, "call": self.call}, limits=self.limits)
+            self._add(_result(clause, report.PASS, message, start=start))
+        except verdict.NotApplicable as reason:
+            self._add(_result(clause, report.NOT_APPLICABLE, str(reason), start=start))
+        except process.Stopped as stopped:
+            self._fail(
+                clause,
+                start=start,
+                expected=client.expected,
+                observed=f"it {stopped}",
+                mend=client.mend,
+            )
+
+    def search(self) -> None:
+        """Measures which sizes and batches work, if the model can be called at all."""
+        if self.call is None:
+            return
+        self.say("search for the sizes that work …")
+        job = {"clauses": [], "results": [], "search": _SEARCH_SECONDS}
+        try:
+            for message in self._worker(**job):
+                if "measured" in message:
+                    self.measured = report.measured_from_json(message["measured"])
+        except process.Stopped as stopped:
+            if self.measured:
+                reason = f"the process {stopped}"
+                self.measured = dataclasses.replace(self.measured, stopped=reason)
+
+    def _worker(self, **job: Any) -> Iterator[Any]:
+        job = {**self.job, "kind": self.kind, **job}
+        for message in process.messages(
+            _WORKER, job, limits=self.limits, environment={"PYTHONPATH": _HOME}
+        ):
+            self.versions = message.get("versions", self.versions)
+            yield message
+
+    def _fail(self, clause: clauses_lib.Clause, *, start: float, **found: str) -> None:
+        broken = str(verdict.Broken(**found))
+        status, message = verdict.failure(clause, self.name, broken)
+        self._add(_result(clause, status, message, start=start))
+
+    def _add(self, result: report.ClauseResult) -> None:
+        self.results[result.id] = result
+        self.say(report.line(result).strip())
+
+
+def _result(
+    clause: clauses_lib.Clause, status: str, message: str, *, start: float
+) -> report.ClauseResult:
+    seconds = round(time.monotonic() - start, 3)
     return report.ClauseResult(
         id=clause.id, status=status, message=message, seconds=seconds
     )
-
-
-def _check_judgeable(
-    clause: clauses_lib.Clause,
-    model: subject.Subject,
-    results: Mapping[str, report.ClauseResult],
-) -> None:
-    """Raises `NotApplicable` where there is no telling, or nothing to tell."""
-    for need in clauses_lib.with_needs([clause])[:-1]:
-        if results[need.id].status == report.FAIL:
-            raise verdict.NotApplicable(f"can't be judged, since {need.id} fails")
-    if clause.kinds != clauses_lib.KINDS and model.kind not in clause.kinds:
-        kinds = " or ".join(clause.kinds)
-        raise verdict.NotApplicable(f"speaks of {kinds}; the model is {model.kind}")
-
-
-def _kind(model: subject.Subject, results: Mapping[str, report.ClauseResult]) -> str:
-    """The model's kind; unknown where it would have to be loaded to know, but can't."""
-    if model.given_kind == "auto" and results["R01"].status != report.PASS:
-        return "unknown"
-    return model.kind
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -162,14 +247,3 @@ def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
             f"{name} must be one of {', '.join(choices)}, got {value!r}. Did you mean "
             f"{nearest!r}?"
         )
-
-
-def _saved_model(name: str, path: str | os.PathLike[str]) -> pathlib.Path:
-    """The directory at `path`, which must hold a SavedModel, whole or not."""
-    directory = pathlib.Path(path)
-    if not any((directory / file).is_file() for file in _FILES):
-        raise ValueError(
-            f"{name} must be the directory of a SavedModel, got {str(path)!r}: it has "
-            f"no {_FILES[0]}."
-        )
-    return directory

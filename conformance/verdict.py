@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+
+from conformance import clauses, report
 
 _LONGEST_LINE = 200  # characters of a foreign exception that a message repeats
 
@@ -42,3 +44,18 @@ def expecting(expected: str, *, mend: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise Broken(expected=expected, observed=one_line(error), mend=mend) from error
+
+
+def check_needs(
+    clause: clauses.Clause, results: Mapping[str, report.ClauseResult]
+) -> None:
+    """Raises `NotApplicable` where a clause fails that this one builds on."""
+    for need in clauses.with_needs([clause])[:-1]:
+        if results[need.id].status == report.FAIL:
+            raise NotApplicable(f"can't be judged, since {need.id} fails")
+
+
+def failure(clause: clauses.Clause, path: str, found: str) -> tuple[str, str]:
+    """The status and the message of a clause that does not hold."""
+    status = report.FAIL if clause.level == "MUST" else report.WARN
+    return status, f"{clause.id} {path}: {found}"

@@ -37,6 +37,7 @@ def pair(
       The root object and the signatures of each kind of model.
     """
     _use_random_ops(model.classifier)
+    _use_means_of_replicas(model.classifier)
     features_spec = tf.TensorSpec([None, model.num_features], tf.float32)
     features_of = _traced(model.feature_vector, IMAGES)
     logits_of = _traced(model.head, features_spec)
@@ -128,6 +129,17 @@ def _signature(function: Function) -> tf.types.experimental.GenericFunction:
         return {"default": function(images, training=False)}
 
     return signature
+
+
+def _use_means_of_replicas(model: keras.Model) -> None:
+    """Lets batch statistics be read across replicas as the mean of theirs.
+
+    So a consumer's MirroredStrategy makes them. Keras' `add_weight` takes no
+    `synchronization`, and TensorFlow none after a variable is made.
+    """
+    for variable in model.non_trainable_weights:
+        variable.value._synchronization = tf.VariableSynchronization.ON_READ
+        variable.value._aggregation = tf.VariableAggregation.MEAN
 
 
 def _use_random_ops(model: keras.Model) -> None:

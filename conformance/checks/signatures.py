@@ -89,3 +89,25 @@ def _input_spec(model: subject.Subject, name: str) -> tf.TensorSpec:
             mend=f"Name the argument of the signature's function {_INPUT}.",
         )
     return inputs[_INPUT]
+
+
+def s03_names_endpoints(model: subject.Subject) -> str:
+    """Reads the output keys of the signatures for images.
+
+    Keys beside the result's must have one common first part, the architecture's name,
+    then a slash and the endpoint's own name.
+    """
+    names = [name for name in model.signatures if name.startswith("image_")]
+    keys = {key for name in names for key in model.signatures[name].structured_outputs}
+    further = sorted(keys - {_OUTPUT})
+    if not further:
+        raise verdict.NotApplicable("no signature has outputs beside default")
+    parts = [key.partition("/") for key in further]
+    architectures = {architecture for architecture, _, _ in parts}
+    if len(architectures) != 1 or not all(a and name for a, _, name in parts):
+        raise verdict.Broken(
+            expected="keys that begin with the architecture's name and a slash",
+            observed=f"the keys {', '.join(further[:4])}",
+            mend="Call the outputs ARCHITECTURE/ENDPOINT, as in InceptionV3/Mixed_5c.",
+        )
+    return f"{len(further)} endpoints of {architectures.pop()}"

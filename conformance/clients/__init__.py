@@ -1,0 +1,67 @@
+"""Programs that use a model and know nothing of this suite: the clauses of group K.
+
+Each runs in a process of its own, isolated from this package, from a script beside this
+file. It takes what it needs to know as JSON on standard input. It ends with an
+exception where something does not work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from conformance import process, verdict
+
+_FOLDER = pathlib.Path(__file__).resolve().parent
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Client:
+    """A program of group K.
+
+    Args:
+      script: its file.
+      expected: what must come of it.
+      mend: a sentence for the author of the model.
+    """
+
+    script: str
+    expected: str
+    mend: str
+
+    def run(self, job: Mapping[str, Any], *, limits: process.Limits) -> str:
+        """What it saw; raises `process.Stopped` where it did not work.
+
+        Raises:
+          verdict.NotApplicable: a package is missing that it is a client of.
+        """
+        # -I: neither the current folder nor this project is on its path.
+        command = (sys.executable, "-I", str(_FOLDER / self.script))
+        saw = ""
+        for message in process.messages(command, job, limits=limits):
+            if "missing" in message:
+                raise verdict.NotApplicable(f"{message['missing']} is not installed")
+            saw = message["saw"]
+        return saw
+
+
+BY_CLAUSE = {
+    "K01": Client(
+        script="hub_load.py",
+        expected="hub.load to give a model that works, from a path and from a URL",
+        mend="Write it with tf.saved_model.save, and put no tfhub_module.pb beside it.",
+    ),
+    "K02": Client(
+        script="hub_keras_layer.py",
+        expected="hub.KerasLayer to predict and to train it",
+        mend="Follow group R; a loss that does not fall has gradients that vanish.",
+    ),
+    "K04": Client(
+        script="command_line.py",
+        expected="saved_model_cli to show it and to run serving_default",
+        mend="Save signatures with tf.saved_model.save, under the tag serve.",
+    ),
+}

@@ -1,0 +1,49 @@
+"""saved_model_cli, which comes with TensorFlow: clause K04."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+
+def run(*arguments):
+    module = "tensorflow.python.tools.saved_model_cli"
+    command = [sys.executable, "-I", "-m", module, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["nothing"]
+        raise SystemExit(f"saved_model_cli {arguments[0]}: {lines[-1]}")
+    return done.stdout
+
+
+def main(job, say):
+    place = ("--dir", job["path"], "--tag_set", "serve")
+    place += ("--signature_def", "serving_default")
+    shown = run("show", *place)
+    if "inputs['images']" not in shown:
+        raise SystemExit(f"saved_model_cli shows no input images: {shown!r}")
+    call = job["call"] or {"shape": [224, 224, 3], "dtype": "float32"}
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as folder:
+        images = pathlib.Path(folder, "images.npy")
+        np.save(images, np.full((2, *call["shape"]), 0.5).astype(call["dtype"]))
+        outputs = pathlib.Path(folder, "outputs")
+        outputs.mkdir()
+        run("run", *place, "--inputs", f"images={images}", "--outdir", str(outputs))
+        written = sorted(path.name for path in outputs.iterdir())
+        if not written:
+            raise SystemExit("saved_model_cli run wrote no outputs")
+        for name in written:
+            if not np.isfinite(np.load(outputs / name)).all():
+                raise SystemExit(f"saved_model_cli run: {name} is not finite")
+    say(saw=f"serving_default shown, and run: {', '.join(written)}")
+
+
+if __name__ == "__main__":
+    with open(int(sys.argv[-1]), "w") as pipe:
+        main(
+            json.load(sys.stdin),
+            lambda **message: print(json.dumps(message), file=pipe),
+        )

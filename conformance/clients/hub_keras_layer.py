@@ -1,0 +1,78 @@
+"""hub.KerasLayer, in all the ways that people use it: clause K02."""
+
+import json
+import os
+import sys
+
+BATCH, STEPS = 8, 12
+
+
+def main(job, say):
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    try:
+        import tensorflow_hub as hub
+        import tf_keras
+    except ImportError as error:
+        return say(missing=f"tensorflow-hub or tf_keras ({error})")
+    import numpy as np
+    import tensorflow as tf
+
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    parts = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(cpu, parts)
+    tf_keras.utils.set_random_seed(0)
+    call, path = job["call"], job["path"]
+    # Half of the images are dark, and half are bright.
+    labels = np.arange(BATCH) % 2
+    noise = np.random.default_rng(0).random((BATCH, *call["shape"]))
+    images = 0.3 * noise + 0.6 * labels[:, None, None, None]
+    images = tf.cast(images, call["dtype"])
+    obj = tf.saved_model.load(path)
+    expected = obj(images)
+
+    def layer(**kwargs):
+        return hub.KerasLayer(path, dtype=call["dtype"], **kwargs)
+
+    frozen = layer(trainable=False)
+    np.testing.assert_allclose(frozen(images), expected, rtol=0, atol=1e-5)
+    assert not frozen.trainable_variables, "a frozen layer has trainable variables"
+    given = layer(arguments=call["arguments"])(images)
+    np.testing.assert_allclose(given, expected, rtol=0, atol=1e-5)
+    saw = ["frozen", f"arguments {', '.join(call['arguments'])}".strip()]
+
+    def sequential():
+        trained = layer(trainable=True, input_shape=tuple(call["shape"]))
+        found = len(trained.trainable_variables)
+        assert found == call["trainable"], f"{found} trainable variables"
+        model = tf_keras.Sequential([trained, tf_keras.layers.Dense(2)])
+        model.compile(
+            optimizer=tf_keras.optimizers.Adam(1e-3),
+            loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        return model
+
+    def fit(model, epochs):
+        options = {"batch_size": BATCH, "epochs": epochs, "verbose": 0}
+        return model.fit(images, labels, **options).history["loss"]
+
+    model = sequential()
+    found, listed = len(model.losses), len(getattr(obj, "regularization_losses", ()))
+    assert found == listed, f"{found} regularisation losses"
+    losses = fit(model, STEPS)
+    assert np.isfinite(losses).all(), f"the losses are {losses}"
+    if call["trainable"]:
+        assert min(losses[1:]) < 0.9 * losses[0], f"the loss does not fall: {losses}"
+        saw.append(f"loss {losses[0]:.3g} falls to {min(losses[1:]):.3g}")
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        replicated = sequential()
+    losses = fit(replicated, 2)
+    assert np.isfinite(losses).all(), f"on two devices, the losses are {losses}"
+    say(saw=", ".join([*saw, "two devices"]))
+
+
+if __name__ == "__main__":
+    with open(int(sys.argv[-1]), "w") as pipe:
+        main(
+            json.load(sys.stdin),
+            lambda **message: print(json.dumps(message), file=pipe),
+        )

@@ -1,0 +1,74 @@
+"""hub.load, from a path and from a static server: clause K01."""
+
+import functools
+import http.server
+import io
+import json
+import os
+import sys
+import tarfile
+import tempfile
+import threading
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers every request with one archive."""
+
+    def __init__(self, archive, *args):
+        self.archive = archive
+        super().__init__(*args)
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-tar")
+        self.send_header("Content-Length", str(len(self.archive)))
+        self.end_headers()
+        self.wfile.write(self.archive)
+
+    def log_message(self, *_):
+        pass
+
+
+def serve(folder):
+    """The URL of a model's folder, served as a hub does."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz", compresslevel=1) as tar:
+        tar.add(folder, arcname=".")
+    handler = functools.partial(Handler, archive.getvalue())
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}/model/1"
+
+
+def main(job, say):
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    try:
+        import tensorflow_hub as hub
+    except ImportError as error:
+        return say(missing=f"tensorflow-hub ({error})")
+    import numpy as np
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["TFHUB_CACHE_DIR"] = cache
+        found = {"a path": job["path"], "a URL": serve(job["path"])}
+        loaded = {where: hub.load(place) for where, place in found.items()}
+    call = job["call"]
+    if not call:
+        return say(saw="it loads; whether it can be called is R02's and R03's")
+    shape = (2, *call["shape"])
+    images = np.random.default_rng(0).random(shape).astype(np.float32)
+    images = tf.cast(images, call["dtype"])
+    expected = tf.nest.flatten(tf.saved_model.load(job["path"])(images))
+    for where, model in loaded.items():
+        for ours, theirs in zip(tf.nest.flatten(model(images)), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5, err_msg=where)
+    say(saw=f"the same outputs from {' and '.join(loaded)}")
+
+
+if __name__ == "__main__":
+    with open(int(sys.argv[-1]), "w") as pipe:
+        main(
+            json.load(sys.stdin),
+            lambda **message: print(json.dumps(message), file=pipe),
+        )

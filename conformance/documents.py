@@ -1,0 +1,63 @@
+"""What the publisher of a model says of it, as far as the suite holds it to that."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+IN_MODEL = pathlib.PurePosixPath("assets.extra/manifest.json")
+_LARGEST = 10_000_000  # bytes
+_RANGES = ("height_range", "width_range")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Documents:
+    """What is documented.
+
+    Args:
+      ranges: (low, high) in pixels under `height_range` and `width_range`.
+      arguments: of `__call__`, by name, each with its `dtype`, `shape` and `default`.
+    """
+
+    ranges: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+    arguments: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+
+def read(folder: pathlib.Path, given: str | os.PathLike[str] | None) -> Documents:
+    """Reads the documentation that is given, or else the one inside the model.
+
+    It is a JSON object: `input` may have `height_range` and `width_range`, and
+    `hyperparameters` an object for each argument. Everything else is of no matter.
+
+    Raises:
+      ValueError: the file that was given can't be read, or says nothing of the kind.
+        One inside the model is then taken for none.
+    """
+    path = pathlib.Path(given) if given is not None else folder / IN_MODEL
+    try:
+        with path.open("rb") as file:
+            record = json.loads(file.read(_LARGEST))
+        return _documents(record)
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        if given is None:
+            return Documents()
+        raise ValueError(
+            f"doc must be a JSON file with height_range and width_range under input, "
+            f"or hyperparameters, got {str(given)!r}: {error}"
+        ) from error
+
+
+def _documents(record: Any) -> Documents:
+    about = record.get("input", {})
+    ranges = {name: about[name] for name in _RANGES if about.get(name)}
+    for low, high in ranges.values():
+        if not (type(low) is int and type(high) is int and 1 <= low <= high):
+            raise ValueError(f"{low!r} to {high!r} is no range of pixels")
+    arguments = record.get("hyperparameters", {})
+    for argument in arguments.values():
+        argument.keys()
+    return Documents(ranges=ranges, arguments=arguments)

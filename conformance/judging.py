@@ -1,0 +1,109 @@
+"""Judges clauses of one SavedModel, in the process that it is loaded into."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from conformance import clauses, report, subject, verdict
+from conformance.checks import (
+    arguments,
+    classification,
+    copies,
+    feature_vector,
+    image_input,
+    pair,
+    parts,
+    reusable,
+    signatures,
+    strategies,
+)
+
+Check = Callable[[subject.Subject], str]
+CHECKS: dict[str, Check] = {
+    "R01": reusable.r01_loads_alone,
+    "R02": reusable.r02_root_is_callable,
+    "R03": reusable.r03_takes_one_tensor,
+    "R04": reusable.r04_lists_variables,
+    "R05": reusable.r05_lists_trainable_variables,
+    "R06": reusable.r06_regularization_losses,
+    "R07": reusable.r07_training_is_a_bool,
+    "R08": reusable.r08_traces_every_combination,
+    "R09": arguments.r09_arguments_do_what_they_say,
+    "R10": reusable.r10_changes_statistics_only,
+    "R11": reusable.r11_gradients_reach,
+    "R12": parts.r12_parts_are_whole,
+    "R13": copies.r13_saves_again,
+    "R14": reusable.r14_images_are_independent,
+    "R15": strategies.r15_works_wherever_it_is_called,
+    "I01": image_input.i01_takes_rgb_floats,
+    "I02": image_input.i02_takes_any_batch,
+    "I03": image_input.i03_takes_any_size,
+    "I04": image_input.i04_normalises_for_itself,
+    "I05": image_input.i05_rejects_other_inputs,
+    "F01": feature_vector.f01_gives_one_matrix,
+    "F02": feature_vector.f02_num_features_is_static,
+    "F03": feature_vector.f03_has_no_dropout,
+    "C01": classification.c01_gives_one_matrix,
+    "C02": classification.c02_gives_logits,
+    "C03": classification.c03_carries_class_index,
+    "P01": pair.p01_backbones_are_equal,
+    "P02": pair.p02_head_completes_features,
+    "S01": signatures.s01_has_serving_default,
+    "S02": signatures.s02_has_named_signatures,
+    "S03": signatures.s03_names_endpoints,
+}
+
+
+def judge_all(
+    model: subject.Subject,
+    wanted: Iterable[clauses.Clause],
+    results: dict[str, report.ClauseResult],
+    *,
+    begin: Callable[[str], None] = lambda _: None,
+) -> Iterator[report.ClauseResult]:
+    """Judges one clause after the other.
+
+    Args:
+      model: to be judged.
+      wanted: the clauses, those first that others need.
+      results: of clauses that were judged before; each new one is added.
+      begin: is told a clause's id before it is judged.
+    """
+    for clause in wanted:
+        begin(clause.id)
+        results[clause.id] = judge(clause, CHECKS[clause.id], model, results)
+        yield results[clause.id]
+
+
+def judge(
+    clause: clauses.Clause,
+    run: Check,
+    model: subject.Subject,
+    results: Mapping[str, report.ClauseResult],
+) -> report.ClauseResult:
+    """Runs one check, and turns whatever comes of it into a result.
+
+    Args:
+      clause: what is judged.
+      run: its check.
+      model: what it is judged of.
+      results: of the clauses before it.
+    """
+    start = time.perf_counter()
+    try:
+        verdict.check_needs(clause, results)
+        if clause.kinds != clauses.KINDS and model.kind not in clause.kinds:
+            kinds = " or ".join(clause.kinds)
+            raise verdict.NotApplicable(f"speaks of {kinds}; the model is {model.kind}")
+        status, message = report.PASS, run(model)
+    except verdict.NotApplicable as reason:
+        status, message = report.NOT_APPLICABLE, str(reason)
+    except Exception as error:
+        is_finding = isinstance(error, verdict.Broken)
+        found = str(error) if is_finding else f"raised {verdict.one_line(error)}"
+        status, message = verdict.failure(clause, model.name, found)
+    seconds = round(time.perf_counter() - start, 3)
+    return report.ClauseResult(
+        id=clause.id, status=status, message=message, seconds=seconds
+    )

@@ -1,0 +1,165 @@
+"""Runs a program in a process of its own, within limits, and reads what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import selectors
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any
+
+import psutil
+
+_POLL = 0.1  # seconds between two looks at the memory
+_LONGEST_MESSAGE = 10_000_000  # bytes
+_LONGEST_LINE = 200  # characters of a program's last words
+_GIB = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a process may take.
+
+    Args:
+      seconds: from one message to the next, or to its end.
+      memory: bytes, that it and its children hold together.
+    """
+
+    seconds: float
+    memory: int
+
+
+class Stopped(Exception):
+    """The process crashed, failed, or was stopped at a limit; the message says how."""
+
+
+def messages(
+    command: Sequence[str],
+    job: Any,
+    *,
+    limits: Limits,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Any]:
+    """Runs a program, and yields each line of JSON that it writes to its pipe.
+
+    The program gets the number of the pipe as its last argument and `job` as JSON on
+    its standard input. Whatever becomes of it, its process and its children are gone
+    when this ends.
+
+    Args:
+      command: program and arguments.
+      job: what JSON can say.
+      limits: of the process.
+      environment: variables to set for it.
+
+    Raises:
+      Stopped: it did not end by itself, and well.
+    """
+    ours, theirs = os.pipe()
+    with tempfile.TemporaryFile() as log, contextlib.ExitStack() as stack:
+        stack.callback(os.close, ours)
+        process = subprocess.Popen(
+            [*command, str(theirs)],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            pass_fds=[theirs],
+            start_new_session=True,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})},
+        )
+        stack.callback(_end, process)
+        os.close(theirs)
+        with contextlib.suppress(BrokenPipeError), process.stdin as stdin:  # type: ignore[union-attr]
+            stdin.write(json.dumps(job).encode())
+        try:
+            yield from _lines(process, ours, limits=limits)
+        except _Silent as error:
+            raise Stopped(f"{error}{_last_words(log)}") from None
+        status = process.wait(limits.seconds)
+        if status:
+            raise Stopped(f"{_how(status)}{_last_words(log)}")
+
+
+class _Silent(Exception):
+    """Nothing more is to be expected of a process."""
+
+
+def _lines(
+    process: subprocess.Popen[bytes], pipe: int, *, limits: Limits
+) -> Iterator[Any]:
+    """The messages until the pipe is closed."""
+    data = b""
+    deadline = time.monotonic() + limits.seconds
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while True:
+            if selector.select(_POLL):
+                chunk = os.read(pipe, 1 << 16)
+                if not chunk:
+                    return
+                *lines, data = (data + chunk).split(b"\n")
+                for line in lines:
+                    yield _message(line)
+                    deadline = time.monotonic() + limits.seconds
+            if len(data) > _LONGEST_MESSAGE:
+                raise _Silent("said more than any message has")
+            if _memory(process) > limits.memory:
+                raise _Silent(
+                    f"took more than {limits.memory / _GIB:.1f} GiB of memory"
+                )
+            if time.monotonic() > deadline:
+                raise _Silent(f"did not end within {limits.seconds:.0f} s")
+
+
+def _message(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise _Silent("wrote into the pipe of its messages") from error
+
+
+def _memory(process: subprocess.Popen[bytes]) -> int:
+    """Bytes that the process and its children hold."""
+    try:
+        root = psutil.Process(process.pid)
+        family = [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return 0
+    total = 0
+    for member in family:
+        with contextlib.suppress(psutil.Error):
+            total += member.memory_info().rss
+    return total
+
+
+def _how(status: int) -> str:
+    """How a process ended that did not end well."""
+    if status > 0:
+        return f"ended with status {status}"
+    name = signal.Signals(-status).name
+    hint = ", as where the machine's memory runs out" if name == "SIGKILL" else ""
+    return f"was ended by {name}{hint}"
+
+
+def _last_words(log: IO[bytes]) -> str:
+    """The last line that a process printed, if any."""
+    size = log.seek(0, os.SEEK_END)
+    log.seek(max(0, size - 10_000))
+    lines = log.read().decode("utf-8", "replace").split("\n")
+    text = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    if not text:
+        return ""
+    return f"; its last words: {text[:_LONGEST_LINE]}"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kills a process with all that it started, if they are still there."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,101 @@
+"""Where a model is: its directory, an archive of it, or a hub's URL of that."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Iterator
+
+_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
+_ARCHIVES = (".tar.gz", ".tgz", ".tar")
+_SCHEMES = ("http://", "https://")
+_LARGEST = 16 << 30  # bytes, of an archive and of what is in it
+_MOST = 10_000  # files in an archive
+_TIMEOUT = 30  # seconds without a byte
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str], *, name: str) -> Iterator[pathlib.Path]:
+    """The directory of a SavedModel; what had to be unpacked is there for a while.
+
+    Args:
+      path: a directory, a `.tar.gz` archive, or the URL of one. Of other URLs, a hub's
+        handles, the compressed form is asked for, as tensorflow-hub does.
+      name: of the argument, for messages.
+
+    Raises:
+      ValueError: there is no SavedModel, or an archive that is damaged, too large, or
+        would write elsewhere.
+    """
+    text = os.fspath(path)
+    with contextlib.ExitStack() as stack:
+        directory = pathlib.Path(text)
+        if text.startswith(_SCHEMES) or text.endswith(_ARCHIVES):
+            scratch = stack.enter_context(tempfile.TemporaryDirectory())
+            directory = pathlib.Path(scratch, "model")
+            archive = pathlib.Path(text)
+            try:
+                if text.startswith(_SCHEMES):
+                    archive = pathlib.Path(scratch, "archive")
+                    _download(text, archive)
+                _unpack(archive, directory)
+            except (
+                *(OSError, ValueError, EOFError),
+                *(tarfile.TarError, zlib.error),
+            ) as error:
+                raise ValueError(f"{name} {text!r} can't be used: {error}") from error
+        yield _saved_model(directory, name, text)
+
+
+def _download(url: str, archive: pathlib.Path) -> None:
+    if not url.endswith(_ARCHIVES):
+        url += ("&" if "?" in url else "?") + "tf-hub-format=compressed"
+    request = urllib.request.Request(url, headers={"User-Agent": "image-model-zoo"})
+    with (
+        urllib.request.urlopen(request, timeout=_TIMEOUT) as answer,
+        archive.open("wb") as file,
+    ):
+        while chunk := answer.read(1 << 18):
+            file.write(chunk)
+            if file.tell() > _LARGEST:
+                raise ValueError(f"it is larger than {_LARGEST >> 30} GiB")
+
+
+def _unpack(archive: pathlib.Path, directory: pathlib.Path) -> None:
+    """Unpacks plain files and folders below `directory`, or raises."""
+    directory.mkdir()
+    size = 0
+    with tarfile.open(archive) as tar:
+        for number, member in enumerate(tar):
+            size += member.size
+            if number >= _MOST or size > _LARGEST:
+                raise ValueError(
+                    f"it holds more than {_MOST} files or {_LARGEST >> 30} GiB"
+                )
+            if not (member.isfile() or member.isdir()):
+                raise ValueError(f"{member.name!r} in it is neither file nor folder")
+            tar.extract(member, directory, filter="data")
+
+
+def _saved_model(directory: pathlib.Path, name: str, given: str) -> pathlib.Path:
+    """The directory, or the one folder in it, that holds a SavedModel, whole or not."""
+    folders = [directory, *(p for p in _children(directory) if p.is_dir())]
+    found = [p for p in folders if any((p / file).is_file() for file in _FILES)]
+    if found[:1] == [directory] or (len(found) == 1 and given.endswith(_ARCHIVES)):
+        return found[0]
+    below = sorted(directory.glob("**/saved_model.pb")) if directory.is_dir() else []
+    hint = f" Did you mean {str(below[0].parent)!r}?" if below else ""
+    raise ValueError(
+        f"{name} must be the directory of a SavedModel, got {given!r}: it has no "
+        f"{_FILES[0]}.{hint}"
+    )
+
+
+def _children(directory: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(directory.iterdir()) if directory.is_dir() else []

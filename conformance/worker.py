@@ -1,0 +1,102 @@
+"""The process that a model under test is loaded into; `conformance.suite` starts it.
+
+Reads a job from standard input, and writes messages to a pipe, as `process.messages`
+says. Whatever the model does to this process, the suite goes on in another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+from typing import Any
+
+from conformance import clauses, report
+
+_DEVICES = 2  # that clause R15 shares a batch out to
+
+
+def main() -> None:
+    """Judges the job's clauses, or searches for the sizes that work."""
+    job = json.load(sys.stdin)
+    with open(int(sys.argv[-1]), "w", encoding="utf-8") as pipe:
+
+        def say(**message: Any) -> None:
+            pipe.write(json.dumps(message) + "\n")
+            pipe.flush()
+
+        _be_the_first_to_go()
+        _import_tensorflow()
+        say(versions=_versions())
+        if job["search"]:
+            _search(job, say)
+        else:
+            _judge(job, say)
+
+
+def _judge(job: dict[str, Any], say: Any) -> None:
+    from conformance import judging
+
+    model = _subject(job)
+    results = {record["id"]: report.ClauseResult(**record) for record in job["results"]}
+    wanted = [clauses.BY_ID[name] for name in job["clauses"]]
+    for result in judging.judge_all(
+        model, wanted, results, begin=lambda name: say(begin=name)
+    ):
+        about: dict[str, Any] = {}
+        if result.status == report.PASS and result.id == "R01":
+            about = {"kind": model.kind}
+        if result.status == report.PASS and result.id == "R03":
+            about = {"call": model.about_call()}
+        say(result=dataclasses.asdict(result), **about)
+
+
+def _search(job: dict[str, Any], say: Any) -> None:
+    from conformance import ranges
+
+    for found in ranges.search(_subject(job), seconds=job["search"]):
+        say(measured=dataclasses.asdict(found))
+
+
+def _subject(job: dict[str, Any]) -> Any:
+    from conformance import subject
+
+    return subject.Subject(
+        pathlib.Path(job["path"]),
+        name=job["name"],
+        kind=job["kind"],
+        full=job["full"],
+        pair=pathlib.Path(job["pair"]) if job["pair"] else None,
+        documented=job["documented"],
+        arguments=job["arguments"],
+    )
+
+
+def _import_tensorflow() -> None:
+    import tensorflow as tf
+
+    for device in tf.config.list_physical_devices("CPU"):
+        parts = [tf.config.LogicalDeviceConfiguration()] * _DEVICES
+        tf.config.set_logical_device_configuration(device, parts)
+
+
+def _versions() -> dict[str, str]:
+    import tensorflow as tf
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    return {"python": python, "tensorflow": tf.__version__}
+
+
+def _be_the_first_to_go() -> None:
+    """Where the machine's memory runs out, Linux shall end this process, not others."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+
+
+if __name__ == "__main__":
+    main()
+    sys.stdout.flush()
+    os._exit(0)  # at once, with what TensorFlow still holds
