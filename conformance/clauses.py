@@ -283,7 +283,7 @@ CLAUSES = (
         "given, in Sequential, under MirroredStrategy, and through fit with a falling "
         "loss.",
         source=_OURS,
-        needs=("R03",),
+        needs=("R03", "K01"),
     ),
     Clause(
         id="K04",

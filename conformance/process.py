@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -20,6 +21,9 @@ _POLL = 0.1  # seconds between two looks at the memory
 _LONGEST_MESSAGE = 10_000_000  # bytes
 _LONGEST_LINE = 200  # characters of a program's last words
 _GIB = 1 << 30
+_NO_WORDS = re.compile(
+    r"\s*($|@|\*\*\*|PC: |\[\[\{\{|I0000 )"
+)  # stack traces, and such
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,14 +152,12 @@ def _how(status: int) -> str:
 
 
 def _last_words(log: IO[bytes]) -> str:
-    """The last line that a process printed, if any."""
+    """The last line for people that a process printed, if any."""
     size = log.seek(0, os.SEEK_END)
     log.seek(max(0, size - 10_000))
     lines = log.read().decode("utf-8", "replace").split("\n")
-    text = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    if not text:
-        return ""
-    return f"; its last words: {text[:_LONGEST_LINE]}"
+    words = [line.strip() for line in lines if not _NO_WORDS.match(line)]
+    return f"; its last words: {words[-1][:_LONGEST_LINE]}" if words else ""
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

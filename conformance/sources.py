@@ -78,6 +78,8 @@ def _unpack(archive: pathlib.Path, directory: pathlib.Path) -> None:
                 raise ValueError(
                     f"it holds more than {_MOST} files or {_LARGEST >> 30} GiB"
                 )
+            if member.name.startswith(("/", "\\")):
+                raise ValueError(f"{member.name!r} in it is an absolute path")
             if not (member.isfile() or member.isdir()):
                 raise ValueError(f"{member.name!r} in it is neither file nor folder")
             tar.extract(member, directory, filter="data")

@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 from exporters import manifest, staging
 from exporters import request as requests
-from zoo import facts
 
 Folders = dict[str, pathlib.Path]
 
@@ -21,7 +20,7 @@ Folders = dict[str, pathlib.Path]
 def export(
     request: requests.Request,
     *,
-    check: Callable[[Folders, facts.Facts], None],
+    check: Callable[[Folders], None],
     say: Callable[[str], None],
     importing: Callable[[], contextlib.AbstractContextManager[None]],
 ) -> list[pathlib.Path]:
@@ -29,8 +28,8 @@ def export(
 
     Args:
       request: what and where to.
-      check: is given the folders by kind before they are moved into place, and the
-        arch's facts; raises where they are not fit.
+      check: is given the folders by kind before they are moved into place; raises
+        where they are not fit.
       say: is given a line of progress now and then.
       importing: a context for the import of TensorFlow, if it is needed.
 
@@ -54,7 +53,7 @@ def export(
             folders = saving.save(model, staged, say)
             describe.write_manifests(request, model, folders)
             say("check what was written")
-            check(folders, facts.load(request.arch))
+            check(folders)
             request.pair_file.unlink(missing_ok=True)
             for kind, folder in folders.items():
                 staging.place(folder, request.targets[kind])

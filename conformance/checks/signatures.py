@@ -92,14 +92,14 @@ def _input_spec(model: subject.Subject, name: str) -> tf.TensorSpec:
 
 
 def s03_names_endpoints(model: subject.Subject) -> str:
-    """Reads the output keys of the signatures for images.
+    """Reads the output keys of the signatures for images that give a result.
 
     Keys beside the result's must have one common first part, the architecture's name,
     then a slash and the endpoint's own name.
     """
     names = [name for name in model.signatures if name.startswith("image_")]
-    keys = {key for name in names for key in model.signatures[name].structured_outputs}
-    further = sorted(keys - {_OUTPUT})
+    outputs = [set(model.signatures[name].structured_outputs) for name in names]
+    further = sorted(set().union(*(o for o in outputs if _OUTPUT in o)) - {_OUTPUT})
     if not further:
         raise verdict.NotApplicable("no signature has outputs beside default")
     parts = [key.partition("/") for key in further]

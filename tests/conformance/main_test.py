@@ -10,10 +10,10 @@ from tests.conformance import models, mutants
 
 def test_text_and_status_0_for_a_model_that_passes(tmp_path, capsys):
     path = models.FeatureVector().save(tmp_path)
-    assert command.main([str(path), "--clauses=R,F"]) == 0
+    assert command.main([str(path), "--clauses=R,F", "--level=quick"]) == 0
     first, *_, last = capsys.readouterr().out.splitlines()
     assert first == f"{path} (feature_vector)"
-    assert last.startswith("14 pass, 0 fail, 0 warn, 0 not_applicable")
+    assert last.startswith("17 pass, 0 fail, 0 warn, 1 not_applicable")
 
 
 def test_json_and_status_1_for_one_that_fails(tmp_path, capsys):
@@ -22,7 +22,7 @@ def test_json_and_status_1_for_one_that_fails(tmp_path, capsys):
     assert command.main(arguments) == 1
     found = json.loads(capsys.readouterr().out)
     statuses = {clause["id"]: clause["status"] for clause in found["clauses"]}
-    assert statuses == {"S01": "fail", "S02": "pass"}
+    assert statuses == {"S01": "fail", "S02": "pass", "S03": "not_applicable"}
 
 
 def test_a_pair_is_held_against_the_other_half(tmp_path, capsys):
@@ -37,7 +37,9 @@ def test_a_pair_is_held_against_the_other_half(tmp_path, capsys):
     ("arguments", "message"),
     [
         ([], "conformance: path must be the directory of a SavedModel, got "),
-        (["--clauses=X"], "conformance: path must be"),
+        (["--clauses=X"], "conformance: Unknown clause 'X'"),
+        (["--time_limit=-1"], "conformance: --time_limit must be more than 0, not -1"),
+        (["--output=no/where.json"], "conformance: no is no folder."),
     ],
 )
 def test_one_line_and_status_2_for_wrong_usage(arguments, message, tmp_path, capsys):
@@ -52,4 +54,17 @@ def test_an_unknown_option_is_status_2(capsys):
     with pytest.raises(SystemExit) as stopped:
         command.main(["path", "--kind=image"])
     assert stopped.value.code == 2
-    assert "invalid choice: 'image'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "invalid choice: 'image'" in error
+    assert error.count("\n") == 1
+
+
+def test_a_report_is_written_whole_to_a_file(tmp_path, capsys):
+    path, output = models.FeatureVector().save(tmp_path), tmp_path / "report.json"
+    arguments = [str(path), "--clauses=R02", f"--output={output}", "--format=json"]
+    assert command.main(arguments) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.split()[:2] == ["R01", "pass"]
+    assert json.loads(output.read_text())["clauses"][0]["id"] == "R02"
+    assert [p.name for p in tmp_path.glob(".*")] == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import pathlib
+import typing
 
 import numpy as np
 import tensorflow as tf
@@ -23,6 +24,7 @@ class FeatureVector:
     input_name = "images"
     input_spec = tf.TensorSpec([None, None, None, 3], tf.float32)
     num_outputs = NUM_FEATURES
+    documented: typing.ClassVar = {}
 
     def __init__(self):
         random = np.random.default_rng(0)
@@ -30,8 +32,8 @@ class FeatureVector:
         self.kernel = self.variable(random, "stem/kernel", [5, 5, channels, 8])
         self.gamma = tf.Variable(tf.ones([8]), name="stem/gamma")
         self.beta = tf.Variable(tf.zeros([8]), name="stem/beta")
-        self.mean = tf.Variable(tf.zeros([8]), name="stem/mean", trainable=False)
-        self.variance = tf.Variable(tf.ones([8]), name="stem/variance", trainable=False)
+        self.mean = self.statistic("stem/mean", tf.zeros([8]))
+        self.variance = self.statistic("stem/variance", tf.ones([8]))
         self.top_kernel = self.variable(random, "top/kernel", [3, 3, 8, NUM_FEATURES])
 
     @staticmethod
@@ -39,6 +41,16 @@ class FeatureVector:
         scale = 1 / np.sqrt(np.prod(shape[:-1]))
         values = random.normal(scale=scale, size=shape)
         return tf.Variable(values.astype(np.float32), name=name, **kwargs)
+
+    @staticmethod
+    def statistic(name, value):
+        return tf.Variable(
+            value,
+            name=name,
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.MEAN,
+        )
 
     # From images to the output.
 
@@ -71,7 +83,10 @@ class FeatureVector:
 
     def call(self, images, training=False, return_endpoints=False):
         output = self.output(images, training)
-        return {"default": output} if return_endpoints else output
+        return self.endpoints(output) if return_endpoints else output
+
+    def endpoints(self, output):
+        return {"default": output}
 
     def signature(self, images):
         return {"default": self.output(images, False)}
@@ -319,7 +334,7 @@ class HyperparameterAtCallTime(FeatureVector):
 
     def call(self, images, training=False, return_endpoints=False, scale=1.0):
         output = scale * self.output(images, training)
-        return {"default": output} if return_endpoints else output
+        return self.endpoints(output) if return_endpoints else output
 
     def callable(self):
         function = tf.function(self.call, autograph=False)
@@ -330,13 +345,81 @@ class HyperparameterAtCallTime(FeatureVector):
         return function
 
 
+class Hyperparameters(Classification):
+    """Arguments that are documented, and do what they say."""
+
+    documented: typing.ClassVar = {
+        "batch_norm_momentum": {"dtype": "float32", "shape": [], "default": 0.9},
+        "dropout_rate": {"dtype": "float32", "shape": [], "default": 0.5},
+        "drop_path_rate": {"dtype": "float32", "shape": [], "default": 0.25},
+        "return_endpoints": {"dtype": "bool", "default": False},
+    }
+    momentum, rate, drop_path_rate = 0.9, 0.5, 0.25
+
+    def call(
+        self,
+        images,
+        training=False,
+        return_endpoints=False,
+        batch_norm_momentum=0.9,
+        dropout_rate=0.5,
+        drop_path_rate=0.25,
+    ):
+        self.momentum, self.rate = batch_norm_momentum, dropout_rate
+        self.drop_path_rate = drop_path_rate
+        return super().call(images, training, return_endpoints)
+
+    def batch_norm(self, hidden, training):
+        mean, variance = self.mean, self.variance
+        if training:
+            mean, variance = tf.nn.moments(hidden, [0, 1, 2])
+            for variable, new in ((self.mean, mean), (self.variance, variance)):
+                variable.assign(self.moved(variable, new))
+        return tf.nn.batch_normalization(
+            hidden, mean, variance, self.beta, self.gamma, 1e-3
+        )
+
+    def moved(self, variable, new):
+        return self.momentum * variable + (1 - self.momentum) * new
+
+    def pool(self, feature_map, training):
+        if training:
+            chance = tf.random.uniform([tf.shape(feature_map)[0], 1, 1, 1])
+            feature_map += tf.where(chance < self.drop_path_rate, 0.0, feature_map)
+        return super().pool(feature_map, training)
+
+    def head(self, features, training=False):
+        if training:
+            features = tf.nn.dropout(features, self.rate)
+        return tf.matmul(features, self.head_kernel) + self.head_bias
+
+    def head_alone(self, features, training=False):
+        self.rate = 0.5
+        return self.head(features, training)
+
+    def callable(self):
+        function = tf.function(self.call, autograph=False)
+        rate = tf.TensorSpec([], tf.float32)
+        names = ("batch_norm_momentum", "dropout_rate", "drop_path_rate")
+        for flags in self.traced_flags():
+            function.get_concrete_function(
+                *self.input_specs(), **flags, **dict.fromkeys(names, rate)
+            )
+        return function
+
+
+class NamedEndpoints(FeatureVector):
+    def signature(self, images):
+        return {**super().signature(images), "Toy/images": images}
+
+
 class OptionalTensor(FeatureVector):
     """An argument that is None or a Tensor."""
 
     def call(self, images, training=False, return_endpoints=False, scale=None):
         output = self.output(images, training)
         output = output if scale is None else scale * output
-        return {"default": output} if return_endpoints else output
+        return self.endpoints(output) if return_endpoints else output
 
     def traced_flags(self):
         scales = (None, tf.TensorSpec([], tf.float32))
@@ -368,7 +451,7 @@ class TrainingAsTensor(FeatureVector):
             lambda: self.output(images, True),
             lambda: self.output(images, False),
         )
-        return {"default": output} if return_endpoints else output
+        return self.endpoints(output) if return_endpoints else output
 
     def callable(self):
         function = tf.function(self.call, autograph=False)
@@ -401,6 +484,8 @@ VARIANTS = (
     CalledWithinCalls,
     NeedsLargeImages,
     HyperparameterAtCallTime,
+    Hyperparameters,
+    NamedEndpoints,
     OptionalTensor,
     LayerNorm,
     TrainingAsTensor,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+import typing
 
 import numpy as np
 import tensorflow as tf
@@ -215,7 +216,65 @@ class R08NoTraining(FeatureVector):
         return {"training": (False,)}
 
 
-# R10, R11 and R14: what calls do.
+# R09: further arguments.
+
+
+class R09NotThere(FeatureVector):
+    documented: typing.ClassVar = {"dropout_rate": {}}
+
+
+class R09TwoDtypes(FeatureVector):
+    def call(self, images, training=False, return_endpoints=False, scale=1.0):
+        output = tf.cast(scale, tf.float32) * self.output(images, training)
+        return {"default": output} if return_endpoints else output
+
+    def traced_flags(self):
+        return [
+            {**flags, "scale": tf.TensorSpec([], dtype)}
+            for flags in super().traced_flags()
+            for dtype in (tf.float32, tf.float64)
+        ]
+
+
+class R09OtherDtype(models.Hyperparameters):
+    documented: typing.ClassVar = {
+        "dropout_rate": {"dtype": "float64", "shape": [], "default": 0.5}
+    }
+
+
+class R09OtherDefault(models.Hyperparameters):
+    documented: typing.ClassVar = {"dropout_rate": {"default": 0.25}}
+
+
+class R09NeverFreezes(models.Hyperparameters):
+    def moved(self, variable, new):
+        return 0.5 * self.momentum * variable + (1 - self.momentum) * new
+
+
+class R09NeverReplaces(models.Hyperparameters):
+    def moved(self, variable, new):
+        return super().moved(variable, new) + 0.1 * (1 - self.momentum) * variable
+
+
+class R09AlwaysDrops(models.Hyperparameters):
+    def head(self, features, training=False):
+        self.rate = 0.5
+        return super().head(features, training)
+
+
+class R09NeverDropsPaths(models.Hyperparameters):
+    def pool(self, feature_map, training):
+        return models.Classification.pool(self, feature_map, training)
+
+
+class R09OtherEndpoint(FeatureVector):
+    documented: typing.ClassVar = {"return_endpoints": {"default": False}}
+
+    def endpoints(self, output):
+        return {"default": 2 * output}
+
+
+# R10 to R15: what calls do, parts, copies, and where calls are made.
 
 
 class R10InferenceCounts(FeatureVector):
@@ -260,6 +319,59 @@ class R11Infinite(FeatureVector):
         return super().pool(feature_map, training) + tf.sqrt(zero)
 
 
+class R12NoVariables(Classification):
+    def head_part(self):
+        head = super().head_part()
+        del head.variables
+        return head
+
+
+class R12Hidden(Classification):
+    def head_part(self):
+        head = super().head_part()
+        head.variables = [self.head_kernel]
+        head.trainable_variables = [self.head_kernel]
+        head.hidden = [self.head_bias]
+        return head
+
+
+class R12NotASubset(Classification):
+    def head_part(self):
+        head = super().head_part()
+        head.trainable_variables = [*self.head_variables(), self.gamma]
+        return head
+
+
+class R12Deeper(Classification):
+    def head_part(self):
+        head = super().head_part()
+        head.dense = super().head_part()
+        return head
+
+
+class R13Untracked(_Rewritten):
+    """A table that the graph uses, and that hangs on nothing."""
+
+    def __init__(self):
+        super().__init__()
+        initializer = tf.lookup.KeyValueTensorInitializer([0], [1.0])
+        self.table = tf.lookup.StaticHashTable(initializer, 1.0)
+
+    def pool(self, feature_map, training):
+        one = self.table.lookup(tf.constant(0))
+        return one * super().pool(feature_map, training)
+
+    def root(self):
+        root = super().root()
+        root.table = self.table
+        return root
+
+    def rewrite(self, meta_graph):
+        children = meta_graph.object_graph_def.nodes[0].children
+        (table,) = (child for child in children if child.local_name == "table")
+        children.remove(table)
+
+
 class R14Random(FeatureVector):
     def normalise(self, images, training):
         noise = 0.0 if training else tf.random.normal(tf.shape(images), stddev=0.01)
@@ -270,6 +382,26 @@ class R14BatchStatistics(FeatureVector):
     def pool(self, feature_map, training):
         features = super().pool(feature_map, training)
         return features if training else features - tf.reduce_mean(features, axis=0)
+
+
+class R15Drifts(FeatureVector):
+    """Statistics of which each replica has its own, and the first one's are saved."""
+
+    @staticmethod
+    def statistic(name, value):
+        return tf.Variable(value, name=name, trainable=False)
+
+
+class R15Sums(FeatureVector):
+    @staticmethod
+    def statistic(name, value):
+        return tf.Variable(
+            value,
+            name=name,
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.SUM,
+        )
 
 
 # I: inputs.
@@ -560,6 +692,43 @@ class S02OtherResult(FeatureVector):
         return {"default": self.output(images, True)}
 
 
+class S03OtherKeys(FeatureVector):
+    def signature(self, images):
+        return {**super().signature(images), "images": images}
+
+
+class S03TwoArchitectures(FeatureVector):
+    def signature(self, images):
+        endpoints = {"Toy/images": images, "Other/images": images}
+        return {**super().signature(images), **endpoints}
+
+
+# K: what only a client sees.
+
+
+class K01TwoFormats(FeatureVector):
+    """A file that tells hub.load to look for a module of TensorFlow 1."""
+
+    def save(self, folder):
+        path = super().save(folder)
+        (path / "tfhub_module.pb").write_bytes(b"\x08\x03")
+        return path
+
+
+class K02NothingToLearn(FeatureVector):
+    """Features that are 0, with gradients that are, too."""
+
+    def pool(self, feature_map, training):
+        return 0.0 * super().pool(feature_map, training)
+
+
+class K04NoRestore(_Rewritten):
+    """What TensorFlow 1's loader calls to restore the variables is not there."""
+
+    def rewrite(self, meta_graph):
+        meta_graph.saver_def.restore_op_name = "save/nothing"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mutant:
     """What must come of a mutant.
@@ -568,6 +737,7 @@ class Mutant:
       message: what the failure of its clause says.
       others: clauses that fall with it, since nothing could break it alone.
       why: the reason for that.
+      clients: clauses of group K that fall with it, as they need what it breaks.
       full: whether only the level full can tell.
       documented: ranges that the model claims.
     """
@@ -575,6 +745,7 @@ class Mutant:
     message: str
     others: tuple[str, ...] = ()
     why: str = ""
+    clients: tuple[str, ...] = ()
     full: bool = False
     documented: dict | None = None
 
@@ -616,17 +787,35 @@ MUTANTS = {
     R08NoTraining: Mutant(
         message="1 missing, as for return_endpoints=False, training=True"
     ),
+    R09NotThere: Mutant(message="dropout_rate, which is documented; observed the argu"),
+    R09TwoDtypes: Mutant(message="scale to be of one dtype .* float32 .*, float64"),
+    R09OtherDtype: Mutant(message=r"dropout_rate to be float64 \[\], as documented"),
+    R09OtherDefault: Mutant(
+        message="dropout_rate=0.25 as documented; .* dropout_rate=0.5"
+    ),
+    R09NeverFreezes: Mutant(message="batch_norm_momentum=1 to leave the statistics"),
+    R09NeverReplaces: Mutant(message="batch_norm_momentum=0 to replace the statistics"),
+    R09AlwaysDrops: Mutant(message="with dropout_rate=0 to be deterministic"),
+    R09NeverDropsPaths: Mutant(message="with drop_path_rate=0.9 to be random"),
+    R09OtherEndpoint: Mutant(message="the endpoint default to be the output"),
     R10InferenceCounts: Mutant(message="training=False to change no .* changed count"),
     R10TrainingMovesWeights: Mutant(message="no trainable .* it changed stem/beta"),
     R10StatisticsAreLost: Mutant(message="none of 2 non-trainable variables changed"),
     R11Stopped: Mutant(message="1 without: stem/kernel"),
     R11Infinite: Mutant(message="1 that are not: stem/beta"),
+    R12NoVariables: Mutant(message="obj.head.variables to be a list; observed a None"),
+    R12Hidden: Mutant(message="obj.head captures .* 1 missing: head/bias"),
+    R12NotASubset: Mutant(message="head.trainable_variables .* 1 others: stem/gamma"),
+    R12Deeper: Mutant(message="no named callables of its own; observed obj.head.dense"),
+    R13Untracked: Mutant(message="tf.saved_model.save.obj. to work; .*untracked"),
     R14Random: Mutant(
         message="the same call again|another image|by itself",
-        others=("R07", "S02"),
+        others=("R07", "R09", "R13", "R15", "S02"),
         why="no two results that ought to be equal are",
     ),
     R14BatchStatistics: Mutant(message="another image beside it|image by itself"),
+    R15Drifts: Mutant(message="stem/mean:0, .* observed one replica's value alone"),
+    R15Sums: Mutant(message="to be the mean of theirs; observed a relative difference"),
     I01Integers: Mutant(message="observed int32"),
     I01Grey: Mutant(message=r"observed float32 \(None, None, None, 1\)"),
     I01ChannelsUnknown: Mutant(message=r"float32 \(None, None, None, None\)"),
@@ -673,6 +862,11 @@ MUTANTS = {
     S02Missing: Mutant(message="a signature image_feature_vector; observed the signa"),
     S02OtherOutput: Mutant(message="the output key default; observed .* keys logits"),
     S02OtherResult: Mutant(message="image_feature_vector to equal obj"),
+    S03OtherKeys: Mutant(message="begin with the .* observed the keys images"),
+    S03TwoArchitectures: Mutant(message="keys Other/images, Toy/images"),
+    K01TwoFormats: Mutant(message="hub.load to give a model"),
+    K02NothingToLearn: Mutant(message="the loss does not fall"),
+    K04NoRestore: Mutant(message="saved_model_cli run: .*save/nothing"),
 }
 
 

@@ -17,6 +17,20 @@ REPORT = report.Report(
             id="P01", status="not_applicable", message="no pair", seconds=0.0
         ),
     ),
+    documented={"height_range": [32, 512]},
+    measured=report.Measured(
+        base=(64, 96),
+        sides={
+            "height": report.Sides(smallest=8, largest=512, step=8, stopped="640: no"),
+            "width": report.Sides(
+                smallest=1, largest=1024, step=1, stopped="not tried"
+            ),
+        },
+        batch_sizes=[1, 2],
+        stopped="the process was ended by SIGABRT",
+    ),
+    seconds=1.84,
+    versions={"python": "3.11.7"},
 )
 
 
@@ -26,7 +40,8 @@ def test_only_a_must_that_does_not_hold_failed():
 
 def test_json_is_as_the_command_line_promises():
     found = json.loads(json.dumps(REPORT.to_json()))
-    assert list(found) == ["path", "kind", "clauses"]
+    assert list(found)[:3] == ["path", "kind", "clauses"]
+    assert report.from_json(found).to_json() == REPORT.to_json()
     assert found["path"] == "exports/m/feature_vector/1"
     assert found["kind"] == "feature_vector"
     statuses = [clause["status"] for clause in found["clauses"]]
@@ -43,13 +58,19 @@ def test_text_has_a_line_for_each_clause_and_counts_them():
     first, *results, last = REPORT.to_text().splitlines()
     assert first == "exports/m/feature_vector/1 (feature_vector)"
     assert results[0].split() == ["R01", "pass", "1.25", "s", "loaded"]
-    assert len(results) == 4
+    assert results[4:] == [
+        "  height: 8 to 512 in steps of 8 px work (documented: 32 to 512); "
+        "larger ones: 640: no",
+        "  width: 1 to 1024 px work; larger ones: not tried",
+        "  batch sizes that work: 1, 2",
+        "  the search ended early: the process was ended by SIGABRT",
+    ]
     assert last == "1 pass, 1 fail, 1 warn, 1 not_applicable in 1.8 s"
 
 
 def test_the_report_and_help_import_no_tensorflow():
     code = (
-        "import sys, conformance.__main__, conformance.report\n"
+        "import sys, conformance.__main__, conformance.suite, conformance.report\n"
         "assert not {'tensorflow', 'keras', 'numpy'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

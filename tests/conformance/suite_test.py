@@ -1,238 +1,253 @@
-"""Every clause fails on the model that breaks it, and on no other."""
+"""What becomes of a model that crashes, loops, or takes all memory; and the clients."""
 
 from __future__ import annotations
 
-import dataclasses
+import io
 import re
-import types
+import tarfile
 
 import pytest
+import tensorflow as tf
 
-from conformance import clauses, numeric, report, subject, suite, verdict
+from conformance import clauses, clients, process, report, suite
 from tests.conformance import models, mutants
 
-NO_PAIR = "the other half of the pair was not given"
-
-# Why a clause may be not applicable to a correct model, beside the other kind's clauses
-# and the pair's where none is given.
-REASONS = {
-    models.NothingToTrain: {
-        "R05": "there are no trainable_variables",
-        "R06": "there are no regularization_losses",
-        "R07": "__call__ has no argument training",
-        "R08": "__call__ takes no Python-valued argument",
-        "R11": "there are no trainable_variables",
-    },
-    models.FrozenOnPurpose: {
-        "R05": "there are no trainable_variables",
-        "R11": "there are no trainable_variables",
-    },
-    models.FixedSize: {"I03": "the input is fixed at 96x64 pixels"},
-}
+GIB = 1 << 30
 
 
-@pytest.fixture(scope="session")
-def pair(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pair")
-    return types.SimpleNamespace(
-        feature_vector=models.FeatureVector().save(folder),
-        classification=models.Classification().save(folder),
-    )
+def tight(default):
+    return process.Limits(seconds=15, memory=2 * GIB)
 
 
-def by_id(found: report.Report) -> dict[str, report.ClauseResult]:
+def by_id(found):
     return {result.id: result for result in found.clauses}
 
 
-def reasons(found: report.Report) -> dict[str, str]:
-    return {
-        result.id: result.message
-        for result in found.clauses
-        if result.status == report.NOT_APPLICABLE
+class Crashes(models.FeatureVector):
+    """On images that are wider than high."""
+
+    def normalise(self, images, training):
+        shape = tf.shape(images)
+
+        def crash():
+            with tf.control_dependencies([tf.raw_ops.Abort(error_msg="the end")]):
+                return tf.identity(images)
+
+        images = tf.cond(shape[2] > shape[1], crash, lambda: images)
+        return super().normalise(images, training)
+
+
+class Loops(models.FeatureVector):
+    def normalise(self, images, training):
+        shape = tf.shape(images)
+        forever = tf.while_loop(
+            lambda i: shape[2] > shape[1], lambda i: [i + 1], [tf.constant(0)]
+        )
+        with tf.control_dependencies(forever):
+            return super().normalise(tf.identity(images), training)
+
+
+class TakesAllMemory(models.FeatureVector):
+    def normalise(self, images, training):
+        shape = tf.shape(images)
+        _, taken = tf.while_loop(
+            lambda i, _: (shape[2] > shape[1]) & (i < 40),
+            lambda i, taken: (i + 1, tf.concat([taken, taken + 1], 0)),
+            (tf.constant(0), tf.ones([1 << 16])),
+            shape_invariants=(tf.TensorShape([]), tf.TensorShape([None])),
+        )
+        with tf.control_dependencies([tf.reduce_sum(taken)]):
+            return super().normalise(tf.identity(images), training)
+
+
+@pytest.mark.parametrize(
+    ("model", "observed"),
+    [
+        (Crashes, "it was ended by SIGABRT; its last words: .*the end"),
+        (Loops, "it did not end within 15 s"),
+        (TakesAllMemory, "it took more than 2.0 GiB of memory"),
+    ],
+)
+def test_what_ends_the_process_is_one_clause_that_fails(model, observed, tmp_path):
+    path = model().save(tmp_path)
+    found = suite.check(path, clauses=["R02", "I02", "I03", "S"], limits=tight)
+    statuses = {result.id: result.status for result in found.clauses}
+    assert statuses == dict.fromkeys(("R02", "I02", "S01", "S02"), "pass") | {
+        "I03": "fail",
+        "S03": "not_applicable",
     }
+    message = by_id(found)["I03"].message
+    assert message.startswith(f"I03 {path}: expected the process to go on; observed ")
+    assert re.search(observed, message), message
 
 
-def of_other_kind(kind: str) -> dict[str, str]:
-    return {
-        clause.id: f"speaks of {clause.kinds[0]}; the model is {kind}"
-        for clause in clauses.CLAUSES
-        if kind not in clause.kinds
-    }
-
-
-@pytest.mark.parametrize("level", suite.LEVELS)
-def test_a_correct_pair_passes(pair, level):
-    for kind, other in [
-        ("feature_vector", pair.classification),
-        ("classification", pair.feature_vector),
-    ]:
-        found = suite.check(getattr(pair, kind), pair=other, level=level)
-        assert found.kind == kind
-        assert not found.failed, found.to_text()
-        assert reasons(found) == of_other_kind(kind)
-
-
-@pytest.mark.parametrize("variant", models.VARIANTS, ids=lambda v: v.__name__)
-def test_a_correct_variant_passes(variant, tmp_path):
-    found = suite.check(variant().save(tmp_path))
-    assert not found.failed, found.to_text()
-    expected = of_other_kind(variant.kind) | REASONS.get(variant, {})
-    assert reasons(found) == expected | {"P01": NO_PAIR, "P02": NO_PAIR}
-
-
-@pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda m: m.__name__)
-def test_a_mutant_breaks_its_clause_alone(mutant, pair, tmp_path):
-    expected, broken = mutants.MUTANTS[mutant], mutants.clause(mutant)
+@pytest.mark.parametrize("clause", clients.BY_CLAUSE)
+def test_a_client_sees_what_no_other_clause_does(clause, tmp_path):
+    (mutant,) = (m for m in mutants.MUTANTS if mutants.clause(m) == clause)
     path = mutants.make(mutant, tmp_path)
-    found = suite.check(
-        path,
-        kind=mutant.kind,
-        pair=pair.feature_vector if broken.startswith("P") else None,
-        level="full" if expected.full else "quick",
-        documented=expected.documented,
-    )
+    found = suite.check(path, clauses=["F01", "K"], level="quick")
+    assert [result.id for result in found.failed] == [clause], found.to_text()
+    message = by_id(found)[clause].message
+    assert message.startswith(f"{clause} {path}: expected ")
+    assert re.search(mutants.MUTANTS[mutant].message, message)
+
+
+def test_clients_take_a_correct_model_and_its_range_is_found(tmp_path):
+    path = models.Classification().save(tmp_path)
+    said = []
+    found = suite.check(path, say=said.append)
+    assert not found.failed, found.to_text()
+    assert found.kind == "classification"
+    assert [result.id for result in found.clauses] == list(clauses.BY_ID)
+    assert {"R01 …", "K02 …"} <= set(said)
+    assert set(found.versions) == {"python", "tensorflow"}
+    assert found.measured.batch_sizes == [1, 2, 3, 7, 32, 64]
+    for sides in found.measured.sides.values():
+        assert (sides.smallest, sides.step) == (1, 1)
+        assert sides.largest > 1000
+
+
+class InSteps(models.FeatureVector):
+    """Heights are multiples of 8, from 24 to 400; widths are free."""
+
+    def normalise(self, images, training):
+        height = tf.shape(images)[1]
+        tf.debugging.assert_equal(height % 8, 0)
+        tf.debugging.assert_greater_equal(height, 24)
+        tf.debugging.assert_less_equal(height, 400)
+        return super().normalise(images, training)
+
+
+def test_the_search_finds_ends_and_steps(tmp_path):
+    path = InSteps().save(tmp_path)
+    found = suite.check(path, clauses=["I03"])
+    height = found.measured.sides["height"]
+    assert (height.smallest, height.largest, height.step) == (24, 400, 8)
+    assert "height" in height.stopped or "InvalidArgument" in height.stopped
+    width = found.measured.sides["width"]
+    assert (width.smallest, width.step) == (1, 1)
+
+
+def test_a_crash_ends_the_search_and_keeps_what_was_found(tmp_path):
+    path = Crashes().save(tmp_path)
+    found = suite.check(path, clauses=["I03"])
+    assert found.measured.stopped.startswith("the process was ended by SIGABRT")
+    assert found.measured.batch_sizes == [1, 2, 3, 7, 32, 64]
+
+
+def test_the_documentation_in_a_model_holds(tmp_path):
+    path = models.FeatureVector().save(tmp_path)
+    manifest = path / "assets.extra" / "manifest.json"
+    manifest.parent.mkdir()
+    manifest.write_text('{"input": {"height_range": [16, 48], "width_range": [8, 40]}}')
+    found = suite.check(path, clauses=["I03"], level="quick")
+    assert found.documented == {"height_range": [16, 48], "width_range": [8, 40]}
+    assert "16x8, 48x40" in found.clauses[0].message
+    manifest.write_text('{"input": 7}')
+    assert suite.check(path, clauses=["R02"], level="quick").documented == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "No such file"),
+        ("{", "Expecting"),
+        ('{"input": {"height_range": [9, 2]}}', "9 to 2 is no range of pixels"),
+        ('{"hyperparameters": {"rate": 3}}', "no attribute"),
+    ],
+)
+def test_a_file_of_documentation_must_be_one(text, message, tmp_path):
+    path = models.FeatureVector().save(tmp_path)
+    doc = tmp_path / "doc.json"
+    if text is not None:
+        doc.write_text(text)
+    with pytest.raises(ValueError, match=f"doc must be a JSON file .*{message}"):
+        suite.check(path, doc=doc)
+
+
+# Archives and URLs.
+
+
+def archived(path, target, *, below="model"):
+    with tarfile.open(target, "w:gz") as tar:
+        tar.add(path, arcname=below)
+    return target
+
+
+def test_an_archive_is_unpacked_and_judged(tmp_path):
+    path = models.FeatureVector().save(tmp_path)
+    for below in ("model", "."):
+        archive = archived(path, tmp_path / "model.tar.gz", below=below)
+        found = suite.check(archive, clauses=["R01"], level="quick")
+        assert found.path == str(archive)
+        assert found.clauses[0].status == report.PASS
+
+
+def entry(name, **changes):
+    info = tarfile.TarInfo(name)
+    for key, value in changes.items():
+        setattr(info, key, value)
+    return info
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        (entry("../outside", size=3), "outside"),
+        (entry("/tmp/absolute", size=3), "absolute"),
+        (entry("link", type=tarfile.SYMTYPE, linkname="/etc"), "neither file nor fold"),
+        (entry("hard", type=tarfile.LNKTYPE, linkname="/etc"), "neither file nor fold"),
+        (entry("device", type=tarfile.CHRTYPE), "neither file nor folder"),
+        (entry("huge", size=1 << 50), "more than 10000 files or 16 GiB"),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_archives_that_would_write_elsewhere_are_refused(tmp_path, info, message):
+    archive = tmp_path / "archive.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.fileobj.write(info.tobuf())
+        tar.fileobj.write(b"abc".ljust(512, b"\0"))
+    outside = tmp_path.parent / "outside"
+    with pytest.raises(ValueError, match=f"can't be used: .*{message}"):
+        suite.check(archive)
+    assert not outside.exists()
+
+
+@pytest.mark.parametrize("data", [b"", b"no archive", b"\x1f\x8b\x08" + b"\0" * 50])
+def test_damaged_archives_are_refused(tmp_path, data):
+    archive = tmp_path / "archive.tar.gz"
+    archive.write_bytes(data)
+    with pytest.raises(ValueError, match="can't be used"):
+        suite.check(archive)
+
+
+def test_a_url_is_asked_for_its_compressed_form(tmp_path, monkeypatch):
+    path = models.FeatureVector().save(tmp_path)
+    data = archived(path, tmp_path / "m.tar.gz", below=".").read_bytes()
+    asked = []
+
+    def urlopen(request, timeout):
+        asked.append(request.full_url)
+        return io.BytesIO(data)
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    url = "http://127.0.0.1/toy/1"
+    found = suite.check(url, clauses=["R01"], level="quick")
+    assert (found.path, found.clauses[0].status) == (url, report.PASS)
+    assert asked == [f"{url}?tf-hub-format=compressed"]
+
+
+def test_a_url_that_is_not_there_is_told():
+    with pytest.raises(ValueError, match="path 'http://127.0.0.1:9/m' can't be used"):
+        suite.check("http://127.0.0.1:9/m")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda m: m.__name__)
+def test_the_clients_see_a_mutant_alike(mutant, tmp_path):
+    """Besides its own clause, a mutant breaks those clients only that it must break."""
+    path = mutants.make(mutant, tmp_path)
+    found = suite.check(path, kind=mutant.kind, clauses=["K"], level="quick")
     failed = {result.id for result in found.failed}
-    assert failed == {broken, *expected.others}, found.to_text()
-    message = by_id(found)[broken].message
-    assert message.startswith(f"{broken} {path}: expected ")
-    assert re.search(expected.message, message), message
-    assert "; observed " in message
-    assert ". To mend: " in message
-    for clause, reason in reasons(found).items():
-        blocked = {f"can't be judged, since {need} fails" for need in failed}
-        allowed = {of_other_kind(mutant.kind).get(clause), *blocked}
-        if not broken.startswith("P"):
-            allowed.add(NO_PAIR)
-        if mutant is mutants.R08NoTraining:
-            allowed.add("training=True is not traced, see R08")
-        assert reason in allowed, f"{clause}: {reason}"
-
-
-def test_every_clause_has_a_mutant_and_a_check():
-    assert {mutants.clause(mutant) for mutant in mutants.MUTANTS} == set(clauses.BY_ID)
-    assert list(suite._CHECKS) == list(clauses.BY_ID)
-    assert all(bool(m.others) == bool(m.why) for m in mutants.MUTANTS.values())
-
-
-def test_full_tells_what_quick_does_not(tmp_path):
-    for mutant, expected in mutants.MUTANTS.items():
-        if expected.full:
-            folder = tmp_path / mutant.__name__
-            folder.mkdir()
-            assert not suite.check(mutants.make(mutant, folder)).failed
-
-
-def test_sizes_stay_within_what_is_documented(pair):
-    found = suite.check(
-        pair.feature_vector,
-        level="full",
-        clauses=["I03"],
-        documented={"height_range": (16, 48), "width_range": (24, 40)},
-    )
-    assert by_id(found)["I03"].message == (
-        "sizes 24x36, 16x24, 48x40, 36x24, 25x27, 32x32, 16x40, 48x24"
-    )
-
-
-def test_a_fixed_size_is_held_against_what_is_documented(tmp_path):
-    path = models.FixedSize().save(tmp_path)
-    ranges = {"height_range": (96, 96), "width_range": (64, 128)}
-    (result,) = suite.check(path, clauses=["I03"], documented=ranges).clauses
-    assert result.status == report.FAIL
-    assert "expected an image of 96x96 pixels to work" in result.message
-
-
-def test_a_model_keeps_its_variables(pair):
-    model = subject.Subject(
-        pair.feature_vector, kind="auto", full=False, pair=None, documented={}
-    )
-    before = numeric.values(model.all_variables)
-    assert model.training_step.changed
-    assert not numeric.changed(
-        model.all_variables, before, numeric.values(model.all_variables)
-    )
-
-
-def test_clauses_are_selected_with_what_they_need(pair):
-    found = suite.check(pair.feature_vector, clauses=("F02", "S"))
-    assert [result.id for result in found.clauses] == ["F02", "S01", "S02"]
-    assert not found.failed
-
-
-def test_a_kind_that_is_given_counts(pair):
-    found = suite.check(pair.feature_vector, kind="classification", clauses=["C", "S"])
-    assert [result.id for result in found.failed] == ["C03", "S02"]
-
-
-@pytest.mark.parametrize(
-    ("signatures", "file", "kind"),
-    [
-        (["serving_default"], "class_index.tsv", "classification"),
-        (["serving_default"], "Labels.txt", "classification"),
-        (["serving_default"], "readme.txt", "feature_vector"),
-        (["image_feature_vector"], "labels.txt", "feature_vector"),
-        (["image_feature_vector", "image_classification"], "a", "classification"),
-    ],
-)
-def test_the_kind_is_found(signatures, file, kind, tmp_path):
-    class Model(models.Classification):
-        class_index_name = file
-
-        def signature_names(self):
-            return signatures
-
-    assert suite.check(Model().save(tmp_path), clauses=["R01"]).kind == kind
-
-
-def test_the_kind_of_what_does_not_load_is_unknown(tmp_path):
-    path = mutants.make(mutants.R01Corrupt, tmp_path)
-    assert suite.check(path, clauses=["F01"]).kind == "unknown"
-    assert suite.check(path, kind="classification").kind == "classification"
-
-
-def test_an_unexpected_exception_fails_the_clause(pair):
-    def run(model):
-        raise KeyError("no\nsuch thing" + "x" * 1000)
-
-    result = judged(pair, run)
-    assert result.status == report.FAIL
-    assert re.fullmatch(
-        r"I04 \S+: raised KeyError: .no.nsuch thingx+…", result.message
-    ), result.message
-    assert len(result.message) < 500
-
-
-def test_a_should_that_does_not_hold_warns(pair):
-    def run(model):
-        raise verdict.Broken(expected="this", observed="that", mend="Do this.")
-
-    assert judged(pair, run).status == report.FAIL
-    should = judged(pair, run, level="SHOULD")
-    assert should.status == report.WARN
-    assert should.message.endswith(": expected this; observed that. To mend: Do this.")
-
-
-def judged(pair, run, **changes):
-    clause = dataclasses.replace(clauses.BY_ID["I04"], **changes)
-    model = types.SimpleNamespace(path=pair.feature_vector)
-    before = by_id(suite.check(pair.feature_vector, clauses=["R01", "R02", "R03"]))
-    return suite.judge(clause, run, model, before)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"kind": "classifier"}, "kind must be one of auto, .* mean 'classification'"),
-        ({"level": "fast"}, "level must be one of quick, full, got 'fast'"),
-        ({"clauses": ["R4"]}, "Unknown clause 'R4'. Did you mean 'R.*judges R01, R02"),
-        ({"pair": "nowhere"}, "pair must be the directory of a SavedModel, got 'nowh"),
-    ],
-)
-def test_wrong_usage_is_told(pair, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        suite.check(pair.feature_vector, **arguments)
-
-
-def test_a_path_without_a_model_is_told(tmp_path):
-    with pytest.raises(ValueError, match="it has no saved_model.pb"):
-        suite.check(tmp_path)
+    expected = {mutants.clause(mutant), *mutants.MUTANTS[mutant].clients}
+    assert failed == expected & set(clients.BY_CLAUSE), found.to_text()

@@ -1,0 +1,251 @@
+"""Every clause fails on the model that breaks it, and on no other."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+
+import pytest
+
+from conformance import clauses, clients, judging, numeric, report, suite, verdict
+from tests.conformance import here, models, mutants
+
+NO_PAIR = "the other half of the pair was not given"
+NO_FURTHER = {"R09": "__call__ takes no further argument"}
+NO_PARTS = {"R12": "the root has no named callables"}
+NO_ENDPOINTS = {"S03": "no signature has outputs beside default"}
+
+# Why a clause may be not applicable to a correct model, beside the other kind's clauses
+# and the pair's where none is given.
+REASONS = {
+    models.NothingToTrain: {
+        "R05": "there are no trainable_variables",
+        "R06": "there are no regularization_losses",
+        "R07": "__call__ has no argument training",
+        "R08": "__call__ takes no Python-valued argument",
+        "R11": "there are no trainable_variables",
+        **NO_FURTHER,
+    },
+    models.FrozenOnPurpose: {
+        "R05": "there are no trainable_variables",
+        "R11": "there are no trainable_variables",
+    },
+    models.FixedSize: {"I03": "the input is fixed at 96x64 pixels"},
+}
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pair")
+    return types.SimpleNamespace(
+        feature_vector=models.FeatureVector().save(folder),
+        classification=models.Classification().save(folder),
+    )
+
+
+def by_id(found: report.Report) -> dict[str, report.ClauseResult]:
+    return {result.id: result for result in found.clauses}
+
+
+def reasons(found: report.Report) -> dict[str, str]:
+    return {
+        result.id: result.message
+        for result in found.clauses
+        if result.status == report.NOT_APPLICABLE
+    }
+
+
+def of_the_kind(kind: str) -> dict[str, str]:
+    """What is not applicable to every model of a kind, for the reasons given."""
+    return {
+        clause.id: f"speaks of {clause.kinds[0]}; the model is {kind}"
+        for clause in clauses.CLAUSES
+        if kind not in clause.kinds
+    } | (NO_PARTS if kind == "feature_vector" else {})
+
+
+@pytest.mark.parametrize("level", suite.LEVELS)
+def test_a_correct_pair_passes(pair, level):
+    for kind, other in [
+        ("feature_vector", pair.classification),
+        ("classification", pair.feature_vector),
+    ]:
+        found = here.check(getattr(pair, kind), pair=other, level=level)
+        assert found.kind == kind
+        assert not found.failed, found.to_text()
+        assert reasons(found) == of_the_kind(kind) | NO_ENDPOINTS
+
+
+@pytest.mark.parametrize("variant", models.VARIANTS, ids=lambda v: v.__name__)
+def test_a_correct_variant_passes(variant, tmp_path):
+    path = variant().save(tmp_path)
+    found = here.check(path, arguments=variant.documented)
+    assert not found.failed, found.to_text()
+    assert not found.counts[report.WARN], found.to_text()
+    expected = of_the_kind(variant.kind) | REASONS.get(variant, {})
+    if variant is not models.NamedEndpoints:
+        expected |= NO_ENDPOINTS
+    assert reasons(found) == expected | {"P01": NO_PAIR, "P02": NO_PAIR}
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [m for m in mutants.MUTANTS if mutants.clause(m) not in clients.BY_CLAUSE],
+    ids=lambda m: m.__name__,
+)
+def test_a_mutant_breaks_its_clause_alone(mutant, pair, tmp_path):
+    expected, broken = mutants.MUTANTS[mutant], mutants.clause(mutant)
+    path = mutants.make(mutant, tmp_path)
+    found = here.check(
+        path,
+        kind=mutant.kind,
+        pair=pair.feature_vector if broken.startswith("P") else None,
+        level="full" if expected.full else "quick",
+        documented=expected.documented,
+        arguments=mutant.documented,
+    )
+    failed = {r.id for r in found.clauses if r.status in (report.FAIL, report.WARN)}
+    assert failed == {broken, *expected.others}, found.to_text()
+    message = by_id(found)[broken].message
+    assert message.startswith(f"{broken} {path}: expected ")
+    assert re.search(expected.message, message), message
+    assert "; observed " in message
+    assert ". To mend: " in message
+    for clause, reason in reasons(found).items():
+        blocked = {f"can't be judged, since {need} fails" for need in failed}
+        known = of_the_kind(mutant.kind) | NO_PARTS | NO_FURTHER | NO_ENDPOINTS
+        allowed = {known.get(clause), *blocked}
+        if not broken.startswith("P"):
+            allowed.add(NO_PAIR)
+        if mutant is mutants.R08NoTraining:
+            allowed.add("training=True is not traced, see R08")
+        assert reason in allowed, f"{clause}: {reason}"
+
+
+def test_every_clause_has_a_mutant_and_a_check():
+    assert {mutants.clause(mutant) for mutant in mutants.MUTANTS} == set(clauses.BY_ID)
+    assert [*judging.CHECKS, *clients.BY_CLAUSE] == list(clauses.BY_ID)
+    assert all(bool(m.others) == bool(m.why) for m in mutants.MUTANTS.values())
+
+
+def test_full_tells_what_quick_does_not(tmp_path):
+    for mutant, expected in mutants.MUTANTS.items():
+        if expected.full:
+            folder = tmp_path / mutant.__name__
+            folder.mkdir()
+            assert not here.check(mutants.make(mutant, folder)).failed
+
+
+def test_sizes_stay_within_what_is_documented(pair):
+    found = here.check(
+        pair.feature_vector,
+        level="full",
+        clauses=["I03"],
+        documented={"height_range": (16, 48), "width_range": (24, 40)},
+    )
+    assert by_id(found)["I03"].message == (
+        "sizes 24x36, 16x24, 48x40, 36x24, 25x27, 32x32, 16x40, 48x24"
+    )
+
+
+def test_a_fixed_size_is_held_against_what_is_documented(tmp_path):
+    path = models.FixedSize().save(tmp_path)
+    ranges = {"height_range": (96, 96), "width_range": (64, 128)}
+    (result,) = here.check(path, clauses=["I03"], documented=ranges).clauses
+    assert result.status == report.FAIL
+    assert "expected an image of 96x96 pixels to work" in result.message
+
+
+def test_a_model_keeps_its_variables(pair):
+    model = here.model(pair.feature_vector)
+    before = numeric.values(model.all_variables)
+    assert model.training_step.changed
+    assert not numeric.changed(
+        model.all_variables, before, numeric.values(model.all_variables)
+    )
+
+
+def test_clauses_are_selected_with_what_they_need(pair):
+    found = here.check(pair.feature_vector, clauses=("F02", "S"))
+    assert [result.id for result in found.clauses] == ["F02", "S01", "S02", "S03"]
+    assert not found.failed
+
+
+def test_a_kind_that_is_given_counts(pair):
+    found = here.check(pair.feature_vector, kind="classification", clauses=["C", "S"])
+    assert [result.id for result in found.failed] == ["C03", "S02"]
+
+
+@pytest.mark.parametrize(
+    ("signatures", "file", "kind"),
+    [
+        (["serving_default"], "class_index.tsv", "classification"),
+        (["serving_default"], "Labels.txt", "classification"),
+        (["serving_default"], "readme.txt", "feature_vector"),
+        (["image_feature_vector"], "labels.txt", "feature_vector"),
+        (["image_feature_vector", "image_classification"], "a", "classification"),
+    ],
+)
+def test_the_kind_is_found(signatures, file, kind, tmp_path):
+    class Model(models.Classification):
+        class_index_name = file
+
+        def signature_names(self):
+            return signatures
+
+    assert here.check(Model().save(tmp_path), clauses=["R01"]).kind == kind
+
+
+def test_the_kind_of_what_does_not_load_is_unknown(tmp_path):
+    path = mutants.make(mutants.R01Corrupt, tmp_path)
+    assert here.check(path, clauses=["F01"]).kind == "unknown"
+    assert here.check(path, kind="classification").kind == "classification"
+
+
+def test_an_unexpected_exception_fails_the_clause(pair):
+    def run(model):
+        raise KeyError("no\nsuch thing" + "x" * 1000)
+
+    result = judged(pair, run)
+    assert result.status == report.FAIL
+    assert re.fullmatch(
+        r"I04 \S+: raised KeyError: .no.nsuch thingx+…", result.message
+    ), result.message
+    assert len(result.message) < 500
+
+
+def test_a_should_that_does_not_hold_warns(pair):
+    def run(model):
+        raise verdict.Broken(expected="this", observed="that", mend="Do this.")
+
+    assert judged(pair, run).status == report.FAIL
+    should = judged(pair, run, level="SHOULD")
+    assert should.status == report.WARN
+    assert should.message.endswith(": expected this; observed that. To mend: Do this.")
+
+
+def judged(pair, run, **changes):
+    clause = dataclasses.replace(clauses.BY_ID["I04"], **changes)
+    model = types.SimpleNamespace(name=pair.feature_vector)
+    before = by_id(here.check(pair.feature_vector, clauses=["R01", "R02", "R03"]))
+    return judging.judge(clause, run, model, before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kind": "classifier"}, "kind must be one of auto, .* mean 'classification'"),
+        ({"level": "fast"}, "level must be one of quick, full, got 'fast'"),
+        ({"clauses": ["R4"]}, "Unknown clause 'R4'. Did you mean 'R.*judges R01, R02"),
+        ({"pair": "nowhere"}, "pair must be the directory of a SavedModel, got 'nowh"),
+    ],
+)
+def test_wrong_usage_is_told(pair, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        suite.check(pair.feature_vector, **arguments)
+
+
+def test_a_path_without_a_model_is_told(tmp_path):
+    with pytest.raises(ValueError, match="it has no saved_model.pb"):
+        suite.check(tmp_path)
