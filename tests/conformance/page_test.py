@@ -1,0 +1,418 @@
+from __future__ import annotations
+
+import dataclasses
+import html.parser
+import json
+import re
+import time
+
+import pytest
+
+from conformance import clauses, page, report
+from tests.conformance import browser, reports
+
+FAILURES = ["R04", "R06", "F03"]
+
+
+class Reader(html.parser.HTMLParser):
+    """Every tag of a page, and the words in each cell of its rows."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: dict[str, dict[str, str]] = {}
+        self._cell: tuple[dict[str, str], str] | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.tags.append((tag, given))
+        if tag == "tr" and "data-status" in given:
+            self.rows[given["id"]] = {"data-status": given["data-status"]}
+        elif tag == "td":
+            row = self.rows[list(self.rows)[-1]]
+            name = given["class"].split()[0]
+            row[name] = ""
+            self._cell = (row, name)
+
+    def handle_endtag(self, tag):
+        if tag == "td":
+            self._cell = None
+        elif self._cell and tag in ("a", "dt", "dd"):
+            self.handle_data("|")
+
+    def handle_data(self, data):
+        if self._cell:
+            row, name = self._cell
+            row[name] += data
+
+
+def rendered(**changes) -> str:
+    return page.render(dataclasses.replace(reports.FAULTY, **changes))
+
+
+def found(message: str, status: str = "fail") -> str:
+    """What a page says of a clause with this message."""
+    result = reports.result("R04", status, message)
+    return Reader(rendered(clauses=(result,))).rows["R04"]["found"]
+
+
+def test_a_row_has_all_of_its_clause():
+    rows = Reader(rendered()).rows
+    assert list(rows) == [result.id for result in reports.FAULTY.clauses]
+    clause = clauses.BY_ID["R01"]
+    assert rows["R01"] == {
+        "data-status": "pass",
+        "id": "R01|MUST",
+        "text": clause.text + clause.source,
+        "status": "Pass",
+        "found": "loaded; 2 functions of 2 signatures",
+        "time": "11.4 s",
+    }
+    assert rows["Z99"]["text"].startswith("A clause that this version")
+
+
+def test_groups_have_readable_names():
+    text = rendered()
+    for name in ("Reusable SavedModel", "Image input", "Pair", "Further clauses"):
+        assert f"</b> {name}</th>" in text
+
+
+@pytest.mark.parametrize(
+    ("statuses", "headline"),
+    [
+        (["fail"], "1 MUST clause does not hold"),
+        (["fail", "fail", "warn"], "2 MUST clauses do not hold"),
+        (["pass", "warn"], "Every MUST clause judged holds; 1 SHOULD clause does not"),
+        (["pass", "not_applicable"], "Every MUST clause judged holds"),
+        (["not_applicable"], "Nothing was judged"),
+        ([], "Nothing was judged"),
+    ],
+)
+def test_the_verdict(statuses, headline):
+    ids = list(clauses.BY_ID)
+    results = [
+        reports.result(ids[number], status) for number, status in enumerate(statuses)
+    ]
+    assert re.search(rf"<b>\s*{headline}\s*</b>", rendered(clauses=tuple(results)))
+
+
+def test_counts_of_each_status():
+    text = rendered()
+    counted = dict(re.findall(r'data-status="(\w*)" aria-pressed.*?<b>(\d+)</b>', text))
+    assert counted == {
+        "": str(len(reports.FAULTY.clauses)),
+        "fail": "3",
+        "warn": "1",
+        "pass": str(len(reports.FAULTY.clauses) - 10),
+        "not_applicable": "6",
+    }
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (
+            f"R04 {reports.PATH}: expected a; observed b. To mend: c.",
+            "Expected|a|Observed|b|To mend|c.|",
+        ),
+        (
+            "R04 http://m: 1/x: expected a; observed b. To mend: c.",
+            "Path|http://m: 1/x|Expected|a|Observed|b|To mend|c.|",
+        ),
+        (
+            f"R04 {reports.PATH}: expected a; observed b; observed c. To mend: d. "
+            "To mend: e\nf",
+            "Expected|a|Observed|b; observed c. To mend: d|To mend|e\nf|",
+        ),
+        (f"R04 {reports.PATH}: raised Error: x", "Raised|Error: x|"),
+        ("R04 …", "R04 …"),
+        ("R04 m: expected a", "R04 m: expected a"),
+        ("", ""),
+    ],
+)
+@pytest.mark.parametrize("status", ["fail", "warn"])
+def test_a_message_is_taken_apart(message, shown, status):
+    assert found(message, status) == shown
+
+
+def test_the_message_of_what_passed_is_left_whole():
+    message = f"R04 {reports.PATH}: raised Error: x"
+    assert found(message, "pass") == message
+
+
+def test_text_of_unknown_origin_stays_text():
+    hostile = reports.HOSTILE + "\ud800\x85\u2028"
+    sides = report.Sides(smallest=1, largest=2, step=3, stopped=hostile)
+    text = page.render(
+        report.Report(
+            path=hostile,
+            kind=hostile,
+            clauses=(
+                reports.result("R01", "fail", hostile),
+                reports.result(hostile, "pass", hostile),
+            ),
+            measured=report.Measured(
+                base=(1, 1), sides={hostile: sides}, batch_sizes=(), stopped=hostile
+            ),
+            versions={hostile: hostile},
+        )
+    )
+    text.encode()
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u202a-\u202e]", text)
+    assert "\\x1b[31m\\u202egnp.exe\\x00" in text
+    assert "\\ud800\\x85\\u2028" in text
+    assert [tag for tag, _ in Reader(text).tags].count("script") == 1
+    assert "<script>document" not in text
+
+
+def test_the_page_needs_nothing_beside_it():
+    text = rendered()
+    for tag, given in Reader(text).tags:
+        assert "src" not in given, tag
+        assert not [name for name in given if name.startswith("on")], tag
+        assert (given.get("href") or "#").startswith(("#", "data:,")), given
+    assert "url(" not in text
+    assert "@import" not in text
+
+
+def test_the_page_of_forty_clauses_is_small():
+    long = reports.FAULTY.clauses[3]
+    results = [dataclasses.replace(long, id=f"R{number}") for number in range(40)]
+    text = rendered(clauses=tuple(results))
+    assert text.count("Assign to root.variables") == 40
+    assert len(text.encode()) < 120_000
+
+
+def plotted(measured: tuple[int, int], documented: tuple[int | None, int | None]):
+    sides = report.Sides(smallest=measured[0], largest=measured[1], step=1, stopped="")
+    changed = dataclasses.replace(
+        reports.FAULTY,
+        documented={"height_range": documented},
+        measured=dataclasses.replace(reports.FAULTY.measured, sides={"height": sides}),
+    )
+    ticks, (height,) = page._ranges(changed)
+    page.render(changed)
+    return ticks, height
+
+
+def test_ranges_lie_along_a_logarithmic_axis():
+    ticks, height = plotted((32, 512), (64, 1024))
+    assert ticks == {32: 0, 64: 20, 128: 40, 256: 60, 512: 80, 1024: 100}
+    assert (height.measured.start, height.measured.end) == (0, 80)
+    assert (height.documented.start, height.documented.end) == (20, 100)
+    assert height.is_short
+
+
+@pytest.mark.parametrize(
+    ("measured", "documented", "is_short"),
+    [
+        ((32, 64), (32, 64), False),
+        ((32, 64), (16, 32), True),
+        ((32, 64), (None, None), False),
+        ((32, 64), (None, 65), True),
+        ((1, 1), (0, 1), True),
+        ((7, 2**40), (None, -3), False),
+    ],
+)
+def test_ranges_of_any_kind_are_drawn(measured, documented, is_short):
+    ticks, height = plotted(measured, documented)
+    assert 2 <= len(ticks) <= 11
+    assert height.is_short == is_short
+    for span in (height.measured, height.documented):
+        assert 0 <= span.start <= span.end <= 100
+
+
+def test_what_was_measured_is_told():
+    text = " ".join(re.sub("<[^>]*>", "", rendered()).split())
+    assert "32 to 1440 px, in steps of 32 32 to 2048 px documented" in text
+    assert "1 to 4096 px up to 1024 px documented Larger ones: no time" in text
+    assert text.count("Not all of the documented range was seen to work") == 1
+    assert "Batch sizes that work: 1 2 3 7 32 64 128 256" in text
+    assert "The search ended early: out of time after 120 s" in text
+    assert "Images that work" not in page.render(reports.CLEAN)
+
+
+def test_times_are_drawn_by_length():
+    bars = page._bars(reports.FAULTY)
+    assert [bar.name for bar in bars[:3]] == ["R11", "I03", "R01"]
+    assert [bar.name for bar in bars[-2:]] == [
+        f"{len(reports.FAULTY.clauses) - 8} other clauses",
+        "outside of clauses",
+    ]
+    assert sum(bar.seconds for bar in bars) == pytest.approx(reports.FAULTY.seconds)
+    assert max(bar.length for bar in bars) == 100
+    assert page._bars(reports.EMPTY) == []
+
+
+# In a browser: what is really seen.
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    if not browser.find():
+        pytest.skip(f"no browser: none of {', '.join(browser.NAMES)} is on the PATH")
+    with browser.opened(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(rendered(), encoding="utf-8")
+    return path.as_uri()
+
+
+def shown(tab: browser.Tab) -> list[str]:
+    """The ids of the rows that are to be seen."""
+    rows = "[...document.querySelectorAll('tr[data-status]')]"
+    return tab.run(f"{rows}.filter((r) => r.getClientRects().length).map((r) => r.id)")
+
+
+def pressed(tab: browser.Tab) -> list[str]:
+    buttons = "[...document.querySelectorAll('[aria-pressed=true]')]"
+    return tab.run(f"{buttons}.map((button) => button.value)")
+
+
+def settled(tab: browser.Tab, button: str) -> list[str]:
+    """What is to be seen once `button` is pressed: a page acts a moment later."""
+    until = time.monotonic() + 10
+    while pressed(tab) != [button] and time.monotonic() < until:
+        time.sleep(0.02)
+    assert pressed(tab) == [button]
+    return shown(tab)
+
+
+def too_wide(tab: browser.Tab) -> list[str]:
+    """What reaches over an edge of the window, or would make it scroll sideways."""
+    return tab.run("""
+        [...document.querySelectorAll("body, body *")].filter((element) => {
+          const box = element.getBoundingClientRect();
+          return box.width && (box.right > innerWidth + 0.5 || box.left < -0.5);
+        }).map((element) => element.outerHTML.slice(0, 80)).concat(
+          document.documentElement.scrollWidth > innerWidth ? ["the page"] : [])
+    """)
+
+
+def complaints(tab: browser.Tab, url: str) -> list[str]:
+    """Errors, whatever is on the console, and requests for anything but the page."""
+    problems = []
+    for method, parameters in tab.events:
+        if method == "Network.requestWillBeSent":
+            asked = parameters["request"]["url"]
+            if asked.startswith("data:") or asked.split("#")[0] == url:
+                continue
+        elif method not in (
+            "Runtime.exceptionThrown",
+            "Runtime.consoleAPICalled",
+            "Log.entryAdded",
+        ):
+            continue
+        problems.append(f"{method} {json.dumps(parameters)}")
+    return problems
+
+
+@pytest.mark.parametrize("width", [1280, 800, 360])
+def test_a_link_to_the_failures_shows_them_alone(tab, url, width):
+    tab.resize(width, 800)
+    tab.open(f"{url}#failures")
+    assert shown(tab) == FAILURES
+    assert pressed(tab) == ["failures"]
+    assert tab.run("document.getElementById('shown').innerText") == (
+        f"Showing 3 of {len(reports.FAULTY.clauses)} clauses"
+    )
+    assert "Reusable SavedModel" in tab.run("document.body.innerText")
+    assert "Image input" not in tab.run("document.querySelector('table').innerText")
+    assert too_wide(tab) == []
+    assert complaints(tab, url) == []
+
+
+@pytest.mark.parametrize("width", [1280, 800, 360])
+def test_all_fits_the_window(tab, url, width):
+    tab.resize(width, 800)
+    tab.open(url)
+    assert shown(tab) == [result.id for result in reports.FAULTY.clauses]
+    assert too_wide(tab) == []
+    assert complaints(tab, url) == []
+
+
+def test_filters_obey_the_keyboard(tab, url):
+    tab.open(url)
+    everything = shown(tab)
+    for key in ("Tab", "Tab", "Enter"):
+        tab.press(key)
+    assert settled(tab, "failures") == FAILURES
+    for key in ("Tab", "Space"):
+        tab.press(key)
+    assert settled(tab, "warnings") == ["S02"]
+    tab.press("Space")
+    assert settled(tab, "all") == everything
+    assert complaints(tab, url) == []
+
+
+def test_a_link_to_a_clause_ends_the_filter(tab, url):
+    tab.resize(1280, 800)
+    tab.open(f"{url}#failures")
+    tab.run("document.querySelector('.bars a[href=\"#I03\"]').click()")
+    assert "I03" in settled(tab, "all")
+    top = tab.run("document.getElementById('I03').getBoundingClientRect().top")
+    assert 0 <= top < 800
+
+
+def test_without_scripts_all_is_there(tab, url):
+    tab.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        tab.open(f"{url}#failures")
+        assert shown(tab) == [result.id for result in reports.FAULTY.clauses]
+        assert tab.run("document.querySelectorAll('button:enabled').length") == 0
+        assert complaints(tab, url) == []
+    finally:
+        tab.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_scripts_in_a_report_do_not_run(tab, url):
+    tab.open(url)
+    assert tab.run("document.scripts.length") == 1
+    assert tab.run("document.title") == f"Fail: {reports.PATH}"
+
+
+def test_the_page_forbids_other_scripts(tab, url):
+    tab.open(url)
+    tab.run(
+        "document.body.append(Object.assign(document.createElement('script'), "
+        "{text: 'window.taken = true'}))"
+    )
+    assert tab.run("window.taken") is None
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_text_stands_out_from_its_background(tab, url, scheme, width):
+    tab.resize(width, 800)
+    tab.prefer(scheme)
+    tab.open(url)
+    contrasts = tab.run("""
+        const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
+        const luminance = (color) => numbers(color).slice(0, 3)
+          .map((c) => c / 255)
+          .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+          .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+        const behind = (element) => {
+          const color = getComputedStyle(element).backgroundColor;
+          return numbers(color)[3] === 0 ? behind(element.parentElement) : color;
+        };
+        [...document.querySelectorAll("main *")]
+          .filter((element) => element.getClientRects().length &&
+            [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim()))
+          .map((element) => {
+            const style = getComputedStyle(element);
+            const color = element.matches("text") ? style.fill : style.color;
+            const both = [luminance(color), luminance(behind(element))];
+            const contrast = (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05);
+            return [contrast, element.outerHTML.slice(0, 80), both[1]];
+          })
+    """)
+    assert len(contrasts) > 100
+    assert [found for found in contrasts if found[0] < 4.5] == []
+    is_dark = [background < 0.2 for *_, background in contrasts]
+    assert all(is_dark) if scheme == "dark" else not any(is_dark)
