@@ -58,8 +58,8 @@ def keras(model, samples):
             variable.assign(value)
 
 
-def torch(module):
-    """Gives them to a PyTorch module."""
+def torch(module, mean, std):
+    """Gives them to a PyTorch module whose images have such a mean and deviation."""
     import torch as library
 
     rng = np.random.default_rng(0)
@@ -73,8 +73,8 @@ def torch(module):
     for norm in norms:
         norm.momentum = 1.0
     with library.no_grad():
-        x = library.from_numpy(2 * images((96, 96)) - 1).permute(0, 3, 1, 2)
-        module.train()(x)
+        x = (images((96, 96)) - np.float32(mean)) / np.float32(std)
+        module.train()(library.from_numpy(x).permute(0, 3, 1, 2))
     module.eval()
     for norm in norms:
         statistics = norm.running_mean, norm.running_var

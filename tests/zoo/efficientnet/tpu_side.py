@@ -44,16 +44,46 @@ _V2_S = """
     r6_k3_s2_e4_i64_o128_se0.25 r9_k3_s1_e6_i128_o160_se0.25
     r15_k3_s2_e6_i160_o256_se0.25
 """
+_V2_M = """
+    r3_k3_s1_e1_i24_o24_c1 r5_k3_s2_e4_i24_o48_c1 r5_k3_s2_e4_i48_o80_c1
+    r7_k3_s2_e4_i80_o160_se0.25 r14_k3_s1_e6_i160_o176_se0.25
+    r18_k3_s2_e6_i176_o304_se0.25 r5_k3_s1_e6_i304_o512_se0.25
+"""
+_V2_L = """
+    r4_k3_s1_e1_i32_o32_c1 r7_k3_s2_e4_i32_o64_c1 r7_k3_s2_e4_i64_o96_c1
+    r10_k3_s2_e4_i96_o192_se0.25 r19_k3_s1_e6_i192_o224_se0.25
+    r25_k3_s2_e6_i224_o384_se0.25 r7_k3_s1_e6_i384_o640_se0.25
+"""
+_V2_XL = """
+    r4_k3_s1_e1_i32_o32_c1 r8_k3_s2_e4_i32_o64_c1 r8_k3_s2_e4_i64_o96_c1
+    r16_k3_s2_e4_i96_o192_se0.25 r24_k3_s1_e6_i192_o256_se0.25
+    r32_k3_s2_e6_i256_o512_se0.25 r8_k3_s1_e6_i512_o640_se0.25
+"""
 _LITE = {"mean": (127.0,) * 3, "std": (128.0,) * 3, "is_lite": True}
-_S = {"mean": (128.0,) * 3, "std": (128.0,) * 3}
+_S = {"mean": (128.0,) * 3, "std": (128.0,) * 3}  # of `preprocess_image`
+_FINE_TUNED = {"mean": (127.5,) * 3, "std": (127.5,) * 3}  # `preprocess_for_finetune`
 MODELS = {
     "efficientnet-b0": Model(_B),
+    "efficientnet-b1": Model(_B, 1.0, 1.1),
     "efficientnet-b2": Model(_B, 1.1, 1.2),
+    "efficientnet-b3": Model(_B, 1.2, 1.4),
+    "efficientnet-b4": Model(_B, 1.4, 1.8),
+    "efficientnet-b5": Model(_B, 1.6, 2.2),
+    "efficientnet-b6": Model(_B, 1.8, 2.6),
+    "efficientnet-b7": Model(_B, 2.0, 3.1),
     "efficientnet-lite0": Model(_B, **_LITE),
+    "efficientnet-lite1": Model(_B, 1.0, 1.1, **_LITE),
     "efficientnet-lite2": Model(_B, 1.1, 1.2, **_LITE),
+    "efficientnet-lite3": Model(_B, 1.2, 1.4, **_LITE),
+    "efficientnet-lite4": Model(_B, 1.4, 1.8, **_LITE),
     "efficientnetv2-b0": Model(_V2_B, least=0.0),
+    "efficientnetv2-b1": Model(_V2_B, 1.0, 1.1, least=0.0),
+    "efficientnetv2-b2": Model(_V2_B, 1.1, 1.2, least=0.0),
     "efficientnetv2-b3": Model(_V2_B, 1.2, 1.4, least=0.0),
     "efficientnetv2-s": Model(_V2_S, **_S),
+    "efficientnetv2-m": Model(_V2_M, **_S),
+    "efficientnetv2-l": Model(_V2_L, **_S),
+    "efficientnetv2-xl": Model(_V2_XL, **_FINE_TUNED),  # of ImageNet-21k alone
 }
 AVERAGE_DECAY = 0.9999
 
