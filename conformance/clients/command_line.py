@@ -5,9 +5,11 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import typing
+from collections.abc import Callable
 
 
-def run(*arguments):
+def run(*arguments: str) -> str:
     module = "tensorflow.python.tools.saved_model_cli"
     command = [sys.executable, "-I", "-m", module, *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -17,9 +19,9 @@ def run(*arguments):
     return done.stdout
 
 
-def main(job, say):
-    place = ("--dir", job["path"], "--tag_set", "serve")
-    place += ("--signature_def", "serving_default")
+def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
+    place = ["--dir", job["path"], "--tag_set", "serve"]
+    place += ["--signature_def", "serving_default"]
     shown = run("show", *place)
     if "inputs['images']" not in shown:
         raise SystemExit(f"saved_model_cli shows no input images: {shown!r}")

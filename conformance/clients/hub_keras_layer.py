@@ -3,17 +3,20 @@
 import json
 import os
 import sys
+import typing
+from collections.abc import Callable
 
 BATCH, STEPS = 8, 12
 
 
-def main(job, say):
+def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     try:
         import tensorflow_hub as hub
         import tf_keras
     except ImportError as error:
-        return say(missing=f"tensorflow-hub or tf_keras ({error})")
+        say(missing=f"tensorflow-hub or tf_keras ({error})")
+        return
     import numpy as np
     import tensorflow as tf
 
@@ -30,7 +33,7 @@ def main(job, say):
     obj = tf.saved_model.load(path)
     expected = obj(images)
 
-    def layer(**kwargs):
+    def layer(**kwargs: typing.Any) -> typing.Any:
         return hub.KerasLayer(path, dtype=call["dtype"], **kwargs)
 
     frozen = layer(trainable=False)
@@ -40,7 +43,7 @@ def main(job, say):
     np.testing.assert_allclose(given, expected, rtol=0, atol=1e-5)
     saw = ["frozen", f"arguments {', '.join(call['arguments'])}".strip()]
 
-    def sequential():
+    def sequential() -> typing.Any:
         trained = layer(trainable=True, input_shape=tuple(call["shape"]))
         found = len(trained.trainable_variables)
         assert found == call["trainable"], f"{found} trainable variables"
@@ -51,7 +54,7 @@ def main(job, say):
         )
         return model
 
-    def fit(model, epochs):
+    def fit(model: typing.Any, epochs: int) -> list[float]:
         options = {"batch_size": BATCH, "epochs": epochs, "verbose": 0}
         return model.fit(images, labels, **options).history["loss"]
 

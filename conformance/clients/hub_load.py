@@ -9,27 +9,29 @@ import sys
 import tarfile
 import tempfile
 import threading
+import typing
+from collections.abc import Callable
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     """Answers every request with one archive."""
 
-    def __init__(self, archive, *args):
+    def __init__(self, archive: bytes, *args: typing.Any):
         self.archive = archive
         super().__init__(*args)
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "application/x-tar")
         self.send_header("Content-Length", str(len(self.archive)))
         self.end_headers()
         self.wfile.write(self.archive)
 
-    def log_message(self, *_):
+    def log_message(self, *_: object) -> None:
         pass
 
 
-def serve(folder):
+def serve(folder: str) -> str:
     """The URL of a model's folder, served as a hub does."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz", compresslevel=1) as tar:
@@ -40,12 +42,13 @@ def serve(folder):
     return f"http://127.0.0.1:{server.server_port}/model/1"
 
 
-def main(job, say):
+def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     try:
         import tensorflow_hub as hub
     except ImportError as error:
-        return say(missing=f"tensorflow-hub ({error})")
+        say(missing=f"tensorflow-hub ({error})")
+        return
     import numpy as np
     import tensorflow as tf
 
@@ -55,7 +58,8 @@ def main(job, say):
         loaded = {where: hub.load(place) for where, place in found.items()}
     call = job["call"]
     if not call:
-        return say(saw="it loads; whether it can be called is R02's and R03's")
+        say(saw="it loads; whether it can be called is R02's and R03's")
+        return
     shape = (2, *call["shape"])
     images = np.random.default_rng(0).random(shape).astype(np.float32)
     images = tf.cast(images, call["dtype"])
