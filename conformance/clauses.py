@@ -51,7 +51,8 @@ CLAUSES = (
     Clause(
         id="R01",
         text="Loads with tf.saved_model.load alone: no custom object, no custom op, no "
-        "Python of the project that wrote it, no py_function.",
+        "Python of the project that wrote it, no py_function, no op that reads or "
+        "writes files.",
         source=_REUSABLE,
     ),
     Clause(

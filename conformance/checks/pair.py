@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from conformance import clauses, numeric, subject, traces, verdict
+from conformance.checks import reusable
 
 
 def p01_backbones_are_equal(model: subject.Subject) -> str:
@@ -65,6 +66,7 @@ def _halves(model: subject.Subject) -> tuple[subject.Subject, subject.Subject]:
     """The feature-vector model and the classifier."""
     if model.pair is None:
         raise verdict.NotApplicable("the other half of the pair was not given")
+    reusable.r01_loads_alone(model.pair)  # before anything of it runs
     if model.kind == clauses.FEATURE_VECTOR:
         return model, model.pair
     return model.pair, model

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,18 @@ import tensorflow as tf
 from conformance import clauses, numeric, subject, traces, verdict
 
 _PYTHON_OPS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
+# TensorFlow's own, but nothing that an image model needs: who calls one runs it.
+_FILE_OPS = (
+    *("ReadFile", "WriteFile", "MatchingFiles"),
+    *("DebugIdentity", "DebugIdentityV2", "DebugIdentityV3"),
+)
 # User objects that tf.saved_model.load makes by itself; _tf_keras_* ones load as plain
 # objects where Keras is not there.
 _BUILT_IN_OBJECTS = ("_generic_user_object", "signature_map", "trackable_", "_tf_keras")
 
 
 def r01_loads_alone(model: subject.Subject) -> str:
-    """Looks for Python in the graphs and for registered classes, then loads.
+    """Looks for Python and files in the graphs and for registered classes, then loads.
 
     A custom op makes loading fail in a process that did not load its library; one that
     did can't tell such an op from TensorFlow's own.
@@ -31,13 +36,20 @@ def r01_loads_alone(model: subject.Subject) -> str:
     with verdict.expecting("a model that tf.saved_model.load takes", mend=mend):
         ops = _ops(model.proto)
         objects = _custom_objects(model.proto)
-        if not (ops & set(_PYTHON_OPS) or objects):
+        file_ops = ops & set(_FILE_OPS) | _printing_to_files(model.proto)
+        if not (ops & set(_PYTHON_OPS) or objects or file_ops):
             _ = model.obj
     if python_ops := ops & set(_PYTHON_OPS):
         raise verdict.Broken(
             expected="graphs of TensorFlow ops alone",
             observed=f"the ops {', '.join(sorted(python_ops))}, which call Python",
             mend="Replace tf.py_function and tf.numpy_function by TensorFlow ops.",
+        )
+    if file_ops:
+        raise verdict.Broken(
+            expected="no op that reads or writes files by itself",
+            observed=f"the ops {', '.join(sorted(file_ops))}; nothing was run",
+            mend="Leave files to assets, and to whoever calls the model.",
         )
     if objects:
         raise verdict.Broken(
@@ -50,12 +62,23 @@ def r01_loads_alone(model: subject.Subject) -> str:
 
 
 def _ops(proto: Any) -> set[str]:
-    ops = set()
+    return {node.op for node in _nodes(proto)}
+
+
+def _printing_to_files(proto: Any) -> set[str]:
+    """PrintV2 writes wherever an attribute says: to a terminal by default."""
+    found = [node for node in _nodes(proto) if node.op == "PrintV2"]
+    streams = {
+        node.attr["output_stream"].s.decode("utf-8", "replace") for node in found
+    }
+    return {f"PrintV2 to {stream}" for stream in streams if stream.startswith("file:")}
+
+
+def _nodes(proto: Any) -> Iterator[Any]:
     for meta_graph in proto.meta_graphs:
-        ops |= {node.op for node in meta_graph.graph_def.node}
+        yield from meta_graph.graph_def.node
         for function in meta_graph.graph_def.library.function:
-            ops |= {node.op for node in function.node_def}
-    return ops
+            yield from function.node_def
 
 
 def _custom_objects(proto: Any) -> list[str]:

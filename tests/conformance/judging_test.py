@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 import re
 import types
 
@@ -121,6 +122,19 @@ def test_a_mutant_breaks_its_clause_alone(mutant, pair, tmp_path):
         if mutant is mutants.R08NoTraining:
             allowed.add("training=True is not traced, see R08")
         assert reason in allowed, f"{clause}: {reason}"
+
+
+def test_a_model_that_would_write_files_writes_none(pair, tmp_path):
+    written = pathlib.Path(mutants.R01WritesFile.path)
+    for mutant in (mutants.R01WritesFile, mutants.R01PrintsToFile):
+        folder = tmp_path / mutant.__name__
+        folder.mkdir()
+        path = mutants.make(mutant, folder)
+        written.unlink(missing_ok=True)  # tracing may print
+        assert here.check(path, clauses=["R", "I"]).failed
+        found = here.check(pair.classification, pair=path, clauses=["P"])
+        assert [result.id for result in found.failed] == ["P01", "P02"]
+        assert not written.exists()
 
 
 def test_every_clause_has_a_mutant_and_a_check():

@@ -30,6 +30,23 @@ class R01PythonFunction(FeatureVector):
         return tf.ensure_shape(plain, images.shape)
 
 
+class R01WritesFile(FeatureVector):
+    path = "/tmp/written_by_a_model"
+
+    def normalise(self, images, training):
+        with tf.control_dependencies([tf.io.write_file(self.path, "here")]):
+            return super().normalise(tf.identity(images), training)
+
+
+class R01PrintsToFile(FeatureVector):
+    def normalise(self, images, training):
+        path = R01WritesFile.path
+        with tf.control_dependencies(
+            [tf.print("here", output_stream=f"file://{path}")]
+        ):
+            return super().normalise(tf.identity(images), training)
+
+
 class R01Corrupt(FeatureVector):
     def save(self, folder):
         path = super().save(folder)
@@ -752,6 +769,8 @@ class Mutant:
 
 MUTANTS = {
     R01PythonFunction: Mutant(message="the ops PyFunc, which call Python"),
+    R01WritesFile: Mutant(message="the ops WriteFile; nothing was run"),
+    R01PrintsToFile: Mutant(message="PrintV2 to file:///tmp/written_by_a_model"),
     R01Corrupt: Mutant(message="a model that tf.saved_model.load takes; observed"),
     R01MissingVariables: Mutant(message="observed FileNotFoundError: .*Failed to find"),
     R01CustomOp: Mutant(message="OurConv2D"),

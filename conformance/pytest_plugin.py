@@ -1,0 +1,40 @@
+"""Lets other projects' tests hold a model against the suite: an option and a fixture.
+
+`pytest --pyargs conformance --saved-model=PATH` runs one test for each clause.
+
+Installing this project is all that pytest needs to know the options and the fixture
+`saved_model_report`; it does nothing where they are not used.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance import clauses, report, suite
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the command line's options, under names of their own."""
+    group = parser.getgroup("conformance", "conformance of a SavedModel")
+    add = group.addoption
+    add("--saved-model", metavar="PATH", help="directory, .tar.gz archive or URL")
+    add("--saved-model-kind", default="auto", choices=["auto", *clauses.KINDS])
+    add("--saved-model-pair", metavar="PATH", help="the other half, for group P")
+    add("--saved-model-level", default="full", choices=suite.LEVELS)
+
+
+@pytest.fixture(scope="session")
+def saved_model_report(pytestconfig: pytest.Config) -> report.Report:
+    """What the suite finds of the model that `--saved-model` names."""
+    path = pytestconfig.getoption("--saved-model")
+    if path is None:
+        pytest.skip("--saved-model=PATH was not given")
+    try:
+        return suite.check(
+            path,
+            kind=pytestconfig.getoption("--saved-model-kind"),
+            pair=pytestconfig.getoption("--saved-model-pair"),
+            level=pytestconfig.getoption("--saved-model-level"),
+        )
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
