@@ -341,7 +341,7 @@ def test_torchvision(tmp_path):
     ],
 )
 def test_transformers(arch, depth, stride_in, tmp_path):
-    transformers = pytest.importorskip("transformers", reason="tools/setup oracles")
+    transformers = oracles.transformers()
     expansion = 1 if stride_in is None else 4
     config = transformers.ResNetConfig(
         layer_type="basic" if stride_in is None else "bottleneck",
@@ -352,6 +352,26 @@ def test_transformers(arch, depth, stride_in, tmp_path):
     )
     theirs = transformers.ResNetForImageClassification(config)
     assert_torch_imported(arch, theirs, tmp_path / "a.safetensors", "transformers")
+
+
+def test_transformers_backbone_alone(tmp_path):
+    import safetensors.torch
+
+    transformers = oracles.transformers()
+    config = transformers.ResNetConfig(
+        layer_type="basic", depths=BLOCKS[18], hidden_sizes=[64, 128, 256, 512]
+    )
+    theirs, path = transformers.ResNetModel(config), tmp_path / "a.safetensors"
+    safetensors.torch.save_file(theirs.state_dict(), path)
+    ours = zoo.build("resnet_v1_18", weights=str(path))
+    assert ours.weights["matched"].endswith(f"100 matched; 20 ignored; {NO_HEAD}")
+    kernel = theirs.state_dict()["encoder.stages.3.layers.1.layer.1.convolution.weight"]
+    (found,) = (
+        variable
+        for variable in ours.backbone.weights
+        if variable.path == "stage_4_block_2_conv_2/conv/kernel"
+    )
+    np.testing.assert_array_equal(found, kernel.numpy().transpose(2, 3, 1, 0))
 
 
 # TF-Slim
