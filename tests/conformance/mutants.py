@@ -482,6 +482,12 @@ class I04PerImage(FeatureVector):
         return super().normalise(images, training) / deviation
 
 
+class I04NaNWeights(FeatureVector):
+    def __init__(self):
+        super().__init__()
+        self.beta.assign(np.full(8, np.nan))
+
+
 class I04InTraining(FeatureVector):
     def normalise(self, images, training):
         if training:
@@ -848,6 +854,11 @@ MUTANTS = {
         documented={"height_range": (32, 128), "width_range": (40, None)},
     ),
     I04PerImage: Mutant(message="finite outputs for zeros with training=False"),
+    I04NaNWeights: Mutant(
+        message="infinite values or NaN",
+        others=("R11",),
+        why="gradients through NaN are none",
+    ),
     I04InTraining: Mutant(message="zeros with training=True", full=True),
     I05HalfPrecision: Mutant(message="it takes bfloat16"),
     F01Map: Mutant(message=r"float32 \[2, num_features\] .* float32 \(2, 1, 1, 12\)"),

@@ -1,0 +1,115 @@
+"""Programs that talk, fall silent, crash, or take too much."""
+
+import sys
+import time
+
+import psutil
+import pytest
+
+from conformance import process
+
+MIB = 1 << 20
+LIMITS = process.Limits(seconds=2, memory=300 * MIB)
+BEGIN = (
+    "import json, os, sys, time\nfd = int(sys.argv[-1])\njob = json.load(sys.stdin)\n"
+)
+SAY = "os.write(fd, b'{\"said\": 1}\\n')\n"
+
+
+def run(program, limits=LIMITS):
+    """What it says, and then how it was stopped, if it was."""
+    said = []
+    try:
+        for message in process.messages(
+            [sys.executable, "-c", BEGIN + program], {"a": [1, "×"]}, limits=limits
+        ):
+            said.append(message)
+    except process.Stopped as stopped:
+        said.append(str(stopped))
+    return said
+
+
+def test_messages_come_one_by_one():
+    program = (
+        "os.write(fd, json.dumps(job).encode() + b'\\n' + b'2'); os.write(fd, b'3\\n')"
+    )
+    assert run(program) == [{"a": [1, "×"]}, 23]
+
+
+@pytest.mark.parametrize(
+    ("program", "how"),
+    [
+        (
+            "sys.exit('no\\nsuch thing')",
+            "ended with status 1; its last words: such thing",
+        ),
+        ("os.kill(os.getpid(), 11)", "was ended by SIGSEGV"),
+        (
+            "os.kill(os.getpid(), 9)",
+            "was ended by SIGKILL, as where the machine's memory runs out",
+        ),
+        ("time.sleep(60)", "did not end within 2 s"),
+        (
+            "a = bytearray(400 << 20); time.sleep(60)",
+            "took more than 0.3 GiB of memory",
+        ),
+        ("os.write(fd, b'no json\\n')", "wrote into the pipe of its messages"),
+        (
+            "print('one'); print('    @     0x7f  (unknown)'); sys.exit(3)",
+            "ended with status 3; its last words: one",
+        ),
+    ],
+)
+def test_how_a_program_was_stopped(program, how):
+    assert run(SAY + program) == [{"said": 1}, how]
+
+
+def test_each_message_begins_the_time_anew():
+    program = "for _ in range(4):\n    time.sleep(0.8)\n    " + SAY
+    assert run(program) == [{"said": 1}] * 4
+
+
+def test_what_a_program_started_is_gone_with_it():
+    program = (
+        "import subprocess\n"
+        "sleep = 'import time; time.sleep(99)'\n"
+        "child = subprocess.Popen([sys.executable, '-c', sleep])\n"
+        "os.write(fd, b'%d\\n' % child.pid); time.sleep(60)"
+    )
+    pid, how = run(program)
+    assert how == "did not end within 2 s"
+    deadline = time.monotonic() + 5
+    while _lives(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _lives(pid)
+
+
+def test_the_memory_of_children_counts():
+    program = (
+        "import subprocess\n"
+        "subprocess.run([sys.executable, '-c',"
+        " 'import time; a = bytearray(400 << 20); time.sleep(60)'])"
+    )
+    assert run(program) == ["took more than 0.3 GiB of memory"]
+
+
+def test_who_stops_listening_leaves_nothing_running():
+    program = SAY + "os.write(fd, b'%d\\n' % os.getpid()); time.sleep(60)"
+    messages = process.messages(
+        [sys.executable, "-c", BEGIN + program], None, limits=LIMITS
+    )
+    _, pid = next(messages), next(messages)
+    messages.close()
+    assert not _lives(pid)
+
+
+def _lives(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_program_that_is_not_there_is_an_error():
+    with pytest.raises(OSError, match="No such file"):
+        next(process.messages(["no_such_program"], None, limits=LIMITS))
