@@ -36,7 +36,8 @@ def opened(path: str | os.PathLike[str], *, name: str) -> Iterator[pathlib.Path]
     text = os.fspath(path)
     with contextlib.ExitStack() as stack:
         directory = pathlib.Path(text)
-        if text.startswith(_SCHEMES) or text.endswith(_ARCHIVES):
+        is_packed = text.startswith(_SCHEMES) or text.endswith(_ARCHIVES)
+        if is_packed:
             scratch = stack.enter_context(tempfile.TemporaryDirectory())
             directory = pathlib.Path(scratch, "model")
             archive = pathlib.Path(text)
@@ -50,7 +51,8 @@ def opened(path: str | os.PathLike[str], *, name: str) -> Iterator[pathlib.Path]
                 *(tarfile.TarError, zlib.error),
             ) as error:
                 raise ValueError(f"{name} {text!r} can't be used: {error}") from error
-        yield _saved_model(directory, name, text)
+        inner = _folders(directory) if is_packed else []
+        yield _saved_model([directory, *inner], name, text)
 
 
 def _download(url: str, archive: pathlib.Path) -> None:
@@ -85,12 +87,12 @@ def _unpack(archive: pathlib.Path, directory: pathlib.Path) -> None:
             tar.extract(member, directory, filter="data")
 
 
-def _saved_model(directory: pathlib.Path, name: str, given: str) -> pathlib.Path:
-    """The directory, or the one folder in it, that holds a SavedModel, whole or not."""
-    folders = [directory, *(p for p in _children(directory) if p.is_dir())]
-    found = [p for p in folders if any((p / file).is_file() for file in _FILES)]
-    if found[:1] == [directory] or (len(found) == 1 and given.endswith(_ARCHIVES)):
-        return found[0]
+def _saved_model(folders: list[pathlib.Path], name: str, given: str) -> pathlib.Path:
+    """The first folder that holds a SavedModel, whole or not."""
+    for folder in folders:
+        if any((folder / file).is_file() for file in _FILES):
+            return folder
+    directory = folders[0]
     below = sorted(directory.glob("**/saved_model.pb")) if directory.is_dir() else []
     hint = f" Did you mean {str(below[0].parent)!r}?" if below else ""
     raise ValueError(
@@ -99,5 +101,5 @@ def _saved_model(directory: pathlib.Path, name: str, given: str) -> pathlib.Path
     )
 
 
-def _children(directory: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(directory.iterdir()) if directory.is_dir() else []
+def _folders(directory: pathlib.Path) -> list[pathlib.Path]:
+    return [path for path in sorted(directory.iterdir()) if path.is_dir()]

@@ -90,6 +90,7 @@ def bound(
     trust_gin_imports: bool = False,
     made_with: Sequence[str] = (),
     decided: Sequence[str] = (),
+    weights: str = "the weights",
 ) -> Iterator[Bound]:
     """Binds gin to `arch`, then to the extra files and bindings, for a while.
 
@@ -102,6 +103,7 @@ def bound(
       made_with: bindings of weights, which come after the arch's and before a
         user's.
       decided: bindings of weights that beat all others.
+      weights: what messages call these.
 
     Raises:
       ValueError: an unknown arch, configurable or parameter, a gin syntax error, a
@@ -123,12 +125,12 @@ def bound(
                 _parse(part, known="\n".join(parts))
                 continue
             part = parts[place] = part.replace(BACKBONE, _backbone())
-            _judge(part, pathlib.Path("the weights' record"), trust=False)
+            _judge(part, pathlib.Path(weights), trust=False)
             before = _values(part) | before
             try:
                 _parse(part, known="\n".join(parts))
             except ValueError as error:
-                raise ValueError(f"the weights' record: {error}") from error
+                raise ValueError(f"{weights}: {error}") from error
             wanted |= _values(part)
         overruled = [
             f"{name} = {value!r} instead of {before[name]!r}"

@@ -233,6 +233,7 @@ def build(
         trust_gin_imports=trust_gin_imports,
         made_with=opened.made_with() if opened else (),
         decided=opened.decided() if opened else (),
+        weights=f"the record of {opened.source.path}" if opened else "",
     ) as bound:
         model = _built()
     origin: dict[str, typing.Any] = {"name": registry.RANDOM, "seed": seed}

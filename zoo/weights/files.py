@@ -20,7 +20,7 @@ ASSET = pathlib.PurePosixPath("assets/model.json")
 """A record that copies of an exported model still have, other than its manifest."""
 RECORD = "image_model_zoo"
 """The key of our record in a safetensors file's metadata."""
-_LONGEST_TEXT = 10_000_000  # characters
+_LONGEST_TEXT = 2_000_000  # characters
 _TABLE_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)  # ends a TensorFlow checkpoint
 
 

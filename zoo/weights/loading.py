@@ -60,8 +60,12 @@ class Weights:
                 "the file does not say what it was made with: normalisation, padding "
                 "and epsilons are taken from the gin file"
             )
+        habit = self.table.get("habit")
         return (
-            f"made as {self.table['source']} mostly makes them; bind what is otherwise"
+            f"taken to be made {habit}"
+            if habit
+            else f"made as {self.table['source']} mostly makes them; bind what is "
+            "otherwise"
         )
 
     def provenance(self) -> own.Record:
@@ -177,7 +181,7 @@ def _own_record(file: files.File, arch: str, path: pathlib.Path) -> own.Record:
         of = record["arch"]
         own.gin_bindings(record)
         "".join(record.get("configuration", []))
-        "".join(record.get(key, "") for key in ("license", "source"))
+        own.check_provenance(record)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} has a damaged record.") from error
     if of != arch:

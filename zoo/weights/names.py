@@ -3,6 +3,8 @@
 A family's `names/*.json` files are tables, one for each project and generation:
 
     source      the project
+    habit       how its weights are made where not all are made alike, and what to bind
+                for the others
     framework   `torch` or `tensorflow`, which Keras' own files follow
     archs       patterns of the archs that it is for; or each with bindings, as in gin
     gin         bindings that its weights were made with; the user's own come after

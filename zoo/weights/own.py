@@ -27,10 +27,15 @@ DECIDED = (
     *("normalization", "preprocessing"),
 )
 """What of a record a model built with it says itself."""
-PROVENANCE = (
-    *("source", "license", "license_source", "head", "published_top1", "metrics"),
-)
-"""What of a record goes from a file into the next."""
+PROVENANCE: dict[str, type] = {
+    "source": str,
+    "license": str,
+    "license_source": str,
+    "head": dict,
+    "published_top1": dict,
+    "metrics": dict,
+}
+"""What of a record goes from a file into the next, and of what kind it is."""
 
 
 def save(
@@ -46,11 +51,13 @@ def save(
 
     Raises:
       OSError: it can't be written.
+      ValueError: the record says what can't be meant.
     """
     tensors = {
         variable.path: np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
         for variable in variables
     }
+    check_provenance(record)
     text = json.dumps(record, ensure_ascii=False, sort_keys=True)
     data = safetensors.numpy.save(tensors, {files.RECORD: text})
     try:
@@ -90,6 +97,17 @@ def from_manifest(manifest: Mapping[str, typing.Any]) -> Record:
         record["taxonomy"] = manifest["class_index"]["taxonomy"]
         record["background_class"] = manifest["class_index"]["background_class"]
     return record
+
+
+def check_provenance(record: Mapping[str, typing.Any]) -> None:
+    """Raises ValueError where a record says what can't be meant."""
+    for name, kind in PROVENANCE.items():
+        value = record.get(name, kind())
+        is_meant = isinstance(value, kind)
+        if isinstance(value, str):
+            is_meant &= value.isprintable()
+        if not is_meant:
+            raise ValueError(f"{name} must be a {kind.__name__}, not {value!r}.")
 
 
 def for_copies(record: Record) -> Record:

@@ -22,7 +22,8 @@ from collections.abc import Callable
 import ml_dtypes
 import numpy as np
 
-_STATES = ("state_dict", "model")
+# Averages first, as timm has it (`timm/models/_helpers.py`, `load_state_dict`).
+_STATES = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
 _WRAPPERS = ("_orig_mod.", "module.")  # torch.compile and DataParallel
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -80,7 +81,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
     Args:
       path: a file that `torch.save` wrote, of a state dict or of a dict that holds
-        one under `state_dict` or `model`.
+        one under a name of `_STATES`.
 
     Returns:
       Tensors by name, without what wrappers put before all names, on the host, in the
@@ -91,10 +92,13 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     """
     try:
         with path.open("rb") as file:
-            if zipfile.is_zipfile(file):
+            is_zip = file.read(2) == b"PK"
+            if is_zip and not zipfile.is_zipfile(file):
+                raise ValueError("it is truncated: the archive has no end")
+            file.seek(0)
+            if is_zip:
                 state, storages = _read_zip(file)
             else:
-                file.seek(0)
                 state, storages = _read_legacy(file)
         return {
             name: tensor.view(storages[tensor.storage.key])
@@ -103,23 +107,26 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     except Exception as error:  # a hostile file may raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"{path} is not a usable PyTorch state dict: {reason}."
+            f"{path} is not a usable PyTorch state dict: {reason}. Where PyTorch can "
+            "load it, save its weights alone: torch.save(model.state_dict(), FILE)."
         ) from error
 
 
 def _state_dict(state: typing.Any) -> dict[str, _Tensor]:
-    for name in _STATES:
-        if isinstance(state, dict) and isinstance(state.get(name), dict):
-            state = state[name]
+    if isinstance(state, dict):
+        found = [state.get(name) for name in _STATES]
+        state = next((s for s in found if s and isinstance(s, dict)), state)
     if not isinstance(state, dict) or not state:
         raise ValueError("it holds no dict of tensors")
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, _Tensor):
             raise ValueError(f"its entry {str(name)[:80]!r} is no tensor")
-    for wrapper in _WRAPPERS:
-        if all(name.startswith(wrapper) for name in state):
-            state = {name.removeprefix(wrapper): state[name] for name in state}
-    return dict(state)
+    names = list(state)
+    while wrapper := next((w for w in _WRAPPERS if names[0].startswith(w)), None):
+        if not all(name.startswith(wrapper) for name in names):
+            break
+        names = [name.removeprefix(wrapper) for name in names]
+    return dict(zip(names, state.values(), strict=True))
 
 
 def _read_zip(file: typing.BinaryIO) -> tuple[typing.Any, dict[str, np.ndarray]]:

@@ -113,7 +113,14 @@ def test_random_weights_stay_random(tmp_path):
         (lambda r: {**r, "normalization": {"mean": "x", "std": 1}}, "must be"),
         (lambda r: {**r, "normalization": {"mean": 1, "std": 0}}, "must be"),
         (lambda r: {**r, "configuration": ["include 'x.gin'"]}, "an include must"),
-        (lambda r: {**r, "configuration": ["model.nothing = 1"]}, "no parameter"),
+        (
+            lambda r: {**r, "configuration": ["model.nothing = 1"]},
+            "the record of .*weights.safetensors: gin: .* no parameter",
+        ),
+        (lambda r: {**r, "head": 5}, "has a damaged record"),
+        (lambda r: {**r, "published_top1": [1]}, "has a damaged record"),
+        (lambda r: {**r, "metrics": "good"}, "has a damaged record"),
+        (lambda r: {**r, "license": "a\x1b[2J"}, "has a damaged record"),
     ],
 )
 def test_records_that_can_not_be_meant_are_refused(path, tmp_path, change, message):

@@ -48,7 +48,9 @@ def test_reads_a_tensor_with_its_strides(tmp_path):
     np.testing.assert_array_equal(found[1], data.reshape(2, 3).T)
 
 
-@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize(
+    "wrapper", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."]
+)
 def test_what_wrappers_put_before_all_names_is_left_out(tmp_path, wrapper):
     path = tmp_path / "model.pth"
     save_zip(path, tensor_pickle(name=f"{wrapper}conv.weight"), {"0": b"\0" * 24})
@@ -163,7 +165,7 @@ def test_equals_torch_on_a_legacy_file():
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("wrapped", ["state_dict", "model", ""])
+@pytest.mark.parametrize("wrapped", ["state_dict", "model", "model_ema", ""])
 def test_equals_torch_on_what_it_writes(tmp_path, zipped, wrapped):
     torch = pytest.importorskip("torch", reason="tools/setup oracles")
     base = torch.randn(4, 6)
@@ -181,7 +183,7 @@ def test_equals_torch_on_what_it_writes(tmp_path, zipped, wrapped):
     )
     path = tmp_path / "model.pth"
     torch.save(
-        {wrapped: state, "epoch": 3} if wrapped else state,
+        {"state_dict": {}, wrapped: state, "epoch": 3} if wrapped else state,
         path,
         _use_new_zipfile_serialization=zipped,
     )
@@ -189,3 +191,11 @@ def test_equals_torch_on_what_it_writes(tmp_path, zipped, wrapped):
     for name, tensor in state.items():
         expected = tensor.detach().numpy()
         np.testing.assert_array_equal(found[name], expected, strict=True)
+
+
+def test_a_truncated_archive_is_told_and_so_is_what_to_do(tmp_path):
+    whole, path = tmp_path / "whole.pth", tmp_path / "cut.pth"
+    save_zip(whole, tensor_pickle(), {"0": b"\0" * 24})
+    path.write_bytes(whole.read_bytes()[:-30])
+    with pytest.raises(ValueError, match=r"truncated: .*model.state_dict\(\), FILE\)"):
+        pickled.read(path)
