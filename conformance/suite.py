@@ -21,7 +21,7 @@ from conformance import clients, documents, process, report, sources, verdict
 
 LEVELS = ("quick", "full")
 _SEARCH_SECONDS = 30
-_SECONDS, _SECONDS_PER_MIB = 60, 1
+_SECONDS, _SECONDS_PER_MIB = 120, 2
 _MEMORY, _MEMORY_PER_BYTE = 4 << 30, 12
 _WORKER = (sys.executable, "-m", "conformance.worker")
 _HOME = str(pathlib.Path(__file__).resolve().parent.parent)

@@ -54,7 +54,7 @@ def tool() -> Run:
     ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(ROOT / "tools" / name), *map(str, arguments)]
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=300, **kwargs
+            command, capture_output=True, text=True, **{"timeout": 300, **kwargs}
         )
 
     return run

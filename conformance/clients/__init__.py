@@ -1,8 +1,9 @@
 """Programs that use a model and know nothing of this suite: the clauses of group K.
 
 Each runs in a process of its own, isolated from this package, from a script beside this
-file. It takes what it needs to know as JSON on standard input. It ends with an
-exception where something does not work.
+file. It takes what it needs to know as JSON on standard input, and tells a pipe each
+step that it begins, and at last what it saw. It ends with an exception where something
+does not work.
 """
 
 from __future__ import annotations
@@ -40,11 +41,15 @@ class Client:
         """
         # -I: neither the current folder nor this project is on its path.
         command = (sys.executable, "-I", str(_FOLDER / self.script))
-        saw = ""
-        for message in process.messages(command, job, limits=limits):
-            if "missing" in message:
-                raise verdict.NotApplicable(f"{message['missing']} is not installed")
-            saw = message["saw"]
+        saw, step = "", "start"
+        try:
+            for message in process.messages(command, job, limits=limits):
+                step, saw = message.get("step", step), message.get("saw", saw)
+                if "missing" in message:
+                    missing = message["missing"]
+                    raise verdict.NotApplicable(f"{missing} is not installed")
+        except process.Stopped as stopped:
+            raise process.Stopped(f"{stopped} (at the step: {step})") from stopped
         return saw
 
 

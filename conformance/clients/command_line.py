@@ -22,9 +22,11 @@ def run(*arguments: str) -> str:
 def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
     place = ["--dir", job["path"], "--tag_set", "serve"]
     place += ["--signature_def", "serving_default"]
+    say(step="show")
     shown = run("show", *place)
     if "inputs['images']" not in shown:
         raise SystemExit(f"saved_model_cli shows no input images: {shown!r}")
+    say(step="run")
     call = job["call"] or {"shape": [224, 224, 3], "dtype": "float32"}
     import numpy as np
 
@@ -47,5 +49,5 @@ if __name__ == "__main__":
     with open(int(sys.argv[-1]), "w") as pipe:
         main(
             json.load(sys.stdin),
-            lambda **message: print(json.dumps(message), file=pipe),
+            lambda **message: print(json.dumps(message), file=pipe, flush=True),
         )

@@ -27,8 +27,11 @@ def test_no_generation_is_left_out():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("arch", ARCHS)
 def test_both_halves_pass_the_full_suite(tool, tmp_path, arch):
-    done = tool("export", f"--arch={arch}", "--check=full", f"--output={tmp_path}")
+    done = tool(
+        "export", f"--arch={arch}", "--check=full", f"--output={tmp_path}", timeout=1200
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / arch / "pair-1.json").is_file()
