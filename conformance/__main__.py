@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import pathlib
+import signal
 import sys
 import tempfile
 import traceback
@@ -19,13 +20,18 @@ from conformance import clauses, process, report, suite
 
 _FORMATS = ("text", "json", "junit", "html")
 _GIB = 1 << 30
+_MOST = 1e6  # seconds, or GiB
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parses the command line, checks, writes the report; returns the exit status."""
     options = _parser().parse_args(arguments)
     say = _progress()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminate)
     try:
+        if sys.stdout is None and not options.output:
+            raise ValueError("standard output is closed: give --output.")
         render = _renderer(options.format)
         output = pathlib.Path(options.output) if options.output else None
         if output and not output.parent.is_dir():
@@ -87,11 +93,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _terminate(number: int, frame: object) -> typing.NoReturn:
+    """Lets the processes that were started be ended before this one."""
+    sys.exit(128 + number)
+
+
 def _limits(options: argparse.Namespace) -> Callable[[process.Limits], process.Limits]:
     """What the command line says of the limits, and else what the model's size does."""
     for name in ("time_limit", "memory_limit"):
         given = getattr(options, name)
-        if given is not None and not given > 0:
+        if given is not None and not 0 < given < _MOST:
             raise ValueError(f"--{name} must be more than 0, not {given}.")
 
     def limits(default: process.Limits) -> process.Limits:
@@ -120,7 +131,11 @@ def _renderer(name: str) -> Callable[[report.Report], str]:
 
 
 def _write(path: pathlib.Path, text: str) -> None:
-    """Writes a file, whole or not at all."""
+    """Writes a file, whole or not at all; what is no file is written to as it is."""
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        path.write_text(f"{text}\n", encoding="utf-8")
+        return
     handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -310,7 +310,7 @@ def select(names: Iterable[str] | None, *, level: str) -> tuple[Clause, ...]:
     if names is None:
         return tuple(c for c in CLAUSES if level == "full" or c.id[0] != CLIENTS)
     known = {*BY_ID, *(clause.id[0] for clause in CLAUSES)}
-    wanted = tuple(names)
+    wanted = tuple(name.strip().upper() for name in names)
     for name in wanted:
         if name not in known:
             nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0)

@@ -11,6 +11,7 @@ from typing import Any
 
 IN_MODEL = pathlib.PurePosixPath("assets.extra/manifest.json")
 _LARGEST = 10_000_000  # bytes
+_LARGEST_SIDE = 1 << 16  # pixels
 _RANGES = ("height_range", "width_range")
 
 
@@ -55,7 +56,10 @@ def _documents(record: Any) -> Documents:
     about = record.get("input", {})
     ranges = {name: about[name] for name in _RANGES if about.get(name)}
     for low, high in ranges.values():
-        if not (type(low) is int and type(high) is int and 1 <= low <= high):
+        sides = (low, high)
+        if not all(type(side) is int for side in sides) or not (
+            1 <= low <= high <= _LARGEST_SIDE
+        ):
             raise ValueError(f"{low!r} to {high!r} is no range of pixels")
     arguments = record.get("hyperparameters", {})
     for argument in arguments.values():

@@ -36,8 +36,8 @@ _GROUPS = {
 _SLOWEST = 8  # clauses whose times are drawn one by one
 _MOST_TICKS = 10  # of an axis
 
-# What `verdict.Broken` and `judging.judge` write. Of a path that holds the words between
-# the parts, and of observations that do, the outermost reading is taken.
+# What `verdict.Broken` and `judging.judge` write. Of a path that holds the words
+# between the parts, and of observations that do, the outermost reading is taken.
 _BROKEN = re.compile(
     r"expected (?P<Expected>.*?); observed (?P<Observed>.*)\. To mend: (?P<mend>.*)",
     re.DOTALL,

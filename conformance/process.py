@@ -22,7 +22,7 @@ _LONGEST_MESSAGE = 10_000_000  # bytes
 _LONGEST_LINE = 200  # characters of a program's last words
 _GIB = 1 << 30
 _NO_WORDS = re.compile(
-    r"\s*($|@|\*\*\*|PC: |\[\[\{\{|I0000 )"
+    r"\s*($|@|\*\*\*|PC: |\[\[\{\{|I0000 |WARNING: All log messages)"
 )  # stack traces, and such
 
 
@@ -52,9 +52,10 @@ def messages(
 ) -> Iterator[Any]:
     """Runs a program, and yields each line of JSON that it writes to its pipe.
 
-    The program gets the number of the pipe as its last argument and `job` as JSON on
-    its standard input. Whatever becomes of it, its process and its children are gone
-    when this ends.
+    The program gets the number of the pipe as its last argument, and `job` as a line of
+    JSON on its standard input, which ends when nobody listens any more. Its temporary
+    files are its own, and are removed. Whatever becomes of it, its process and its
+    children are gone when this ends.
 
     Args:
       command: program and arguments.
@@ -67,6 +68,7 @@ def messages(
     """
     ours, theirs = os.pipe()
     with tempfile.TemporaryFile() as log, contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(_scratch())
         stack.callback(os.close, ours)
         process = subprocess.Popen(
             [*command, str(theirs)],
@@ -75,12 +77,20 @@ def messages(
             stderr=log,
             pass_fds=[theirs],
             start_new_session=True,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})},
+            env={
+                **os.environ,
+                "TF_CPP_MIN_LOG_LEVEL": "3",
+                "TMPDIR": scratch,
+                **(environment or {}),
+            },
         )
         stack.callback(_end, process)
         os.close(theirs)
-        with contextlib.suppress(BrokenPipeError), process.stdin as stdin:  # type: ignore[union-attr]
-            stdin.write(json.dumps(job).encode())
+        assert process.stdin
+        stack.callback(_close, process.stdin)
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(job).encode() + b"\n")
+            process.stdin.flush()
         try:
             yield from _lines(process, ours, limits=limits)
         except _Silent as error:
@@ -118,7 +128,7 @@ def _lines(
                     f"took more than {limits.memory / _GIB:.1f} GiB of memory"
                 )
             if time.monotonic() > deadline:
-                raise _Silent(f"did not end within {limits.seconds:.0f} s")
+                raise _Silent(f"did not end within {limits.seconds:g} s")
 
 
 def _message(line: bytes) -> Any:
@@ -158,6 +168,18 @@ def _last_words(log: IO[bytes]) -> str:
     lines = log.read().decode("utf-8", "replace").split("\n")
     words = [line.strip() for line in lines if not _NO_WORDS.match(line)]
     return f"; its last words: {words[-1][:_LONGEST_LINE]}" if words else ""
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    """A folder for temporary files; who is killed leaves some."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        yield folder
+
+
+def _close(stdin: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):
+        stdin.close()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from conformance import plain
+
 PASS = "pass"
 FAIL = "fail"
 WARN = "warn"
@@ -114,12 +116,12 @@ class Report:
             lines += [f"  {text}" for text in measured_lines(self)]
         tally = ", ".join(f"{count} {status}" for status, count in self.counts.items())
         lines.append(f"{tally} in {self.seconds:.1f} s")
-        return "\n".join(lines)
+        return "\n".join(plain.text(text) for text in lines)
 
 
 def line(result: ClauseResult) -> str:
     """A result as a line of text."""
-    return (
+    return plain.text(
         f"  {result.id}  {result.status:<14}  {result.seconds:6.2f} s  {result.message}"
     )
 

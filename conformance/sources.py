@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import pathlib
 import tarfile
@@ -48,11 +49,14 @@ def opened(path: str | os.PathLike[str], *, name: str) -> Iterator[pathlib.Path]
                 _unpack(archive, directory)
             except (
                 *(OSError, ValueError, EOFError),
-                *(tarfile.TarError, zlib.error),
+                *(tarfile.TarError, zlib.error, http.client.HTTPException),
+                RecursionError,
             ) as error:
                 raise ValueError(f"{name} {text!r} can't be used: {error}") from error
-        inner = _folders(directory) if is_packed else []
-        yield _saved_model([directory, *inner], name, text)
+        inner = sorted(p.parent for p in directory.glob("**/saved_model.pb"))
+        if is_packed and len(inner) == 1:
+            directory = inner[0]
+        yield _saved_model(directory, name, text, inner)
 
 
 def _download(url: str, archive: pathlib.Path) -> None:
@@ -87,19 +91,15 @@ def _unpack(archive: pathlib.Path, directory: pathlib.Path) -> None:
             tar.extract(member, directory, filter="data")
 
 
-def _saved_model(folders: list[pathlib.Path], name: str, given: str) -> pathlib.Path:
-    """The first folder that holds a SavedModel, whole or not."""
-    for folder in folders:
-        if any((folder / file).is_file() for file in _FILES):
-            return folder
-    directory = folders[0]
-    below = sorted(directory.glob("**/saved_model.pb")) if directory.is_dir() else []
-    hint = f" Did you mean {str(below[0].parent)!r}?" if below else ""
+def _saved_model(
+    directory: pathlib.Path, name: str, given: str, others: list[pathlib.Path]
+) -> pathlib.Path:
+    """The directory, if it holds a SavedModel, whole or not."""
+    if any((directory / file).is_file() for file in _FILES):
+        return directory
+    others = [other for other in others if other != directory]
+    hint = f" Did you mean {str(others[0])!r}?" if others else ""
     raise ValueError(
         f"{name} must be the directory of a SavedModel, got {given!r}: it has no "
         f"{_FILES[0]}.{hint}"
     )
-
-
-def _folders(directory: pathlib.Path) -> list[pathlib.Path]:
-    return [path for path in sorted(directory.iterdir()) if path.is_dir()]

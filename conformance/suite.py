@@ -59,7 +59,7 @@ def check(
       say: is told what is being done, and each result as a line.
 
     Returns:
-      A result for each selected clause.
+      A result for each selected clause, and for those that fail which they need.
 
     Raises:
       ValueError: for an argument that is none of these, or a path without a SavedModel.
@@ -91,10 +91,15 @@ def check(
         run.judge(clauses_lib.with_needs(selected))
         if level == "full" and "I03" in (clause.id for clause in selected):
             run.search()
+    wanted = {clause.id for clause in selected}
     return report.Report(
         path=str(path),
         kind=run.kind if run.kind != "auto" else "unknown",
-        clauses=tuple(run.results[clause.id] for clause in selected),
+        clauses=tuple(
+            run.results[clause.id]
+            for clause in clauses_lib.CLAUSES
+            if clause.id in wanted or _fails(run.results.get(clause.id))
+        ),
         documented=dict(ranges),
         measured=run.measured,
         seconds=round(time.monotonic() - start, 1),
@@ -166,11 +171,16 @@ class _Run:
                     self.call = message.get("call", self.call)
                     self.kind = message.get("kind", self.kind)
                     self._add(report.ClauseResult(**message["result"]))
+            if names[-1] not in self.results:
+                raise process.Stopped("ended by itself, as if all were done")
         except process.Stopped as stopped:
-            if not started:
+            if not started and not self.results:
                 raise ValueError(f"Nothing can be judged: it {stopped}.") from stopped
+            left = [name for name in names if name not in self.results]
+            if not left:
+                return
             if begun in self.results:
-                begun = next(name for name in names if name not in self.results)
+                begun = left[0]
             self._fail(
                 clauses_lib.BY_ID[begun],
                 start=start,
@@ -185,6 +195,8 @@ class _Run:
         start = time.monotonic()
         try:
             verdict.check_needs(clause, self.results)
+            if self.call is None and "R03" in clause.needs:
+                raise verdict.NotApplicable("it can't be called with images")
             message = client.run({**self.job, "call": self.call}, limits=self.limits)
             self._add(_result(clause, report.PASS, message, start=start))
         except verdict.NotApplicable as reason:
@@ -238,6 +250,10 @@ def _result(
     return report.ClauseResult(
         id=clause.id, status=status, message=message, seconds=seconds
     )
+
+
+def _fails(result: report.ClauseResult | None) -> bool:
+    return result is not None and result.status == report.FAIL
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import sys
+import threading
 from typing import Any
 
 from conformance import clauses, report
@@ -21,7 +22,8 @@ _DEVICES = 2  # that clause R15 shares a batch out to
 
 def main() -> None:
     """Judges the job's clauses, or searches for the sizes that work."""
-    job = json.load(sys.stdin)
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_the_suite, daemon=True).start()
     with open(int(sys.argv[-1]), "w", encoding="utf-8") as pipe:
 
         def say(**message: Any) -> None:
@@ -50,7 +52,8 @@ def _judge(job: dict[str, Any], say: Any) -> None:
         if result.status == report.PASS and result.id == "R01":
             about = {"kind": model.kind}
         if result.status == report.PASS and result.id == "R03":
-            about = {"call": model.about_call()}
+            with contextlib.suppress(Exception):  # an input that images are not
+                about = {"call": model.about_call()}
         say(result=dataclasses.asdict(result), **about)
 
 
@@ -88,6 +91,12 @@ def _versions() -> dict[str, str]:
 
     python = ".".join(map(str, sys.version_info[:3]))
     return {"python": python, "tensorflow": tf.__version__}
+
+
+def _end_with_the_suite() -> None:
+    """Whatever ended the suite: its end of standard input is closed then."""
+    sys.stdin.read()
+    os._exit(1)
 
 
 def _be_the_first_to_go() -> None:

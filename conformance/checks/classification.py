@@ -43,6 +43,8 @@ def c02_gives_logits(model: subject.Subject) -> str:
     rows = np.concatenate([model.infer(images) for images in batches])
     mend = "Give back what the last dense layer gives, without softmax, sigmoid or "
     mend += "sorting; tell in the documentation which of them it is meant for."
+    if not np.isfinite(rows).all():
+        raise verdict.NotApplicable("the outputs are not finite, see I04")
     sums = np.abs(rows.sum(axis=1) - 1).max()
     if rows.min() >= 0 and rows.max() <= 1 and sums <= clauses.TOLERANCE:
         raise verdict.Broken(
@@ -89,8 +91,8 @@ def c03_carries_class_index(model: subject.Subject) -> str:
     raise verdict.Broken(
         expected=f"a text asset with one line for each of {columns} classes",
         observed=", ".join(found) or "no assets",
-        mend="Hang a tf.saved_model.Asset on the root; a file beside the SavedModel is "
-        "lost when the model is saved again.",
+        mend="Write one line for each class, and hang the file on the root as a "
+        "tf.saved_model.Asset: one beside the SavedModel is lost in copies.",
     )
 
 

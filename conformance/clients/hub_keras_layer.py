@@ -81,6 +81,6 @@ def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
 if __name__ == "__main__":
     with open(int(sys.argv[-1]), "w") as pipe:
         main(
-            json.load(sys.stdin),
+            json.loads(sys.stdin.readline()),
             lambda **message: print(json.dumps(message), file=pipe, flush=True),
         )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -39,6 +40,10 @@ def test_a_pair_is_held_against_the_other_half(tmp_path, capsys):
         ([], "conformance: path must be the directory of a SavedModel, got "),
         (["--clauses=X"], "conformance: Unknown clause 'X'"),
         (["--time_limit=-1"], "conformance: --time_limit must be more than 0, not -1"),
+        (
+            ["--memory_limit=inf"],
+            "conformance: --memory_limit must be more than 0, not",
+        ),
         (["--output=no/where.json"], "conformance: no is no folder."),
     ],
 )
@@ -68,3 +73,19 @@ def test_a_report_is_written_whole_to_a_file(tmp_path, capsys):
     assert printed.err.split()[:2] == ["R01", "pass"]
     assert json.loads(output.read_text())["clauses"][0]["id"] == "R02"
     assert [p.name for p in tmp_path.glob(".*")] == []
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
+    path, link = models.FeatureVector().save(tmp_path), tmp_path / "link"
+    target = tmp_path / "target"
+    target.write_text("")
+    link.symlink_to(target)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for output in (link, pipe):
+        assert command.main([str(path), "--clauses=R02", f"--output={output}"]) == 0
+    assert link.is_symlink()
+    assert "R02  pass" in target.read_text()
+    assert b"R02  pass" in os.read(reader, 10_000)
+    os.close(reader)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -74,3 +75,9 @@ def test_the_report_and_help_import_no_tensorflow():
         "assert not {'tensorflow', 'keras', 'numpy'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_text_steers_no_terminal():
+    hostile = dataclasses.replace(REPORT, path="a\x1b[2J\u202eb")
+    assert "\x1b" not in hostile.to_text()
+    assert "\u202e" not in hostile.to_text()

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import signal
+import subprocess
+import sys
 import tarfile
 
+import psutil
 import pytest
 import tensorflow as tf
 
@@ -79,6 +84,61 @@ def test_what_ends_the_process_is_one_clause_that_fails(model, observed, tmp_pat
     message = by_id(found)["I03"].message
     assert message.startswith(f"I03 {path}: expected the process to go on; observed ")
     assert re.search(observed, message), message
+
+
+class EndsQuietly(models.FeatureVector):
+    """With status 0, as if the process had done its work."""
+
+    def normalise(self, images, training):
+        quietly = {"error_msg": "", "exit_without_error": True}
+        with tf.control_dependencies([tf.raw_ops.Abort(**quietly)]):
+            return super().normalise(tf.identity(images), training)
+
+
+def test_a_model_that_ends_the_process_as_if_all_were_done_fails(tmp_path):
+    path = EndsQuietly().save(tmp_path)
+    found = suite.check(path, clauses=["I04"], limits=tight)
+    # What fails is told, asked for or not: nothing could be judged behind it.
+    assert [(r.id, r.status) for r in found.clauses] == [
+        ("R03", "fail"),
+        ("I04", "not_applicable"),
+    ], found.to_text()
+    assert "ended by itself, as if all were done" in found.clauses[0].message
+
+
+class Strings(models.FeatureVector):
+    input_spec = tf.TensorSpec([None], tf.string)
+
+    def normalise(self, images, training):
+        return tf.zeros([tf.shape(images)[0], 64, 64, 3])
+
+
+def test_an_input_that_images_are_not_is_that_clause_alone(tmp_path):
+    path = Strings().save(tmp_path)
+    found = suite.check(path, clauses=["R03", "I01", "K02"], level="quick")
+    statuses = {result.id: result.status for result in found.clauses}
+    assert statuses == {"R03": "pass", "I01": "fail", "K02": "not_applicable"}
+
+
+def test_nothing_is_left_running_or_lying_about(tmp_path):
+    path = Loops().save(tmp_path)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    command = [sys.executable, "-m", "conformance", str(path), "--clauses=I03"]
+    checker = subprocess.Popen(
+        command,
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    next(line for line in checker.stderr if line.startswith("R03"))
+    children = psutil.Process(checker.pid).children(recursive=True)
+    assert children
+    checker.terminate()
+    assert checker.wait(20) == 128 + signal.SIGTERM
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+    assert list(scratch.iterdir()) == []
 
 
 @pytest.mark.parametrize("clause", clients.BY_CLAUSE)

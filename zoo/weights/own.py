@@ -8,6 +8,7 @@ the same in their manifests.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pathlib
@@ -67,6 +68,8 @@ def save(
 
 
 def _replace(path: pathlib.Path, data: bytes) -> None:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EEXIST, "it is no regular file")
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
