@@ -33,16 +33,13 @@ def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         images = pathlib.Path(folder, "images.npy")
         np.save(images, np.full((2, *call["shape"]), 0.5).astype(call["dtype"]))
-        outputs = pathlib.Path(folder, "outputs")
-        outputs.mkdir()
-        run("run", *place, "--inputs", f"images={images}", "--outdir", str(outputs))
-        written = sorted(path.name for path in outputs.iterdir())
-        if not written:
-            raise SystemExit("saved_model_cli run wrote no outputs")
-        for name in written:
-            if not np.isfinite(np.load(outputs / name)).all():
-                raise SystemExit(f"saved_model_cli run: {name} is not finite")
-    say(saw=f"serving_default shown, and run: {', '.join(written)}")
+        printed = run("run", *place, "--inputs", f"images={images}")
+        keys = [
+            line for line in printed.splitlines() if "Result for output key" in line
+        ]
+        if not keys:
+            raise SystemExit("saved_model_cli run shows no outputs")
+    say(saw=f"serving_default shown, and run: {len(keys)} outputs")
 
 
 if __name__ == "__main__":

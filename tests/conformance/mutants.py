@@ -760,7 +760,6 @@ class Mutant:
       message: what the failure of its clause says.
       others: clauses that fall with it, since nothing could break it alone.
       why: the reason for that.
-      clients: clauses of group K that fall with it, as they need what it breaks.
       full: whether only the level full can tell.
       documented: ranges that the model claims.
     """
@@ -768,7 +767,6 @@ class Mutant:
     message: str
     others: tuple[str, ...] = ()
     why: str = ""
-    clients: tuple[str, ...] = ()
     full: bool = False
     documented: dict | None = None
 
@@ -897,6 +895,25 @@ MUTANTS = {
     K01TwoFormats: Mutant(message="hub.load to give a model"),
     K02NothingToLearn: Mutant(message="the loss does not fall"),
     K04NoRestore: Mutant(message="saved_model_cli run: .*save/nothing"),
+}
+
+
+# The clauses of group K that fall with a mutant, since the client uses what it breaks.
+CLIENTS = {
+    R06Vector: "K02",
+    R06NaN: "K02",
+    R06WantsInput: "K02",
+    R06NoList: "K02",
+    R07TrueByDefault: "K02",
+    R08NoTraining: "K02",
+    R11Infinite: "K02",
+    R14Random: "K01",
+    I02NotSeven: "K02",
+    I04NaNWeights: "K02",
+    F01Dict: "K02",
+    F02Flat: "K02",
+    C01Scores: "K02",
+    C01NotStatic: "K02",
 }
 
 
