@@ -68,7 +68,9 @@ def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
     expected = tf.nest.flatten(tf.saved_model.load(job["path"])(images))
     for where, model in loaded.items():
         for ours, theirs in zip(tf.nest.flatten(model(images)), expected, strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5, err_msg=where)
+            np.testing.assert_allclose(
+                ours, theirs, rtol=1e-5, atol=1e-5, err_msg=where
+            )
     say(saw=f"the same outputs from {' and '.join(loaded)}")
 
 
