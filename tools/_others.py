@@ -193,9 +193,11 @@ def make(name: str, folder: pathlib.Path, *, packages: str = "") -> None:
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"},
     )
     missing = [k for k in MAKERS[name].kinds if not (folder / k).is_dir()]
-    if done.returncode or missing:
-        lines = done.stderr.strip().splitlines() or ["it wrote nothing"]
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
         raise NotMadeError(lines[-1][:_LONGEST])
+    if missing:
+        raise NotMadeError(f"it wrote no {' and no '.join(missing)}")
 
 
 def main() -> None:

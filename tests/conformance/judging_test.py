@@ -244,6 +244,7 @@ def test_a_module_s_own_list_is_known_not_to_be_saved(tmp_path):
     class Model(models.NothingToTrain):
         def root(self):
             root = super().root()
+            root.hidden_variables = root.variables
             del root.variables
             return root
 
