@@ -92,10 +92,10 @@ def judge(
     """
     start = time.perf_counter()
     try:
+        _check_kind(clause, model.given_kind)
         verdict.check_needs(clause, results)
-        if clause.kinds != clauses.KINDS and model.kind not in clause.kinds:
-            kinds = " or ".join(clause.kinds)
-            raise verdict.NotApplicable(f"speaks of {kinds}; the model is {model.kind}")
+        if clause.kinds != clauses.KINDS:
+            _check_kind(clause, model.kind)
         status, message = report.PASS, run(model)
     except verdict.NotApplicable as reason:
         status, message = report.NOT_APPLICABLE, str(reason)
@@ -107,3 +107,10 @@ def judge(
     return report.ClauseResult(
         id=clause.id, status=status, message=message, seconds=seconds
     )
+
+
+def _check_kind(clause: clauses.Clause, kind: str) -> None:
+    """Raises `NotApplicable` where the clause speaks of other models; auto is any."""
+    if kind in clauses.KINDS and kind not in clause.kinds:
+        kinds = " or ".join(clause.kinds)
+        raise verdict.NotApplicable(f"speaks of {kinds}; the model is {kind}")

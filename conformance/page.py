@@ -1,48 +1,17 @@
-"""A report as one HTML page that needs nothing beside it. Imports no TensorFlow.
-
-All of a report is text of unknown origin: the template's environment escapes whatever
-it prints, and the page forbids itself scripts other than its own and every request.
-"""
+"""A report as one HTML page that needs nothing beside it. Imports no TensorFlow."""
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import hashlib
 import math
-import pathlib
-import re
 from collections.abc import Iterable, Sequence
 
-import jinja2
-
 from conformance import clauses as clauses_lib
-from conformance import plain
+from conformance import markup
 from conformance import report as report_lib
 
-_TEMPLATE = pathlib.Path(__file__).with_name("page.html.jinja")
-
-_GROUPS = {
-    "R": "Reusable SavedModel",
-    "I": "Image input",
-    "F": "Image feature vector",
-    "C": "Image classification",
-    "P": "Pair",
-    "S": "Signatures",
-    "T": "TF1 Hub format",
-    "D": "Documentation",
-    "K": "Clients",
-}
 _SLOWEST = 8  # clauses whose times are drawn one by one
 _MOST_TICKS = 10  # of an axis
-
-# What `verdict.Broken` and `judging.judge` write. Of a path that holds the words
-# between the parts, and of observations that do, the outermost reading is taken.
-_BROKEN = re.compile(
-    r"expected (?P<Expected>.*?); observed (?P<Observed>.*)\. To mend: (?P<mend>.*)",
-    re.DOTALL,
-)
-_RAISED = re.compile(r"raised (?P<Raised>.*)", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,69 +72,28 @@ class Bar:
 
 def render(report: report_lib.Report) -> str:
     """The page, to be encoded as UTF-8."""
-    environment = jinja2.Environment(
-        autoescape=True,
-        finalize=_printable,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        parts=_parts, seconds=_seconds, sha256=_sha256, span=_span_text
-    )
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     ticks, ranges = _ranges(report)
-    return template.render(
+    return markup.render(
+        "page.html.jinja",
         report=report,
         counts=report.counts,
         groups=_groups(report.clauses),
         bars=_bars(report),
         ticks=ticks,
         ranges=ranges,
+        seconds=_seconds,
+        span=_span_text,
     )
-
-
-def _printable(value: object) -> object:
-    """What the template prints; its own markup is left as it is."""
-    return plain.text(value) if type(value) is str else value
 
 
 def _groups(results: Iterable[report_lib.ClauseResult]) -> list[Group]:
     groups: dict[str, Group] = {}
     for result in results:
         letter = result.id[:1]
-        name = _GROUPS.get(letter, "Further clauses")
+        name = markup.group_name(letter)
         group = groups.setdefault(letter, Group(letter=letter, name=name, rows=[]))
         group.rows.append((result, clauses_lib.BY_ID.get(result.id)))
     return list(groups.values())
-
-
-def _parts(result: report_lib.ClauseResult, path: str) -> dict[str, str]:
-    """A message's parts by their labels; under no label, if it is of another form.
-
-    Clause and path, which begin a message, stand elsewhere on the page: a path other
-    than `path` is kept.
-    """
-    if result.status not in (report_lib.FAIL, report_lib.WARN):
-        return {"": result.message}
-    own = f"{result.id} {path}: "
-    if result.message.startswith(own):
-        where, found = "", result.message.removeprefix(own)
-    else:
-        start = re.escape(result.id)
-        told = re.match(rf"{start} (.*?): (?=expected |raised )", result.message, re.S)
-        where, found = (told[1], result.message[told.end() :]) if told else ("", "")
-    parts = {"Path": where} if where else {}
-    if match := _BROKEN.fullmatch(found):
-        return {
-            **parts,
-            "Expected": match["Expected"],
-            "Observed": match["Observed"],
-            "To mend": match["mend"],
-        }
-    if match := _RAISED.fullmatch(found):
-        return {**parts, "Raised": match["Raised"]}
-    return {"": result.message}
 
 
 def _ranges(report: report_lib.Report) -> tuple[dict[int, float], list[Range]]:
@@ -254,8 +182,3 @@ def _span_text(pair: Sequence[int | None]) -> str:
     if high is None:
         return f"{low} px and more"
     return f"{low} px" if low == high else f"{low} to {high} px"
-
-
-def _sha256(text: str) -> str:
-    """As a content security policy names the script that it allows."""
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -9,6 +9,7 @@ from typing import Any
 
 from conformance import numeric, subject, traces, verdict
 
+_KERAS_RECORD = "keras_api"
 _MEND = "Make the part a tf.Module with a traced __call__ and the lists variables and "
 _MEND += "trainable_variables of what that call uses, and hang it on the root itself."
 
@@ -24,9 +25,15 @@ def r12_parts_are_whole(model: subject.Subject) -> str:
 
 
 def _parts(obj: Any) -> dict[str, Any]:
-    """What has a `__call__` that was saved, by the attribute's name."""
+    """What has a `__call__` that was saved, by the attribute's name.
+
+    What one can't write as `obj.part` is no named callable: so tf_keras numbers the
+    layers of a model (`layer-1`), beside its own record of it.
+    """
     found = {}
     for name, value in sorted(vars(obj).items()):
+        if not name.isidentifier() or name == _KERAS_RECORD:
+            continue
         function = getattr(value, "__call__", None)  # noqa: B004 - the attribute
         is_saved = traces.is_restored_function(function)
         if is_saved and not traces.is_restored_function(value):

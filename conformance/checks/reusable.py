@@ -145,11 +145,15 @@ def r04_lists_variables(model: subject.Subject) -> str:
     captured = model.captured_variables
     missing = [v for v in captured if id(v.handle) not in listed]
     if missing:
+        mend = "Add them to root.variables; a variable that training must not touch "
+        mend += "stays out of trainable_variables only."
+        if not hasattr(model.obj, "variables"):
+            mend = "Hang a list named variables on a root that keeps it, such as a "
+            mend += "tf.train.Checkpoint: the property of a tf.Module is not saved."
         raise verdict.Broken(
             expected=f"all {len(captured)} captured variables in root.variables",
             observed=f"{len(missing)} missing: {numeric.names(missing)}",
-            mend="Add them to root.variables; a variable that training must not touch "
-            "stays out of trainable_variables only.",
+            mend=mend,
         )
     return f"{len(model.variables)} listed, {len(captured)} captured"
 

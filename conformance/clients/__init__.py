@@ -39,8 +39,9 @@ class Client:
         Raises:
           verdict.NotApplicable: a package is missing that it is a client of.
         """
-        # -I: neither the current folder nor this project is on its path.
-        command = (sys.executable, "-I", str(_FOLDER / self.script))
+        # -I: neither the current folder nor this project is on its path. A package's
+        # warning would stand as its last words, where it is ended.
+        command = (sys.executable, "-I", "-W", "ignore", str(_FOLDER / self.script))
         saw, step = "", "start"
         try:
             for message in process.messages(command, job, limits=limits):

@@ -114,6 +114,69 @@ class Tab:
         return message
 
 
+def too_wide(tab: Tab, *, boxes: str = "none") -> list[str]:
+    """What reaches over an edge of the window, or would make it scroll sideways.
+
+    Args:
+      tab: with the page.
+      boxes: a selector of those that scroll what is in them.
+    """
+    outside = f"body, body *:not(:is({boxes}) *)"
+    return tab.run(
+        f"const outside = {json.dumps(outside)};"
+        """
+        [...document.querySelectorAll(outside)].filter((element) => {
+          const box = element.getBoundingClientRect();
+          return box.width && (box.right > innerWidth + 0.5 || box.left < -0.5);
+        }).map((element) => element.outerHTML.slice(0, 80)).concat(
+          document.documentElement.scrollWidth > innerWidth ? ["the page"] : [])
+    """
+    )
+
+
+def complaints(tab: Tab, url: str) -> list[str]:
+    """Errors, whatever is on the console, and requests for anything but the page."""
+    problems = []
+    for method, parameters in tab.events:
+        if method == "Network.requestWillBeSent":
+            asked = parameters["request"]["url"]
+            if asked.startswith("data:") or asked.split("#")[0] == url:
+                continue
+        elif method not in (
+            "Runtime.exceptionThrown",
+            "Runtime.consoleAPICalled",
+            "Log.entryAdded",
+        ):
+            continue
+        problems.append(f"{method} {json.dumps(parameters)}")
+    return problems
+
+
+def contrasts(tab: Tab) -> list[tuple[float, str, float]]:
+    """Of each text that is shown: its contrast, its element, the luminance behind."""
+    return tab.run("""
+        const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
+        const luminance = (color) => numbers(color).slice(0, 3)
+          .map((c) => c / 255)
+          .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+          .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+        const behind = (element) => {
+          const color = getComputedStyle(element).backgroundColor;
+          return numbers(color)[3] === 0 ? behind(element.parentElement) : color;
+        };
+        [...document.querySelectorAll("main *")]
+          .filter((element) => element.getClientRects().length &&
+            [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim()))
+          .map((element) => {
+            const style = getComputedStyle(element);
+            const color = element.matches("text") ? style.fill : style.color;
+            const both = [luminance(color), luminance(behind(element))];
+            const contrast = (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05);
+            return [contrast, element.outerHTML.slice(0, 80), both[1]];
+          })
+    """)
+
+
 @contextlib.contextmanager
 def opened(profile: pathlib.Path) -> Iterator[Tab]:
     """A tab of a browser of its own, which ends with the context.

@@ -217,6 +217,42 @@ def test_the_kind_of_what_does_not_load_is_unknown(tmp_path):
     assert here.check(path, kind="classification").kind == "classification"
 
 
+def test_clauses_of_the_other_kind_say_so_whatever_fails(tmp_path):
+    path = mutants.make(mutants.R01Corrupt, tmp_path)
+    found = here.check(path, kind="feature_vector", clauses=["F01", "C01"])
+    assert reasons(found) == {
+        "F01": "can't be judged, since R01 fails",
+        "C01": "speaks of classification; the model is feature_vector",
+    }
+
+
+def test_what_tf_keras_keeps_for_itself_is_no_part(tmp_path):
+    class Model(models.FeatureVector):
+        def root(self):
+            root = super().root()
+            layer = models.Classification().head_part()
+            layer.keras_api = models.Classification().head_part()
+            setattr(root, "layer-1", layer)
+            root.keras_api = layer
+            return root
+
+    found = here.check(Model().save(tmp_path), clauses=["R12"])
+    assert reasons(found) == NO_PARTS
+
+
+def test_a_module_s_own_list_is_known_not_to_be_saved(tmp_path):
+    class Model(models.NothingToTrain):
+        def root(self):
+            root = super().root()
+            root.hidden_variables = root.variables
+            del root.variables
+            return root
+
+    (result,) = here.check(Model().save(tmp_path), clauses=["R04"]).clauses
+    assert "6 missing: stem/kernel:0" in result.message
+    assert result.message.endswith("the property of a tf.Module is not saved.")
+
+
 def test_an_unexpected_exception_fails_the_clause(pair):
     def run(model):
         raise KeyError("no\nsuch thing" + "x" * 1000)
@@ -241,7 +277,7 @@ def test_a_should_that_does_not_hold_warns(pair):
 
 def judged(pair, run, **changes):
     clause = dataclasses.replace(clauses.BY_ID["I04"], **changes)
-    model = types.SimpleNamespace(name=pair.feature_vector)
+    model = types.SimpleNamespace(name=pair.feature_vector, given_kind="auto")
     before = by_id(here.check(pair.feature_vector, clauses=["R01", "R02", "R03"]))
     return judging.judge(clause, run, model, before)
 

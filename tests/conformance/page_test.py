@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import html.parser
-import json
 import re
 import time
 
@@ -283,35 +282,6 @@ def settled(tab: browser.Tab, button: str) -> list[str]:
     return shown(tab)
 
 
-def too_wide(tab: browser.Tab) -> list[str]:
-    """What reaches over an edge of the window, or would make it scroll sideways."""
-    return tab.run("""
-        [...document.querySelectorAll("body, body *")].filter((element) => {
-          const box = element.getBoundingClientRect();
-          return box.width && (box.right > innerWidth + 0.5 || box.left < -0.5);
-        }).map((element) => element.outerHTML.slice(0, 80)).concat(
-          document.documentElement.scrollWidth > innerWidth ? ["the page"] : [])
-    """)
-
-
-def complaints(tab: browser.Tab, url: str) -> list[str]:
-    """Errors, whatever is on the console, and requests for anything but the page."""
-    problems = []
-    for method, parameters in tab.events:
-        if method == "Network.requestWillBeSent":
-            asked = parameters["request"]["url"]
-            if asked.startswith("data:") or asked.split("#")[0] == url:
-                continue
-        elif method not in (
-            "Runtime.exceptionThrown",
-            "Runtime.consoleAPICalled",
-            "Log.entryAdded",
-        ):
-            continue
-        problems.append(f"{method} {json.dumps(parameters)}")
-    return problems
-
-
 @pytest.mark.parametrize("width", [1280, 800, 360])
 def test_a_link_to_the_failures_shows_them_alone(tab, url, width):
     tab.resize(width, 800)
@@ -323,8 +293,8 @@ def test_a_link_to_the_failures_shows_them_alone(tab, url, width):
     )
     assert "Reusable SavedModel" in tab.run("document.body.innerText")
     assert "Image input" not in tab.run("document.querySelector('table').innerText")
-    assert too_wide(tab) == []
-    assert complaints(tab, url) == []
+    assert browser.too_wide(tab) == []
+    assert browser.complaints(tab, url) == []
 
 
 @pytest.mark.parametrize("width", [1280, 800, 360])
@@ -332,8 +302,8 @@ def test_all_fits_the_window(tab, url, width):
     tab.resize(width, 800)
     tab.open(url)
     assert shown(tab) == [result.id for result in reports.FAULTY.clauses]
-    assert too_wide(tab) == []
-    assert complaints(tab, url) == []
+    assert browser.too_wide(tab) == []
+    assert browser.complaints(tab, url) == []
 
 
 def test_filters_obey_the_keyboard(tab, url):
@@ -347,7 +317,7 @@ def test_filters_obey_the_keyboard(tab, url):
     assert settled(tab, "warnings") == ["S02"]
     tab.press("Space")
     assert settled(tab, "all") == everything
-    assert complaints(tab, url) == []
+    assert browser.complaints(tab, url) == []
 
 
 def test_a_link_to_a_clause_ends_the_filter(tab, url):
@@ -365,7 +335,7 @@ def test_without_scripts_all_is_there(tab, url):
         tab.open(f"{url}#failures")
         assert shown(tab) == [result.id for result in reports.FAULTY.clauses]
         assert tab.run("document.querySelectorAll('button:enabled').length") == 0
-        assert complaints(tab, url) == []
+        assert browser.complaints(tab, url) == []
     finally:
         tab.call("Emulation.setScriptExecutionDisabled", value=False)
 
@@ -391,27 +361,7 @@ def test_text_stands_out_from_its_background(tab, url, scheme, width):
     tab.resize(width, 800)
     tab.prefer(scheme)
     tab.open(url)
-    contrasts = tab.run("""
-        const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
-        const luminance = (color) => numbers(color).slice(0, 3)
-          .map((c) => c / 255)
-          .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-          .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-        const behind = (element) => {
-          const color = getComputedStyle(element).backgroundColor;
-          return numbers(color)[3] === 0 ? behind(element.parentElement) : color;
-        };
-        [...document.querySelectorAll("main *")]
-          .filter((element) => element.getClientRects().length &&
-            [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim()))
-          .map((element) => {
-            const style = getComputedStyle(element);
-            const color = element.matches("text") ? style.fill : style.color;
-            const both = [luminance(color), luminance(behind(element))];
-            const contrast = (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05);
-            return [contrast, element.outerHTML.slice(0, 80), both[1]];
-          })
-    """)
+    contrasts = browser.contrasts(tab)
     assert len(contrasts) > 100
     assert [found for found in contrasts if found[0] < 4.5] == []
     is_dark = [background < 0.2 for *_, background in contrasts]
