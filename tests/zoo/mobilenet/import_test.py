@@ -9,12 +9,14 @@ import re
 
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 import tf_keras
 
 import zoo
 from tests.zoo import oracles, parity
 from tests.zoo.mobilenet import other_side, slim_side
+from zoo import taxonomy
 
 INCEPTION = (np.full(3, 0.5), np.full(3, 0.5))
 IMAGENET = (np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]))
@@ -385,3 +387,27 @@ def test_1001_classes_begin_with_the_background():
     assert model.classifier(photos(128, 128)).shape == (2, 1001)
     assert model.taxonomy.classes[0].id == "background"
     assert model.taxonomy.classes[1].id == "n01440764"
+
+
+def test_1001_classes_are_exported_and_named_rightly(tool, tmp_path):
+    grey = np.full((1, 128, 128, 3), 128 / 255, np.float32)  # any crop is the same
+    path = tmp_path / "model.ckpt"
+    arch = "mobilenet_v1_025_128"
+    (theirs,) = slim_side.checkpoint(SLIM[arch], path, [grey], classes=1001)
+    best = int(np.asarray(theirs)[0].argmax())
+    done = tool(
+        *("export", f"--arch={arch}", f"--weights={path}"),
+        *("--check=quick", f"--output={tmp_path}"),
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / arch / "classification" / "1"
+    rows = (folder / "assets" / "class_index.tsv").read_text().splitlines()
+    assert rows[1].split("\t")[:2] == ["0", "background"]
+    assert len(rows) == 1002
+    image = tmp_path / "grey.png"
+    PIL.Image.new("RGB", (200, 160), (128, 128, 128)).save(image)
+    said = tool("predict", folder, image)
+    assert said.returncode == 0, said.stderr
+    first = said.stdout.splitlines()[1].split(maxsplit=4)
+    wanted = taxonomy.load("ilsvrc_2012").classes[best - 1]
+    assert (int(first[2]), first[3], first[4]) == (best, wanted.id, wanted.name)
