@@ -398,7 +398,7 @@ NAMES = pathlib.Path(efficientnet.__file__).parent / "names"
 # How the sources of records begin -> and those of their tables.
 SOURCES = {
     "keras.applications": "keras.applications",
-    "timm": "timm's",
+    "timm": "timm",
     "torchvision": "torchvision",
     "tensorflow/tpu": "TensorFlow TPU models",
     "google/automl": "Google's automl",
@@ -516,11 +516,11 @@ def test_tables_say_of_images_what_timm_says_but_of_some_tags():
         if arch:
             theirs = timm.models.get_pretrained_cfg(tag)
             said = [255 * np.asarray(v) for v in (theirs.mean, theirs.std)]
-            table = table_of(arch, "timm's")
+            table = table_of(arch, "timm")
             if said != bound(table["gin"]):
                 found.add(tag)
                 for key, value in zip(("mean", "std"), said, strict=True):
                     same = len(set(value)) == 1
                     value = value[0] if same else tuple(value.round(3).tolist())
-                    assert f"model.{key} = {value}" in table["source"]
+                    assert f"model.{key} = {value}" in table["habit"]
     assert found == OTHERWISE
