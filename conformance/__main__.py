@@ -11,12 +11,11 @@ import os
 import pathlib
 import signal
 import sys
-import tempfile
 import traceback
 import typing
 from collections.abc import Callable, Sequence
 
-from conformance import clauses, process, report, suite
+from conformance import clauses, process, report, suite, writing
 
 _FORMATS = ("text", "json", "junit", "html")
 _GIB = 1 << 30
@@ -34,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError("standard output is closed: give --output.")
         render = _renderer(options.format)
         output = pathlib.Path(options.output) if options.output else None
-        if output and not output.parent.is_dir():
-            raise ValueError(f"{output.parent} is no folder.")
+        if output:
+            writing.check_folder(output.parent)
         found = suite.check(
             options.path,
             kind=options.kind,
@@ -49,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("")
         text = render(found)
         if output:
-            _write(output, text)
+            writing.write(output, text)
         else:
             print(text)
     except BrokenPipeError:  # whoever reads this has read enough
@@ -128,23 +127,6 @@ def _renderer(name: str) -> Callable[[report.Report], str]:
     if name == "json":
         return lambda found: json.dumps(found.to_json(), indent=2, ensure_ascii=False)
     return report.Report.to_text
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    """Writes a file, whole or not at all; what is no file is written to as it is."""
-    path = path.resolve()
-    if path.exists() and not path.is_file():
-        path.write_text(f"{text}\n", encoding="utf-8")
-        return
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(f"{text}\n")
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        pathlib.Path(partial).unlink(missing_ok=True)
-        raise
 
 
 def _progress() -> Callable[[str], None]:

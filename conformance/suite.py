@@ -37,7 +37,6 @@ def check(
     doc: str | os.PathLike[str] | None = None,
     level: str = "full",
     clauses: Iterable[str] | None = None,
-    documented: Mapping[str, Sequence[int | None]] | None = None,
     limits: Callable[[process.Limits], process.Limits] = lambda default: default,
     say: Say = lambda _: None,
 ) -> report.Report:
@@ -53,8 +52,6 @@ def check(
       level: quick; or full for the clients and the search for sizes too, and more batch
         sizes, image sizes and modes.
       clauses: ids and group letters, as in ("R", "F03"); None means all of the level.
-      documented: ranges (low, high) in pixels under `height_range` and `width_range`,
-        in place of the documentation's; an end may be None.
       limits: gives those of each process, of `limits_for` the model.
       say: is told what is being done, and each result as a line.
 
@@ -72,7 +69,6 @@ def check(
         folder = stack.enter_context(sources.opened(path, name="path"))
         other = pair and stack.enter_context(sources.opened(pair, name="pair"))
         known = documents.read(folder, doc)
-        ranges = known.ranges if documented is None else documented
         run = _Run(
             name=str(path),
             kind=kind,
@@ -84,7 +80,7 @@ def check(
                 "kind": kind,
                 "full": level == "full",
                 "pair": str(pathlib.Path(other).resolve()) if other else None,
-                "documented": dict(ranges),
+                "documented": dict(known.ranges),
                 "arguments": dict(known.arguments),
             },
         )
@@ -100,7 +96,7 @@ def check(
             for clause in clauses_lib.CLAUSES
             if clause.id in wanted or _fails(run.results.get(clause.id))
         ),
-        documented=dict(ranges),
+        documented=dict(known.ranges),
         measured=run.measured,
         seconds=round(time.monotonic() - start, 1),
         versions=run.versions,

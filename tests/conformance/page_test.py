@@ -248,14 +248,6 @@ def test_times_are_drawn_by_length():
 
 
 @pytest.fixture(scope="module")
-def tab(tmp_path_factory):
-    if not browser.find():
-        pytest.skip(f"no browser: none of {', '.join(browser.NAMES)} is on the PATH")
-    with browser.opened(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def url(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(rendered(), encoding="utf-8")

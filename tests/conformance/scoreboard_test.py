@@ -158,14 +158,6 @@ def test_the_page_needs_nothing_else():
 
 
 @pytest.fixture(scope="module")
-def tab(tmp_path_factory):
-    if not browser.find():
-        pytest.skip(f"no browser: none of {', '.join(browser.NAMES)} is on the PATH")
-    with browser.opened(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def url(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "scoreboard.html"
     path.write_text(scoreboard.render(BOARD), encoding="utf-8")
