@@ -36,6 +36,7 @@ class Clause:
       level: MUST or SHOULD.
       kinds: the kinds of model that it speaks of.
       needs: clauses without which this one can't be judged.
+      by_signature: whether serving_default may stand in for a missing `__call__`.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Clause:
     level: str = "MUST"
     kinds: tuple[str, ...] = KINDS
     needs: tuple[str, ...] = ()
+    by_signature: bool = False
 
 
 # In the order in which they are judged: a clause stands below those that it needs.
@@ -145,6 +147,7 @@ CLAUSES = (
         "rest of the batch.",
         source=_OURS,
         needs=("R03",),
+        by_signature=True,
     ),
     Clause(
         id="R15",
@@ -160,6 +163,7 @@ CLAUSES = (
         text="dtype float32, shape [batch, height, width, 3], channels last, RGB.",
         source=_IMAGES,
         needs=("R03",),
+        by_signature=True,
     ),
     Clause(
         id="I02",
@@ -167,6 +171,7 @@ CLAUSES = (
         "gives an empty output or a Python exception, never a crash.",
         source=_IMAGES,
         needs=("R03",),
+        by_signature=True,
     ),
     Clause(
         id="I03",
@@ -174,6 +179,7 @@ CLAUSES = (
         "and non-square sizes work.",
         source=_IMAGES,
         needs=("R03",),
+        by_signature=True,
     ),
     Clause(
         id="I04",
@@ -181,9 +187,11 @@ CLAUSES = (
         "finite for all zeros, all ones and uniform noise.",
         source=_IMAGES,
         needs=("R03",),
+        by_signature=True,
     ),
     Clause(
         id="I05",
+        # No signature looks at ranks: with a wrong one, any ends the process.
         text="Another number of channels, rank or dtype (bfloat16 and float16 too) "
         "raises a Python exception; nothing crashes.",
         source=_OURS,
@@ -195,6 +203,7 @@ CLAUSES = (
         source=_IMAGES,
         kinds=(FEATURE_VECTOR,),
         needs=("R03",),
+        by_signature=True,
     ),
     Clause(
         id="F02",
@@ -203,6 +212,7 @@ CLAUSES = (
         source=_IMAGES,
         kinds=(FEATURE_VECTOR,),
         needs=("F01",),
+        by_signature=True,
     ),
     Clause(
         id="F03",
@@ -210,6 +220,7 @@ CLAUSES = (
         source=_IMAGES,
         kinds=(FEATURE_VECTOR,),
         needs=("F01",),
+        by_signature=True,
     ),
     Clause(
         id="C01",
@@ -218,6 +229,7 @@ CLAUSES = (
         source=_IMAGES,
         kinds=(CLASSIFICATION,),
         needs=("R03",),
+        by_signature=True,
     ),
     Clause(
         id="C02",
@@ -225,6 +237,7 @@ CLAUSES = (
         source=_IMAGES,
         kinds=(CLASSIFICATION,),
         needs=("C01",),
+        by_signature=True,
     ),
     Clause(
         id="C03",
@@ -235,6 +248,7 @@ CLAUSES = (
         source=_OURS,
         kinds=(CLASSIFICATION,),
         needs=("C01",),
+        by_signature=True,
     ),
     Clause(
         id="P01",

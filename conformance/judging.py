@@ -91,22 +91,36 @@ def judge(
       results: of the clauses before it.
     """
     start = time.perf_counter()
+    by = ""
     try:
         _check_kind(clause, model.given_kind)
         verdict.check_needs(clause, results)
         if clause.kinds != clauses.KINDS:
             _check_kind(clause, model.kind)
-        status, message = report.PASS, run(model)
+        by = _stand_in(clause, model)
+        status, message = report.PASS, by + run(model)
     except verdict.NotApplicable as reason:
         status, message = report.NOT_APPLICABLE, str(reason)
     except Exception as error:
         is_finding = isinstance(error, verdict.Broken)
         found = str(error) if is_finding else f"raised {verdict.one_line(error)}"
-        status, message = verdict.failure(clause, model.name, found)
+        status, message = verdict.failure(clause, model.name, by + found)
     seconds = round(time.perf_counter() - start, 3)
     return report.ClauseResult(
         id=clause.id, status=status, message=message, seconds=seconds
     )
+
+
+def _stand_in(clause: clauses.Clause, model: subject.Subject) -> str:
+    """Says so where a signature is called since there is no `__call__`."""
+    if not clause.by_signature or model.is_callable:
+        return ""
+    if model.stand_in is None:
+        raise verdict.NotApplicable(
+            "can't be judged, since R02 fails, and no serving_default takes any batch "
+            "of images"
+        )
+    return "by serving_default: "
 
 
 def _check_kind(clause: clauses.Clause, kind: str) -> None:

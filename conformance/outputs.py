@@ -42,14 +42,15 @@ def check_matrix(model: subject.Subject, *, columns: str) -> int:
 def check_static_columns(model: subject.Subject, *, columns: str) -> int:
     """Reads the number of columns of every trace.
 
-    Judged are traces that give one Tensor, or a dict with one under `default`. A number
-    that is the same in each of them is the same for every input size.
+    Judged are traces that give one Tensor, or a dict with one under `default`, or with
+    no other. A number that is the same in each of them is the same for every input size.
     """
     counts: set[Any] = set()
     for trace in model.all_traces:
         spec = trace.concrete.structured_outputs
         if isinstance(spec, Mapping):
-            spec = spec.get("default")
+            (only, *others) = spec.values()
+            spec = spec.get("default") if others else only
         if hasattr(spec, "shape"):
             counts.add(spec.shape[-1] if spec.shape.rank else None)
     if len(counts) != 1 or None in counts:

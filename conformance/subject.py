@@ -85,23 +85,28 @@ class Subject:
         """The loaded object."""
         return tf.saved_model.load(str(self.path))
 
-    @functools.cached_property
+    @property
     def kind(self) -> str:
-        """The kind given, or what the object looks like.
+        """The kind given, or what the object looks like."""
+        return self.kind_and_reason[0]
+
+    @functools.cached_property
+    def kind_and_reason(self) -> tuple[str, str]:
+        """The kind, and why it is taken for that.
 
         A model with a signature `image_classification` is a classifier, else one with
         `image_feature_vector` a feature vector, else one with an asset that is named
         after classes or labels a classifier, else it is taken for a feature vector.
         """
         if self.given_kind in clauses.KINDS:
-            return self.given_kind
+            return self.given_kind, "it was said to be"
         for kind in (clauses.CLASSIFICATION, clauses.FEATURE_VECTOR):
             if f"image_{kind}" in self.signatures:
-                return kind
-        stems = [asset.stem.lower() for asset in self.assets]
-        if any(word in stem for stem in stems for word in _CLASS_INDEX_WORDS):
-            return clauses.CLASSIFICATION
-        return clauses.FEATURE_VECTOR
+                return kind, f"it has the signature image_{kind}"
+        for asset in self.assets:
+            if any(word in asset.stem.lower() for word in _CLASS_INDEX_WORDS):
+                return clauses.CLASSIFICATION, f"it has the asset {asset.name}"
+        return clauses.FEATURE_VECTOR, "nothing tells of classes"
 
     @functools.cached_property
     def pair(self) -> Subject | None:
@@ -135,7 +140,7 @@ class Subject:
 
     @functools.cached_property
     def captured_variables(self) -> tuple[Any, ...]:
-        """Every variable that any trace of `__call__` captures, each once.
+        """Every variable that any trace of a call captures, each once.
 
         What a nested function captures, the trace that calls it captures too.
         """
@@ -149,7 +154,7 @@ class Subject:
     def all_variables(self) -> tuple[Any, ...]:
         """The listed and the captured variables, each once."""
         listed = (*self.variables, *self.trainable_variables)
-        captured = self.captured_variables if self.is_callable else ()
+        captured = self.captured_variables if self.takes_images else ()
         return tuple({id(v.handle): v for v in (*listed, *captured)}.values())
 
     @contextlib.contextmanager
@@ -175,8 +180,29 @@ class Subject:
         return traces.is_restored_function(self.call)
 
     @functools.cached_property
+    def stand_in(self) -> Any:
+        """The signature to call where there is no `__call__`, or None.
+
+        It is serving_default, if that takes one Tensor of any batch.
+        """
+        signature = self.signatures.get("serving_default")
+        if self.is_callable or signature is None:
+            return None
+        specs = list(signature.structured_input_signature[1].values())
+        shape = specs[0].shape if len(specs) == 1 else None
+        return signature if shape and shape.rank and shape[0] is None else None
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether there is anything to call."""
+        return self.is_callable or self.stand_in is not None
+
+    @functools.cached_property
     def all_traces(self) -> tuple[traces.Trace, ...]:
-        return traces.read(self.call)
+        if self.stand_in is None:
+            return traces.read(self.call)
+        _, arguments = self.stand_in.structured_input_signature
+        return (traces.Trace(self.stand_in, arguments),)
 
     @functools.cached_property
     def general_traces(self) -> tuple[traces.Trace, ...]:
@@ -186,7 +212,9 @@ class Subject:
     @functools.cached_property
     def input_name(self) -> str:
         """The name of the one required argument."""
-        return traces.required(self.call)[0].name
+        if self.stand_in is None:
+            return traces.required(self.call)[0].name
+        return next(iter(self.all_traces[0].arguments))
 
     @functools.cached_property
     def input_spec(self) -> tf.TensorSpec:
@@ -197,6 +225,8 @@ class Subject:
     @functools.cached_property
     def training(self) -> tuple[Any, ...] | None:
         """What `training` was traced with, values or specs; None without it."""
+        if not self.is_callable:
+            return None
         if "training" not in {p.name for p in traces.parameters(self.call)}:
             return None
         return tuple(trace.arguments.get("training") for trace in self.all_traces)
@@ -269,7 +299,11 @@ class Subject:
 
     def call_eagerly(self, images: tf.Tensor, *, training: bool) -> Any:
         """The output of the object itself, as a consumer calls it."""
-        return self.obj(images, **self._keywords(training))
+        keywords = self._keywords(training)
+        if self.stand_in is None:
+            return self.obj(images, **keywords)
+        results = self.stand_in(**{self.input_name: images})
+        return next(iter(results.values())) if len(results) == 1 else results
 
     def traced(self, *, training: bool) -> Any:
         """A call in one of the modes as a concrete function of all that input_spec is.
@@ -281,7 +315,7 @@ class Subject:
         keywords = self._keywords(training)
         key = keywords.get("training")
         if key not in self._traced:
-            call = tf.function(lambda images: self.obj(images, **keywords))
+            call = tf.function(lambda x: self.call_eagerly(x, training=training))
             self._traced[key] = call.get_concrete_function(self.input_spec)
         return self._traced[key]
 

@@ -208,7 +208,7 @@ class _Run:
 
     def search(self) -> None:
         """Measures which sizes and batches work, if the model can be called at all."""
-        if self.call is None:
+        if any(_fails(self.results[name]) for name in ("R01", "R03")):
             return
         self.say("search for the sizes that work …")
         job = {"clauses": [], "results": [], "search": _SEARCH_SECONDS}

@@ -60,8 +60,10 @@ def _judge(job: dict[str, Any], say: Any) -> None:
 def _search(job: dict[str, Any], say: Any) -> None:
     from conformance import ranges
 
-    for found in ranges.search(_subject(job), seconds=job["search"]):
-        say(measured=dataclasses.asdict(found))
+    model = _subject(job)
+    if model.takes_images:
+        for found in ranges.search(model, seconds=job["search"]):
+            say(measured=dataclasses.asdict(found))
 
 
 def _subject(job: dict[str, Any]) -> Any:

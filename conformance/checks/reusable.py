@@ -58,7 +58,8 @@ def r01_loads_alone(model: subject.Subject) -> str:
             mend="Save a plain tf.Module or tf.train.Checkpoint as the root, and hang "
             "variables and tf.functions on it.",
         )
-    return f"loaded; {len(ops)} types of ops, all of TensorFlow"
+    kind, reason = model.kind_and_reason
+    return f"loaded, {len(ops)} types of ops; taken for {kind}, since {reason}"
 
 
 def _ops(proto: Any) -> set[str]:

@@ -137,6 +137,37 @@ def test_a_model_that_would_write_files_writes_none(pair, tmp_path):
         assert not written.exists()
 
 
+BY_SIGNATURE = {"R14", "I01", "I02", "I03", "I04", "C01", "C02", "C03"}
+
+
+def test_without_a_call_serving_default_stands_in(tmp_path):
+    class Model(mutants.C02Softmax):
+        def root(self):
+            root = super().root()
+            del root.__call__
+            return root
+
+    found = here.check(Model().save(tmp_path))
+    assert {result.id for result in found.failed} == {"R02", "C02"}
+    results = by_id(found)
+    standing_in = {r.id for r in found.clauses if "by serving_default: " in r.message}
+    assert standing_in == BY_SIGNATURE
+    assert results["I05"].message == "can't be judged, since R02 fails"
+
+
+def test_without_a_call_a_signature_of_one_image_stands_for_nothing(tmp_path):
+    class Model(mutants.S01FixedBatch):
+        def root(self):
+            root = super().root()
+            del root.__call__
+            return root
+
+    found = here.check(Model().save(tmp_path))
+    assert {result.id for result in found.failed} == {"R02", "S01"}
+    reason = by_id(found)["I04"].message
+    assert reason.endswith("R02 fails, and no serving_default takes any batch of images")
+
+
 def test_every_clause_has_a_mutant_and_a_check():
     assert {mutants.clause(mutant) for mutant in mutants.MUTANTS} == set(clauses.BY_ID)
     assert [*judging.CHECKS, *clients.BY_CLAUSE] == list(clauses.BY_ID)
@@ -277,7 +308,9 @@ def test_a_should_that_does_not_hold_warns(pair):
 
 def judged(pair, run, **changes):
     clause = dataclasses.replace(clauses.BY_ID["I04"], **changes)
-    model = types.SimpleNamespace(name=pair.feature_vector, given_kind="auto")
+    model = types.SimpleNamespace(
+        name=pair.feature_vector, given_kind="auto", is_callable=True
+    )
     before = by_id(here.check(pair.feature_vector, clauses=["R01", "R02", "R03"]))
     return judging.judge(clause, run, model, before)
 

@@ -188,6 +188,13 @@ def test_the_search_finds_ends_and_steps(tmp_path):
     assert (width.smallest, width.step) == (1, 1)
 
 
+def test_the_search_takes_the_signature_where_there_is_no_call(tmp_path):
+    path = mutants.make(mutants.R02NoCall, tmp_path)
+    found = suite.check(path, clauses=["I03"])
+    assert found.measured.sides["square"].smallest == 1
+    assert {result.id for result in found.failed} == {"R02"}
+
+
 def test_a_crash_ends_the_search_and_keeps_what_was_found(tmp_path):
     path = Crashes().save(tmp_path)
     found = suite.check(path, clauses=["I03"])

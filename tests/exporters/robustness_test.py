@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from exporters import manifest
@@ -306,6 +307,21 @@ def test_terminated_in_a_batch_leaves_nothing_running(tmp_path):
     process.terminate()
     process.communicate(timeout=60)  # until no child holds the pipes either
     assert process.returncode == 128 + signal.SIGTERM
+    assert not output.exists()
+
+
+def test_terminated_while_it_checks_leaves_nothing_running(tmp_path):
+    output = tmp_path / "exports"
+    process = start(output, "--check=full")
+    wait_for(process, "check what was written")
+    started: list[psutil.Process] = []
+    while len(started) < 4:  # two checks, and the process of each one's model
+        started = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    process.communicate(timeout=20)  # the whole check takes longer
+    assert process.returncode == 128 + signal.SIGTERM
+    _, alive = psutil.wait_procs(started, timeout=5)
+    assert not alive
     assert not output.exists()
 
 
