@@ -42,8 +42,8 @@ def check_matrix(model: subject.Subject, *, columns: str) -> int:
 def check_static_columns(model: subject.Subject, *, columns: str) -> int:
     """Reads the number of columns of every trace.
 
-    Judged are traces that give one Tensor, or a dict with one under `default`, or with
-    no other. A number that is the same in each of them is the same for every input size.
+    Judged are traces that give one Tensor, or a dict with one under `default` or with
+    no other. What is the same in each of them is the same for every input size.
     """
     counts: set[Any] = set()
     for trace in model.all_traces:

@@ -51,7 +51,7 @@ def check_needs(
 ) -> None:
     """Raises `NotApplicable` where a clause fails that this one builds on.
 
-    That there is no `__call__` (R02) is no matter where a signature may stand in for it.
+    That there is no `__call__` (R02) is no matter where a signature may stand in.
     """
     for need in clauses.with_needs([clause])[:-1]:
         if need.id == "R02" and clause.by_signature:

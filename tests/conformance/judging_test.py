@@ -165,7 +165,9 @@ def test_without_a_call_a_signature_of_one_image_stands_for_nothing(tmp_path):
     found = here.check(Model().save(tmp_path))
     assert {result.id for result in found.failed} == {"R02", "S01"}
     reason = by_id(found)["I04"].message
-    assert reason.endswith("R02 fails, and no serving_default takes any batch of images")
+    assert reason.endswith(
+        "R02 fails, and no serving_default takes any batch of images"
+    )
 
 
 def test_every_clause_has_a_mutant_and_a_check():
