@@ -1,5 +1,6 @@
 """hub.KerasLayer, in all the ways that people use it: clause K02."""
 
+import gc
 import json
 import os
 import sys
@@ -7,6 +8,8 @@ import typing
 from collections.abc import Callable
 
 BATCH, STEPS = 8, 12
+RATES = (1e-3, 1e-4)  # the first throws deep networks of random weights about
+FALL = 0.9  # of the first loss is less than chance leaves of it
 
 
 def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
@@ -34,49 +37,69 @@ def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
     say(step="a call of the model itself")
     obj = tf.saved_model.load(path)
     expected = obj(images)
+    count = len(getattr(obj, "regularization_losses", ()))
+    del obj
 
     def layer(**kwargs: typing.Any) -> typing.Any:
         return hub.KerasLayer(path, dtype=call["dtype"], **kwargs)
+
+    def free() -> None:
+        """The largest models leave no room for what went before."""
+        tf_keras.backend.clear_session()
+        gc.collect()
 
     say(step="a frozen layer")
     frozen = layer(trainable=False)
     np.testing.assert_allclose(frozen(images), expected, rtol=1e-5, atol=1e-5)
     assert not frozen.trainable_variables, "a frozen layer has trainable variables"
+    del frozen
     say(step="a layer with arguments")
     given = layer(arguments=call["arguments"])(images)
     np.testing.assert_allclose(given, expected, rtol=1e-5, atol=1e-5)
     names = ", ".join(call["arguments"])
     saw = ["frozen", f"arguments {names}" if names else "no further arguments"]
 
-    def sequential() -> typing.Any:
+    def sequential(rate: float = RATES[0]) -> typing.Any:
         trained = layer(trainable=True, input_shape=tuple(call["shape"]))
         found = len(trained.trainable_variables)
         assert found == call["trainable"], f"{found} trainable variables"
         model = tf_keras.Sequential([trained, tf_keras.layers.Dense(2)])
         model.compile(
-            optimizer=tf_keras.optimizers.Adam(1e-3),
+            optimizer=tf_keras.optimizers.Adam(rate),
             loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["sparse_categorical_crossentropy"],
         )
         return model
 
-    def fit(model: typing.Any, epochs: int) -> list[float]:
-        options = {"batch_size": BATCH, "epochs": epochs, "verbose": 0}
-        return model.fit(images, labels, **options).history["loss"]
+    def fit(model: typing.Any, steps: int) -> list[float]:
+        """The losses of the steps until they have fallen, without regularisation."""
+        losses: list[float] = []
+        while len(losses) < steps and not has_fallen(losses):
+            history = model.fit(images, labels, batch_size=BATCH, verbose=0).history
+            assert np.isfinite(history["loss"]).all(), f"the loss is {history['loss']}"
+            losses += history["sparse_categorical_crossentropy"]
+        return losses
+
+    def has_fallen(losses: list[float]) -> bool:
+        return len(losses) > 1 and losses[-1] < FALL * losses[0]
 
     say(step="Sequential, and fit")
-    model = sequential()
-    found, listed = len(model.losses), len(getattr(obj, "regularization_losses", ()))
-    assert found == listed, f"{found} regularisation losses"
-    losses = fit(model, STEPS)
-    assert np.isfinite(losses).all(), f"the losses are {losses}"
+    for rate in RATES:
+        free()
+        model = sequential(rate)
+        assert len(model.losses) == count, f"{len(model.losses)} regularisation losses"
+        losses = fit(model, STEPS)
+        del model
+        if has_fallen(losses):
+            break
     if call["trainable"]:
-        assert min(losses[1:]) < 0.9 * losses[0], f"the loss does not fall: {losses}"
-        saw.append(f"loss {losses[0]:.3g} falls to {min(losses[1:]):.3g}")
+        assert has_fallen(losses), f"the loss does not fall: {losses}"
+        saw.append(f"loss {losses[0]:.3g} falls to {losses[-1]:.3g}")
     say(step="fit under MirroredStrategy")
+    free()
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         replicated = sequential()
-    losses = fit(replicated, 2)
-    assert np.isfinite(losses).all(), f"on two devices, the losses are {losses}"
+    fit(replicated, 2)
     say(saw=", ".join([*saw, "two devices"]))
 
 
