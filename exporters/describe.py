@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import keras
 
-from exporters import manifest
+from exporters import hyperparameters, manifest
 from exporters import request as requests
 from zoo import facts
 from zoo import model as zoo_model
@@ -63,7 +63,7 @@ def _manifest(
             **dataclasses.asdict(model.preprocessing),
         },
         class_index=_class_index(model) if kind == "classification" else None,
-        hyperparameters={},
+        hyperparameters=hyperparameters.describe(part),
         files=hashes,
         pair={"kind": other, "sha256": manifest.content_hash(other_hashes)},
     )

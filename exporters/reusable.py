@@ -6,20 +6,26 @@ APIs for image tasks.
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import pathlib
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import tensorflow as tf
 
+from exporters import fused, hyperparameters
 from zoo import model as zoo_model
 
 IMAGES = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
-Function = Callable[..., tf.Tensor]
+FLAGS = {"training": False, "return_endpoints": False}
+Endpoints = dict[str, tf.Tensor]
+Function = Callable[..., typing.Any]
+Graph: typing.TypeAlias = tf.types.experimental.GenericFunction
 # What a plain `tf.Module` can't be: a root whose `variables` is a list that is saved.
 _new_root = tf.__internal__.tracking.AutoTrackable
-Savable = tuple[typing.Any, dict[str, tf.types.experimental.GenericFunction]]
+Savable = tuple[typing.Any, dict[str, Graph]]
 
 
 def pair(
@@ -38,23 +44,36 @@ def pair(
     """
     _use_random_ops(model.classifier)
     _use_means_of_replicas(model.classifier)
-    features_spec = tf.TensorSpec([None, model.num_features], tf.float32)
-    features_of = _traced(model.feature_vector, IMAGES)
-    logits_of = _traced(model.head, features_spec)
+    features_spec = tf.TensorSpec([None, model.num_features], tf.float32, "features")
+    backbone = _traced(model.backbone, model.endpoints)
+    head = _traced(model.head, model.head)
+    for_backbone = hyperparameters.defaults(model.backbone)
+    for_head = hyperparameters.defaults(model.head)
+    architecture = type(model.spec).__name__
 
-    # The names of the arguments are what consumers may write.
-    def vector(images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return features_of(images, training=training)
+    def vector(images: tf.Tensor, training: bool, **values: tf.Tensor) -> Endpoints:
+        found = backbone(images, training, **values)
+        default = found.pop("feature_vector")
+        named = {f"{architecture}/{name}": value for name, value in found.items()}
+        return {"default": default, **named}
 
-    def head(features: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return logits_of(features, training=training)
+    def scores(features: tf.Tensor, training: bool, **values: tf.Tensor) -> Endpoints:
+        return {"default": head(features, training, **values)}
 
-    def logits(images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return head(vector(images, training=training), training=training)
+    def logits(images: tf.Tensor, training: bool, **values: tf.Tensor) -> Endpoints:
+        of_head = {name: values.pop(name) for name in for_head if name in values}
+        found = vector(images, training, **values)
+        found[f"{architecture}/feature_vector"] = found["default"]
+        return {**found, **scores(found["default"], training, **of_head)}
 
-    features = _root(model, model.feature_vector, vector, IMAGES)
-    classifier = _root(model, model.classifier, logits, IMAGES)
-    classifier.head = _root(model, model.head, head, features_spec)
+    features = _root(model, model.feature_vector)
+    features.__call__ = _call(vector, IMAGES, {**FLAGS, **for_backbone})
+    classifier = _root(model, model.classifier)
+    classifier.__call__ = _call(logits, IMAGES, {**FLAGS, **for_backbone, **for_head})
+    classifier.head = _root(model, model.head)
+    classifier.head.__call__ = _call(
+        scores, features_spec, {"training": False, **for_head}
+    )
     classifier.class_index = tf.saved_model.Asset(str(class_index))
     for root in (features, classifier):
         root.record = tf.saved_model.Asset(str(record))
@@ -62,12 +81,12 @@ def pair(
     return {
         "feature_vector": (
             features,
-            {"serving_default": _signature(vector), **features_signature},
+            {"serving_default": _signature(vector, "default"), **features_signature},
         ),
         "classification": (
             classifier,
             {
-                "serving_default": _signature(logits),
+                "serving_default": _signature(logits, "default"),
                 "image_classification": _signature(logits),
                 **features_signature,
             },
@@ -75,32 +94,77 @@ def pair(
     }
 
 
-def _traced(
-    model: keras.Model, spec: tf.TensorSpec
-) -> tf.types.experimental.GenericFunction:
-    """`model` as a function with one trace for each mode, shared by all callers."""
+def _traced(part: keras.Model, function: Function) -> Function:
+    """`function`, which calls `part`, with one trace for each mode.
+
+    All that call it share these, as nested functions. Hyperparameters are an input of
+    training alone.
+    """
 
     @tf.function(autograph=False)
-    def function(inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return model(inputs, training=training)
+    def traced(inputs: tf.Tensor, training: bool, **values: tf.Tensor) -> typing.Any:
+        with (
+            fused.replaced(part, training=training),
+            hyperparameters.replaced(part, values),
+        ):
+            return function(inputs, training=training)
 
-    for training in (False, True):
-        function.get_concrete_function(spec, training=training)
-    return function
+    def call(inputs: tf.Tensor, training: bool, **values: tf.Tensor) -> typing.Any:
+        return traced(inputs, training, **(values if training else {}))
+
+    return call
 
 
-def _root(
-    model: zoo_model.ImageModel,
-    part: keras.Model,
-    function: Function,
-    spec: tf.TensorSpec,
-) -> typing.Any:
-    """The interface around `function`, which computes `part` of the model."""
-    call = tf.function(function, autograph=False)
-    for training in (False, True):
-        call.get_concrete_function(spec, training=training)
+def _call(
+    function: Function, spec: tf.TensorSpec, options: Mapping[str, bool | float]
+) -> Graph:
+    """A `__call__` that gives what `function` gives under `default`, or all of it.
+
+    Args:
+      function: of inputs, training and hyperparameters.
+      spec: of the one required argument.
+      options: the further arguments and their defaults. Flags are traced for both
+        values and each combination, numbers as scalar Tensors.
+    """
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    signature = inspect.Signature(
+        [
+            inspect.Parameter(spec.name, kind),
+            *(
+                inspect.Parameter(n, kind, default=value)
+                for n, value in options.items()
+            ),
+        ]
+    )
+
+    def call(*args: typing.Any, **kwargs: typing.Any) -> typing.Any:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        values = dict(bound.arguments)
+        inputs, training = values.pop(spec.name), values.pop("training")
+        return_endpoints = values.pop("return_endpoints", False)
+        found = function(inputs, training, **values)
+        return found if return_endpoints else found["default"]
+
+    # The names of the arguments are what consumers may write.
+    call.__signature__ = signature  # type: ignore[attr-defined]
+    graph = tf.function(call, autograph=False)
+    flags = [name for name, value in options.items() if isinstance(value, bool)]
+    numbers = {
+        name: tf.TensorSpec([], tf.float32, name)
+        for name in options
+        if name not in flags
+    }
+    for values in itertools.product((False, True), repeat=len(flags)):
+        graph.get_concrete_function(
+            spec, **dict(zip(flags, values, strict=True)), **numbers
+        )
+    return graph
+
+
+def _root(model: zoo_model.ImageModel, part: keras.Model) -> typing.Any:
+    """The lists of the interface, for what computes `part` of the model."""
     root = _new_root()
-    root.__call__ = call
     root.variables = [variable.value for variable in part.weights]
     root.trainable_variables = [v.value for v in part.trainable_weights]
     decayed = [variable.value for variable in model.decayed(part)]
@@ -109,9 +173,7 @@ def _root(
     return root
 
 
-def _l2_loss(
-    variables: Sequence[tf.Variable], scale: float
-) -> tf.types.experimental.GenericFunction:
+def _l2_loss(variables: Sequence[tf.Variable], scale: float) -> Graph:
     """Scale · sum(w²) / 2 over all variables, as a function of no inputs."""
 
     @tf.function(input_signature=[], autograph=False)
@@ -121,12 +183,13 @@ def _l2_loss(
     return loss
 
 
-def _signature(function: Function) -> tf.types.experimental.GenericFunction:
-    """A named signature: `images` to `default`, inference only."""
+def _signature(function: Function, *keys: str) -> Graph:
+    """A named signature: `images` to what `function` gives under `keys`, or to all."""
 
     @tf.function(input_signature=[IMAGES], autograph=False)
-    def signature(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"default": function(images, training=False)}
+    def signature(images: tf.Tensor) -> Endpoints:
+        found = function(images, False)
+        return {key: found[key] for key in keys or found}
 
     return signature
 

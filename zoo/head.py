@@ -6,6 +6,8 @@ import typing
 
 import keras
 
+from zoo.layers import dropping
+
 
 def build(
     num_features: int,
@@ -27,7 +29,7 @@ def build(
       `logits/kernel` and `logits/bias`.
     """
     features = keras.Input((num_features,), name="feature_vector")
-    x = keras.layers.Dropout(dropout_rate, name="dropout")(features)
+    x = dropping.Dropout(dropout_rate, name="dropout")(features)
     logits = keras.layers.Dense(
         num_classes, kernel_initializer=initializer, name="logits"
     )(x)

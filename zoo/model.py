@@ -51,9 +51,11 @@ class ImageModel:
     weights: dict[str, typing.Any] = dataclasses.field(default_factory=dict)
     gin_config: str = ""
 
-    def endpoints(self, images: typing.Any) -> dict[str, typing.Any]:
+    def endpoints(
+        self, images: typing.Any, *, training: bool = False
+    ) -> dict[str, typing.Any]:
         """The backbone's endpoints by name, for images in [0, 1], [B, H, W, 3]."""
-        return self.backbone(self.normalization.layer()(images))
+        return self.backbone(self.normalization.layer()(images), training=training)
 
     def record(self) -> own.Record:
         """What a file of these weights says of them; see `zoo.weights.own`."""

@@ -9,6 +9,7 @@ import pytest
 import zoo
 from tests.zoo import parity
 from zoo import config, facts
+from zoo.layers import dropping
 
 SLOW_PARAMS = 50_000_000  # building more takes more than some seconds
 ARCHS = [
@@ -48,10 +49,10 @@ def assert_is_as_configured(model):
         for name in ("momentum", "epsilon"):
             configured = getattr(model.spec, f"batch_norm_{name}", None)
             assert configured in (None, getattr(norm, name)), norm.path
-    (dropout,) = layers_of(model.head, keras.layers.Dropout)
+    (dropout,) = layers_of(model.head, dropping.Dropout)
     lines = [line for line in model.gin_config.splitlines() if "dropout_rate" in line]
     assert lines == [f"model.dropout_rate = {dropout.rate}"]
-    assert not layers_of(model.backbone, keras.layers.Dropout)
+    assert not layers_of(model.backbone, dropping.Dropout)
     if model.weight_decay:
         decayed = {v.path for v in model.decayed(model.classifier)}
         kernels = {v.path for v in model.classifier.weights if "kernel" in v.path}

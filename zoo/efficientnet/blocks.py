@@ -6,7 +6,7 @@ import functools
 
 import keras
 
-from zoo.layers import conv_norm, drop_path, inverted_bottleneck, squeeze_excite
+from zoo.layers import conv_norm, dropping, inverted_bottleneck, squeeze_excite
 
 
 def style(
@@ -106,5 +106,5 @@ def fused_mbconv(
     if strides != 1 or inputs.shape[-1] != channels:
         return x
     if drop_path_rate > 0:
-        x = drop_path.DropPath(drop_path_rate, name=f"{name}_drop_path")(x)
+        x = dropping.DropPath(drop_path_rate, name=f"{name}_drop_path")(x)
     return keras.layers.Add(name=f"{name}_add")([inputs, x])

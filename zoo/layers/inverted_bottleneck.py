@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from zoo.layers import conv_norm, drop_path
+from zoo.layers import conv_norm, dropping
 
 
 def inverted_bottleneck(
@@ -59,5 +59,5 @@ def inverted_bottleneck(
     if strides != 1 or inputs.shape[-1] != channels:
         return x
     if drop_path_rate > 0:
-        x = drop_path.DropPath(drop_path_rate, name=f"{name}_drop_path")(x)
+        x = dropping.DropPath(drop_path_rate, name=f"{name}_drop_path")(x)
     return keras.layers.Add(name=f"{name}_add")([inputs, x])

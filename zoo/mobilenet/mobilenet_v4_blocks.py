@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from zoo.layers import conv_norm, drop_path
+from zoo.layers import conv_norm, dropping
 from zoo.mobilenet import layer_scale, mobile_attention
 
 
@@ -173,5 +173,5 @@ def _join(
     if not adds:
         return branch
     if drop_path_rate > 0:
-        branch = drop_path.DropPath(drop_path_rate, name=f"{name}_drop_path")(branch)
+        branch = dropping.DropPath(drop_path_rate, name=f"{name}_drop_path")(branch)
     return keras.layers.Add(name=f"{name}_add")([inputs, branch])

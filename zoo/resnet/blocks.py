@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import keras
 
-from zoo.layers import conv_norm, drop_path
+from zoo.layers import conv_norm, dropping
 
 EXPANSION = 4  # a bottleneck's output channels ÷ those of its middle
 ACTIVATION = "relu"
@@ -185,7 +185,7 @@ def bottleneck(
     if squeeze_excite is not None:
         x = squeeze_excite(x)
     if drop_path_rate > 0:
-        x = drop_path.DropPath(drop_path_rate, name=f"{name}_drop_path")(x)
+        x = dropping.DropPath(drop_path_rate, name=f"{name}_drop_path")(x)
     return add(x, shortcut, name=name)
 
 

@@ -1,4 +1,4 @@
-"""Drop path: whole branches of single images, kept in proportion."""
+"""Drop path: whole branches of single images, kept in proportion; and dropout."""
 
 import re
 
@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.layers import drop_path
+from zoo.layers import dropping
 
 
 def drawn(rate, images=4000):
     keras.utils.set_random_seed(0)
-    layer = drop_path.DropPath(rate, name="drop_path")
+    layer = dropping.DropPath(rate, name="drop_path")
     ones = np.ones((images, 2, 3, 4), np.float32)
     return keras.ops.convert_to_numpy(layer(ones, training=True))
 
@@ -34,8 +34,17 @@ def test_the_ends_are_all_or_nothing():
     assert (drawn(1.0) == 0).all()
 
 
+def test_dropout_drops_single_values():
+    layer = dropping.Dropout(0.25, name="dropout")
+    values = keras.ops.convert_to_numpy(layer(np.ones((100, 80)), training=True))
+    assert set(np.unique(values)) == {0, np.float32(1 / 0.75)}
+    assert (values == 0).mean() == pytest.approx(0.25, abs=0.03)
+    for axis in (0, 1):
+        assert (values.std(axis=axis) > 0).all()
+
+
 def test_inference_drops_nothing_and_two_layers_draw_apart():
-    first, second = (drop_path.DropPath(0.5, name=name) for name in ("a", "b"))
+    first, second = (dropping.DropPath(0.5, name=name) for name in ("a", "b"))
     ones = np.ones((100, 1, 1, 1), np.float32)
     np.testing.assert_array_equal(first(ones), ones)
     draws = [
@@ -43,13 +52,13 @@ def test_inference_drops_nothing_and_two_layers_draw_apart():
     ]
     assert (draws[0] != draws[1]).any()
     with pytest.raises(ValueError, match="must be in"):
-        drop_path.DropPath(1.5, name="c")
+        dropping.DropPath(1.5, name="c")
 
 
 def ours(arch):
     """Rates of blocks with a shortcut, in network order; those without drop none."""
     layers = zoo.build(arch).backbone.layers
-    rates = [layer.rate for layer in layers if isinstance(layer, drop_path.DropPath)]
+    rates = [layer.rate for layer in layers if isinstance(layer, dropping.DropPath)]
     return [pytest.approx(rate, abs=1e-6) for rate in rates if rate]
 
 

@@ -1,0 +1,170 @@
+"""Arguments of a call do what they say, on what was exported."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from exporters import manifest
+
+IMAGES = np.random.default_rng(0).random((4, 64, 64, 3), np.float32)
+LAST_RESIDUAL = "stage_6_block_4"  # of EfficientNet-B0; stage 7 has none
+CALM = {"dropout_rate": 0.0, "drop_path_rate": 0.0}
+
+
+@pytest.fixture(scope="module")
+def folder(exported):
+    return exported("efficientnet_b0") / "classification" / "1"
+
+
+@pytest.fixture(scope="module")
+def loaded(folder):
+    return tf.saved_model.load(str(folder))
+
+
+@pytest.fixture
+def model(loaded):
+    """Each test finds the variables as they were."""
+    before = [v.numpy() for v in loaded.variables]
+    yield loaded
+    for variable, old in zip(loaded.variables, before, strict=True):
+        variable.assign(old)
+
+
+def statistics(model):
+    trainable = {id(v) for v in model.trainable_variables}
+    return [v for v in model.variables if id(v) not in trainable]
+
+
+def test_the_manifest_lists_them_with_the_recipe_s_defaults(folder):
+    found = manifest.read(folder).hyperparameters
+    defaults = {name: about["default"] for name, about in found.items()}
+    assert defaults == {
+        "batch_norm_momentum": 0.99,
+        "drop_path_rate": pytest.approx(0.2 * 14 / 16),
+        "dropout_rate": 0.2,
+    }
+    for about in found.values():
+        assert (about["dtype"], about["shape"]) == ("float32", [])
+        assert about["effect"].startswith("with training=True, the ")
+    json.dumps(found)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.25, 1.0])
+def test_momentum_is_the_share_that_statistics_keep(model, momentum):
+    before = [v.numpy() for v in statistics(model)]
+    model(IMAGES, training=True, batch_norm_momentum=0.0, **CALM)
+    batch = [v.numpy() for v in statistics(model)]
+    for variable, old in zip(statistics(model), before, strict=True):
+        variable.assign(old)
+    model(IMAGES, training=True, batch_norm_momentum=momentum, **CALM)
+    for variable, old, new in zip(statistics(model), before, batch, strict=True):
+        expected = momentum * old + (1 - momentum) * new
+        scale = np.abs(expected).max() + 1e-6
+        assert np.abs(variable.numpy() - expected).max() < 1e-5 * scale, variable.name
+
+
+def test_by_default_calls_are_the_recipe_s(model):
+    before = [v.numpy() for v in statistics(model)]
+    found = []
+    for arguments in ({}, {"batch_norm_momentum": 0.99}):
+        for variable, old in zip(statistics(model), before, strict=True):
+            variable.assign(old)
+        model(IMAGES, True, **arguments)
+        found.append([v.numpy() for v in statistics(model)])
+    first = [v.name for v in statistics(model)].index("stem/norm/moving_mean:0")
+    np.testing.assert_array_equal(found[0][first], found[1][first])
+
+
+def test_dropout_at_the_ends(model):
+    def train(rate):
+        arguments = {**CALM, "batch_norm_momentum": 1.0, "dropout_rate": rate}
+        return model(IMAGES, training=True, **arguments).numpy()
+
+    np.testing.assert_array_equal(train(0.0), train(0.0))
+    assert (train(0.5) != train(0.5)).any()
+    (bias,) = (v for v in model.variables if v.name == "logits/bias:0")
+    bias.assign(tf.range(1000.0))
+    np.testing.assert_array_equal(train(1.0), np.tile(bias.numpy(), (4, 1)))
+    assert (train(1 - 1e-7) == bias.numpy()).mean() > 0.99
+
+
+def test_drop_path_at_one_leaves_nothing_of_the_last_residual(model):
+    branch = [v for v in model.trainable_variables if LAST_RESIDUAL in v.name]
+    assert len(branch) == 13
+
+    def train(rate):
+        arguments = {"batch_norm_momentum": 1.0, "dropout_rate": 0.0}
+        with tf.GradientTape() as tape:
+            outputs = model(IMAGES, True, drop_path_rate=rate, **arguments)
+            loss = tf.reduce_sum(outputs**2)
+        return outputs, tape.gradient(loss, model.trainable_variables)
+
+    for rate in (0.0, 1.0):
+        outputs, gradients = train(rate)
+        assert np.isfinite(outputs).all()
+        assert all(np.isfinite(gradient).all() for gradient in gradients)
+        of_branch = [
+            float(tf.norm(gradient))
+            for variable, gradient in zip(
+                model.trainable_variables, gradients, strict=True
+            )
+            if LAST_RESIDUAL in variable.name
+        ]
+        assert any(of_branch) == (rate == 0.0)
+
+
+def test_endpoints_are_named_after_the_architecture(model):
+    endpoints = model(IMAGES, return_endpoints=True)
+    stages = (f"stage_{number}" for number in range(1, 8))
+    names = {"stem", *stages, "feature_map", "feature_vector"}
+    assert set(endpoints) == {"default", *(f"EfficientNet/{name}" for name in names)}
+    np.testing.assert_array_equal(endpoints["default"], model(IMAGES))
+    stage = endpoints["EfficientNet/stage_3"]
+    assert stage.shape == (4, 8, 8, 40)
+    features = endpoints["EfficientNet/feature_vector"]
+    np.testing.assert_allclose(model.head(features), endpoints["default"], atol=1e-6)
+    pooled = tf.reduce_mean(endpoints["EfficientNet/feature_map"], [1, 2])
+    np.testing.assert_allclose(pooled, features, atol=1e-5)
+    assert model(IMAGES, training=True, return_endpoints=True).keys() == (
+        endpoints.keys()
+    )
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_numbers_and_tensors_are_taken_eagerly_and_in_functions(model, eagerly):
+    def call():
+        first = model(IMAGES, training=True, batch_norm_momentum=1, **CALM)
+        momentum = tf.constant(1.0)
+        return first, model(IMAGES, training=True, batch_norm_momentum=momentum, **CALM)
+
+    before = [v.numpy() for v in model.variables]
+    tf.config.run_functions_eagerly(eagerly)
+    try:
+        first, second = call()
+        in_function = tf.function(call)()
+    finally:
+        tf.config.run_functions_eagerly(False)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_allclose(in_function[0], first, atol=1e-4)
+    for variable, old in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, old)
+
+
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float64])
+def test_other_dtypes_are_refused(model, dtype):
+    rate = tf.constant(0.5, dtype)
+    with pytest.raises(ValueError, match="Could not find matching"):
+        model(IMAGES, training=True, dropout_rate=rate)
+
+
+def test_models_have_what_their_layers_have(exported):
+    features = tf.saved_model.load(
+        str(exported("mobilenet_v2_035_96") / "feature_vector" / "1")
+    )
+    with pytest.raises(TypeError, match="drop_path_rate"):
+        features(IMAGES, drop_path_rate=0.0)
+    with pytest.raises(TypeError, match="dropout_rate"):
+        features(IMAGES, dropout_rate=0.0)
+    features(IMAGES, training=True, batch_norm_momentum=0.9)

@@ -1,0 +1,64 @@
+"""Dropout and stochastic depth, at rates that may change from call to call."""
+
+from __future__ import annotations
+
+import typing
+
+import keras
+
+Shape = tuple[int | None, ...]
+
+
+class _Dropping(keras.layers.Layer):
+    """In training, sets at random to zero; else the identity.
+
+    Args:
+      rate: probability in [0, 1] of zero. What is kept is scaled by 1 / (1 - rate). At
+        1 all is exactly zero. While a call is traced, the attribute `rate` may be a
+        scalar tensor.
+      name: of the layer.
+    """
+
+    def __init__(self, rate: float, *, name: str) -> None:
+        super().__init__(name=name)
+        if not 0 <= rate <= 1:
+            raise ValueError(f"the rate of {name} must be in [0, 1], not {rate}.")
+        self.rate = rate
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def call(self, inputs: typing.Any, training: bool = False) -> typing.Any:
+        if not training:
+            return inputs
+        keep = 1 - self.rate
+        shape = self._fates(keras.ops.shape(inputs))
+        draw = keras.random.uniform(shape, seed=self.seed_generator)
+        scale = keras.ops.where(draw < keep, 1 / keras.ops.maximum(keep, 1e-7), 0.0)
+        return inputs * keras.ops.cast(scale, inputs.dtype)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+    def _fates(self, shape: Shape) -> Shape:
+        """The shape of what is drawn for an input of `shape`."""
+        raise NotImplementedError
+
+
+class Dropout(_Dropping):
+    """Drops single values.
+
+    Source: Srivastava et al., Journal of Machine Learning Research 15, 2014, section
+    10, with the scale in training.
+    """
+
+    def _fates(self, shape: Shape) -> Shape:
+        return shape
+
+
+class DropPath(_Dropping):
+    """Drops the residual branches of whole images.
+
+    Source: arXiv:1603.09382, section 3; EfficientNet's code calls it drop connect.
+    """
+
+    def _fates(self, shape: Shape) -> Shape:
+        return shape[0], 1, 1, 1
