@@ -6,6 +6,7 @@ Exit status: 0 if all MUST clauses hold, 1 if one does not, 2 for wrong usage.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -20,11 +21,14 @@ from conformance import clauses, process, report, suite, writing
 _FORMATS = ("text", "json", "junit", "html")
 _GIB = 1 << 30
 _MOST = 1e6  # seconds, or GiB
+_LONGEST = 1000  # characters of an error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parses the command line, checks, writes the report; returns the exit status."""
     options = _parser().parse_args(arguments)
+    if sys.stderr is None:  # closed: there is nobody to tell
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - to the process's end
     say = _progress()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)
@@ -50,9 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if output:
             writing.write(output, text)
         else:
-            print(text)
-    except BrokenPipeError:  # whoever reads this has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _print(text)
     except (ValueError, OSError, ImportError) as error:
         if options.debug:
             traceback.print_exc()
@@ -90,6 +92,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--memory_limit", type=float, help="GiB for each process; default: by size")
     add("--debug", action="store_true", help="show the whole traceback of an error")
     return parser
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # whoever reads this has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminate(number: int, frame: object) -> typing.NoReturn:
@@ -138,14 +147,15 @@ def _progress() -> Callable[[str], None]:
     def log(text: str) -> None:
         words = text.split()[:4]
         if len(words) == 4 and not text.endswith("…"):
-            print(*words, file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):  # a report is worth more than progress
+                print(*words, file=sys.stderr, flush=True)
 
     return show if sys.stderr.isatty() else log
 
 
 def _printable(text: str) -> str:
-    """`text` in one line, without what would steer a terminal."""
-    line = " ".join(text.split())
+    """`text` in one line of bounded length, without what would steer a terminal."""
+    line = " ".join(text[:_LONGEST].split())
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 

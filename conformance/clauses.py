@@ -16,6 +16,8 @@ TOLERANCE = 1e-5  # where a clause says equal: relative to the largest value
 FEATURE_VECTOR = "feature_vector"
 CLASSIFICATION = "classification"
 KINDS = (FEATURE_VECTOR, CLASSIFICATION)
+CALL, INPUT = "R03", "I01"
+"""Where these do not hold, there is nothing to feed images to."""
 CLIENTS = "K"
 """The group of clauses that programs judge which know nothing of this suite."""
 

@@ -40,9 +40,14 @@ def read(folder: pathlib.Path, given: str | os.PathLike[str] | None) -> Document
     """
     path = pathlib.Path(given) if given is not None else folder / IN_MODEL
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no plain file")
         with path.open("rb") as file:
             record = json.loads(file.read(_LARGEST))
-        return _documents(record)
+        found = _documents(record)
+        if given is not None and found == Documents():
+            raise ValueError("it has neither")
+        return found
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         if given is None:
             return Documents()
@@ -62,6 +67,10 @@ def _documents(record: Any) -> Documents:
         ):
             raise ValueError(f"{low!r} to {high!r} is no range of pixels")
     arguments = record.get("hyperparameters", {})
-    for argument in arguments.values():
-        argument.keys()
+    for name, argument in arguments.items():
+        shape = argument.get("shape", [])
+        if not isinstance(shape, list) or not all(type(side) is int for side in shape):
+            raise ValueError(f"{shape!r} is no shape of {name}")
+        if not isinstance(argument.get("dtype", ""), str):
+            raise ValueError(f"{argument['dtype']!r} is no dtype of {name}")
     return Documents(ranges=ranges, arguments=arguments)

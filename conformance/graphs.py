@@ -1,19 +1,21 @@
-"""Follows an output of a graph back to what it was computed from."""
+"""Reads graphs: which nodes a model runs, and what an output was computed from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
-# What works on each element for itself, or leaves the elements as they are.
-_ELEMENTWISE = {
-    *("Cast", "Identity", "IdentityN", "Reshape", "Squeeze"),
-    *("Add", "AddV2", "BiasAdd", "Mul", "MulNoNan", "RealDiv", "Sub"),
-    *("Greater", "GreaterEqual", "Less", "LessEqual", "LogicalNot"),
-    *("Floor", "Maximum", "Minimum", "Relu", "Relu6", "Select", "SelectV2"),
-}
+# What sums over elements: noise before it is not on what comes after it.
+_MIXING = re.compile(
+    r"Conv|MatMul|Einsum|Pool|^Mean$|^Sum$|^Max$|^Min$|^Prod$|Norm|Softmax|Cumsum"
+    r"|SegmentSum|TensorDot"
+)
+# Of these, the shape of the first input is all that matters.
+_OF_SHAPES = {"Shape", "ShapeN", "Rank", "Size"}
+_RANDOM = re.compile(r"Random|TruncatedNormal|Multinomial|NonDeterministicInts")
 # Calls, and which of their attributes name functions; an If's first input is its
 # condition.
 _CALLS = {
@@ -25,7 +27,7 @@ _CALLS = {
 
 
 def random_ops_on_output(function: Any) -> set[str]:
-    """The types of random ops that reach an output through elementwise ops alone.
+    """The types of random ops that reach an output without an op that sums between.
 
     Dropout on the output is such a path: a random mask, compared, multiplied. Dropout
     or drop path further up is not: pooling, a convolution or a matrix product comes
@@ -61,15 +63,15 @@ def _reached(
         node = nodes.get(name)
         if node is None:
             arguments.add(name)
-        elif "Random" in node.op:
+        elif _RANDOM.search(node.op):
             random_ops.add(node.op)
-        elif node.op in _ELEMENTWISE:
-            open_tensors.extend(_data_inputs(node))
         elif node.op in _CALLS:
             index = int(output.split(":")[-1] or 0)
             found, operands = _reached_in_call(node, index, library)
             random_ops |= found
             open_tensors.extend(operands)
+        elif not _MIXING.search(node.op) and node.op not in _OF_SHAPES:
+            open_tensors.extend(_data_inputs(node))
     return random_ops, arguments
 
 
@@ -94,6 +96,74 @@ def _reached_in_call(
             if argument.name in arguments
         ]
     return random_ops, reached
+
+
+def nodes_that_run(meta_graph: Any) -> Iterator[Any]:
+    """The nodes that loading, initialising or calling a model can run.
+
+    Args:
+      meta_graph: a MetaGraphDef of a SavedModel, of either version of TensorFlow.
+    """
+    roots = [
+        tensor.name
+        for signature in meta_graph.signature_def.values()
+        for tensor in signature.outputs.values()
+    ]
+    for collection in meta_graph.collection_def.values():
+        roots += collection.node_list.value
+    yield from _run_for(
+        roots, meta_graph, meta_graph.object_graph_def.concrete_functions
+    )
+
+
+def nodes_of_saver(meta_graph: Any) -> Iterator[Any]:
+    """The nodes that saving and restoring variables runs."""
+    saver = meta_graph.saver_def
+    yield from _run_for((saver.save_tensor_name, saver.restore_op_name), meta_graph)
+
+
+def _run_for(
+    roots: Iterable[str], meta_graph: Any, functions: Iterable[str] = ()
+) -> Iterator[Any]:
+    """The nodes behind tensors or nodes of a graph, and in functions."""
+    nodes = {node.name: node for node in meta_graph.graph_def.node}
+    bodies = {
+        body.signature.name: body.node_def
+        for body in meta_graph.graph_def.library.function
+    }
+    found = [nodes[name] for name in sorted(_upstream(roots, nodes))]
+    called = {name for name in functions if name in bodies}
+    called |= _called(found, bodies)
+    for name in tuple(called):
+        called |= _called(bodies[name], bodies)
+    yield from found
+    for name in sorted(called):
+        yield from bodies[name]
+
+
+def _upstream(names: Iterable[str], nodes: Mapping[str, Any]) -> set[str]:
+    """The nodes that these nodes or tensors are computed from, and they themselves."""
+    found: set[str] = set()
+    open_names = list(names)
+    while open_names:
+        name = open_names.pop().lstrip("^").partition(":")[0]
+        if name in nodes and name not in found:
+            found.add(name)
+            open_names.extend(nodes[name].input)
+    return found
+
+
+def _called(nodes: Iterable[Any], bodies: Mapping[str, Any]) -> set[str]:
+    """The functions that nodes name, and those that these name in turn."""
+    found: set[str] = set()
+    open_nodes = list(nodes)
+    while open_nodes:
+        for value in open_nodes.pop().attr.values():
+            for function in (value.func, *value.list.func):
+                if function.name in bodies and function.name not in found:
+                    found.add(function.name)
+                    open_nodes.extend(bodies[function.name])
+    return found
 
 
 def _data_inputs(node: Any) -> list[str]:

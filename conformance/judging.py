@@ -113,14 +113,16 @@ def judge(
 
 def _stand_in(clause: clauses.Clause, model: subject.Subject) -> str:
     """Says so where a signature is called since there is no `__call__`."""
-    if not clause.by_signature or model.is_callable:
+    if clauses.CALL not in (need.id for need in clauses.with_needs([clause])[:-1]):
         return ""
-    if model.stand_in is None:
+    if not model.is_callable and model.stand_in is None:
         raise verdict.NotApplicable(
             "can't be judged, since R02 fails, and no serving_default takes any batch "
             "of images"
         )
-    return "by serving_default: "
+    if clause.id != clauses.INPUT and not model.takes_images:
+        raise verdict.NotApplicable(f"what it takes are no images, see {clauses.INPUT}")
+    return "" if model.is_callable else "by serving_default: "
 
 
 def _check_kind(clause: clauses.Clause, kind: str) -> None:

@@ -20,6 +20,7 @@ import psutil
 _POLL = 0.1  # seconds between two looks at the memory
 _LONGEST_MESSAGE = 10_000_000  # bytes
 _LONGEST_LINE = 200  # characters of a program's last words
+_LARGEST_LOG = 100 << 20  # bytes
 _GIB = 1 << 30
 _NO_WORDS = re.compile(
     r"\s*($|@|\*\*\*|PC: |\[\[\{\{|I0000 |WARNING: All log messages)"
@@ -92,7 +93,7 @@ def messages(
             process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()
         try:
-            yield from _lines(process, ours, limits=limits)
+            yield from _lines(process, ours, log, limits=limits)
         except _Silent as error:
             raise Stopped(f"{error}{_last_words(log)}") from None
         status = process.wait(limits.seconds)
@@ -105,7 +106,7 @@ class _Silent(Exception):
 
 
 def _lines(
-    process: subprocess.Popen[bytes], pipe: int, *, limits: Limits
+    process: subprocess.Popen[bytes], pipe: int, log: IO[bytes], *, limits: Limits
 ) -> Iterator[Any]:
     """The messages until the pipe is closed."""
     data = b""
@@ -127,6 +128,8 @@ def _lines(
                 raise _Silent(
                     f"took more than {limits.memory / _GIB:.1f} GiB of memory"
                 )
+            if os.fstat(log.fileno()).st_size > _LARGEST_LOG:
+                raise _Silent(f"printed more than {_LARGEST_LOG >> 20} MiB")
             if time.monotonic() > deadline:
                 raise _Silent(f"did not end within {limits.seconds:g} s")
 

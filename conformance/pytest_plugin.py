@@ -37,4 +37,4 @@ def saved_model_report(pytestconfig: pytest.Config) -> report.Report:
             level=pytestconfig.getoption("--saved-model-level"),
         )
     except ValueError as error:
-        raise pytest.UsageError(str(error)) from error
+        pytest.exit(f"--saved-model: {error}", pytest.ExitCode.USAGE_ERROR)

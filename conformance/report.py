@@ -76,6 +76,7 @@ class Report:
     Args:
       path: its directory, archive or URL, as it was asked for.
       kind: feature_vector or classification; unknown for one that does not load.
+      kind_reason: what tells the kind, or that it is a guess.
       clauses: the results, in the order of `conformance.clauses`.
       documented: ranges (low, high) in pixels under `height_range` and `width_range`,
         where the model is documented.
@@ -87,6 +88,7 @@ class Report:
     path: str
     kind: str
     clauses: tuple[ClauseResult, ...]
+    kind_reason: str = ""
     documented: Mapping[str, Sequence[int | None]] = dataclasses.field(
         default_factory=dict
     )
@@ -111,7 +113,8 @@ class Report:
 
     def to_text(self) -> str:
         """A line for the model, one for each clause, and one that counts them."""
-        lines = [f"{self.path} ({self.kind})", *map(line, self.clauses)]
+        kind = ", ".join(filter(None, (self.kind, self.kind_reason)))
+        lines = [f"{self.path} ({kind})", *map(line, self.clauses)]
         if self.measured:
             lines += [f"  {text}" for text in measured_lines(self)]
         tally = ", ".join(f"{count} {status}" for status, count in self.counts.items())

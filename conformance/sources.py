@@ -8,6 +8,7 @@ import os
 import pathlib
 import tarfile
 import tempfile
+import time
 import urllib.error
 import urllib.request
 import zlib
@@ -19,6 +20,8 @@ _SCHEMES = ("http://", "https://")
 _LARGEST = 16 << 30  # bytes, of an archive and of what is in it
 _MOST = 10_000  # files in an archive
 _TIMEOUT = 30  # seconds without a byte
+_GRACE, _SLOWEST = 60, 10_000  # seconds, and then bytes a second on average
+_LONGEST_NAME = 1 << 16  # bytes, and of a file's other attributes
 
 
 @contextlib.contextmanager
@@ -50,7 +53,7 @@ def opened(path: str | os.PathLike[str], *, name: str) -> Iterator[pathlib.Path]
             except (
                 *(OSError, ValueError, EOFError),
                 *(tarfile.TarError, zlib.error, http.client.HTTPException),
-                RecursionError,
+                *(RecursionError, MemoryError),
             ) as error:
                 raise ValueError(f"{name} {text!r} can't be used: {error}") from error
         inner = sorted(p.parent for p in directory.glob("**/saved_model.pb"))
@@ -67,17 +70,38 @@ def _download(url: str, archive: pathlib.Path) -> None:
         urllib.request.urlopen(request, timeout=_TIMEOUT) as answer,
         archive.open("wb") as file,
     ):
-        while chunk := answer.read(1 << 18):
+        start = time.monotonic()
+        while chunk := answer.read1(1 << 18):
             file.write(chunk)
+            spent = time.monotonic() - start
+            if spent > _GRACE + file.tell() / _SLOWEST:
+                raise ValueError(f"after {spent:.0f} s, only {file.tell()} bytes came")
             if file.tell() > _LARGEST:
                 raise ValueError(f"it is larger than {_LARGEST >> 30} GiB")
+
+
+class _Member(tarfile.TarInfo):
+    """One whose name and attributes are read only if they are of sensible length.
+
+    tarfile reads them into memory, whatever length the archive says they have.
+    """
+
+    _LONG = (
+        *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+        *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    )
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in self._LONG and self.size > _LONGEST_NAME:
+            raise ValueError(f"it has a name of {self.size} bytes")
+        return super()._proc_member(tar)  # type: ignore[misc]
 
 
 def _unpack(archive: pathlib.Path, directory: pathlib.Path) -> None:
     """Unpacks plain files and folders below `directory`, or raises."""
     directory.mkdir()
     size = 0
-    with tarfile.open(archive) as tar:
+    with tarfile.open(archive, tarinfo=_Member) as tar:
         for number, member in enumerate(tar):
             size += member.size
             if number >= _MOST or size > _LARGEST:

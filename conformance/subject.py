@@ -22,6 +22,8 @@ from conformance import clauses, numeric, traces
 # Sides to try, in pixels, where the model leaves height and width free: small, for
 # speed, then larger, for models that need it. Multiples of 32.
 _SIDES = (64, 128, 224, 320)
+_GUESS = "a guess, since nothing tells of classes; --kind may say otherwise"
+_UNKNOWN_SIZE = (224, 224)
 _CLASS_INDEX_WORDS = ("class", "label")
 
 
@@ -99,14 +101,25 @@ class Subject:
         after classes or labels a classifier, else it is taken for a feature vector.
         """
         if self.given_kind in clauses.KINDS:
-            return self.given_kind, "it was said to be"
+            return self.given_kind, "as was said"
         for kind in (clauses.CLASSIFICATION, clauses.FEATURE_VECTOR):
             if f"image_{kind}" in self.signatures:
-                return kind, f"it has the signature image_{kind}"
+                return kind, f"by its signature image_{kind}"
         for asset in self.assets:
             if any(word in asset.stem.lower() for word in _CLASS_INDEX_WORDS):
-                return clauses.CLASSIFICATION, f"it has the asset {asset.name}"
-        return clauses.FEATURE_VECTOR, "nothing tells of classes"
+                return clauses.CLASSIFICATION, f"by its asset {asset.name}"
+        return (
+            clauses.FEATURE_VECTOR,
+            _GUESS,
+        )
+
+    @property
+    def looks_like(self) -> str | None:
+        """The kind that its signatures tell, whatever was said."""
+        for kind in (clauses.CLASSIFICATION, clauses.FEATURE_VECTOR):
+            if f"image_{kind}" in self.signatures:
+                return kind
+        return None
 
     @functools.cached_property
     def pair(self) -> Subject | None:
@@ -154,7 +167,7 @@ class Subject:
     def all_variables(self) -> tuple[Any, ...]:
         """The listed and the captured variables, each once."""
         listed = (*self.variables, *self.trainable_variables)
-        captured = self.captured_variables if self.takes_images else ()
+        captured = self.captured_variables if self.takes_input else ()
         return tuple({id(v.handle): v for v in (*listed, *captured)}.values())
 
     @contextlib.contextmanager
@@ -193,9 +206,14 @@ class Subject:
         return signature if shape and shape.rank and shape[0] is None else None
 
     @property
-    def takes_images(self) -> bool:
+    def takes_input(self) -> bool:
         """Whether there is anything to call."""
         return self.is_callable or self.stand_in is not None
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether what it takes could be images."""
+        return is_numeric_image(self.input_spec)
 
     @functools.cached_property
     def all_traces(self) -> tuple[traces.Trace, ...]:
@@ -303,7 +321,8 @@ class Subject:
         if self.stand_in is None:
             return self.obj(images, **keywords)
         results = self.stand_in(**{self.input_name: images})
-        return next(iter(results.values())) if len(results) == 1 else results
+        only = next(iter(results.values())) if len(results) == 1 else results
+        return results.get("default", only)
 
     def traced(self, *, training: bool) -> Any:
         """A call in one of the modes as a concrete function of all that input_spec is.
@@ -334,6 +353,17 @@ class Subject:
             },
         }
 
+    def about_serving(self) -> dict[str, Any] | None:
+        """What a client must feed to serving_default; None if that is no image."""
+        _, inputs = self.signatures["serving_default"].structured_input_signature
+        (spec,) = inputs.values()
+        if not is_numeric_image(spec):
+            return None
+        height, width, channels = spec.shape[1:] if spec.shape.rank else (None,) * 3
+        small = self.size if self.takes_input and self.takes_images else _UNKNOWN_SIZE
+        shape = [height or small[0], width or small[1], channels or 3]
+        return {"shape": shape, "dtype": spec.dtype.name}
+
     def _keywords(self, training: bool) -> dict[str, bool]:
         return {} if self.training is None else {"training": training}
 
@@ -356,6 +386,12 @@ class Subject:
             variable_gradients=gradients,
             neighbour_gradient=neighbour,
         )
+
+
+def is_numeric_image(spec: tf.TensorSpec) -> bool:
+    """Whether a Tensor could be images: numbers, of four dimensions."""
+    is_number = spec.dtype.is_floating or spec.dtype.is_integer
+    return is_number and spec.shape.rank in (4, None)
 
 
 def is_image_spec(spec: Any) -> bool:

@@ -27,7 +27,8 @@ _SECONDS, _SECONDS_PER_MIB = 120, 2
 # K02 holds a model five times, with an optimiser's two values for each variable.
 _MEMORY, _MEMORY_PER_BYTE = 4 << 30, 32
 _MACHINE = 0.9  # of its memory, at most
-_WORKER = (sys.executable, "-m", "conformance.worker")
+# -P: not the folder that the user is in, which may hold Python of the model's author.
+_WORKER = (sys.executable, "-P", "-m", "conformance.worker")
 _HOME = str(pathlib.Path(__file__).resolve().parent.parent)
 
 Say = Callable[[str], None]
@@ -91,14 +92,19 @@ def check(
         run.judge(clauses_lib.with_needs(selected))
         if level == "full" and "I03" in (clause.id for clause in selected):
             run.search()
+    # A clause that fails, and that others wait for, is told with them.
+    waiting = [c for c in selected if _waits(run.results.get(c.id))]
+    blocked_by = {clause.id for clause in clauses_lib.with_needs(waiting)}
     wanted = {clause.id for clause in selected}
     return report.Report(
         path=str(path),
         kind=run.kind if run.kind != "auto" else "unknown",
+        kind_reason=run.kind_reason,
         clauses=tuple(
             run.results[clause.id]
             for clause in clauses_lib.CLAUSES
-            if clause.id in wanted or _fails(run.results.get(clause.id))
+            if clause.id in wanted
+            or (clause.id in blocked_by and _fails(run.results.get(clause.id)))
         ),
         documented=dict(known.ranges),
         measured=run.measured,
@@ -146,7 +152,9 @@ class _Run:
         self.job = job
         self.say = say
         self.results: dict[str, report.ClauseResult] = {}
+        self.kind_reason = ""
         self.call: dict[str, Any] | None = None
+        self.serving: dict[str, Any] | None = None
         self.versions: dict[str, str] = {}
         self.measured: report.Measured | None = None
 
@@ -173,7 +181,9 @@ class _Run:
                     self.say(f"{begun} …")
                 if "result" in message:
                     self.call = message.get("call", self.call)
+                    self.serving = message.get("serving", self.serving)
                     self.kind = message.get("kind", self.kind)
+                    self.kind_reason = message.get("kind_reason", self.kind_reason)
                     self._add(report.ClauseResult(**message["result"]))
             if names[-1] not in self.results:
                 raise process.Stopped("ended by itself, as if all were done")
@@ -199,9 +209,12 @@ class _Run:
         start = time.monotonic()
         try:
             verdict.check_needs(clause, self.results)
-            if self.call is None and "R03" in clause.needs:
+            if self.call is None and clauses_lib.CALL in clause.needs:
                 raise verdict.NotApplicable("it can't be called with images")
-            message = client.run({**self.job, "call": self.call}, limits=self.limits)
+            if self.serving is None and "S01" in clause.needs:
+                raise verdict.NotApplicable("serving_default takes no images")
+            job = {**self.job, "call": self.call, "serving": self.serving}
+            message = client.run(job, limits=self.limits)
             self._add(_result(clause, report.PASS, message, start=start))
         except verdict.NotApplicable as reason:
             self._add(_result(clause, report.NOT_APPLICABLE, str(reason), start=start))
@@ -254,6 +267,10 @@ def _result(
     return report.ClauseResult(
         id=clause.id, status=status, message=message, seconds=seconds
     )
+
+
+def _waits(result: report.ClauseResult | None) -> bool:
+    return result is not None and result.status == report.NOT_APPLICABLE
 
 
 def _fails(result: report.ClauseResult | None) -> bool:

@@ -48,20 +48,27 @@ def _judge(job: dict[str, Any], say: Any) -> None:
     for result in judging.judge_all(
         model, wanted, results, begin=lambda name: say(begin=name)
     ):
-        about: dict[str, Any] = {}
-        if result.status == report.PASS and result.id == "R01":
-            about = {"kind": model.kind}
-        if result.status == report.PASS and result.id == "R03":
-            with contextlib.suppress(Exception):  # an input that images are not
-                about = {"call": model.about_call()}
+        about = _about(model, result.id) if result.status == report.PASS else {}
         say(result=dataclasses.asdict(result), **about)
+
+
+def _about(model: Any, clause: str) -> dict[str, Any]:
+    """What is known once a clause holds."""
+    if clause == "R01":
+        kind, reason = model.kind_and_reason
+        return {"kind": kind, "kind_reason": reason}
+    if clause == "R03" and model.takes_images:
+        return {"call": model.about_call()}
+    if clause == "S01":
+        return {"serving": model.about_serving()}
+    return {}
 
 
 def _search(job: dict[str, Any], say: Any) -> None:
     from conformance import ranges
 
     model = _subject(job)
-    if model.takes_images:
+    if model.takes_input and model.takes_images:
         for found in ranges.search(model, seconds=job["search"]):
             say(measured=dataclasses.asdict(found))
 

@@ -10,17 +10,18 @@ import re
 
 import numpy as np
 
-from conformance import clauses, outputs, subject, verdict
+from conformance import outputs, subject, verdict
 
 _OUR_FILE = "class_index.tsv"
 _OUR_HEADER = ["index", "id", "name"]
 _HEADER_WORD = re.compile(
-    r"(class|label|synset|display)?_?(index|idx|ids?|names?|class(es)?|labels?|synset"
-    r"|wnid|description|text)"
+    r"(class|label|synset|display|category)?[ _]?(index|idx|ids?|names?|class(es)?"
+    r"|labels?|synset|wnid|description|text|category|categories)"
 )
 # So many columns that a classifier sorts them all the same way by chance only once in
-# 8! models; so many values that logits are all between 0 and 1 no more often.
+# 8! models; its rows are too much alike to count.
 _ENOUGH = 8
+_HALF_PRECISION = 2e-3  # that probabilities in float16 sum to 1 by
 
 
 def c01_gives_one_matrix(model: subject.Subject) -> str:
@@ -33,10 +34,9 @@ def c01_gives_one_matrix(model: subject.Subject) -> str:
 def c02_gives_logits(model: subject.Subject) -> str:
     """Looks at the outputs for several images, flat, noisy and graded ones.
 
-    Probabilities of a softmax are in [0, 1] and sum to 1 in each row. Those of a
-    sigmoid are all strictly between 0 and 1. Top-k values fall from column to column.
-    The latter two are judged only where there are enough of them for that to be no
-    chance.
+    Probabilities of a softmax are not negative and sum to 1, or to 100, in each row.
+    Those of a sigmoid are all from 0 to 1. Top-k values fall from column to column. The
+    latter two are judged only where there are enough columns for that to be no chance.
     """
     batches = [model.images(2, fill=fill) for fill in (0.0, 0.5, 1.0)]
     batches += [model.images(2, seed=seed) for seed in range(3)]
@@ -45,14 +45,15 @@ def c02_gives_logits(model: subject.Subject) -> str:
     mend += "sorting; tell in the documentation which of them it is meant for."
     if not np.isfinite(rows).all():
         raise verdict.NotApplicable("the outputs are not finite, see I04")
-    sums = np.abs(rows.sum(axis=1) - 1).max()
-    if rows.min() >= 0 and rows.max() <= 1 and sums <= clauses.TOLERANCE:
-        raise verdict.Broken(
-            expected="logits",
-            observed="values from 0 to 1 that sum to 1 in each row: probabilities",
-            mend=mend,
-        )
-    if rows.min() > 0 and rows.max() < 1 and rows.size >= _ENOUGH:
+    for total in (1, 100):
+        sums = np.abs(rows.sum(axis=1) / total - 1).max()
+        if rows.min() >= 0 and rows.shape[1] > 1 and sums <= _HALF_PRECISION:
+            raise verdict.Broken(
+                expected="logits",
+                observed=f"values that sum to {total} in each row: probabilities",
+                mend=mend,
+            )
+    if rows.min() >= 0 and rows.max() <= 1 and rows.shape[1] >= _ENOUGH and rows.any():
         raise verdict.Broken(
             expected="logits",
             observed=f"{rows.size} values all between 0 and 1: probabilities",
@@ -82,8 +83,12 @@ def c03_carries_class_index(model: subject.Subject) -> str:
         if lines is None:
             found.append(f"{path.name}, which is no list of lines")
             continue
-        count = len(lines) - _has_header(lines)
+        # A class may be called "text": there is a header only where there is room.
+        count = len(lines)
+        if count != columns or path.name == _OUR_FILE:
+            count -= _has_header(lines)
         if count == columns:
+            _check_names(path.name, lines)
             if path.name == _OUR_FILE:
                 _check_our_file(lines)
             return f"{path.name}: {count} classes"
@@ -94,6 +99,18 @@ def c03_carries_class_index(model: subject.Subject) -> str:
         mend="Write one line for each class, and hang the file on the root as a "
         "tf.saved_model.Asset: one beside the SavedModel is lost in copies.",
     )
+
+
+def _check_names(name: str, lines: list[str]) -> None:
+    """Some classes share a name, in ImageNet too; most do not."""
+    empty = sum(not line.strip() for line in lines)
+    if empty or 2 * len(set(lines)) < len(lines):
+        observed = f"{empty} empty lines" if empty else f"{len(set(lines))} names"
+        raise verdict.Broken(
+            expected=f"{name} to name {len(lines)} classes",
+            observed=observed,
+            mend="Write each class's own name on its line.",
+        )
 
 
 def _text_lines(path: pathlib.Path) -> list[str] | None:

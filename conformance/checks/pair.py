@@ -26,6 +26,8 @@ def p01_backbones_are_equal(model: subject.Subject) -> str:
     else:
         left = collections.Counter(map(_bits, classifier.all_variables))
         different = [v for v in features.all_variables if not _take(left, _bits(v))]
+    if not features.all_variables:
+        raise verdict.NotApplicable("the feature vector holds no variables")
     if different:
         raise verdict.Broken(
             expected=f"all {len(features.all_variables)} variables of the feature "
@@ -67,6 +69,12 @@ def _halves(model: subject.Subject) -> tuple[subject.Subject, subject.Subject]:
     if model.pair is None:
         raise verdict.NotApplicable("the other half of the pair was not given")
     reusable.r01_loads_alone(model.pair)  # before anything of it runs
+    if model.pair.looks_like == model.kind:
+        raise verdict.Broken(
+            expected="the other half of the pair",
+            observed=f"another {model.kind}",
+            mend="Give the feature vector for a classifier, and the other way round.",
+        )
     if model.kind == clauses.FEATURE_VECTOR:
         return model, model.pair
     return model.pair, model

@@ -44,7 +44,8 @@ def _parts(obj: Any) -> dict[str, Any]:
 def _check_part(name: str, part: Any) -> None:
     lists: dict[str, Any] = {}
     for attribute in ("variables", "trainable_variables"):
-        value = lists[attribute] = getattr(part, attribute, None)
+        # One that would be empty may be left out, as on the root.
+        value = lists[attribute] = getattr(part, attribute, ())
         if not isinstance(value, list | tuple):
             raise verdict.Broken(
                 expected=f"obj.{name}.{attribute} to be a list",

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from conformance import clauses, numeric, subject, traces, verdict
+from conformance import clauses, graphs, numeric, subject, traces, verdict
 
 _PYTHON_OPS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
-# TensorFlow's own, but nothing that an image model needs: who calls one runs it.
-_FILE_OPS = (
-    *("ReadFile", "WriteFile", "MatchingFiles"),
-    *("DebugIdentity", "DebugIdentityV2", "DebugIdentityV3"),
+# TensorFlow's own, but nothing that an image model needs: who calls one runs it. A
+# table may be read from an asset.
+_FILE_OPS = re.compile(
+    r"File|Summary|Reader|Dataset|Iterator|Checkpoint|Rpc|LMDB|^Save|^Restore"
+    r"|Debug(Identity|N)|DumpTensor|ImmutableConst|LoadAndRemapMatrix"
 )
+_CHECKPOINT_OPS = re.compile(r"^Save|^Restore|^MergeV2Checkpoints|^ShardedFile")
+_TABLES = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
 # User objects that tf.saved_model.load makes by itself; _tf_keras_* ones load as plain
 # objects where Keras is not there.
 _BUILT_IN_OBJECTS = ("_generic_user_object", "signature_map", "trackable_", "_tf_keras")
@@ -36,7 +40,7 @@ def r01_loads_alone(model: subject.Subject) -> str:
     with verdict.expecting("a model that tf.saved_model.load takes", mend=mend):
         ops = _ops(model.proto)
         objects = _custom_objects(model.proto)
-        file_ops = ops & set(_FILE_OPS) | _printing_to_files(model.proto)
+        file_ops = _file_ops(model.proto)
         if not (ops & set(_PYTHON_OPS) or objects or file_ops):
             _ = model.obj
     if python_ops := ops & set(_PYTHON_OPS):
@@ -58,28 +62,34 @@ def r01_loads_alone(model: subject.Subject) -> str:
             mend="Save a plain tf.Module or tf.train.Checkpoint as the root, and hang "
             "variables and tf.functions on it.",
         )
-    kind, reason = model.kind_and_reason
-    return f"loaded, {len(ops)} types of ops; taken for {kind}, since {reason}"
+    return f"loaded; {len(ops)} types of ops, all of TensorFlow"
 
 
 def _ops(proto: Any) -> set[str]:
-    return {node.op for node in _nodes(proto)}
-
-
-def _printing_to_files(proto: Any) -> set[str]:
-    """PrintV2 writes wherever an attribute says: to a terminal by default."""
-    found = [node for node in _nodes(proto) if node.op == "PrintV2"]
-    streams = {
-        node.attr["output_stream"].s.decode("utf-8", "replace") for node in found
-    }
-    return {f"PrintV2 to {stream}" for stream in streams if stream.startswith("file:")}
-
-
-def _nodes(proto: Any) -> Iterator[Any]:
+    found = set()
     for meta_graph in proto.meta_graphs:
-        yield from meta_graph.graph_def.node
+        found |= {node.op for node in meta_graph.graph_def.node}
         for function in meta_graph.graph_def.library.function:
-            yield from function.node_def
+            found |= {node.op for node in function.node_def}
+    return found
+
+
+def _file_ops(proto: Any) -> set[str]:
+    """PrintV2 writes wherever an attribute says: to a terminal by default."""
+    nodes: list[Any] = []
+    for meta_graph in proto.meta_graphs:
+        nodes += graphs.nodes_that_run(meta_graph)
+        saver = graphs.nodes_of_saver(meta_graph)
+        nodes += (node for node in saver if not _CHECKPOINT_OPS.search(node.op))
+    found = set()
+    for node in nodes:
+        if node.op == "PrintV2":
+            stream = node.attr["output_stream"].s.decode("utf-8", "replace")
+            if stream.startswith("file:"):
+                found.add(f"PrintV2 to {stream}")
+        elif _FILE_OPS.search(node.op) and node.op not in _TABLES:
+            found.add(node.op)
+    return found
 
 
 def _custom_objects(proto: Any) -> list[str]:

@@ -27,12 +27,12 @@ def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
     if "inputs['images']" not in shown:
         raise SystemExit(f"saved_model_cli shows no input images: {shown!r}")
     say(step="run")
-    call = job["call"] or {"shape": [224, 224, 3], "dtype": "float32"}
+    serving = job["serving"]
     import numpy as np
 
     with tempfile.TemporaryDirectory() as folder:
         images = pathlib.Path(folder, "images.npy")
-        np.save(images, np.full((2, *call["shape"]), 0.5).astype(call["dtype"]))
+        np.save(images, np.full((2, *serving["shape"]), 0.5).astype(serving["dtype"]))
         printed = run("run", *place, "--inputs", f"images={images}")
         keys = [
             line for line in printed.splitlines() if "Result for output key" in line

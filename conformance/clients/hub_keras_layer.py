@@ -67,7 +67,9 @@ def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
         model.compile(
             optimizer=tf_keras.optimizers.Adam(rate),
             loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["sparse_categorical_crossentropy"],
+            metrics=[
+                tf_keras.metrics.SparseCategoricalCrossentropy("own", from_logits=True)
+            ],
         )
         return model
 
@@ -77,7 +79,7 @@ def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
         while len(losses) < steps and not has_fallen(losses):
             history = model.fit(images, labels, batch_size=BATCH, verbose=0).history
             assert np.isfinite(history["loss"]).all(), f"the loss is {history['loss']}"
-            losses += history["sparse_categorical_crossentropy"]
+            losses += history["own"]
         return losses
 
     def has_fallen(losses: list[float]) -> bool:

@@ -176,6 +176,12 @@ def test_every_clause_has_a_mutant_and_a_check():
     assert all(bool(m.others) == bool(m.why) for m in mutants.MUTANTS.values())
 
 
+def test_a_pair_is_of_two_kinds(pair):
+    found = here.check(pair.feature_vector, pair=pair.feature_vector, clauses=["P"])
+    assert [result.id for result in found.failed] == ["P01", "P02"]
+    assert "observed another feature_vector" in by_id(found)["P01"].message
+
+
 def test_full_tells_what_quick_does_not(tmp_path):
     for mutant, expected in mutants.MUTANTS.items():
         if expected.full:
@@ -311,7 +317,10 @@ def test_a_should_that_does_not_hold_warns(pair):
 def judged(pair, run, **changes):
     clause = dataclasses.replace(clauses.BY_ID["I04"], **changes)
     model = types.SimpleNamespace(
-        name=pair.feature_vector, given_kind="auto", is_callable=True
+        name=pair.feature_vector,
+        given_kind="auto",
+        is_callable=True,
+        takes_images=True,
     )
     before = by_id(here.check(pair.feature_vector, clauses=["R01", "R02", "R03"]))
     return judging.judge(clause, run, model, before)

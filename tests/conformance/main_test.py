@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -13,7 +16,8 @@ def test_text_and_status_0_for_a_model_that_passes(tmp_path, capsys):
     path = models.FeatureVector().save(tmp_path)
     assert command.main([str(path), "--clauses=R,F", "--level=quick"]) == 0
     first, *_, last = capsys.readouterr().out.splitlines()
-    assert first == f"{path} (feature_vector)"
+    reason = "by its signature image_feature_vector"
+    assert first == f"{path} (feature_vector, {reason})"
     assert last.startswith("17 pass, 0 fail, 0 warn, 1 not_applicable")
 
 
@@ -53,6 +57,36 @@ def test_one_line_and_status_2_for_wrong_usage(arguments, message, tmp_path, cap
     assert printed.out == ""
     assert printed.err.startswith(message)
     assert printed.err.count("\n") == 1
+
+
+def test_a_guess_of_the_kind_is_called_one(tmp_path, capsys):
+    class Model(models.FeatureVector):
+        def signature_names(self):
+            return ["serving_default"]
+
+    path = Model().save(tmp_path)
+    assert command.main([str(path), "--clauses=F01"]) == 0
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.endswith("nothing tells of classes; --kind may say otherwise)")
+
+
+@pytest.mark.parametrize("stderr", ["/dev/full", None])
+def test_where_nobody_listens_to_progress_there_is_a_report(stderr, tmp_path):
+    """In a folder whose Python is the author's of the model, too."""
+    path, output = mutants.make(mutants.S01Missing, tmp_path), tmp_path / "report.txt"
+    (tmp_path / "tensorflow.py").write_text("raise SystemExit('not yours')")
+    root = pathlib.Path(command.__file__).parent.parent
+    line = f'exec "$@" 2>{stderr or "&-"}'
+    done = subprocess.run(
+        [
+            *("bash", "-c", line, "bash", sys.executable, root / "tools" / "check"),
+            *(path, "--clauses=S01", "--kind=feature_vector", f"--output={output}"),
+        ],
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "0 pass, 1 fail" in output.read_text()
 
 
 def test_an_unknown_option_is_status_2(capsys):

@@ -293,6 +293,42 @@ class LabelsWithHeader(Classification):
         return ["synset_id,class_name", *(f"n{i},{i}" for i in range(NUM_CLASSES))]
 
 
+class ClassNamedText(LabelsWithoutHeader):
+    """Its first line could be a header, if there were one line more."""
+
+    def class_index(self):
+        return ["text", *super().class_index()[1:]]
+
+
+class LabelsUnderCategory(LabelsWithHeader):
+    def class_index(self):
+        return ["Category Name", *super().class_index()[1:]]
+
+
+class PartWithoutVariables(Classification):
+    """A part that leaves out the lists that would be empty."""
+
+    def root(self):
+        root = super().root()
+        root.scale = tf.__internal__.tracking.AutoTrackable()
+        call = tf.function(lambda x: 2.0 * x, autograph=False)
+        call.get_concrete_function(tf.TensorSpec([None], tf.float32))
+        root.scale.__call__ = call
+        return root
+
+
+class TwoSmallLogits(Classification):
+    """All between 0 and 1, as those of two classes may be."""
+
+    num_outputs = 2
+
+    def class_index(self):
+        return super().class_index()[:3]
+
+    def head(self, features, training=False):
+        return 0.3 + 0.01 * super().head(features, training)
+
+
 class RandomWithin(FeatureVector):
     """Drop path and dropout in training mode, but not on the output."""
 
@@ -480,6 +516,10 @@ VARIANTS = (
     FixedSize,
     LabelsWithoutHeader,
     LabelsWithHeader,
+    ClassNamedText,
+    LabelsUnderCategory,
+    PartWithoutVariables,
+    TwoSmallLogits,
     RandomWithin,
     CalledWithinCalls,
     NeedsLargeImages,

@@ -47,6 +47,28 @@ class R01PrintsToFile(FeatureVector):
             return super().normalise(tf.identity(images), training)
 
 
+class R01SavesCheckpoint(FeatureVector):
+    """By the op that a SavedModel's own saver uses."""
+
+    def normalise(self, images, training):
+        saved = tf.raw_ops.SaveV2(
+            prefix=R01WritesFile.path,
+            tensor_names=["here"],
+            shape_and_slices=[""],
+            tensors=[tf.zeros([1])],
+        )
+        with tf.control_dependencies([saved]):
+            return super().normalise(tf.identity(images), training)
+
+
+class R01ReadsLines(FeatureVector):
+    def normalise(self, images, training):
+        lines = tf.data.TextLineDataset("/etc/hostname").batch(1)
+        length = lines.reduce(0, lambda count, _: count + 1)
+        with tf.control_dependencies([length]):
+            return super().normalise(tf.identity(images), training)
+
+
 class R01Corrupt(FeatureVector):
     def save(self, folder):
         path = super().save(folder)
@@ -535,6 +557,24 @@ class F03Dropout(FeatureVector):
         return tf.nn.dropout(features, 0.5) if training else features
 
 
+class F03DropoutThenTanh(FeatureVector):
+    """With ops after it that leave each feature to itself, or move them about."""
+
+    def pool(self, feature_map, training):
+        features = super().pool(feature_map, training)
+        if training:
+            features = tf.transpose(tf.nn.dropout(tf.transpose(features), 0.5))
+        return tf.ensure_shape(tf.tanh(features), [None, models.NUM_FEATURES])
+
+
+class F03Noise(FeatureVector):
+    def pool(self, feature_map, training):
+        features = super().pool(feature_map, training)
+        if not training:
+            return features
+        return features * tf.exp(tf.random.truncated_normal(tf.shape(features)))
+
+
 class F03DropoutInside(FeatureVector):
     """Dropout in a function that is called, and a reshape after it."""
 
@@ -585,6 +625,24 @@ class C02Sigmoid(Classification):
         return tf.nn.sigmoid(super().head(features, training))
 
 
+class C02HalfPrecision(Classification):
+    def head(self, features, training=False):
+        logits = tf.cast(super().head(features, training), tf.float16)
+        return tf.cast(tf.nn.softmax(logits), tf.float32)
+
+
+class C02Percent(Classification):
+    def head(self, features, training=False):
+        return 100 * tf.nn.softmax(super().head(features, training))
+
+
+class C02Saturated(Classification):
+    """Some of them are rounded to 0 and to 1."""
+
+    def head(self, features, training=False):
+        return tf.nn.sigmoid(1e4 * super().head(features, training))
+
+
 class C02Sorted(Classification):
     def head(self, features, training=False):
         logits = super().head(features, training)
@@ -619,6 +677,13 @@ class C03NoText(Classification):
 class C03Empty(Classification):
     def class_index(self):
         return []
+
+
+class C03OneName(Classification):
+    class_index_name = "labels.txt"
+
+    def class_index(self):
+        return ["cat"] * models.NUM_CLASSES
 
 
 class C03OtherHeader(Classification):
@@ -775,6 +840,8 @@ MUTANTS = {
     R01PythonFunction: Mutant(message="the ops PyFunc, which call Python"),
     R01WritesFile: Mutant(message="the ops WriteFile; nothing was run"),
     R01PrintsToFile: Mutant(message="PrintV2 to file:///tmp/written_by_a_model"),
+    R01SavesCheckpoint: Mutant(message="the ops SaveV2; nothing was run"),
+    R01ReadsLines: Mutant(message="the ops .*TextLineDataset; nothing was run"),
     R01Corrupt: Mutant(message="a model that tf.saved_model.load takes; observed"),
     R01MissingVariables: Mutant(message="observed FileNotFoundError: .*Failed to find"),
     R01CustomOp: Mutant(message="OurConv2D"),
@@ -826,7 +893,7 @@ MUTANTS = {
     R10StatisticsAreLost: Mutant(message="none of 2 non-trainable variables changed"),
     R11Stopped: Mutant(message="1 without: stem/kernel"),
     R11Infinite: Mutant(message="1 that are not: stem/beta"),
-    R12NoVariables: Mutant(message="obj.head.variables to be a list; observed a None"),
+    R12NoVariables: Mutant(message="2 variables that obj.head captures .* 2 missing"),
     R12Hidden: Mutant(message="obj.head captures .* 1 missing: head/bias"),
     R12NotASubset: Mutant(message="head.trainable_variables .* 1 others: stem/gamma"),
     R12Deeper: Mutant(message="no named callables of its own; observed obj.head.dense"),
@@ -864,17 +931,23 @@ MUTANTS = {
     F01Double: Mutant(message=r"observed float64 \(2, 12\)"),
     F02Flat: Mutant(message="one num_features, known statically .* observed unknown"),
     F03Dropout: Mutant(message="dropout .* training=True; .* RandomUniform on the out"),
+    F03DropoutThenTanh: Mutant(message="training=True; .* RandomUniform on the out"),
+    F03Noise: Mutant(message="training=True; .* TruncatedNormal on the output"),
     F03DropoutInside: Mutant(message="dropout .* training=True; .* RandomUniform on"),
     C01Scores: Mutant(message=r"one Tensor \[batch, num_classes\]; observed a TopK"),
     C01NotStatic: Mutant(message="one num_classes, known statically .* unknown"),
     C02Softmax: Mutant(message="sum to 1 in each row: probabilities"),
     C02Sigmoid: Mutant(message="120 values all between 0 and 1: probabilities"),
+    C02HalfPrecision: Mutant(message="sum to 1 in each row: probabilities"),
+    C02Percent: Mutant(message="sum to 100 in each row: probabilities"),
+    C02Saturated: Mutant(message="120 values all between 0 and 1: probabilities"),
     C02Sorted: Mutant(message="10 falling values in each of 12 rows: top-k"),
     C03OneMissing: Mutant(message="10 classes; observed class_index.tsv with 9 of"),
     C03OneTooMany: Mutant(message="10 classes; observed labels.txt with 11 of them"),
     C03NoAsset: Mutant(message="10 classes; observed no assets"),
     C03NoText: Mutant(message="observed labels.bin, which is no list of lines"),
     C03Empty: Mutant(message="class_index.tsv with 0 of them"),
+    C03OneName: Mutant(message="labels.txt to name 10 classes; observed 1 names"),
     C03OtherHeader: Mutant(message="observed the header index, name, id"),
     C03OtherOrder: Mutant(message="an index that does not count from 0"),
     C03Background: Mutant(message="a background class with the id n00000000"),

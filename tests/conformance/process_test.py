@@ -54,6 +54,10 @@ def test_messages_come_one_by_one():
         ),
         ("os.write(fd, b'no json\\n')", "wrote into the pipe of its messages"),
         (
+            "while True: os.write(1, (1 << 20) * b'\\n')",
+            "printed more than 100 MiB",
+        ),
+        (
             "print('one'); print('    @     0x7f  (unknown)'); sys.exit(3)",
             "ended with status 3; its last words: one",
         ),
