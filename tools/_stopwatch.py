@@ -1,0 +1,108 @@
+"""Times two SavedModels side by side; run as a program, in a process of its own.
+
+Takes a job as JSON on standard input: `ours` and `theirs` (folders of classifiers),
+`builder` (of keras.applications), `size` in pixels, `batches`, `repeat`. Prints one
+JSON object on its last line: for each measure the seconds of either side, one for each
+repetition. The two take turns, so that what else the machine does hits both.
+"""
+
+import json
+import os
+import sys
+import time
+
+import _rivals
+
+_MOST_STEPS = 50  # calls in one repetition
+_ENOUGH = 0.5  # seconds of calls in one repetition
+
+
+def main(job: dict) -> dict:
+    import tensorflow as tf
+
+    times: dict = {}
+    sides = {"ours": job["ours"], "theirs": job["theirs"]}
+    loaded = {side: tf.saved_model.load(path) for side, path in sides.items()}
+
+    def load(side: str) -> None:
+        tf.saved_model.load(sides[side])
+
+    times["load"] = _alternate(dict.fromkeys(sides, load), job["repeat"], most=1)
+    calls = {
+        "ours": lambda images: loaded["ours"](images),
+        "theirs": loaded["theirs"].serve,
+    }
+    for batch in job["batches"]:
+        images = tf.random.uniform([batch, job["size"], job["size"], 3])
+        functions = {
+            side: lambda _, call=call, images=images: call(images).numpy()
+            for side, call in calls.items()
+        }
+        times[f"batch {batch}"] = _alternate(functions, job["repeat"])
+    if job["train_batch"]:
+        shape = [job["train_batch"], job["train_size"], job["train_size"], 3]
+        times["fine-tune step"] = _training(loaded["ours"], shape, job)
+    return times
+
+
+def _training(ours, shape: list[int], job: dict) -> dict:
+    """A step of plain SGD: our SavedModel's, and that of the Keras model in memory.
+
+    What Keras exports has no training mode.
+    """
+    import tensorflow as tf
+
+    _, keras_model = _rivals.build(job["builder"])
+    images = tf.random.uniform(shape)
+    labels = tf.range(shape[0]) % 1000
+
+    def step(model, variables):
+        @tf.function
+        def run():
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(variables)
+                loss = tf.reduce_mean(
+                    tf.nn.sparse_softmax_cross_entropy_with_logits(
+                        labels, model(images, training=True)
+                    )
+                )
+            for variable, gradient in zip(
+                variables, tape.gradient(loss, variables), strict=True
+            ):
+                variable.assign_sub(1e-3 * gradient)
+            return loss
+
+        return lambda _: run().numpy()
+
+    theirs = [variable.value for variable in keras_model.trainable_weights]
+    return _alternate(
+        {
+            "ours": step(ours, list(ours.trainable_variables)),
+            "theirs": step(keras_model, theirs),
+        },
+        job["repeat"],
+    )
+
+
+def _alternate(functions: dict, repeat: int, *, most: int = _MOST_STEPS) -> dict:
+    """Seconds of a call, one for each repetition, in which each side has its turn."""
+    steps = {}
+    for side, function in functions.items():
+        function(side)  # the first call of all optimises graphs
+        start = time.perf_counter()
+        function(side)
+        spent = time.perf_counter() - start
+        steps[side] = max(1, min(most, int(_ENOUGH / spent)))
+    times: dict = {side: [] for side in functions}
+    for _ in range(repeat):
+        for side, function in functions.items():
+            start = time.perf_counter()
+            for _ in range(steps[side]):
+                function(side)
+            times[side].append((time.perf_counter() - start) / steps[side])
+    return times
+
+
+if __name__ == "__main__":
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    print(json.dumps(main(json.loads(sys.stdin.read()))))
