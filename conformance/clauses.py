@@ -266,6 +266,14 @@ CLAUSES = (
         needs=("R03",),
     ),
     Clause(
+        id="P03",
+        text="Each carries assets.extra/manifest.json, sufficient by itself: arch, "
+        "version, configuration, ranges, hyperparameters, class index, source of the "
+        "weights, the hash of every file, and the other half's hash.",
+        source=_OURS,
+        needs=("R01",),
+    ),
+    Clause(
         id="S01",
         text="serving_default exists, with input key images and undefined batch.",
         source=_OURS,

@@ -13,6 +13,7 @@ from conformance import clauses, clients, judging, numeric, report, suite, verdi
 from tests.conformance import here, models, mutants
 
 NO_PAIR = "the other half of the pair was not given"
+NO_MANIFEST = {"P03": "there is no assets.extra/manifest.json"}
 NO_FURTHER = {"R09": "__call__ takes no further argument"}
 NO_PARTS = {"R12": "the root has no named callables"}
 NO_ENDPOINTS = {"S03": "no signature has outputs beside default"}
@@ -75,7 +76,7 @@ def test_a_correct_pair_passes(pair, level):
         found = here.check(getattr(pair, kind), pair=other, level=level)
         assert found.kind == kind
         assert not found.failed, found.to_text()
-        assert reasons(found) == of_the_kind(kind) | NO_ENDPOINTS
+        assert reasons(found) == of_the_kind(kind) | NO_ENDPOINTS | NO_MANIFEST
 
 
 @pytest.mark.parametrize("variant", models.VARIANTS, ids=lambda v: v.__name__)
@@ -87,6 +88,8 @@ def test_a_correct_variant_passes(variant, tmp_path):
     expected = of_the_kind(variant.kind) | REASONS.get(variant, {})
     if variant is not models.NamedEndpoints:
         expected |= NO_ENDPOINTS
+    if variant is not models.WithManifest:
+        expected |= NO_MANIFEST
     assert reasons(found) == expected | {"P01": NO_PAIR, "P02": NO_PAIR}
 
 
@@ -116,6 +119,7 @@ def test_a_mutant_breaks_its_clause_alone(mutant, pair, tmp_path):
     for clause, reason in reasons(found).items():
         blocked = {f"can't be judged, since {need} fails" for need in failed}
         known = of_the_kind(mutant.kind) | NO_PARTS | NO_FURTHER | NO_ENDPOINTS
+        known |= NO_MANIFEST
         allowed = {known.get(clause), *blocked}
         if not broken.startswith("P"):
             allowed.add(NO_PAIR)

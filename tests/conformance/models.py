@@ -6,7 +6,9 @@ that overrides one method.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import pathlib
 import typing
 
@@ -317,6 +319,35 @@ class PartWithoutVariables(Classification):
         return root
 
 
+class WithManifest(Classification):
+    """Carries the record that clause P03 asks for."""
+
+    manifest = "assets.extra/manifest.json"
+
+    def save(self, folder):
+        path = super().save(folder)
+        files = {
+            file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes())
+            for file in path.rglob("*")
+            if file.is_file()
+        }
+        record = {
+            "arch": "toy",
+            "kind": self.kind,
+            "version": 1,
+            "configuration": {},
+            "input": {"height_range": [32, 64], "width_range": [32, 64]},
+            "hyperparameters": {},
+            "weights": {"name": "random"},
+            "class_index": {"file": f"assets/{self.class_index_name}"},
+            "files": {name: found.hexdigest() for name, found in files.items()},
+            "pair": {"kind": "feature_vector", "sha256": "0" * 64},
+        }
+        (path / self.manifest).parent.mkdir()
+        (path / self.manifest).write_text(json.dumps(record))
+        return path
+
+
 class TwoSmallLogits(Classification):
     """All between 0 and 1, as those of two classes may be."""
 
@@ -520,6 +551,7 @@ VARIANTS = (
     LabelsUnderCategory,
     PartWithoutVariables,
     TwoSmallLogits,
+    WithManifest,
     RandomWithin,
     CalledWithinCalls,
     NeedsLargeImages,

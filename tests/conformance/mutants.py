@@ -7,6 +7,7 @@ where nothing could break that clause alone, which others fall with it, and why.
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 import re
 import typing
@@ -742,6 +743,47 @@ class P02OtherHead(Classification):
         return self.head(features, training) - self.head_bias
 
 
+class _WithManifest(models.WithManifest):
+    """Edits the manifest after it was written."""
+
+    def save(self, folder):
+        path = super().save(folder)
+        file = path / self.manifest
+        record = json.loads(file.read_text())
+        self.edit(record)
+        file.write_text(json.dumps(record))
+        return path
+
+
+class P03NoRange(_WithManifest):
+    def edit(self, record):
+        del record["input"]["width_range"]
+
+
+class P03NoClasses(_WithManifest):
+    def edit(self, record):
+        record["class_index"] = None
+
+
+class P03OtherFile(_WithManifest):
+    def edit(self, record):
+        record["files"]["saved_model.pb"] = "0" * 64
+
+
+class P03OtherHalf(_WithManifest):
+    """Whose hash is not that of the feature vector that it is judged with."""
+
+    def edit(self, record):
+        record["pair"]["sha256"] = "0" * 64
+
+
+class P03NoJson(models.WithManifest):
+    def save(self, folder):
+        path = super().save(folder)
+        (path / self.manifest).write_text("{")
+        return path
+
+
 # S: signatures.
 
 
@@ -957,6 +999,11 @@ MUTANTS = {
     P02NoHead: Mutant(message="classifier.head with a __call__; observed no head"),
     P02HeadNotCallable: Mutant(message="with a __call__; observed a _UserObject"),
     P02OtherHead: Mutant(message=r"equal classifier\(x\); observed a relative differ"),
+    P03NoRange: Mutant(message="in the manifest input.width_range; observed none"),
+    P03NoClasses: Mutant(message="class_index, a dict; observed None"),
+    P03OtherFile: Mutant(message="every file; observed another of saved_model.pb"),
+    P03OtherHalf: Mutant(message="pair.sha256 to be the hash of the other half"),
+    P03NoJson: Mutant(message="in the manifest a JSON object; observed JSONDecodeErr"),
     S01Missing: Mutant(message="a signature serving_default; .* image_feature_vector"),
     S01OtherInput: Mutant(message="the one input key images; .* input keys inputs"),
     S01FixedBatch: Mutant(message=r"an input of shape \(8, None, None, 3\)"),
