@@ -23,14 +23,28 @@ from zoo.layers import conv_norm
 LARGEST_FOLDED = 300_000
 
 
+class _Moments(typing.NamedTuple):
+    """What a normalisation found of its batch, of `count` places."""
+
+    layer: keras.layers.BatchNormalization
+    mean: tf.Tensor
+    variance: tf.Tensor
+    count: tf.Tensor
+
+
 @contextlib.contextmanager
 def replaced(model: keras.Model, *, training: bool) -> Iterator[None]:
-    """Within the context, layers of `model` call fused ops, in this mode alone."""
+    """Within the context, layers of `model` call fused ops, in this mode alone.
+
+    With `training`, statistics are updated at its end.
+    """
     layers = list(model._flatten_layers())
+    found: list[_Moments] = []
+    train = functools.partial(_train_norm, found=found)
     calls: dict[keras.Layer, Callable[..., tf.Tensor]] = {}
     for layer in layers:
         if type(layer) is keras.layers.BatchNormalization:
-            calls[layer] = _train_norm if training else _infer_norm
+            calls[layer] = train if training else _infer_norm
     if not training:
         convs = [layer for layer in layers if isinstance(layer, conv_norm.ConvNorm)]
         calls.update(dict.fromkeys(convs, _infer_scaled))
@@ -42,6 +56,8 @@ def replaced(model: keras.Model, *, training: bool) -> Iterator[None]:
             object.__setattr__(layer, "call", functools.partial(call, layer))
             stack.callback(object.__delattr__, layer, "call")
         yield
+    if found:
+        _update_statistics(found)
 
 
 def _folds(layer: conv_norm.ConvNorm) -> bool:
@@ -126,19 +142,37 @@ def _train_norm(
     inputs: tf.Tensor,
     training: bool = False,
     mask: None = None,
+    *,
+    found: list[_Moments],
 ) -> tf.Tensor:
-    """Normalises by the batch, and moves the statistics towards it."""
+    """Normalises by the batch, and adds to `found` what the batch's moments are."""
     none = tf.zeros([0])
     outputs, mean, variance = _fused_norm(
         layer, inputs, mean=none, variance=none, is_training=True
     )[:3]
-    # The op estimates the variance of more images than these; Keras takes theirs.
     count = tf.size(inputs, tf.int64) // inputs.shape[-1]
-    variance *= 1 - 1 / tf.cast(count, tf.float32)
-    for old, new in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
-        kept = old.value * layer.momentum
-        old.value.assign(kept + new * (1.0 - layer.momentum))
+    found.append(_Moments(layer, mean, variance, count))
     return outputs
+
+
+def _update_statistics(found: Sequence[_Moments]) -> None:
+    """Moves the moving means and variances towards the batch's; all in one go."""
+    layers = [moments.layer for moments in found]
+    sizes = [layer.gamma.shape[0] for layer in layers]
+    momenta = {id(layer.momentum): layer.momentum for layer in layers}
+    momentum: typing.Any = next(iter(momenta.values()))
+    if len(momenta) > 1:
+        momentum = tf.repeat(tf.stack([layer.momentum for layer in layers]), sizes)
+    # The op estimates the variance of more images than these; Keras takes theirs.
+    counts = tf.cast(tf.stack([moments.count for moments in found]), tf.float32)
+    means = tf.concat([moments.mean for moments in found], 0)
+    variances = tf.concat([moments.variance for moments in found], 0)
+    variances *= tf.repeat(1 - 1 / counts, sizes)
+    for name, new in (("moving_mean", means), ("moving_variance", variances)):
+        variables = [getattr(layer, name).value for layer in layers]
+        kept = tf.concat(variables, 0) * momentum + new * (1.0 - momentum)
+        for variable, value in zip(variables, tf.split(kept, sizes), strict=True):
+            variable.assign(value)
 
 
 def _fused_norm(

@@ -104,8 +104,8 @@ def _traced(part: keras.Model, function: Function) -> Function:
     @tf.function(autograph=False)
     def traced(inputs: tf.Tensor, training: bool, **values: tf.Tensor) -> typing.Any:
         with (
-            fused.replaced(part, training=training),
             hyperparameters.replaced(part, values),
+            fused.replaced(part, training=training),
         ):
             return function(inputs, training=training)
 
