@@ -10,7 +10,7 @@ import inspect
 import itertools
 import pathlib
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -45,10 +45,10 @@ def pair(
     _use_random_ops(model.classifier)
     _use_means_of_replicas(model.classifier)
     features_spec = tf.TensorSpec([None, model.num_features], tf.float32, "features")
-    backbone = _traced(model.backbone, model.endpoints)
-    head = _traced(model.head, model.head)
     for_backbone = hyperparameters.defaults(model.backbone)
     for_head = hyperparameters.defaults(model.head)
+    backbone = _traced(model.backbone, model.endpoints, IMAGES, for_backbone)
+    head = _traced(model.head, model.head, features_spec, for_head)
     architecture = type(model.spec).__name__
 
     def vector(images: tf.Tensor, training: bool, **values: tf.Tensor) -> Endpoints:
@@ -94,25 +94,41 @@ def pair(
     }
 
 
-def _traced(part: keras.Model, function: Function) -> Function:
-    """`function`, which calls `part`, with one trace for each mode.
+def _traced(
+    part: keras.Model,
+    function: Function,
+    spec: tf.TensorSpec,
+    names: Iterable[str],
+) -> Function:
+    """`function`, which calls `part`, as one concrete function for each mode.
 
-    All that call it share these, as nested functions. Hyperparameters are an input of
-    training alone.
+    All that call it share these, nested; a tf.function would be traced anew for each
+    SavedModel. Hyperparameters, by their names, are inputs of training alone.
     """
 
-    @tf.function(autograph=False)
-    def traced(inputs: tf.Tensor, training: bool, **values: tf.Tensor) -> typing.Any:
-        with (
-            hyperparameters.replaced(part, values),
-            fused.replaced(part, training=training),
-        ):
-            return function(inputs, training=training)
+    def traced(training: bool) -> Graph:
+        @tf.function(autograph=False)
+        def function_in_mode(inputs: tf.Tensor, **values: tf.Tensor) -> typing.Any:
+            with (
+                hyperparameters.replaced(part, values),
+                fused.replaced(part, training=training),
+            ):
+                return function(inputs, training=training)
+
+        return function_in_mode.get_concrete_function(
+            spec, **(_scalars(names) if training else {})
+        )
+
+    modes = {training: traced(training) for training in (False, True)}
 
     def call(inputs: tf.Tensor, training: bool, **values: tf.Tensor) -> typing.Any:
-        return traced(inputs, training, **(values if training else {}))
+        return modes[training](inputs, **(values if training else {}))
 
     return call
+
+
+def _scalars(names: Iterable[str]) -> dict[str, tf.TensorSpec]:
+    return {name: tf.TensorSpec([], tf.float32, name) for name in names}
 
 
 def _call(
@@ -150,11 +166,7 @@ def _call(
     call.__signature__ = signature  # type: ignore[attr-defined]
     graph = tf.function(call, autograph=False)
     flags = [name for name, value in options.items() if isinstance(value, bool)]
-    numbers = {
-        name: tf.TensorSpec([], tf.float32, name)
-        for name in options
-        if name not in flags
-    }
+    numbers = _scalars(name for name in options if name not in flags)
     for values in itertools.product((False, True), repeat=len(flags)):
         graph.get_concrete_function(
             spec, **dict(zip(flags, values, strict=True)), **numbers
@@ -191,7 +203,7 @@ def _signature(function: Function, *keys: str) -> Graph:
         found = function(images, False)
         return {key: found[key] for key in keys or found}
 
-    return signature
+    return signature.get_concrete_function()
 
 
 def _use_means_of_replicas(model: keras.Model) -> None:
