@@ -37,7 +37,7 @@ RULES = [
     ("zoo",                Rule(only=("zoo",))),
     ("zoo",                Rule(never=TENSORFLOW, later=("zoo.weights.checkpoint",))),
     ("zoo.spec",           Rule(only=())),
-    ("zoo.head",           Rule(only=())),
+    ("zoo.head",           Rule(only=("zoo.layers",))),
     ("zoo.layers",         Rule(only=("zoo.layers",))),
     ("zoo.<family>",       Rule(only=("zoo.<family>", "zoo.layers", "zoo.spec"))),
     ("zoo.model",          Rule(never=("zoo.<family>",))),  # the .gin file imports it

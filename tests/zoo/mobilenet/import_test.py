@@ -265,8 +265,7 @@ def test_timm_with_weights_from_tensorflow_where_it_has_others_of_that_name(tmp_
 
 @pytest.mark.parametrize("arch", ["mobilenet_v2_035_96", "mobilenet_v4_conv_small"])
 def test_timm_without_classes(arch, tmp_path):
-    import torch
-
+    torch = pytest.importorskip("torch", reason=oracles.HOW)
     name, normalization = TIMM[arch]
     theirs = oracles.timm().create_model(name, num_classes=0)
     other_side.randomise(other_side.of_torch(theirs))

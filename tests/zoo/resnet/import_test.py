@@ -355,9 +355,9 @@ def test_transformers(arch, depth, stride_in, tmp_path):
 
 
 def test_transformers_backbone_alone(tmp_path):
+    transformers = oracles.transformers()
     import safetensors.torch
 
-    transformers = oracles.transformers()
     config = transformers.ResNetConfig(
         layer_type="basic", depths=BLOCKS[18], hidden_sizes=[64, 128, 256, 512]
     )
