@@ -102,16 +102,12 @@ class Subject:
         """
         if self.given_kind in clauses.KINDS:
             return self.given_kind, "as was said"
-        for kind in (clauses.CLASSIFICATION, clauses.FEATURE_VECTOR):
-            if f"image_{kind}" in self.signatures:
-                return kind, f"by its signature image_{kind}"
+        if kind := self.looks_like:
+            return kind, f"by its signature image_{kind}"
         for asset in self.assets:
             if any(word in asset.stem.lower() for word in _CLASS_INDEX_WORDS):
                 return clauses.CLASSIFICATION, f"by its asset {asset.name}"
-        return (
-            clauses.FEATURE_VECTOR,
-            _GUESS,
-        )
+        return clauses.FEATURE_VECTOR, _GUESS
 
     @property
     def looks_like(self) -> str | None:

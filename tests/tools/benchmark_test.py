@@ -1,10 +1,18 @@
 """The benchmark measures what it says, of both sides."""
 
 import json
+import os
+import pathlib
 import re
+import signal
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 
+TOOL = pathlib.Path(__file__).resolve().parents[2] / "tools" / "benchmark"
 SMALL = (
     *("--format=json", "--repeat=2", "--exports=1", "--batches=2", "--size=64"),
     *("--train_size=64", "--train_batch=2"),
@@ -46,3 +54,20 @@ def test_wrong_usage_is_told_in_a_line(tool, arguments, message):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert re.search(message, done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_ends_it_ends_the_exports(tmp_path, number):
+    process = subprocess.Popen(
+        [sys.executable, TOOL, "mobilenet_v3_small", *SMALL],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        text=True,
+    )
+    assert "export, ours" in process.stderr.readline()
+    while not (started := psutil.Process(process.pid).children()):
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(timeout=30) == 128 + number
+    assert not any(child.is_running() for child in started)
+    assert list(tmp_path.iterdir()) == []
