@@ -67,6 +67,7 @@ def test_what_ends_it_ends_the_exports(tmp_path, number):
     assert "export, ours" in process.stderr.readline()
     while not (started := psutil.Process(process.pid).children()):
         time.sleep(0.05)
+    time.sleep(1)  # it is at work by now
     process.send_signal(number)
     assert process.wait(timeout=30) == 128 + number
     assert not any(child.is_running() for child in started)
