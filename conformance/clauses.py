@@ -18,12 +18,15 @@ CLASSIFICATION = "classification"
 KINDS = (FEATURE_VECTOR, CLASSIFICATION)
 CALL, INPUT = "R03", "I01"
 """Where these do not hold, there is nothing to feed images to."""
-CLIENTS = "K"
-"""The group of clauses that programs judge which know nothing of this suite."""
+SAVED_MODEL, TF1_HUB = "TF2 SavedModel", "TF1 Hub module"
+FORMATS = (SAVED_MODEL, TF1_HUB)
+HUB_MODULE = "tfhub_module.pb"
+"""The file that TF1 Hub modules are known by."""
 
 _REUSABLE = "Reusable SavedModels, TensorFlow Hub"
 _IMAGES = "Common SavedModel APIs for Image Tasks, TensorFlow Hub"
 _SIGNATURES = "Common Signatures for Images (TF1 Hub format), TensorFlow Hub"
+_HUB_FORMAT = "TF1 Hub format, TensorFlow Hub"
 _OURS = "this project"
 
 
@@ -37,8 +40,10 @@ class Clause:
       source: the document that asks for it.
       level: MUST or SHOULD.
       kinds: the kinds of model that it speaks of.
+      formats: those of `FORMATS` that it speaks of.
       needs: clauses without which this one can't be judged.
       by_signature: whether serving_default may stand in for a missing `__call__`.
+      by_client: whether a program judges it that knows nothing of this suite.
     """
 
     id: str
@@ -46,8 +51,10 @@ class Clause:
     source: str
     level: str = "MUST"
     kinds: tuple[str, ...] = KINDS
+    formats: tuple[str, ...] = (SAVED_MODEL,)
     needs: tuple[str, ...] = ()
     by_signature: bool = False
+    by_client: bool = False
 
 
 # In the order in which they are judged: a clause stands below those that it needs.
@@ -253,6 +260,47 @@ CLAUSES = (
         by_signature=True,
     ),
     Clause(
+        id="T01",
+        text="Loads as a TF1 Hub module: tfhub_module.pb, graph variants tagged {} and "
+        "{train}, no op that calls Python or reads or writes files.",
+        source=_HUB_FORMAT,
+        formats=(TF1_HUB,),
+    ),
+    Clause(
+        id="T02",
+        text="The default signature takes images and gives the primary task's output "
+        "under default; the named signatures of S02 are there too, in both variants.",
+        source=_SIGNATURES,
+        formats=(TF1_HUB,),
+        needs=("T01",),
+    ),
+    Clause(
+        id="T03",
+        text="Height and width are fixed to the expected size, which "
+        "hub.get_expected_image_size (tensorflow-hub before 0.16) reads; batch is "
+        "unknown.",
+        source=_SIGNATURES,
+        formats=(TF1_HUB,),
+        needs=("T02",),
+    ),
+    Clause(
+        id="T04",
+        text="Regularisation losses and update ops are in their collections in the "
+        "train variant; no dropout on the output features.",
+        source=_SIGNATURES,
+        formats=(TF1_HUB,),
+        needs=("T02",),
+    ),
+    Clause(
+        id="T05",
+        text="hub.load and hub.KerasLayer of the current tensorflow-hub can run it for "
+        "inference.",
+        source=_OURS,
+        formats=(TF1_HUB,),
+        needs=("T03",),
+        by_client=True,
+    ),
+    Clause(
         id="P01",
         text="Feature-vector model and classifier hold bit-equal backbone variables.",
         source=_OURS,
@@ -271,7 +319,8 @@ CLAUSES = (
         "version, configuration, ranges, hyperparameters, class index, source of the "
         "weights, the hash of every file, and the other half's hash.",
         source=_OURS,
-        needs=("R01",),
+        formats=FORMATS,
+        needs=("R01", "T01"),
     ),
     Clause(
         id="S01",
@@ -301,6 +350,7 @@ CLAUSES = (
         "does hub.load of an http:// URL from a static server.",
         source=_OURS,
         needs=("R01",),
+        by_client=True,
     ),
     Clause(
         id="K02",
@@ -309,12 +359,14 @@ CLAUSES = (
         "loss.",
         source=_OURS,
         needs=("R03", "K01"),
+        by_client=True,
     ),
     Clause(
         id="K04",
         text="saved_model_cli shows it, and runs serving_default.",
         source=_OURS,
         needs=("S01",),
+        by_client=True,
     ),
 )
 
@@ -326,13 +378,13 @@ def select(names: Iterable[str] | None, *, level: str) -> tuple[Clause, ...]:
 
     Args:
       names: ids and group letters, as in ("R", "F03"); None means all of the level.
-      level: quick leaves out group K, if it is not asked for by name.
+      level: quick leaves out those that clients judge, if not asked for by name.
 
     Raises:
       ValueError: for a name that is neither.
     """
     if names is None:
-        return tuple(c for c in CLAUSES if level == "full" or c.id[0] != CLIENTS)
+        return tuple(c for c in CLAUSES if level == "full" or not c.by_client)
     known = {*BY_ID, *(clause.id[0] for clause in CLAUSES)}
     wanted = tuple(name.strip().upper() for name in names)
     for name in wanted:

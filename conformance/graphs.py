@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.core.framework import variable_pb2
 
 # What sums over elements: noise before it is not on what comes after it.
 _MIXING = re.compile(
@@ -36,12 +37,18 @@ def random_ops_on_output(function: Any) -> set[str]:
     Args:
       function: a concrete function; the functions that it calls are followed too.
     """
-    graph = function.graph.as_graph_def()
-    library = {body.signature.name: body for body in graph.library.function}
-    nodes = {node.name: node for node in graph.node}
     # Differentiating a function appends outputs to its graph: only the first count.
     outputs = function.outputs[: len(tf.nest.flatten(function.structured_outputs))]
-    return set().union(*(_reached(out.name, nodes, library)[0] for out in outputs))
+    return random_ops_on(
+        [tensor.name for tensor in outputs], function.graph.as_graph_def()
+    )
+
+
+def random_ops_on(tensors: Iterable[str], graph: Any) -> set[str]:
+    """The same of some tensors of a GraphDef."""
+    library = {body.signature.name: body for body in graph.library.function}
+    nodes = {node.name: node for node in graph.node}
+    return set().union(*(_reached(name, nodes, library)[0] for name in tensors))
 
 
 def _reached(
@@ -109,8 +116,12 @@ def nodes_that_run(meta_graph: Any) -> Iterator[Any]:
         for signature in meta_graph.signature_def.values()
         for tensor in signature.outputs.values()
     ]
-    for collection in meta_graph.collection_def.values():
+    for name, collection in meta_graph.collection_def.items():
         roots += collection.node_list.value
+        if name.endswith("variables"):
+            for content in collection.bytes_list.value:
+                variable = variable_pb2.VariableDef.FromString(content)
+                roots += [variable.initializer_name, variable.snapshot_name]
     yield from _run_for(
         roots, meta_graph, meta_graph.object_graph_def.concrete_functions
     )
@@ -131,7 +142,7 @@ def _run_for(
         body.signature.name: body.node_def
         for body in meta_graph.graph_def.library.function
     }
-    found = [nodes[name] for name in sorted(_upstream(roots, nodes))]
+    found = [nodes[name] for name in sorted(upstream(roots, nodes))]
     called = {name for name in functions if name in bodies}
     called |= _called(found, bodies)
     for name in tuple(called):
@@ -141,7 +152,7 @@ def _run_for(
         yield from bodies[name]
 
 
-def _upstream(names: Iterable[str], nodes: Mapping[str, Any]) -> set[str]:
+def upstream(names: Iterable[str], nodes: Mapping[str, Any]) -> set[str]:
     """The nodes that these nodes or tensors are computed from, and they themselves."""
     found: set[str] = set()
     open_names = list(names)

@@ -18,6 +18,7 @@ from conformance.checks import (
     reusable,
     signatures,
     strategies,
+    tf1_hub,
 )
 
 Check = Callable[[subject.Subject], str]
@@ -48,6 +49,10 @@ CHECKS: dict[str, Check] = {
     "C01": classification.c01_gives_one_matrix,
     "C02": classification.c02_gives_logits,
     "C03": classification.c03_carries_class_index,
+    "T01": tf1_hub.t01_loads_as_module,
+    "T02": tf1_hub.t02_has_signatures,
+    "T03": tf1_hub.t03_has_one_size,
+    "T04": tf1_hub.t04_fills_collections,
     "P01": pair.p01_backbones_are_equal,
     "P02": pair.p02_head_completes_features,
     "P03": manifest.p03_carries_manifest,
@@ -96,6 +101,7 @@ def judge(
     by = ""
     try:
         _check_kind(clause, model.given_kind)
+        verdict.check_format(clause, format_of(model))
         verdict.check_needs(clause, results)
         if clause.kinds != clauses.KINDS:
             _check_kind(clause, model.kind)
@@ -125,6 +131,14 @@ def _stand_in(clause: clauses.Clause, model: subject.Subject) -> str:
     if clause.id != clauses.INPUT and not model.takes_images:
         raise verdict.NotApplicable(f"what it takes are no images, see {clauses.INPUT}")
     return "" if model.is_callable else "by serving_default: "
+
+
+def format_of(model: subject.Subject) -> str:
+    """The model's format; what can't be read is taken for a SavedModel that can't."""
+    try:
+        return model.format
+    except Exception:
+        return clauses.SAVED_MODEL
 
 
 def _check_kind(clause: clauses.Clause, kind: str) -> None:

@@ -85,7 +85,17 @@ class Subject:
     @functools.cached_property
     def obj(self) -> Any:
         """The loaded object."""
-        return tf.saved_model.load(str(self.path))
+        tags: list[str] | None = [] if self.format == clauses.TF1_HUB else None
+        return tf.saved_model.load(str(self.path), tags)
+
+    @functools.cached_property
+    def format(self) -> str:
+        """One of `clauses.FORMATS`: a TF1 Hub module says so, and has graphs alone."""
+        has_objects = any(
+            graph.object_graph_def.nodes for graph in self.proto.meta_graphs
+        )
+        is_module = (self.path / clauses.HUB_MODULE).exists() and not has_objects
+        return clauses.TF1_HUB if is_module else clauses.SAVED_MODEL
 
     @property
     def kind(self) -> str:
@@ -348,6 +358,12 @@ class Subject:
                 if isinstance(value, bool | int | float | str)
             },
         }
+
+    def about_module(self) -> dict[str, Any]:
+        """What a client must know to call a TF1 Hub module."""
+        signature = self.signatures["default"]
+        (spec,) = signature.structured_input_signature[1].values()
+        return {"shape": spec.shape[1:].as_list(), "dtype": spec.dtype.name}
 
     def about_serving(self) -> dict[str, Any] | None:
         """What a client must feed to serving_default; None if that is no image."""

@@ -56,7 +56,8 @@ def check(
         model, if there is one.
       level: quick; or full for the clients and the search for sizes too, and more batch
         sizes, image sizes and modes.
-      clauses: ids and group letters, as in ("R", "F03"); None means all of the level.
+      clauses: ids and group letters, as in ("R", "F03"); None means all of the level
+        that speak of the model's format.
       limits: gives those of each process, of `limits_for` the model.
       say: is told what is being done, and each result as a line.
 
@@ -73,6 +74,8 @@ def check(
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(sources.opened(path, name="path"))
         other = pair and stack.enter_context(sources.opened(pair, name="pair"))
+        if clauses is None:
+            selected = speaking_of(folder, selected)
         known = documents.read(folder, doc)
         run = _Run(
             name=str(path),
@@ -92,6 +95,8 @@ def check(
         run.judge(clauses_lib.with_needs(selected))
         if level == "full" and "I03" in (clause.id for clause in selected):
             run.search()
+    if clauses is None:  # and by now it is known which format that is
+        selected = tuple(c for c in selected if run.format in c.formats)
     # A clause that fails, and that others wait for, is told with them.
     waiting = [c for c in selected if _waits(run.results.get(c.id))]
     blocked_by = {clause.id for clause in clauses_lib.with_needs(waiting)}
@@ -111,6 +116,19 @@ def check(
         seconds=round(time.monotonic() - start, 1),
         versions=run.versions,
     )
+
+
+def speaking_of(
+    folder: pathlib.Path, selected: Iterable[clauses_lib.Clause]
+) -> tuple[clauses_lib.Clause, ...]:
+    """Those clauses that speak of a format that the model may be in.
+
+    Which of two it is in is known where it is read.
+    """
+    may_be = {clauses_lib.SAVED_MODEL}
+    if (folder / clauses_lib.HUB_MODULE).exists():
+        may_be.add(clauses_lib.TF1_HUB)
+    return tuple(clause for clause in selected if may_be & set(clause.formats))
 
 
 def limits_for(folder: pathlib.Path) -> process.Limits:
@@ -153,6 +171,7 @@ class _Run:
         self.say = say
         self.results: dict[str, report.ClauseResult] = {}
         self.kind_reason = ""
+        self.format = clauses_lib.SAVED_MODEL
         self.call: dict[str, Any] | None = None
         self.serving: dict[str, Any] | None = None
         self.versions: dict[str, str] = {}
@@ -176,6 +195,7 @@ class _Run:
         try:
             for message in self._worker(clauses=names, results=judged, search=None):
                 started = True
+                self.format = message.get("format", self.format)
                 if "begin" in message:
                     begun, start = message["begin"], time.monotonic()
                     self.say(f"{begun} …")
@@ -208,6 +228,7 @@ class _Run:
         self.say(f"{clause.id} …")
         start = time.monotonic()
         try:
+            verdict.check_format(clause, self.format)
             verdict.check_needs(clause, self.results)
             if self.call is None and clauses_lib.CALL in clause.needs:
                 raise verdict.NotApplicable("it can't be called with images")

@@ -60,6 +60,13 @@ def check_needs(
             raise NotApplicable(f"can't be judged, since {need.id} fails")
 
 
+def check_format(clause: clauses.Clause, found: str) -> None:
+    """Raises `NotApplicable` where the clause speaks of another format."""
+    if found not in clause.formats:
+        (speaks_of,) = clause.formats
+        raise NotApplicable(f"speaks of {speaks_of}s; this is a {found}")
+
+
 def failure(clause: clauses.Clause, path: str, found: str) -> tuple[str, str]:
     """The status and the message of a clause that does not hold."""
     status = report.FAIL if clause.level == "MUST" else report.WARN

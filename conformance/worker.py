@@ -43,6 +43,7 @@ def _judge(job: dict[str, Any], say: Any) -> None:
     from conformance import judging
 
     model = _subject(job)
+    say(format=judging.format_of(model))
     results = {record["id"]: report.ClauseResult(**record) for record in job["results"]}
     wanted = [clauses.BY_ID[name] for name in job["clauses"]]
     for result in judging.judge_all(
@@ -54,11 +55,13 @@ def _judge(job: dict[str, Any], say: Any) -> None:
 
 def _about(model: Any, clause: str) -> dict[str, Any]:
     """What is known once a clause holds."""
-    if clause == "R01":
+    if clause in ("R01", "T01"):
         kind, reason = model.kind_and_reason
         return {"kind": kind, "kind_reason": reason}
     if clause == "R03" and model.takes_images:
         return {"call": model.about_call()}
+    if clause == "T03":
+        return {"call": model.about_module()}
     if clause == "S01":
         return {"serving": model.about_serving()}
     return {}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import keras
 
-from exporters import hyperparameters, manifest
+from exporters import formats, hyperparameters, manifest
 from exporters import request as requests
 from zoo import facts
 from zoo import model as zoo_model
@@ -21,27 +21,29 @@ LICENSE_OF_RANDOM_WEIGHTS = "Apache-2.0"  # the project's own
 def write_manifests(
     request: requests.Request,
     model: zoo_model.ImageModel,
+    format_name: str,
     folders: dict[str, pathlib.Path],
 ) -> None:
     """Writes a manifest into each folder, with the hash of the other's files."""
     hashes = {kind: manifest.file_hashes(folder) for kind, folder in folders.items()}
     for kind, folder in folders.items():
-        (other,) = set(folders) - {kind}
-        _manifest(request, model, kind, hashes[kind], hashes[other]).write(folder)
+        described = _manifest(request, model, format_name, kind, hashes)
+        described.write(folder)
 
 
 def _manifest(
     request: requests.Request,
     model: zoo_model.ImageModel,
+    format_name: str,
     kind: str,
-    hashes: dict[str, str],
-    other_hashes: dict[str, str],
+    hashes: dict[str, dict[str, str]],
 ) -> manifest.Manifest:
     known = facts.load(request.arch)
     (other,) = set(manifest.KINDS) - {kind}
-    part = model.classifier if kind == "classification" else model.feature_vector
+    part = model.parts[kind]
     return manifest.Manifest(
         arch=request.arch,
+        format=format_name,
         kind=kind,
         version=request.version,
         title=_title(request, known),
@@ -56,16 +58,18 @@ def _manifest(
         },
         multiply_adds=model.multiply_adds()[kind],
         variables=[variable.path for variable in part.weights],
-        input=_input(known),
+        input=_input(model, known, format_name),
         output=_output(model, kind),
         preprocessing={
             "image_size": model.spec.image_size,
             **dataclasses.asdict(model.preprocessing),
         },
         class_index=_class_index(model) if kind == "classification" else None,
-        hyperparameters=hyperparameters.describe(part),
-        files=hashes,
-        pair={"kind": other, "sha256": manifest.content_hash(other_hashes)},
+        hyperparameters=(
+            hyperparameters.describe(part) if format_name == formats.SAVED_MODEL else {}
+        ),
+        files=hashes[kind],
+        pair={"kind": other, "sha256": manifest.content_hash(hashes[other])},
     )
 
 
@@ -89,14 +93,22 @@ def _count(variables: Sequence[keras.Variable]) -> int:
     return sum(math.prod(variable.shape) for variable in variables)
 
 
-def _input(known: facts.Facts) -> manifest.Record:
+def _input(
+    model: zoo_model.ImageModel, known: facts.Facts, format_name: str
+) -> manifest.Record:
+    ranges = {
+        name: facts.value(known, name) for name in ("height_range", "width_range")
+    }
+    side = None
+    if format_name in formats.FIXED_SIZE:
+        side = model.spec.image_size
+        ranges = {name: [side, side] for name in ranges}
     return {
         "dtype": "float32",
-        "shape": [None, None, None, 3],
+        "shape": [None, side, side, 3],
         "channels": "RGB",
         "range": [0.0, 1.0],
-        "height_range": facts.value(known, "height_range"),
-        "width_range": facts.value(known, "width_range"),
+        **ranges,
     }
 
 

@@ -26,7 +26,7 @@ class Manifest:
     """All that a program needs to know of one exported model.
 
     Attributes:
-      arch, kind, version: which model this is.
+      arch, format, kind, version: which model this is.
       title, paper: of the architecture.
       configuration: the gin bindings and the fields of the spec they gave.
       packages: versions that the model was made with.
@@ -45,6 +45,7 @@ class Manifest:
     """
 
     arch: str
+    format: str
     kind: str
     version: int
     title: str

@@ -1,4 +1,4 @@
-"""What is asked of an export, and whether it is there already."""
+"""What is asked of an export, and which of it is not there yet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from exporters import manifest
+from exporters import formats, manifest, placing
 from zoo import config, facts
 from zoo.weights import registry
 
@@ -25,6 +25,7 @@ class Request:
     gin_files: Sequence[str] = ()
     gin_bindings: Sequence[str] = ()
     trust_gin_imports: bool = False
+    formats: Sequence[str] = (formats.SAVED_MODEL,)
     overwrite: bool = False
 
     @property
@@ -32,17 +33,22 @@ class Request:
         return self.output / self.arch
 
     @property
-    def targets(self) -> dict[str, pathlib.Path]:
-        """Where each half goes, by kind."""
-        return {kind: self.folder / kind / str(self.version) for kind in manifest.KINDS}
+    def places(self) -> list[placing.Place]:
+        """Where each format's pair goes."""
+        return [
+            placing.Place(format=name, arch_folder=self.folder, version=self.version)
+            for name in dict.fromkeys(self.formats)
+        ]
 
-    @property
-    def pair_file(self) -> pathlib.Path:
-        return self.folder / f"pair-{self.version}.json"
+    def missing(self, identity: manifest.Record) -> list[placing.Place]:
+        """The places where the export of this identity is not yet, or not to stay.
 
-    @property
-    def paths(self) -> list[pathlib.Path]:
-        return [*self.targets.values(), self.pair_file]
+        Raises:
+          ValueError: something else is in a place, and `overwrite` is not asked for.
+        """
+        if self.overwrite:
+            return self.places
+        return [place for place in self.places if not place.is_finished(identity)]
 
     def identity(self) -> manifest.Record:
         """What decides on the bytes: equal identities give equal exports.
@@ -68,52 +74,6 @@ class Request:
             "code": _code_hash(self.arch),
             "packages": manifest.packages(),
         }
-
-    def pair_record(self, identity: manifest.Record) -> manifest.Record:
-        """The contents of the pair's file, with the hashes of what is in place."""
-        models = {
-            kind: {
-                "path": target.relative_to(self.folder).as_posix(),
-                "sha256": manifest.content_hash(manifest.file_hashes(target)),
-                "manifest_sha256": manifest.manifest_hash(target),
-            }
-            for kind, target in self.targets.items()
-        }
-        return {**identity, "models": models}
-
-    def is_finished(self, identity: manifest.Record) -> bool:
-        """Whether this very export is in place, whole.
-
-        Raises:
-          ValueError: a finished pair of another identity is, or one that was
-            changed, and `overwrite` is not asked for.
-        """
-        if self.overwrite:
-            return False
-        if not self.pair_file.exists():
-            self._refuse_foreign_folders()
-            return False
-        try:
-            found = json.loads(self.pair_file.read_text(encoding="utf-8"))
-            different = [key for key in identity if found.get(key) != identity[key]]
-        except (ValueError, AttributeError):
-            found, different = {}, ["everything"]
-        if not different and found == self.pair_record(identity):
-            return True
-        change = f"differs in {', '.join(different)}" if different else "was changed"
-        raise ValueError(
-            f"{self.pair_file} is there already and {change}: "
-            f"give --overwrite, or another --version than {self.version}."
-        )
-
-    def _refuse_foreign_folders(self) -> None:
-        """What an interrupted export left may be replaced, nothing else."""
-        for target in self.targets.values():
-            if target.exists() and manifest.read(target) is None:
-                raise ValueError(
-                    f"{target} is there already and is no export: move it away, or "
-                    "give --overwrite."
-                )
 
 
 def _record_hash(source: registry.Source) -> str:

@@ -10,17 +10,16 @@ import inspect
 import itertools
 import pathlib
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import keras
 import tensorflow as tf
 
-from exporters import fused, hyperparameters
+from exporters import fused, hyperparameters, outputs
 from zoo import model as zoo_model
 
 IMAGES = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
 FLAGS = {"training": False, "return_endpoints": False}
-Endpoints = dict[str, tf.Tensor]
 Function = Callable[..., typing.Any]
 Graph: typing.TypeAlias = tf.types.experimental.GenericFunction
 # What a plain `tf.Module` can't be: a root whose `variables` is a list that is saved.
@@ -34,16 +33,13 @@ def pair(
     """Makes both halves of one model, with the backbone traced once for each mode.
 
     Args:
-      model: whose variables become the roots'. Its random layers draw their seeds
-        from an op from now on.
+      model: whose variables become the roots'.
       class_index: a file that the classifier carries as `assets/NAME`.
       record: one that both carry, on into copies that consumers save.
 
     Returns:
       The root object and the signatures of each kind of model.
     """
-    _use_random_ops(model.classifier)
-    _use_means_of_replicas(model.classifier)
     features_spec = tf.TensorSpec([None, model.num_features], tf.float32, "features")
     for_backbone = hyperparameters.defaults(model.backbone)
     for_head = hyperparameters.defaults(model.head)
@@ -51,20 +47,23 @@ def pair(
     head = _traced(model.head, model.head, features_spec, for_head)
     architecture = type(model.spec).__name__
 
-    def vector(images: tf.Tensor, training: bool, **values: tf.Tensor) -> Endpoints:
-        found = backbone(images, training, **values)
-        default = found.pop("feature_vector")
-        named = {f"{architecture}/{name}": value for name, value in found.items()}
-        return {"default": default, **named}
+    def vector(
+        images: tf.Tensor, training: bool, **values: tf.Tensor
+    ) -> outputs.Outputs:
+        return outputs.of_features(architecture, backbone(images, training, **values))
 
-    def scores(features: tf.Tensor, training: bool, **values: tf.Tensor) -> Endpoints:
+    def scores(
+        features: tf.Tensor, training: bool, **values: tf.Tensor
+    ) -> outputs.Outputs:
         return {"default": head(features, training, **values)}
 
-    def logits(images: tf.Tensor, training: bool, **values: tf.Tensor) -> Endpoints:
+    def logits(
+        images: tf.Tensor, training: bool, **values: tf.Tensor
+    ) -> outputs.Outputs:
         of_head = {name: values.pop(name) for name in for_head if name in values}
-        found = vector(images, training, **values)
-        found[f"{architecture}/feature_vector"] = found["default"]
-        return {**found, **scores(found["default"], training, **of_head)}
+        endpoints = backbone(images, training, **values)
+        found = head(endpoints["feature_vector"], training, **of_head)
+        return outputs.of_scores(architecture, endpoints, found)
 
     features = _root(model, model.feature_vector)
     features.__call__ = _call(vector, IMAGES, {**FLAGS, **for_backbone})
@@ -179,58 +178,32 @@ def _root(model: zoo_model.ImageModel, part: keras.Model) -> typing.Any:
     root = _new_root()
     root.variables = [variable.value for variable in part.weights]
     root.trainable_variables = [v.value for v in part.trainable_weights]
-    decayed = [variable.value for variable in model.decayed(part)]
-    losses = [_l2_loss(decayed, model.weight_decay)] if decayed else []
-    root.regularization_losses = losses
+    root.regularization_losses = regularization_losses(model, part)
     return root
 
 
-def _l2_loss(variables: Sequence[tf.Variable], scale: float) -> Graph:
-    """Scale · sum(w²) / 2 over all variables, as a function of no inputs."""
+def regularization_losses(
+    model: zoo_model.ImageModel, part: keras.Model
+) -> list[Graph]:
+    """Weight decay · sum(w²) / 2 over the decayed variables, as functions of no inputs.
+
+    One at most: none where there is nothing to decay.
+    """
+    decayed = [variable.value for variable in model.decayed(part)]
 
     @tf.function(input_signature=[], autograph=False)
     def loss() -> tf.Tensor:
-        return scale * tf.add_n([tf.nn.l2_loss(variable) for variable in variables])
+        return model.weight_decay * tf.add_n([tf.nn.l2_loss(v) for v in decayed])
 
-    return loss
+    return [loss] if decayed else []
 
 
 def _signature(function: Function, *keys: str) -> Graph:
     """A named signature: `images` to what `function` gives under `keys`, or to all."""
 
     @tf.function(input_signature=[IMAGES], autograph=False)
-    def signature(images: tf.Tensor) -> Endpoints:
+    def signature(images: tf.Tensor) -> outputs.Outputs:
         found = function(images, False)
         return {key: found[key] for key in keys or found}
 
     return signature.get_concrete_function()
-
-
-def _use_means_of_replicas(model: keras.Model) -> None:
-    """Lets batch statistics be read across replicas as the mean of theirs.
-
-    So a consumer's MirroredStrategy makes them. Keras' `add_weight` takes no
-    `synchronization`, and TensorFlow none after a variable is made.
-    """
-    for variable in model.non_trainable_weights:
-        variable.value._synchronization = tf.VariableSynchronization.ON_READ
-        variable.value._aggregation = tf.VariableAggregation.MEAN
-
-
-def _use_random_ops(model: keras.Model) -> None:
-    """Lets dropout and its kin draw their seeds from an op instead of a variable.
-
-    Keras keeps a random state in a variable, which would be saved, listed, and
-    written by every training step of a consumer.
-    """
-
-    def next_seed(ordered: bool = True) -> tf.Tensor:
-        # Seeds of 0 tell the op to seed itself, whatever the process set globally.
-        draw = tf.raw_ops.RandomUniformInt(
-            shape=[2], minval=0, maxval=2**31 - 1, seed=0, seed2=0
-        )
-        return tf.cast(draw, tf.uint32)
-
-    for layer in model._flatten_layers():
-        if hasattr(layer, "seed_generator"):
-            layer.seed_generator.next = next_seed

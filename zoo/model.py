@@ -95,6 +95,14 @@ class ImageModel:
         own.save(pathlib.Path(path), self.classifier.weights, record)
 
     @property
+    def parts(self) -> dict[str, keras.Model]:
+        """Both models over images, by the names of what they give."""
+        return {
+            "feature_vector": self.feature_vector,
+            "classification": self.classifier,
+        }
+
+    @property
     def num_features(self) -> int:
         return self.feature_vector.output_shape[-1]
 

@@ -36,25 +36,12 @@ def r01_loads_alone(model: subject.Subject) -> str:
     A custom op makes loading fail in a process that did not load its library; one that
     did can't tell such an op from TensorFlow's own.
     """
+    expected = "a model that tf.saved_model.load takes"
     mend = "Write it with tf.saved_model.save from tf.functions of TensorFlow ops."
-    with verdict.expecting("a model that tf.saved_model.load takes", mend=mend):
-        ops = _ops(model.proto)
-        objects = _custom_objects(model.proto)
-        file_ops = _file_ops(model.proto)
-        if not (ops & set(_PYTHON_OPS) or objects or file_ops):
-            _ = model.obj
-    if python_ops := ops & set(_PYTHON_OPS):
-        raise verdict.Broken(
-            expected="graphs of TensorFlow ops alone",
-            observed=f"the ops {', '.join(sorted(python_ops))}, which call Python",
-            mend="Replace tf.py_function and tf.numpy_function by TensorFlow ops.",
-        )
-    if file_ops:
-        raise verdict.Broken(
-            expected="no op that reads or writes files by itself",
-            observed=f"the ops {', '.join(sorted(file_ops))}; nothing was run",
-            mend="Leave files to assets, and to whoever calls the model.",
-        )
+    with verdict.expecting(expected, mend=mend):
+        proto = model.proto
+        objects = _custom_objects(proto)
+    count = check_ops(proto)
     if objects:
         raise verdict.Broken(
             expected="no object of a class that its author has to register",
@@ -62,7 +49,31 @@ def r01_loads_alone(model: subject.Subject) -> str:
             mend="Save a plain tf.Module or tf.train.Checkpoint as the root, and hang "
             "variables and tf.functions on it.",
         )
-    return f"loaded; {len(ops)} types of ops, all of TensorFlow"
+    with verdict.expecting(expected, mend=mend):
+        _ = model.obj
+    return f"loaded; {count} types of ops, all of TensorFlow"
+
+
+def check_ops(proto: Any) -> int:
+    """Refuses ops that call Python, or files, before anything is run.
+
+    Returns:
+      How many types of ops there are.
+    """
+    ops = _ops(proto)
+    if python_ops := ops & set(_PYTHON_OPS):
+        raise verdict.Broken(
+            expected="graphs of TensorFlow ops alone",
+            observed=f"the ops {', '.join(sorted(python_ops))}, which call Python",
+            mend="Replace tf.py_function and tf.numpy_function by TensorFlow ops.",
+        )
+    if file_ops := _file_ops(proto):
+        raise verdict.Broken(
+            expected="no op that reads or writes files by itself",
+            observed=f"the ops {', '.join(sorted(file_ops))}; nothing was run",
+            mend="Leave files to assets, and to whoever calls the model.",
+        )
+    return len(ops)
 
 
 def _ops(proto: Any) -> set[str]:

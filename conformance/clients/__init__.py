@@ -1,4 +1,4 @@
-"""Programs that use a model and know nothing of this suite: the clauses of group K.
+"""Programs that use a model and know nothing of this suite: group K and T05.
 
 Each runs in a process of its own, isolated from this package, from a script beside this
 file. It takes what it needs to know as JSON on standard input, and tells a pipe each
@@ -21,7 +21,7 @@ _FOLDER = pathlib.Path(__file__).resolve().parent
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Client:
-    """A program of group K.
+    """One such program.
 
     Args:
       script: its file.
@@ -69,5 +69,10 @@ BY_CLAUSE = {
         script="command_line.py",
         expected="saved_model_cli to show it and to run serving_default",
         mend="Save signatures with tf.saved_model.save, under the tag serve.",
+    ),
+    "T05": Client(
+        script="tf1_hub.py",
+        expected="hub.load and hub.KerasLayer to run it",
+        mend="Write it as hub.create_module_spec of tensorflow-hub 0.15 does.",
     ),
 }

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tests.conformance import models
+from tests.conformance import hub_modules, models
 
 FeatureVector = models.FeatureVector
 Classification = models.Classification
@@ -859,6 +859,151 @@ class K04NoRestore(_Rewritten):
         meta_graph.saver_def.restore_op_name = "save/nothing"
 
 
+# Group T: modules in the TF1 Hub format.
+
+HubModule = hub_modules.FeatureVector
+
+
+class T01OtherFormat(HubModule):
+    content = b"\x08\x02"
+
+
+class T01NoTraining(HubModule):
+    tags: typing.ClassVar = {False: ()}
+
+
+class T01OtherTag(HubModule):
+    tags: typing.ClassVar = {False: ("serve",), True: ("train",)}
+
+
+class T01OtherCollection(HubModule):
+    def losses(self, images):
+        tf.compat.v1.add_to_collection("losses", tf.reduce_mean(images))
+        return super().losses(images)
+
+
+class T01PythonFunction(HubModule):
+    def pool(self, feature_map, training):
+        pooled = super().pool(feature_map, training)
+        same = tf.compat.v1.py_func(lambda array: array, [pooled], tf.float32)
+        return tf.ensure_shape(same, pooled.shape)
+
+
+class T01WritesFile(HubModule):
+    """Where its variables are initialised, as hub.Module lets its user do."""
+
+    @staticmethod
+    def initializer(shape, dtype=None, partition_info=None):
+        with tf.control_dependencies([tf.io.write_file(R01WritesFile.path, "here")]):
+            return tf.zeros(shape, dtype)
+
+
+class T01NoVariables(HubModule):
+    def save_variables(self, prefix, shapes):
+        pass
+
+
+class T02NoDefault(HubModule):
+    def signatures(self, features, output, training):
+        return {"image_feature_vector": {"default": features}}
+
+
+class T02NotInTraining(HubModule):
+    def signatures(self, features, output, training):
+        found = super().signatures(features, output, training)
+        return {"default": found["default"]} if training else found
+
+
+class T02OtherInput(HubModule):
+    input_name = "inputs"
+
+
+class T02OtherOutput(HubModule):
+    def signatures(self, features, output, training):
+        found = super().signatures(features, output, training)
+        return {name: {"out": features} for name in found}
+
+
+class T02Integers(HubModule):
+    def input_spec(self, training):
+        return tf.TensorSpec(super().input_spec(training).shape, tf.uint8)
+
+
+class T02Map(HubModule):
+    def pool(self, feature_map, training):
+        return feature_map
+
+
+class T02OtherTask(hub_modules.Classification):
+    """The default is twice what the classifier gives."""
+
+    def signatures(self, features, output, training):
+        found = super().signatures(features, output, training)
+        return {**found, "default": {"default": 2 * output}}
+
+
+class T03AnySize(HubModule):
+    def input_spec(self, training):
+        return tf.TensorSpec([None, None, None, 3], tf.float32)
+
+
+class T03OtherSizeInTraining(HubModule):
+    def input_spec(self, training):
+        return tf.TensorSpec([None, 48 if training else 32, 40, 3], tf.float32)
+
+
+class T03FixedBatch(HubModule):
+    def input_spec(self, training):
+        return tf.TensorSpec([2, 32, 40, 3], tf.float32)
+
+
+class T03Undocumented(HubModule):
+    pass
+
+
+class T04LostUpdates(HubModule):
+    def update(self, op):
+        pass
+
+
+class T04UpdatesAtInference(HubModule):
+    def batch_norm(self, hidden, training):
+        return super().batch_norm(hidden, training=True)
+
+
+class T04LossOfImages(HubModule):
+    def losses(self, images):
+        return [tf.nn.l2_loss(images) + loss for loss in super().losses(images)]
+
+
+class T04Vector(HubModule):
+    def losses(self, images):
+        return [tf.stack(super().losses(images))]
+
+
+class T04NaN(HubModule):
+    def losses(self, images):
+        return [loss / 0.0 for loss in super().losses(images)]
+
+
+class T04NoGradient(HubModule):
+    def losses(self, images):
+        return [tf.stop_gradient(loss) for loss in super().losses(images)]
+
+
+class T04Dropout(HubModule):
+    def pool(self, feature_map, training):
+        pooled = super().pool(feature_map, training)
+        return tf.nn.dropout(pooled, 0.5) if training else pooled
+
+
+class T05NotThree(HubModule):
+    def pool(self, feature_map, training):
+        batch = tf.shape(feature_map)[0]
+        with tf.control_dependencies([tf.debugging.assert_none_equal(batch, 3)]):
+            return super().pool(tf.identity(feature_map), training)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mutant:
     """What must come of a mutant.
@@ -1012,6 +1157,35 @@ MUTANTS = {
     S02OtherResult: Mutant(message="image_feature_vector to equal obj"),
     S03OtherKeys: Mutant(message="begin with the .* observed the keys images"),
     S03TwoArchitectures: Mutant(message="keys Other/images, Toy/images"),
+    T01OtherFormat: Mutant(message="of format 3; observed one that begins with"),
+    T01NoTraining: Mutant(message=r"one tagged train; observed the tags \[\[\]\]"),
+    T01OtherTag: Mutant(message="one without tags .* observed the tags .*serve"),
+    T01OtherCollection: Mutant(message="knows; observed one named losses"),
+    T01PythonFunction: Mutant(message="the ops PyFunc, which call Python"),
+    T01WritesFile: Mutant(message="the ops WriteFile; nothing was run"),
+    T01NoVariables: Mutant(message="a module whose variants load; observed"),
+    T02NoDefault: Mutant(message="a signature default in the variant without tags"),
+    T02NotInTraining: Mutant(message="image_feature_vector in the train variant"),
+    T02OtherInput: Mutant(message="input key images; observed the keys inputs"),
+    T02OtherOutput: Mutant(message="output key default; observed the keys out"),
+    T02Integers: Mutant(message="to take float32 images; observed uint8"),
+    T02Map: Mutant(message=r"observed the shape \(None, 4, 5, 12\)"),
+    T02OtherTask: Mutant(message="give what image_classification gives; .* 5.0e-01"),
+    T03AnySize: Mutant(message=r"height and width.* observed \(None, None, None, 3\)"),
+    T03OtherSizeInTraining: Mutant(message=r"32, 40, 3\), \(None, 48, 40, 3\)"),
+    T03FixedBatch: Mutant(message=r"a free batch.* observed \(2, 32, 40, 3\)"),
+    T03Undocumented: Mutant(
+        message="the documented width_range, 50 to 60; observed a fixed 40",
+        documented={"height_range": (32, 32), "width_range": (50, 60)},
+    ),
+    T04LostUpdates: Mutant(message="update_ops; observed 2 that are not"),
+    T04UpdatesAtInference: Mutant(message="no updates in the variant without tags"),
+    T04LossOfImages: Mutant(message="losses that need no images; observed"),
+    T04Vector: Mutant(message=r"scalar float32 losses; observed float32 \(2,\)"),
+    T04NaN: Mutant(message="finite losses; observed"),
+    T04NoGradient: Mutant(message="losses with a gradient; observed"),
+    T04Dropout: Mutant(message="no dropout on .*; observed .* RandomUniform"),
+    T05NotThree: Mutant(message="hub.load and hub.KerasLayer to run it; observed"),
     K01TwoFormats: Mutant(message="hub.load to give a model"),
     K02NothingToLearn: Mutant(message="the loss does not fall"),
     K04NoRestore: Mutant(message="saved_model_cli run: .*save/nothing"),

@@ -1,0 +1,40 @@
+"""Writes TF2 SavedModels: `reusable` says what they are."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+import uuid
+
+import tensorflow as tf
+from tensorflow.core.protobuf import fingerprint_pb2
+
+from exporters import manifest, reusable
+from zoo import model as zoo_model
+from zoo.weights import files, own
+
+
+def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
+    """Writes both halves into folders below the new `folder`.
+
+    Raises:
+      OSError, OpError: the file system refused, for one because it is full.
+    """
+    folder.mkdir()
+    class_index = folder / manifest.CLASS_INDEX
+    class_index.write_text(model.taxonomy.to_tsv(), encoding="utf-8")
+    record = folder / files.ASSET.name
+    record.write_text(manifest.to_json(own.for_copies(model.record())), "utf-8")
+    roots = reusable.pair(model, class_index=class_index, record=record)
+    for kind, (root, signatures) in roots.items():
+        tf.saved_model.save(root, str(folder / kind), signatures)
+        _settle_fingerprint(folder / kind / "fingerprint.pb")
+
+
+def _settle_fingerprint(path: pathlib.Path) -> None:
+    """Replaces TensorFlow's random id of a model by one made from its own hashes."""
+    fingerprint = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
+    fingerprint.uuid = ""
+    content = fingerprint.SerializeToString(deterministic=True)
+    fingerprint.uuid = str(uuid.UUID(bytes=hashlib.sha256(content).digest()[:16]))
+    path.write_bytes(fingerprint.SerializeToString(deterministic=True))

@@ -1,0 +1,194 @@
+"""Writes modules in the TF1 Hub format, for programs that still use `hub.Module`.
+
+Such a module is a SavedModel of two graphs over one checkpoint: for inference, without
+tags, and for training, tagged `train`. Images have one size. What a TF2 model does when
+it is called, consumers of these find in collections: the regularisation losses, and the
+ops that update statistics.
+
+Source: TensorFlow Hub's TF1 Hub format, and its common signatures for images.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import typing
+
+import keras
+import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+
+from exporters import fused, manifest, outputs, reusable
+from zoo import model as zoo_model
+
+_TAGS: dict[bool, list[str]] = {False: [], True: ["train"]}  # by training
+_MODULE = b"\x08\x03"  # of tfhub_module.pb: a ModuleDef of the format 3
+_PATH = "SAVEDMODEL-ASSET"  # stands for an asset's, until a module is loaded
+_KEYS = tf.compat.v1.GraphKeys
+
+
+class _Results(typing.NamedTuple):
+    """What a graph computes: outputs by signature, and terms of a loss."""
+
+    signatures: dict[str, outputs.Outputs]
+    losses: list[tf.Tensor]
+
+
+def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
+    """Writes both halves into folders below the new `folder`.
+
+    Raises:
+      OSError, OpError: the file system refused, for one because it is full.
+    """
+    for kind in manifest.KINDS:
+        _save(model, kind, folder / kind)
+
+
+def _save(model: zoo_model.ImageModel, kind: str, folder: pathlib.Path) -> None:
+    (folder / "variables").mkdir(parents=True)
+    variables = model.parts[kind].weights
+    tf.raw_ops.SaveV2(
+        prefix=str(folder / "variables" / "variables"),
+        tensor_names=[variable.path for variable in variables],
+        shape_and_slices=[""] * len(variables),
+        tensors=[variable.value for variable in variables],
+    )
+    if kind == "classification":
+        (folder / "assets").mkdir()
+        class_index = folder / "assets" / manifest.CLASS_INDEX
+        class_index.write_text(model.taxonomy.to_tsv(), encoding="utf-8")
+    (folder / "tfhub_module.pb").write_bytes(_MODULE)
+    saved = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+    saved.meta_graphs.extend(_variant(model, kind, training) for training in _TAGS)
+    content = saved.SerializeToString(deterministic=True)
+    (folder / "saved_model.pb").write_bytes(content)
+
+
+def _variant(
+    model: zoo_model.ImageModel, kind: str, training: bool
+) -> meta_graph_pb2.MetaGraphDef:
+    """The graph of one mode, with its signatures and collections."""
+    traced = _traced(model, kind, training)
+    scope = type(model.spec).__name__
+    with tf.Graph().as_default() as graph:
+        (spec,) = traced.structured_input_signature[0]
+        images = tf.compat.v1.placeholder(spec.dtype, spec.shape, spec.name)
+        variables = {
+            id(v.value.handle): _variable(v) for v in model.parts[kind].weights
+        }
+        found = _imported(traced, images, variables, scope)
+        for loss in found.losses:
+            graph.add_to_collection(_KEYS.REGULARIZATION_LOSSES, loss)
+        for op in graph.get_operations():
+            if op.type == "AssignVariableOp" and op.name.startswith(f"{scope}/"):
+                graph.add_to_collection(_KEYS.UPDATE_OPS, op)
+        asset = None
+        if kind == "classification":
+            asset = tf.constant(_PATH, name="class_index")
+            graph.add_to_collection(_KEYS.ASSET_FILEPATHS, asset)
+        # Attributes that older versions do not know are left out at their defaults.
+        meta_graph = tf.compat.v1.train.export_meta_graph(strip_default_attrs=True)
+        signatures = dict(found.signatures)
+        signatures["default"] = signatures[f"image_{kind}"]
+        for name, results in signatures.items():
+            meta_graph.signature_def[name].CopyFrom(_signature(images, results))
+        if asset is not None:
+            _add_asset(meta_graph, asset.name)
+    meta_graph.meta_info_def.tags.extend(_TAGS[training])
+    return meta_graph
+
+
+def _traced(model: zoo_model.ImageModel, kind: str, training: bool) -> typing.Any:
+    """All that the graph computes, as a concrete function."""
+    part = model.parts[kind]
+    architecture = type(model.spec).__name__
+    size = model.spec.image_size
+
+    @tf.function(autograph=False)
+    def results(images: tf.Tensor) -> _Results:
+        with fused.replaced(part, training=training):
+            endpoints = model.endpoints(images, training=training)
+            vector = outputs.of_features(architecture, endpoints)
+            found = {"image_feature_vector": vector}
+            if kind == "classification":
+                logits = model.head(endpoints["feature_vector"], training=training)
+                scores = outputs.of_scores(architecture, endpoints, logits)
+                found["image_classification"] = scores
+        losses = reusable.regularization_losses(model, part) if training else []
+        return _Results(found, [loss.python_function() for loss in losses])
+
+    return results.get_concrete_function(
+        tf.TensorSpec([None, size, size, 3], tf.float32, "images")
+    )
+
+
+def _variable(variable: keras.Variable) -> tf.Variable:
+    """One of the same name, shape and use in the current graph, without its value."""
+    return tf.compat.v1.get_variable(
+        variable.path,
+        shape=variable.shape,
+        dtype=variable.dtype,
+        initializer=tf.compat.v1.zeros_initializer(),
+        trainable=variable.trainable,
+        use_resource=True,
+    )
+
+
+def _imported(
+    traced: typing.Any,
+    images: tf.Tensor,
+    variables: dict[int, tf.Variable],
+    scope: str,
+) -> _Results:
+    """The results of a concrete function, computed in the current graph.
+
+    Args:
+      traced: the function.
+      images: its argument.
+      variables: what to compute with in place of variables, by the id of these handles.
+      scope: of the names of what computes them.
+    """
+    fed = {traced.inputs[0].name: images}
+    for outside, inside in traced.graph.captures:
+        fed[inside.name] = variables[id(outside)].handle
+    graph_def = traced.graph.as_graph_def()
+    inputs = {name.partition(":")[0] for name in fed}
+    nodes = [node for node in graph_def.node if node.name not in inputs]
+    results = {tensor.op.name for tensor in traced.outputs}
+    for node in nodes:
+        # A gradient that only this process knows; that of the ops inside is the same.
+        node.attr.pop("_gradient_op_type", None)
+        if node.name in results:  # waits for all updates, which are for others to run
+            node.input[:] = [name for name in node.input if not name.startswith("^")]
+    del graph_def.node[:]
+    graph_def.node.extend(nodes)
+    found = tf.graph_util.import_graph_def(
+        graph_def,
+        input_map=fed,
+        return_elements=[tensor.name for tensor in traced.outputs],
+        name=scope,
+    )
+    return tf.nest.pack_sequence_as(traced.structured_outputs, found)
+
+
+def _signature(
+    images: tf.Tensor, results: outputs.Outputs
+) -> meta_graph_pb2.SignatureDef:
+    def info(tensor: tf.Tensor) -> meta_graph_pb2.TensorInfo:
+        return meta_graph_pb2.TensorInfo(
+            name=tensor.name,
+            dtype=tensor.dtype.as_datatype_enum,
+            tensor_shape=tensor.shape.as_proto(),
+        )
+
+    return meta_graph_pb2.SignatureDef(
+        inputs={"images": info(images)},
+        outputs={name: info(tensor) for name, tensor in results.items()},
+    )
+
+
+def _add_asset(meta_graph: meta_graph_pb2.MetaGraphDef, tensor: str) -> None:
+    """Tells loaders which file's path the tensor is to become."""
+    record = meta_graph_pb2.AssetFileDef(filename=manifest.CLASS_INDEX)
+    record.tensor_info.name = tensor
+    key = tf.compat.v1.saved_model.ASSETS_KEY
+    meta_graph.collection_def[key].any_list.value.add().Pack(record)
