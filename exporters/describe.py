@@ -21,20 +21,20 @@ LICENSE_OF_RANDOM_WEIGHTS = "Apache-2.0"  # the project's own
 def write_manifests(
     request: requests.Request,
     model: zoo_model.ImageModel,
-    format_name: str,
+    known_format: formats.Format,
     folders: dict[str, pathlib.Path],
 ) -> None:
     """Writes a manifest into each folder, with the hash of the other's files."""
     hashes = {kind: manifest.file_hashes(folder) for kind, folder in folders.items()}
     for kind, folder in folders.items():
-        described = _manifest(request, model, format_name, kind, hashes)
+        described = _manifest(request, model, known_format, kind, hashes)
         described.write(folder)
 
 
 def _manifest(
     request: requests.Request,
     model: zoo_model.ImageModel,
-    format_name: str,
+    known_format: formats.Format,
     kind: str,
     hashes: dict[str, dict[str, str]],
 ) -> manifest.Manifest:
@@ -43,13 +43,13 @@ def _manifest(
     part = model.parts[kind]
     return manifest.Manifest(
         arch=request.arch,
-        format=format_name,
+        format=known_format.name,
         kind=kind,
         version=request.version,
         title=_title(request, known),
         paper=known["paper"],
         configuration=_configuration(model),
-        packages=manifest.packages(),
+        packages=manifest.packages(known_format.packages),
         weights=model.weights,
         license=_license(model),
         params={
@@ -58,7 +58,7 @@ def _manifest(
         },
         multiply_adds=model.multiply_adds()[kind],
         variables=[variable.path for variable in part.weights],
-        input=_input(model, known, format_name),
+        input=_input(known, known_format, model.spec.image_size),
         output=_output(model, kind),
         preprocessing={
             "image_size": model.spec.image_size,
@@ -66,7 +66,9 @@ def _manifest(
         },
         class_index=_class_index(model) if kind == "classification" else None,
         hyperparameters=(
-            hyperparameters.describe(part) if format_name == formats.SAVED_MODEL else {}
+            hyperparameters.describe(part)
+            if known_format == formats.SAVED_MODEL
+            else {}
         ),
         files=hashes[kind],
         pair={"kind": other, "sha256": manifest.content_hash(hashes[other])},
@@ -94,18 +96,15 @@ def _count(variables: Sequence[keras.Variable]) -> int:
 
 
 def _input(
-    model: zoo_model.ImageModel, known: facts.Facts, format_name: str
+    known: facts.Facts, known_format: formats.Format, side: int
 ) -> manifest.Record:
     ranges = {
-        name: facts.value(known, name) for name in ("height_range", "width_range")
+        name: facts.value(known, name) if known_format.any_size else [side, side]
+        for name in ("height_range", "width_range")
     }
-    side = None
-    if format_name in formats.FIXED_SIZE:
-        side = model.spec.image_size
-        ranges = {name: [side, side] for name in ranges}
     return {
         "dtype": "float32",
-        "shape": [None, side, side, 3],
+        "shape": known_format.input_shape(side),
         "channels": "RGB",
         "range": [0.0, 1.0],
         **ranges,

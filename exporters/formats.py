@@ -1,35 +1,82 @@
-"""The formats of an export: their names, and the module of each that writes it.
+"""The formats of an export, and what a model in each takes.
 
-Every such module has `save(model, folder)`, which writes both halves of a pair into
-folders below a new one. Imports TensorFlow only where something is written.
+The module of each, `exporters.NAME`, writes it. Imports TensorFlow only where something
+is written.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-import importlib
-import pathlib
-import typing
+import importlib.util
 from collections.abc import Sequence
 
-from exporters import manifest
 
-if typing.TYPE_CHECKING:
-    from zoo import model as zoo_model
-
-SAVED_MODEL = "saved_model"
-FORMATS = (SAVED_MODEL, "tf1_hub")
-JUDGED = (SAVED_MODEL, "tf1_hub")
-"""Those that the conformance suite has clauses for."""
-FIXED_SIZE = ("tf1_hub",)
-"""Those that take images of one size only."""
+class UnfitError(Exception):
+    """What was written is not what it has to be; it was not moved into place."""
 
 
-def check(names: Sequence[str]) -> None:
-    """Refuses what is no format.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Format:
+    """A format.
+
+    Attributes:
+      name: what --format takes.
+      judged: whether the conformance suite has clauses for it. What it has none for is
+        converted, and compared with the SavedModels instead.
+      batch: of the images that a model takes; None is any.
+      any_size: whether it takes other sizes than the one that it was made for.
+      extra: of packages, which it needs.
+      modules: that the extra brings.
+      packages: those of them that decide on the bytes.
+    """
+
+    name: str
+    judged: bool = False
+    batch: int | None = None
+    any_size: bool = False
+    extra: str = ""
+    modules: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+
+    def require(self) -> None:
+        """Raises ImportError where a package is missing."""
+        for module in self.modules:
+            if importlib.util.find_spec(module) is None:
+                raise ImportError(
+                    f"--format={self.name} needs {module}: run tools/setup {self.extra}"
+                )
+
+    def input_shape(self, side: int) -> list[int | None]:
+        """That of the images, where `side` is the spec's image size."""
+        free = None if self.any_size else side
+        return [self.batch, free, free, 3]
+
+
+SAVED_MODEL = Format(name="saved_model", judged=True, any_size=True)
+FORMATS = {
+    known.name: known
+    for known in (
+        SAVED_MODEL,
+        Format(name="tf1_hub", judged=True),
+        Format(name="litert", batch=1, extra="litert", modules=("ai_edge_litert",)),
+        Format(
+            name="onnx",
+            any_size=True,
+            extra="onnx",
+            modules=("onnx", "onnxruntime", "tf2onnx"),
+            packages=("onnx", "tf2onnx"),
+        ),
+    )
+}
+
+
+def find(names: Sequence[str]) -> list[Format]:
+    """The formats of these names, each once, ready to be written.
 
     Raises:
       ValueError: a name is unknown, or there is none.
+      ImportError: a package is missing that one needs.
     """
     if not names:
         raise ValueError(f"--format is missing: of {', '.join(FORMATS)}.")
@@ -40,23 +87,5 @@ def check(names: Sequence[str]) -> None:
                 f"--format must be of {', '.join(FORMATS)}, not {name!r}. Did you mean "
                 f"{nearest!r}?"
             )
-
-
-def save(
-    name: str, model: zoo_model.ImageModel, folder: pathlib.Path
-) -> dict[str, pathlib.Path]:
-    """Writes a pair in one of the formats below `folder`; returns the halves by kind.
-
-    Raises:
-      OSError: the file system refused, for one because it is full.
-    """
-    import tensorflow as tf
-
-    target = folder / name
-    try:
-        importlib.import_module(f"exporters.{name}").save(model, target)
-    except tf.errors.OpError as error:
-        # "{{node …}} FILE; No space left on device [Op:SaveV2]"
-        reason = error.message.rpartition("; ")[2].split(" [Op:")[0]
-        raise OSError(f"Can't write below {folder.parent}: {reason}") from error
-    return {kind: target / kind for kind in manifest.KINDS}
+        FORMATS[name].require()
+    return [FORMATS[name] for name in dict.fromkeys(names)]

@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import pathlib
 import typing
+from collections.abc import Iterable
 
 KINDS = ("feature_vector", "classification")
 CLASS_INDEX = "class_index.tsv"
@@ -85,9 +86,9 @@ def to_json(record: Record) -> str:
     return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
 
-def packages() -> dict[str, str]:
-    """The versions that decide on an export's bytes."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
+def packages(further: Iterable[str] = ()) -> dict[str, str]:
+    """The versions that decide on an export's bytes; of `further` packages, too."""
+    return {name: importlib.metadata.version(name) for name in (*PACKAGES, *further)}
 
 
 def file_hashes(folder: pathlib.Path) -> dict[str, str]:

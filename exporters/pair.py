@@ -11,14 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-import typing
 from collections.abc import Callable
 
-from exporters import formats, manifest, placing, staging
+from exporters import manifest, placing, staging
 from exporters import request as requests
-
-if typing.TYPE_CHECKING:
-    from zoo import model as zoo_model
 
 Folders = dict[str, pathlib.Path]
 
@@ -28,7 +24,7 @@ def export(
     *,
     check: Callable[[Folders], None],
     say: Callable[[str], None],
-    importing: Callable[[], contextlib.AbstractContextManager[None]],
+    quiet: Callable[[], contextlib.AbstractContextManager[None]],
 ) -> list[pathlib.Path]:
     """Writes the pair in each format, or recognises that it is there already.
 
@@ -37,7 +33,8 @@ def export(
       check: is given the folders of a pair by kind before they are moved into place;
         raises where they are not fit.
       say: is told what is done next, in a line.
-      importing: a context for the import of TensorFlow, if it is needed.
+      quiet: a context for what prints more than users need, such as the import of
+        TensorFlow.
 
     Returns:
       For each format the two folders and the pair's file.
@@ -55,47 +52,31 @@ def export(
             return paths
         with staging.staged(request.folder) as staged:
             say("import TensorFlow and Keras")
-            with importing():
-                from exporters import building
+            with quiet():
+                from exporters import building, writing
             model = building.build(request, say)
-            pairs = {p: _write(request, model, p, staged, say) for p in missing}
-            for place, folders in pairs.items():
-                if place.format in formats.JUDGED:
-                    say(f"check {place.format}")
-                    check(folders)
-            for place, folders in pairs.items():
-                _move(folders, place, identity, staged)
+            wanted = [place.format for place in missing]
+            pairs = writing.write(request, model, wanted, staged, say, quiet)
+            for place in missing:
+                if place.format.judged:
+                    say(f"check {place.format.name}")
+                    check(pairs[place.format])
+            for place in missing:
+                _move(staged / place.format.name, place, identity)
     say("done")
     return paths
 
 
-def _write(
-    request: requests.Request,
-    model: zoo_model.ImageModel,
-    place: placing.Place,
-    staged: pathlib.Path,
-    say: Callable[[str], None],
-) -> Folders:
-    """Writes both halves and their manifests; returns their folders by kind."""
-    from exporters import describe
-
-    say(f"write {place.format}")
-    folders = formats.save(place.format, model, staged)
-    describe.write_manifests(request, model, place.format, folders)
-    return folders
-
-
 def _move(
-    folders: Folders,
-    place: placing.Place,
-    identity: manifest.Record,
-    staged: pathlib.Path,
+    folder: pathlib.Path, place: placing.Place, identity: manifest.Record
 ) -> None:
-    """Moves a pair into place; its file last."""
+    """Moves what was written into `folder` into place; the pair's file last."""
     place.pair_file.unlink(missing_ok=True)
-    for kind, folder in folders.items():
-        staging.place(folder, place.targets[kind])
-    pair_file = staged / place.format / place.pair_file.name
+    for kind, target in place.targets.items():
+        staging.place(folder / kind, target)
+    if not place.format.judged:
+        staging.place(folder / placing.REPORT, place.report_file)
+    pair_file = folder / place.pair_file.name
     record = place.pair_record(identity)
     pair_file.write_text(manifest.to_json(record), encoding="utf-8")
     staging.place(pair_file, place.pair_file)

@@ -8,25 +8,27 @@ import pathlib
 
 from exporters import formats, manifest
 
+REPORT = "report.json"  # where it is written; of one version where it is placed
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Place:
     """The place of one pair.
 
     Attributes:
-      format: one of `formats.FORMATS`.
+      format: of the pair.
       arch_folder: of all exports of the arch.
       version: of both halves.
     """
 
-    format: str
+    format: formats.Format
     arch_folder: pathlib.Path
     version: int
 
     @property
     def folder(self) -> pathlib.Path:
         is_first = self.format == formats.SAVED_MODEL
-        return self.arch_folder if is_first else self.arch_folder / self.format
+        return self.arch_folder if is_first else self.arch_folder / self.format.name
 
     @property
     def targets(self) -> dict[str, pathlib.Path]:
@@ -36,6 +38,11 @@ class Place:
     @property
     def pair_file(self) -> pathlib.Path:
         return self.folder / f"pair-{self.version}.json"
+
+    @property
+    def report_file(self) -> pathlib.Path:
+        """How far a converted pair is from the SavedModels."""
+        return self.folder / f"report-{self.version}.json"
 
     @property
     def paths(self) -> list[pathlib.Path]:
@@ -51,7 +58,8 @@ class Place:
             }
             for kind, target in self.targets.items()
         }
-        return {**identity, "models": models}
+        packages = manifest.packages(self.format.packages)
+        return {**identity, "packages": packages, "models": models}
 
     def is_finished(self, identity: manifest.Record) -> bool:
         """Whether the export of this identity is in place, whole.
@@ -64,10 +72,12 @@ class Place:
             return False
         try:
             found = json.loads(self.pair_file.read_text(encoding="utf-8"))
-            different = [key for key in identity if found.get(key) != identity[key]]
+            wanted = self.pair_record(identity)
+            keys = wanted.keys() - {"models"}
+            different = sorted(key for key in keys if found.get(key) != wanted[key])
         except (ValueError, AttributeError):
             found, different = {}, ["everything"]
-        if not different and found == self.pair_record(identity):
+        if not different and found == wanted:
             return True
         change = f"differs in {', '.join(different)}" if different else "was changed"
         raise ValueError(

@@ -25,7 +25,7 @@ class Request:
     gin_files: Sequence[str] = ()
     gin_bindings: Sequence[str] = ()
     trust_gin_imports: bool = False
-    formats: Sequence[str] = (formats.SAVED_MODEL,)
+    formats: Sequence[formats.Format] = (formats.SAVED_MODEL,)
     overwrite: bool = False
 
     @property
@@ -36,8 +36,8 @@ class Request:
     def places(self) -> list[placing.Place]:
         """Where each format's pair goes."""
         return [
-            placing.Place(format=name, arch_folder=self.folder, version=self.version)
-            for name in dict.fromkeys(self.formats)
+            placing.Place(format=known, arch_folder=self.folder, version=self.version)
+            for known in self.formats
         ]
 
     def missing(self, identity: manifest.Record) -> list[placing.Place]:
@@ -72,7 +72,6 @@ class Request:
             "weights_record": _record_hash(source) if source else None,
             "seed": self.seed,
             "code": _code_hash(self.arch),
-            "packages": manifest.packages(),
         }
 
 

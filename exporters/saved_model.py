@@ -15,12 +15,11 @@ from zoo.weights import files, own
 
 
 def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
-    """Writes both halves into folders below the new `folder`.
+    """Writes both halves into folders below `folder`.
 
     Raises:
       OSError, OpError: the file system refused, for one because it is full.
     """
-    folder.mkdir()
     class_index = folder / manifest.CLASS_INDEX
     class_index.write_text(model.taxonomy.to_tsv(), encoding="utf-8")
     record = folder / files.ASSET.name

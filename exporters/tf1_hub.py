@@ -34,7 +34,7 @@ class _Results(typing.NamedTuple):
 
 
 def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
-    """Writes both halves into folders below the new `folder`.
+    """Writes both halves into folders below `folder`.
 
     Raises:
       OSError, OpError: the file system refused, for one because it is full.
@@ -52,10 +52,6 @@ def _save(model: zoo_model.ImageModel, kind: str, folder: pathlib.Path) -> None:
         shape_and_slices=[""] * len(variables),
         tensors=[variable.value for variable in variables],
     )
-    if kind == "classification":
-        (folder / "assets").mkdir()
-        class_index = folder / "assets" / manifest.CLASS_INDEX
-        class_index.write_text(model.taxonomy.to_tsv(), encoding="utf-8")
     (folder / "tfhub_module.pb").write_bytes(_MODULE)
     saved = saved_model_pb2.SavedModel(saved_model_schema_version=1)
     saved.meta_graphs.extend(_variant(model, kind, training) for training in _TAGS)

@@ -103,10 +103,10 @@ def progress(subject: str) -> Callable[[str], None]:
 
 
 @contextlib.contextmanager
-def quiet_import() -> Iterator[None]:
-    """Holds back what TensorFlow's libraries print while they are being loaded.
+def quiet() -> Iterator[None]:
+    """Holds back what libraries print on stderr, as TensorFlow's do when loaded.
 
-    It is shown after all if loading fails. Exports need Keras' TensorFlow backend,
+    It is shown after all if something fails. Exports need Keras' TensorFlow backend,
     whatever the user's keras.json says.
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -116,6 +116,8 @@ def quiet_import() -> Iterator[None]:
         os.dup2(held_back.fileno(), 2)
         try:
             yield
+        except (OSError, KeyboardInterrupt, SystemExit):  # they speak for themselves
+            raise
         except BaseException:
             held_back.seek(0)
             os.write(saved, held_back.read())

@@ -198,7 +198,7 @@ staging.place = placed
 import contextlib, pathlib
 pair.export(
     request.Request(arch=sys.argv[2], output=pathlib.Path(sys.argv[3]), overwrite=True),
-    check=lambda folders: None, say=print, importing=contextlib.nullcontext,
+    check=lambda folders: None, say=print, quiet=contextlib.nullcontext,
 )
 """
 
@@ -313,7 +313,7 @@ def test_terminated_in_a_batch_leaves_nothing_running(tmp_path):
 def test_terminated_while_it_checks_leaves_nothing_running(tmp_path):
     output = tmp_path / "exports"
     process = start(output, "--check=full")
-    wait_for(process, "check what was written")
+    wait_for(process, "check saved_model")
     started: list[psutil.Process] = []
     while len(started) < 4:  # two checks, and the process of each one's model
         started = psutil.Process(process.pid).children(recursive=True)

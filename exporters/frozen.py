@@ -1,0 +1,32 @@
+"""Inference with constants for variables: what other formats are made from."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Sequence
+
+import tensorflow as tf
+from tensorflow.python.framework import convert_to_constants
+
+from exporters import fused
+from zoo import model as zoo_model
+
+OUTPUTS = {"feature_vector": "features", "classification": "logits"}
+
+
+def freeze(
+    model: zoo_model.ImageModel, kind: str, shape: Sequence[int | None]
+) -> typing.Any:
+    """A concrete function without variables: `images` to its one output.
+
+    Batch normalisation is folded, once and for all.
+    """
+    part = model.parts[kind]
+
+    @tf.function(autograph=False)
+    def infer(images: tf.Tensor) -> tf.Tensor:
+        with fused.replaced(part, training=False):
+            return part(images, training=False)
+
+    traced = infer.get_concrete_function(tf.TensorSpec(shape, tf.float32, "images"))
+    return convert_to_constants.convert_variables_to_constants_v2(traced)
