@@ -83,7 +83,8 @@ def judge(
       formats.UnfitError: too far. Of random weights no classes need to agree.
     """
     is_trained = model.weights["name"] != registry.RANDOM
-    for kind, run in ((kind, run) for kind in runs for run in runs[kind]):
+    every = ((kind, run) for kind, of_the_half in runs.items() for run in of_the_half)
+    for kind, run in every:
         found = report[kind][run.file]
         difference = found["relative_difference"]
         if run.limit is not None and not difference <= run.limit:

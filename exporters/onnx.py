@@ -5,6 +5,7 @@ Channels are last, as in the SavedModels; what runs it transposes them once.
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 from exporters import comparing, formats, frozen, manifest
@@ -13,6 +14,8 @@ from zoo import model as zoo_model
 _FILE = "model.onnx"
 _OPSET = 17
 _LIMIT = 1e-4
+# Else tf2onnx copies the whole model before each of its steps, to go on if one fails.
+_NO_COPIES = {"TF2ONNX_CATCH_ERRORS": "FALSE"}
 
 
 def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
@@ -20,6 +23,7 @@ def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
     import onnx
     import tf2onnx
 
+    os.environ.update(_NO_COPIES)
     for kind in manifest.KINDS:
         shape = formats.FORMATS["onnx"].input_shape(model.spec.image_size)
         function = frozen.freeze(model, kind, shape)

@@ -92,7 +92,9 @@ class MobileAttention(keras.layers.Layer):
             keras.ops.softmax(scores, axis=-1),
             keras.ops.reshape(value, places),
         )
-        return self.project(keras.ops.reshape(found, (batch, height, width, -1)))
+        # A number of channels that is not known statically has Keras compile by XLA.
+        results = (batch, height, width, self.heads * self.head_channels)
+        return self.project(keras.ops.reshape(found, results))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
