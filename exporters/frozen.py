@@ -25,7 +25,7 @@ def freeze(
 
     @tf.function(autograph=False)
     def infer(images: tf.Tensor) -> tf.Tensor:
-        with fused.replaced(part, training=False):
+        with fused.replaced(part, training=False, constant=True):
             return part(images, training=False)
 
     traced = infer.get_concrete_function(tf.TensorSpec(shape, tf.float32, "images"))

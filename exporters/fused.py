@@ -33,11 +33,18 @@ class _Moments(typing.NamedTuple):
 
 
 @contextlib.contextmanager
-def replaced(model: keras.Model, *, training: bool) -> Iterator[None]:
+def replaced(
+    model: keras.Model, *, training: bool, constant: bool = False
+) -> Iterator[None]:
     """Within the context, layers of `model` call fused ops, in this mode alone.
 
-    With `training`, statistics are updated at its end.
+    Args:
+      model: whose layers.
+      training: with it, statistics are updated at the context's end.
+      constant: whether inference folds the variables' values of now, once and for all,
+        and into every kernel.
     """
+    scope = tf.init_scope if constant else contextlib.nullcontext
     layers = list(model._flatten_layers())
     found: list[_Moments] = []
     train = functools.partial(_train_norm, found=found)
@@ -48,9 +55,13 @@ def replaced(model: keras.Model, *, training: bool) -> Iterator[None]:
     if not training:
         convs = [layer for layer in layers if isinstance(layer, conv_norm.ConvNorm)]
         calls.update(dict.fromkeys(convs, _infer_scaled))
-        folded = [layer for layer in convs if _folds(layer)]
-        for layer, (scale, bias) in zip(folded, _scales(folded), strict=True):
-            calls[layer] = functools.partial(_infer_folded, scale=scale, bias=bias)
+        folded = [layer for layer in convs if constant or _folds(layer)]
+        with scope():
+            scales = _scales(folded)
+        for layer, (scale, bias) in zip(folded, scales, strict=True):
+            calls[layer] = functools.partial(
+                _infer_folded, scale=scale, bias=bias, scope=scope
+            )
     with contextlib.ExitStack() as stack:
         for layer, call in calls.items():
             object.__setattr__(layer, "call", functools.partial(call, layer))
@@ -92,11 +103,14 @@ def _infer_folded(
     *,
     scale: tf.Tensor,
     bias: tf.Tensor,
+    scope: Callable[[], contextlib.AbstractContextManager[None]],
 ) -> tf.Tensor:
-    """`ConvNorm` with a kernel that normalises."""
-    if isinstance(layer.conv, keras.layers.DepthwiseConv2D):
-        scale = scale[:, None]
-    x = _convolve(layer, inputs, layer.conv.kernel.value * scale)
+    """`ConvNorm` with a kernel that normalises, made in a scope."""
+    with scope():
+        if isinstance(layer.conv, keras.layers.DepthwiseConv2D):
+            scale = scale[:, None]
+        kernel = layer.conv.kernel.value * scale
+    x = _convolve(layer, inputs, kernel)
     return layer.activation(tf.nn.bias_add(x, bias))
 
 

@@ -1,50 +1,67 @@
 """Writes ONNX models: `images` of any batch and size to `features` or `logits`.
 
-Channels are last, as in the SavedModels; what runs it transposes them once.
+Channels are last, as in the SavedModels. A classifier carries its class index as
+metadata, too.
 """
 
 from __future__ import annotations
 
-import os
+import json
 import pathlib
+import subprocess
+import sys
+import tempfile
 
-from exporters import comparing, formats, frozen, manifest
+from exporters import comparing, formats, frozen, manifest, onnx_converter
 from zoo import model as zoo_model
 
 _FILE = "model.onnx"
 _OPSET = 17
 _LIMIT = 1e-4
-# Else tf2onnx copies the whole model before each of its steps, to go on if one fails.
-_NO_COPIES = {"TF2ONNX_CATCH_ERRORS": "FALSE"}
 
 
 def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
-    """Writes both halves into folders below `folder`."""
-    import onnx
-    import tf2onnx
+    """Writes both halves into folders below `folder`.
 
-    os.environ.update(_NO_COPIES)
-    for kind in manifest.KINDS:
-        shape = formats.FORMATS["onnx"].input_shape(model.spec.image_size)
-        function = frozen.freeze(model, kind, shape)
-        names = {function.inputs[0].name: "images"}
-        names[function.outputs[0].name] = frozen.OUTPUTS[kind]
-        converted, _ = tf2onnx.convert.from_graph_def(
-            function.graph.as_graph_def(),
-            name=f"{model.arch} {kind}",
-            input_names=[function.inputs[0].name],
-            output_names=[function.outputs[0].name],
-            tensors_to_rename=names,
-            opset=_OPSET,
-        )
-        if kind == "classification":
-            entry = converted.metadata_props.add()
-            entry.key, entry.value = manifest.CLASS_INDEX, model.taxonomy.to_tsv()
-        onnx.checker.check_model(converted)
-        (folder / kind).mkdir()
-        (folder / kind / _FILE).write_bytes(
-            converted.SerializeToString(deterministic=True)
-        )
+    Raises:
+      ChildProcessError: tf2onnx failed.
+    """
+    import onnx
+
+    shape = formats.FORMATS["onnx"].input_shape(model.spec.image_size)
+    entries = []
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        for kind in manifest.KINDS:
+            (folder / kind).mkdir()
+            function = frozen.freeze(model, kind, shape)
+            graph = pathlib.Path(scratch, kind)
+            graph.write_bytes(function.graph.as_graph_def().SerializeToString())
+            names = {
+                function.inputs[0].name: "images",
+                function.outputs[0].name: frozen.OUTPUTS[kind],
+            }
+            target = str(folder / kind / _FILE)
+            entries.append({"graph": str(graph), "model": target, "names": names})
+        _convert({"opset": _OPSET, "models": entries})
+    classifier = folder / "classification" / _FILE
+    converted = onnx.load(classifier)
+    entry = converted.metadata_props.add()
+    entry.key, entry.value = manifest.CLASS_INDEX, model.taxonomy.to_tsv()
+    classifier.write_bytes(converted.SerializeToString(deterministic=True))
+
+
+def _convert(job: manifest.Record) -> None:
+    done = subprocess.run(
+        # -P: what is called onnx beside it is this file.
+        [sys.executable, "-P", onnx_converter.__file__],
+        input=json.dumps(job),
+        env=onnx_converter.environment(),
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:]
+        raise ChildProcessError(f"tf2onnx ended with {done.returncode}: {last}")
 
 
 def runs(folder: pathlib.Path) -> list[comparing.Run]:

@@ -80,18 +80,13 @@ class MobileAttention(keras.layers.Layer):
         key = self.key(self.shrink_key(x, training=training))
         value = self.value(self.shrink_value(x, training=training))
         batch, height, width, _ = keras.ops.shape(x)
-        queries = (batch, height * width, self.heads, self.head_channels)
-        places = (batch, -1, self.head_channels)
 
-        query = keras.ops.reshape(self.query(x), queries) / self.head_channels**0.5
-        scores = keras.ops.einsum(
-            "bqhc,bkc->bqhk", query, keras.ops.reshape(key, places)
-        )
-        found = keras.ops.einsum(
-            "bqhk,bkc->bqhc",
-            keras.ops.softmax(scores, axis=-1),
-            keras.ops.reshape(value, places),
-        )
+        # All heads of a place ask the same keys: [batch, places · heads, channels].
+        shape = (batch, -1, self.head_channels)
+        query = keras.ops.reshape(self.query(x), shape) / self.head_channels**0.5
+        key, value = keras.ops.reshape(key, shape), keras.ops.reshape(value, shape)
+        scores = keras.ops.matmul(query, keras.ops.transpose(key, (0, 2, 1)))
+        found = keras.ops.matmul(keras.ops.softmax(scores, axis=-1), value)
         # A number of channels that is not known statically has Keras compile by XLA.
         results = (batch, height, width, self.heads * self.head_channels)
         return self.project(keras.ops.reshape(found, results))

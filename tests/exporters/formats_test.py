@@ -1,0 +1,278 @@
+"""Other formats of the same build: each does what the SavedModels do."""
+
+import hashlib
+import importlib.util
+import json
+
+import ai_edge_litert.interpreter
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import zoo
+from exporters import comparing, dead_leaves, formats, manifest
+from tests.exporters.generations import ARCHS
+
+ARCH = "mobilenet_v2_035_96"
+CONVERTED = ("litert", "onnx")
+IMAGES = np.random.default_rng(0).random((3, 96, 96, 3), np.float32)
+OUTPUTS = {"feature_vector": "features", "classification": "logits"}
+
+
+def files(folder):
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).digest()
+        for path in paths
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tool, tmp_path_factory):
+    output = tmp_path_factory.mktemp("exports")
+    names = "--format=onnx,saved_model,litert,tf1_hub"
+    done = tool("export", f"--arch={ARCH}", names, f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    expected = [
+        output / ARCH / place / path
+        for place in ("onnx", "", "litert", "tf1_hub")
+        for path in ("feature_vector/1", "classification/1", "pair-1.json")
+    ]
+    assert done.stdout.split() == list(map(str, expected))
+    # A line of progress each, and nothing of what converters print.
+    assert all(line.startswith(ARCH) for line in done.stderr.splitlines())
+    return output / ARCH
+
+
+@pytest.fixture(scope="module")
+def expected(folder):
+    halves = {kind: folder / kind / "1" for kind in OUTPUTS}
+    return {kind: tf.saved_model.load(str(half)) for kind, half in halves.items()}
+
+
+def assert_close(found, wanted, limit):
+    assert found.shape == wanted.shape
+    assert np.abs(found - wanted).max() < limit * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_onnx_takes_any_batch_and_size(folder, expected, kind):
+    path = folder / "onnx" / kind / "1" / "model.onnx"
+    session = onnxruntime.InferenceSession(str(path))
+    assert [value.name for value in session.get_inputs()] == ["images"]
+    assert [value.name for value in session.get_outputs()] == [OUTPUTS[kind]]
+    for images in (IMAGES, IMAGES[:1], IMAGES[:, :80, :43]):
+        (found,) = session.run(None, {"images": images})
+        assert_close(found, expected[kind](images).numpy(), 1e-5)
+    # Batch normalisation is in the kernels, and weights have their last form.
+    types = {node.op_type for node in onnx.load(path).graph.node}
+    assert not types & {"BatchNormalization", "Rsqrt", "Reciprocal", "Sub"}
+    assert len(onnx.load(path).graph.node) < 110
+
+
+def test_onnx_carries_the_classes(folder):
+    model = onnx.load(folder / "onnx" / "classification" / "1" / "model.onnx")
+    (entry,) = model.metadata_props
+    index = folder / "onnx" / "classification" / "1" / "assets" / "class_index.tsv"
+    assert entry.key == "class_index.tsv"
+    assert entry.value == index.read_text("utf-8")
+    assert len(entry.value.splitlines()) == 1001
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+@pytest.mark.parametrize(("precision", "limit"), [("float32", 1e-5), ("float16", 5e-3)])
+def test_litert_takes_one_image(folder, expected, kind, precision, limit):
+    path = folder / "litert" / kind / "1" / f"{precision}.tflite"
+    runner = ai_edge_litert.interpreter.Interpreter(str(path)).get_signature_runner()
+    found = runner(images=IMAGES[:1])
+    assert list(found) == [OUTPUTS[kind]]
+    assert_close(found[OUTPUTS[kind]], expected[kind](IMAGES[:1]).numpy(), limit)
+
+
+def test_litert_weighs_less_with_less_precision(folder):
+    half = folder / "litert" / "classification" / "1"
+    sizes = [
+        (half / f"{name}.tflite").stat().st_size
+        for name in ("float32", "float16", "int8")
+    ]
+    assert sizes[1] < 0.51 * sizes[0]
+    assert sizes[2] < 0.3 * sizes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "heights", "arguments"),
+    [
+        ("onnx", [None, None, None, 3], [32, 1024], False),
+        ("litert", [1, 96, 96, 3], [96, 96], False),
+        ("tf1_hub", [None, 96, 96, 3], [96, 96], False),
+        ("", [None, None, None, 3], [32, 1024], True),
+    ],
+)
+def test_manifests_tell_what_a_format_takes(folder, name, shape, heights, arguments):
+    for kind in OUTPUTS:
+        found = manifest.read(folder / name / kind / "1")
+        assert found.format == (name or "saved_model")
+        assert found.input["shape"] == shape
+        assert found.input["height_range"] == heights
+        assert bool(found.hyperparameters) == arguments
+        assert found.files == manifest.file_hashes(folder / name / kind / "1")
+    assert ("tf2onnx" in found.packages) == (name == "onnx")
+
+
+def test_reports_stand_beside_what_was_converted(folder):
+    for name in CONVERTED:
+        report = json.loads((folder / name / "report-1.json").read_text())
+        for kind in OUTPUTS:
+            for file, found in report[kind].items():
+                assert (folder / name / kind / "1" / file).is_file()
+                exact = file in ("model.onnx", "float32.tflite")
+                assert (0 < found["relative_difference"] < 1e-5) == exact
+        assert "top1_agreement" in str(report) or name == "onnx"
+
+
+def test_alone_or_in_company_the_bytes_are_the_same(tool, folder, tmp_path):
+    for name in ("onnx", "litert", "tf1_hub"):
+        done = tool(
+            *("export", f"--arch={ARCH}", f"--format={name}", "--check=none"),
+            f"--output={tmp_path}",
+        )
+        assert done.returncode == 0, done.stderr
+        assert files(tmp_path / ARCH / name) == files(folder / name)
+    assert {path.name for path in (tmp_path / ARCH).iterdir()} == {
+        *CONVERTED,
+        "tf1_hub",
+    }
+
+
+def test_what_is_there_is_recognised_and_the_rest_is_made(tool, folder):
+    before = files(folder)
+    done = tool(
+        "export", f"--arch={ARCH}", "--format=onnx", f"--output={folder.parent}"
+    )
+    assert done.returncode == 0
+    assert "exported already" in done.stderr
+    (folder / "onnx" / "pair-1.json").unlink()
+    done = tool(
+        *("export", f"--arch={ARCH}", "--format=saved_model,onnx"),
+        f"--output={folder.parent}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "write onnx" in done.stderr
+    assert files(folder) == before
+
+
+def test_a_missing_package_names_the_extra(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="onnx needs onnx: run tools/setup onnx"):
+        formats.find(["onnx"])
+    assert formats.find(["saved_model", "saved_model"]) == [formats.SAVED_MODEL]
+
+
+def a_report(difference, agreement):
+    int8 = {"relative_difference": 0.3, "top1_agreement": agreement}
+    exact = {"relative_difference": difference}
+    return {"classification": {"float32.tflite": exact, "int8.tflite": int8}}
+
+
+@pytest.mark.parametrize(
+    ("difference", "agreement", "weights", "message"),
+    [
+        (1e-5, 0.9, "imagenet", None),
+        (1e-5, 0.2, "random", None),
+        (1e-5, 0.2, "imagenet", "int8.tflite: .* class for 20% of 32 images, not 60%"),
+        (2e-4, 0.9, "imagenet", "float32.tflite: .* by 2.0e-04 .* more than 0.0001"),
+        (float("nan"), 0.9, "random", "float32.tflite: .* by nan"),
+    ],
+)
+def test_what_differs_too_much_is_unfit(difference, agreement, weights, message):
+    model = zoo.build(ARCH)
+    model.weights["name"] = weights
+    runs = {
+        "classification": [
+            comparing.Run(file="float32.tflite", call=None, limit=1e-4),
+            comparing.Run(file="int8.tflite", call=None, limit=None),
+        ]
+    }
+    report = a_report(difference, agreement)
+    if message is None:
+        comparing.judge(model, runs, report)
+        return
+    with pytest.raises(formats.UnfitError, match=message):
+        comparing.judge(model, runs, report)
+
+
+def test_comparing_sees_what_differs(expected, folder):
+    """One output of a thousand that is off, or a shape that is."""
+    model = zoo.build(ARCH, seed=0)
+    reference = expected["classification"]
+
+    def off(images):
+        logits = reference(images).numpy()
+        logits[0, 7] += 0.5 * np.abs(logits).max()
+        return logits
+
+    for call, difference in ((off, 0.5), (lambda x: off(x)[:, 1:], float("inf"))):
+        runs = {"classification": [comparing.Run(file="x", call=call, limit=1e-4)]}
+        halves = {"classification": folder / "classification" / "1"}
+        report = comparing.compare(model, formats.FORMATS["litert"], runs, halves)
+        found = report["classification"]["x"]["relative_difference"]
+        assert found == pytest.approx(difference, rel=0.2)
+
+
+def test_drawn_images_are_the_same_every_time_and_of_many_kinds():
+    images = dead_leaves.draw(8, 64, seed=3)
+    assert images.shape == (8, 64, 64, 3)
+    assert images.dtype == np.float32
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert np.array_equal(images[:3], dead_leaves.draw(3, 64, seed=3))
+    assert not np.array_equal(images, dead_leaves.draw(8, 64, seed=4))
+    assert images.mean((1, 2)).std(0).min() > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_int8_of_real_weights_sees_what_is_on_photographs(tool, tmp_path, photographs):
+    arch = "efficientnet_lite0"
+    done = tool(
+        *("export", f"--arch={arch}", "--weights=imagenet", "--format=litert"),
+        f"--output={tmp_path}",
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    half = tmp_path / arch / "litert" / "classification" / "1"
+    found = {}
+    for precision in ("float32", "int8"):
+        loaded = ai_edge_litert.interpreter.Interpreter(
+            str(half / f"{precision}.tflite")
+        )
+        runner = loaded.get_signature_runner()
+        for path, top5 in photographs:
+            image = Image.open(path).convert("RGB")
+            side = int(224 / 256 * min(image.size))
+            left, top = ((length - side + 1) // 2 for length in image.size)
+            image = image.crop((left, top, left + side, top + side))
+            image = image.resize((224, 224), Image.Resampling.BICUBIC)
+            images = np.asarray(image, np.float32)[None] / 255
+            logits = runner(images=images)["logits"][0]
+            agrees = int(logits.argmax()) == top5[0][0]
+            found.setdefault(precision, []).append(agrees)
+    assert sum(found["float32"]) == len(photographs) == 9
+    assert sum(found["int8"]) >= 7
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("arch", ARCHS)
+def test_every_generation_has_every_format(tool, tmp_path, arch):
+    done = tool(
+        *("export", f"--arch={arch}", "--format=tf1_hub,litert,onnx"),
+        f"--output={tmp_path}",
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    found = sorted(path.name for path in (tmp_path / arch).iterdir())
+    assert found == ["litert", "onnx", "tf1_hub"]
