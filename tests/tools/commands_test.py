@@ -85,7 +85,7 @@ def test_help_says_how_to_call_it(tool, name):
         ("export --arch=mobilenet_v2 --chek=full", "Did you mean: check"),
         ("export --arch=mobilenet_v2 --version=0", "--version=0"),
         ("export --arch=mobilenet_v2 --version=one", "--version=one"),
-        ("export --arch=mobilenet_v2 --format=onnx", "must be saved_model, not 'onnx'"),
+        ("export --arch=mobilenet_v2 --format=onxx", "Did you mean 'onnx'?"),
         ("export --arch=mobilenet_v2 extra", "unexpected argument 'extra'"),
         ("export --arch=mobilenet_v2 --weights=imagenett", "one of random, imagenet"),
         ("export --arch=mobilenet_v2 --gin_file=absent.gin", "absent.gin"),
