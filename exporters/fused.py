@@ -66,9 +66,26 @@ def replaced(
         for layer, call in calls.items():
             object.__setattr__(layer, "call", functools.partial(call, layer))
             stack.callback(object.__delattr__, layer, "call")
+        for layer in layers:
+            own = getattr(layer, "activation", None)
+            if own in _ACTIVATIONS:
+                object.__setattr__(layer, "activation", _ACTIVATIONS[own])
+                stack.callback(object.__setattr__, layer, "activation", own)
         yield
     if found:
         _update_statistics(found)
+
+
+def _silu(x: tf.Tensor) -> tf.Tensor:
+    """The product of x and its sigmoid, with the gradients that these two ops have.
+
+    TensorFlow's own brings a function for the gradient of each place where it is used,
+    all of which are traced, saved and loaded; and a multiplication by 1.
+    """
+    return x * tf.sigmoid(x)
+
+
+_ACTIVATIONS = {keras.activations.silu: _silu}
 
 
 def _folds(layer: conv_norm.ConvNorm) -> bool:

@@ -9,7 +9,7 @@ import uuid
 import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
 
-from exporters import manifest, reusable
+from exporters import manifest, reusable, slimming
 from zoo import model as zoo_model
 from zoo.weights import files, own
 
@@ -27,6 +27,7 @@ def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
     roots = reusable.pair(model, class_index=class_index, record=record)
     for kind, (root, signatures) in roots.items():
         tf.saved_model.save(root, str(folder / kind), signatures)
+        slimming.slim(folder / kind)
         _settle_fingerprint(folder / kind / "fingerprint.pb")
 
 

@@ -6,6 +6,7 @@ JSON object on its last line: for each measure the seconds of either side, one f
 repetition. The two take turns, so that what else the machine does hits both.
 """
 
+import gc
 import json
 import os
 import sys
@@ -96,6 +97,7 @@ def _alternate(functions: dict, repeat: int, *, most: int = _MOST_STEPS) -> dict
     times: dict = {side: [] for side in functions}
     for _ in range(repeat):
         for side, function in functions.items():
+            gc.collect()  # what one side leaves behind is not the other's to sweep
             start = time.perf_counter()
             for _ in range(steps[side]):
                 function(side)

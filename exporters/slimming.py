@@ -1,0 +1,103 @@
+"""Takes out of a SavedModel what loading it reads and nothing needs.
+
+Loading makes a Python graph of every function in the file. Some are there since
+TensorFlow writes them for everybody: behind each signature one that it passes on what
+another computes; and one that saves all variables, which nobody calls. Programs that
+load a SavedModel as TensorFlow 1 did (TensorFlow Serving, saved_model_cli) restore them.
+"""
+
+from __future__ import annotations
+
+import collections
+import pathlib
+
+from tensorflow.core.framework import function_pb2, node_def_pb2
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+from tensorflow.python.saved_model import fingerprinting_utils
+
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+
+
+def slim(folder: pathlib.Path) -> None:
+    """Rewrites the SavedModel in `folder`, and its fingerprint."""
+    file = folder / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    (meta_graph,) = saved.meta_graphs
+    _drop_save(meta_graph)
+    _inline(meta_graph)
+    file.write_bytes(saved.SerializeToString(deterministic=True))
+    fingerprinting_utils.write_fingerprint(str(folder))
+
+
+def _drop_save(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
+    """Removes the node that saves, and its function; the one that restores stays."""
+    nodes, functions = meta_graph.graph_def.node, meta_graph.graph_def.library.function
+    name = meta_graph.saver_def.save_tensor_name.partition(":")[0]
+    (saves,) = (node for node in nodes if node.name == name)
+    (body,) = (f for f in functions if f.signature.name == saves.attr["f"].func.name)
+    nodes.remove(saves)
+    functions.remove(body)
+
+
+def _inline(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
+    """Puts functions that are called once, by another function, into that one."""
+    functions = meta_graph.graph_def.library.function
+    bodies = {body.signature.name: body for body in functions}
+    named = collections.Counter(
+        value.func.name
+        for nodes in (meta_graph.graph_def.node, *(body.node_def for body in functions))
+        for node in nodes
+        for value in node.attr.values()
+    )
+    exported = meta_graph.object_graph_def.concrete_functions
+    for caller in bodies.values():
+        calls = [node for node in caller.node_def if node.op in _CALLS]
+        for call in calls:
+            name = call.attr["f"].func.name
+            if named[name] == 1 and name not in exported:
+                _inline_call(caller, call, bodies[name])
+                functions.remove(bodies[name])
+
+
+def _inline_call(
+    caller: function_pb2.FunctionDef,
+    call: node_def_pb2.NodeDef,
+    body: function_pb2.FunctionDef,
+) -> None:
+    """Replaces a call by the nodes of what it calls."""
+    arguments = [argument.name for argument in body.signature.input_arg]
+    given = dict(zip(arguments, call.input, strict=False))
+    results = [body.ret[result.name] for result in body.signature.output_arg]
+
+    def inside(name: str) -> str:
+        """What an input of the body is called in the caller."""
+        if name.startswith("^"):
+            return f"^{call.name}/{name[1:]}"
+        return given.get(name) or f"{call.name}/{name}"
+
+    def outside(name: str) -> list[str]:
+        """What an input of the caller, which may be the call, becomes."""
+        if name == f"^{call.name}":
+            return [f"^{call.name}/{node}" for node in body.control_ret.values()]
+        node, _, index = name.partition(":output:")
+        return [inside(results[int(index)])] if node == call.name and index else [name]
+
+    nodes = []
+    for node in body.node_def:
+        copy = node_def_pb2.NodeDef.FromString(node.SerializeToString())
+        copy.name = f"{call.name}/{node.name}"
+        copy.input[:] = [inside(name) for name in node.input]
+        nodes.append(copy)
+    for node in caller.node_def:
+        node.input[:] = [new for name in node.input for new in outside(name)]
+    for name, value in caller.ret.items():
+        (caller.ret[name],) = outside(value)
+    ends = [end for end, node in caller.control_ret.items() if node == call.name]
+    for end in ends:
+        del caller.control_ret[end]
+        caller.signature.control_output.remove(end)
+        for node in body.control_ret.values():
+            caller.control_ret[f"{call.name}/{node}"] = f"{call.name}/{node}"
+            caller.signature.control_output.append(f"{call.name}/{node}")
+    caller.node_def.remove(call)
+    caller.node_def.extend(nodes)
