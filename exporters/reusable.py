@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import keras
 import tensorflow as tf
+from tensorflow.python.saved_model import save_context
 
 from exporters import fused, hyperparameters, outputs
 from zoo import model as zoo_model
@@ -166,10 +167,12 @@ def _call(
     graph = tf.function(call, autograph=False)
     flags = [name for name, value in options.items() if isinstance(value, bool)]
     numbers = _scalars(name for name in options if name not in flags)
-    for values in itertools.product((False, True), repeat=len(flags)):
-        graph.get_concrete_function(
-            spec, **dict(zip(flags, values, strict=True)), **numbers
-        )
+    # Traced elsewhere, tf.saved_model.save would trace them anew.
+    with save_context.save_context(tf.saved_model.SaveOptions()):
+        for values in itertools.product((False, True), repeat=len(flags)):
+            graph.get_concrete_function(
+                spec, **dict(zip(flags, values, strict=True)), **numbers
+            )
     return graph
 
 

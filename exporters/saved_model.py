@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import pathlib
 import uuid
+from collections.abc import Iterator
 
 import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
+from tensorflow.python.checkpoint import functional_saver
 
 from exporters import manifest, reusable, slimming
 from zoo import model as zoo_model
@@ -26,9 +29,22 @@ def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
     record.write_text(manifest.to_json(own.for_copies(model.record())), "utf-8")
     roots = reusable.pair(model, class_index=class_index, record=record)
     for kind, (root, signatures) in roots.items():
-        tf.saved_model.save(root, str(folder / kind), signatures)
+        with _without_saving():
+            tf.saved_model.save(root, str(folder / kind), signatures)
         slimming.slim(folder / kind)
         _settle_fingerprint(folder / kind / "fingerprint.pb")
+
+
+@contextlib.contextmanager
+def _without_saving() -> Iterator[None]:
+    """Lets TensorFlow trace no function that saves all variables; see `slimming`."""
+    saver = functional_saver.MultiDeviceSaver
+    traced = saver._traced_save
+    saver._traced_save = lambda self, file_prefix: file_prefix
+    try:
+        yield
+    finally:
+        saver._traced_save = traced
 
 
 def _settle_fingerprint(path: pathlib.Path) -> None:

@@ -1,9 +1,9 @@
 """Takes out of a SavedModel what loading it reads and nothing needs.
 
 Loading makes a Python graph of every function in the file. Some are there since
-TensorFlow writes them for everybody: behind each signature one that it passes on what
+TensorFlow writes them for everybody: behind each signature one that passes on what
 another computes; and one that saves all variables, which nobody calls. Programs that
-load a SavedModel as TensorFlow 1 did (TensorFlow Serving, saved_model_cli) restore them.
+load it as TensorFlow 1 did (TensorFlow Serving, saved_model_cli) restore them only.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from tensorflow.core.framework import function_pb2, node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow.python.saved_model import fingerprinting_utils
 
+# Who calls it all the same is told so: there is no node of this name.
+_NO_SAVING = "this_model_has_no_op_that_saves:0"
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
@@ -23,20 +25,10 @@ def slim(folder: pathlib.Path) -> None:
     file = folder / "saved_model.pb"
     saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
     (meta_graph,) = saved.meta_graphs
-    _drop_save(meta_graph)
+    meta_graph.saver_def.save_tensor_name = _NO_SAVING
     _inline(meta_graph)
     file.write_bytes(saved.SerializeToString(deterministic=True))
     fingerprinting_utils.write_fingerprint(str(folder))
-
-
-def _drop_save(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
-    """Removes the node that saves, and its function; the one that restores stays."""
-    nodes, functions = meta_graph.graph_def.node, meta_graph.graph_def.library.function
-    name = meta_graph.saver_def.save_tensor_name.partition(":")[0]
-    (saves,) = (node for node in nodes if node.name == name)
-    (body,) = (f for f in functions if f.signature.name == saves.attr["f"].func.name)
-    nodes.remove(saves)
-    functions.remove(body)
 
 
 def _inline(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
@@ -50,13 +42,18 @@ def _inline(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
         for value in node.attr.values()
     )
     exported = meta_graph.object_graph_def.concrete_functions
+    once = {name for name in bodies if named[name] == 1 and name not in exported}
     for caller in bodies.values():
-        calls = [node for node in caller.node_def if node.op in _CALLS]
-        for call in calls:
-            name = call.attr["f"].func.name
-            if named[name] == 1 and name not in exported:
-                _inline_call(caller, call, bodies[name])
-                functions.remove(bodies[name])
+        while call := next((n for n in caller.node_def if _calls(n) in once), None):
+            name = _calls(call)
+            once.remove(name)
+            _inline_call(caller, call, bodies[name])
+            functions.remove(bodies[name])
+
+
+def _calls(node: node_def_pb2.NodeDef) -> str:
+    """The function that a node calls, if it does."""
+    return node.attr["f"].func.name if node.op in _CALLS else ""
 
 
 def _inline_call(
@@ -67,6 +64,7 @@ def _inline_call(
     """Replaces a call by the nodes of what it calls."""
     arguments = [argument.name for argument in body.signature.input_arg]
     given = dict(zip(arguments, call.input, strict=False))
+    waits = [name for name in call.input if name.startswith("^")]
     results = [body.ret[result.name] for result in body.signature.output_arg]
 
     def inside(name: str) -> str:
@@ -86,7 +84,7 @@ def _inline_call(
     for node in body.node_def:
         copy = node_def_pb2.NodeDef.FromString(node.SerializeToString())
         copy.name = f"{call.name}/{node.name}"
-        copy.input[:] = [inside(name) for name in node.input]
+        copy.input[:] = [*(inside(name) for name in node.input), *waits]
         nodes.append(copy)
     for node in caller.node_def:
         node.input[:] = [new for name in node.input for new in outside(name)]

@@ -1,0 +1,126 @@
+"""What is taken out of a SavedModel is missed by nobody."""
+
+import collections
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.saved_model import fingerprinting_utils
+
+from exporters import slimming
+
+ARCH = "mobilenet_v2_035_96"
+IMAGES = np.random.default_rng(0).random((2, 96, 80, 3), np.float32)
+CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+
+
+def read(path):
+    saved = saved_model_pb2.SavedModel.FromString(
+        (path / "saved_model.pb").read_bytes()
+    )
+    return saved.meta_graphs[0]
+
+
+def functions(meta_graph):
+    return {body.signature.name: body for body in meta_graph.graph_def.library.function}
+
+
+def test_no_function_saves_and_none_just_passes_on(exported):
+    for kind in ("feature_vector", "classification"):
+        meta_graph = read(exported(ARCH) / kind / "1")
+        bodies = functions(meta_graph)
+        assert not [name for name in bodies if "traced_save" in name]
+        called = collections.Counter(
+            node.attr["f"].func.name
+            for body in bodies.values()
+            for node in body.node_def
+            if node.op in CALLS
+        )
+        exports = meta_graph.object_graph_def.concrete_functions
+        assert min(called.values()) > 1, called
+        main = {node.attr["f"].func.name for node in meta_graph.graph_def.node}
+        assert bodies.keys() == called.keys() | exports.keys() | (main - {""})
+
+
+@pytest.mark.parametrize("key", ["serving_default", "image_classification"])
+def test_programs_of_tensorflow_1_restore_it(exported, key):
+    path = str(exported(ARCH) / "classification" / "1")
+    expected = tf.saved_model.load(path)(IMAGES).numpy()
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        signature = v1.saved_model.load(session, ["serve"], path).signature_def[key]
+        images = signature.inputs["images"].name
+        found = session.run(signature.outputs["default"].name, {images: IMAGES})
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_who_saves_as_tensorflow_1_did_is_told(exported, tmp_path):
+    path = str(exported(ARCH) / "feature_vector" / "1")
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        saver_def = v1.saved_model.load(session, ["serve"], path).saver_def
+        with pytest.raises(ValueError, match="this_model_has_no_op_that_saves"):
+            v1.train.Saver(saver_def=saver_def).save(session, str(tmp_path / "x"))
+
+
+def test_the_fingerprint_is_that_of_what_is_there(exported, tmp_path):
+    path = exported(ARCH) / "feature_vector" / "1"
+    copy = shutil.copytree(path, tmp_path / "copy")
+    fingerprinting_utils.write_fingerprint(str(copy))
+    found = tf.saved_model.experimental.read_fingerprint(str(path))
+    expected = tf.saved_model.experimental.read_fingerprint(str(copy))
+    assert found.saved_model_checksum == expected.saved_model_checksum
+    assert found.graph_def_program_hash == expected.graph_def_program_hash
+
+
+class Counts(tf.Module):
+    """Its signature is a chain of calls, some of which change a variable."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = tf.Variable(0.0)
+        self.scale = tf.Variable(3.0)
+
+    @tf.function
+    def deepest(self, x, y):
+        before = self.calls.read_value()
+        self.calls.assign_add(1.0)
+        return y * self.scale, x - y + 0.0 * before
+
+    @tf.function
+    def deeper(self, x):
+        first, second = self.deepest(x, x + 1.0)
+        return {"first": second, "second": first + self.scale, "same": x}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
+    def signature(self, x):
+        found = self.deeper(x)
+        return {**found, "third": found["second"] * 2.0, "calls": self.calls * 1.0}
+
+
+def test_functions_within_functions_become_one(tmp_path):
+    toy = Counts()
+    root = tf.Module()
+    root.calls, root.scale = toy.calls, toy.scale
+    tf.saved_model.save(root, str(tmp_path), toy.signature.get_concrete_function())
+    before = functions(read(tmp_path))
+    slimming.slim(tmp_path)
+    after = functions(read(tmp_path))
+    assert len(after) < len(before)
+    calls = [n for body in after.values() for n in body.node_def if n.op in CALLS]
+    assert not calls
+    loaded = tf.saved_model.load(str(tmp_path))
+    x = tf.constant([1.0, 5.0])
+    for number in (1, 2):
+        found = loaded.signatures["serving_default"](x)
+        expected = {
+            "first": [-1.0, -1.0],
+            "second": [9.0, 21.0],
+            "same": [1.0, 5.0],
+            "third": [18.0, 42.0],
+            "calls": number,  # read after what is within has changed it
+        }
+        assert {k: v.numpy().tolist() for k, v in found.items()} == expected
+        assert loaded.calls.numpy() == number
