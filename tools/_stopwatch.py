@@ -1,11 +1,13 @@
 """Times two SavedModels side by side; run as a program, in a process of its own.
 
 Takes a job as JSON on standard input: `ours` and `theirs` (folders of classifiers),
-`builder` (of keras.applications), `size` in pixels, `batches`, `repeat`. Prints one
-JSON object on its last line: for each measure the seconds of either side, one for each
-repetition. The two take turns, so that what else the machine does hits both.
+`builder` (of keras.applications), `size` in pixels, `batches`, `repeat`, and under
+`neighbours` the folders of our classifier in other formats. Prints one JSON object on
+its last line: for each measure the seconds of either side, one for each repetition. The
+two take turns, so that what else the machine does hits both.
 """
 
+import contextlib
 import gc
 import json
 import os
@@ -29,6 +31,7 @@ def main(job: dict) -> dict:
         tf.saved_model.load(sides[side])
 
     times["load"] = _alternate(dict.fromkeys(sides, load), job["repeat"], most=1)
+    times["first call"] = _first_calls(sides, job)
     calls = {
         "ours": lambda images: loaded["ours"](images),
         "theirs": loaded["theirs"].serve,
@@ -40,10 +43,71 @@ def main(job: dict) -> dict:
             for side, call in calls.items()
         }
         times[f"batch {batch}"] = _alternate(functions, job["repeat"])
+        for name, neighbour in _neighbours(loaded["ours"], images, job).items():
+            functions = {
+                "ours": lambda _, images=images: loaded["ours"](images).numpy(),
+                "theirs": lambda _, neighbour=neighbour: neighbour(),
+            }
+            found = _alternate(functions, job["repeat"])
+            times[f"batch {batch}, {name}"] = found
     if job["train_batch"]:
         shape = [job["train_batch"], job["train_size"], job["train_size"], 3]
         times["fine-tune step"] = _training(loaded["ours"], shape, job)
     return times
+
+
+def _first_calls(sides: dict, job: dict) -> dict:
+    """Seconds of the first call of a model that was just loaded, with one image."""
+    import tensorflow as tf
+
+    images = tf.random.uniform([1, job["size"], job["size"], 3])
+    times: dict = {side: [] for side in sides}
+    for _ in range(job["repeat"]):
+        for side, path in sides.items():
+            loaded = tf.saved_model.load(path)
+            call = loaded if side == "ours" else loaded.serve
+            gc.collect()
+            start = time.perf_counter()
+            call(images).numpy()
+            times[side].append(time.perf_counter() - start)
+    return times
+
+
+def _neighbours(ours, images, job: dict) -> dict:
+    """Calls of our model on these images, as other programs run it."""
+    import numpy as np
+    import tensorflow as tf
+    from tensorflow.python.framework import convert_to_constants
+
+    if not job["neighbours"]:
+        return {}
+    signature = ours.signatures["serving_default"]
+    frozen = convert_to_constants.convert_variables_to_constants_v2(signature)
+    found = {"frozen constants": lambda: frozen(images)[0].numpy()}
+    values, path = images.numpy(), job["neighbours"].get("onnx")
+    with contextlib.suppress(ImportError):
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path)
+        found["ONNX Runtime"] = lambda: session.run(None, {"images": values})[0]
+    with contextlib.suppress(ImportError):
+        import openvino
+
+        compiled = openvino.Core().compile_model(path, "CPU")
+        found["OpenVINO"] = lambda: compiled(values)[0]
+    if len(values) == 1 and values.shape[1] == job["neighbours"]["litert_size"]:
+        from ai_edge_litert import interpreter
+
+        file = job["neighbours"]["litert"]
+        threads = tf.config.threading.get_intra_op_parallelism_threads()
+        loaded = interpreter.Interpreter(file, num_threads=threads or os.cpu_count())
+        runner = loaded.get_signature_runner()
+        found["LiteRT"] = lambda: runner(images=values)["logits"]
+    expected = ours(images).numpy()
+    for name, call in found.items():
+        if not np.allclose(call(), expected, rtol=1e-3, atol=1e-3):
+            raise ValueError(f"{name} gives other logits than the SavedModel")
+    return found
 
 
 def _training(ours, shape: list[int], job: dict) -> dict:

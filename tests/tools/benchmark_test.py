@@ -28,7 +28,7 @@ def test_every_measure_has_a_row_with_both_sides(tool, tmp_path):
     rows = {row["measure"]: row for row in record["rows"]}
     assert list(rows) == [
         *("export of the pair", "peak memory of it", "pair on disk", "load"),
-        *("inference, batch 2", "fine-tune step"),
+        *("first call", "inference, batch 2", "fine-tune step"),
     ]
     for row in rows.values():
         assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"])
@@ -47,6 +47,7 @@ def test_every_measure_has_a_row_with_both_sides(tool, tmp_path):
         (["--measure=speed"], "--measure must be of export, .*, not 'speed'"),
         (["--batches=1,x"], "--batches must be numbers"),
         (["--output=no/where"], "no is no folder"),
+        (["--plot=x.jpg"], "--plot must end in .png or .svg, not 'x.jpg'"),
     ],
 )
 def test_wrong_usage_is_told_in_a_line(tool, arguments, message):
@@ -54,6 +55,26 @@ def test_wrong_usage_is_told_in_a_line(tool, arguments, message):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert re.search(message, done.stderr), done.stderr
+
+
+@pytest.mark.slow
+def test_neighbours_run_our_own_model(tool, tmp_path):
+    arguments = ("--measure=neighbours", "--batches=1", "--size=96", "--repeat=2")
+    picture = tmp_path / "ratios.png"
+    done = tool(
+        *("benchmark", "mobilenet_v1_025_128", *arguments, "--format=json"),
+        f"--plot={picture}",
+    )
+    assert done.returncode == 2  # it has no counterpart
+    done = tool(
+        *("benchmark", "mobilenet_v3_small", *arguments, "--size=224"),
+        *("--format=json", f"--plot={picture}"),
+    )
+    assert done.returncode == 0, done.stderr
+    measures = {row["measure"] for row in json.loads(done.stdout)["rows"]}
+    names = ("frozen constants", "ONNX Runtime", "LiteRT")
+    assert {f"inference, batch 1, {name}" for name in names} <= measures
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
