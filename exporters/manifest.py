@@ -16,6 +16,7 @@ from collections.abc import Iterable
 
 KINDS = ("feature_vector", "classification")
 CLASS_INDEX = "class_index.tsv"
+SCHEMA = pathlib.Path(__file__).with_name("manifest.schema.json")
 MANIFEST = pathlib.PurePosixPath("assets.extra/manifest.json")
 PACKAGES = ("tensorflow", "keras", "numpy", "gin-config")
 
@@ -67,9 +68,18 @@ class Manifest:
     pair: Record
 
     def write(self, folder: pathlib.Path) -> None:
+        """Writes it into a model's folder, if it keeps to the published schema."""
+        import jsonschema
+
+        jsonschema.validate(dataclasses.asdict(self), schema())
         path = folder / MANIFEST
         path.parent.mkdir(exist_ok=True)
         path.write_text(to_json(dataclasses.asdict(self)), encoding="utf-8")
+
+
+def schema() -> Record:
+    """What every manifest keeps to: a JSON Schema, draft 2020-12."""
+    return json.loads(SCHEMA.read_text(encoding="utf-8"))
 
 
 def read(folder: pathlib.Path) -> Manifest | None:

@@ -86,6 +86,7 @@ def _code_hash(arch: str) -> str:
     gin_file = config.config_file(arch)
     paths = [
         *pathlib.Path(__file__).parent.glob("*.py"),
+        manifest.SCHEMA,
         *config.ZOO.glob("*.py"),
         *(config.ZOO / "layers").glob("*.py"),
         *(config.ZOO / "weights").glob("*.py"),

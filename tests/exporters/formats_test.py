@@ -5,6 +5,7 @@ import importlib.util
 import json
 
 import ai_edge_litert.interpreter
+import jsonschema
 import numpy as np
 import onnx
 import onnxruntime
@@ -120,6 +121,40 @@ def test_manifests_tell_what_a_format_takes(folder, name, shape, heights, argume
         assert bool(found.hyperparameters) == arguments
         assert found.files == manifest.file_hashes(folder / name / kind / "1")
     assert ("tf2onnx" in found.packages) == (name == "onnx")
+
+
+def test_manifests_keep_to_the_schema(folder):
+    jsonschema.Draft202012Validator.check_schema(manifest.schema())
+    for name in ("", "onnx", "litert", "tf1_hub"):
+        for kind in OUTPUTS:
+            path = folder / name / kind / "1" / manifest.MANIFEST
+            jsonschema.validate(json.loads(path.read_text()), manifest.schema())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 0},
+        {"kind": "features"},
+        {"license": ""},
+        {"class_index": None},
+        {"files": {"saved_model.pb": "0123"}},
+        {"input": {}},
+        {"output": {"dtype": "float32", "shape": [None, 7], "num_features": 7}},
+        {"hyperparameters": {"rate": {"dtype": "float64"}}},
+        {"seconds": 3.5},
+        {"packages": {}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_breaks_the_schema_is_not_written(folder, tmp_path, change):
+    path = folder / "classification" / "1" / manifest.MANIFEST
+    record = json.loads(path.read_text())
+    with pytest.raises((jsonschema.ValidationError, TypeError)):
+        manifest.Manifest(**{**record, **change}).write(tmp_path)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**record, **change}, manifest.schema())
+    assert not list(tmp_path.iterdir())
 
 
 def test_reports_stand_beside_what_was_converted(folder):
