@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+_BAR = 30  # characters
+
 
 def export(archs: Sequence[str], *, jobs: int, argv: Sequence[str]) -> int:
     """Runs the command `argv` for each arch; one that fails does not stop the rest.
@@ -40,7 +42,7 @@ def export(archs: Sequence[str], *, jobs: int, argv: Sequence[str]) -> int:
             results = zip(archs, pool.map(one, archs), strict=True)
             for number, (arch, (code, printed)) in enumerate(results, start=1):
                 print(printed, end="", flush=True)
-                print(f"{number}/{len(archs)} {arch}", file=sys.stderr)
+                print(_progress(number, len(archs), arch), file=sys.stderr)
                 if code:
                     failed[arch] = max(1, code)
         except BaseException:
@@ -51,3 +53,10 @@ def export(archs: Sequence[str], *, jobs: int, argv: Sequence[str]) -> int:
     if failed:
         print(f"{len(failed)} failed: {', '.join(failed)}", file=sys.stderr)
     return max(failed.values(), default=0)
+
+
+def _progress(number: int, total: int, arch: str) -> str:
+    """How far it is; with a bar on a terminal, between the lines of each export."""
+    done = _BAR * number // total
+    bar = f"{'█' * done}{'·' * (_BAR - done)} " if sys.stderr.isatty() else ""
+    return f"{bar}{number}/{total} {arch}"

@@ -66,6 +66,7 @@ def _inline_call(
     given = dict(zip(arguments, call.input, strict=False))
     waits = [name for name in call.input if name.startswith("^")]
     results = [body.ret[result.name] for result in body.signature.output_arg]
+    effects = sorted(body.control_ret.values())  # a map has another order every time
 
     def inside(name: str) -> str:
         """What an input of the body is called in the caller."""
@@ -76,7 +77,7 @@ def _inline_call(
     def outside(name: str) -> list[str]:
         """What an input of the caller, which may be the call, becomes."""
         if name == f"^{call.name}":
-            return [f"^{call.name}/{node}" for node in body.control_ret.values()]
+            return [f"^{call.name}/{node}" for node in effects]
         node, _, index = name.partition(":output:")
         return [inside(results[int(index)])] if node == call.name and index else [name]
 
@@ -90,11 +91,11 @@ def _inline_call(
         node.input[:] = [new for name in node.input for new in outside(name)]
     for name, value in caller.ret.items():
         (caller.ret[name],) = outside(value)
-    ends = [end for end, node in caller.control_ret.items() if node == call.name]
+    ends = sorted(end for end, node in caller.control_ret.items() if node == call.name)
     for end in ends:
         del caller.control_ret[end]
         caller.signature.control_output.remove(end)
-        for node in body.control_ret.values():
+        for node in effects:
             caller.control_ret[f"{call.name}/{node}"] = f"{call.name}/{node}"
             caller.signature.control_output.append(f"{call.name}/{node}")
     caller.node_def.remove(call)
