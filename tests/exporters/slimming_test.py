@@ -87,15 +87,17 @@ class Counts(tf.Module):
     def deepest(self, x, y):
         before = self.calls.read_value()
         self.calls.assign_add(1.0)
-        return y * self.scale, x - y + 0.0 * before
+        return y * self.scale, x - y + 0.0 * before, before
 
     @tf.function
     def deeper(self, x):
-        first, second = self.deepest(x, x + 1.0)
-        return {"first": second, "second": first + self.scale, "same": x}
+        first, second, before = self.deepest(x, x + 1.0)
+        second_and_scale = first + self.scale
+        return {"first": second, "second": second_and_scale, "same": x, "seen": before}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
     def signature(self, x):
+        self.calls.assign_add(0.5)
         found = self.deeper(x)
         return {**found, "third": found["second"] * 2.0, "calls": self.calls * 1.0}
 
@@ -111,6 +113,12 @@ def test_functions_within_functions_become_one(tmp_path):
     assert len(after) < len(before)
     calls = [n for body in after.values() for n in body.node_def if n.op in CALLS]
     assert not calls
+    # What is within waits for what was assigned before it, all of it.
+    call = "StatefulPartitionedCall"
+    (body,) = (body for name, body in after.items() if "signature_wrapper" in name)
+    within = [n for n in body.node_def if n.name.startswith(f"{call}/{call}/")]
+    assert within
+    assert all(f"^{call}/AssignAddVariableOp" in node.input for node in within)
     loaded = tf.saved_model.load(str(tmp_path))
     x = tf.constant([1.0, 5.0])
     for number in (1, 2):
@@ -120,7 +128,8 @@ def test_functions_within_functions_become_one(tmp_path):
             "second": [9.0, 21.0],
             "same": [1.0, 5.0],
             "third": [18.0, 42.0],
-            "calls": number,  # read after what is within has changed it
+            "seen": 1.5 * number - 1,  # before what is within changes it
+            "calls": 1.5 * number,  # and after that
         }
         assert {k: v.numpy().tolist() for k, v in found.items()} == expected
-        assert loaded.calls.numpy() == number
+        assert loaded.calls.numpy() == 1.5 * number
