@@ -134,11 +134,12 @@ def _stand_in(clause: clauses.Clause, model: subject.Subject) -> str:
 
 
 def format_of(model: subject.Subject) -> str:
-    """The model's format; what can't be read is taken for a SavedModel that can't."""
+    """The model's format; of what can't be read, what the files beside it say."""
     try:
         return model.format
     except Exception:
-        return clauses.SAVED_MODEL
+        is_module = (model.path / clauses.HUB_MODULE).exists()
+        return clauses.TF1_HUB if is_module else clauses.SAVED_MODEL
 
 
 def _check_kind(clause: clauses.Clause, kind: str) -> None:

@@ -278,7 +278,8 @@ class _Run:
 
     def _add(self, result: report.ClauseResult) -> None:
         self.results[result.id] = result
-        self.say(report.line(result).strip())
+        if self.format in clauses_lib.BY_ID[result.id].formats:
+            self.say(report.line(result).strip())
 
 
 def _result(

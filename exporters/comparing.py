@@ -100,6 +100,17 @@ def judge(
             )
 
 
+def remarks(report: manifest.Record) -> list[str]:
+    """What who reads nothing but the progress should know of a report."""
+    found = report.get("classification", {})
+    return [
+        f"{file} has the SavedModel's class for {about['top1_agreement']:.0%} of "
+        f"{_IMAGES} drawn images"
+        for file, about in found.items()
+        if "top1_agreement" in about
+    ]
+
+
 def _batches(
     model: zoo_model.ImageModel, known: formats.Format, images: np.ndarray
 ) -> Iterator[np.ndarray]:

@@ -33,6 +33,13 @@ def main(job: dict) -> None:
             tensors_to_rename=entry["names"],
             opset=job["opset"],
         )
+        for value in (*converted.graph.input, *converted.graph.output):
+            shape = value.type.tensor_type.shape.dim
+            for dimension, name in zip(
+                shape, ("batch", "height", "width"), strict=False
+            ):
+                if dimension.dim_param:
+                    dimension.dim_param = name
         onnx.checker.check_model(converted)
         content = converted.SerializeToString(deterministic=True)
         pathlib.Path(entry["model"]).write_bytes(content)

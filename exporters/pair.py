@@ -22,7 +22,7 @@ Folders = dict[str, pathlib.Path]
 def export(
     request: requests.Request,
     *,
-    check: Callable[[Folders], None],
+    check: Callable[[Folders], None] | None,
     say: Callable[[str], None],
     quiet: Callable[[], contextlib.AbstractContextManager[None]],
 ) -> list[pathlib.Path]:
@@ -31,7 +31,7 @@ def export(
     Args:
       request: what and where to.
       check: is given the folders of a pair by kind before they are moved into place;
-        raises where they are not fit.
+        raises where they are not fit. None: nothing is checked.
       say: is told what is done next, in a line.
       quiet: a context for what prints more than users need, such as the import of
         TensorFlow.
@@ -58,7 +58,7 @@ def export(
             wanted = [place.format for place in missing]
             pairs = writing.write(request, model, wanted, staged, say, quiet)
             for place in missing:
-                if place.format.judged:
+                if check and place.format.judged:
                     say(f"check {place.format.name}")
                     check(pairs[place.format])
             for place in missing:

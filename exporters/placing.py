@@ -67,6 +67,12 @@ class Place:
         Raises:
           ValueError: something else is, or one that was changed.
         """
+        for folder in (
+            self.folder,
+            *(target.parent for target in self.targets.values()),
+        ):
+            if folder.exists() and not folder.is_dir():
+                raise ValueError(f"{folder} is in the way: it is no folder.")
         if not self.pair_file.exists():
             self._refuse_foreign_folders()
             return False
@@ -78,10 +84,12 @@ class Place:
         except (ValueError, AttributeError):
             found, different = {}, ["everything"]
         if not different and found == wanted:
-            return True
-        change = f"differs in {', '.join(different)}" if different else "was changed"
+            return self.format.judged or self.report_file.exists()
+        change = "what it names was changed"
+        if different:
+            change = f"differs in {', '.join(different)}"
         raise ValueError(
-            f"{self.pair_file} is there already and {change}: "
+            f"{self.pair_file} is there already, and {change}: "
             f"give --overwrite, or another --version than {self.version}."
         )
 

@@ -51,6 +51,8 @@ def write(
             runs = {kind: _module(known).runs(f) for kind, f in pairs[known].items()}
             report = comparing.compare(model, known, runs, pairs[formats.SAVED_MODEL])
         comparing.judge(model, runs, report)
+        for line in comparing.remarks(report):
+            say(f"{known.name}: {line}")
         text = manifest.to_json(report)
         (folder / known.name / placing.REPORT).write_text(text, encoding="utf-8")
     return pairs

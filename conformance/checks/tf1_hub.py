@@ -37,6 +37,10 @@ def t01_loads_as_module(model: subject.Subject) -> str:
     head = (model.path / clauses.HUB_MODULE).read_bytes()[: len(_FORMAT_3)]
     if head != _FORMAT_3:
         _fail(f"a {clauses.HUB_MODULE} of format 3", f"one that begins with {head!r}")
+    with verdict.expecting("a saved_model.pb that can be read", mend=_MEND):
+        _ = model.proto
+    if not (model.path / "variables" / "variables.index").is_file():
+        _fail("a checkpoint of variables", "no file variables/variables.index")
     tags = [sorted(graph.meta_info_def.tags) for graph in model.proto.meta_graphs]
     if sorted(tags) != [[], ["train"]]:
         _fail("two graphs, one without tags and one tagged train", f"the tags {tags}")

@@ -91,6 +91,15 @@ def test_a_correct_hub_module_passes(module, tmp_path):
     assert [r.id for r in found.clauses] == ["T01", "T02", "T03", "T04", "P03"]
 
 
+def test_a_hub_module_that_cannot_be_read_is_one(tmp_path):
+    path = hub_modules.FeatureVector().save(tmp_path)
+    file = path / "saved_model.pb"
+    file.write_bytes(file.read_bytes()[:-100])
+    found = here.check(path)
+    assert [result.id for result in found.failed] == ["T01"], found.to_text()
+    assert "a saved_model.pb that can be read" in by_id(found)["T01"].message
+
+
 @pytest.mark.parametrize("variant", models.VARIANTS, ids=lambda v: v.__name__)
 def test_a_correct_variant_passes(variant, tmp_path):
     path = variant().save(tmp_path)
@@ -334,6 +343,7 @@ def judged(pair, run, **changes):
     clause = dataclasses.replace(clauses.BY_ID["I04"], **changes)
     model = types.SimpleNamespace(
         name=pair.feature_vector,
+        format=clauses.SAVED_MODEL,
         given_kind="auto",
         is_callable=True,
         takes_images=True,

@@ -65,6 +65,8 @@ def test_onnx_takes_any_batch_and_size(folder, expected, kind):
     session = onnxruntime.InferenceSession(str(path))
     assert [value.name for value in session.get_inputs()] == ["images"]
     assert [value.name for value in session.get_outputs()] == [OUTPUTS[kind]]
+    assert session.get_inputs()[0].shape == ["batch", "height", "width", 3]
+    assert session.get_outputs()[0].shape[0] == "batch"
     for images in (IMAGES, IMAGES[:1], IMAGES[:, :80, :43]):
         (found,) = session.run(None, {"images": images})
         assert_close(found, expected[kind](images).numpy(), 1e-5)
@@ -189,7 +191,7 @@ def test_what_is_there_is_recognised_and_the_rest_is_made(tool, folder):
     )
     assert done.returncode == 0
     assert "exported already" in done.stderr
-    (folder / "onnx" / "pair-1.json").unlink()
+    (folder / "onnx" / "report-1.json").unlink()
     done = tool(
         *("export", f"--arch={ARCH}", "--format=saved_model,onnx"),
         f"--output={folder.parent}",

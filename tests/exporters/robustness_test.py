@@ -146,6 +146,14 @@ def test_the_users_keras_settings_change_nothing(tool, finished, tmp_path, monke
     assert found == expected
 
 
+def test_a_file_in_the_way_is_told_before_anything_is_built(tool, tmp_path):
+    (tmp_path / ARCH).mkdir()
+    (tmp_path / ARCH / "tf1_hub").write_text("in the way")
+    done = tool("export", *ARGUMENTS, "--format=tf1_hub", f"--output={tmp_path}")
+    assert_refused(done, "tf1_hub is in the way: it is no folder")
+    assert "build" not in done.stderr
+
+
 def test_random_weights_are_announced(tool, tmp_path):
     done = tool("export", *ARGUMENTS, f"--output={tmp_path}")
     assert "RANDOM WEIGHTS" in done.stderr

@@ -44,6 +44,7 @@ def test_every_measure_has_a_row_with_both_sides(tool, tmp_path):
     ("arguments", "message"),
     [
         (["mobilenet_v9"], "'mobilenet_v9' has no counterpart .* mean 'mobilenet_v"),
+        (["--measure="], "--measure is missing"),
         (["--measure=speed"], "--measure must be of export, .*, not 'speed'"),
         (["--batches=1,x"], "--batches must be numbers"),
         (["--output=no/where"], "no is no folder"),
