@@ -1,4 +1,4 @@
-"""Writes reports to files."""
+"""Writes reports and pictures to files."""
 
 from __future__ import annotations
 
@@ -15,16 +15,22 @@ def check_folder(folder: pathlib.Path) -> None:
         raise ValueError(f"{folder} can't be written.")
 
 
-def write(path: pathlib.Path, text: str) -> None:
-    """Writes a file, whole or not at all; what is no file is written to as it is."""
+def write(path: pathlib.Path, content: str | bytes) -> None:
+    """Writes a file, whole or not at all; what is no file is written to as it is.
+
+    Args:
+      path: of the file.
+      content: lines of text, of which the last one has no end yet, or bytes.
+    """
     path = path.resolve()
+    data = content if isinstance(content, bytes) else f"{content}\n".encode()
     if path.exists() and not path.is_file():
-        path.write_text(f"{text}\n", encoding="utf-8")
+        path.write_bytes(data)
         return
     handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(f"{text}\n")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
         os.chmod(partial, 0o644)
         os.replace(partial, path)
     except BaseException:

@@ -1,7 +1,6 @@
 """The formats of an export, and what a model in each takes.
 
-The module of each, `exporters.NAME`, writes it. Imports TensorFlow only where something
-is written.
+The module of each, `exporters.NAME`, writes it; nothing here needs TensorFlow.
 """
 
 from __future__ import annotations

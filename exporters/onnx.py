@@ -26,8 +26,6 @@ def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
     Raises:
       ChildProcessError: tf2onnx failed.
     """
-    import onnx
-
     shape = formats.FORMATS["onnx"].input_shape(model.spec.image_size)
     entries = []
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -40,14 +38,16 @@ def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
                 function.inputs[0].name: "images",
                 function.outputs[0].name: frozen.OUTPUTS[kind],
             }
-            target = str(folder / kind / _FILE)
-            entries.append({"graph": str(graph), "model": target, "names": names})
+            class_index = {manifest.CLASS_INDEX: model.taxonomy.to_tsv()}
+            entries.append(
+                {
+                    "graph": str(graph),
+                    "model": str(folder / kind / _FILE),
+                    "names": names,
+                    "metadata": class_index if kind == "classification" else {},
+                }
+            )
         _convert({"opset": _OPSET, "models": entries})
-    classifier = folder / "classification" / _FILE
-    converted = onnx.load(classifier)
-    entry = converted.metadata_props.add()
-    entry.key, entry.value = manifest.CLASS_INDEX, model.taxonomy.to_tsv()
-    classifier.write_bytes(converted.SerializeToString(deterministic=True))
 
 
 def _convert(job: manifest.Record) -> None:
@@ -60,7 +60,7 @@ def _convert(job: manifest.Record) -> None:
         text=True,
     )
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:]
+        last = "".join(done.stderr.strip().splitlines()[-1:])
         raise ChildProcessError(f"tf2onnx ended with {done.returncode}: {last}")
 
 

@@ -5,8 +5,8 @@ process to process if it is not told otherwise when it starts, and of nodes, whi
 ordered by where they are in memory.
 
 Takes a job as JSON on standard input: `opset`, and `models`, each with the path of a
-GraphDef under `graph`, that of what to write under `model`, and under `names` what its
-input and its output, in this order, are to be called.
+GraphDef under `graph`, that of what to write under `model`, what its input and its
+output, in this order, are to be called under `names`, and texts to carry as `metadata`.
 """
 
 import json
@@ -40,6 +40,8 @@ def main(job: dict) -> None:
             ):
                 if dimension.dim_param:
                     dimension.dim_param = name
+        for key, text in entry["metadata"].items():
+            converted.metadata_props.add(key=key, value=text)
         onnx.checker.check_model(converted)
         content = converted.SerializeToString(deterministic=True)
         pathlib.Path(entry["model"]).write_bytes(content)

@@ -36,10 +36,11 @@ def _inline(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
     functions = meta_graph.graph_def.library.function
     bodies = {body.signature.name: body for body in functions}
     named = collections.Counter(
-        value.func.name
+        function.name
         for nodes in (meta_graph.graph_def.node, *(body.node_def for body in functions))
         for node in nodes
         for value in node.attr.values()
+        for function in (value.func, *value.list.func)
     )
     exported = meta_graph.object_graph_def.concrete_functions
     once = {name for name in bodies if named[name] == 1 and name not in exported}

@@ -68,6 +68,11 @@ def _save(
         # "{{node …}} FILE; No space left on device [Op:SaveV2]"
         reason = error.message.rpartition("; ")[2].split(" [Op:")[0]
         raise OSError(f"Can't write below {folder.parent}: {reason}") from error
+    except OSError as error:
+        if error.errno is None or error.filename:  # it says where
+            raise
+        where = folder.parent
+        raise OSError(f"Can't write below {where}: {error.strerror}") from error
     class_index = folder / "classification" / "assets" / manifest.CLASS_INDEX
     if not class_index.exists():
         class_index.parent.mkdir()

@@ -1,8 +1,11 @@
 """Draws the ratios of a benchmark."""
 
 import importlib.util
+import io
 import math
 import pathlib
+
+from conformance import writing
 
 _HIGHER_IS_BETTER = "images/s"
 _INK, _BETTER, _WORSE = "#1f2933", "#2f6f9f", "#b0413e"
@@ -58,5 +61,7 @@ def draw(rows: list[dict], path: pathlib.Path) -> None:
         panel.xaxis.set_major_locator(ticker.MultipleLocator(1))
         panel.xaxis.set_major_formatter(lambda value, _: f"{2**value:g}×")
     figure.supxlabel("times better than theirs", color=_INK, fontsize=9)
-    figure.savefig(path, dpi=150)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix[1:], dpi=150)
     pyplot.close(figure)
+    writing.write(path, picture.getvalue())

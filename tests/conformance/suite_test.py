@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 from conformance import clauses, clients, process, report, suite
-from tests.conformance import models, mutants
+from tests.conformance import hub_modules, models, mutants
 
 GIB = 1 << 30
 
@@ -168,6 +168,22 @@ def test_clients_take_a_correct_model_and_its_range_is_found(tmp_path):
     for sides in found.measured.sides.values():
         assert (sides.smallest, sides.step) == (1, 1)
         assert sides.largest > 1000
+
+
+def test_a_hub_module_is_judged_by_the_clauses_of_its_format(tmp_path):
+    path = hub_modules.Classification().save(tmp_path)
+    said = []
+    found = suite.check(path, say=said.append)
+    assert not found.failed, found.to_text()
+    assert (found.kind, found.measured) == ("classification", None)
+    ids = ["T01", "T02", "T03", "T04", "T05", "P03"]
+    assert [result.id for result in found.clauses] == ids
+    told = {line.split()[0] for line in said if "not_applicable" in line}
+    assert told == {"P03"}  # it has no manifest
+    asked = suite.check(path, clauses=["R01"], level="quick")
+    assert asked.clauses[0].message == (
+        "speaks of TF2 SavedModels; this is a TF1 Hub module"
+    )
 
 
 class InSteps(models.FeatureVector):

@@ -9,11 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
 
-from exporters import manifest
+from exporters import batch, manifest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 ARCH = "mobilenet_v2_035_96"
@@ -254,6 +255,36 @@ def test_interrupted_by_ctrl_c(tmp_path):
     assert not output.exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ended_while_it_converts_leaves_nothing_running(tmp_path, number):
+    output = tmp_path / "exports"
+    process = start(output, "--format=onnx")
+    wait_for(process, "write onnx")
+    started: list[psutil.Process] = []
+    while not started:
+        started = psutil.Process(process.pid).children(recursive=True)
+        time.sleep(0.05)
+    time.sleep(0.5)  # it is at work by now
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    _, alive = psutil.wait_procs(started, timeout=5)
+    assert not alive
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("limit", [10_000, 1_000_000])
+def test_a_full_disk_for_another_format(tool, tmp_path, limit):
+    output = tmp_path / "exports"
+    done = tool(
+        *("export", *ARGUMENTS, "--format=tf1_hub", f"--output={output}"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert_refused(done, "File too large")
+    assert f"Can't write below {output / ARCH}" in done.stderr.splitlines()[-1]
+    assert not output.exists()
+
+
 @pytest.mark.parametrize("limit", [10_000, 1_000_000, 3_000_000])
 def test_a_full_disk(tool, tmp_path, limit):
     """A limit on the size of files stands in: the same calls fail."""
@@ -306,6 +337,14 @@ def test_who_waited_for_an_interrupted_export_goes_on(tmp_path):
     _, errors = second.communicate(timeout=120)
     assert (first.returncode, second.returncode) == (130, 0), errors
     assert_whole_or_absent(output, finished=True)
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_progress_of_many_is_a_bar_on_terminals(monkeypatch, is_terminal):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: is_terminal)
+    bars = {"█" * 10 + "·" * 20 + " 1/3 a", "█" * 30 + " 3/3 c"}
+    lines = {batch._progress(1, 3, "a"), batch._progress(3, 3, "c")}
+    assert lines == (bars if is_terminal else {"1/3 a", "3/3 c"})
 
 
 def test_terminated_in_a_batch_leaves_nothing_running(tmp_path):
