@@ -24,9 +24,14 @@ _MOST = 1e6  # seconds, or GiB
 _LONGEST = 1000  # characters of an error
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Parses the command line, checks, writes the report; returns the exit status."""
-    options = _parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, *, name: str = "conformance") -> int:
+    """Parses the command line, checks, writes the report; returns the exit status.
+
+    Args:
+      arguments: of the command line; None is that of this process.
+      name: what the program is called.
+    """
+    options = _parser(name).parse_args(arguments)
     if sys.stderr is None:  # closed: there is nobody to tell
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - to the process's end
     say = _progress()
@@ -58,10 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         if options.debug:
             traceback.print_exc()
-        print(f"conformance: {_printable(str(error))}", file=sys.stderr)
+        print(f"{name}: {_printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("conformance: interrupted", file=sys.stderr)
+        print(f"{name}: interrupted", file=sys.stderr)
         return 130
     return 1 if found.failed else 0
 
@@ -69,12 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> typing.NoReturn:
         """Ends with one line."""
-        self.exit(2, f"conformance: {message}; see --help.\n")
+        self.exit(2, f"{self.prog}: {message}; see --help.\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(name: str) -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="conformance",
+        prog=name,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import os
 import pathlib
 import sys
@@ -301,8 +300,7 @@ def _fails(result: report.ClauseResult | None) -> bool:
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        nearest = difflib.get_close_matches(value, choices, n=1, cutoff=0)[0]
         raise ValueError(
-            f"{name} must be one of {', '.join(choices)}, got {value!r}. Did you mean "
-            f"{nearest!r}?"
+            f"{name} must be one of {', '.join(choices)}, got {value!r}."
+            f"{clauses_lib.did_you_mean(value, choices)}"
         )

@@ -6,9 +6,10 @@ The module of each, `exporters.NAME`, writes it; nothing here needs TensorFlow.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib.util
 from collections.abc import Sequence
+
+from zoo import config as zoo_config
 
 
 class UnfitError(Exception):
@@ -81,10 +82,9 @@ def find(names: Sequence[str]) -> list[Format]:
         raise ValueError(f"--format is missing: of {', '.join(FORMATS)}.")
     for name in names:
         if name not in FORMATS:
-            nearest = difflib.get_close_matches(name, FORMATS, n=1, cutoff=0)[0]
             raise ValueError(
-                f"--format must be of {', '.join(FORMATS)}, not {name!r}. Did you mean "
-                f"{nearest!r}?"
+                f"--format must be of {', '.join(FORMATS)}, not {name!r}."
+                f"{zoo_config.did_you_mean(name, FORMATS)}"
             )
         FORMATS[name].require()
     return [FORMATS[name] for name in dict.fromkeys(names)]

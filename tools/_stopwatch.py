@@ -1,10 +1,11 @@
 """Times two SavedModels side by side; run as a program, in a process of its own.
 
-Takes a job as JSON on standard input: `ours` and `theirs` (folders of classifiers),
+Takes a job as JSON for its argument: `ours` and `theirs` (folders of classifiers),
 `builder` (of keras.applications), `size` in pixels, `batches`, `repeat`, and under
 `neighbours` the folders of our classifier in other formats. Prints one JSON object on
 its last line: for each measure the seconds of either side, one for each repetition. The
-two take turns, so that what else the machine does hits both.
+two take turns, so that what else the machine does hits both. What it is at stands on
+standard error, in lines that begin with `TELL`.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ import time
 
 import _rivals
 
+TELL = "now: "
 _MOST_STEPS = 50  # calls in one repetition
 _ENOUGH = 0.5  # seconds of calls in one repetition
 
@@ -30,13 +32,16 @@ def main(job: dict) -> dict:
     def load(side: str) -> None:
         tf.saved_model.load(sides[side])
 
+    _tell("time load")
     times["load"] = _alternate(dict.fromkeys(sides, load), job["repeat"], most=1)
+    _tell("time first call")
     times["first call"] = _first_calls(sides, job)
     calls = {
         "ours": lambda images: loaded["ours"](images),
         "theirs": loaded["theirs"].serve,
     }
     for batch in job["batches"]:
+        _tell(f"time batch {batch}")
         images = tf.random.uniform([batch, job["size"], job["size"], 3])
         functions = {
             side: lambda _, call=call, images=images: call(images).numpy()
@@ -48,12 +53,17 @@ def main(job: dict) -> dict:
                 "ours": lambda _, images=images: loaded["ours"](images).numpy(),
                 "theirs": lambda _, neighbour=neighbour: neighbour(),
             }
-            found = _alternate(functions, job["repeat"])
-            times[f"batch {batch}, {name}"] = found
+            _tell(f"time batch {batch}, {name}")
+            times[f"batch {batch}, {name}"] = _alternate(functions, job["repeat"])
     if job["train_batch"]:
+        _tell("time fine-tune step")
         shape = [job["train_batch"], job["train_size"], job["train_size"], 3]
         times["fine-tune step"] = _training(loaded["ours"], shape, job)
     return times
+
+
+def _tell(what: str) -> None:
+    print(f"{TELL}{what}", file=sys.stderr, flush=True)
 
 
 def _first_calls(sides: dict, job: dict) -> dict:
@@ -171,4 +181,4 @@ def _alternate(functions: dict, repeat: int, *, most: int = _MOST_STEPS) -> dict
 
 if __name__ == "__main__":
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    print(json.dumps(main(json.loads(sys.stdin.read()))))
+    print(json.dumps(main(json.loads(sys.argv[1]))))

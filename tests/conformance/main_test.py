@@ -42,7 +42,8 @@ def test_a_pair_is_held_against_the_other_half(tmp_path, capsys):
     ("arguments", "message"),
     [
         ([], "conformance: path must be the directory of a SavedModel, got "),
-        (["--clauses=X"], "conformance: Unknown clause 'X'"),
+        (["--clauses=X"], "conformance: Unknown clause 'X'. The suite judges R01, "),
+        (["--clauses=C1"], "Did you mean 'C01'?"),
         (["--time_limit=-1"], "conformance: --time_limit must be more than 0, not -1"),
         (
             ["--memory_limit=inf"],

@@ -14,11 +14,18 @@ import time
 import psutil
 import pytest
 
-from exporters import batch, manifest
+from exporters import batch, formats, manifest, placing
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 ARCH = "mobilenet_v2_035_96"
 ARGUMENTS = (f"--arch={ARCH}", "--check=none")
+FILES = {  # that make a model of a format what it is
+    "saved_model": "saved_model.pb",
+    "tf1_hub": "tfhub_module.pb",
+    "onnx": "model.onnx",
+    "litert": "float32.tflite",
+}
+OTHERS = [name for name in FILES if name != "saved_model"]
 
 
 @pytest.fixture(scope="module")
@@ -56,28 +63,26 @@ def wait_for(process, word):
     raise AssertionError(f"it ended without {word!r}: {seen}")
 
 
-def assert_whole_or_absent(output, *, finished):
-    folder = output / ARCH
-    for kind in manifest.KINDS:
-        target = folder / kind / "1"
+def assert_whole_or_absent(output, *, finished, name="saved_model"):
+    known = formats.FORMATS[name]
+    place = placing.Place(format=known, arch_folder=output / ARCH, version=1)
+    for target in place.targets.values():
         if finished or target.exists():
             record = manifest.read(target)
             assert record is not None, target
             assert record.files == manifest.file_hashes(target)
-            assert "saved_model.pb" in record.files
-    assert (folder / "pair-1.json").exists() >= finished
+            assert FILES[name] in record.files
+    assert place.pair_file.exists() >= finished
     if finished:
-        assert sorted(p.name for p in folder.iterdir()) == [
-            "classification",
-            "feature_vector",
-            "pair-1.json",
-        ]
+        reports = [] if known.judged else ["report-1.json"]
+        there = sorted(p.name for p in place.folder.iterdir())
+        assert there == ["classification", "feature_vector", "pair-1.json", *reports]
 
 
-def assert_next_run_completes(tool, output):
-    done = tool("export", *ARGUMENTS, f"--output={output}")
+def assert_next_run_completes(tool, output, name="saved_model"):
+    done = tool("export", *ARGUMENTS, f"--format={name}", f"--output={output}")
     assert done.returncode == 0, done.stderr
-    assert_whole_or_absent(output, finished=True)
+    assert_whole_or_absent(output, finished=True, name=name)
 
 
 def assert_refused(done, message):
@@ -222,15 +227,15 @@ def test_killed_between_two_renames(tool, output, placed):
     assert_next_run_completes(tool, output)
 
 
-def kill_once(tool, output, seconds):
-    process = start(output)
+def kill_once(tool, output, seconds, name="saved_model"):
+    process = start(output, f"--format={name}")
     try:
         process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-    assert_whole_or_absent(output, finished=process.returncode == 0)
-    assert_next_run_completes(tool, output)
+    assert_whole_or_absent(output, finished=process.returncode == 0, name=name)
+    assert_next_run_completes(tool, output, name)
 
 
 @pytest.mark.parametrize("seconds", [0.3, 5.0])
@@ -242,6 +247,13 @@ def test_killed(tool, tmp_path, seconds):
 @pytest.mark.parametrize("moment", range(20))
 def test_killed_at_a_random_moment(tool, tmp_path, moment):
     kill_once(tool, tmp_path / "exports", random.uniform(0, 8))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(4))
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_format_killed_at_a_random_moment(tool, tmp_path, name, moment):
+    kill_once(tool, tmp_path / "exports", random.uniform(0, 25), name)
 
 
 def test_interrupted_by_ctrl_c(tmp_path):
@@ -324,6 +336,18 @@ def test_two_exporters_for_one_target(tmp_path):
     assert_whole_or_absent(output, finished=True)
     assert sum("exported already" in errors for _, errors in results) == 1
     assert sum("waiting for another" in errors for _, errors in results) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
+def test_two_exporters_for_one_target_of_another_format(tmp_path, name):
+    output = tmp_path / "exports"
+    processes = [start(output, f"--format={name}") for _ in range(2)]
+    results = [process.communicate(timeout=500) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], results
+    assert results[0][0] == results[1][0]
+    assert_whole_or_absent(output, finished=True, name=name)
+    assert sum("exported already" in errors for _, errors in results) == 1
 
 
 def test_who_waited_for_an_interrupted_export_goes_on(tmp_path):

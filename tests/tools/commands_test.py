@@ -103,6 +103,7 @@ def test_help_says_how_to_call_it(tool, name):
         ("predict {tmp} x.png", "is not the folder of a SavedModel"),
         ("predict {tmp}/broken {tmp}/photo.png", "is not usable"),
         ("predict {tmp}/hub {tmp}/photo.png", "hub is a TF1 Hub module"),
+        ("predict {tmp}/onnx {tmp}/photo.png", "onnx is no SavedModel: ONNX and"),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_2(tool, tmp_path, call, message):
@@ -110,6 +111,8 @@ def test_bad_usage_is_one_line_and_exit_2(tool, tmp_path, call, message):
     (tmp_path / "hub").mkdir()
     for name in ("saved_model.pb", "tfhub_module.pb"):
         (tmp_path / "hub" / name).touch()
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "model.onnx").touch()
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "saved_model.pb").write_bytes(b"\x00garbage")
