@@ -43,14 +43,14 @@ def main(arguments: Sequence[str] | None = None, *, name: str = "conformance") -
         render = _renderer(options.format)
         output = pathlib.Path(options.output) if options.output else None
         if output:
-            writing.check_folder(output.parent)
+            writing.check_target(output)
         found = suite.check(
             options.path,
             kind=options.kind,
             pair=options.pair,
             doc=options.doc,
             level=options.level,
-            clauses=options.clauses.split(",") if options.clauses else None,
+            clauses=None if options.clauses is None else options.clauses.split(","),
             limits=_limits(options),
             say=say,
         )

@@ -7,8 +7,15 @@ import pathlib
 import tempfile
 
 
-def check_folder(folder: pathlib.Path) -> None:
+def check_target(path: pathlib.Path) -> None:
     """Raises ValueError where no file can be written: before the work, not after it."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give the path of a file to write.")
+    check_folder(path.parent)
+
+
+def check_folder(folder: pathlib.Path) -> None:
+    """Raises ValueError where no file can be made."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder.")
     if not os.access(folder, os.W_OK):

@@ -19,7 +19,7 @@ def export(archs: Sequence[str], *, jobs: int, argv: Sequence[str]) -> int:
     Args:
       archs: names.
       jobs: how many run at once.
-      argv: the command line that asked for all of them.
+      argv: the command line that asked for all of them, without their names.
 
     Returns:
       The largest of the processes' exit codes, a signal counting as 1.
@@ -27,7 +27,7 @@ def export(archs: Sequence[str], *, jobs: int, argv: Sequence[str]) -> int:
     running: list[subprocess.Popen[str]] = []
 
     def one(arch: str) -> tuple[int, str]:
-        # Later flags override earlier ones.
+        # Of flags that come twice the later holds.
         command = [sys.executable, *argv, f"--arch={arch}", "--jobs=1"]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True

@@ -40,6 +40,8 @@ class Kind:
         return max(values, default=None)
 
 
+RANGE = [0.0, 1.0]
+"""What all of them may be; nothing is checked, so as to cost nothing."""
 KINDS = {
     "batch_norm_momentum": Kind(
         layer=keras.layers.BatchNormalization,
@@ -76,6 +78,7 @@ def describe(model: keras.Model) -> dict[str, dict[str, typing.Any]]:
             "dtype": "float32",
             "shape": [],
             "default": default,
+            "range": RANGE,
             "effect": KINDS[name].effect,
         }
         for name, default in defaults(model).items()

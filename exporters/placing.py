@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 
 from exporters import formats, manifest
@@ -67,12 +68,6 @@ class Place:
         Raises:
           ValueError: something else is, or one that was changed.
         """
-        for folder in (
-            self.folder,
-            *(target.parent for target in self.targets.values()),
-        ):
-            if folder.exists() and not folder.is_dir():
-                raise ValueError(f"{folder} is in the way: it is no folder.")
         if not self.pair_file.exists():
             self._refuse_foreign_folders()
             return False
@@ -90,8 +85,18 @@ class Place:
             change = f"differs in {', '.join(different)}"
         raise ValueError(
             f"{self.pair_file} is there already, and {change}: "
-            f"give --overwrite, or another --version than {self.version}."
+            f"give --overwrite, another --output, or another --version than "
+            f"{self.version}."
         )
+
+    def check_room(self) -> None:
+        """Raises ValueError where something stands that no folder can replace."""
+        targets = self.targets.values()
+        for path in (self.folder, *(t.parent for t in targets), *targets):
+            if os.path.lexists(path) and not path.is_dir():
+                raise ValueError(
+                    f"{path} is in the way: it is no folder. Move it away."
+                )
 
     def _refuse_foreign_folders(self) -> None:
         """What an interrupted export left may be replaced, nothing else."""

@@ -44,8 +44,11 @@ class Request:
         """The places where the export of this identity is not yet, or not to stay.
 
         Raises:
-          ValueError: something else is in a place, and `overwrite` is not asked for.
+          ValueError: something else is in a place, and `overwrite` is not asked for, or
+            can't help.
         """
+        for place in self.places:
+            place.check_room()
         if self.overwrite:
             return self.places
         return [place for place in self.places if not place.is_finished(identity)]

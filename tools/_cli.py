@@ -20,7 +20,9 @@ from collections.abc import Callable, Iterator
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DONE, FAILURES, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 _LONGEST_MESSAGE = 1000  # characters
-_EXIT_CODES = "Exit codes: 0 done; 1 it ran and found failures; 2 unusable input."
+_EXIT_CODES = """\
+Exit codes: 0 done; 1 it ran and found failures; 2 unusable input; 130 interrupted;
+143 terminated."""
 
 
 def _find_packages() -> None:
@@ -54,6 +56,9 @@ def run(main: Callable[[list[str]], int | None], usage: str) -> typing.NoReturn:
     # TensorFlow's C++ side reads it once, when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     name = pathlib.Path(sys.argv[0]).name
+    for stream in ("stdout", "stderr"):  # closed: there is nobody to tell
+        if getattr(sys, stream) is None:
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 - to the end
     signal.signal(signal.SIGTERM, _terminate)
     try:
         if any(argument in ("--help", "-h", "-help") for argument in sys.argv[1:]):

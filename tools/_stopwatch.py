@@ -8,8 +8,8 @@ two take turns, so that what else the machine does hits both. What it is at stan
 standard error, in lines that begin with `TELL`.
 """
 
-import contextlib
 import gc
+import importlib
 import json
 import os
 import sys
@@ -95,17 +95,16 @@ def _neighbours(ours, images, job: dict) -> dict:
     frozen = convert_to_constants.convert_variables_to_constants_v2(signature)
     found = {"frozen constants": lambda: frozen(images)[0].numpy()}
     values, path = images.numpy(), job["neighbours"].get("onnx")
-    with contextlib.suppress(ImportError):
-        import onnxruntime
-
+    if onnxruntime := _imported("onnxruntime", "ONNX Runtime"):
         session = onnxruntime.InferenceSession(path)
         found["ONNX Runtime"] = lambda: session.run(None, {"images": values})[0]
-    with contextlib.suppress(ImportError):
-        import openvino
-
+    if openvino := _imported("openvino", "OpenVINO"):
         compiled = openvino.Core().compile_model(path, "CPU")
         found["OpenVINO"] = lambda: compiled(values)[0]
-    if len(values) == 1 and values.shape[1] == job["neighbours"]["litert_size"]:
+    size = job["neighbours"]["litert_size"]
+    if values.shape[:2] != (1, size):
+        _tell(f"LiteRT is left out: it takes one image of {size} px")
+    else:
         from ai_edge_litert import interpreter
 
         file = job["neighbours"]["litert"]
@@ -118,6 +117,15 @@ def _neighbours(ours, images, job: dict) -> dict:
         if not np.allclose(call(), expected, rtol=1e-3, atol=1e-3):
             raise ValueError(f"{name} gives other logits than the SavedModel")
     return found
+
+
+def _imported(module: str, title: str):
+    """The module; None where it was not installed, which is told."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        _tell(f"{title} is left out: {module} was not installed")
+        return None
 
 
 def _training(ours, shape: list[int], job: dict) -> dict:

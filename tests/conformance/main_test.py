@@ -43,13 +43,18 @@ def test_a_pair_is_held_against_the_other_half(tmp_path, capsys):
     [
         ([], "conformance: path must be the directory of a SavedModel, got "),
         (["--clauses=X"], "conformance: Unknown clause 'X'. The suite judges R01, "),
-        (["--clauses=C1"], "Did you mean 'C01'?"),
+        (["--clauses=C1"], "conformance: Unknown clause 'C1'. Did you mean 'C01'? "),
         (["--time_limit=-1"], "conformance: --time_limit must be more than 0, not -1"),
         (
             ["--memory_limit=inf"],
             "conformance: --memory_limit must be more than 0, not",
         ),
         (["--output=no/where.json"], "conformance: no is no folder."),
+        (
+            ["--output=."],
+            "conformance: . is a folder: give the path of a file to write.",
+        ),
+        (["--clauses="], "conformance: Unknown clause ''."),
     ],
 )
 def test_one_line_and_status_2_for_wrong_usage(arguments, message, tmp_path, capsys):

@@ -47,6 +47,7 @@ def test_the_manifest_lists_them_with_the_recipe_s_defaults(folder):
     }
     for about in found.values():
         assert (about["dtype"], about["shape"]) == ("float32", [])
+        assert about["range"] == [0, 1]
         assert about["effect"].startswith("with training=True, the ")
     json.dumps(found)
 

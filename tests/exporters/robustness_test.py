@@ -42,8 +42,9 @@ def output(finished, tmp_path):
     return pathlib.Path(shutil.copytree(finished, tmp_path / "exports"))
 
 
-def start(output, *arguments, **kwargs):
-    command = [sys.executable, ROOT / "tools" / "export", *ARGUMENTS, *arguments]
+def start(output, *arguments, arch=ARCH, **kwargs):
+    asked = [f"--arch={arch}", "--check=none", *arguments]
+    command = [sys.executable, ROOT / "tools" / "export", *asked]
     return subprocess.Popen(
         [*command, f"--output={output}"],
         stdout=subprocess.PIPE,
@@ -158,6 +159,26 @@ def test_a_file_in_the_way_is_told_before_anything_is_built(tool, tmp_path):
     done = tool("export", *ARGUMENTS, "--format=tf1_hub", f"--output={tmp_path}")
     assert_refused(done, "tf1_hub is in the way: it is no folder")
     assert "build" not in done.stderr
+
+
+@pytest.mark.parametrize("place", ["classification", "classification/1"])
+@pytest.mark.parametrize("kind", ["file", "dangling"])
+def test_what_no_folder_can_replace_is_told_first(tool, output, place, kind):
+    before = (output / ARCH / "pair-1.json").read_bytes()
+    target = output / ARCH / place
+    shutil.rmtree(target)
+    if kind == "file":
+        target.write_text("in the way")
+    else:
+        target.symlink_to("nowhere")
+    done = tool("export", *ARGUMENTS, "--overwrite", f"--output={output}")
+    assert_refused(done, f"{target} is in the way: it is no folder")
+    assert "build" not in done.stderr
+    assert (output / ARCH / "pair-1.json").read_bytes() == before
+
+
+def test_no_output_is_told(tool):
+    assert_refused(tool("export", *ARGUMENTS, "--output="), "--output is missing")
 
 
 def test_random_weights_are_announced(tool, tmp_path):
@@ -373,7 +394,7 @@ def test_progress_of_many_is_a_bar_on_terminals(monkeypatch, is_terminal):
 
 def test_terminated_in_a_batch_leaves_nothing_running(tmp_path):
     output = tmp_path / "exports"
-    process = start(output, "--arch=mobilenet_v2_035_96,mobilenet_v2_050_96")
+    process = start(output, arch="mobilenet_v2_035_96,mobilenet_v2_050_96")
     wait_for(process, "build")
     process.terminate()
     process.communicate(timeout=60)  # until no child holds the pipes either

@@ -98,6 +98,7 @@ def test_help_says_how_to_call_it(tool, name):
             "export --arch=mobilenet_v2 --gin_binding=model.taxonomy_name='ilsvrc'",
             "Did you mean 'ilsvrc_2012'?",
         ),
+        ("export --arch=mobilenet_v2 --arch=mobilenet_v1", "already defined"),
         ("predict", "MODEL is missing"),
         ("predict {tmp}", "IMAGE is missing"),
         ("predict {tmp} x.png", "is not the folder of a SavedModel"),
