@@ -21,7 +21,8 @@ import gin
 from gin import config_parser
 
 ZOO = pathlib.Path(__file__).resolve().parent
-TRUSTED_PACKAGES = ("zoo",)
+TRUSTED_PACKAGES = ("zoo", "training")
+ROOT = "model"
 BACKBONE = "BACKBONE"
 """Stands in the bindings of weights for the spec that is bound."""
 _LARGEST_FILE = 1_000_000  # characters
@@ -80,6 +81,19 @@ class Bound:
     text: str
     overruled: Sequence[str]
 
+    def without(self, room: str) -> str:
+        """The text without what binds a room's configurables, and imports them."""
+        kept = []
+        for line in self.text.splitlines(keepends=True):
+            (statement,) = config_parser.ConfigParser(line, _Names())
+            if isinstance(statement, config_parser.ImportStatement):
+                module = statement.module
+            else:
+                module = gin.config._REGISTRY.get_match(statement.selector).module
+            if module.split(".")[0] != room:
+                kept.append(line)
+        return "".join(kept)
+
 
 @contextlib.contextmanager
 def bound(
@@ -91,6 +105,7 @@ def bound(
     made_with: Sequence[str] = (),
     decided: Sequence[str] = (),
     weights: str = "the weights",
+    roots: Sequence[str] = (ROOT,),
 ) -> Iterator[Bound]:
     """Binds gin to `arch`, then to the extra files and bindings, for a while.
 
@@ -104,6 +119,8 @@ def bound(
         user's.
       decided: bindings of weights that beat all others.
       weights: what messages call these.
+      roots: the configurables that are called, and all that they are bound to: others
+        may not be bound.
 
     Raises:
       ValueError: an unknown arch, configurable or parameter, a gin syntax error, a
@@ -137,24 +154,26 @@ def bound(
             for name, value in wanted.items()
             if value == _value(name) and value != before[name]
         ]
-        _check_selectors(parts)
+        _check_selectors(parts, roots)
         text = _finalized()
         yield Bound(text, overruled)
     finally:
         gin.clear_config()
 
 
-def _check_selectors(parts: Sequence[str]) -> None:
+def _check_selectors(parts: Sequence[str], roots: Sequence[str]) -> None:
     """Refuses a binding of what is not built: it would change nothing.
 
     Raises:
       ValueError: naming the binding, and what it may bind.
     """
-    try:
-        backbone = gin.query_parameter("model.backbone").selector
-    except (ValueError, AttributeError):
+    if _backbone() == ROOT:
         return  # the root itself says what is wrong with it
-    built = {gin.get_configurable(name): name for name in ("model", backbone)}
+    built = {
+        gin.get_configurable(name): name
+        for root in roots
+        for name in (root, *_references(root))
+    }
     for part in parts:
         for statement in _bound_in(part):
             if gin.get_configurable(statement.selector) not in built:
@@ -165,12 +184,20 @@ def _check_selectors(parts: Sequence[str]) -> None:
                 )
 
 
+def _references(root: str) -> list[str]:
+    """The configurables that the parameters of `root` are bound to."""
+    values = [_value(f"{root}.{parameter}") for parameter in _parameters(root)]
+    return [
+        v.selector for v in values if isinstance(v, gin.config.ConfigurableReference)
+    ]
+
+
 def _backbone() -> str:
     """The name of the spec that is bound."""
     try:
         return gin.query_parameter("model.backbone").selector
     except (ValueError, AttributeError):
-        return "model"
+        return ROOT
 
 
 def _values(text: str) -> dict[str, typing.Any]:

@@ -136,6 +136,7 @@ def image_model(
     weight_decay: float = gin.REQUIRED,
     weight_decay_excludes: Sequence[str] = gin.REQUIRED,
     taxonomy_name: str = "ilsvrc_2012",
+    classes: Sequence[str] = (),
     background_class: bool = False,
 ) -> ImageModel:
     """Joins a backbone, a normalisation and a head; the one gin root of this room.
@@ -150,6 +151,8 @@ def image_model(
       weight_decay: see `ImageModel`.
       weight_decay_excludes: see `ImageModel`.
       taxonomy_name: such as `ilsvrc_2012`; its classes are the logits.
+      classes: names of classes of one's own, in order, which `taxonomy_name` is then a
+        name for.
       background_class: whether logit 0 stands for none of them.
     """
     if not isinstance(backbone, specs.BackboneSpec):
@@ -160,12 +163,14 @@ def image_model(
     _check_recipe(dropout_rate, weight_decay, weight_decay_excludes)
     specs.check_kind("model.taxonomy_name", taxonomy_name, "str")
     specs.check_kind("model.background_class", background_class, "bool")
-    classes = taxonomies.load(taxonomy_name, background_class=background_class)
+    taxonomy = taxonomies.load(
+        taxonomy_name, classes=classes, background_class=background_class
+    )
     normalization = inputs.Normalization(mean=mean, std=std)
     network = backbone.build()
     num_features = network.output["feature_vector"].shape[-1]
     network_head = heads.build(
-        num_features, num_classes=classes.num_classes, dropout_rate=dropout_rate
+        num_features, num_classes=taxonomy.num_classes, dropout_rate=dropout_rate
     )
     images = keras.Input((None, None, 3), name="images")
     features = network(normalization.layer()(images))["feature_vector"]
@@ -175,7 +180,7 @@ def image_model(
         head=network_head,
         feature_vector=keras.Model(images, features, name="feature_vector"),
         classifier=keras.Model(images, network_head(features), name="classification"),
-        taxonomy=classes,
+        taxonomy=taxonomy,
         normalization=normalization,
         preprocessing=inputs.Preprocessing(
             crop_fraction=crop_fraction, interpolation=interpolation
@@ -207,6 +212,7 @@ def build(
     gin_files: Sequence[str] = (),
     gin_bindings: Sequence[str] = (),
     trust_gin_imports: bool = False,
+    roots: Sequence[str] = (config.ROOT,),
 ) -> ImageModel:
     """Builds an arch and gives its variables their values.
 
@@ -220,6 +226,7 @@ def build(
       gin_files: paths of further gin files.
       gin_bindings: further bindings, such as `MobileNetV2.width_multiplier=0.5`.
       trust_gin_imports: allow gin files to import any module, which runs its code.
+      roots: what gin files may bind; see `config.bound`.
 
     Returns:
       The model. What the weights' record says of classes, normalisation and
@@ -244,8 +251,10 @@ def build(
         made_with=opened.made_with() if opened else (),
         decided=opened.decided() if opened else (),
         weights=f"the record of {opened.source.path}" if opened else "",
+        roots=roots,
     ) as bound:
         model = _built()
+        text = bound.without("training")
     origin: dict[str, typing.Any] = {"name": registry.RANDOM, "seed": seed}
     if opened:
         matching = opened.assign(model.classifier)
@@ -259,7 +268,7 @@ def build(
             "overruled": bound.overruled,
             "assumed": opened.assumed,
         }
-    return dataclasses.replace(model, arch=arch, weights=origin, gin_config=bound.text)
+    return dataclasses.replace(model, arch=arch, weights=origin, gin_config=text)
 
 
 def _check_keras() -> None:

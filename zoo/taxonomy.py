@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import pathlib
+from collections.abc import Sequence
 
 from zoo import config
 
@@ -70,17 +71,24 @@ class Taxonomy:
         return "".join("\t".join(row) + "\n" for row in rows)
 
 
-def load(name: str, *, background_class: bool = False) -> Taxonomy:
-    """Reads the taxonomy `name` of this package.
+def load(
+    name: str, *, classes: Sequence[str] = (), background_class: bool = False
+) -> Taxonomy:
+    """Reads the taxonomy `name` of this package, or makes one of `classes`.
 
     Args:
       name: such as `ilsvrc_2012`: 1000 classes in the order of their synset ids.
+      classes: names of other classes, which are their ids too.
       background_class: put the background class at index 0, as 1001-class
         checkpoints of ILSVRC-2012 have it.
 
     Raises:
-      ValueError: no such taxonomy, or its file is not well-formed.
+      ValueError: no such taxonomy, its file is not well-formed, or `classes` are no
+        names.
     """
+    if classes:
+        taxonomy = _made(name, classes)
+        return taxonomy.with_background() if background_class else taxonomy
     known = sorted(path.stem for path in FOLDER.glob("*.tsv"))
     if name not in known:
         raise ValueError(
@@ -88,9 +96,21 @@ def load(name: str, *, background_class: bool = False) -> Taxonomy:
             f"There are: {', '.join(known)}."
         )
     about = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    classes = read_tsv(FOLDER / f"{name}.tsv")
-    taxonomy = Taxonomy(name, classes, about["scores"])
+    taxonomy = Taxonomy(name, read_tsv(FOLDER / f"{name}.tsv"), about["scores"])
     return taxonomy.with_background() if background_class else taxonomy
+
+
+def _made(name: str, classes: Sequence[str]) -> Taxonomy:
+    if (
+        isinstance(classes, str)
+        or not all(isinstance(c, str) and c.isprintable() and c for c in classes)
+        or len(set(classes)) != len(classes)
+    ):
+        raise ValueError(
+            "model.classes must be names that differ, each of printable characters, "
+            f"not {str(classes)[:80]}."
+        )
+    return Taxonomy(name, tuple(ClassDefinition(id=c, name=c) for c in classes))
 
 
 def read_tsv(path: pathlib.Path) -> tuple[ClassDefinition, ...]:

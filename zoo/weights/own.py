@@ -62,12 +62,13 @@ def save(
     text = json.dumps(record, ensure_ascii=False, sort_keys=True)
     data = safetensors.numpy.save(tensors, {files.RECORD: text})
     try:
-        _replace(path, data)
+        replace(path, data)
     except OSError as error:
         raise OSError(f"Can't write {path}: {error.strerror or error}") from error
 
 
-def _replace(path: pathlib.Path, data: bytes) -> None:
+def replace(path: pathlib.Path, data: bytes) -> None:
+    """Writes a file, whole or not at all; raises OSError."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OSError(errno.EEXIST, "it is no regular file")
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)

@@ -1,0 +1,1 @@
+"""Trains what `zoo` builds: data, recipes, the loop, checkpoints."""

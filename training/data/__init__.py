@@ -1,0 +1,1 @@
+"""From what `--data` names to batches of images and labels."""

@@ -1,0 +1,212 @@
+"""From an image to what a training step sees of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+
+import gin
+import tensorflow as tf
+
+from training.data import randomness
+from zoo import inputs
+from zoo import spec as specs
+
+CROPS = ("inception", "pad", "central")
+_MOST_MAGNITUDE = 10.0  # of RandAugment's paper
+_TRIES = 10
+
+
+@gin.register(module="training")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Crop -> flip -> RandAugment, of an image; MixUp or CutMix, of a batch.
+
+    Args:
+      crop: `inception` is a random part of random shape, resized (arXiv:1409.4842,
+        section 6); `pad` moves the resized image by up to `pad` of its side, black
+        coming in (arXiv:1512.03385, section 4.2); `central` is what evaluation does.
+      area: least and largest share of the image that `inception` keeps.
+      aspect: its least and largest ratio of width to height.
+      pad: see `crop`.
+      flip: whether half of the images are mirrored, left to right.
+      rand_augment_layers: operations of RandAugment on each image (arXiv:1909.13719);
+        0 is none.
+      rand_augment_magnitude: their strength, in [0, 10].
+      mixup_alpha: of MixUp's beta distribution (arXiv:1710.09412); 0 is none.
+      cutmix_alpha: of CutMix's (arXiv:1905.04899); 0 is none. With both, each batch
+        has one of them.
+    """
+
+    crop: str = "central"
+    area: tuple[float, float] = (0.08, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    pad: float = 0.125
+    flip: bool = False
+    rand_augment_layers: int = 0
+    rand_augment_magnitude: float = 0.0
+    mixup_alpha: float = 0.0
+    cutmix_alpha: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.crop not in CROPS:
+            raise ValueError(
+                f"training.Augmentation.crop must be one of {', '.join(CROPS)}, not "
+                f"{self.crop!r}."
+            )
+        for name, high in (
+            ("pad", 1.0),
+            ("rand_augment_magnitude", _MOST_MAGNITUDE),
+            ("mixup_alpha", 100.0),
+            ("cutmix_alpha", 100.0),
+        ):
+            value = getattr(self, name)
+            specs.check_range(f"training.Augmentation.{name}", value, 0.0, high)
+
+    def image(
+        self,
+        image: tf.Tensor,
+        seed: tf.Tensor,
+        *,
+        is_encoded: bool,
+        size: int,
+        preprocessing: inputs.Preprocessing,
+    ) -> tf.Tensor:
+        """One image as training sees it.
+
+        Args:
+          image: pixels [H, W, 3] uint8, or the bytes of a file.
+          seed: [2] int32, which decides on all that is random.
+          is_encoded: whether it is a file.
+          size: height and width of the result.
+          preprocessing: what evaluation does.
+
+        Returns:
+          [size, size, 3] float32 in [0, 1].
+        """
+        seeds = tf.random.split(seed, 3)
+        if self.crop == "inception":
+            x = _part(image, seeds[0], is_encoded, self.area, self.aspect)
+            x = _resized(x, (size, size), preprocessing.interpolation)
+        else:
+            x = evaluated(
+                image, is_encoded=is_encoded, size=size, preprocessing=preprocessing
+            )
+        if self.crop == "pad":
+            x = _moved(x, seeds[0], margin=round(size * self.pad))
+        if self.flip:
+            x = tf.image.stateless_random_flip_left_right(x, seeds[1])
+        if self.rand_augment_layers:
+            keras_cv = _keras_cv()
+            with randomness.drawn_from(seeds[2]):
+                x = keras_cv.layers.RandAugment(
+                    value_range=(0, 1),
+                    augmentations_per_image=self.rand_augment_layers,
+                    magnitude=self.rand_augment_magnitude / _MOST_MAGNITUDE,
+                )(x)
+        return tf.clip_by_value(tf.reshape(x, (size, size, 3)), 0.0, 1.0)
+
+    def batch(
+        self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Images [B, H, W, 3] and labels [B, K] with each other mixed in."""
+        makers = []
+        if self.mixup_alpha:
+            makers.append(lambda: _keras_cv().layers.MixUp(alpha=self.mixup_alpha))
+        if self.cutmix_alpha:
+            makers.append(lambda: _keras_cv().layers.CutMix(alpha=self.cutmix_alpha))
+        if not makers:
+            return images, labels
+        seeds = tf.random.split(seed, 1 + len(makers))
+        mixed = []
+        for maker, own in zip(makers, seeds[1:], strict=False):
+            with randomness.drawn_from(own):
+                found = maker()({"images": images, "labels": labels})
+            mixed.append((found["images"], found["labels"]))
+        if len(mixed) == 1:
+            return mixed[0]
+        is_first = tf.random.stateless_uniform([], seeds[0]) < 0.5
+        return tuple(tf.where(is_first, a, b) for a, b in zip(*mixed, strict=True))
+
+
+def evaluated(
+    image: tf.Tensor,
+    *,
+    is_encoded: bool,
+    size: int,
+    preprocessing: inputs.Preprocessing,
+) -> tf.Tensor:
+    """The central square of an image, resized: [size, size, 3] float32 in [0, 1]."""
+    pixels = _decoded(image) if is_encoded else image
+    height, width = tf.unstack(tf.shape(pixels)[:2])
+    shorter = tf.cast(tf.minimum(height, width), tf.float32)
+    side = tf.cast(tf.round(shorter * preprocessing.crop_fraction), tf.int32)
+    x = tf.image.crop_to_bounding_box(
+        pixels, (height - side) // 2, (width - side) // 2, side, side
+    )
+    x = _resized(x, (size, size), preprocessing.interpolation)
+    return tf.clip_by_value(tf.reshape(x, (size, size, 3)), 0.0, 1.0)
+
+
+def _decoded(data: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_image(data, channels=3, expand_animations=False)
+
+
+def _resized(pixels: tf.Tensor, size: tuple[int, int], method: str) -> tf.Tensor:
+    """Resized with antialiasing, to [0, 1]."""
+    x = tf.image.resize(pixels, size, method=method, antialias=True)
+    return x / 255.0
+
+
+def _part(
+    image: tf.Tensor,
+    seed: tf.Tensor,
+    is_encoded: bool,
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+) -> tf.Tensor:
+    """Pixels of a random part; of a JPEG file, only these are decoded."""
+    if is_encoded:
+        is_jpeg = tf.io.is_jpeg(image)
+        shape = tf.cond(
+            is_jpeg,
+            lambda: tf.io.extract_jpeg_shape(image),
+            lambda: tf.shape(_decoded(image)),
+        )
+    else:
+        shape = tf.shape(image)
+    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+        shape,
+        bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+        seed=seed,
+        min_object_covered=0.0,
+        aspect_ratio_range=aspect,
+        area_range=area,
+        max_attempts=_TRIES,
+        use_image_if_no_bounding_boxes=True,
+    )
+    top, left, _ = tf.unstack(begin)
+    height, width, _ = tf.unstack(extent)
+    if not is_encoded:
+        return tf.image.crop_to_bounding_box(image, top, left, height, width)
+    window = tf.stack([top, left, height, width])
+    return tf.cond(
+        is_jpeg,
+        lambda: tf.io.decode_and_crop_jpeg(image, window, channels=3),
+        lambda: tf.image.crop_to_bounding_box(
+            _decoded(image), top, left, height, width
+        ),
+    )
+
+
+def _moved(x: tf.Tensor, seed: tf.Tensor, *, margin: int) -> tf.Tensor:
+    padded = tf.pad(x, ((margin, margin), (margin, margin), (0, 0)))
+    return tf.image.stateless_random_crop(padded, tf.shape(x), seed)
+
+
+def _keras_cv() -> typing.Any:
+    try:
+        import keras_cv
+    except ImportError as missing:
+        raise ImportError(f"{missing}: run tools/setup train") from None
+    return keras_cv

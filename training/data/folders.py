@@ -1,0 +1,101 @@
+"""A directory with one folder for each class."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import typing
+
+from training.data import split
+from zoo import taxonomy as taxonomies
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
+_NAMES = {split.TRAIN: ("train",), split.TEST: ("test", "validation", "val")}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Files(split.Split):
+    """Image files.
+
+    Attributes:
+      paths: of each example.
+      labels: of each example.
+    """
+
+    paths: tuple[str, ...]
+    labels: tuple[int, ...]
+
+    @property
+    def is_encoded(self) -> bool:
+        return True
+
+    def example(self, number: typing.Any) -> tuple[typing.Any, typing.Any]:
+        import tensorflow as tf
+
+        path = tf.gather(tf.constant(self.paths), number)
+        label = tf.gather(tf.constant(self.labels, tf.int64), number)
+        return tf.io.read_file(path), label
+
+    def describe(self, number: int) -> str:
+        return self.paths[number]
+
+
+def open_split(folder: str, name: str, source: str) -> split.Split:
+    """Lists the images of a split, class by class.
+
+    Raises:
+      ValueError: there are no classes, or one without images.
+    """
+    root = pathlib.Path(folder)
+    halves = {
+        half: next((root / word for word in words if (root / word).is_dir()), None)
+        for half, words in _NAMES.items()
+    }
+    classes = _classes(halves[split.TRAIN] or root)
+    half = halves[name] if halves[split.TRAIN] else root
+    if half is None:
+        raise split.NoSplitError(
+            f"{root} has a folder train, and none of {', '.join(_NAMES[split.TEST])}."
+        )
+    examples = []
+    for label, class_name in enumerate(classes):
+        found = _images(half / class_name)
+        chosen = split.every_fifth(found, name) if half == root else found
+        examples += [(path, label) for path in chosen]
+    relative = [path.relative_to(root).as_posix() for path, _ in examples]
+    sizes = [str(path.stat().st_size) for path, _ in examples]
+    return Files(
+        source=source,
+        name=name,
+        size=len(examples),
+        classes=tuple(taxonomies.ClassDefinition(id=c, name=c) for c in classes),
+        taxonomy=root.resolve().name,
+        fingerprint=split.fingerprint(part.encode() for part in relative + sizes),
+        paths=tuple(str(path) for path, _ in examples),
+        labels=tuple(label for _, label in examples),
+    )
+
+
+def _classes(folder: pathlib.Path) -> list[str]:
+    found = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.is_dir() and not path.name.startswith(".")
+    )
+    if len(found) < 2:
+        raise ValueError(
+            f"{folder} must have a folder for each of two or more classes; it has "
+            f"{', '.join(found) or 'none'}."
+        )
+    return found
+
+
+def _images(folder: pathlib.Path) -> list[pathlib.Path]:
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is missing: a class of the training half.")
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    if not found:
+        raise ValueError(
+            f"{folder} has no images: files that end with {', '.join(_SUFFIXES)}."
+        )
+    return found

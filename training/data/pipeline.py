@@ -1,0 +1,241 @@
+"""Batches of a split: the same ones from a seed, from any step on, for any worker."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import typing
+
+import numpy as np
+import tensorflow as tf
+
+from training.data import augmentation, split
+from zoo import inputs
+
+_AT_ONCE = 16  # examples that are read at once
+_AHEAD = 4  # batches
+_DATA, _MIXING = 1, 2  # what a seed is for
+_FILLER = np.int64(-1)  # the number of no example
+_NONE = np.int64(-1)  # the label of what has none
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shard:
+    """Which part of each batch a worker makes.
+
+    Args:
+      index: of the worker.
+      count: of workers.
+      parts: in which it hands over its own part, one for each of its devices.
+    """
+
+    index: int = 0
+    count: int = 1
+    parts: int = 1
+
+
+class Ledger:
+    """What could not be read, as far as it was come across.
+
+    Args:
+      split: whose examples.
+      num_classes: of the model.
+      limit: share of the examples that may be unreadable.
+    """
+
+    def __init__(self, split: split.Split, *, num_classes: int, limit: float) -> None:
+        self._split, self._num_classes = split, num_classes
+        self._most = int(limit * split.size)
+        self._unreadable: set[int] = set()
+        self._strange: tuple[int, int] | None = None
+        self._lock = threading.Lock()
+
+    def note(self, numbers: np.ndarray, labels: np.ndarray, read: np.ndarray) -> None:
+        """Takes down a batch: example, label and whether it was read, of each."""
+        with self._lock:
+            is_example = numbers >= 0
+            self._unreadable.update(int(n) for n in numbers[is_example & ~read])
+            is_class = (labels >= 0) & (labels < self._num_classes)
+            for i in np.flatnonzero(is_example & read & ~is_class):
+                self._strange = self._strange or (int(numbers[i]), int(labels[i]))
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Where the examples are that could not be read."""
+        with self._lock:
+            return [self._split.describe(n) for n in sorted(self._unreadable)]
+
+    def check(self) -> None:
+        """Raises ValueError: a label is no class, or too many can't be read."""
+        if self._strange:
+            number, label = self._strange
+            raise ValueError(
+                f"{self._split.describe(number)} has label {label}, and the model has "
+                f"{self._num_classes} classes, from 0."
+            )
+        found = self.unreadable
+        if len(found) > self._most:
+            raise ValueError(
+                f"{len(found)} images of {self._split.source} can't be read, more than "
+                f"the {self._most} that may be: the first is {found[0]}."
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stream:
+    """What all batches of a split have in common.
+
+    Attributes:
+      split: the examples.
+      num_classes: K, of the model.
+      image_size: of the images.
+      preprocessing: of the model's weights.
+      batch_size: images in a step, of all workers and devices together.
+      ledger: where to note what can't be read.
+    """
+
+    split: split.Split
+    num_classes: int
+    image_size: int
+    preprocessing: inputs.Preprocessing
+    batch_size: int
+    ledger: Ledger
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in the split; what is left over differs from epoch to epoch."""
+        return self.split.size // self.batch_size
+
+    def training(
+        self,
+        *,
+        first: int,
+        last: int,
+        seed: int,
+        augment: augmentation.Augmentation,
+        shard: Shard = Shard(),
+    ) -> tf.data.Dataset:
+        """The batches of steps `first` to `last`, without the latter.
+
+        Example, order and all that is random follow from `seed` and the step.
+
+        Returns:
+          Pairs of images [b, S, S, 3] float32 in [0, 1] and labels [b, K] float32,
+          where b is the batch size by workers and parts. What can't be read has labels
+          of zero.
+        """
+        part = self.batch_size // (shard.count * shard.parts)
+
+        def place(count: tf.Tensor) -> tf.Tensor:
+            """Of the `count`-th example that this worker makes, in the whole stream."""
+            own = part * shard.parts
+            step, rest = count // own, count % own
+            return step * self.batch_size + shard.index * own + rest
+
+        def number(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            step, rest = place // self.batch_size, place % self.batch_size
+            epoch = step // self.steps_per_epoch
+            rest += step % self.steps_per_epoch * self.batch_size
+            key = tf.stack([tf.constant(seed, tf.int64), epoch])
+            shuffled = tf.random.experimental.index_shuffle(
+                rest, tf.cast(key, tf.int32), self.split.size - 1
+            )
+            return shuffled, _seed(seed, _DATA, place)
+
+        def image(data: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+            return augment.image(
+                data,
+                seed,
+                is_encoded=self.split.is_encoded,
+                size=self.image_size,
+                preprocessing=self.preprocessing,
+            )
+
+        own = part * shard.parts
+        places = tf.data.Dataset.range(first * own, last * own).map(place)
+        examples = self._examples(places.map(number), image)
+        batches = self._batches(examples, part)
+        counted = batches.enumerate(start=first * shard.parts)
+
+        def mixed(
+            count: tf.Tensor, batch: tuple[tf.Tensor, ...]
+        ) -> tuple[tf.Tensor, tf.Tensor]:
+            images, labels = batch
+            own = _seed(seed, _MIXING, count * shard.count + shard.index)
+            return augment.batch(images, labels, own)
+
+        return counted.map(mixed, num_parallel_calls=tf.data.AUTOTUNE).prefetch(_AHEAD)
+
+    def evaluation(self, *, shard: Shard = Shard()) -> tf.data.Dataset:
+        """Every example once, in order, as pairs like those of `training`.
+
+        The last batches are filled up with labels of zero, so that all are alike.
+        """
+        part = self.batch_size // (shard.count * shard.parts)
+        own = part * shard.parts
+        steps = -(-self.split.size // self.batch_size)
+
+        def number(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            step, rest = count // own, count % own
+            place = step * self.batch_size + shard.index * own + rest
+            number = tf.where(place < self.split.size, place, _FILLER)
+            return number, tf.zeros([2], tf.int32)
+
+        def image(data: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+            return augmentation.evaluated(
+                data,
+                is_encoded=self.split.is_encoded,
+                size=self.image_size,
+                preprocessing=self.preprocessing,
+            )
+
+        numbers = tf.data.Dataset.range(steps * own).map(number)
+        return self._batches(self._examples(numbers, image), part).prefetch(_AHEAD)
+
+    def _examples(
+        self, numbers: tf.data.Dataset, image: typing.Callable
+    ) -> tf.data.Dataset:
+        """(image, number, label, whether it was read) for each number and seed."""
+
+        def read(number: tf.Tensor, seed: tf.Tensor) -> tuple[typing.Any, ...]:
+            data, label = self.split.example(tf.maximum(number, 0))
+            return image(data, seed), number, tf.where(number < 0, _NONE, label), True
+
+        if not self.split.is_encoded:
+            return numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE)
+        shape = (self.image_size, self.image_size, 3)
+
+        def unread(number: tf.Tensor, seed: tf.Tensor) -> tuple[typing.Any, ...]:
+            return tf.zeros(shape), number, _NONE, False
+
+        def guarded(number: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
+            one = tf.data.Dataset.from_tensors((number, seed))
+            return one.map(read).ignore_errors().concatenate(one.map(unread)).take(1)
+
+        return numbers.interleave(
+            guarded,
+            cycle_length=_AT_ONCE,
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+
+    def _batches(self, examples: tf.data.Dataset, size: int) -> tf.data.Dataset:
+        """(images, one-hot labels); what could not be read is noted."""
+
+        def noted(
+            images: tf.Tensor, numbers: tf.Tensor, labels: tf.Tensor, read: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor]:
+            note = []
+            if self.split.is_encoded:
+                note = [
+                    tf.numpy_function(self.ledger.note, [numbers, labels, read], [])
+                ]
+            with tf.control_dependencies(note):
+                return images, tf.one_hot(labels, self.num_classes)
+
+        return examples.batch(size, drop_remainder=True).map(noted)
+
+
+def _seed(seed: int, purpose: int, place: tf.Tensor) -> tf.Tensor:
+    """[2] int32 for one purpose and place."""
+    return tf.random.fold_in(tf.constant([seed, purpose], tf.int32), place)

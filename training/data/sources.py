@@ -1,0 +1,70 @@
+"""What `--data` names: a folder of classes, TFRecords, or a known set of images."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+from collections.abc import Callable
+
+from training.data import folders, idx, records, split, tfds
+from training.data.split import Split
+from zoo import config
+
+FORMS = ("DIRECTORY", "tfrecord:GLOB", "tfds:NAME", "digits", "fashion_mnist:DIRECTORY")
+
+
+def open_split(
+    source: str, name: str, features: records.Features = records.IMAGENET
+) -> Split:
+    """Opens one split of a source.
+
+    Args:
+      source: one of `FORMS`. A directory has a folder for each class, or such folders
+        below `train` and one of `test`, `validation`, `val`. Of TFRecord files, those
+        whose names begin with `train` are for training, and those that begin with
+        `validation`, `val` or `test` for testing. Where a source has no such halves,
+        every fifth example is for testing, and never trained on.
+      name: `train` or `test`.
+      features: what the fields of TFRecord examples are called.
+
+    Raises:
+      NoSplitError: the source has no such half.
+      ValueError: there is nothing that can be read; the message is one line.
+      ImportError: a package is missing.
+    """
+    if not source:
+        raise ValueError(f"--data is missing: one of {', '.join(FORMS)}.")
+    kind, colon, rest = source.partition(":")
+    kinds: dict[str, Callable[[str, str, str], Split]] = {
+        "tfrecord": functools.partial(records.open_split, features=features),
+        "tfds": tfds.open_split,
+        "fashion_mnist": idx.open_split,
+    }
+    if colon and kind in kinds:
+        return kinds[kind](rest, name, source)
+    if source == "digits":
+        return _digits(name)
+    if not pathlib.Path(source).is_dir():
+        raise ValueError(
+            f"--data must be one of {', '.join(FORMS)}, and {source!r} is no folder."
+            f"{config.did_you_mean(source, ('digits', *(f'{k}:' for k in kinds)))}"
+        )
+    return folders.open_split(source, name, source)
+
+
+def _digits(name: str) -> Split:
+    """1797 handwritten digits of 8 × 8 pixels, which scikit-learn brings along."""
+    try:
+        from sklearn import datasets
+    except ImportError as missing:
+        raise ImportError(f"--data=digits: {missing}: run tools/setup train") from None
+    images, labels = datasets.load_digits(return_X_y=True)
+    images = (images.reshape(-1, 8, 8) * (255 / 16)).round().astype("uint8")
+    numbers = split.every_fifth(range(len(images)), name)
+    return split.pixels(
+        images[numbers],
+        labels[numbers],
+        source="digits",
+        name=name,
+        taxonomy="digits",
+    )

@@ -1,0 +1,134 @@
+"""Labelled images that can be had by number, in any order and again."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import hashlib
+import typing
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from zoo import taxonomy as taxonomies
+
+TRAIN, TEST = "train", "test"
+EVERY = 5
+"""Where a source has no test split of its own, every fifth example is in it."""
+
+
+class NoSplitError(ValueError):
+    """A source has no such half."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Split(abc.ABC):
+    """The examples of one half of a source.
+
+    Attributes:
+      source: what `--data` said.
+      name: `train` or `test`.
+      size: number of examples.
+      classes: what labels count, in order; nothing where the source does not say.
+      taxonomy: a name of the zoo's for them, or of one's own.
+      fingerprint: changes where the examples do.
+    """
+
+    source: str
+    name: str
+    size: int
+    classes: tuple[taxonomies.ClassDefinition, ...] = ()
+    taxonomy: str = ""
+    fingerprint: str
+
+    @property
+    @abc.abstractmethod
+    def is_encoded(self) -> bool:
+        """Whether images are files (JPEG, PNG, GIF or BMP), not pixels."""
+
+    @abc.abstractmethod
+    def example(self, number: typing.Any) -> tuple[typing.Any, typing.Any]:
+        """The image and the label of example `number`, in a TensorFlow graph.
+
+        Args:
+          number: scalar int64 tensor in [0, size).
+
+        Returns:
+          Pixels [H, W, 3] uint8 or the bytes of a file, scalar string; and the label,
+          scalar int64.
+        """
+
+    @abc.abstractmethod
+    def describe(self, number: int) -> str:
+        """Where example `number` is, for messages."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pixels(Split):
+    """Examples in memory.
+
+    Attributes:
+      images: [N, H, W] or [N, H, W, 3] uint8; the former are grey.
+      labels: [N] integers.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def is_encoded(self) -> bool:
+        return False
+
+    def example(self, number: typing.Any) -> tuple[typing.Any, typing.Any]:
+        import tensorflow as tf
+
+        image = tf.gather(tf.constant(self.images), number)
+        if self.images.ndim == 3:
+            image = tf.repeat(image[..., tf.newaxis], 3, axis=-1)
+        return image, tf.gather(tf.constant(self.labels, tf.int64), number)
+
+    def describe(self, number: int) -> str:
+        return f"{self.name} example {number} of {self.source}"
+
+
+def pixels(
+    images: np.ndarray, labels: np.ndarray, *, source: str, name: str, taxonomy: str
+) -> Pixels:
+    """A split of images whose classes are a taxonomy of the zoo.
+
+    Raises:
+      ValueError: as many labels as images are wanted, all of them classes.
+    """
+    classes = taxonomies.load(taxonomy).classes
+    if len(images) != len(labels) or not len(images):
+        raise ValueError(f"{source}: {len(images)} images and {len(labels)} labels.")
+    if labels.min() < 0 or labels.max() >= len(classes):
+        raise ValueError(
+            f"{source}: labels go from {labels.min()} to {labels.max()}, and "
+            f"{taxonomy} has {len(classes)} classes."
+        )
+    return Pixels(
+        source=source,
+        name=name,
+        size=len(images),
+        classes=classes,
+        taxonomy=taxonomy,
+        fingerprint=fingerprint([images.tobytes(), labels.astype("<i8").tobytes()]),
+        images=images,
+        labels=labels,
+    )
+
+
+def fingerprint(parts: Iterable[bytes]) -> str:
+    """SHA-256 of parts and their lengths."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def every_fifth(examples: Sequence, name: str) -> list:
+    """Those of `examples` that are in a split, where the source has no other order."""
+    in_test = name == TEST
+    return [e for i, e in enumerate(examples) if (i % EVERY == 0) == in_test]

@@ -1,0 +1,98 @@
+"""How often a classifier is right."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from zoo import taxonomy as taxonomies
+
+_MANY = 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was found.
+
+    Attributes:
+      classes: in the order of the logits.
+      confusion: [K, K]; row i, column j: examples of class i that were called j.
+      in_five: [K]; examples of each class that are among the five likeliest.
+      loss: mean cross-entropy.
+    """
+
+    classes: Sequence[taxonomies.ClassDefinition]
+    confusion: np.ndarray
+    in_five: np.ndarray
+    loss: float
+
+    @property
+    def examples(self) -> int:
+        return int(self.confusion.sum())
+
+    @property
+    def top1(self) -> float:
+        return float(np.trace(self.confusion) / max(self.examples, 1))
+
+    @property
+    def top5(self) -> float:
+        return float(self.in_five.sum() / max(self.examples, 1))
+
+    def to_json(self) -> dict[str, typing.Any]:
+        """As `tools/evaluate --format=json` prints it, the counts left out."""
+        of_class = self.confusion.sum(axis=1)
+        return {
+            "top1": self.top1,
+            "top5": self.top5,
+            "loss": self.loss,
+            "examples": self.examples,
+            "per_class": [
+                {
+                    "id": definition.id,
+                    "name": definition.name,
+                    "examples": int(of_class[i]),
+                    "top1": float(self.confusion[i, i] / max(of_class[i], 1)),
+                }
+                for i, definition in enumerate(self.classes)
+            ],
+        }
+
+
+def evaluate(
+    step: Callable[[typing.Any, typing.Any], tuple[typing.Any, typing.Any]],
+    batches: Iterable[tuple[typing.Any, typing.Any]],
+    classes: Sequence[taxonomies.ClassDefinition],
+) -> Report:
+    """Runs a classifier over all batches.
+
+    Args:
+      step: from images and labels to logits and labels, [B, K] each.
+      batches: of images and labels; labels of zero are of no example.
+      classes: K of them.
+    """
+    number = len(classes)
+    confusion = np.zeros((number, number), np.int64)
+    in_five = np.zeros(number, np.int64)
+    loss = 0.0
+    for images, labels in batches:
+        logits, known = (np.asarray(part, np.float64) for part in step(images, labels))
+        is_known = known.sum(axis=-1) > 0
+        logits, truth = logits[is_known], known[is_known].argmax(axis=-1)
+        rows = np.arange(len(truth))
+        np.add.at(confusion, (truth, logits.argmax(axis=-1)), 1)
+        own = logits[rows, truth]
+        rank = (logits > own[:, np.newaxis]).sum(axis=-1)
+        np.add.at(in_five, truth[rank < _MANY], 1)
+        largest = logits.max(axis=-1)
+        exponents = np.exp(logits - largest[:, np.newaxis])
+        loss += float((np.log(exponents.sum(axis=-1)) + largest - own).sum())
+    examples = int(confusion.sum())
+    return Report(
+        classes=classes,
+        confusion=confusion,
+        in_five=in_five,
+        loss=loss / max(examples, 1),
+    )

@@ -1,0 +1,61 @@
+"""What a training was: where its weights come from, and how it went."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import pathlib
+import platform
+import subprocess
+import typing
+
+import psutil
+import tensorflow as tf
+
+_PACKAGES = ("tensorflow", "keras", "keras-cv", "numpy")
+_CPU_INFO = pathlib.Path("/proc/cpuinfo")
+
+Record = dict[str, typing.Any]
+
+
+def provenance() -> Record:
+    """Versions, the commit of this project and the machine."""
+    return {
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "commit": _commit(),
+        "hardware": {
+            "processor": _processor(),
+            "cores": psutil.cpu_count(),
+            "gpus": [
+                tf.config.experimental.get_device_details(gpu).get("device_name")
+                for gpu in tf.config.list_physical_devices("GPU")
+            ],
+        },
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit that is checked out here; `+` where files were changed since."""
+    here = pathlib.Path(__file__).resolve().parent
+    git = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    try:
+        done = subprocess.run(git, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = _CPU_INFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    named = [line.partition(":")[2] for line in lines if line.startswith("model name")]
+    return named[0].strip() if named else platform.processor()

@@ -1,0 +1,60 @@
+"""Which devices take part in a training."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import tensorflow as tf
+
+NAMES = ("auto", "one_device", "mirrored", "multi_worker")
+
+
+def make(name: str) -> tf.distribute.Strategy:
+    """The strategy of a name; before anything else is done with TensorFlow.
+
+    Args:
+      name: `auto` is `multi_worker` where `TF_CONFIG` or Slurm names several workers,
+        `mirrored` where there are several GPUs, else `one_device`.
+
+    Raises:
+      ValueError: `TF_CONFIG` can't be meant.
+    """
+    workers = _workers()
+    if name == "auto":
+        gpus = tf.config.list_physical_devices("GPU")
+        one = "mirrored" if len(gpus) > 1 else "one_device"
+        name = "multi_worker" if workers > 1 else one
+    if name == "multi_worker":
+        if "TF_CONFIG" in os.environ:
+            return tf.distribute.MultiWorkerMirroredStrategy()
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def _workers() -> int:
+    """How many machines, or processes, there are to take part."""
+    text = os.environ.get("TF_CONFIG")
+    if text is None:
+        return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    try:
+        return len(json.loads(text)["cluster"]["worker"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"TF_CONFIG must name cluster and task: {error}.") from error
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes."""
+    resolver = strategy.cluster_resolver
+    return resolver is None or not resolver.task_id
+
+
+def worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
+    """The index of this worker, and how many there are."""
+    resolver = strategy.cluster_resolver
+    if resolver is None:
+        return 0, 1
+    return int(resolver.task_id or 0), len(resolver.cluster_spec().as_dict()["worker"])
