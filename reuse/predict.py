@@ -161,6 +161,20 @@ class Classifier:
         Raises:
           ValueError: the model does not take the images, or gives no logits for them.
         """
+        logits = self.logits(images)
+        function = tf.nn.sigmoid if self._scores == "sigmoid" else tf.nn.softmax
+        probabilities = function(logits).numpy()
+        best = np.argsort(-logits, axis=-1, kind="stable")[:, :top]
+        return [
+            [
+                self._prediction(c, logits[row, c], probabilities[row, c])
+                for c in classes
+            ]
+            for row, classes in enumerate(best)
+        ]
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """The scores of each image, [B, K] float32; arguments as for `predict`."""
         try:
             logits = np.asarray(self._call(tf.constant(images)))
         except Exception as error:  # others' models may raise anything
@@ -175,16 +189,7 @@ class Classifier:
             )
         if not logits.size or not np.isfinite(logits).all():
             raise ValueError(f"{self.path} gives no finite logits.")
-        function = tf.nn.sigmoid if self._scores == "sigmoid" else tf.nn.softmax
-        probabilities = function(logits).numpy()
-        best = np.argsort(-logits, axis=-1, kind="stable")[:, :top]
-        return [
-            [
-                self._prediction(c, logits[row, c], probabilities[row, c])
-                for c in classes
-            ]
-            for row, classes in enumerate(best)
-        ]
+        return logits
 
     def _prediction(self, index: int, logit: float, probability: float) -> Prediction:
         unnamed = ("", f"class {index}")

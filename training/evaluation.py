@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from training.data import pipeline, split
+from zoo import inputs
 from zoo import taxonomy as taxonomies
 
 _MANY = 5
+_UNREADABLE = 0.001  # share of the images
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,66 @@ class Report:
                 for i, definition in enumerate(self.classes)
             ],
         }
+
+
+def of_split(
+    call: Callable[[typing.Any], typing.Any],
+    examples: split.Split,
+    *,
+    classes: Sequence[taxonomies.ClassDefinition],
+    image_size: int,
+    preprocessing: inputs.Preprocessing,
+    batch_size: int,
+) -> Report:
+    """How often a classifier is right on a split.
+
+    Args:
+      call: from images [B, S, S, 3] float32 in [0, 1] to logits [B, K].
+      examples: the split.
+      classes: the model's, K of them.
+      image_size: S.
+      preprocessing: what its weights want.
+      batch_size: B.
+
+    Raises:
+      ValueError: the split's classes are not the model's, or images can't be read.
+    """
+    places = _places(examples, classes)
+    ledger = pipeline.Ledger(examples, num_classes=len(places), limit=_UNREADABLE)
+    stream = pipeline.Stream(
+        split=examples,
+        num_classes=len(places),
+        image_size=image_size,
+        preprocessing=preprocessing,
+        batch_size=batch_size,
+        ledger=ledger,
+    )
+
+    def step(images: typing.Any, labels: typing.Any) -> tuple[typing.Any, typing.Any]:
+        known = np.zeros((len(labels), len(classes)), np.float32)
+        known[:, places] = labels
+        return call(images), known
+
+    found = evaluate(step, stream.evaluation(), classes)
+    ledger.check()
+    return found
+
+
+def _places(
+    examples: split.Split, classes: Sequence[taxonomies.ClassDefinition]
+) -> list[int]:
+    """For each class of the split, which of the model's it is."""
+    offset = int(classes[0] == taxonomies.BACKGROUND)
+    number = len(examples.classes) or len(classes) - offset
+    by_id = {definition.id: place for place, definition in enumerate(classes)}
+    if examples.classes and all(c.id in by_id for c in examples.classes):
+        return [by_id[c.id] for c in examples.classes]
+    if number != len(classes) - offset:
+        raise ValueError(
+            f"{examples.source} has {number} classes, and the model "
+            f"{len(classes) - offset} others."
+        )
+    return list(range(offset, len(classes)))
 
 
 def evaluate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 
 import gin
@@ -13,7 +14,7 @@ from zoo import inputs
 from zoo import spec as specs
 
 CROPS = ("inception", "pad", "central")
-_MOST_MAGNITUDE = 10.0  # of RandAugment's paper
+_STRONGEST = 10.0  # of RandAugment's scale
 _TRIES = 10
 
 
@@ -32,10 +33,12 @@ class Augmentation:
       flip: whether half of the images are mirrored, left to right.
       rand_augment_layers: operations of RandAugment on each image (arXiv:1909.13719);
         0 is none.
-      rand_augment_magnitude: their strength, in [0, 10].
+      rand_augment_magnitude: their strength, in [0, 30]; keras-cv knows none beyond 10,
+        which is what more amounts to.
       mixup_alpha: of MixUp's beta distribution (arXiv:1710.09412); 0 is none.
       cutmix_alpha: of CutMix's (arXiv:1905.04899); 0 is none. With both, each batch
         has one of them.
+      mix_share: of the batches that are mixed.
     """
 
     crop: str = "central"
@@ -47,6 +50,7 @@ class Augmentation:
     rand_augment_magnitude: float = 0.0
     mixup_alpha: float = 0.0
     cutmix_alpha: float = 0.0
+    mix_share: float = 1.0
 
     def __post_init__(self) -> None:
         if self.crop not in CROPS:
@@ -56,9 +60,10 @@ class Augmentation:
             )
         for name, high in (
             ("pad", 1.0),
-            ("rand_augment_magnitude", _MOST_MAGNITUDE),
+            ("rand_augment_magnitude", 30.0),
             ("mixup_alpha", 100.0),
             ("cutmix_alpha", 100.0),
+            ("mix_share", 1.0),
         ):
             value = getattr(self, name)
             specs.check_range(f"training.Augmentation.{name}", value, 0.0, high)
@@ -102,7 +107,7 @@ class Augmentation:
                 x = keras_cv.layers.RandAugment(
                     value_range=(0, 1),
                     augmentations_per_image=self.rand_augment_layers,
-                    magnitude=self.rand_augment_magnitude / _MOST_MAGNITUDE,
+                    magnitude=min(1.0, self.rand_augment_magnitude / _STRONGEST),
                 )(x)
         return tf.clip_by_value(tf.reshape(x, (size, size, 3)), 0.0, 1.0)
 
@@ -110,23 +115,22 @@ class Augmentation:
         self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Images [B, H, W, 3] and labels [B, K] with each other mixed in."""
-        makers = []
+        mixers = []
         if self.mixup_alpha:
-            makers.append(lambda: _keras_cv().layers.MixUp(alpha=self.mixup_alpha))
+            mixers.append(functools.partial(_mixed_up, alpha=self.mixup_alpha))
         if self.cutmix_alpha:
-            makers.append(lambda: _keras_cv().layers.CutMix(alpha=self.cutmix_alpha))
-        if not makers:
+            mixers.append(functools.partial(_cut_and_mixed, alpha=self.cutmix_alpha))
+        if not mixers:
             return images, labels
-        seeds = tf.random.split(seed, 1 + len(makers))
-        mixed = []
-        for maker, own in zip(makers, seeds[1:], strict=False):
-            with randomness.drawn_from(own):
-                found = maker()({"images": images, "labels": labels})
-            mixed.append((found["images"], found["labels"]))
-        if len(mixed) == 1:
-            return mixed[0]
-        is_first = tf.random.stateless_uniform([], seeds[0]) < 0.5
-        return tuple(tf.where(is_first, a, b) for a, b in zip(*mixed, strict=True))
+        seeds = tf.unstack(tf.random.split(seed, 1 + len(mixers)))
+        draw = tf.random.stateless_uniform([], seeds[0])
+        found = (images, labels)
+        for number, mixer in enumerate(mixers):
+            with randomness.drawn_from(seeds[1 + number]):
+                mixed = mixer(images, labels)
+            is_chosen = draw < self.mix_share * (1 - number / len(mixers))
+            found = tuple(map(functools.partial(tf.where, is_chosen), mixed, found))
+        return found
 
 
 def evaluated(
@@ -136,14 +140,16 @@ def evaluated(
     size: int,
     preprocessing: inputs.Preprocessing,
 ) -> tf.Tensor:
-    """The central square of an image, resized: [size, size, 3] float32 in [0, 1]."""
+    """The central square of an image, resized: [size, size, 3] float32 in [0, 1].
+
+    Source: `_decode_and_center_crop` of the TPU EfficientNet code, for its place.
+    """
     pixels = _decoded(image) if is_encoded else image
     height, width = tf.unstack(tf.shape(pixels)[:2])
     shorter = tf.cast(tf.minimum(height, width), tf.float32)
-    side = tf.cast(tf.round(shorter * preprocessing.crop_fraction), tf.int32)
-    x = tf.image.crop_to_bounding_box(
-        pixels, (height - side) // 2, (width - side) // 2, side, side
-    )
+    side = tf.maximum(1, tf.cast(shorter * preprocessing.crop_fraction, tf.int32))
+    top, left = (height - side + 1) // 2, (width - side + 1) // 2
+    x = tf.image.crop_to_bounding_box(pixels, top, left, side, side)
     x = _resized(x, (size, size), preprocessing.interpolation)
     return tf.clip_by_value(tf.reshape(x, (size, size, 3)), 0.0, 1.0)
 
@@ -202,6 +208,29 @@ def _part(
 def _moved(x: tf.Tensor, seed: tf.Tensor, *, margin: int) -> tf.Tensor:
     padded = tf.pad(x, ((margin, margin), (margin, margin), (0, 0)))
     return tf.image.stateless_random_crop(padded, tf.shape(x), seed)
+
+
+def _mixed_up(images: tf.Tensor, labels: tf.Tensor, alpha: float) -> tuple:
+    mixed = _keras_cv().layers.MixUp(alpha=alpha)({"images": images, "labels": labels})
+    return mixed["images"], mixed["labels"]
+
+
+def _cut_and_mixed(images: tf.Tensor, labels: tf.Tensor, alpha: float) -> tuple:
+    """CutMix with the labels of what is seen.
+
+    keras-cv 0.9's own are those of the whole patch, also where a part of it is beyond
+    the border; so each pixel says here whose it is.
+    """
+    own = tf.range(tf.shape(images)[0], dtype=images.dtype)[:, None, None, None]
+    owners = tf.broadcast_to(own, tf.shape(images[..., :1]))
+    layer = _keras_cv().layers.CutMix(alpha=alpha)
+    mixed = layer({"images": images, "segmentation_masks": owners})
+    owners = mixed["segmentation_masks"]
+    is_own = owners == own
+    kept = tf.reduce_mean(tf.cast(is_own, labels.dtype), axis=(1, 2))
+    other = tf.reduce_max(tf.where(is_own, 0.0, owners), axis=(1, 2, 3))
+    others = tf.gather(labels, tf.cast(other, tf.int32))
+    return mixed["images"], kept * labels + (1.0 - kept) * others
 
 
 def _keras_cv() -> typing.Any:

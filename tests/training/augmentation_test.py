@@ -1,0 +1,167 @@
+"""Each augmentation by what it does to an image."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from training.data import augmentation
+from zoo import inputs
+
+WHOLE = inputs.Preprocessing(crop_fraction=1.0, interpolation="bilinear")
+SEEDS = [tf.constant([7, n]) for n in range(24)]
+
+
+def photo(height=40, width=60):
+    """Red grows downwards, green to the right."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    blue = np.full_like(rows, 100)
+    red, green = rows * 255 // (height - 1), columns * 255 // (width - 1)
+    return np.stack([red, green, blue], axis=-1).astype(np.uint8)
+
+
+def seen(augment, seed, image=None, *, size=16, is_encoded=False):
+    image = photo() if image is None else image
+    found = augment.image(
+        image, seed, is_encoded=is_encoded, size=size, preprocessing=WHOLE
+    ).numpy()
+    assert found.shape == (size, size, 3)
+    assert found.dtype == np.float32
+    assert found.min() >= 0
+    assert found.max() <= 1
+    return found
+
+
+def test_evaluation_takes_the_central_square():
+    """As `reuse.predict` does with Pillow."""
+    from PIL import Image
+
+    from reuse import predict
+
+    for fraction in (1.0, 0.875):
+        found = augmentation.evaluated(
+            photo(),
+            is_encoded=False,
+            size=16,
+            preprocessing=inputs.Preprocessing(
+                crop_fraction=fraction, interpolation="bilinear"
+            ),
+        )
+        known = predict.Preprocessing(
+            height=16, width=16, crop_fraction=fraction, interpolation="bilinear"
+        )
+        expected = known.pixels(Image.fromarray(photo()))
+        np.testing.assert_allclose(found, expected, atol=1.5 / 255)
+
+
+def test_a_part_of_an_image_has_the_area_and_shape_that_were_asked_for():
+    augment = augmentation.Augmentation(
+        crop="inception", area=(0.2, 0.5), aspect=(0.5, 2.0)
+    )
+    areas, aspects = [], []
+    for seed in SEEDS:
+        found = seen(augment, seed)
+        height = np.ptp(found[..., 0]) * 17 / 16 * 40
+        width = np.ptp(found[..., 1]) * 17 / 16 * 60
+        areas.append(height * width / (40 * 60))
+        aspects.append(width / height)
+    assert 0.17 < min(areas) < max(areas) < 0.58
+    assert min(aspects) < 0.8
+    assert max(aspects) > 1.2
+
+
+@pytest.mark.parametrize("encode", [tf.io.encode_png, tf.io.encode_jpeg])
+def test_a_part_of_a_file_is_that_of_its_pixels(encode):
+    augment = augmentation.Augmentation(crop="inception")
+    for seed in SEEDS[:4]:
+        from_file = seen(augment, seed, encode(photo()), is_encoded=True)
+        difference = np.abs(from_file - seen(augment, seed))
+        assert difference.mean() < 0.02
+
+
+def test_pad_moves_by_some_pixels():
+    augment = augmentation.Augmentation(crop="pad", pad=0.25)
+    square = photo(16, 16)
+    plain = seen(augmentation.Augmentation(), SEEDS[0], square)
+    moves = set()
+    for seed in SEEDS:
+        found = seen(augment, seed, square)
+        black = found.sum(axis=-1) == 0
+        moves.add((int(black.all(axis=1).sum()), int(black.all(axis=0).sum())))
+        kept = found[~black]
+        assert np.isin(kept[:, 0].round(4), plain[..., 0].round(4)).all()
+    assert len(moves) > 4
+    assert max(max(move) for move in moves) <= 4
+
+
+def test_about_half_are_mirrored():
+    augment = augmentation.Augmentation(flip=True)
+    plain = seen(augmentation.Augmentation(), SEEDS[0])
+    mirrored = 0
+    for seed in SEEDS:
+        found = seen(augment, seed)
+        is_mirrored = np.array_equal(found, plain[:, ::-1])
+        assert is_mirrored or np.array_equal(found, plain)
+        mirrored += is_mirrored
+    assert 5 < mirrored < 19
+
+
+def test_rand_augment_changes_most_images_and_more_with_magnitude():
+    pytest.importorskip("keras_cv")
+    plain = seen(augmentation.Augmentation(), SEEDS[0])
+
+    @tf.function
+    def changed(seed, magnitude):
+        augment = augmentation.Augmentation(
+            rand_augment_layers=2, rand_augment_magnitude=magnitude
+        )
+        found = augment.image(
+            photo(), seed, is_encoded=False, size=16, preprocessing=WHOLE
+        )
+        return tf.reduce_mean(tf.abs(found - plain))
+
+    weak, strong = (
+        [float(changed(seed, magnitude)) for seed in SEEDS] for magnitude in (1.0, 9.0)
+    )
+    assert np.mean(weak) < np.mean(strong)
+    assert sum(change > 0.01 for change in strong) > len(SEEDS) / 2
+
+
+def test_mixup_and_cutmix_mix_labels_as_images():
+    pytest.importorskip("keras_cv")
+    images = tf.constant(np.eye(6, dtype=np.float32).repeat(8 * 8, axis=1))
+    images = tf.reshape(images[:, : 8 * 8 * 3], (6, 8, 8, 3)) * 0
+    marks = np.linspace(0, 1, 6, dtype=np.float32)
+    images = images + marks[:, None, None, None]
+    labels = tf.eye(6)
+    for alphas, is_blend in (
+        ({"mixup_alpha": 1.0}, True),
+        ({"cutmix_alpha": 1.0}, False),
+    ):
+        augment = augmentation.Augmentation(**alphas)
+        mixed, known = (
+            part.numpy() for part in augment.batch(images, labels, SEEDS[1])
+        )
+        np.testing.assert_allclose(known.sum(axis=-1), 1, rtol=1e-5)
+        means = mixed.mean(axis=(1, 2, 3))
+        np.testing.assert_allclose(means, known @ marks, atol=1e-5)
+        values = {len(np.unique(image.round(5))) for image in mixed}
+        assert (values == {1}) == is_blend
+        assert (known.max(axis=-1) < 0.999).any()
+    never = augmentation.Augmentation(mixup_alpha=1.0, cutmix_alpha=1.0, mix_share=0.0)
+    np.testing.assert_array_equal(never.batch(images, labels, SEEDS[1])[0], images)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"crop": "middle"},
+            "crop must be one of inception, pad, central, not 'middle'",
+        ),
+        ({"pad": -0.1}, "pad must be a number in"),
+        ({"mixup_alpha": "much"}, "mixup_alpha must be a number"),
+    ],
+)
+def test_strange_values_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        augmentation.Augmentation(**values)

@@ -1,0 +1,160 @@
+"""Batches: the same ones from a seed, whoever makes them and wherever they begin."""
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+
+from training.data import augmentation, pipeline, randomness, sources, split
+from zoo import inputs
+
+WHOLE = inputs.Preprocessing(crop_fraction=1.0, interpolation="bilinear")
+PLAIN = augmentation.Augmentation()
+
+
+def stream_of(half, *, batch_size=4, size=8, num_classes=None, limit=0.0):
+    number = num_classes or len(half.classes)
+    return pipeline.Stream(
+        split=half,
+        num_classes=number,
+        image_size=size,
+        preprocessing=WHOLE,
+        batch_size=batch_size,
+        ledger=pipeline.Ledger(half, num_classes=number, limit=limit),
+    )
+
+
+def numbered(size=22):
+    """A split whose images say which example they are."""
+    images = np.repeat(np.arange(size, dtype=np.uint8), 64).reshape(size, 8, 8)
+    labels = np.arange(size) % 10
+    return split.pixels(
+        images, labels, source="numbered", name="train", taxonomy="digits"
+    )
+
+
+def batches(stream, first, last, augment=PLAIN, seed=3, **shard):
+    made = stream.training(
+        first=first,
+        last=last,
+        seed=seed,
+        augment=augment,
+        shard=pipeline.Shard(**shard),
+    )
+    return [(images.numpy(), labels.numpy()) for images, labels in made]
+
+
+def numbers(made):
+    return [
+        np.rint(images[:, 0, 0, 0] * 255).astype(int).tolist() for images, _ in made
+    ]
+
+
+def test_each_epoch_has_each_example_at_most_once_in_another_order():
+    stream = stream_of(numbered())
+    assert stream.steps_per_epoch == 5
+    found = numbers(batches(stream, 0, 10))
+    first, second = np.concatenate(found[:5]), np.concatenate(found[5:])
+    assert len(set(first)) == len(set(second)) == 20
+    assert first.tolist() != second.tolist()
+    assert numbers(batches(stream, 0, 5, seed=4)) != found[:5]
+    for images, labels in batches(stream, 0, 2):
+        examples = np.rint(images[:, 0, 0, 0] * 255).astype(int)
+        assert labels.argmax(axis=-1).tolist() == (examples % 10).tolist()
+
+
+ALL = augmentation.Augmentation(
+    crop="inception",
+    flip=True,
+    rand_augment_layers=2,
+    rand_augment_magnitude=9.0,
+    mixup_alpha=0.8,
+    cutmix_alpha=1.0,
+)
+
+
+def test_it_goes_on_from_any_step():
+    """In the middle of an epoch, with all that is random."""
+    pytest.importorskip("keras_cv")
+    stream = stream_of(numbered(), size=16)
+    whole, rest = batches(stream, 0, 8, ALL), batches(stream, 3, 8, ALL)
+    for (images, labels), (later_images, later_labels) in zip(
+        whole[3:], rest, strict=True
+    ):
+        np.testing.assert_array_equal(images, later_images)
+        np.testing.assert_array_equal(labels, later_labels)
+    assert np.abs(whole[0][0] - batches(stream, 0, 1, ALL, seed=4)[0][0]).max() > 0.1
+
+
+def test_workers_and_devices_share_a_batch():
+    stream = stream_of(numbered(), batch_size=8)
+    whole = batches(stream, 0, 4)
+    parts = [batches(stream, 0, 4, index=i, count=2, parts=2) for i in range(2)]
+    for step, (images, labels) in enumerate(whole):
+        own = [part[2 * step + i] for part in parts for i in range(2)]
+        np.testing.assert_array_equal(np.concatenate([o[0] for o in own]), images)
+        np.testing.assert_array_equal(np.concatenate([o[1] for o in own]), labels)
+
+
+def test_evaluation_has_each_example_once():
+    stream = stream_of(numbered(), batch_size=4)
+    made = list(stream.evaluation())
+    assert len(made) == 6
+    assert sum(float(tf.reduce_sum(labels)) for _, labels in made) == 22
+    assert made[-1][0].shape[0] == 4
+    assert made[-1][1].numpy().sum(axis=-1).tolist() == [1, 1, 0, 0]
+    halves = [stream.evaluation(shard=pipeline.Shard(index=i, count=2)) for i in (0, 1)]
+    assert sum(float(tf.reduce_sum(y)) for half in halves for _, y in half) == 22
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(40):
+            path = tmp_path / name / f"{number:02}.png"
+            PIL.Image.new("RGB", (9, 7), (number, 0, 0)).save(path)
+    (tmp_path / "a" / "07.png").write_bytes(b"no picture")
+    data = (tmp_path / "b" / "11.png").read_bytes()
+    (tmp_path / "b" / "11.png").write_bytes(data[:40])
+    return tmp_path
+
+
+def test_what_can_not_be_read_is_named_and_left_out(folder):
+    half = sources.open_split(str(folder), "train")
+    stream = stream_of(half, limit=0.1)
+    made = list(stream.training(first=0, last=16, seed=0, augment=PLAIN))
+    unread = [i for i, label in enumerate(made) if not np.all(label[1].numpy().sum(-1))]
+    assert unread
+    assert stream.ledger.unreadable == [
+        str(folder / "a" / "07.png"),
+        str(folder / "b" / "11.png"),
+    ]
+    stream.ledger.check()
+    again = list(stream.training(first=5, last=16, seed=0, augment=PLAIN))
+    for (images, _), (later, _) in zip(made[5:], again, strict=True):
+        np.testing.assert_array_equal(images, later)
+
+
+def test_too_many_that_can_not_be_read_are_told(folder):
+    stream = stream_of(sources.open_split(str(folder), "train"), limit=0.02)
+    list(stream.training(first=0, last=16, seed=0, augment=PLAIN))
+    with pytest.raises(ValueError, match=r"^2 images of .* more than the 1 .*07.png"):
+        stream.ledger.check()
+
+
+def test_a_label_that_is_no_class_is_told(folder):
+    stream = stream_of(sources.open_split(str(folder), "train"), num_classes=1)
+    list(stream.training(first=0, last=16, seed=0, augment=PLAIN))
+    with pytest.raises(ValueError, match=r"label 1, and the model has 1 classes"):
+        stream.ledger.check()
+
+
+def test_other_draws_than_known_ones_are_refused():
+    @tf.function
+    def draws(seed):
+        with randomness.drawn_from(seed):
+            return tf.raw_ops.RandomUniform(shape=[2], dtype=tf.float32)
+
+    with pytest.raises(ValueError, match="RandomUniform would draw other numbers"):
+        draws(tf.constant([1, 2]))

@@ -1,0 +1,209 @@
+"""What --data names: opened whole, or refused in one line."""
+
+import gzip
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+
+from training.data import records, sources, split
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+
+
+def image_file(path, color, side=12):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.new("RGB", (side, side), color).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "flowers"
+    for label, name in enumerate(("daisy", "rose")):
+        for number in range(10):
+            image_file(root / name / f"{number}.png", (label * 200, number, 0))
+    return root
+
+
+def write_idx(path, values):
+    head = struct.pack(">HBB", 0, 8, values.ndim)
+    head += struct.pack(f">{values.ndim}I", *values.shape)
+    path.write_bytes(gzip.compress(head + values.tobytes()))
+
+
+@pytest.fixture
+def fashion(tmp_path):
+    random = np.random.default_rng(0)
+    for name, number in (("train", 20), ("t10k", 6)):
+        images = random.integers(0, 256, (number, 28, 28), np.uint8)
+        write_idx(tmp_path / f"{name}-images-idx3-ubyte.gz", images)
+        labels = random.integers(0, 10, number, np.uint8)
+        write_idx(tmp_path / f"{name}-labels-idx1-ubyte.gz", labels)
+    return tmp_path
+
+
+def write_records(path, labels, side=12):
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for label in labels:
+            pixels = np.full((side, side, 3), label, np.uint8)
+            example = tf.train.Example()
+            feature = example.features.feature
+            encoded = tf.io.encode_jpeg(pixels).numpy()
+            feature["image/encoded"].bytes_list.value.append(encoded)
+            feature["image/class/label"].int64_list.value.append(label)
+            writer.write(example.SerializeToString())
+
+
+def labels_of(half):
+    return [int(half.example(number)[1]) for number in range(half.size)]
+
+
+def test_every_fifth_digit_is_for_testing():
+    train, test = (sources.open_split("digits", name) for name in ("train", "test"))
+    assert (train.size, test.size) == (1437, 360)
+    assert train.taxonomy == "digits"
+    image, label = test.example(1)
+    assert image.shape == (8, 8, 3)
+    assert label == 5  # the sixth of all
+    assert train.fingerprint != test.fingerprint
+
+
+def test_fashion_mnist_has_its_own_halves(fashion):
+    train, test = (
+        sources.open_split(f"fashion_mnist:{fashion}", n) for n in ("train", "test")
+    )
+    assert (train.size, test.size) == (20, 6)
+    assert [c.name for c in train.classes][:2] == ["T-shirt/top", "trouser"]
+
+
+def test_a_folder_of_classes(folder):
+    train, test = (sources.open_split(str(folder), name) for name in ("train", "test"))
+    assert (train.size, test.size) == (16, 4)
+    assert [c.id for c in train.classes] == ["daisy", "rose"]
+    assert labels_of(test) == [0, 0, 1, 1]
+    assert not set(train.paths) & set(test.paths)
+    assert train.taxonomy == "flowers"
+    pixels = tf.io.decode_png(train.example(8)[0])
+    assert pixels[0, 0].numpy().tolist() == [200, 1, 0]
+
+
+def test_a_folder_with_halves(folder, tmp_path):
+    root = tmp_path / "split"
+    root.mkdir()
+    folder.rename(root / "train")
+    image_file(root / "val" / "daisy" / "x.png", "white")
+    image_file(root / "val" / "rose" / "x.png", "white")
+    train, test = (sources.open_split(str(root), name) for name in ("train", "test"))
+    assert (train.size, test.size) == (20, 2)
+
+
+def test_records_are_read_by_number(tmp_path):
+    write_records(tmp_path / "train-0.tfrecord", [1, 2, 3])
+    write_records(tmp_path / "train-1.tfrecord", [4])
+    write_records(tmp_path / "validation-0.tfrecord", [7, 8])
+    source = f"tfrecord:{tmp_path}/*.tfrecord"
+    train, test = (sources.open_split(source, name) for name in ("train", "test"))
+    assert labels_of(train) == [0, 1, 2, 3]  # ImageNet's count from 1
+    assert labels_of(test) == [6, 7]
+    assert tf.io.decode_jpeg(train.example(3)[0])[0, 0, 0] == 4
+    features = records.Features(first_label=0)
+    assert labels_of(sources.open_split(source, "test", features)) == [7, 8]
+
+
+def test_records_of_other_names_are_halved(tmp_path):
+    write_records(tmp_path / "a.tfrecord", range(1, 11))
+    source = f"tfrecord:{tmp_path}/a.tfrecord"
+    assert labels_of(sources.open_split(source, "test")) == [0, 5]
+    assert sources.open_split(source, "train").size == 8
+
+
+TFDS = """
+import numpy as np
+import tensorflow_datasets as tfds
+from training.data import sources
+
+class Shapes(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        image = tfds.features.Image(shape=(8, 8, 3))
+        label = tfds.features.ClassLabel(names=["round", "square"])
+        features = tfds.features.FeaturesDict({"image": image, "label": label})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, manager):
+        return {"train": self._examples(6), "validation": self._examples(3)}
+
+    def _examples(self, number):
+        for i in range(number):
+            yield i, {"image": np.full((8, 8, 3), i, np.uint8), "label": i % 2}
+
+half = sources.open_split("tfds:shapes", "test")
+assert half.size == 3
+assert sorted(int(half.example(i)[1]) for i in range(3)) == [0, 0, 1]
+assert [c.id for c in half.classes] == ["round", "square"]
+assert sources.open_split("tfds:shapes", "train").size == 6
+try:
+    sources.open_split("tfds:no_such_set", "train")
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_set_of_tensorflow_datasets(tmp_path):
+    """Made by its own builder at the first use."""
+    done = subprocess.run(
+        [sys.executable, "-c", TFDS],
+        env={**os.environ, "TFDS_DATA_DIR": str(tmp_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    assert "--data: TensorFlow Datasets can't give 'no_such_set'" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("", "--data is missing"),
+        ("digit", "Did you mean 'digits'?"),
+        ("{tmp}/nothing", "is no folder"),
+        ("{tmp}/empty", "two or more classes; it has none"),
+        ("{tmp}/one", "two or more classes; it has a"),
+        ("{tmp}/hollow", "b has no images"),
+        ("{tmp}/untested", "none of test, validation, val"),
+        ("fashion_mnist:{tmp}/empty", "t10k-images-idx3-ubyte.gz"),
+        ("fashion_mnist:{tmp}/damaged", "is no whole IDX file"),
+        ("tfrecord:{tmp}/*.none", "no file matches"),
+        ("tfrecord:{tmp}/cut.tfrecord", "is cut off in record 2"),
+        ("tfrecord:{tmp}/train-only", "there is no test split"),
+    ],
+)
+def test_what_can_not_be_read_is_told_in_a_line(tmp_path, source, message):
+    (tmp_path / "empty").mkdir()
+    image_file(tmp_path / "one" / "a" / "x.png", "red")
+    image_file(tmp_path / "hollow" / "a" / "x.png", "red")
+    (tmp_path / "hollow" / "b").mkdir()
+    image_file(tmp_path / "untested" / "train" / "a" / "x.png", "red")
+    image_file(tmp_path / "untested" / "train" / "b" / "x.png", "red")
+    (tmp_path / "damaged").mkdir()
+    for name in ("images-idx3", "labels-idx1"):
+        file = tmp_path / "damaged" / f"t10k-{name}-ubyte.gz"
+        file.write_bytes(gzip.compress(b"\0\0\x08\x03"))
+    write_records(tmp_path / "cut.tfrecord", [1, 2])
+    whole = (tmp_path / "cut.tfrecord").read_bytes()
+    (tmp_path / "cut.tfrecord").write_bytes(whole[:-7])
+    write_records(tmp_path / "train-only", [1])
+    with pytest.raises(ValueError, match=".") as caught:
+        sources.open_split(source.format(tmp=tmp_path), split.TEST)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
