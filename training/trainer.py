@@ -51,7 +51,11 @@ class Trainer:
                 self._optimizer = keras.optimizers.LossScaleOptimizer(self._optimizer)
                 self._optimizer.build(self._classifier.trainable_variables)
             self._averages = [
-                keras.Variable(weight.value, trainable=False, name=f"average_{number}")
+                keras.Variable(  # of an array: of a variable it would be that one
+                    keras.ops.convert_to_numpy(weight),
+                    trainable=False,
+                    name=f"average_{number}",
+                )
                 for number, weight in enumerate(self._classifier.weights)
                 if recipe.ema_decay
             ]

@@ -87,10 +87,10 @@ class Bound:
         for line in self.text.splitlines(keepends=True):
             (statement,) = config_parser.ConfigParser(line, _Names())
             if isinstance(statement, config_parser.ImportStatement):
-                module = statement.module
+                found = statement.module.split(".")[0]
             else:
-                module = gin.config._REGISTRY.get_match(statement.selector).module
-            if module.split(".")[0] != room:
+                found = _room(statement.selector)
+            if found != room:
                 kept.append(line)
         return "".join(kept)
 
@@ -174,14 +174,23 @@ def _check_selectors(parts: Sequence[str], roots: Sequence[str]) -> None:
         for root in roots
         for name in (root, *_references(root))
     }
-    for part in parts:
+    for place, part in enumerate(parts):
+        # A recipe is given another optimizer by a binding: its lines for its own rest.
+        rests = ("training",) if place < len(parts) - 2 else ()
         for statement in _bound_in(part):
+            if _room(statement.selector) in rests:
+                continue
             if gin.get_configurable(statement.selector) not in built:
                 short = " and ".join(n.rpartition(".")[2] for n in built.values())
                 raise ValueError(
                     f"gin: {statement.selector}.{statement.arg_name} would change "
                     f"nothing: what is built here is {short}."
                 )
+
+
+def _room(selector: str) -> str:
+    """The package of a configurable."""
+    return gin.config._REGISTRY.get_match(selector).module.split(".")[0]
 
 
 def _references(root: str) -> list[str]:

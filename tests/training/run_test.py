@@ -1,0 +1,274 @@
+"""Trainings from the command line: trained, interrupted, refused, exported."""
+
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+
+import PIL.Image
+import pytest
+import safetensors
+import tensorflow as tf
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+EPOCHS = 8
+DIGITS = (
+    "--arch=resnet_cifar_20",
+    "--recipe=digits",
+    "--data=digits",
+    "--gin_binding=ResNetCifar.image_size=16",
+    f"--gin_binding=training.run.epochs={EPOCHS}",
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tool, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "digits"
+    done = tool("train", *DIGITS, f"--model_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{folder}/final.safetensors\n"
+    return folder
+
+
+def history_of(folder):
+    return json.loads((folder / "history.json").read_text())
+
+
+def test_digits_are_learnt_and_exported(tool, trained, tmp_path):
+    history = history_of(trained)
+    accuracy = history["epochs"][-1]["test_top1"]
+    assert accuracy > 0.97
+    weights = f"--weights={trained}/final.safetensors"
+    output = f"--output={tmp_path}"
+    done = tool("export", "--arch=resnet_cifar_20", weights, output)
+    assert done.returncode == 0, done.stderr
+    assert "RANDOM" not in done.stderr
+    model = tmp_path / "resnet_cifar_20" / "classification" / "1"
+    plot = tmp_path / "confusion.png"
+    evaluated = tool(
+        *("evaluate", model, "--data=digits", "--format=json", f"--plot={plot}")
+    )
+    report = json.loads(evaluated.stdout)
+    assert report["top1"] == pytest.approx(accuracy, abs=1e-9)
+    assert report["examples"] == 360
+    assert report["top5"] >= report["top1"]
+    assert [c["name"] for c in report["per_class"]][:2] == ["zero", "one"]
+    with PIL.Image.open(plot) as image:
+        assert image.size > (400, 400)
+
+
+def test_evaluate_takes_an_arch_with_weights(tool, trained):
+    weights = f"--weights={trained}/final.safetensors"
+    done = tool("evaluate", "resnet_cifar_20", weights, "--data=digits")
+    assert done.returncode == 0, done.stderr
+    top1 = history_of(trained)["epochs"][-1]["test_top1"]
+    assert f"top1      {top1:8.4f}" in done.stdout
+
+
+def test_history_says_what_it_was(trained):
+    history = history_of(trained)
+    assert history["examples"] == {"train": 1437, "test": 360}
+    assert [e["epoch"] for e in history["epochs"]] == list(range(1, EPOCHS + 1))
+    assert history["epochs"][-1]["step"] == history["steps"] == EPOCHS * 22
+    assert history["resumed"] == []
+    assert "run.batch_size = 64" in history["recipe"]
+    assert set(history["packages"]) >= {"tensorflow", "keras"}
+    assert history["hardware"]["cores"] >= 1
+    with safetensors.safe_open(trained / "final.safetensors", "numpy") as file:
+        (text,) = file.metadata().values()
+    record = json.loads(text)
+    assert record["taxonomy"] == "digits"
+    assert record["metrics"]["test_top1"] == history["epochs"][-1]["test_top1"]
+    with PIL.Image.open(trained / "curves.png") as image:
+        assert image.size > (800, 300)
+    names = {
+        value.tag
+        for path in (trained / "logs").iterdir()
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+    }
+    assert names >= {"epoch/test_top1", "step/loss", "step/images_per_second"}
+    assert "augmented" in names
+    kept = sorted(path.name for path in (trained / "checkpoints").iterdir())
+    assert len(kept) == 4
+    assert kept[0] == "best.safetensors"
+
+
+def test_a_finished_training_is_recognised(tool, trained):
+    done = tool("train", *DIGITS, f"--model_dir={trained}")
+    assert done.returncode == 0
+    assert "trained already" in done.stderr
+
+
+def start(folder, *arguments):
+    command = [sys.executable, ROOT / "tools" / "train", *DIGITS, *arguments]
+    return subprocess.Popen(
+        [*command, f"--model_dir={folder}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_by_a_signal_it_goes_on_from_there(tool, trained, tmp_path, number):
+    """In the middle of an epoch; the weights are those of the one never stopped."""
+    folder = tmp_path / "run"
+    process = start(folder)
+    for line in process.stderr:
+        if "epoch 1/" in line:
+            break
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    last = errors.splitlines()[-1]
+    assert last.startswith("train: stopped at step ")
+    step = int(last.split()[4].rstrip(":"))
+    assert 22 <= step < EPOCHS * 22
+    done = tool("train", *DIGITS, f"--model_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    assert f"goes on at step {step} of {EPOCHS * 22}" in done.stderr
+    assert history_of(folder)["resumed"] == [step]
+    assert same_weights(folder, trained)
+
+
+def same_weights(folder, other):
+    first, second = (f / "final.safetensors" for f in (folder, other))
+    return first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.slow
+def test_killed_at_five_moments_it_ends_with_the_same_weights(tool, trained, tmp_path):
+    folder = tmp_path / "run"
+    every = "--checkpoint_steps=3"
+    kills = 0
+    while kills < 5:
+        process = start(folder, every)
+        for line in process.stderr:
+            if "goes on" in line or "epoch" in line:
+                break
+        try:
+            process.wait(timeout=random.uniform(0.2, 3))
+            break  # it was faster than its killer
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+    done = tool("train", *DIGITS, every, f"--model_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    resumed = history_of(folder)["resumed"]
+    assert resumed == sorted(resumed)
+    assert len(resumed) >= min(kills, 1)
+    assert same_weights(folder, trained)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tool, trained, tmp_path):
+    folder = pathlib.Path(shutil.copytree(trained, tmp_path / "run"))
+    (folder / "final.safetensors").unlink()
+    last = max((folder / "checkpoints").glob("step-*"))
+    last.write_bytes(last.read_bytes()[:1000])
+    done = tool("train", *DIGITS, f"--model_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    assert f"goes on at step {(EPOCHS - 1) * 22} of" in done.stderr
+    assert same_weights(folder, trained)
+
+
+def test_a_loss_that_is_no_number_stops_it(tool, tmp_path):
+    done = tool(
+        "train",
+        *DIGITS,
+        "--gin_binding=Cosine.peak=1000.0",
+        "--gin_binding=Cosine.warmup_epochs=0.0",
+        "--gin_binding=model.weight_decay=1.0",
+        f"--model_dir={tmp_path / 'run'}",
+    )
+    assert done.returncode == 1, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert "the loss is " in last
+    assert "learning rate is 1000" in last
+    assert "last good checkpoint" in last
+
+
+def assert_refused(done, message):
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("train: ")
+    assert message in last
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data="], "--data is missing"),
+        (["--recipe=digit"], "Did you mean 'digits'?"),
+        (["--arch=resnet"], "Unknown arch 'resnet'"),
+        (["--data={tmp}/nothing"], "is no folder"),
+        (["--gin_binding=training.run.accumulate=3"], "batch_size must be a multiple"),
+        (["--gin_binding=training.run.batch_size=2000"], "there are 1437 examples"),
+        (["--model_dir={tmp}/file"], "File exists"),
+        (["--seed=1", "--model_dir={trained}"], "differs in seed: give another"),
+    ],
+)
+def test_bad_requests_are_a_line(tool, trained, tmp_path, arguments, message):
+    (tmp_path / "file").write_text("")
+    known = {"tmp": tmp_path, "trained": trained}
+    given = [argument.format(**known) for argument in arguments]
+    if not any(argument.startswith("--model_dir") for argument in given):
+        given.append(f"--model_dir={tmp_path / 'run'}")
+    assert_refused(tool("train", *DIGITS, *given), message)
+
+
+def test_one_folder_is_for_one_training(tool, trained):
+    handle = os.open(trained, os.O_RDONLY)
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        done = tool("train", *DIGITS, f"--model_dir={trained}")
+    finally:
+        os.close(handle)
+    assert_refused(done, "Another training is at work")
+
+
+def test_classes_of_one_s_own_travel_with_the_weights(tool, tmp_path):
+    for label, name in enumerate(("daisy", "rose", "tulip")):
+        folder = tmp_path / "flowers" / name
+        folder.mkdir(parents=True)
+        for number in range(10):
+            color = (80 * label, 10 * number, 128)
+            PIL.Image.new("RGB", (20, 24), color).save(folder / f"{number}.jpg")
+    (tmp_path / "flowers" / "rose" / "4.jpg").write_bytes(b"no picture")
+    common = ["--arch=resnet_cifar_20", f"--data={tmp_path}/flowers"]
+    done = tool(
+        "train",
+        *common,
+        "--recipe=digits",
+        "--gin_binding=training.run.epochs=2",
+        "--gin_binding=training.run.batch_size=8",
+        "--gin_binding=training.run.unreadable_limit=0.1",
+        "--gin_binding=ResNetCifar.image_size=16",
+        f"--model_dir={tmp_path / 'run'}",
+    )
+    assert done.returncode == 0, done.stderr
+    unreadable = history_of(tmp_path / "run")["unreadable"]
+    assert unreadable == [str(tmp_path / "flowers" / "rose" / "4.jpg")]
+    weights = f"--weights={tmp_path}/run/final.safetensors"
+    output = f"--output={tmp_path}"
+    exported = tool("export", common[0], weights, output, "--check=none")
+    assert exported.returncode == 0, exported.stderr
+    model = tmp_path / "resnet_cifar_20" / "classification" / "1"
+    table = (model / "assets" / "class_index.tsv").read_text()
+    assert table.splitlines()[1:] == [
+        "0\tdaisy\tdaisy",
+        "1\trose\trose",
+        "2\ttulip\ttulip",
+    ]
+    again = tool("export", common[0], f"--weights={model}", f"--output={tmp_path}/2",
+                 "--check=none")  # fmt: skip
+    assert again.returncode == 0, again.stderr

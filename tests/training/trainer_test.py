@@ -1,0 +1,226 @@
+"""The step: what it computes, on one device and on several."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from training import recipe, trainer
+from zoo import model as zoo_model
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+ARCH = "resnet_cifar_20"
+SMALL = ["ResNetCifar.image_size = 16"]
+
+
+def make(*bindings, arch=ARCH, small=SMALL, strategy=None):
+    strategy = strategy or tf.distribute.get_strategy()
+    path = recipe.find("digits", arch)
+    bindings = [*small, "training.run.batch_size = 8", *bindings]
+    plan = recipe.load(arch, path, gin_bindings=bindings)
+    with strategy.scope():
+        model = zoo_model.build(
+            arch,
+            seed=1,
+            gin_files=[str(path)],
+            gin_bindings=bindings,
+            roots=("model", recipe.ROOT),
+        )
+        return trainer.Trainer(
+            model, plan.recipe, strategy=strategy, steps_per_epoch=10
+        )
+
+
+def batch(seed=0, size=8):
+    random = np.random.default_rng(seed)
+    images = random.uniform(size=(size, 16, 16, 3)).astype(np.float32)
+    labels = np.eye(10, dtype=np.float32)[random.integers(0, 10, size)]
+    return tf.constant(images), tf.constant(labels)
+
+
+def after(made, steps=3):
+    step = made.train_step()
+    found = [tuple(map(float, step(*batch(seed)))) for seed in range(steps)]
+    return made.values(), found
+
+
+def test_one_step_by_hand():
+    """Cross-entropy with smoothing and the L2 loss of the recipe, then SGD."""
+    bindings = ["training.run.label_smoothing = 0.1", "model.weight_decay = 0.01"]
+    bindings += ["training.run.schedule = @Constant()", "Constant.peak = 0.1"]
+    made = make(*bindings)
+    model = made.model
+    images, labels = batch()
+    kernel = model.head.get_layer("logits").kernel
+    before = kernel.numpy().copy()
+    features = model.feature_vector(images, training=True).numpy()
+    logits = features @ before + model.head.get_layer("logits").bias.numpy()
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    shares /= shares.sum(-1, keepdims=True)
+    targets = 0.9 * labels.numpy() + 0.01
+    loss, right = made.train_step()(images, labels)
+    expected = -(targets * np.log(shares)).sum(-1).mean()
+    np.testing.assert_allclose(float(loss), expected, rtol=1e-5)
+    is_right = logits.argmax(-1) == labels.numpy().argmax(-1)
+    np.testing.assert_allclose(float(right), is_right.mean(), rtol=1e-6)
+    gradient = features.T @ (shares - targets) / 8 + 0.01 * before
+    np.testing.assert_allclose(
+        kernel.numpy(), before - 0.1 * gradient, rtol=1e-3, atol=1e-6
+    )
+
+
+def test_parts_of_a_batch_add_up():
+    """All but the batch statistics, which are those of the parts."""
+    constant = ("training.run.schedule = @Constant()", "Constant.peak = 0.1")
+    whole, _ = after(make(*constant, "training.run.accumulate = 1"), steps=1)
+    parts, _ = after(make(*constant, "training.run.accumulate = 4"), steps=1)
+    name = "weights/logits/bias"
+    np.testing.assert_allclose(whole[name], parts[name], atol=0.02)
+    assert np.abs(whole[name]).max() > 0
+
+
+def test_the_average_follows_the_weights():
+    made = make("training.run.ema_decay = 0.9")
+    start = made.values()
+    names = [n for n in start if n.startswith("averages/")]
+    weights = [n for n in start if n.startswith("weights/")]
+    step, average = made.train_step(), start[names[0]]
+    for number in range(1, 4):
+        step(*batch(number))
+        now = made.values()
+        decay = min(0.9, (1 + number) / (10 + number))
+        average = decay * average + (1 - decay) * now[weights[0]]
+        np.testing.assert_allclose(now[names[0]], average, rtol=1e-5, atol=1e-7)
+    before = made.model.classifier.weights[0].numpy()
+    with made.averaged():
+        np.testing.assert_allclose(made.model.classifier.weights[0].numpy(), average,
+                                   rtol=1e-5, atol=1e-7)  # fmt: skip
+    np.testing.assert_array_equal(made.model.classifier.weights[0].numpy(), before)
+
+
+def test_labels_of_zero_count_for_nothing():
+    made = make()
+    images, labels = batch()
+    blank = tf.concat([labels[:4], tf.zeros([4, 10])], axis=0)
+    loss, right = made.train_step()(images, blank)
+    assert float(right) <= 0.5
+    assert 0 < float(loss) < 4
+
+
+def test_it_goes_on_as_if_it_had_not_stopped():
+    """With dropout, whose draws are part of the state."""
+    small = ["EfficientNet.image_size = 32", "EfficientNet.depth_multiplier = 0.1",
+             "EfficientNet.width_multiplier = 0.25"]  # fmt: skip
+    kwargs = {"arch": "efficientnet_b0", "small": small}
+    bindings = ["training.run.ema_decay = 0.99", "model.taxonomy_name = 'digits'"]
+    first = make(*bindings, **kwargs)
+    step = first.train_step()
+    step(*batch(0))
+    between = first.values()
+    expected = float(step(*batch(1))[0]), first.values()
+    second = make(*bindings, **kwargs)
+    second.restore(between)
+    assert second.steps == 1
+    assert float(second.train_step()(*batch(1))[0]) == expected[0]
+    for name, value in second.values().items():
+        np.testing.assert_array_equal(value, expected[1][name], err_msg=name)
+    with pytest.raises(ValueError, match="of another model or optimizer"):
+        make(*bindings, "training.run.optimizer = @AdamW()", **kwargs).restore(between)
+
+
+def test_decay_leaves_out_what_the_recipe_leaves_out():
+    """AdamW's own decay: at a gradient of nothing, kernels shrink and nothing else."""
+    made = make("training.run.optimizer = @AdamW()", "AdamW.weight_decay = 0.5",
+                "training.run.schedule = @Constant()", "Constant.peak = 0.1",
+                "model.weight_decay_excludes = ('/norm/', '/bias')")  # fmt: skip
+    images, labels = batch()
+    before = made.values()
+    made.train_step()(images, tf.zeros_like(labels))
+    after_step = made.values()
+    for name, value in before.items():
+        if not name.startswith("weights/") or "/moving_" in name:
+            continue
+        excluded = "/norm/" in name or "/bias" in name
+        share = 1.0 if excluded else 0.95
+        np.testing.assert_allclose(
+            after_step[name], share * value, rtol=1e-4, atol=1e-6
+        )
+
+
+def test_clipping_bounds_the_step():
+    bindings = ["training.run.schedule = @Constant()", "Constant.peak = 1.0",
+                "SGD.momentum = 0.0"]  # fmt: skip
+    made = make(*bindings, "training.run.clip_norm = 0.01", "model.weight_decay = 0.0")
+    before = [v.numpy() for v in made.model.classifier.trainable_variables]
+    made.train_step()(*batch())
+    now = [v.numpy() for v in made.model.classifier.trainable_variables]
+    norm = np.sqrt(sum(((a - b) ** 2).sum() for a, b in zip(now, before, strict=True)))
+    assert norm == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_other_precisions_learn_too(precision):
+    made = make(f"training.run.precision = '{precision}'")
+    layers = made.model.backbone._flatten_layers()
+    assert any(layer.compute_dtype == precision for layer in layers)
+    assert all(v.dtype == "float32" for v in made.model.classifier.trainable_variables)
+    step = made.train_step()
+    losses = [float(step(*batch())[0]) for _ in range(8)]
+    assert all(np.isfinite(losses))
+    assert losses[-1] < losses[0]
+
+
+def test_progress_changes_the_dropout():
+    made = make()
+    made.set_dropout(0.75)
+    features = tf.ones([64, made.model.num_features])
+    layer = made.model.head.get_layer("dropout")
+    dropped = tf.reduce_mean(tf.cast(layer(features, training=True) == 0, tf.float32))
+    assert float(dropped) == pytest.approx(0.75, abs=0.05)
+
+
+TWO_DEVICES = """
+import json, sys
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+sys.path.insert(0, "tests/training")
+import trainer_test
+
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+made = trainer_test.make(*trainer_test.TOGETHER, strategy=strategy)
+step = made.train_step()
+losses = []
+for seed in range(4):
+    images, labels = trainer_test.batch(seed)
+    parts = [
+        strategy.experimental_distribute_values_from_function(
+            lambda c, x=x: tf.split(x, 2)[c.replica_id_in_sync_group]
+        )
+        for x in (images, labels)
+    ]
+    losses.append(float(step(*parts)[0]))
+print(json.dumps(losses))
+"""
+TOGETHER = (
+    "training.run.synchronize_batch_norm = True",
+    "training.run.ema_decay = 0.9",
+    "training.run.clip_norm = 1.0",
+)
+
+
+def test_two_devices_are_as_one():
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_DEVICES], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    _, found = after(make(*TOGETHER), steps=4)
+    losses = json.loads(done.stdout.splitlines()[-1])
+    np.testing.assert_allclose(losses, [loss for loss, _ in found], atol=1e-3)
+    assert losses[0] != losses[1]
