@@ -1,5 +1,6 @@
 """Other formats of the same build: each does what the SavedModels do."""
 
+import errno
 import hashlib
 import importlib.util
 import json
@@ -14,7 +15,7 @@ import tensorflow as tf
 from PIL import Image
 
 import zoo
-from exporters import comparing, dead_leaves, formats, manifest
+from exporters import comparing, dead_leaves, formats, manifest, writing
 from tests.exporters.generations import ARCHS
 
 ARCH = "mobilenet_v2_035_96"
@@ -313,3 +314,16 @@ def test_every_generation_has_every_format(tool, tmp_path, arch):
     assert done.returncode == 0, done.stderr
     found = sorted(path.name for path in (tmp_path / arch).iterdir())
     assert found == ["litert", "onnx", "tf1_hub"]
+
+
+def test_a_full_disk_says_where(monkeypatch, tmp_path):
+    """Python's own writes say why alone."""
+
+    class Full:
+        @staticmethod
+        def save(model, folder):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writing, "_module", lambda known: Full)
+    with pytest.raises(OSError, match=f"^Can't write below {tmp_path}: No space left"):
+        writing._save(formats.FORMATS["onnx"], None, tmp_path / "onnx")

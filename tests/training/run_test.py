@@ -189,7 +189,7 @@ def test_a_loss_that_is_no_number_stops_it(tool, tmp_path):
     assert done.returncode == 1, done.stderr
     last = done.stderr.splitlines()[-1]
     assert "the loss is " in last
-    assert "learning rate is 1000" in last
+    assert "where the learning rate is 99" in last
     assert "last good checkpoint" in last
 
 
