@@ -113,7 +113,7 @@ def train(request: Request, watcher: Watcher) -> pathlib.Path:
             seed=request.seed,
             gin_files=[str(path)],
             gin_bindings=[
-                *_classes(halves[split.TRAIN], request.arch),
+                *_classes(halves[split.TRAIN]),
                 *request.gin_bindings,
             ],
             trust_gin_imports=request.trust_gin_imports,
@@ -130,17 +130,21 @@ def _open(data: str, recipe: recipes.Recipe) -> dict[str, split.Split]:
     return halves
 
 
-def _classes(examples: split.Split, arch: str) -> list[str]:
-    """The bindings of a source's classes, where it says what they are."""
+def _classes(examples: split.Split) -> list[str]:
+    """The bindings of a source's classes, where it says what they are.
+
+    Folders that are named by the ids of a taxonomy of the zoo have its classes.
+    """
     if not examples.classes:
         return []
-    name = f"model.taxonomy_name = {examples.taxonomy!r}"
-    try:
-        if taxonomies.load(examples.taxonomy).classes == examples.classes:
-            return [name]
-    except ValueError:
-        pass
-    return [name, f"model.classes = {tuple(c.name for c in examples.classes)!r}"]
+    ids = [definition.id for definition in examples.classes]
+    for name in taxonomies.names():
+        if [c.id for c in taxonomies.load(name).classes] == ids:
+            return [f"model.taxonomy_name = {name!r}"]
+    return [
+        f"model.taxonomy_name = {examples.taxonomy!r}",
+        f"model.classes = {tuple(c.name for c in examples.classes)!r}",
+    ]
 
 
 @contextlib.contextmanager

@@ -127,9 +127,10 @@ class Trainer:
           A function from images [b, S, S, 3] and labels [b, K], of each replica, to the
           mean cross-entropy and the share that is right, scalars.
         """
-        on_gpu = bool(tf.config.list_logical_devices("GPU"))
+        has_gpu = bool(tf.config.list_logical_devices("GPU"))
+        is_alone = self.strategy.num_replicas_in_sync == 1
 
-        @tf.function(jit_compile=on_gpu)
+        @tf.function(jit_compile=has_gpu and is_alone)
         def replica_step(images: tf.Tensor, labels: tf.Tensor) -> tuple:
             return self._replica_step(images, labels)
 
@@ -215,7 +216,8 @@ class Trainer:
             self._averages, self._classifier.weights, strict=True
         ):
             difference = weight.value - average.value
-            average.value.assign_add((1.0 - decay) * difference)
+            share = tf.cast(1.0 - decay, difference.dtype)
+            average.value.assign_add(share * difference)
 
     def _sum(self, value: typing.Any) -> tf.Tensor:
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)

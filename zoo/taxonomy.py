@@ -71,6 +71,11 @@ class Taxonomy:
         return "".join("\t".join(row) + "\n" for row in rows)
 
 
+def names() -> list[str]:
+    """The taxonomies of this package."""
+    return sorted(path.stem for path in FOLDER.glob("*.tsv"))
+
+
 def load(
     name: str, *, classes: Sequence[str] = (), background_class: bool = False
 ) -> Taxonomy:
@@ -89,11 +94,10 @@ def load(
     if classes:
         taxonomy = _made(name, classes)
         return taxonomy.with_background() if background_class else taxonomy
-    known = sorted(path.stem for path in FOLDER.glob("*.tsv"))
-    if name not in known:
+    if name not in names():
         raise ValueError(
-            f"Unknown taxonomy {name!r}.{config.did_you_mean(name, known)} "
-            f"There are: {', '.join(known)}."
+            f"Unknown taxonomy {name!r}.{config.did_you_mean(name, names())} "
+            f"There are: {', '.join(names())}."
         )
     about = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     taxonomy = Taxonomy(name, read_tsv(FOLDER / f"{name}.tsv"), about["scores"])

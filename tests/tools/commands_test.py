@@ -26,6 +26,8 @@ LIST_KEYS = {
     "weights",
 }
 
+HELPFUL = ("list", "export", "predict", "train", "evaluate")
+
 
 def test_list_as_json(tool):
     done = tool("list", "--format=json")
@@ -52,7 +54,7 @@ def test_list_as_a_table_of_what_matches(tool):
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [("list", []), *((name, ["--help"]) for name in ("list", "export", "predict"))],
+    [("list", []), *((name, ["--help"]) for name in HELPFUL)],
 )
 def test_what_must_be_quick_imports_no_tensorflow(tool, monkeypatch, name, arguments):
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
@@ -63,7 +65,7 @@ def test_what_must_be_quick_imports_no_tensorflow(tool, monkeypatch, name, argum
     assert not imported & {"tensorflow", "keras", "torch", "numpy"}
 
 
-@pytest.mark.parametrize("name", ["list", "export", "predict"])
+@pytest.mark.parametrize("name", HELPFUL)
 def test_help_says_how_to_call_it(tool, name):
     done = tool(name, "--help")
     assert f"tools/{name}" in done.stdout.splitlines()[0]
