@@ -43,7 +43,8 @@ def test_every_measure_has_a_row_with_both_sides(tool, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["mobilenet_v9"], "'mobilenet_v9' has no counterpart .* mean 'mobilenet_v"),
+        (["mobilenet_v9"], "Unknown arch 'mobilenet_v9'. Did you mean 'mobilenet_v"),
+        (["resnet_cifar_20"], "'resnet_cifar_20' has no counterpart in keras.appl"),
         (["--measure="], "--measure is missing"),
         (["--measure=speed"], "--measure must be of export, .*, not 'speed'"),
         (["--batches=1,x"], "--batches must be numbers"),

@@ -143,7 +143,7 @@ def test_debug_shows_the_traceback(tool):
     [
         (b"", " is not a usable image"),
         (b"GIF89a nonsense", " is not a usable image"),
-        (None, ": no such file"),
+        (None, " is no file"),
     ],
 )
 def test_predict_names_the_file_that_is_no_image(
