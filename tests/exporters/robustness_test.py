@@ -188,10 +188,7 @@ def test_random_weights_are_announced(tool, tmp_path):
 
 def test_another_export_is_not_overwritten_unasked(tool, output):
     done = tool("export", *ARGUMENTS, f"--output={output}", "--seed=1")
-    assert_refused(
-        done,
-        "differs in seed: give --overwrite, another --output, another --output, or",
-    )
+    assert_refused(done, "differs in seed: give --overwrite, another --output, or")
     assert_whole_or_absent(output, finished=True)
     done = tool("export", *ARGUMENTS, f"--output={output}", "--seed=1", "--overwrite")
     assert done.returncode == 0, done.stderr
