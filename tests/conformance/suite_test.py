@@ -19,6 +19,7 @@ from conformance import clauses, clients, process, report, suite
 from tests.conformance import hub_modules, models, mutants
 
 GIB = 1 << 30
+SLOW = pytest.mark.slow
 
 
 def tight(default):
@@ -70,7 +71,7 @@ class TakesAllMemory(models.FeatureVector):
     ("model", "observed"),
     [
         (Crashes, "it was ended by SIGABRT; its last words: .*the end"),
-        (Loops, "it did not end within 15 s"),
+        pytest.param(Loops, "it did not end within 15 s", marks=SLOW),
         (TakesAllMemory, "it took more than 2.0 GiB of memory"),
     ],
 )
@@ -142,7 +143,10 @@ def test_nothing_is_left_running_or_lying_about(tmp_path):
     assert list(scratch.iterdir()) == []
 
 
-@pytest.mark.parametrize("clause", clients.BY_CLAUSE)
+@pytest.mark.parametrize(
+    "clause",
+    [c if c == "K01" else pytest.param(c, marks=SLOW) for c in clients.BY_CLAUSE],
+)
 def test_a_client_sees_what_no_other_clause_does(clause, tmp_path):
     (mutant,) = (m for m in mutants.MUTANTS if mutants.clause(m) == clause)
     path = mutants.make(mutant, tmp_path)
@@ -287,7 +291,7 @@ class WithoutCall(Fixed):
         return root
 
 
-@pytest.mark.parametrize("model", [Fixed, WithoutCall])
+@pytest.mark.parametrize("model", [Fixed, pytest.param(WithoutCall, marks=SLOW)])
 def test_saved_model_cli_is_fed_what_the_signature_takes(model, tmp_path):
     found = suite.check(model().save(tmp_path), clauses=["K04", "R01"])
     assert not found.failed, found.to_text()

@@ -171,6 +171,7 @@ def test_reports_stand_beside_what_was_converted(folder):
         assert "top1_agreement" in str(report) or name == "onnx"
 
 
+@pytest.mark.slow
 def test_alone_or_in_company_the_bytes_are_the_same(tool, folder, tmp_path):
     for name in ("onnx", "litert", "tf1_hub"):
         done = tool(

@@ -211,7 +211,14 @@ def test_a_broken_pair_file_is_one_line(tool, output, damage):
     assert_refused(done, "give --overwrite")
 
 
-@pytest.mark.parametrize("lost", ["pair-1.json", "classification", "feature_vector"])
+@pytest.mark.parametrize(
+    "lost",
+    [
+        pytest.param("pair-1.json", marks=pytest.mark.slow),
+        "classification",
+        pytest.param("feature_vector", marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_export_is_completed(tool, output, lost):
     (output / ARCH / "pair-1.json").unlink()
     if lost != "pair-1.json":
@@ -238,7 +245,14 @@ pair.export(
 """
 
 
-@pytest.mark.parametrize("placed", [0, 1, 2])
+@pytest.mark.parametrize(
+    "placed",
+    [
+        pytest.param(0, marks=pytest.mark.slow),
+        1,
+        pytest.param(2, marks=pytest.mark.slow),
+    ],
+)
 def test_killed_between_two_renames(tool, output, placed):
     command = [sys.executable, "-c", KILLED_WHILE_PLACING, str(placed), ARCH, output]
     done = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=300)
@@ -259,7 +273,7 @@ def kill_once(tool, output, seconds, name="saved_model"):
     assert_next_run_completes(tool, output, name)
 
 
-@pytest.mark.parametrize("seconds", [0.3, 5.0])
+@pytest.mark.parametrize("seconds", [0.3, pytest.param(5.0, marks=pytest.mark.slow)])
 def test_killed(tool, tmp_path, seconds):
     kill_once(tool, tmp_path / "exports", seconds)
 
@@ -318,7 +332,14 @@ def test_a_full_disk_for_another_format(tool, tmp_path, limit):
     assert not output.exists()
 
 
-@pytest.mark.parametrize("limit", [10_000, 1_000_000, 3_000_000])
+@pytest.mark.parametrize(
+    "limit",
+    [
+        pytest.param(10_000, marks=pytest.mark.slow),
+        1_000_000,
+        pytest.param(3_000_000, marks=pytest.mark.slow),
+    ],
+)
 def test_a_full_disk(tool, tmp_path, limit):
     """A limit on the size of files stands in: the same calls fail."""
     output = tmp_path / "exports"

@@ -19,6 +19,7 @@ SMALL = (
 )
 
 
+@pytest.mark.slow
 def test_every_measure_has_a_row_with_both_sides(tool, tmp_path):
     output = tmp_path / "rows.json"
     done = tool("benchmark", "mobilenet_v3_small", *SMALL, f"--output={output}")

@@ -58,6 +58,7 @@ def expected(name, column) -> set[str]:
     return {clause for clause in FAILED[name] if clause[0] != "C" or is_classifier}
 
 
+@pytest.mark.slow
 def test_cheap_models_are_made_and_judged(tool, tmp_path):
     columns = run(tool, tmp_path / "of" / "some", *FAST)
     assert [column["name"] for column in columns] == [

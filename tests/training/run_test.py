@@ -114,7 +114,9 @@ def start(folder, *arguments):
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_stopped_by_a_signal_it_goes_on_from_there(tool, trained, tmp_path, number):
     """In the middle of an epoch; the weights are those of the one never stopped."""
     folder = tmp_path / "run"

@@ -388,6 +388,7 @@ def test_1001_classes_begin_with_the_background():
     assert model.taxonomy.classes[1].id == "n01440764"
 
 
+@pytest.mark.slow
 def test_1001_classes_are_exported_and_named_rightly(tool, tmp_path):
     grey = np.full((1, 128, 128, 3), 128 / 255, np.float32)  # any crop is the same
     path = tmp_path / "model.ckpt"
