@@ -444,10 +444,8 @@ class _Training:
 
     def _finish(self, weights: pathlib.Path) -> None:
         """Writes the weights and the pictures."""
-        values = self._trainer.values()
         if not self._is_chief:
             return
-        del values
         with self._trainer.averaged():
             last = self._epochs[-1]
             metrics = {k: last[k] for k in ("test_top1", "test_loss") if k in last}

@@ -1,8 +1,10 @@
 """Which weights there are for an arch, and where their files are.
 
 A family lists its public weights in `weights.json` beside its architectures:
-arch -> name -> record. A record says what the file's values are made for (classes,
-normalisation, preprocessing), and its licence and source.
+arch -> name -> record. The file is on the net (`url`), in a package (`module`) or in
+the family's folder (`path`). A record says what the file's values are made for (classes,
+normalisation, preprocessing), as far as the file itself does not, and its licence and
+source.
 """
 
 from __future__ import annotations
@@ -69,7 +71,13 @@ def find(arch: str, weights: str) -> Source | None:
     known = records(arch)
     if weights in known:
         record = known[weights]
-        path = _in_package(weights, record) if "module" in record else _fetched(record)
+        if "path" in record:
+            path = config.config_file(arch).parent.parent / record["path"]
+            _check(path, record)
+        elif "module" in record:
+            path = _in_package(weights, record)
+        else:
+            path = _fetched(record)
         return Source(name=weights, path=path, sha256=files.sha256(path), record=record)
     path = pathlib.Path(weights)
     index = path.parent / f"{path.name}.index"
@@ -97,10 +105,15 @@ def _in_package(name: str, record: Record) -> pathlib.Path:
             f"not installed: tools/setup {record['extra']}"
         )
     path = pathlib.Path(package.origin).parent / record["file"]
+    _check(path, record)
+    return path
+
+
+def _check(path: pathlib.Path, record: Record) -> None:
+    """Raises ValueError where a file is not the one that the registry knows."""
     found = files.sha256(path) if path.is_file() else "no file"
     if found != record["sha256"]:
         raise ValueError(
             f"{path} is not the file that the registry knows: SHA-256 {found}, "
             f"expected {record['sha256']}."
         )
-    return path

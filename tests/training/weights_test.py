@@ -1,0 +1,56 @@
+"""Weights that were trained with this project, and are in its repository."""
+
+import json
+import pathlib
+
+import pytest
+
+from training.data import sources
+from zoo import config
+from zoo.weights import registry
+
+# Where Debian's package dataset-fashion-mnist puts it.
+FASHION_MNIST = pathlib.Path("/usr/share/datasets/fashion-mnist")
+OURS = [
+    pytest.param(arch, name, id=f"{arch}-{name}")
+    for arch in config.config_files()
+    for name, record in registry.records(arch).items()
+    if "path" in record
+]
+
+
+def history_of(arch, name):
+    folder = config.config_file(arch).parent.parent / "weights"
+    return json.loads((folder / f"{arch}-{name}.history.json").read_text())
+
+
+@pytest.mark.parametrize(("arch", "name"), OURS)
+def test_they_say_what_they_come_from(arch, name):
+    source = registry.find(arch, name)
+    assert source.path.stat().st_size == source.record["size"]
+    history = history_of(arch, name)
+    assert history["arch"] == arch
+    assert history["steps"] == history["steps_of_all"]
+    last = history["epochs"][-1]
+    assert source.record["metrics"]["test_top1"] == last["test_top1"]
+    assert history["data"].keys() == {"train", "test"}
+    assert "/root" not in json.dumps(history)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason="needs dataset-fashion-mnist")
+@pytest.mark.parametrize(("arch", "name"), OURS)
+def test_their_accuracy_can_be_measured_again(tool, tmp_path, arch, name):
+    """Of the exported classifier, and on the very images."""
+    data = f"fashion_mnist:{FASHION_MNIST}"
+    history = history_of(arch, name)
+    for half, fingerprint in history["data"].items():
+        assert sources.open_split(data, half).fingerprint == fingerprint
+    done = tool("export", f"--arch={arch}", f"--weights={name}", f"--output={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    model = tmp_path / arch / "classification" / "1"
+    found = tool("evaluate", model, f"--data={data}", "--format=json", timeout=600)
+    report = json.loads(found.stdout)
+    assert report["examples"] == 10_000
+    expected = history["epochs"][-1]["test_top1"]
+    assert report["top1"] == pytest.approx(expected, abs=5e-4)
