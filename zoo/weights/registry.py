@@ -2,9 +2,9 @@
 
 A family lists its public weights in `weights.json` beside its architectures:
 arch -> name -> record. The file is on the net (`url`), in a package (`module`) or in
-the family's folder (`path`). A record says what the file's values are made for (classes,
-normalisation, preprocessing), as far as the file itself does not, and its licence and
-source.
+the family's folder (`path`). A record says what the file's values are made for
+(classes, normalisation, preprocessing), as far as the file itself does not, and its
+licence and source.
 """
 
 from __future__ import annotations
