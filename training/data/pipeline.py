@@ -33,6 +33,15 @@ class Shard:
     count: int = 1
     parts: int = 1
 
+    def size(self, batch_size: int) -> int:
+        """Of what it makes of a batch."""
+        return batch_size // self.count
+
+    def place(self, count: tf.Tensor, batch_size: int) -> tf.Tensor:
+        """In the stream of all workers, of the `count`-th example that it makes."""
+        own = self.size(batch_size)
+        return count // own * batch_size + self.index * own + count % own
+
 
 class Ledger:
     """What could not be read, as far as it was come across.
@@ -124,15 +133,10 @@ class Stream:
           where b is the batch size by workers and parts. What can't be read has labels
           of zero.
         """
-        part = self.batch_size // (shard.count * shard.parts)
+        own = shard.size(self.batch_size)
 
-        def place(count: tf.Tensor) -> tf.Tensor:
-            """Of the `count`-th example that this worker makes, in the whole stream."""
-            own = part * shard.parts
-            step, rest = count // own, count % own
-            return step * self.batch_size + shard.index * own + rest
-
-        def number(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def number(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            place = shard.place(count, self.batch_size)
             step, rest = place // self.batch_size, place % self.batch_size
             epoch = step // self.steps_per_epoch
             rest += step % self.steps_per_epoch * self.batch_size
@@ -151,19 +155,16 @@ class Stream:
                 preprocessing=self.preprocessing,
             )
 
-        own = part * shard.parts
-        places = tf.data.Dataset.range(first * own, last * own).map(place)
-        examples = self._examples(places.map(number), image)
-        batches = self._batches(examples, part)
-        counted = batches.enumerate(start=first * shard.parts)
-
         def mixed(
             count: tf.Tensor, batch: tuple[tf.Tensor, ...]
         ) -> tuple[tf.Tensor, tf.Tensor]:
             images, labels = batch
-            own = _seed(seed, _MIXING, count * shard.count + shard.index)
-            return augment.batch(images, labels, own)
+            place = count * shard.count + shard.index
+            return augment.batch(images, labels, _seed(seed, _MIXING, place))
 
+        numbers = tf.data.Dataset.range(first * own, last * own).map(number)
+        batches = self._batches(self._examples(numbers, image), own // shard.parts)
+        counted = batches.enumerate(start=first * shard.parts)
         return counted.map(mixed, num_parallel_calls=tf.data.AUTOTUNE).prefetch(_AHEAD)
 
     def evaluation(self, *, shard: Shard = Shard()) -> tf.data.Dataset:
@@ -171,13 +172,11 @@ class Stream:
 
         The last batches are filled up with labels of zero, so that all are alike.
         """
-        part = self.batch_size // (shard.count * shard.parts)
-        own = part * shard.parts
+        own = shard.size(self.batch_size)
         steps = -(-self.split.size // self.batch_size)
 
         def number(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            step, rest = count // own, count % own
-            place = step * self.batch_size + shard.index * own + rest
+            place = shard.place(count, self.batch_size)
             number = tf.where(place < self.split.size, place, _FILLER)
             return number, tf.zeros([2], tf.int32)
 
@@ -190,7 +189,8 @@ class Stream:
             )
 
         numbers = tf.data.Dataset.range(steps * own).map(number)
-        return self._batches(self._examples(numbers, image), part).prefetch(_AHEAD)
+        examples = self._examples(numbers, image)
+        return self._batches(examples, own // shard.parts).prefetch(_AHEAD)
 
     def _examples(
         self, numbers: tf.data.Dataset, image: typing.Callable
