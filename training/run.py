@@ -230,6 +230,7 @@ class _Training:
             "data": {key: half.fingerprint for key, half in halves.items()},
             "seed": request.seed,
         }
+        self._provenance = history.provenance()
         self._epochs: list[dict[str, typing.Any]] = []
         self._resumed: list[int] = []
         self._epoch = _Epoch()
@@ -430,7 +431,7 @@ class _Training:
         record = {
             "arguments": {**asked, "model_dir": str(self._request.model_dir)},
             **self._identity,
-            **history.provenance(),
+            **self._provenance,
             "devices": self._strategy.num_replicas_in_sync,
             "examples": {key: half.size for key, half in self._halves.items()},
             "steps": self._trainer.steps,
