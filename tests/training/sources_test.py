@@ -138,9 +138,10 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(builder=self, features=features)
 
     def _split_generators(self, manager):
-        return {"train": self._examples(6), "validation": self._examples(3)}
+        numbers = {"train": 6, "validation": 3}
+        return {name: self._generate_examples(n) for name, n in numbers.items()}
 
-    def _examples(self, number):
+    def _generate_examples(self, number):
         for i in range(number):
             yield i, {"image": np.full((8, 8, 3), i, np.uint8), "label": i % 2}
 

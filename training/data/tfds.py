@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+
 from training.data import records, split
 from zoo import taxonomy as taxonomies
 
@@ -25,7 +28,8 @@ def open_split(name: str, half: str, source: str) -> split.Split:
     try:
         builder = datasets.builder(name)
         if not builder.data_path.exists():
-            builder.download_and_prepare(file_format="tfrecord")
+            with contextlib.redirect_stdout(sys.stderr):  # where progress belongs
+                builder.download_and_prepare(file_format="tfrecord")
         features, splits = builder.info.features, builder.info.splits
         if not {"image", "label"} <= set(features or {}):
             raise ValueError("its examples have no image and label")
