@@ -272,8 +272,8 @@ class _Training:
         found = self._folder.last()
         if found is None:
             return
-        before = found.record["identity"]
-        different = [k for k, now in self._identity.items() if before[k] != now]
+        before = found.record.get("identity", {})
+        different = [k for k, now in self._identity.items() if before.get(k) != now]
         if different:
             raise ValueError(
                 f"{self._request.model_dir} holds a training that differs in "

@@ -61,14 +61,18 @@ def save(
     check_provenance(record)
     text = json.dumps(record, ensure_ascii=False, sort_keys=True)
     data = safetensors.numpy.save(tensors, {files.RECORD: text})
+    replace(path, data)
+
+
+def replace(path: pathlib.Path, data: bytes) -> None:
+    """Writes a file, whole or not at all; raises OSError, which names it."""
     try:
-        replace(path, data)
+        _replace(path, data)
     except OSError as error:
         raise OSError(f"Can't write {path}: {error.strerror or error}") from error
 
 
-def replace(path: pathlib.Path, data: bytes) -> None:
-    """Writes a file, whole or not at all; raises OSError."""
+def _replace(path: pathlib.Path, data: bytes) -> None:
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OSError(errno.EEXIST, "it is no regular file")
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
