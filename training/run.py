@@ -91,7 +91,7 @@ def train(request: Request, watcher: Watcher) -> pathlib.Path:
 
     Raises:
       ValueError: something of the request is not usable; the message is one line.
-      OSError: the folder can't be written.
+      OSError: the folder can't be written, or TensorFlow could not go on.
       StoppedError: SIGINT or SIGTERM came.
       DivergedError: the loss is no number.
     """
@@ -119,7 +119,11 @@ def train(request: Request, watcher: Watcher) -> pathlib.Path:
             trust_gin_imports=request.trust_gin_imports,
             roots=_ROOTS,
         )
-        return _Training(request, plan, model, strategy, halves, watcher).run()
+        try:
+            return _Training(request, plan, model, strategy, halves, watcher).run()
+        except tf.errors.OpError as error:  # a full disk or device, a lost worker
+            message = error.message.partition("}} ")[2] or error.message
+            raise OSError(f"TensorFlow: {message}") from error
 
 
 def _open(data: str, recipe: recipes.Recipe) -> dict[str, split.Split]:

@@ -41,6 +41,7 @@ class Tab:
         self._session = {"sessionId": attached["sessionId"]}
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         number = next(self._numbers)
@@ -54,14 +55,18 @@ class Tab:
 
     def open(self, url: str) -> None:
         """Loads `url`, from scratch even if it differs in its fragment alone."""
-        self.call("Page.navigate", url="about:blank")
-        self.wait_for("Page.frameStoppedLoading")
+        self._load("about:blank")
         self.events.clear()
-        self.call("Page.navigate", url=url)
-        self.wait_for("Page.frameStoppedLoading")
+        self._load(url)
 
-    def wait_for(self, method: str) -> None:
-        while method not in (name for name, _ in self.events):
+    def _load(self, url: str) -> None:
+        """Waits for this load's own end: a tab may yet tell of those before it."""
+        loader = self.call("Page.navigate", url=url)["loaderId"]
+        while not any(
+            method == "Page.lifecycleEvent"
+            and (event["loaderId"], event["name"]) == (loader, "load")
+            for method, event in self.events
+        ):
             self._receive()
 
     def resize(self, width: int, height: int) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -224,6 +225,24 @@ def test_bad_requests_are_a_line(tool, trained, tmp_path, arguments, message):
     if not any(argument.startswith("--model_dir") for argument in given):
         given.append(f"--model_dir={tmp_path / 'run'}")
     assert_refused(tool("train", *DIGITS, *given), message)
+
+
+@pytest.mark.parametrize("limit", [2_000, 1_000_000])
+def test_a_full_disk_is_a_line_and_it_goes_on(tool, trained, tmp_path, limit):
+    """A limit on the size of files stands in: of the logs, and of a checkpoint."""
+    folder = tmp_path / "run"
+    done = tool(
+        *("train", *DIGITS, f"--model_dir={folder}"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert_refused(done, str(folder))
+    assert "File too large" in done.stderr.splitlines()[-1]
+    assert not list(folder.glob("checkpoints/*"))
+    assert not (folder / "final.safetensors").exists()
+    if limit > 2_000:
+        done = tool("train", *DIGITS, f"--model_dir={folder}")
+        assert done.returncode == 0, done.stderr
+        assert same_weights(folder, trained)
 
 
 def test_one_folder_is_for_one_training(tool, trained):
