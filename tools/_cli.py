@@ -108,13 +108,16 @@ def progress(subject: str) -> Callable[[str], None]:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet(backend: str = "tensorflow") -> Iterator[None]:
     """Holds back what libraries print on stderr, as TensorFlow's do when loaded.
 
-    It is shown after all if something fails. Exports need Keras' TensorFlow backend,
-    whatever the user's keras.json says.
+    It is shown after all if something fails.
+
+    Args:
+      backend: of Keras, whatever the user's keras.json says: all but training need
+        TensorFlow's.
     """
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ["KERAS_BACKEND"] = backend
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as held_back:

@@ -11,7 +11,7 @@ import typing
 import psutil
 import tensorflow as tf
 
-_PACKAGES = ("tensorflow", "keras", "keras-cv", "numpy")
+_PACKAGES = ("tensorflow", "jax", "keras", "keras-cv", "numpy")
 _CPU_INFO = pathlib.Path("/proc/cpuinfo")
 
 Record = dict[str, typing.Any]

@@ -5,31 +5,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import json
-import math
 import os
 import pathlib
 import signal
-import time
-import typing
 from collections.abc import Iterator, Sequence
 
+import keras
 import tensorflow as tf
 
-from training import checkpoints, evaluation, history, plots, strategies
+from training import checkpoints, evaluation, journal, strategies, trainer
 from training import recipe as recipes
-from training import trainer as trainers
 from training.data import pipeline, sources, split
 from zoo import config
 from zoo import model as zoo_model
 from zoo import taxonomy as taxonomies
-from zoo.weights import own
 
 WEIGHTS = "final.safetensors"
-HISTORY = "history.json"
-CURVES = "curves.png"
 _LOOK_EVERY = 20  # steps between two looks at the losses
-_SAMPLES = 16  # images to show
 _ROOTS = (config.ROOT, recipes.ROOT)
 
 
@@ -69,21 +61,7 @@ class StoppedError(Exception):
         self.number = number
 
 
-class DivergedError(Exception):
-    """The loss is no longer a number."""
-
-
-class Watcher(typing.Protocol):
-    """Whoever wants to see how it goes."""
-
-    def say(self, line: str) -> None:
-        """Takes a line."""
-
-    def step(self, number: int, total: int, about: str) -> None:
-        """Takes a finished step, the number of all, and what to show with it."""
-
-
-def train(request: Request, watcher: Watcher) -> pathlib.Path:
+def train(request: Request, watcher: journal.Watcher) -> pathlib.Path:
     """Trains, or goes on training, until the recipe's end.
 
     Returns:
@@ -93,7 +71,7 @@ def train(request: Request, watcher: Watcher) -> pathlib.Path:
       ValueError: something of the request is not usable; the message is one line.
       OSError: the folder can't be written, or TensorFlow could not go on.
       StoppedError: SIGINT or SIGTERM came.
-      DivergedError: the loss is no number.
+      journal.DivergedError: the loss is no number.
     """
     path = recipes.find(request.recipe, request.arch)
     plan = recipes.load(
@@ -186,16 +164,6 @@ def _signals(numbers: Sequence[int]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-@dataclasses.dataclass
-class _Epoch:
-    """The sums of an epoch so far."""
-
-    steps: int = 0
-    loss: float = 0.0
-    top1: float = 0.0
-    seconds: float = 0.0
-
-
 class _Training:
     def __init__(
         self,
@@ -204,10 +172,10 @@ class _Training:
         model: zoo_model.ImageModel,
         strategy: tf.distribute.Strategy,
         halves: dict[str, split.Split],
-        watcher: Watcher,
+        watcher: journal.Watcher,
     ) -> None:
         self._request, self._recipe, self._model = request, plan.recipe, model
-        self._strategy, self._halves, self._watcher = strategy, halves, watcher
+        self._strategy, self._halves = strategy, halves
         self._is_chief = strategies.is_chief(strategy)
         index, count = strategies.worker(strategy)
         parts = strategy.num_replicas_in_sync // count
@@ -219,40 +187,45 @@ class _Training:
             limit=plan.recipe.unreadable_limit,
         )
         self._steps_per_epoch = halves[split.TRAIN].size // plan.recipe.batch_size
-        self._total = self._steps_per_epoch * plan.recipe.epochs
-        self._trainer = trainers.Trainer(
-            model,
-            plan.recipe,
-            strategy=strategy,
-            steps_per_epoch=self._steps_per_epoch,
-        )
+        self._trainer = _trainer(model, plan.recipe, strategy, self._steps_per_epoch)
         self._folder = checkpoints.Folder(path=request.model_dir / "checkpoints")
         self._identity = {
             "arch": request.arch,
+            "backend": keras.backend.backend(),
             "configuration": model.gin_config.splitlines(),
             "recipe": plan.text.splitlines(),
             "data": {key: half.fingerprint for key, half in halves.items()},
             "seed": request.seed,
         }
-        self._provenance = history.provenance()
-        self._epochs: list[dict[str, typing.Any]] = []
-        self._resumed: list[int] = []
-        self._epoch = _Epoch()
-        self._pending: list[tuple[int, tf.Tensor, tf.Tensor]] = []
-        self._last_saved = "none"
+        asked = dataclasses.asdict(request) | {"model_dir": str(request.model_dir)}
+        self._journal = journal.Journal(
+            request.model_dir if self._is_chief else None,
+            watcher,
+            facts={
+                "arguments": asked,
+                **self._identity,
+                "devices": strategy.num_replicas_in_sync,
+                "examples": {key: half.size for key, half in halves.items()},
+            },
+            rate=self._trainer.rate,
+            batch_size=plan.recipe.batch_size,
+            steps_per_epoch=self._steps_per_epoch,
+            epochs=plan.recipe.epochs,
+        )
 
     def run(self) -> pathlib.Path:
         """Goes through what is left of the stages."""
         weights = self._request.model_dir / WEIGHTS
         self._resume()
-        if self._trainer.steps == self._total and weights.exists():
-            self._watcher.say(f"trained already: {weights}")
+        if self._trainer.steps == self._journal.total and weights.exists():
+            self._journal.say(f"trained already: {weights}")
             return weights
-        with _signals([signal.SIGINT, signal.SIGTERM]) as came:
-            writer = self._writer()
-            with writer.as_default():
-                for stage in self._recipe.stages():
-                    self._run_stage(stage, came)
+        with (
+            _signals([signal.SIGINT, signal.SIGTERM]) as came,
+            self._journal.writer.as_default(),
+        ):
+            for stage in self._recipe.stages():
+                self._run_stage(stage, came)
         self._finish(weights)
         return weights
 
@@ -284,14 +257,7 @@ class _Training:
                 f"{', '.join(different)}: give another --model_dir."
             )
         self._trainer.restore(found.values)
-        self._epochs = found.record["epochs"]
-        self._epoch = _Epoch(**found.record["epoch"])
-        step = self._trainer.steps
-        self._last_saved = str(found.path)
-        self._resumed = [*found.record["resumed"]]
-        if step < self._total:
-            self._resumed.append(step)
-            self._watcher.say(f"goes on at step {step} of {self._total}")
+        self._journal.resume(found.record, step=self._trainer.steps, path=found.path)
 
     def _run_stage(self, stage: recipes.Stage, came: list[int]) -> None:
         first = max(self._trainer.steps, stage.first * self._steps_per_epoch)
@@ -311,79 +277,30 @@ class _Training:
             )
         )
         step = self._trainer.train_step()
-        begun = time.monotonic()
+        self._journal.start()
         for number, (images, labels) in enumerate(batches, start=first + 1):
             if number == first + 1:
-                self._show(images)
-            self._pending.append((number, *step(images, labels)))
+                mine = self._strategy.experimental_local_results(images)
+                self._journal.show(mine[0], first)
+            waiting = self._journal.take(number, *step(images, labels))
             is_end = number % self._steps_per_epoch == 0
             is_due = number % self._request.checkpoint_steps == 0
-            if is_end or is_due or came or len(self._pending) == _LOOK_EVERY:
-                self._look(begun)
-                begun = time.monotonic()
+            if is_end or is_due or came or waiting == _LOOK_EVERY:
+                self._journal.look()
+                self._ledger.check()
             if is_end:
-                self._end_epoch(number // self._steps_per_epoch)
-                begun = time.monotonic()
+                self._journal.end_epoch(number, self._evaluate())
             if is_end or is_due or came:
-                self._save(number, is_best=is_end and self._is_best())
+                self._save(number, is_best=is_end and self._journal.is_best())
+                self._journal.start()
             if came:
                 raise StoppedError(came[0], number)
 
-    def _look(self, begun: float) -> None:
-        """Takes the losses of the last steps from the device."""
-        rate = float(self._trainer.rate(self._pending[-1][0] - 1))
-        for number, loss, top1 in self._pending:
-            value = float(loss)
-            if not math.isfinite(value):
-                raise DivergedError(
-                    f"the loss is {value} at step {number}, where the learning rate is "
-                    f"{float(self._trainer.rate(number - 1)):.4g}; the last good "
-                    f"checkpoint: {self._last_saved}"
-                )
-            self._epoch.loss += value
-            self._epoch.top1 += float(top1)
-            self._epoch.steps += 1
-        seconds = time.monotonic() - begun
-        self._epoch.seconds += seconds
-        self._ledger.check()
-        images = len(self._pending) * self._recipe.batch_size / seconds
-        for name, figure in (
-            ("loss", value),
-            ("learning_rate", rate),
-            ("images_per_second", images),
-        ):
-            tf.summary.scalar(f"step/{name}", figure, step=number)
-        about = f"loss {value:.4f}, {images:.0f} images/s"
-        self._watcher.step(number, self._total, about)
-        self._pending.clear()
-
-    def _end_epoch(self, number: int) -> None:
-        """Evaluates, and writes down what the epoch came to."""
-        sums, self._epoch = self._epoch, _Epoch()
-        found = {
-            "epoch": number,
-            "step": self._trainer.steps,
-            "loss": sums.loss / sums.steps,
-            "top1": sums.top1 / sums.steps,
-            "learning_rate": float(self._trainer.rate(self._trainer.steps - 1)),
-            "seconds": round(sums.seconds, 3),
-            "images_per_second": round(
-                sums.steps * self._recipe.batch_size / sums.seconds, 1
-            ),
-        }
-        if split.TEST in self._halves:
-            report = self._evaluate()
-            found["test_loss"], found["test_top1"] = report.loss, report.top1
-        self._epochs.append(found)
-        for name, value in found.items():
-            if name not in ("epoch", "step"):
-                tf.summary.scalar(f"epoch/{name}", value, step=number)
-        told = {"loss": 4, "top1": 4, "test_top1": 4, "images_per_second": 0}
-        figures = [f"{k} {found[k]:.{n}f}" for k, n in told.items() if k in found]
-        self._watcher.say(f"epoch {number}/{self._recipe.epochs}  {'  '.join(figures)}")
-
-    def _evaluate(self) -> evaluation.Report:
-        half = self._halves[split.TEST]
+    def _evaluate(self) -> evaluation.Report | None:
+        """Of the test split, if there is one."""
+        half = self._halves.get(split.TEST)
+        if half is None:
+            return None
         classes = self._model.taxonomy.classes
         ledger = pipeline.Ledger(
             half, num_classes=len(classes), limit=self._recipe.unreadable_limit
@@ -409,71 +326,43 @@ class _Training:
             ledger=ledger,
         )
 
-    def _is_best(self) -> bool:
-        """Whether the last epoch is the best so far."""
-        measure, sign = ("test_top1", 1) if split.TEST in self._halves else ("loss", -1)
-        values = [sign * epoch[measure] for epoch in self._epochs]
-        return values[-1] > max(values[:-1], default=-math.inf)
-
     def _save(self, step: int, *, is_best: bool) -> None:
         values = self._trainer.values()  # of all workers: some are kept by each
         if not self._is_chief:
             return
-        record = {
-            "step": step,
-            "identity": self._identity,
-            "epochs": self._epochs,
-            "epoch": dataclasses.asdict(self._epoch),
-            "resumed": self._resumed,
-        }
+        record = {"step": step, "identity": self._identity, **self._journal.record()}
         path = self._folder.save(step, values, record, is_best=is_best)
-        self._last_saved = str(path)
-        self._write_history()
-
-    def _write_history(self) -> None:
-        asked = dataclasses.asdict(self._request)
-        record = {
-            "arguments": {**asked, "model_dir": str(self._request.model_dir)},
-            **self._identity,
-            **self._provenance,
-            "devices": self._strategy.num_replicas_in_sync,
-            "examples": {key: half.size for key, half in self._halves.items()},
-            "steps": self._trainer.steps,
-            "steps_of_all": self._total,
-            "resumed": self._resumed,
-            "unreadable": self._ledger.unreadable,
-            "epochs": self._epochs,
-        }
-        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        own.replace(self._request.model_dir / HISTORY, text.encode())
+        self._journal.saved(path, step=step, unreadable=self._ledger.unreadable)
 
     def _finish(self, weights: pathlib.Path) -> None:
         """Writes the weights and the pictures."""
         if not self._is_chief:
             return
         with self._trainer.averaged():
-            last = self._epochs[-1]
-            metrics = {k: last[k] for k in ("test_top1", "test_loss") if k in last}
             self._model.save_weights(
                 weights,
                 source=(
                     f"trained with this project's recipe {self._request.recipe} on "
                     f"{self._halves[split.TRAIN].taxonomy or self._request.data}"
                 ),
-                metrics=metrics,
+                metrics=self._journal.metrics(),
             )
-        title = f"{self._request.arch}, {self._request.recipe}"
-        own.replace(
-            self._request.model_dir / CURVES, plots.curves(self._epochs, title=title)
-        )
+        self._journal.draw(f"{self._request.arch}, {self._request.recipe}")
 
-    def _writer(self) -> tf.summary.SummaryWriter:
-        if not self._is_chief:
-            return tf.summary.create_noop_writer()
-        return tf.summary.create_file_writer(str(self._request.model_dir / "logs"))
 
-    def _show(self, images: typing.Any) -> None:
-        """Shows the first images of a stage as the model sees them."""
-        first = self._strategy.experimental_local_results(images)[0]
-        step = self._trainer.steps
-        tf.summary.image("augmented", first[:_SAMPLES], step, max_outputs=_SAMPLES)
+def _trainer(
+    model: zoo_model.ImageModel,
+    recipe: recipes.Recipe,
+    strategy: tf.distribute.Strategy,
+    steps_per_epoch: int,
+) -> trainer.Trainer:
+    """That of the backend which Keras has."""
+    if keras.backend.backend() == "jax":
+        from training import on_jax
+
+        return on_jax.Trainer(model, recipe, steps_per_epoch=steps_per_epoch)
+    from training import on_tensorflow
+
+    return on_tensorflow.Trainer(
+        model, recipe, strategy=strategy, steps_per_epoch=steps_per_epoch
+    )

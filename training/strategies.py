@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 
+import keras
 import tensorflow as tf
 
 NAMES = ("auto", "one_device", "mirrored", "multi_worker")
@@ -18,9 +19,18 @@ def make(name: str) -> tf.distribute.Strategy:
         `mirrored` where there are several GPUs, else `one_device`.
 
     Raises:
-      ValueError: `TF_CONFIG` can't be meant.
+      ValueError: `TF_CONFIG` can't be meant, or JAX is asked for several devices.
     """
     workers = _workers()
+    if keras.backend.backend() != "tensorflow":
+        if workers > 1 or name not in ("auto", "one_device"):
+            raise ValueError(
+                f"Several devices want Keras' TensorFlow backend, not "
+                f"{keras.backend.backend()}: give --backend=tensorflow or "
+                "--strategy=one_device, to one process."
+            )
+        tf.config.set_visible_devices([], "GPU")  # TensorFlow has the images alone
+        return tf.distribute.get_strategy()
     if name == "auto":
         gpus = tf.config.list_physical_devices("GPU")
         one = "mirrored" if len(gpus) > 1 else "one_device"

@@ -144,6 +144,50 @@ def same_weights(folder, other):
     return first.read_bytes() == second.read_bytes()
 
 
+JAX = ("--backend=jax", "--gin_binding=training.run.epochs=2")
+
+
+@pytest.fixture(scope="module")
+def trained_on_jax(tool, tmp_path_factory):
+    pytest.importorskip("jax", reason="tools/setup jax")
+    folder = tmp_path_factory.mktemp("trained") / "jax"
+    done = tool("train", *DIGITS, *JAX, f"--model_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_what_jax_trained_is_exported(tool, trained_on_jax, tmp_path):
+    history = history_of(trained_on_jax)
+    assert history["backend"] == "jax"
+    assert history["epochs"][-1]["loss"] < history["epochs"][0]["loss"] / 2
+    weights = f"--weights={trained_on_jax}/final.safetensors"
+    arguments = ("--arch=resnet_cifar_20", weights, f"--output={tmp_path}")
+    done = tool("export", *arguments, "--check=none")
+    assert done.returncode == 0, done.stderr
+    model = tmp_path / "resnet_cifar_20" / "classification" / "1"
+    done = tool("evaluate", model, "--data=digits", "--format=json")
+    report, last = json.loads(done.stdout), history["epochs"][-1]
+    assert report["top1"] == pytest.approx(last["test_top1"], abs=1e-9)
+    assert report["loss"] == pytest.approx(last["test_loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_jax_goes_on_where_it_was_stopped(tool, trained_on_jax, tmp_path):
+    folder = tmp_path / "run"
+    process = start(folder, *JAX)
+    for line in process.stderr:
+        if "epoch 1/" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    done = tool("train", *DIGITS, *JAX, f"--model_dir={folder}")
+    assert "goes on at step" in done.stderr
+    assert same_weights(folder, trained_on_jax)
+    done = tool("train", *DIGITS, JAX[1], f"--model_dir={folder}")
+    assert_refused(done, "differs in backend: give another")
+
+
 @pytest.mark.slow
 def test_killed_at_five_moments_it_ends_with_the_same_weights(tool, trained, tmp_path):
     folder = tmp_path / "run"
@@ -216,6 +260,7 @@ def assert_refused(done, message):
         (["--gin_binding=training.run.batch_size=2000"], "there are 1437 examples"),
         (["--model_dir={tmp}/file"], "File exists"),
         (["--seed=1", "--model_dir={trained}"], "differs in seed: give another"),
+        (["--backend=jax", "--strategy=mirrored"], "want Keras' TensorFlow backend"),
     ],
 )
 def test_bad_requests_are_a_line(tool, trained, tmp_path, arguments, message):

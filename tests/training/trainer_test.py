@@ -1,5 +1,6 @@
 """The step: what it computes, on one device and on several."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training import recipe, trainer
+from training import on_tensorflow, recipe
 from zoo import model as zoo_model
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -16,7 +17,8 @@ ARCH = "resnet_cifar_20"
 SMALL = ["ResNetCifar.image_size = 16"]
 
 
-def make(*bindings, arch=ARCH, small=SMALL, strategy=None):
+def make(*bindings, arch=ARCH, small=SMALL, strategy=None, kind=None):
+    """A trainer of `kind`: that of TensorFlow within a strategy, or another."""
     strategy = strategy or tf.distribute.get_strategy()
     path = recipe.find("digits", arch)
     bindings = [*small, "training.run.batch_size = 8", *bindings]
@@ -29,7 +31,9 @@ def make(*bindings, arch=ARCH, small=SMALL, strategy=None):
             gin_bindings=bindings,
             roots=("model", recipe.ROOT),
         )
-        return trainer.Trainer(
+        if kind:
+            return kind(model, plan.recipe, steps_per_epoch=10)
+        return on_tensorflow.Trainer(
             model, plan.recipe, strategy=strategy, steps_per_epoch=10
         )
 
@@ -41,9 +45,11 @@ def batch(seed=0, size=8):
     return tf.constant(images), tf.constant(labels)
 
 
-def after(made, steps=3):
+def after(made, steps=3, seed=0):
+    """All values after some steps, each with its own batch; what the steps gave."""
     step = made.train_step()
-    found = [tuple(map(float, step(*batch(seed)))) for seed in range(steps)]
+    seeds = range(seed, seed + steps)
+    found = [tuple(map(float, step(*batch(seed)))) for seed in seeds]
     return made.values(), found
 
 
@@ -230,3 +236,91 @@ def test_two_devices_are_as_one():
         [sys.executable, "-c", TWO_DEVICES], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+ON_EITHER = """
+import sys
+import keras
+import numpy as np
+import tensorflow as tf
+
+keras.config.set_floatx("float64")
+keras.config.set_dtype_policy("float64")
+sys.path.insert(0, "tests/training")
+import trainer_test
+
+is_jax = keras.backend.backend() == "jax"
+if is_jax:
+    from training import on_jax
+folder, *names = sys.argv[1:]
+for name in names:
+    kwargs, bindings = trainer_test.SETUPS[name]
+    kind = on_jax.Trainer if is_jax else None
+    made = trainer_test.make(*bindings, **kwargs, kind=kind)
+    begin = f"{folder}/{name}.npz"
+    if is_jax:
+        with np.load(begin) as values:
+            made.restore(dict(values))
+    else:
+        trainer_test.after(made, steps=1)
+        np.savez(begin, **made.values())
+    values, found = trainer_test.after(made, seed=1)
+    assert made.steps == 4
+    with made.averaged():
+        logits, _ = made.test_step()(*trainer_test.batch())
+    path = f"{folder}/{name}-{keras.backend.backend()}.npz"
+    np.savez(path, found=found, logits=logits, **values)
+"""
+SMALL_NET = {
+    "arch": "efficientnet_b0",
+    "small": [
+        "EfficientNet.image_size = 32",
+        "EfficientNet.depth_multiplier = 0.1",
+        "EfficientNet.width_multiplier = 0.25",
+        "EfficientNet.drop_path_rate = 0.0",
+        "model.dropout_rate = 0.0",
+        "model.taxonomy_name = 'digits'",
+    ],
+}
+SETUPS = {
+    "sgd": ({}, (*TOGETHER, "training.run.label_smoothing = 0.1")),
+    "parts": ({}, ("training.run.accumulate = 2",)),
+    "rmsprop": (SMALL_NET, ("training.run.optimizer = @RMSProp()",)),
+    "adamw": (
+        SMALL_NET,
+        ("training.run.optimizer = @AdamW()", "AdamW.weight_decay = 0.1"),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["sgd", "parts"], pytest.param(["rmsprop", "adamw"], marks=pytest.mark.slow)],
+)
+def test_jax_does_the_same_steps(tmp_path, names):
+    """In float64, from the same values; what is random each backend draws its way."""
+    pytest.importorskip("jax", reason="tools/setup jax")
+    for backend in ("tensorflow", "jax"):
+        done = subprocess.run(
+            [sys.executable, "-c", ON_EITHER, str(tmp_path), *names],
+            env={**os.environ, "KERAS_BACKEND": backend, "JAX_ENABLE_X64": "1"},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    for name in names:
+        with (
+            np.load(tmp_path / f"{name}.npz") as before,
+            np.load(tmp_path / f"{name}-tensorflow.npz") as here,
+            np.load(tmp_path / f"{name}-jax.npz") as there,
+        ):
+            for path, value in here.items():
+                if path.startswith("random/"):
+                    continue
+                scale = np.abs(value).max() + 1e-9
+                difference = np.abs(there[path] - value).max()
+                assert difference < 1e-4 * scale, (name, path)
+            trained = [p for p in before if "weights/" in p]
+            assert len(trained) > 50
+            assert all(np.any(before[p] != here[p]) for p in trained)
