@@ -32,16 +32,16 @@ def main(job: dict) -> dict:
     def load(side: str) -> None:
         tf.saved_model.load(sides[side])
 
-    _tell("time load")
+    tell("time load")
     times["load"] = _alternate(dict.fromkeys(sides, load), job["repeat"], most=1)
-    _tell("time first call")
+    tell("time first call")
     times["first call"] = _first_calls(sides, job)
     calls = {
         "ours": lambda images: loaded["ours"](images),
         "theirs": loaded["theirs"].serve,
     }
     for batch in job["batches"]:
-        _tell(f"time batch {batch}")
+        tell(f"time batch {batch}")
         images = tf.random.uniform([batch, job["size"], job["size"], 3])
         functions = {
             side: lambda _, call=call, images=images: call(images).numpy()
@@ -53,16 +53,16 @@ def main(job: dict) -> dict:
                 "ours": lambda _, images=images: loaded["ours"](images).numpy(),
                 "theirs": lambda _, neighbour=neighbour: neighbour(),
             }
-            _tell(f"time batch {batch}, {name}")
+            tell(f"time batch {batch}, {name}")
             times[f"batch {batch}, {name}"] = _alternate(functions, job["repeat"])
     if job["train_batch"]:
-        _tell("time fine-tune step")
+        tell("time fine-tune step")
         shape = [job["train_batch"], job["train_size"], job["train_size"], 3]
         times["fine-tune step"] = _training(loaded["ours"], shape, job)
     return times
 
 
-def _tell(what: str) -> None:
+def tell(what: str) -> None:
     print(f"{TELL}{what}", file=sys.stderr, flush=True)
 
 
@@ -103,7 +103,7 @@ def _neighbours(ours, images, job: dict) -> dict:
         found["OpenVINO"] = lambda: compiled(values)[0]
     size = job["neighbours"]["litert_size"]
     if values.shape[:2] != (1, size):
-        _tell(f"LiteRT is left out: it takes one image of {size} px")
+        tell(f"LiteRT is left out: it takes one image of {size} px")
     else:
         from ai_edge_litert import interpreter
 
@@ -124,7 +124,7 @@ def _imported(module: str, title: str):
     try:
         return importlib.import_module(module)
     except ImportError:
-        _tell(f"{title} is left out: {module} was not installed")
+        tell(f"{title} is left out: {module} was not installed")
         return None
 
 

@@ -285,16 +285,31 @@ class _Training:
             waiting = self._journal.take(number, *step(images, labels))
             is_end = number % self._steps_per_epoch == 0
             is_due = number % self._request.checkpoint_steps == 0
-            if is_end or is_due or came or waiting == _LOOK_EVERY:
+            stop = self._stop(came, number)
+            if is_end or is_due or stop or waiting == _LOOK_EVERY:
                 self._journal.look()
                 self._ledger.check()
             if is_end:
                 self._journal.end_epoch(number, self._evaluate())
-            if is_end or is_due or came:
+            if is_end or is_due or stop:
                 self._save(number, is_best=is_end and self._journal.is_best())
                 self._journal.start()
-            if came:
-                raise StoppedError(came[0], number)
+            if stop:
+                raise StoppedError(stop, number)
+
+    def _stop(self, came: list[int], step: int) -> int:
+        """The signal to stop for after a step, or 0.
+
+        Workers have to stop after the same one: from time to time they tell each other.
+        """
+        if self._shard.count == 1:
+            return came[0] if came else 0
+        if step % _LOOK_EVERY:
+            return 0
+        flags = self._strategy.run(lambda: tf.constant(float(bool(came))))
+        if not self._strategy.reduce(tf.distribute.ReduceOp.SUM, flags, axis=None):
+            return 0
+        return came[0] if came else signal.SIGTERM
 
     def _evaluate(self) -> evaluation.Report | None:
         """Of the test split, if there is one."""

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 NAMES = ("auto", "one_device", "mirrored", "multi_worker")
 
+_FIRST_PORT, _PORTS = 20_000, 10_000  # of Slurm's jobs, each with its own
+
 
 def make(name: str) -> tf.distribute.Strategy:
     """The strategy of a name; before anything else is done with TensorFlow.
@@ -19,7 +21,8 @@ def make(name: str) -> tf.distribute.Strategy:
         `mirrored` where there are several GPUs, else `one_device`.
 
     Raises:
-      ValueError: `TF_CONFIG` can't be meant, or JAX is asked for several devices.
+      ValueError: `TF_CONFIG` can't be meant, there are no workers, or JAX is asked for
+        several devices.
     """
     workers = _workers()
     if keras.backend.backend() != "tensorflow":
@@ -36,10 +39,9 @@ def make(name: str) -> tf.distribute.Strategy:
         one = "mirrored" if len(gpus) > 1 else "one_device"
         name = "multi_worker" if workers > 1 else one
     if name == "multi_worker":
-        if "TF_CONFIG" in os.environ:
-            return tf.distribute.MultiWorkerMirroredStrategy()
-        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        if "TF_CONFIG" not in os.environ:
+            os.environ["TF_CONFIG"] = _of_slurm()
+        return tf.distribute.MultiWorkerMirroredStrategy()
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
     return tf.distribute.get_strategy()
@@ -54,6 +56,30 @@ def _workers() -> int:
         return len(json.loads(text)["cluster"]["worker"])
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"TF_CONFIG must name cluster and task: {error}.") from error
+
+
+def _of_slurm() -> str:
+    """What `TF_CONFIG` would be in this Slurm step.
+
+    TensorFlow's resolver by itself wants `nvidia-smi`, and gives GPUs to tasks, which
+    Slurm has done already: it is told that each task has one, and asked for names.
+
+    Raises:
+      ValueError: there is no such step.
+    """
+    if "SLURM_PROCID" not in os.environ:
+        raise ValueError(
+            "--strategy=multi_worker wants TF_CONFIG, or a step of Slurm (srun)."
+        )
+    resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
+        port_base=_FIRST_PORT + int(os.environ.get("SLURM_JOB_ID", "0")) % _PORTS,
+        gpus_per_node=_workers(),
+        gpus_per_task=1,
+        auto_set_gpu=False,
+    )
+    cluster = resolver.cluster_spec().as_dict()
+    task = {"type": resolver.task_type, "index": resolver.task_id}
+    return json.dumps({"cluster": cluster, "task": task})
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

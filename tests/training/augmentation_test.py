@@ -165,3 +165,14 @@ def test_mixup_and_cutmix_mix_labels_as_images():
 def test_strange_values_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         augmentation.Augmentation(**values)
+
+
+def test_what_shrinks_much_is_antialiased():
+    """Stripes of one pixel are grey where many of them fall into one."""
+    stripes = np.zeros((256, 256, 3), np.uint8)
+    stripes[:, ::2] = 255
+    far = augmentation._quickly_resized(tf.constant(stripes), (64, 64), "bilinear")
+    assert np.abs(far.numpy()[8:-8, 8:-8] - 0.5).max() < 0.02
+    near = augmentation._quickly_resized(tf.constant(stripes), (200, 200), "bilinear")
+    plain = tf.image.resize(stripes, (200, 200)) / 255.0
+    np.testing.assert_allclose(near, plain, atol=1e-6)

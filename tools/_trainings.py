@@ -1,0 +1,200 @@
+"""Times our training beside what a user would write; run as a program, in a process.
+
+Takes a job as JSON for its argument: `arch`, `builder` (of keras.applications),
+`measures` (`fit`, `pipeline`), `size` of read images, `batch` and `train_size` of
+steps, `repeat`. Prints one JSON object on its last line: for each measure the images a
+second of either side, one for each repetition. The two take turns. What it is at stands
+on standard error, in lines that begin with `TELL`.
+"""
+
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import time
+
+import _rivals
+from _stopwatch import tell
+
+_STEPS = 10  # in one repetition
+_FILES = 256  # photographs, so to say
+_SIDES = (500, 375)  # their width and height: those of ImageNet's median
+_PASSES = 16  # over the files, in one repetition
+_BATCH = 64  # images of the pipelines
+
+
+def main(job: dict) -> dict:
+    rates: dict = {}
+    if "fit" in job["measures"]:
+        rates |= _steps(job)
+    if "pipeline" in job["measures"]:
+        rates |= _pipelines(job)
+    return rates
+
+
+def _steps(job: dict) -> dict:
+    """Images a second of our trainer, and of `keras.Model.fit` as it compiles itself.
+
+    Both: float32, SGD with momentum, cross-entropy and accuracy, images in memory. Ours
+    has the recipe's L2 loss besides.
+    """
+    import keras
+    import tensorflow as tf
+
+    batch, size = job["batch"], job["train_size"]
+    images = tf.random.uniform([batch, size, size, 3])
+    labels = tf.one_hot(tf.range(batch), 1000)
+    step = _trainer(job["arch"], batch).train_step()
+    data = tf.data.Dataset.from_tensors((images, labels)).repeat(_STEPS)
+
+    def ours() -> None:
+        for _ in range(_STEPS):
+            loss, _ = step(images, labels)
+        float(loss)
+
+    rates = {}
+    for name, jit_compile in (("fit", "auto"), ("fit without XLA", False)):
+        tell(f"time training step beside {name}")
+        _, model = _rivals.build(job["builder"])
+        model.compile(
+            keras.optimizers.SGD(0.01, momentum=0.9),
+            keras.losses.CategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            jit_compile=jit_compile,
+        )
+
+        def theirs(model=model) -> None:
+            model.fit(data, verbose=0)
+
+        sides = {"ours": ours, "theirs": theirs}
+        rates[f"training step, {name}"] = _alternate(
+            sides, job["repeat"], images=batch * _STEPS
+        )
+    return rates
+
+
+def _trainer(arch: str, batch: int):
+    """Ours, with the recipe that fits any arch."""
+    import tensorflow as tf
+
+    from training import on_tensorflow, recipe
+    from zoo import model as zoo_model
+
+    path = recipe.find("cifar10", arch)
+    bindings = [f"training.run.batch_size = {batch}"]
+    bindings += ["training.run.optimizer = @SGD()", "training.run.ema_decay = 0.0"]
+    plan = recipe.load(arch, path, gin_bindings=bindings)
+    return on_tensorflow.Trainer(
+        zoo_model.build(arch),
+        plan.recipe,
+        strategy=tf.distribute.get_strategy(),
+        steps_per_epoch=1000,
+    )
+
+
+def _pipelines(job: dict) -> dict:
+    """Images a second and core, from JPEG files to batches: ours, and a plain one.
+
+    Both crop a random part, resize it and mirror half of them.
+    """
+    tell("draw photographs")
+    with tempfile.TemporaryDirectory() as folder:
+        paths = _write_photographs(pathlib.Path(folder))
+        tell("time input pipeline")
+        size, count = job["size"], _FILES * _PASSES // _BATCH
+        ours = _ours(folder, size, count)
+        theirs = _theirs(paths, size, count)
+
+        def drained(batches) -> None:
+            for _ in batches:
+                pass
+
+        found = _alternate(
+            {"ours": lambda: drained(ours), "theirs": lambda: drained(theirs)},
+            job["repeat"],
+            images=count * _BATCH,
+        )
+    cores = len(os.sched_getaffinity(0))
+    per_core = {side: [rate / cores for rate in found[side]] for side in found}
+    return {"input pipeline, a core": per_core}
+
+
+def _write_photographs(folder: pathlib.Path) -> list[str]:
+    import numpy as np
+    import PIL.Image
+
+    from exporters import dead_leaves
+
+    paths = []
+    for number in range(_FILES):
+        (drawn,) = dead_leaves.draw(1, max(_SIDES), seed=number)
+        pixels = np.uint8(255 * drawn)[: _SIDES[1], : _SIDES[0]]
+        paths.append(folder / f"class_{number % 2}" / f"{number}.jpg")
+        paths[-1].parent.mkdir(exist_ok=True)
+        PIL.Image.fromarray(pixels).save(paths[-1], quality=90)
+    return [str(path) for path in paths]
+
+
+def _ours(folder: str, size: int, count: int):
+    from training.data import augmentation, pipeline, sources, split
+    from zoo import inputs
+
+    half = sources.open_split(folder, split.TRAIN)
+    stream = pipeline.Stream(
+        split=half,
+        num_classes=2,
+        image_size=size,
+        preprocessing=inputs.Preprocessing(
+            crop_fraction=0.875, interpolation="bilinear"
+        ),
+        batch_size=_BATCH,
+        ledger=pipeline.Ledger(half, num_classes=2, limit=0.0),
+    )
+    augment = augmentation.Augmentation(crop="inception", flip=True)
+    return stream.training(first=0, last=count, seed=0, augment=augment)
+
+
+def _theirs(paths: list[str], size: int, count: int):
+    """As the guides of tf.data have it: interpolated without antialiasing, unseeded."""
+    import tensorflow as tf
+
+    def example(path: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        data = tf.io.read_file(path)
+        begin, extent, _ = tf.image.sample_distorted_bounding_box(
+            tf.io.extract_jpeg_shape(data),
+            tf.zeros([0, 0, 4]),
+            area_range=(0.08, 1.0),
+            aspect_ratio_range=(3 / 4, 4 / 3),
+            min_object_covered=0.0,
+            use_image_if_no_bounding_boxes=True,
+        )
+        window = tf.concat([begin[:2], extent[:2]], axis=0)
+        pixels = tf.io.decode_and_crop_jpeg(data, window, channels=3)
+        x = tf.image.resize(pixels, (size, size)) / 255.0
+        return tf.image.random_flip_left_right(x), tf.one_hot(label, 2)
+
+    labels = [number % 2 for number in range(len(paths))]
+    data = tf.data.Dataset.from_tensor_slices((paths, labels))
+    data = data.shuffle(len(paths)).repeat()
+    data = data.map(example, num_parallel_calls=tf.data.AUTOTUNE)
+    return data.batch(_BATCH).prefetch(tf.data.AUTOTUNE).take(count)
+
+
+def _alternate(sides: dict, repeat: int, *, images: int) -> dict:
+    """Images a second of a call, one for each repetition, in turns."""
+    for call in sides.values():  # traced, and compiled
+        call()
+    rates: dict = {side: [] for side in sides}
+    for _ in range(repeat):
+        for side, call in sides.items():
+            start = time.perf_counter()
+            call()
+            rates[side].append(images / (time.perf_counter() - start))
+    return rates
+
+
+if __name__ == "__main__":
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+    print(json.dumps(main(json.loads(sys.argv[1]))))
