@@ -164,7 +164,7 @@ class Trainer(abc.ABC):
 
         Both over the images of all: the sums are the mean and the share.
         """
-        logits = keras.ops.cast(logits, "float32")
+        logits = keras.ops.cast(logits, labels.dtype)
         is_known = keras.ops.sum(labels, axis=-1, keepdims=True)
         smoothing = self.recipe.label_smoothing
         spread = smoothing * is_known / labels.shape[-1]

@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -41,7 +42,7 @@ def make(*bindings, arch=ARCH, small=SMALL, strategy=None, kind=None):
 def batch(seed=0, size=8):
     random = np.random.default_rng(seed)
     images = random.uniform(size=(size, 16, 16, 3)).astype(np.float32)
-    labels = np.eye(10, dtype=np.float32)[random.integers(0, 10, size)]
+    labels = np.eye(10, dtype=keras.config.floatx())[random.integers(0, 10, size)]
     return tf.constant(images), tf.constant(labels)
 
 
@@ -282,13 +283,19 @@ SMALL_NET = {
         "model.taxonomy_name = 'digits'",
     ],
 }
+SLOWLY = ("training.run.schedule = @Constant()", "Constant.peak = 0.001")
 SETUPS = {
     "sgd": ({}, (*TOGETHER, "training.run.label_smoothing = 0.1")),
     "parts": ({}, ("training.run.accumulate = 2",)),
-    "rmsprop": (SMALL_NET, ("training.run.optimizer = @RMSProp()",)),
+    "rmsprop": (SMALL_NET, ("training.run.optimizer = @RMSProp()", *SLOWLY)),
     "adamw": (
         SMALL_NET,
-        ("training.run.optimizer = @AdamW()", "AdamW.weight_decay = 0.1"),
+        (
+            "training.run.optimizer = @AdamW()",
+            *SLOWLY,
+            "AdamW.weight_decay = 0.1",
+            "AdamW.epsilon = 1e-2",  # some gradients are 0 but for the last bits
+        ),
     ),
 }
 
@@ -318,9 +325,9 @@ def test_jax_does_the_same_steps(tmp_path, names):
             for path, value in here.items():
                 if path.startswith("random/"):
                     continue
-                scale = np.abs(value).max() + 1e-9
+                scale = np.abs(value).max()
                 difference = np.abs(there[path] - value).max()
-                assert difference < 1e-4 * scale, (name, path)
+                assert difference < 1e-5 * (scale + 1e-3), (name, path)
             trained = [p for p in before if "weights/" in p]
             assert len(trained) > 50
             assert all(np.any(before[p] != here[p]) for p in trained)
