@@ -42,7 +42,7 @@ def _lock(folder: pathlib.Path) -> int:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"{folder}: waiting for another export to finish", file=sys.stderr)
+            print(f"{folder}: waiting for another process to finish", file=sys.stderr)
             fcntl.flock(handle, fcntl.LOCK_EX)
         # Whoever held it may have removed the folder, and a third one made it anew.
         if folder.exists() and folder.stat().st_ino == os.fstat(handle).st_ino:
