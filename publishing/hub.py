@@ -99,7 +99,7 @@ class Hub:
                     f"{self.folder / item.target} is in the way: it is in no index. "
                     "Move it away."
                 )
-        self._write(JOURNAL, json.dumps(parcels.targets(items)), scratch)
+        self._write(JOURNAL, json.dumps([item.target for item in items]), scratch)
         for item in items:
             staging.place(item.source, self.folder / item.target)
         models = index.read(self.folder)

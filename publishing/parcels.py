@@ -100,5 +100,10 @@ def under(prefix: str, documents: Mapping[str, bytes]) -> dict[str, bytes]:
     }
 
 
-def targets(items: Iterable[Item]) -> list[str]:
-    return [each.target for each in items]
+def inside(folder: str, items: Iterable[Item]) -> dict[str, pathlib.Path]:
+    """The files whose targets are below a folder, by their paths in it."""
+    return {
+        each.target.removeprefix(f"{folder}/"): each.source
+        for each in items
+        if each.target.startswith(f"{folder}/")
+    }

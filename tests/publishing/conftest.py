@@ -1,0 +1,95 @@
+"""Exports that need no TensorFlow, and the tool that publishes them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from exporters import manifest
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def make_export(output, *, arch="toy", version=1, content=b"weights", weights="toy"):
+    """OUT/ARCH as tools/export writes it, with files that are no model."""
+    models = {}
+    for kind in manifest.KINDS:
+        folder = output / arch / kind / str(version)
+        (folder / "variables").mkdir(parents=True)
+        (folder / "saved_model.pb").write_bytes(kind.encode() * 1000)
+        (folder / "variables" / "variables.data").write_bytes(content * 10_000)
+        fields = dict.fromkeys(manifest.Manifest.__annotations__, "")
+        record = {
+            **fields,
+            "arch": arch,
+            "kind": kind,
+            "version": version,
+            "license": "Apache-2.0",
+            "weights": {"name": weights},
+            "files": manifest.file_hashes(folder),
+        }
+        (folder / "assets.extra").mkdir()
+        (folder / manifest.MANIFEST).write_text(manifest.to_json(record))
+        models[kind] = {
+            "sha256": manifest.content_hash(manifest.file_hashes(folder)),
+            "manifest_sha256": manifest.manifest_hash(folder),
+        }
+    pair_file = output / arch / f"pair-{version}.json"
+    pair_file.write_text(json.dumps({"models": models}))
+    return output / arch
+
+
+@pytest.fixture
+def export(tmp_path):
+    return make_export(tmp_path / "exports")
+
+
+@pytest.fixture
+def start():
+    """Starts the tool, without its suite; its processes end with the test."""
+    started = []
+
+    def run(*arguments, **environment):
+        command = [sys.executable, HERE / "publisher.py", *arguments]
+        started.append(
+            subprocess.Popen(
+                [str(part) for part in command],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, **environment},
+            )
+        )
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def publish(start):
+    """Runs the tool, without its suite, and returns what it printed."""
+
+    def run(*arguments, **environment):
+        process = start(*arguments, **environment)
+        out, err = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(
+            process.args, process.returncode, stdout=out, stderr=err
+        )
+
+    return run
+
+
+@pytest.fixture
+def hub(export, tmp_path, publish):
+    """A hub with one pair in it."""
+    done = publish(export, f"--hub={tmp_path / 'hub'}")
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "hub"
