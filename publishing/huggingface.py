@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import pathlib
+import sys
 import tempfile
 import typing
 from collections.abc import Iterator
@@ -34,6 +36,8 @@ class HuggingFace:
 
     def __init__(self, owner: str):
         parcels.check_owner(owner, "hf")
+        if not sys.stderr.isatty():  # read when it is imported
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         try:
             import huggingface_hub
         except ImportError as error:

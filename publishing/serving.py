@@ -297,7 +297,10 @@ def _part(wanted: str, size: int) -> tuple[int, int] | None:
         return None
     if not match[1]:
         return max(0, size - int(match[2])), size
-    first, last = int(match[1]), int(match[2] or size)
+    first = int(match[1])
+    if not match[2]:
+        return first, size
+    last = int(match[2])
     return None if last < first else (first, min(last + 1, size))
 
 

@@ -5,24 +5,31 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from exporters import manifest
+from publishing import hub as hubs
+from publishing import releasing
+from tests.publishing import publisher
 
 HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
 
 
-def make_export(output, *, arch="toy", version=1, content=b"weights", weights="toy"):
+def make_export(
+    output, *, arch="toy", version=1, content=b"weights" * 10_000, weights="toy"
+):
     """OUT/ARCH as tools/export writes it, with files that are no model."""
     models = {}
     for kind in manifest.KINDS:
         folder = output / arch / kind / str(version)
         (folder / "variables").mkdir(parents=True)
         (folder / "saved_model.pb").write_bytes(kind.encode() * 1000)
-        (folder / "variables" / "variables.data").write_bytes(content * 10_000)
+        (folder / "variables" / "variables.data").write_bytes(content)
         fields = dict.fromkeys(manifest.Manifest.__annotations__, "")
         record = {
             **fields,
@@ -62,7 +69,7 @@ def start():
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
-                env={**os.environ, **environment},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
             )
         )
         return started[-1]
@@ -87,9 +94,23 @@ def publish(start):
     return run
 
 
+@pytest.fixture(scope="session")
+def published(tmp_path_factory):
+    """A hub with one pair in it, for reading."""
+    folder = tmp_path_factory.mktemp("published")
+    releasing.release(
+        make_export(folder / "exports"),
+        destination=hubs.Hub(folder / "hub", "image-model-zoo"),
+        documents=publisher.documents,
+        check=publisher.check,
+        suite="of the tests",
+        dry_run=False,
+        say=lambda line: None,
+    )
+    return folder / "hub"
+
+
 @pytest.fixture
-def hub(export, tmp_path, publish):
-    """A hub with one pair in it."""
-    done = publish(export, f"--hub={tmp_path / 'hub'}")
-    assert done.returncode == 0, done.stderr
-    return tmp_path / "hub"
+def hub(published, tmp_path):
+    """A copy of that hub, to be damaged."""
+    return pathlib.Path(shutil.copytree(published, tmp_path / "hub"))

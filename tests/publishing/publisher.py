@@ -9,10 +9,9 @@ import os
 import pathlib
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+from conformance import report
 
-from conformance import report  # noqa: E402
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 INSTANCE = b'{"overview": "Toy", "fineTunable": true, "licenseName": "Apache 2.0"}'
 
@@ -43,6 +42,7 @@ def check(folder, kind, other):
 
 def load(name):
     """A tool as a module."""
+    sys.path.insert(0, str(ROOT / "tools"))
     loader = importlib.machinery.SourceFileLoader(name, str(ROOT / "tools" / name))
     module = importlib.util.module_from_spec(
         importlib.util.spec_from_loader(name, loader)
