@@ -14,7 +14,7 @@ import pathlib
 import re
 
 from exporters import manifest, staging
-from publishing import archives, index, pairs, parcels
+from publishing import archives, hub_index, pairs, parcels
 
 JOURNAL = ".publishing.json"  # the files of a publish that has not come to its end
 TFHUB_DOCUMENT = "tfhub.md"
@@ -49,7 +49,7 @@ class Hub:
 
     def has(self, pair: pairs.Pair) -> bool:
         """See `parcels.Destination`."""
-        models = index.read(self.folder)
+        models = hub_index.read(self.folder)
         there = [half for half in pair.halves if self._handle(half) in models]
         for half in there:
             published = models[self._handle(half)]
@@ -102,10 +102,10 @@ class Hub:
         self._write(JOURNAL, json.dumps([item.target for item in items]), scratch)
         for item in items:
             staging.place(item.source, self.folder / item.target)
-        models = index.read(self.folder)
+        models = hub_index.read(self.folder)
         for half in pair.halves:
             models[self._handle(half)] = self._entry(half, items)
-        self._write(index.NAME, index.to_text(models), scratch)
+        self._write(hub_index.NAME, hub_index.to_text(models), scratch)
 
     def _entry(self, half: pairs.Half, items: list[parcels.Item]) -> manifest.Record:
         """What the index says of a half."""
@@ -128,7 +128,7 @@ class Hub:
 
     def _clear(self) -> None:
         """Removes what a publish placed that did not come to its end."""
-        published = index.files(index.read(self.folder))
+        published = hub_index.files(hub_index.read(self.folder))
         for target in interrupted(self.folder):
             if target not in published:
                 path = self.folder / target

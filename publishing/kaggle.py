@@ -27,7 +27,6 @@ _FIELDS = {  # of these metadata, and what the library calls them
     "fineTunable": "fine_tunable",
     "trainingData": "training_data",
 }
-_LICENSES = {"Apache-2.0": "Apache 2.0", "MIT": "MIT", "CC0-1.0": "CC0: Public Domain"}
 
 
 class Kaggle:
@@ -144,22 +143,21 @@ class Kaggle:
         """Sends each half that is not there."""
         with _explained():
             for half in pair.halves:
-                if self._has(half):
-                    continue
-                half.files()  # refuses what should not be sent
-                self._library.model_upload(
-                    self._variation(half),
-                    str(half.folder),
-                    license_name=_LICENSES.get(half.manifest.license),
-                    version_notes=f"version {half.version}, sha256 {half.sha256}",
-                )
-            for half in pair.halves:
                 documents = parcels.under(_DOCUMENTS, papers[half.kind])
-                if _INSTANCE in documents:
-                    self._describe(half, json.loads(documents[_INSTANCE]))
+                metadata = json.loads(documents.get(_INSTANCE, b"{}"))
+                half.files()  # refuses what should not be sent
+                if not self._has(half):
+                    self._library.model_upload(
+                        self._variation(half),
+                        str(half.folder),
+                        license_name=metadata.get("licenseName"),
+                        version_notes=f"version {half.version}, sha256 {half.sha256}",
+                    )
+                if metadata:
+                    self._describe(half, metadata)
 
     def _describe(self, half: pairs.Half, metadata: Mapping[str, typing.Any]) -> None:
-        """Sets the texts of a variation's page."""
+        """Sets the texts of a variation's page, which are no part of a version."""
         from google.protobuf import field_mask_pb2
         from kagglehub import clients, exceptions
         from kagglesdk.models.types import model_api_service as messages

@@ -19,7 +19,7 @@ import urllib.parse
 from typing import BinaryIO
 
 from exporters import manifest
-from publishing import index
+from publishing import hub_index
 
 _TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -35,7 +35,7 @@ _TYPES = {
     ".woff2": "font/woff2",
     ".xml": "application/xml",
 }
-_ARCHIVE = "application/gzip"
+_ARCHIVE, _SUFFIX = "application/gzip", ".tar.gz"
 _OTHER = "application/octet-stream"
 _FOREVER = "public, max-age=31536000, immutable"
 _ASK_AGAIN = "no-cache"
@@ -95,14 +95,17 @@ class Server(http.server.ThreadingHTTPServer):
         """The file that a path's parts lead to, if any."""
         path = "/".join(parts)
         files, handles = self._published()
+        if path.removesuffix(_SUFFIX) in handles:  # its documents call it so
+            path = path.removesuffix(_SUFFIX)
+            parts = path.split("/")
         if path in files:
             headers = {"Cache-Control": _FOREVER}
             if path in handles:
-                name = f"{'-'.join(parts)}.tar.gz"
+                name = f"{'-'.join(parts)}{_SUFFIX}"
                 headers["Content-Type"] = _ARCHIVE
                 headers["Content-Disposition"] = f'attachment; filename="{name}"'
             return _opened(self.hub, parts, headers, etag=files[path]["sha256"])
-        if path == index.NAME:
+        if path == hub_index.NAME:
             return _opened(self.hub, parts, {"Cache-Control": _ASK_AGAIN})
         if self.site:
             return _opened(self.site, parts, {"Cache-Control": _ASK_AGAIN})
@@ -119,11 +122,14 @@ class Server(http.server.ThreadingHTTPServer):
         """The files and handles of the index, read again when it was replaced."""
         with self._lock:
             try:
-                seen = (self.hub / index.NAME).stat()
+                seen = (self.hub / hub_index.NAME).stat()
                 stamp = (seen.st_ino, seen.st_mtime_ns, seen.st_size)
                 if stamp != self._stamp:
-                    models = index.read(self.hub)
-                    self._files, self._handles = index.files(models), frozenset(models)
+                    models = hub_index.read(self.hub)
+                    self._files, self._handles = (
+                        hub_index.files(models),
+                        frozenset(models),
+                    )
                     self._stamp = stamp
             except FileNotFoundError:
                 self._files, self._handles, self._stamp = {}, frozenset(), ()

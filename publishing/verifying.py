@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterator
 
 from exporters import manifest, staging
-from publishing import hub, index, parcels
+from publishing import hub, hub_index, parcels
 
 _STAGED = ".partial-"  # what `staging.staged` makes, and a killed publisher leaves
 
@@ -37,14 +37,14 @@ def verify(folder: pathlib.Path) -> Verdict:
     Raises:
       ValueError: it is no hub.
     """
-    if not (folder / index.NAME).is_file():
-        raise ValueError(f"{folder} is no hub: it has no {index.NAME}.")
+    if not (folder / hub_index.NAME).is_file():
+        raise ValueError(f"{folder} is no hub: it has no {hub_index.NAME}.")
     with staging.locked(folder):
         try:
-            models = index.read(folder)
+            models = hub_index.read(folder)
         except ValueError as error:  # without it, nothing else can be told
             return Verdict(findings=(str(error),))
-        files = index.files(models)
+        files = hub_index.files(models)
         unfinished = set(hub.interrupted(folder)) - files.keys()
         there = dict(_files(folder))
         leftovers = [
@@ -57,7 +57,7 @@ def verify(folder: pathlib.Path) -> Verdict:
             for name, sums in sorted(files.items())
             if (problem := _problem(there.pop(name, None), sums))
         ]
-    strange = there.keys() - {index.NAME, *leftovers}
+    strange = there.keys() - {hub_index.NAME, *leftovers}
     return Verdict(
         findings=(
             *damaged,

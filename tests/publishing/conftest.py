@@ -56,37 +56,43 @@ def export(tmp_path):
     return make_export(tmp_path / "exports")
 
 
+def started(*arguments, **environment):
+    """The tool as a process, without its suite."""
+    command = [sys.executable, HERE / "publisher.py", *arguments]
+    return subprocess.Popen(
+        [str(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
+
+
 @pytest.fixture
 def start():
-    """Starts the tool, without its suite; its processes end with the test."""
-    started = []
+    """Starts the tool; its processes end with the test."""
+    processes = []
 
-    def run(*arguments, **environment):
-        command = [sys.executable, HERE / "publisher.py", *arguments]
-        started.append(
-            subprocess.Popen(
-                [str(part) for part in command],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-            )
-        )
-        return started[-1]
+    def start(*arguments, **environment):
+        processes.append(started(*arguments, **environment))
+        return processes[-1]
 
-    yield run
-    for process in started:
+    yield start
+    for process in processes:
         process.kill()
         process.communicate()
 
 
-@pytest.fixture
-def publish(start):
-    """Runs the tool, without its suite, and returns what it printed."""
+@pytest.fixture(scope="session")
+def publish():
+    """Runs the tool, and returns what it printed."""
 
     def run(*arguments, **environment):
-        process = start(*arguments, **environment)
-        out, err = process.communicate(timeout=120)
+        process = started(*arguments, **environment)
+        try:
+            out, err = process.communicate(timeout=500)
+        finally:
+            process.kill()
         return subprocess.CompletedProcess(
             process.args, process.returncode, stdout=out, stderr=err
         )

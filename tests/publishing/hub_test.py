@@ -15,7 +15,7 @@ import time
 import pytest
 
 from exporters import manifest
-from publishing import archives, index, pairs, verifying
+from publishing import archives, hub_index, pairs, verifying
 from tests.publishing.conftest import make_export
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -43,7 +43,7 @@ def assert_whole(folder):
     """Every model that is published is so with all of its files."""
     found = verifying.verify(folder)
     assert found.findings == ()
-    for handle, model in index.read(folder).items():
+    for handle, model in hub_index.read(folder).items():
         with tarfile.open(folder / handle) as archive:
             names = archive.getnames()
         assert "saved_model.pb" in names, handle
@@ -183,7 +183,7 @@ def test_random_weights_are_published_and_said_loudly(tmp_path, publish):
     done = publish(export, f"--hub={tmp_path / 'hub'}")
     assert done.returncode == 0
     assert done.stderr.count("RANDOM WEIGHTS") == 2
-    models = index.read(tmp_path / "hub")
+    models = hub_index.read(tmp_path / "hub")
     assert {model["weights"] for model in models.values()} == {"random"}
 
 
@@ -195,7 +195,7 @@ def test_a_dry_run_lists_what_is_sent_and_sends_nothing(export, publish, tmp_pat
     assert publish(export, f"--hub={hub}").returncode == 0
     sent = {
         f"{sums['sha256']}  {sums['size']:>12}  {path}"
-        for path, sums in index.files(index.read(hub)).items()
+        for path, sums in hub_index.files(hub_index.read(hub)).items()
     }
     assert set(dry.stdout.splitlines()) == sent
     assert publish(export, f"--hub={hub}", "--dry_run").stdout == ""
@@ -291,7 +291,7 @@ def test_killed_between_any_two_files(export, publish, tmp_path, placed):
     found = assert_whole(hub)
     assert found.models == (4 if is_published else 2)
     after = contents(hub)
-    published = index.files(index.read(hub))
+    published = hub_index.files(hub_index.read(hub))
     assert {path: after[path] for path in before if path != "index.json"} == {
         path: data for path, data in before.items() if path != "index.json"
     }
@@ -300,7 +300,10 @@ def test_killed_between_any_two_files(export, publish, tmp_path, placed):
     done = publish(export, f"--hub={hub}")
     assert done.stdout.splitlines() == HANDLES
     assert assert_whole(hub).leftovers == ()
-    assert index.files(index.read(hub)).keys() | {"index.json"} == contents(hub).keys()
+    assert (
+        hub_index.files(hub_index.read(hub)).keys() | {"index.json"}
+        == contents(hub).keys()
+    )
 
 
 def test_what_another_publish_left_is_cleared_away(export, publish, tmp_path):

@@ -1,6 +1,7 @@
 """tools/publish, but for the conformance suite and the documents: python publisher.py …
 
-FAILS=F03 in the environment is a suite that finds this clause broken.
+FAILS=F03 in the environment is a suite that finds this clause broken; SUITE=1 is the
+real one.
 """
 
 import importlib.machinery
@@ -54,7 +55,8 @@ def load(name):
 if __name__ == "__main__":
     tool = load("publish")
     tool.documents = documents
-    tool.check_with = lambda say: check
+    if not os.environ.get("SUITE"):
+        tool.check_with = lambda say: check
     import _cli
 
     sys.argv[0] = "publish"

@@ -77,7 +77,9 @@ def raw(server, data):
     return answer
 
 
-@pytest.mark.parametrize("query", ["", "?tf-hub-format=compressed", "?a=%00&b"])
+@pytest.mark.parametrize(
+    "query", ["", "?tf-hub-format=compressed", "?a=%00&b", ".tar.gz"]
+)
 def test_a_handle_is_its_archive(ask, hub, query):
     data = (hub / HANDLE[1:]).read_bytes()
     status, headers, body = ask(HANDLE + query)
