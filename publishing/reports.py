@@ -40,8 +40,8 @@ def of(
     about = {"suite": suite, "models": {half.kind: half.sums for half in pair.halves}}
     reports = _kept(kept, about)
     if reports is None:
-        reports = _made(pair, check, say)
-        with staging.staged(pair.export) as scratch:
+        with staging.staged(pair.export) as scratch:  # or it is told at once
+            reports = _made(pair, check, say)
             file = scratch / kept.name
             text = manifest.to_json({**about, "reports": reports})
             file.write_text(text, encoding="utf-8")
