@@ -36,7 +36,8 @@ class HuggingFace:
 
     def __init__(self, owner: str):
         parcels.check_owner(owner, "hf")
-        if not sys.stderr.isatty():  # read when it is imported
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when imported
+        if not sys.stderr.isatty():
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         try:
             import huggingface_hub

@@ -223,6 +223,16 @@ def test_wrong_usage_is_one_line(export, publish, tmp_path, arguments, message):
     assert not (tmp_path / "hub").exists()
 
 
+@pytest.mark.parametrize(
+    ("hub", "package"), [("kaggle:me", "kagglehub"), ("hf:me", "huggingface_hub")]
+)
+def test_the_extra_is_named_that_is_missing(export, publish, tmp_path, hub, package):
+    (tmp_path / f"{package}.py").write_text("raise ImportError('no such package')")
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    done = publish(export, f"--hub={hub}", PYTHONPATH=path)
+    assert_refused(done, f"needs {package}: run tools/setup publish")
+
+
 @pytest.mark.parametrize("damage", ["weights", "manifest", "pair"])
 def test_a_changed_export_is_refused(export, publish, tmp_path, damage):
     path = {

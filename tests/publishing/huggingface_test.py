@@ -1,10 +1,11 @@
-"""Uploads by huggingface_hub itself, to a stand-in that takes git's LFS protocol."""
+"""Uploads by huggingface_hub itself, to a stand-in that takes git's LFS, and Xet."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
+import os
 import re
 
 import pytest
@@ -130,6 +131,32 @@ class Handler(standin.Handler):
         self.body()
         self.reply(200, {"warnings": []})
 
+    def xet_token(self, name, revision):
+        answer = {"casUrl": self.server.url, "exp": 1 << 33, "accessToken": "xet"}
+        self.reply(200, answer)
+
+    def xorb(self):
+        self.server.xorbs.append(self.body())
+        self.reply(200, {"was_inserted": True})
+
+    def shard(self):
+        """Which files are whole now.
+
+        They are packed chunks, so that the test says what is in them: of each file
+        the shard has the SHA-256, in words of 8 bytes that are turned round.
+        """
+        body = self.body()
+        for content in self.server.expected:
+            digest = hashlib.sha256(content).digest()
+            words = [digest[start : start + 8][::-1] for start in range(0, 32, 8)]
+            if b"".join(words) in body:
+                self.server.objects[digest.hex()] = content
+        self.reply(200, {"result": 1})
+
+    def no(self):
+        self.body()
+        self.reply(404, {"error": "no"})
+
 
 _NAME = r"/api/models/([\w.-]+/[\w.-]+)"
 ACTIONS = [
@@ -142,6 +169,10 @@ ACTIONS = [
     (f"POST {_NAME}/tag/(.*)", Handler.tag),
     (r"POST /([\w.-]+/[\w.-]+)\.git/info/lfs/objects/batch", Handler.batch),
     (r"PUT /upload/(\w+)", Handler.upload),
+    (f"GET {_NAME}/xet-write-token/(.*)", Handler.xet_token),
+    (r"POST /v1/xorbs/.*", Handler.xorb),
+    (r"POST /v1/shards", Handler.shard),
+    (r"POST /v\d/.*", Handler.no),  # it has older ways to do the same
 ]
 
 
@@ -154,6 +185,7 @@ def standing_in():
     with standin.Server(Handler) as server:
         server.repositories, server.objects = {}, {}
         server.refuses_tags = False
+        server.expected, server.xorbs = [], []
         yield server
 
 
@@ -197,6 +229,24 @@ def test_each_half_is_a_repository(standing_in, send, export):
         assert len(sent) == len(model) + len(others)
         assert sent["README.md"].startswith(b"---\nlicense: apache-2.0")
     assert f"Bearer {TOKEN}" in standing_in.tokens
+
+
+def test_by_xet_as_the_library_does_unasked(
+    standing_in, publish, environment, tmp_path
+):
+    weights = os.urandom(5000)  # nothing can be made of them that is smaller
+    export = make_export(tmp_path, content=weights)
+    standing_in.expected = [weights, *(p.read_bytes() for p in export.rglob("*.pb"))]
+    del environment["HF_HUB_DISABLE_XET"]
+    done = publish(export, "--hub=hf:me", **environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == HANDLES
+    assert any(weights in xorb for xorb in standing_in.xorbs)
+    assert not any(path.startswith("/upload") for _, path in standing_in.seen)
+    sent = files_at(standing_in, "classification")
+    assert sent["variables/variables.data"] == weights
+    done = publish(export, "--hub=hf:me", **environment)
+    assert "published already" in done.stderr
 
 
 def test_a_dry_run_lists_what_is_sent_and_sends_nothing(standing_in, send, export):
