@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-_PREFIX = ".partial-"
+PREFIX = ".partial-"  # of what an unfinished writer has
 
 
 @contextlib.contextmanager
@@ -56,9 +56,9 @@ def staged(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
     What a killed writer left behind is removed first: the lock says it is dead.
     """
-    for leftover in folder.glob(f"{_PREFIX}*"):
+    for leftover in folder.glob(f"{PREFIX}*"):
         shutil.rmtree(leftover)
-    staging = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
+    staging = pathlib.Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
     try:
         yield staging
     finally:

@@ -22,7 +22,7 @@ _PUBLISHER = re.compile(r"[a-z\d-]+", re.ASCII)
 
 
 class Hub:
-    """A folder, and whose models are published in it.
+    """A folder, and in whose name models are published in it.
 
     What the index names is published. It is replaced in one step, after all files are
     in place; whoever is killed before leaves a journal of what to clear away.

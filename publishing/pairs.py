@@ -96,23 +96,28 @@ class Pair:
         return f"{self.halves[0].arch}/{self.version}"
 
 
-def read(export: pathlib.Path) -> list[Pair]:
-    """Every version in the folder OUT/ARCH of an export, the oldest first.
+def versions(export: pathlib.Path) -> list[int]:
+    """What is in the folder OUT/ARCH of an export, the oldest first.
 
     Raises:
-      ValueError: there is none, or one was changed since it was exported.
+      ValueError: there is none.
     """
     found = export.iterdir() if export.is_dir() else ()
-    versions = sorted(int(m[1]) for p in found if (m := _PAIR_FILE.fullmatch(p.name)))
-    if not versions:
+    numbers = sorted(int(m[1]) for p in found if (m := _PAIR_FILE.fullmatch(p.name)))
+    if not numbers:
         raise ValueError(
             f"EXPORT must be a folder OUT/ARCH that tools/export wrote, got "
             f"{str(export)!r}: it has no pair-VERSION.json.{_hint(export)}"
         )
-    return [_read(export, version) for version in versions]
+    return numbers
 
 
-def _read(export: pathlib.Path, version: int) -> Pair:
+def read(export: pathlib.Path, version: int) -> Pair:
+    """One version in the folder of an export.
+
+    Raises:
+      ValueError: it was changed since it was exported.
+    """
     pair_file = export / f"pair-{version}.json"
     try:
         models = json.loads(pair_file.read_text(encoding="utf-8"))["models"]

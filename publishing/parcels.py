@@ -67,17 +67,15 @@ def item(target: str, source: pathlib.Path) -> Item:
     return Item(target=target, source=source, size=size, sha256=sha256)
 
 
-def written(
-    target: str, content: bytes, scratch: pathlib.Path, *, name: str = ""
-) -> Item:
-    """A file that is made of `content`, in `scratch`, by its target's name or another.
+def written(target: str, content: bytes, scratch: pathlib.Path) -> Item:
+    """A file that is made of `content`, below `scratch`.
 
     Raises:
       ValueError: the target's name is not one for every file system.
     """
     if not _NAME.fullmatch(target):
         raise ValueError(f"A document can't be called {target!r}.")
-    source = scratch / (name or target)
+    source = scratch / target
     source.parent.mkdir(parents=True, exist_ok=True)
     source.write_bytes(content)
     return item(target, source)

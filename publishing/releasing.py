@@ -44,10 +44,11 @@ def release(
       reports.UnfitError: a MUST clause does not hold.
       OSError: a hub could not be reached, or the file system refused.
     """
-    pairs.read(export)  # what is no folder can't be locked
+    versions = pairs.versions(export)
     lines = []
     with staging.locked(export):
-        for pair in pairs.read(export):
+        for version in versions:
+            pair = pairs.read(export, version)
             for half in pair.halves:
                 if half.warning:
                     say(f"{half.name}: {half.warning}")

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from exporters import manifest, staging
 from publishing import hub, hub_index, parcels
 
-_STAGED = ".partial-"  # what `staging.staged` makes, and a killed publisher leaves
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verdict:
@@ -50,7 +48,9 @@ def verify(folder: pathlib.Path) -> Verdict:
         leftovers = [
             name
             for name in there
-            if name in unfinished or name == hub.JOURNAL or name.startswith(_STAGED)
+            if name in unfinished
+            or name == hub.JOURNAL
+            or name.startswith(staging.PREFIX)
         ]
         damaged = [
             f"{name}: {problem}"

@@ -94,7 +94,7 @@ def test_the_archive_is_the_model(hub, export, tmp_path):
 
 
 def test_equal_models_give_equal_archives(export, tmp_path):
-    half = pairs.read(export)[0].halves[0]
+    half = pairs.read(export, 1).halves[0]
     archives.write(half.files(), tmp_path / "first")
     copy = shutil.copytree(half.folder, tmp_path / "elsewhere" / "copy")
     for path in copy.rglob("*"):
@@ -109,7 +109,7 @@ def test_equal_models_give_equal_archives(export, tmp_path):
 
 @pytest.mark.parametrize("make", ["hidden", "link", "pipe"])
 def test_what_no_archive_may_hold_is_refused(export, make):
-    half = pairs.read(export)[0].halves[0]
+    half = pairs.read(export, 1).halves[0]
     if make == "hidden":
         (half.folder / "variables" / ".hidden").touch()
     elif make == "link":

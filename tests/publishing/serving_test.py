@@ -1,6 +1,7 @@
 """The server of a hub, by its answers."""
 
 import concurrent.futures
+import contextlib
 import hashlib
 import http.client
 import os
@@ -67,11 +68,14 @@ def ask(server):
 
 
 def raw(server, data):
-    """What comes back for these bytes."""
-    with socket.create_connection(("127.0.0.1", server.server_port), 10) as client:
+    """What comes back for these bytes; it may hang up before it has read them all."""
+    answer = b""
+    with (
+        socket.create_connection(("127.0.0.1", server.server_port), 10) as client,
+        contextlib.suppress(ConnectionError),
+    ):
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
-        answer = b""
         while chunk := client.recv(1 << 16):
             answer += chunk
     return answer
