@@ -148,7 +148,6 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except (errors.HfHubHTTPError, httpx2.HTTPError, RuntimeError) as error:
-        cause = error.__cause__ or error
-        raise ConnectionError(
-            f"Hugging Face: {error}: {cause}. Run it again."
-        ) from error
+        known = dict.fromkeys(map(str, filter(None, (error, error.__cause__))))
+        reason = "; ".join(known)
+        raise ConnectionError(f"Hugging Face: {reason}; run it again.") from error

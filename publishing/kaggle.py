@@ -196,4 +196,4 @@ def _explained() -> Iterator[None]:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     except ours as error:
-        raise ConnectionError(f"Kaggle: {error} Run it again.") from error
+        raise ConnectionError(f"Kaggle: {error}; run it again.") from error

@@ -72,7 +72,7 @@ def raw(server, data):
     answer = b""
     with (
         socket.create_connection(("127.0.0.1", server.server_port), 10) as client,
-        contextlib.suppress(ConnectionError),
+        contextlib.suppress(OSError),
     ):
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
