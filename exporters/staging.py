@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-_PREFIX = ".partial-"
+PREFIX = ".partial-"  # of what an unfinished writer has
 
 
 @contextlib.contextmanager
@@ -42,7 +42,7 @@ def _lock(folder: pathlib.Path) -> int:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"{folder}: waiting for another export to finish", file=sys.stderr)
+            print(f"{folder}: waiting for another process to finish", file=sys.stderr)
             fcntl.flock(handle, fcntl.LOCK_EX)
         # Whoever held it may have removed the folder, and a third one made it anew.
         if folder.exists() and folder.stat().st_ino == os.fstat(handle).st_ino:
@@ -56,9 +56,9 @@ def staged(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
     What a killed writer left behind is removed first: the lock says it is dead.
     """
-    for leftover in folder.glob(f"{_PREFIX}*"):
+    for leftover in folder.glob(f"{PREFIX}*"):
         shutil.rmtree(leftover)
-    staging = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
+    staging = pathlib.Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
     try:
         yield staging
     finally:

@@ -49,7 +49,7 @@ RULES = [
     ("exporters.manifest", Rule(never=("keras", *TENSORFLOW))),
     ("conformance",        Rule(only=("conformance",))),
     ("publishing",         Rule(only=("publishing", "exporters.manifest",
-                                      "conformance.report"))),
+                                      "exporters.staging", "conformance.report"))),
     ("publishing",         Rule(never=("keras", *TENSORFLOW))),
     ("reuse",              Rule(only=("reuse",))),
     ("tools",              Rule()),

@@ -397,7 +397,7 @@ def test_who_waited_for_an_interrupted_export_goes_on(tmp_path):
     first = start(output)
     wait_for(first, "build")
     second = start(output)
-    wait_for(second, "waiting for another export")
+    wait_for(second, "waiting for another process")
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=60)
     _, errors = second.communicate(timeout=120)

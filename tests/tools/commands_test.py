@@ -26,7 +26,7 @@ LIST_KEYS = {
     "weights",
 }
 
-HELPFUL = ("list", "export", "predict", "train", "evaluate")
+HELPFUL = ("list", "export", "predict", "train", "evaluate", "publish", "serve")
 
 
 def test_list_as_json(tool):

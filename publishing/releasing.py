@@ -1,0 +1,82 @@
+"""Publishes the pairs of an export: the order of events."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+from collections.abc import Callable, Mapping
+
+from exporters import manifest, staging
+from publishing import pairs, parcels, reports
+
+REPORT = "conformance.json"
+
+# Of a model's folder and its report, the documents by their names.
+Documents = Callable[[pathlib.Path, Mapping[str, object]], Mapping[str, bytes]]
+
+
+def release(
+    export: pathlib.Path,
+    *,
+    destination: parcels.Destination,
+    documents: Documents,
+    check: reports.Check,
+    suite: str,
+    dry_run: bool,
+    say: Callable[[str], None],
+) -> list[str]:
+    """Publishes every version of an export that is not published already.
+
+    Args:
+      export: OUT/ARCH, as tools/export writes it. Nobody else writes to it meanwhile.
+      destination: the hub.
+      documents: describes a model.
+      check: runs the full suite, see `reports.of`.
+      suite: hash of the suite.
+      dry_run: only lists what would be sent.
+      say: is told what is done next, in a line.
+
+    Returns:
+      A line for each handle; in a dry run, for each file that would be sent.
+
+    Raises:
+      ValueError: it is no export, or other bytes are published.
+      reports.UnfitError: a MUST clause does not hold.
+      OSError: a hub could not be reached, or the file system refused.
+    """
+    versions = pairs.versions(export)
+    lines = []
+    with staging.locked(export):
+        for version in versions:
+            pair = pairs.read(export, version)
+            for half in pair.halves:
+                if half.warning:
+                    say(f"{half.name}: {half.warning}")
+            if destination.has(pair):
+                say(f"{pair.name} is published already, nothing to do")
+                lines += [] if dry_run else destination.handles(pair)
+                continue
+            found = reports.of(pair, check=check, suite=suite, say=say)
+            papers = _papers(pair, found, documents)
+            if dry_run:
+                with tempfile.TemporaryDirectory() as scratch:
+                    items = destination.pack(pair, papers, pathlib.Path(scratch))
+                    lines += map(str, items)
+                continue
+            say(f"publish {pair.name}")
+            destination.publish(pair, papers)
+            lines += destination.handles(pair)
+    return lines
+
+
+def _papers(
+    pair: pairs.Pair, found: reports.Reports, documents: Documents
+) -> parcels.Papers:
+    """All documents of both halves, the report among them."""
+    return {
+        half.kind: {
+            **documents(half.folder, found[half.kind]),
+            REPORT: manifest.to_json(found[half.kind]).encode(),
+        }
+        for half in pair.halves
+    }

@@ -1,0 +1,122 @@
+"""Exports that need no TensorFlow, and the tool that publishes them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from exporters import manifest
+from publishing import hub as hubs
+from publishing import releasing
+from tests.publishing import publisher
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+
+def make_export(
+    output, *, arch="toy", version=1, content=b"weights" * 10_000, weights="toy"
+):
+    """OUT/ARCH as tools/export writes it, with files that are no model."""
+    models = {}
+    for kind in manifest.KINDS:
+        folder = output / arch / kind / str(version)
+        (folder / "variables").mkdir(parents=True)
+        (folder / "saved_model.pb").write_bytes(kind.encode() * 1000)
+        (folder / "variables" / "variables.data").write_bytes(content)
+        fields = dict.fromkeys(manifest.Manifest.__annotations__, "")
+        record = {
+            **fields,
+            "arch": arch,
+            "kind": kind,
+            "version": version,
+            "license": "Apache-2.0",
+            "weights": {"name": weights},
+            "files": manifest.file_hashes(folder),
+        }
+        (folder / "assets.extra").mkdir()
+        (folder / manifest.MANIFEST).write_text(manifest.to_json(record))
+        models[kind] = {
+            "sha256": manifest.content_hash(manifest.file_hashes(folder)),
+            "manifest_sha256": manifest.manifest_hash(folder),
+        }
+    pair_file = output / arch / f"pair-{version}.json"
+    pair_file.write_text(json.dumps({"models": models}))
+    return output / arch
+
+
+@pytest.fixture
+def export(tmp_path):
+    return make_export(tmp_path / "exports")
+
+
+def started(*arguments, **environment):
+    """The tool as a process, without its suite."""
+    command = [sys.executable, HERE / "publisher.py", *arguments]
+    return subprocess.Popen(
+        [str(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
+
+
+@pytest.fixture
+def start():
+    """Starts the tool; its processes end with the test."""
+    processes = []
+
+    def start(*arguments, **environment):
+        processes.append(started(*arguments, **environment))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def publish():
+    """Runs the tool, and returns what it printed."""
+
+    def run(*arguments, **environment):
+        process = started(*arguments, **environment)
+        try:
+            out, err = process.communicate(timeout=500)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(
+            process.args, process.returncode, stdout=out, stderr=err
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory):
+    """A hub with one pair in it, for reading."""
+    folder = tmp_path_factory.mktemp("published")
+    releasing.release(
+        make_export(folder / "exports"),
+        destination=hubs.Hub(folder / "hub", "image-model-zoo"),
+        documents=publisher.documents,
+        check=publisher.check,
+        suite="of the tests",
+        dry_run=False,
+        say=lambda line: None,
+    )
+    return folder / "hub"
+
+
+@pytest.fixture
+def hub(published, tmp_path):
+    """A copy of that hub, to be damaged."""
+    return pathlib.Path(shutil.copytree(published, tmp_path / "hub"))

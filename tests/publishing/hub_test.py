@@ -1,0 +1,444 @@
+"""What a hub's folder holds, whatever happens to those who publish in it."""
+
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+
+import pytest
+
+from exporters import manifest
+from publishing import archives, hub_index, pairs, verifying
+from tests.publishing.conftest import make_export
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+HANDLES = [f"image-model-zoo/toy/{kind}/1" for kind in manifest.KINDS]
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def assert_refused(done, message):
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("publish: ")
+    assert message in last
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def assert_whole(folder):
+    """Every model that is published is so with all of its files."""
+    found = verifying.verify(folder)
+    assert found.findings == ()
+    for handle, model in hub_index.read(folder).items():
+        with tarfile.open(folder / handle) as archive:
+            names = archive.getnames()
+        assert "saved_model.pb" in names, handle
+        assert handle in model["files"]
+    return found
+
+
+def test_a_pair_is_published_by_its_handles(export, publish, tmp_path):
+    done = publish(export, f"--hub={tmp_path / 'hub'}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == HANDLES
+    models = "image-model-zoo/models/toy"
+    documents = [
+        f"{models}/{kind}/1{name}"
+        for kind in manifest.KINDS
+        for name in (
+            ".md",
+            "/conformance.json",
+            "/huggingface/README.md",
+            "/kaggle/model-instance-metadata.json",
+            "/page.html",
+        )
+    ]
+    assert sorted(contents(tmp_path / "hub")) == sorted(
+        [*HANDLES, *documents, "index.json"]
+    )
+    assert assert_whole(tmp_path / "hub").files == 12
+
+
+def test_the_report_names_no_folder_of_this_machine(hub):
+    path = hub / "image-model-zoo/models/toy/classification/1/conformance.json"
+    report = json.loads(path.read_text())
+    assert report["path"] == "toy/classification/1"
+    assert report["clauses"][0]["message"] == "R01 toy/classification/1"
+
+
+def test_the_archive_is_the_model(hub, export, tmp_path):
+    with tarfile.open(hub / HANDLES[1]) as archive:
+        for member in archive:
+            assert not member.name.startswith((".", "/"))
+            assert (member.mtime, member.uid, member.gid) == (0, 0, 0)
+            assert (member.uname, member.gname) == ("", "")
+            assert member.isfile() or member.isdir()
+        names = archive.getnames()
+        archive.extractall(tmp_path / "out", filter="data")
+    assert names == sorted(names)
+    assert contents(tmp_path / "out") == contents(export / "classification/1")
+
+
+def test_equal_models_give_equal_archives(export, tmp_path):
+    half = pairs.read(export, 1).halves[0]
+    archives.write(half.files(), tmp_path / "first")
+    copy = shutil.copytree(half.folder, tmp_path / "elsewhere" / "copy")
+    for path in copy.rglob("*"):
+        os.utime(path, (1, 1))
+        path.chmod(0o700)
+    files = {str(path.relative_to(copy)): path for path in copy.rglob("*.*")}
+    files = dict(sorted(files.items(), reverse=True))
+    plain = {name: path for name, path in files.items() if path.is_file()}
+    archives.write(plain, tmp_path / "second")
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+@pytest.mark.parametrize("make", ["hidden", "link", "pipe"])
+def test_what_no_archive_may_hold_is_refused(export, make):
+    half = pairs.read(export, 1).halves[0]
+    if make == "hidden":
+        (half.folder / "variables" / ".hidden").touch()
+    elif make == "link":
+        (half.folder / "variables" / "link").symlink_to("/etc/passwd")
+    else:
+        os.mkfifo(half.folder / "variables" / "pipe")
+    message = "can't begin with a dot" if make == "hidden" else "neither a file nor"
+    with pytest.raises(ValueError, match=message):
+        half.files()
+
+
+def test_the_same_bytes_are_published_already(hub, export, publish):
+    before = contents(hub)
+    done = publish(export, f"--hub={hub}")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == HANDLES
+    assert "is published already, nothing to do" in done.stderr
+    assert contents(hub) == before
+
+
+def test_other_bytes_of_a_version_are_refused(hub, tmp_path, publish):
+    before = contents(hub)
+    other = make_export(tmp_path / "others", content=b"other weights")
+    done = publish(other, f"--hub={hub}")
+    assert_refused(done, "is published already, with other bytes, and a version never")
+    assert contents(hub) == before
+
+
+def test_another_version_stands_beside_the_first(hub, export, tmp_path, publish):
+    before = contents(hub)
+    make_export(tmp_path / "exports", version=2, content=b"better")
+    done = publish(export, f"--hub={hub}")
+    assert done.stdout.splitlines() == [*HANDLES, *(h[:-1] + "2" for h in HANDLES)]
+    assert assert_whole(hub).models == 4
+    after = contents(hub)
+    assert {name: after[name] for name in before if name != "index.json"} == {
+        name: data for name, data in before.items() if name != "index.json"
+    }
+
+
+def test_what_fails_a_clause_is_not_published(export, publish, tmp_path):
+    done = publish(export, f"--hub={tmp_path / 'hub'}", FAILS="F03")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "toy/1 feature_vector: F03 toy/feature_vector/1" in done.stderr
+    assert not (tmp_path / "hub").exists()
+
+
+def test_one_that_fails_does_not_hold_up_the_others(export, publish, tmp_path):
+    """Its report is kept, and is of its very bytes."""
+    assert publish(export, f"--hub={tmp_path / 'hub'}", FAILS="F03").returncode == 1
+    good = make_export(tmp_path / "exports", arch="good")
+    done = publish(export, good, f"--hub={tmp_path / 'hub'}")
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [h.replace("toy", "good") for h in HANDLES]
+    assert "read conformance-1.json" in done.stderr
+
+
+def test_a_report_of_other_bytes_does_not_count(export, publish, tmp_path):
+    assert publish(export, f"--hub={tmp_path / 'hub'}").returncode == 0
+    shutil.copy(export / "conformance-1.json", tmp_path)
+    other = make_export(tmp_path / "others", content=b"other weights")
+    shutil.copy(tmp_path / "conformance-1.json", other)
+    done = publish(other, f"--hub={tmp_path / 'hub2'}", FAILS="F03")
+    assert done.returncode == 1
+    assert "check feature_vector, all clauses" in done.stderr
+
+
+def test_random_weights_are_published_and_said_loudly(tmp_path, publish):
+    export = make_export(tmp_path, weights="random")
+    done = publish(export, f"--hub={tmp_path / 'hub'}")
+    assert done.returncode == 0
+    assert done.stderr.count("RANDOM WEIGHTS") == 2
+    models = hub_index.read(tmp_path / "hub")
+    assert {model["weights"] for model in models.values()} == {"random"}
+
+
+def test_a_dry_run_lists_what_is_sent_and_sends_nothing(export, publish, tmp_path):
+    hub = tmp_path / "hub"
+    dry = publish(export, f"--hub={hub}", "--dry_run")
+    assert dry.returncode == 0, dry.stderr
+    assert not hub.exists()
+    assert publish(export, f"--hub={hub}").returncode == 0
+    sent = {
+        f"{sums['sha256']}  {sums['size']:>12}  {path}"
+        for path, sums in hub_index.files(hub_index.read(hub)).items()
+    }
+    assert set(dry.stdout.splitlines()) == sent
+    assert publish(export, f"--hub={hub}", "--dry_run").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "EXPORT is missing"),
+        (["{export}"], "--hub is missing"),
+        (["{export}/..", "--hub={tmp}/hub"], "Did you mean '{export}'?"),
+        (["{export}/classification/1", "--hub={tmp}/hub"], "Did you mean '{export}'?"),
+        (["{tmp}/none", "--hub={tmp}/hub"], "EXPORT must be a folder OUT/ARCH"),
+        (["{export}", "--hub={tmp}/hub", "--publisher=Me"], "got 'Me'"),
+        (["{export}", "--hub={tmp}/hub", "--publisher=.."], "got '..'"),
+        (["{export}", "--hub=hf:../x"], "got '../x'"),
+        (["{export}", "--hub=kaggle:"], "needs the name of an account"),
+        (["--verify={tmp}"], "is no hub: it has no index.json"),
+    ],
+)
+def test_wrong_usage_is_one_line(export, publish, tmp_path, arguments, message):
+    names = {"export": export, "tmp": tmp_path}
+    done = publish(*(argument.format(**names) for argument in arguments))
+    assert_refused(done, message.format(**names))
+    assert not (tmp_path / "hub").exists()
+
+
+@pytest.mark.parametrize(
+    ("hub", "package"), [("kaggle:me", "kagglehub"), ("hf:me", "huggingface_hub")]
+)
+def test_the_extra_is_named_that_is_missing(export, publish, tmp_path, hub, package):
+    (tmp_path / f"{package}.py").write_text("raise ImportError('no such package')")
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    done = publish(export, f"--hub={hub}", PYTHONPATH=path)
+    assert_refused(done, f"needs {package}: run tools/setup publish")
+
+
+@pytest.mark.parametrize("damage", ["weights", "manifest", "pair"])
+def test_a_changed_export_is_refused(export, publish, tmp_path, damage):
+    path = {
+        "weights": export / "classification/1/variables/variables.data",
+        "manifest": export / "classification/1/assets.extra/manifest.json",
+        "pair": export / "pair-1.json",
+    }[damage]
+    path.write_bytes(path.read_bytes()[:-1] + b" ")
+    done = publish(export, f"--hub={tmp_path / 'hub'}")
+    message = "is damaged: export" if damage == "pair" else "was changed since"
+    assert_refused(done, message)
+
+
+def test_a_foreign_file_in_the_way_is_left_alone(export, publish, tmp_path):
+    precious = tmp_path / "hub" / HANDLES[1]
+    precious.parent.mkdir(parents=True)
+    precious.write_text("mine")
+    done = publish(export, f"--hub={tmp_path / 'hub'}")
+    assert_refused(done, "is in the way: it is in no index")
+    assert contents(tmp_path / "hub") == {HANDLES[1]: b"mine"}
+
+
+def test_a_damaged_index_is_not_written_over(hub, tmp_path, publish):
+    data = (hub / "index.json").read_bytes().replace(b'"toy"', b'"tox"', 1)
+    (hub / "index.json").write_bytes(data)
+    other = make_export(tmp_path / "others", arch="other")
+    assert_refused(publish(other, f"--hub={hub}"), "index.json is damaged")
+    assert (hub / "index.json").read_bytes() == data
+
+
+KILLED_WHILE_PLACING = """
+import os, pathlib, runpy, signal, sys
+from exporters import staging
+place, left = staging.place, [int(sys.argv.pop(1))]
+def placed(source, target):
+    inside = "hub" in pathlib.Path(target).parts
+    if inside and not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= inside
+    place(source, target)
+staging.place = placed
+sys.argv[0] = "publisher.py"
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
+"""
+PUBLISHER = ROOT / "tests" / "publishing" / "publisher.py"
+PLACED = 14  # twelve files, the journal before them and the index after them
+
+
+@pytest.mark.parametrize("placed", [0, 1, 2, 7, 12, 13, 14])
+def test_killed_between_any_two_files(export, publish, tmp_path, placed):
+    """What was published stays as it is; the pair is there whole, or not at all."""
+    hub = tmp_path / "hub"
+    first = make_export(tmp_path / "exports", arch="first")
+    assert publish(first, f"--hub={hub}").returncode == 0
+    before = contents(hub)
+    arguments = [placed, PUBLISHER, export, f"--hub={hub}"]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_WHILE_PLACING, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+    )
+    is_published = placed == PLACED
+    assert killed.returncode == (0 if is_published else -signal.SIGKILL), killed.stderr
+    found = assert_whole(hub)
+    assert found.models == (4 if is_published else 2)
+    after = contents(hub)
+    published = hub_index.files(hub_index.read(hub))
+    assert {path: after[path] for path in before if path != "index.json"} == {
+        path: data for path, data in before.items() if path != "index.json"
+    }
+    assert after.keys() - published.keys() - {"index.json"} == set(found.leftovers)
+    assert bool(found.leftovers) != is_published
+    done = publish(export, f"--hub={hub}")
+    assert done.stdout.splitlines() == HANDLES
+    assert assert_whole(hub).leftovers == ()
+    assert (
+        hub_index.files(hub_index.read(hub)).keys() | {"index.json"}
+        == contents(hub).keys()
+    )
+
+
+def test_what_another_publish_left_is_cleared_away(export, publish, tmp_path):
+    """By whoever publishes next, whatever that is."""
+    hub = tmp_path / "hub"
+    arguments = [5, PUBLISHER, export, f"--hub={hub}"]
+    command = [sys.executable, "-c", KILLED_WHILE_PLACING, *map(str, arguments)]
+    subprocess.run(command, capture_output=True, cwd=ROOT, timeout=60)
+    assert (hub / HANDLES[0]).exists()
+    other = make_export(tmp_path / "exports", arch="other")
+    assert publish(other, f"--hub={hub}").returncode == 0
+    assert not (hub / "image-model-zoo/toy").exists()
+    assert assert_whole(hub).models == 2
+    assert not list(hub.glob(".*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_at_random_moments(start, publish, tmp_path, seed):
+    hub, draw = tmp_path / "hub", random.Random(seed)
+    exports = [make_export(tmp_path / "exports", arch=f"arch{n}") for n in range(6)]
+    start_of_one = time.monotonic()
+    assert publish(exports[0], f"--hub={hub}").returncode == 0
+    typical = time.monotonic() - start_of_one
+    for export in exports:
+        process = start(export, f"--hub={hub}")
+        time.sleep(draw.uniform(0.3, 1) * typical)
+        process.kill()
+        process.wait()
+        assert_whole(hub)
+    done = publish(*exports, f"--hub={hub}")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 12
+    assert assert_whole(hub).leftovers == ()
+    assert assert_whole(hub).models == 12
+
+
+def test_ctrl_c_leaves_nothing(start, tmp_path):
+    export = make_export(tmp_path / "exports", content=os.urandom(4000))
+    process = start(export, f"--hub={tmp_path / 'hub'}")
+    for line in process.stderr:
+        if "publish toy/1" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    if process.returncode:
+        assert process.returncode == 130
+        assert not (tmp_path / "hub").exists()
+    else:  # it was done before the signal came
+        assert_whole(tmp_path / "hub")
+
+
+def test_two_publishers_at_once_lose_nothing(start, tmp_path):
+    exports = [make_export(tmp_path / "exports", arch=f"arch{n}") for n in range(4)]
+    hub = f"--hub={tmp_path / 'hub'}"
+    racing = [start(export, hub) for export in (*exports, exports[0])]
+    ended = [process.communicate(timeout=120) for process in racing]
+    assert [process.returncode for process in racing] == [0] * 5, ended
+    assert all(len(out.splitlines()) == 2 for out, _ in ended)
+    assert assert_whole(tmp_path / "hub").models == 8
+
+
+def test_verify_says_how_much_is_as_published(hub, publish):
+    done = publish("--verify", hub)
+    assert done.returncode == 0
+    assert re.fullmatch(r"2 models, 12 files, \d+ bytes: as published\n", done.stdout)
+
+
+ARCHIVE = HANDLES[1]
+PAGE = "image-model-zoo/models/toy/feature_vector/1/page.html"
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+TAMPERINGS = {
+    "bit": (lambda hub: flip(hub / ARCHIVE), f"{ARCHIVE}: was changed"),
+    "missing": (lambda hub: (hub / ARCHIVE).unlink(), f"{ARCHIVE}: is missing"),
+    "page": (
+        lambda hub: (hub / PAGE).write_text("<script>"),
+        f"{PAGE}: has 8 bytes, was published with",
+    ),
+    "extra": (
+        lambda hub: (hub / "image-model-zoo/toy/extra").touch(),
+        "image-model-zoo/toy/extra: is not in the index",
+    ),
+    "hidden": (lambda hub: (hub / ".x").touch(), ".x: is not in the index"),
+    "linked": (
+        lambda hub: (
+            (hub / PAGE).rename(hub.parent / "p"),
+            (hub / PAGE).symlink_to("p"),
+        ),
+        f"{PAGE}: is no plain file",
+    ),
+    "folder": (
+        lambda hub: (hub / "elsewhere").symlink_to("/etc"),
+        "elsewhere: is not in the index",
+    ),
+    "index": (lambda hub: flip(hub / "index.json"), "index.json is damaged"),
+}
+
+
+@pytest.mark.parametrize("how", TAMPERINGS)
+def test_verify_names_what_was_tampered_with(hub, publish, how):
+    tamper, message = TAMPERINGS[how]
+    tamper(hub)
+    done = publish("--verify", hub)
+    assert done.returncode == 1
+    (line,) = done.stdout.splitlines()
+    assert message in line
+
+
+def test_verify_notices_any_bit_of_any_file(hub):
+    draw = random.Random(0)
+    for path in sorted(p for p in hub.rglob("*") if p.is_file()):
+        data = path.read_bytes()
+        for _ in range(3):
+            place = draw.randrange(len(data))
+            bit = 1 << draw.randrange(8)
+            flipped = bytes([data[place] ^ bit])
+            path.write_bytes(data[:place] + flipped + data[place + 1 :])
+            (finding,) = verifying.verify(hub).findings
+            assert path.name in finding
+        path.write_bytes(data)
+    assert verifying.verify(hub).findings == ()
