@@ -1,13 +1,17 @@
-"""Draws the ratios of a benchmark."""
+"""Draws the ratios of a benchmark, and what a classifier says of photographs."""
 
 import importlib.util
 import io
 import math
 import pathlib
+import textwrap
+
+import _cli
 
 from conformance import writing
 
 _HIGHER_IS_BETTER = "images/s"
+_LONGEST = 60  # characters of a name
 _INK, _BETTER, _WORSE = "#1f2933", "#2f6f9f", "#b0413e"
 
 
@@ -61,6 +65,57 @@ def draw(rows: list[dict], path: pathlib.Path) -> None:
         panel.xaxis.set_major_locator(ticker.MultipleLocator(1))
         panel.xaxis.set_major_formatter(lambda value, _: f"{2**value:g}×")
     figure.supxlabel("times better than theirs", color=_INK, fontsize=9)
+    _save(figure, path)
+
+
+def draw_predictions(shown: list, path: pathlib.Path, *, title: str) -> None:
+    """A row for each photograph: what the model saw of it, and a bar for each class.
+
+    Args:
+      shown: for each, its path, its pixels [H, W, 3] in [0, 1], its predictions.
+      path: to write.
+      title: above all.
+    """
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(
+        len(shown),
+        2,
+        figsize=(9, 0.6 + 2.2 * len(shown)),
+        width_ratios=(1, 2),
+        squeeze=False,
+        layout="constrained",
+    )
+    for (left, right), (image, pixels, predictions) in zip(panels, shown, strict=True):
+        left.imshow(pixels)
+        left.set_axis_off()
+        right.set_title(_plain(image.name), loc="left", color=_INK, fontsize=9)
+        places = range(len(predictions))
+        bars = right.barh(places, [p.probability for p in predictions], color=_BETTER)
+        labels = [f"{p.probability:.1%}" for p in predictions]
+        right.bar_label(bars, labels, padding=3, color=_INK, fontsize=8)
+        right.set_yticks(places, [_plain(p.name) for p in predictions], fontsize=8)
+        right.invert_yaxis()
+        right.set_xlim(0, 1.12)
+        right.set_xticks([])
+        right.tick_params(left=False)
+        right.spines[:].set_visible(False)
+    figure.suptitle(_plain(title), color=_INK, fontsize=10, fontweight="bold")
+    _save(figure, path)
+
+
+def _plain(text: str) -> str:
+    """A line without matplotlib's mathematics, cut where it would be too long."""
+    line = textwrap.shorten(_cli.printable(text), _LONGEST, placeholder="…")
+    return line.replace("$", r"\$")
+
+
+def _save(figure, path: pathlib.Path) -> None:
+    from matplotlib import pyplot
+
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix[1:], dpi=150)
     pyplot.close(figure)

@@ -103,7 +103,7 @@ def test_help_says_how_to_call_it(tool, name):
         ("export --arch=mobilenet_v2 --arch=mobilenet_v1", "already defined"),
         ("predict", "MODEL is missing"),
         ("predict {tmp}", "IMAGE is missing"),
-        ("predict {tmp} x.png", "is not the folder of a SavedModel"),
+        ("predict {tmp} README.md", "must be the directory of a SavedModel"),
         ("predict {tmp}/broken {tmp}/photo.png", "is not usable"),
         ("predict {tmp}/hub {tmp}/photo.png", "hub is a TF1 Hub module"),
         ("predict {tmp}/onnx {tmp}/photo.png", "onnx is no SavedModel: ONNX and"),
@@ -157,6 +157,21 @@ def test_predict_names_the_file_that_is_no_image(
     assert done.stdout == ""
     assert done.stderr.startswith(f"predict: {image}{message}")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_predict_draws_each_image_beside_its_classes(tool, exported, tmp_path):
+    names = ["wide.png", "tall.png", "price $5$ _x^.png"]
+    for name, size in zip(names, [(40, 20), (20, 40), (8, 8)], strict=True):
+        PIL.Image.new("RGB", size, "teal").save(tmp_path / name)
+    model, plot = exported("mobilenet_v2") / "classification" / "1", tmp_path / "p.png"
+    images = [tmp_path / name for name in names]
+    done = tool("predict", model, *images, f"--plot={plot}")
+    assert done.returncode == 0, done.stderr
+    with PIL.Image.open(plot) as picture:
+        assert picture.height > 3 * 200
+    refused = tool("predict", model, *images, f"--plot={tmp_path}/no/p.png")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "is no folder" in refused.stderr
 
 
 def test_predict_refuses_a_feature_vector(tool, exported, tmp_path):
