@@ -25,6 +25,15 @@ Exit codes: 0 done; 1 it ran and found failures; 2 unusable input; 130 interrupt
 143 terminated."""
 
 
+def _open_standard_streams() -> None:
+    """Of those that are closed, lest the next file that is opened be one of them."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 def _find_packages() -> None:
     """Goes on in the checkout's `.venv`, if there is one and this isn't it."""
     sys.path.insert(0, str(ROOT))
@@ -33,6 +42,7 @@ def _find_packages() -> None:
         os.execv(python, [str(python), *sys.argv])
 
 
+_open_standard_streams()
 _find_packages()
 
 try:
@@ -56,9 +66,9 @@ def run(main: Callable[[list[str]], int | None], usage: str) -> typing.NoReturn:
     # TensorFlow's C++ side reads it once, when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     name = pathlib.Path(sys.argv[0]).name
-    for stream in ("stdout", "stderr"):  # closed: there is nobody to tell
-        if getattr(sys, stream) is None:
-            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 - to the end
+    if sys.stdout is None:  # closed: there is nobody to tell
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - to the end
+    sys.stderr = typing.cast(typing.TextIO, _Told(sys.stderr))
     signal.signal(signal.SIGTERM, _terminate)
     try:
         if any(argument in ("--help", "-h", "-help") for argument in sys.argv[1:]):
@@ -80,6 +90,25 @@ def run(main: Callable[[list[str]], int | None], usage: str) -> typing.NoReturn:
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+class _Told:
+    """Standard error, whose reader may have gone: the work goes on."""
+
+    def __init__(self, stream: typing.TextIO | None) -> None:
+        self._stream = stream or open(os.devnull, "w")  # noqa: SIM115 - to the end
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> typing.Any:
+        return getattr(self._stream, name)
 
 
 def _terminate(signum: int, frame: object) -> typing.NoReturn:

@@ -10,7 +10,9 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import typing
+from collections.abc import Callable
 
 import numpy as np
 import safetensors
@@ -70,17 +72,34 @@ class Folder:
         if is_best:
             beside = self.path / f".{_BEST}"
             beside.unlink(missing_ok=True)
-            os.link(path, beside)
+            try:
+                os.link(path, beside)
+            except OSError:  # a file system without links
+                shutil.copyfile(path, beside)
             os.replace(beside, self.path / _BEST)
         for old in self._paths()[self.keep :]:
             old.unlink()
         return path
 
-    def last(self) -> Checkpoint | None:
-        """The newest checkpoint that can be read; None where there is none."""
-        for path in self._paths():
+    def last(self, say: Callable[[str], None]) -> Checkpoint | None:
+        """The newest checkpoint that can be read; None where there is none.
+
+        Args:
+          say: is told of each that can't.
+
+        Raises:
+          ValueError: there are some, and none can be read.
+        """
+        paths = self._paths()
+        for path in paths:
             if (found := _read(path)) is not None:
                 return found
+            say(f"{path} can't be read, and is passed over")
+        if paths:
+            raise ValueError(
+                f"None of the checkpoints in {self.path} can be read: remove it to "
+                "begin anew, or give another --model_dir."
+            )
         return None
 
     def best(self) -> Checkpoint | None:

@@ -12,8 +12,14 @@ from training.data import pipeline, split
 from zoo import inputs
 from zoo import taxonomy as taxonomies
 
+UNNAMED = "class {}"
+"""What the classes of a model are called that has no names for them."""
 _MANY = 5
 _UNREADABLE = 0.001  # share of the images
+
+
+class NoNumbersError(ValueError):
+    """A model's logits are infinite, or NaN."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,15 +119,27 @@ def _places(
     """For each class of the split, which of the model's it is."""
     offset = int(classes[0] == taxonomies.BACKGROUND)
     number = len(examples.classes) or len(classes) - offset
-    by_id = {definition.id: place for place, definition in enumerate(classes)}
-    if examples.classes and all(c.id in by_id for c in examples.classes):
-        return [by_id[c.id] for c in examples.classes]
+    for known in ("id", "name"):
+        places = {getattr(c, known): place for place, c in enumerate(classes)}
+        wanted = [getattr(c, known) for c in examples.classes]
+        if wanted and all(name in places for name in wanted):
+            return [places[name] for name in wanted]
+    if examples.classes and classes[0].name != UNNAMED.format(0):
+        raise ValueError(
+            f"{examples.source} has the classes {_some(examples.classes)}, and the "
+            f"model {_some(classes[offset:])}: they have to be named alike."
+        )
     if number != len(classes) - offset:
         raise ValueError(
             f"{examples.source} has {number} classes, and the model "
             f"{len(classes) - offset} others."
         )
     return list(range(offset, len(classes)))
+
+
+def _some(classes: Sequence[taxonomies.ClassDefinition]) -> str:
+    names = [c.name for c in classes[:_MANY]]
+    return ", ".join(names) + (" …" if len(classes) > _MANY else "")
 
 
 def evaluate(
@@ -135,6 +153,9 @@ def evaluate(
       step: from images and labels to logits and labels, [B, K] each.
       batches: of images and labels; labels of zero are of no example.
       classes: K of them.
+
+    Raises:
+      NoNumbersError: logits are infinite, or NaN.
     """
     number = len(classes)
     confusion = np.zeros((number, number), np.int64)
@@ -146,8 +167,12 @@ def evaluate(
         logits, truth = logits[is_known], known[is_known].argmax(axis=-1)
         rows = np.arange(len(truth))
         np.add.at(confusion, (truth, logits.argmax(axis=-1)), 1)
+        if not np.isfinite(logits).all():
+            raise NoNumbersError("the logits are no numbers")
         own = logits[rows, truth]
-        rank = (logits > own[:, np.newaxis]).sum(axis=-1)
+        places = np.arange(number)
+        is_before = (logits == own[:, np.newaxis]) & (places < truth[:, np.newaxis])
+        rank = ((logits > own[:, np.newaxis]) | is_before).sum(axis=-1)
         np.add.at(in_five, truth[rank < _MANY], 1)
         largest = logits.max(axis=-1)
         exponents = np.exp(logits - largest[:, np.newaxis])

@@ -29,7 +29,7 @@ class Trainer(trainer.Trainer):
             scope = keras.StatelessScope(zip(variables, state, strict=True))
             with scope:
                 found = self._step(images, labels)
-                self._average()
+                self._end_step()
             return [scope.get_current_value(variable) for variable in variables], found
 
         def take(images: typing.Any, labels: typing.Any) -> tuple:

@@ -46,7 +46,7 @@ class Trainer(trainer.Trainer):
         @tf.function
         def step(images: typing.Any, labels: typing.Any) -> tuple:
             found = self._strategy.run(replica_step, (images, labels))
-            self._average()
+            self._end_step()
             return tuple(self._sum(value) for value in found)
 
         return step

@@ -10,6 +10,7 @@ import gin
 import keras
 
 from zoo import model as zoo_model
+from zoo import spec as specs
 
 if typing.TYPE_CHECKING:
     from keras.optimizers.schedules import LearningRateSchedule as Rate
@@ -22,6 +23,9 @@ class Optimizer(abc.ABC):
     `decoupled_decay` says whether it shrinks the weights itself: else the L2 loss of
     the model's recipe does.
     """
+
+    def __post_init__(self) -> None:
+        specs.check_kinds(self, room="training")
 
     @property
     def decoupled_decay(self) -> float:

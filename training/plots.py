@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import typing
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,6 +32,7 @@ def curves(epochs: Sequence[dict[str, typing.Any]], *, title: str) -> bytes:
                 axis.plot(numbers, values, marker=".", label=name)
         axis.set_xlabel("epoch")
         axis.set_ylabel(label)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend()
     figure.suptitle(title)
@@ -40,6 +42,8 @@ def curves(epochs: Sequence[dict[str, typing.Any]], *, title: str) -> bytes:
 def confusion(counts: np.ndarray, names: Sequence[str], *, title: str) -> bytes:
     """Which class was taken for which: rows are the truth, and sum up to 1."""
     pyplot = _pyplot()
+    names = [name.replace("$", r"\$") for name in names]  # no mathematics
+    title = title.replace("$", r"\$")
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     has_room = len(names) <= _MOST_NAMES
     side = 4 + 0.35 * len(names) if has_room else 10
@@ -72,6 +76,8 @@ def _pyplot() -> typing.Any:
 
 def _png(figure: typing.Any) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=120)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a font lacks a name's letters
+        figure.savefig(stream, format="png", dpi=120)
     _pyplot().close(figure)
     return stream.getvalue()

@@ -17,6 +17,7 @@ from zoo import spec as specs
 FOLDER = pathlib.Path(__file__).resolve().parent / "recipes"
 PRECISIONS = ("float32", "bfloat16", "float16")
 ROOT = "training.run"
+_AUGMENTATION, _FEATURES = augmentation.Augmentation, records.Features
 
 
 @gin.register(module="training")
@@ -40,6 +41,12 @@ class Progression:
     rand_augment_magnitude: tuple[float, float]
     mixup_alpha: tuple[float, float] = (0.0, 0.0)
     dropout_rate: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        specs.check_kinds(self, room="training")
+        specs.check_range("training.Progression.stages", self.stages, 1, 1000)
+        for side in self.image_size:
+            specs.check_range("training.Progression.image_size", side, 8, 4096)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,6 +162,10 @@ def run(
       records: what the fields of TFRecord examples are called: `@tfrecord()`.
     """
     found = Recipe(**locals())
+    for field in dataclasses.fields(found):
+        specs.check_kind(
+            f"{ROOT}.{field.name}", getattr(found, field.name), str(field.type)
+        )
     for name, low, high in (
         ("batch_size", 1, 1 << 20),
         ("epochs", 1, 100_000),
@@ -165,14 +176,17 @@ def run(
         ("unreadable_limit", 0.0, 1.0),
     ):
         specs.check_range(f"{ROOT}.{name}", getattr(found, name), low, high)
-    for name, kind in (
-        ("optimizer", optimizers.Optimizer),
-        ("schedule", schedules.Schedule),
+    for name, kind, call in (
+        ("optimizer", optimizers.Optimizer, "@SGD()"),
+        ("schedule", schedules.Schedule, "@Cosine()"),
+        ("augmentation", _AUGMENTATION, "@Augmentation()"),
+        ("progression", Progression | None, "@Progression()"),
+        ("records", _FEATURES, "@tfrecord()"),
     ):
         if not isinstance(getattr(found, name), kind):
             value = str(getattr(found, name))[:80]
             raise ValueError(
-                f"{ROOT}.{name} must be a call, such as @SGD(), not {value}."
+                f"{ROOT}.{name} must be a call, such as {call}, not {value}."
             )
     if precision not in PRECISIONS:
         raise ValueError(

@@ -186,6 +186,11 @@ class _Training:
             num_classes=model.taxonomy.num_classes,
             limit=plan.recipe.unreadable_limit,
         )
+        self._test_ledger = pipeline.Ledger(
+            halves.get(split.TEST, halves[split.TRAIN]),
+            num_classes=model.taxonomy.num_classes,
+            limit=plan.recipe.unreadable_limit,
+        )
         self._steps_per_epoch = halves[split.TRAIN].size // plan.recipe.batch_size
         self._trainer = _trainer(model, plan.recipe, strategy, self._steps_per_epoch)
         self._folder = checkpoints.Folder(path=request.model_dir / "checkpoints")
@@ -219,7 +224,6 @@ class _Training:
         self._resume()
         if self._trainer.steps == self._journal.total and weights.exists():
             self._journal.say(f"trained already: {weights}")
-            return weights
         with (
             _signals([signal.SIGINT, signal.SIGTERM]) as came,
             self._journal.writer.as_default(),
@@ -246,7 +250,7 @@ class _Training:
 
     def _resume(self) -> None:
         """Goes back to the last checkpoint, if there is one."""
-        found = self._folder.last()
+        found = self._folder.last(self._journal.say)
         if found is None:
             return
         before = found.record.get("identity", {})
@@ -257,6 +261,8 @@ class _Training:
                 f"{', '.join(different)}: give another --model_dir."
             )
         self._trainer.restore(found.values)
+        self._ledger.restore(found.record["unreadable"])
+        self._test_ledger.restore(found.record["unreadable_in_test"])
         self._journal.resume(found.record, step=self._trainer.steps, path=found.path)
 
     def _run_stage(self, stage: recipes.Stage, came: list[int]) -> None:
@@ -290,7 +296,7 @@ class _Training:
                 self._journal.look()
                 self._ledger.check()
             if is_end:
-                self._journal.end_epoch(number, self._evaluate())
+                self._journal.end_epoch(number, self._evaluate(number))
             if is_end or is_due or stop:
                 self._save(number, is_best=is_end and self._journal.is_best())
                 self._journal.start()
@@ -311,22 +317,21 @@ class _Training:
             return 0
         return came[0] if came else signal.SIGTERM
 
-    def _evaluate(self) -> evaluation.Report | None:
+    def _evaluate(self, step: int) -> evaluation.Report | None:
         """Of the test split, if there is one."""
-        half = self._halves.get(split.TEST)
-        if half is None:
+        if split.TEST not in self._halves:
             return None
         classes = self._model.taxonomy.classes
-        ledger = pipeline.Ledger(
-            half, num_classes=len(classes), limit=self._recipe.unreadable_limit
-        )
-        stream = self._stream(split.TEST, ledger, None)
+        stream = self._stream(split.TEST, self._test_ledger, None)
         batches = self._strategy.distribute_datasets_from_function(
             lambda _: stream.evaluation(shard=self._shard)
         )
-        with self._trainer.averaged():
-            found = evaluation.evaluate(self._trainer.test_step(), batches, classes)
-        ledger.check()
+        try:
+            with self._trainer.averaged():
+                found = evaluation.evaluate(self._trainer.test_step(), batches, classes)
+        except evaluation.NoNumbersError as error:
+            raise journal.DivergedError(f"{error} after step {step}") from error
+        self._test_ledger.check()
         return found
 
     def _stream(
@@ -345,9 +350,16 @@ class _Training:
         values = self._trainer.values()  # of all workers: some are kept by each
         if not self._is_chief:
             return
-        record = {"step": step, "identity": self._identity, **self._journal.record()}
+        record = {
+            "step": step,
+            "identity": self._identity,
+            "unreadable": self._ledger.numbers,
+            "unreadable_in_test": self._test_ledger.numbers,
+            **self._journal.record(),
+        }
         path = self._folder.save(step, values, record, is_best=is_best)
-        self._journal.saved(path, step=step, unreadable=self._ledger.unreadable)
+        unreadable = [*self._ledger.unreadable, *self._test_ledger.unreadable]
+        self._journal.saved(path, step=step, unreadable=unreadable)
 
     def _finish(self, weights: pathlib.Path) -> None:
         """Writes the weights and the pictures."""

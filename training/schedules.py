@@ -28,6 +28,7 @@ class Schedule(abc.ABC):
     warmup_epochs: float = 0.0
 
     def __post_init__(self) -> None:
+        specs.check_kinds(self, room="training")
         name = f"training.{type(self).__name__}"
         specs.check_range(f"{name}.peak", self.peak, 0.0, 1e3)
         specs.check_range(f"{name}.per_batch", self.per_batch, 0, 1 << 20)

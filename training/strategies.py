@@ -10,6 +10,7 @@ import tensorflow as tf
 
 NAMES = ("auto", "one_device", "mirrored", "multi_worker")
 
+_KINDS = ("chief", "worker")
 _FIRST_PORT, _PORTS = 20_000, 10_000  # of Slurm's jobs, each with its own
 
 
@@ -51,11 +52,24 @@ def _workers() -> int:
     """How many machines, or processes, there are to take part."""
     text = os.environ.get("TF_CONFIG")
     if text is None:
-        return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+        tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+        if not tasks.isdecimal():
+            raise ValueError(f"SLURM_STEP_NUM_TASKS must be a number, not {tasks!r}.")
+        return int(tasks)
     try:
-        return len(json.loads(text)["cluster"]["worker"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"TF_CONFIG must name cluster and task: {error}.") from error
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        for kind in cluster:
+            if kind not in _KINDS:
+                raise ValueError(f"there is no use for {kind!r}")
+        if not 0 <= int(task["index"]) < len(cluster[task["type"]]):
+            raise ValueError(f"the cluster has no {task['type']} {task['index']}")
+        return sum(map(len, cluster.values()))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"TF_CONFIG must name a cluster of {' and '.join(_KINDS)}, and the task in "
+            f"it: {error}."
+        ) from error
 
 
 def _of_slurm() -> str:
@@ -67,10 +81,12 @@ def _of_slurm() -> str:
     Raises:
       ValueError: there is no such step.
     """
-    if "SLURM_PROCID" not in os.environ:
-        raise ValueError(
-            "--strategy=multi_worker wants TF_CONFIG, or a step of Slurm (srun)."
-        )
+    for name in ("PROCID", "STEP_NUM_TASKS", "STEP_NODELIST", "STEP_TASKS_PER_NODE"):
+        if f"SLURM_{name}" not in os.environ:
+            raise ValueError(
+                "--strategy=multi_worker wants TF_CONFIG, or a step of Slurm (srun): "
+                f"there is no SLURM_{name}."
+            )
     resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
         port_base=_FIRST_PORT + int(os.environ.get("SLURM_JOB_ID", "0")) % _PORTS,
         gpus_per_node=_workers(),
@@ -84,13 +100,16 @@ def _of_slurm() -> str:
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one that writes."""
-    resolver = strategy.cluster_resolver
-    return resolver is None or not resolver.task_id
+    return worker(strategy)[0] == 0
 
 
 def worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
-    """The index of this worker, and how many there are."""
+    """The index of this worker, and how many there are: a chief is the first."""
     resolver = strategy.cluster_resolver
     if resolver is None:
         return 0, 1
-    return int(resolver.task_id or 0), len(resolver.cluster_spec().as_dict()["worker"])
+    cluster = resolver.cluster_spec().as_dict()
+    tasks = [
+        (kind, index) for kind in _KINDS for index in range(len(cluster.get(kind, ())))
+    ]
+    return tasks.index((resolver.task_type, int(resolver.task_id))), len(tasks)

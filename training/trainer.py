@@ -57,6 +57,7 @@ class Trainer(abc.ABC):
             for number, weight in enumerate(self._classifier.weights)
             if recipe.ema_decay
         ]
+        self._count = keras.Variable(0, dtype="int32", trainable=False, name="steps")
         has_own_decay = recipe.optimizer.decoupled_decay > 0
         decayed = [] if has_own_decay else model.decayed(model.classifier)
         self._decayed = {id(variable) for variable in decayed}
@@ -79,9 +80,9 @@ class Trainer(abc.ABC):
 
     @property
     def steps(self) -> int:
-        """How many steps it has taken."""
+        """How many it has taken, with those that the optimizer skipped in float16."""
         self._settle()
-        return int(keras.ops.convert_to_numpy(self._optimizer.iterations))
+        return int(keras.ops.convert_to_numpy(self._count))
 
     def _variables(self) -> dict[str, keras.Variable]:
         """All that a step changes, by names that are the same in every process."""
@@ -93,6 +94,7 @@ class Trainer(abc.ABC):
             **{f"averages/{number}": v for number, v in enumerate(self._averages)},
             **{f"random/{number}": v for number, v in enumerate(others)},
             **{f"optimizer/{n}": v for n, v in enumerate(self._optimizer.variables)},
+            "steps": self._count,
         }
 
     def values(self) -> dict[str, np.ndarray]:
@@ -215,11 +217,12 @@ class Trainer(abc.ABC):
             return 1.0
         return keras.ops.convert_to_tensor(self._optimizer.dynamic_scale)
 
-    def _average(self) -> None:
-        """Moves the averages; sooner in the beginning, as TensorFlow 1's did."""
+    def _end_step(self) -> None:
+        """Counts it; moves the averages, more in the beginning, as TensorFlow 1 did."""
+        self._count.assign_add(1)
         if not self._averages:
             return
-        steps = keras.ops.cast(self._optimizer.iterations.value, "float32")
+        steps = keras.ops.cast(self._count.value, "float32")
         decay = keras.ops.minimum(self.recipe.ema_decay, (1.0 + steps) / (10.0 + steps))
         for average, weight in zip(
             self._averages, self._classifier.weights, strict=True

@@ -42,10 +42,10 @@ class BackboneSpec(abc.ABC):
     image_size: int
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         for field in dataclasses.fields(self):
             name = f"{type(self).__name__}.{field.name}"
             value = getattr(self, field.name)
-            check_kind(name, value, str(field.type))
             if field.name in RANGES and value is not None:
                 check_range(name, value, *RANGES[field.name])
             if field.name in CHOICES and value not in CHOICES[field.name]:
@@ -63,18 +63,47 @@ class BackboneSpec(abc.ABC):
         """
 
 
+def check_kinds(bound: typing.Any, *, room: str = "") -> None:
+    """Raises a ValueError where a field of a dataclass is of another kind than it says.
+
+    Args:
+      bound: an object of a dataclass that gin fills.
+      room: before its name, such as `training`.
+    """
+    prefix = f"{room}." if room else ""
+    for field in dataclasses.fields(bound):
+        name = f"{prefix}{type(bound).__name__}.{field.name}"
+        check_kind(name, getattr(bound, field.name), str(field.type))
+
+
 def check_kind(name: str, value: typing.Any, kind: str) -> None:
     """Raises a ValueError unless `value` is of the kind that an annotation names.
 
-    Other kinds than `bool`, `int`, `float` and `str`, or those and `None`, are let
-    through.
+    Other kinds than `bool`, `int`, `float` and `str`, tuples of them, or those and
+    `None`, are let through.
     """
     kind, _, none = kind.partition(" | ")
+    if kind.startswith("tuple["):
+        _check_tuple(name, value, kind.removeprefix("tuple[").removesuffix("]"))
+        return
     if kind not in _KINDS or (none == "None" and value is None):
         return
     types, says = _KINDS[kind]
     if not isinstance(value, types) or (isinstance(value, bool) and kind != "bool"):
         raise ValueError(f"{name} must be {says}, not {str(value)[:80]!r}.")
+
+
+def _check_tuple(name: str, value: typing.Any, kinds: str) -> None:
+    first, *others = kinds.split(", ")
+    if first not in _KINDS or {*others} - {first, "..."}:
+        return
+    count = "two" if others == [first] else "any number of"
+    if not isinstance(value, tuple) or (count == "two" and len(value) != 2):
+        raise ValueError(
+            f"{name} must be a tuple of {count} values, not {str(value)[:80]!r}."
+        )
+    for each in value:
+        check_kind(name, each, first)
 
 
 def check_range(name: str, value: typing.Any, low: float, high: float) -> None:

@@ -4,7 +4,9 @@ import json
 import os
 import pathlib
 import random
+import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,6 +16,8 @@ import PIL.Image
 import pytest
 import safetensors
 import tensorflow as tf
+
+from training import recipe, strategies
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 EPOCHS = 8
@@ -149,7 +153,7 @@ JAX = ("--backend=jax", "--gin_binding=training.run.epochs=2")
 
 @pytest.fixture(scope="module")
 def trained_on_jax(tool, tmp_path_factory):
-    pytest.importorskip("jax", reason="tools/setup jax")
+    pytest.importorskip("jax", reason="tools/setup jax", exc_type=ImportError)
     folder = tmp_path_factory.mktemp("trained") / "jax"
     done = tool("train", *DIGITS, *JAX, f"--model_dir={folder}")
     assert done.returncode == 0, done.stderr
@@ -169,6 +173,12 @@ def test_what_jax_trained_is_exported(tool, trained_on_jax, tmp_path):
     report, last = json.loads(done.stdout), history["epochs"][-1]
     assert report["top1"] == pytest.approx(last["test_top1"], abs=1e-9)
     assert report["loss"] == pytest.approx(last["test_loss"], rel=1e-4)
+
+
+def test_jax_has_one_device(tool, trained_on_jax, tmp_path):
+    folder = f"--model_dir={tmp_path / 'run'}"
+    done = tool("train", *DIGITS, *JAX, folder, "--strategy=mirrored")
+    assert_refused(done, "Several devices want Keras' TensorFlow backend, not jax")
 
 
 @pytest.mark.slow
@@ -260,7 +270,6 @@ def assert_refused(done, message):
         (["--gin_binding=training.run.batch_size=2000"], "there are 1437 examples"),
         (["--model_dir={tmp}/file"], "File exists"),
         (["--seed=1", "--model_dir={trained}"], "differs in seed: give another"),
-        (["--backend=jax", "--strategy=mirrored"], "want Keras' TensorFlow backend"),
     ],
 )
 def test_bad_requests_are_a_line(tool, trained, tmp_path, arguments, message):
@@ -270,6 +279,139 @@ def test_bad_requests_are_a_line(tool, trained, tmp_path, arguments, message):
     if not any(argument.startswith("--model_dir") for argument in given):
         given.append(f"--model_dir={tmp_path / 'run'}")
     assert_refused(tool("train", *DIGITS, *given), message)
+
+
+@pytest.mark.parametrize(
+    ("bindings", "message"),
+    [
+        (["run.augmentation=None"], "training.run.augmentation must be a call, such"),
+        (["run.progression=3"], "training.run.progression must be a call, such a"),
+        (["run.synchronize_batch_norm='no'"], "must be True or False, not 'no'"),
+        (["SGD.nesterov='x'"], "training.SGD.nesterov must be True or False, not 'x'"),
+        (["Augmentation.flip='no'"], "training.Augmentation.flip must be True or"),
+        (["Augmentation.area=0.5"], "Augmentation.area must be a tuple of two values"),
+        (["Augmentation.area=(0.0, 0.0)"], "Augmentation.area must be (least, large"),
+        (["Augmentation.aspect=(2.0, 1.0)"], "Augmentation.aspect must be (least, la"),
+        (["Augmentation.rand_augment_layers=-1"], "must be an integer in [0, 100]"),
+        (
+            [
+                "run.schedule=@Steps()",
+                "Steps.factor=0.1",
+                "Steps.peak=0.1",
+                "Steps.after_epochs=30",
+            ],
+            "training.Steps.after_epochs must be a tuple of any number of values",
+        ),
+    ],
+)
+def test_values_of_another_kind_are_a_line(bindings, message):
+    """Without the tool: its process would cost seconds each."""
+    given = [f"training.{b}" if b.startswith("run.") else b for b in bindings]
+    path = recipe.find("digits", "resnet_cifar_20")
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        recipe.load("resnet_cifar_20", path, gin_bindings=given)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (
+            {"TF_CONFIG": '{"cluster":{"worker":["a","b"]},"task":3}'},
+            "TF_CONFIG must n",
+        ),
+        (
+            {
+                "TF_CONFIG": '{"cluster":{"ps":["a"],"worker":["b"]},'
+                '"task":{"type":"worker","index":0}}'
+            },
+            "there is no use for 'ps'",
+        ),
+        ({"SLURM_STEP_NUM_TASKS": "abc"}, "SLURM_STEP_NUM_TASKS must be a number"),
+        (
+            {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"},
+            "there is no SLURM_STEP_NODELIST",
+        ),
+    ],
+)
+def test_variables_that_make_no_cluster_are_a_line(monkeypatch, variables, message):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        strategies.make("auto")
+
+
+def test_other_backends_of_keras_are_passed_over(tool):
+    """In the variable, which is for other programs, too."""
+    for name in ("torch", ""):
+        done = tool("train", "--help", env={**os.environ, "KERAS_BACKEND": name})
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    """A folder like that of the finished training."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    return folder
+
+
+def test_a_damaged_checkpoint_is_told_and_passed_over(tool, trained, copied):
+    max((copied / "checkpoints").glob("step-*")).write_bytes(b"x")
+    done = tool("train", *DIGITS, f"--model_dir={copied}")
+    assert done.returncode == 0, done.stderr
+    assert "can't be read, and is passed over" in done.stderr
+    assert "goes on at step" in done.stderr
+    assert same_weights(copied, trained)
+
+
+def test_where_no_checkpoint_can_be_read_nothing_is_overwritten(tool, trained, copied):
+    for path in (copied / "checkpoints").iterdir():
+        path.write_bytes(b"x")
+    done = tool("train", *DIGITS, f"--model_dir={copied}")
+    assert_refused(done, "None of the checkpoints in")
+    assert same_weights(copied, trained)
+
+
+def test_damaged_weights_of_a_finished_training_are_made_again(tool, trained, copied):
+    (copied / "final.safetensors").write_bytes(b"x")
+    done = tool("train", *DIGITS, f"--model_dir={copied}")
+    assert done.returncode == 0
+    assert "trained already" in done.stderr
+    assert same_weights(copied, trained)
+
+
+@pytest.mark.slow
+def test_steps_that_float16_skips_are_steps(tool, tmp_path):
+    """Some overflow at first: the scale begins high."""
+    arguments = (
+        *("train", *DIGITS, f"--model_dir={tmp_path / 'run'}"),
+        "--gin_binding=training.run.epochs=1",
+        "--gin_binding=training.run.precision='float16'",
+        "--gin_binding=training.run.batch_size=4",
+        "--gin_binding=Cosine.peak=0.01",
+    )
+    assert tool(*arguments).returncode == 0
+    first = (tmp_path / "run" / "final.safetensors").read_bytes()
+    done = tool(*arguments)
+    assert "trained already" in done.stderr
+    assert (tmp_path / "run" / "final.safetensors").read_bytes() == first
+    assert len(history_of(tmp_path / "run")["epochs"]) == 1
+
+
+@pytest.mark.parametrize(
+    "ending",
+    ["2> >(head -n 1 >/dev/null)", pytest.param("2>&-", marks=pytest.mark.slow)],
+)
+def test_it_goes_on_where_nobody_reads_what_it_says(tmp_path, ending):
+    given = [*DIGITS, "--gin_binding=training.run.epochs=1", f"--model_dir={tmp_path}"]
+    command = shlex.join([sys.executable, str(ROOT / "tools" / "train"), *given])
+    done = subprocess.run(
+        ["bash", "-c", f"{command} {ending}"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path}/final.safetensors\n"
+    assert (tmp_path / "final.safetensors").exists()
 
 
 @pytest.mark.parametrize("limit", [2_000, 1_000_000])

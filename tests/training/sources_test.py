@@ -3,6 +3,7 @@
 import gzip
 import os
 import pathlib
+import resource
 import struct
 import subprocess
 import sys
@@ -93,6 +94,30 @@ def test_a_folder_of_classes(folder):
     assert pixels[0, 0].numpy().tolist() == [200, 1, 0]
 
 
+def test_of_one_image_of_a_class_is_learnt(folder):
+    image_file(folder / "tulip" / "only.png", "yellow")
+    train, test = (sources.open_split(str(folder), name) for name in ("train", "test"))
+    assert labels_of(train).count(2) == 1
+    assert 2 not in labels_of(test)
+
+
+def test_what_is_hidden_or_no_file_is_no_image(folder):
+    before = sources.open_split(str(folder), "train").paths
+    image_file(folder / "rose" / "._0.png", "red")
+    (folder / "rose" / "folder.png").mkdir()
+    (folder / "rose" / "dangling.png").symlink_to(folder / "nowhere.png")
+    assert sources.open_split(str(folder), "train").paths == before
+
+
+def test_names_need_not_be_utf_8(folder):
+    source = next((folder / "rose").iterdir())
+    os.rename(source, os.fsencode(folder) + b"/rose/caf\xe9.png")
+    half = sources.open_split(str(folder), "train")
+    (number,) = (n for n, path in enumerate(half.paths) if "caf" in path)
+    assert tf.io.decode_png(half.example(number)[0]).shape[-1] == 3
+    half.describe(number).encode()
+
+
 def test_a_folder_with_halves(folder, tmp_path):
     root = tmp_path / "split"
     root.mkdir()
@@ -114,6 +139,31 @@ def test_records_are_read_by_number(tmp_path):
     assert tf.io.decode_jpeg(train.example(3)[0])[0, 0, 0] == 4
     features = records.Features(first_label=0)
     assert labels_of(sources.open_split(source, "test", features)) == [7, 8]
+
+
+def test_more_files_than_may_be_open_at_once(tmp_path):
+    for number in range(40):
+        write_records(tmp_path / f"train-{number}", [1 + number % 10])
+    half = sources.open_split(f"tfrecord:{tmp_path}/*", "train")
+    most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 10, hard))
+    try:
+        assert sorted(labels_of(half)) == sorted(list(range(10)) * 4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def test_other_fields_are_named_and_bound(tmp_path):
+    write_records(tmp_path / "train-0", [1])
+    source = f"tfrecord:{tmp_path}/*"
+    features = records.bound(["tfrecord.label='y'", "tfrecord.first_label=0"])
+    assert features == records.Features(label="y", first_label=0)
+    with pytest.raises(ValueError, match="has no field 'y', but image/class/label, "):
+        sources.open_split(source, "train", features)
+    for binding in ("label='y'", "tfrecord.mark=1", "tfrecord.label=y", "tfrecord"):
+        with pytest.raises(ValueError, match="must"):
+            records.bound([binding])
 
 
 def test_records_of_other_names_are_halved(tmp_path):
@@ -184,6 +234,7 @@ def test_a_set_of_tensorflow_datasets(tmp_path):
         ("{tmp}/untested", "none of test, validation, val"),
         ("fashion_mnist:{tmp}/empty", "t10k-images-idx3-ubyte.gz"),
         ("fashion_mnist:{tmp}/damaged", "is no whole IDX file"),
+        ("fashion_mnist:{tmp}/garbled", "is no whole IDX file"),
         ("tfrecord:{tmp}/*.none", "no file matches"),
         ("tfrecord:{tmp}/cut.tfrecord", "is cut off in record 2"),
         ("tfrecord:{tmp}/train-only", "there is no test split"),
@@ -196,6 +247,11 @@ def test_what_can_not_be_read_is_told_in_a_line(tmp_path, source, message):
     (tmp_path / "hollow" / "b").mkdir()
     image_file(tmp_path / "untested" / "train" / "a" / "x.png", "red")
     image_file(tmp_path / "untested" / "train" / "b" / "x.png", "red")
+    (tmp_path / "garbled").mkdir()
+    for name in ("images-idx3", "labels-idx1"):
+        data = bytearray(gzip.compress(bytes(1000)))
+        data[12:20] = b"garbled!"
+        (tmp_path / "garbled" / f"t10k-{name}-ubyte.gz").write_bytes(data)
     (tmp_path / "damaged").mkdir()
     for name in ("images-idx3", "labels-idx1"):
         file = tmp_path / "damaged" / f"t10k-{name}-ubyte.gz"

@@ -306,7 +306,7 @@ SETUPS = {
 )
 def test_jax_does_the_same_steps(tmp_path, names):
     """In float64, from the same values; what is random each backend draws its way."""
-    pytest.importorskip("jax", reason="tools/setup jax")
+    pytest.importorskip("jax", reason="tools/setup jax", exc_type=ImportError)
     for backend in ("tensorflow", "jax"):
         done = subprocess.run(
             [sys.executable, "-c", ON_EITHER, str(tmp_path), *names],

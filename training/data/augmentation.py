@@ -53,6 +53,7 @@ class Augmentation:
     mix_share: float = 1.0
 
     def __post_init__(self) -> None:
+        specs.check_kinds(self, room="training")
         if self.crop not in CROPS:
             raise ValueError(
                 f"training.Augmentation.crop must be one of {', '.join(CROPS)}, not "
@@ -67,6 +68,15 @@ class Augmentation:
         ):
             value = getattr(self, name)
             specs.check_range(f"training.Augmentation.{name}", value, 0.0, high)
+        layers = self.rand_augment_layers
+        specs.check_range("training.Augmentation.rand_augment_layers", layers, 0, 100)
+        for name, most in (("area", 1.0), ("aspect", 100.0)):
+            low, high = getattr(self, name)
+            if not 0 < low <= high <= most:
+                raise ValueError(
+                    f"training.Augmentation.{name} must be (least, largest) above 0, "
+                    f"up to {most:g}, not {(low, high)}."
+                )
 
     def image(
         self,

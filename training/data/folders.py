@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 import typing
 
@@ -32,12 +33,13 @@ class Files(split.Split):
     def example(self, number: typing.Any) -> tuple[typing.Any, typing.Any]:
         import tensorflow as tf
 
-        path = tf.gather(tf.constant(self.paths), number)
+        paths = [os.fsencode(path) for path in self.paths]
+        path = tf.gather(tf.constant(paths), number)
         label = tf.gather(tf.constant(self.labels, tf.int64), number)
         return tf.io.read_file(path), label
 
     def describe(self, number: int) -> str:
-        return self.paths[number]
+        return os.fsencode(self.paths[number]).decode(errors="replace")
 
 
 def open_split(folder: str, name: str, source: str) -> split.Split:
@@ -60,8 +62,11 @@ def open_split(folder: str, name: str, source: str) -> split.Split:
     examples = []
     for label, class_name in enumerate(classes):
         found = _images(half / class_name)
-        chosen = split.every_fifth(found, name) if half == root else found
-        examples += [(path, label) for path in chosen]
+        if half == root and len(found) > 1:
+            found = split.every_fifth(found, name)
+        elif half == root and name == split.TEST:
+            found = []  # the only image of a class is to be learnt
+        examples += [(path, label) for path in found]
     relative = [path.relative_to(root).as_posix() for path, _ in examples]
     sizes = [str(path.stat().st_size) for path, _ in examples]
     return Files(
@@ -70,7 +75,7 @@ def open_split(folder: str, name: str, source: str) -> split.Split:
         size=len(examples),
         classes=tuple(taxonomies.ClassDefinition(id=c, name=c) for c in classes),
         taxonomy=root.resolve().name,
-        fingerprint=split.fingerprint(part.encode() for part in relative + sizes),
+        fingerprint=split.fingerprint(map(os.fsencode, relative + sizes)),
         paths=tuple(str(path) for path, _ in examples),
         labels=tuple(label for _, label in examples),
     )
@@ -93,7 +98,13 @@ def _classes(folder: pathlib.Path) -> list[str]:
 def _images(folder: pathlib.Path) -> list[pathlib.Path]:
     if not folder.is_dir():
         raise ValueError(f"{folder} is missing: a class of the training half.")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in _SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
+    )
     if not found:
         raise ValueError(
             f"{folder} has no images: files that end with {', '.join(_SUFFIXES)}."

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import pathlib
 import struct
+import zlib
 
 import numpy as np
 
@@ -55,5 +56,5 @@ def _read(folder: pathlib.Path, file: str) -> np.ndarray:
         if zeros or kind != _BYTES:
             raise ValueError("it does not begin as one")
         return values.reshape(shape)
-    except (OSError, EOFError, ValueError, struct.error) as error:
+    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
         raise ValueError(f"{path} is no whole IDX file: {error}.") from error

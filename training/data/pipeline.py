@@ -72,8 +72,18 @@ class Ledger:
     @property
     def unreadable(self) -> list[str]:
         """Where the examples are that could not be read."""
+        return [self._split.describe(number) for number in self.numbers]
+
+    @property
+    def numbers(self) -> list[int]:
+        """Which examples could not be read."""
         with self._lock:
-            return [self._split.describe(n) for n in sorted(self._unreadable)]
+            return sorted(self._unreadable)
+
+    def restore(self, numbers: list[int]) -> None:
+        """Takes down what an earlier process came across."""
+        with self._lock:
+            self._unreadable.update(numbers)
 
     def check(self) -> None:
         """Raises ValueError: a label is no class, or too many can't be read."""
@@ -81,7 +91,7 @@ class Ledger:
             number, label = self._strange
             raise ValueError(
                 f"{self._split.describe(number)} has label {label}, and the model has "
-                f"{self._num_classes} classes, from 0."
+                f"{self._num_classes} classes, from 0: {self._split.label_hint}."
             )
         found = self.unreadable
         if len(found) > self._most:

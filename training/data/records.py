@@ -7,9 +7,9 @@ step without reading what came before.
 
 from __future__ import annotations
 
+import ast
 import concurrent.futures
 import dataclasses
-import functools
 import glob
 import os
 import pathlib
@@ -21,6 +21,7 @@ import gin
 import numpy as np
 
 from training.data import split
+from zoo import spec as specs
 from zoo import taxonomy as taxonomies
 
 _NAMES = {split.TRAIN: ("train",), split.TEST: ("validation", "val", "test")}
@@ -47,8 +48,34 @@ class Features:
     label: str = "image/class/label"
     first_label: int = 1
 
+    def __post_init__(self) -> None:
+        specs.check_kinds(self, room="training")
+
 
 IMAGENET = Features()
+
+
+def bound(bindings: Sequence[str]) -> Features:
+    """The names that bindings such as `tfrecord.label='y'` give.
+
+    Raises:
+      ValueError: there is no such field, or its value is none.
+    """
+    names = [field.name for field in dataclasses.fields(Features)]
+    values = {}
+    for binding in bindings:
+        name, _, value = (part.strip() for part in binding.partition("="))
+        if name.removeprefix("tfrecord.") not in names or "." not in name:
+            raise ValueError(
+                f"{binding!r} must bind one of tfrecord.{', tfrecord.'.join(names)}."
+            )
+        try:
+            values[name.removeprefix("tfrecord.")] = ast.literal_eval(value)
+        except (ValueError, SyntaxError) as error:
+            raise ValueError(
+                f"{binding!r} must give text, as 'y', or a number."
+            ) from error
+    return Features(**values)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +91,8 @@ class Records(split.Split):
     features: Features
     files: tuple[str, ...]
     starts: np.ndarray
+
+    label_hint = "tfrecord.first_label is the label of the first class"
 
     @property
     def is_encoded(self) -> bool:
@@ -88,12 +117,8 @@ class Records(split.Split):
     def read(self, number: int) -> bytes:
         """The bytes of a record."""
         file, start, length = (int(value) for value in self.starts[number])
-        return os.pread(_opened(self.files[file]), length, start)
-
-
-@functools.cache
-def _opened(path: str) -> int:
-    return os.open(path, os.O_RDONLY)
+        with open(self.files[file], "rb", buffering=0) as opened:
+            return os.pread(opened.fileno(), length, start)
 
 
 def open_split(
@@ -143,19 +168,20 @@ def index(
       is_whole: whether `files` hold both splits: then every fifth example is in test.
 
     Raises:
-      ValueError: a file is cut off, or is no TFRecord file.
+      ValueError: a file is cut off, or is no TFRecord file; its examples have no such
+        fields.
     """
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(_scan, files))
+        scanned = list(pool.map(_scan, files))
     starts = np.concatenate(
-        [np.insert(rows, 0, file, axis=1) for file, rows in enumerate(found)]
+        [np.insert(rows, 0, file, axis=1) for file, rows in enumerate(scanned)]
     )
     if is_whole:
         starts = starts[split.every_fifth(range(len(starts)), name)]
     if not len(starts):
         raise ValueError(f"--data: {source} has no {name} examples.")
     names = [pathlib.Path(path).name.encode() for path in files]
-    return Records(
+    found = Records(
         source=source,
         name=name,
         size=len(starts),
@@ -166,6 +192,27 @@ def index(
         files=tuple(files),
         starts=starts,
     )
+    _check_features(found)
+    return found
+
+
+def _check_features(records: Records) -> None:
+    """Holds the first example's fields against the names that are asked for."""
+    import tensorflow as tf
+
+    try:
+        example = tf.train.Example.FromString(records.read(0))
+    except Exception as error:  # protobuf's, of a module that comes and goes
+        raise ValueError(f"{records.describe(0)} is no tf.train.Example.") from error
+    fields = sorted(example.features.feature)
+    for parameter in ("image", "label"):
+        name = getattr(records.features, parameter)
+        if name not in fields:
+            raise ValueError(
+                f"{records.describe(0)} has no field {name!r}, but "
+                f"{', '.join(fields)[:300]}: say --gin_binding=training.run.records="
+                f"@tfrecord() and --gin_binding=tfrecord.{parameter}='NAME'."
+            )
 
 
 def _scan(path: str) -> np.ndarray:

@@ -41,6 +41,9 @@ class Split(abc.ABC):
     taxonomy: str = ""
     fingerprint: str
 
+    label_hint = "see --data"
+    """What to look at where labels are no classes."""
+
     @property
     @abc.abstractmethod
     def is_encoded(self) -> bool:

@@ -1,0 +1,88 @@
+"""Counting how often a classifier is right; the pictures of it."""
+
+import io
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from training import evaluation, plots
+from training.data import split
+from zoo import taxonomy as taxonomies
+
+
+def classes(*names):
+    return tuple(taxonomies.ClassDefinition(id=n.lower(), name=n) for n in names)
+
+
+TEN = classes(*"ABCDEFGHIJ")
+
+
+def report_of(logits, truth):
+    labels = np.eye(10)[truth]
+    return evaluation.evaluate(lambda x, y: (x, y), [(logits, labels)], TEN)
+
+
+def test_the_loss_and_the_shares_are_those_of_the_definitions():
+    logits = np.random.default_rng(0).normal(size=(50, 10))
+    truth = np.arange(50) % 10
+    report = report_of(logits, truth)
+    order = np.argsort(-logits, axis=-1)
+    assert report.top1 == pytest.approx(np.mean(order[:, 0] == truth))
+    in_five = np.any(order[:, :5] == truth[:, None], axis=-1)
+    assert report.top5 == pytest.approx(np.mean(in_five))
+    shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    assert report.loss == pytest.approx(-np.log(shares[np.arange(50), truth]).mean())
+    assert report.confusion.sum(axis=1).tolist() == [5] * 10
+
+
+def test_among_equals_the_first_come_first():
+    report = report_of(np.zeros((10, 10)), np.arange(10))
+    assert report.top1 == pytest.approx(0.1)
+    assert report.top5 == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_number_is_no_answer(value):
+    logits = np.zeros((10, 10))
+    logits[3, 3] = value
+    with pytest.raises(evaluation.NoNumbersError):
+        report_of(logits, np.arange(10))
+
+
+def half_of(*names):
+    return split.Pixels(
+        source="flowers",
+        name="test",
+        size=1,
+        classes=classes(*names),
+        fingerprint="",
+        images=np.zeros((1, 8, 8), np.uint8),
+        labels=np.zeros(1, int),
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "model", "expected"),
+    [
+        (("Rose", "Daisy"), classes("Daisy", "Rose", "Tulip"), [1, 0]),
+        (("rose", "daisy"), classes("Daisy", "Rose"), [1, 0]),  # by the ids
+        ((), (taxonomies.BACKGROUND, *classes("Rose", "Daisy")), [1, 2]),
+        (("A", "B"), classes("class 0", "class 1"), [0, 1]),  # it has no names
+    ],
+)
+def test_classes_find_each_other(names, model, expected):
+    assert evaluation._places(half_of(*names), model) == expected
+
+
+def test_classes_of_other_names_are_refused():
+    """By their places alone, blue would be counted as red."""
+    with pytest.raises(ValueError, match="flowers has the classes a_red, b_blue, and"):
+        evaluation._places(half_of("a_red", "b_blue"), classes("Blue", "Red"))
+
+
+def test_names_are_no_mathematics():
+    names = ["$10_\\q$", "日本", "x^2_"]
+    picture = plots.confusion(np.eye(3), names, title="a$b")
+    with PIL.Image.open(io.BytesIO(picture)) as image:
+        assert image.size > (300, 300)
