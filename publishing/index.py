@@ -61,8 +61,9 @@ def plot(known: Sequence[records.Record], *, axis: str) -> str:
     values = {record.arch: _value(record, axis) for record in shown}
     tops = {r.arch: 100 * r.known["published_top1"]["value"] for r in shown}
     low, high = _ends(values, base=10)
-    bottom, top = 5 * math.floor(min(tops.values()) / 5), 5 * math.ceil(
-        max(tops.values()) / 5
+    bottom, top = (
+        5 * math.floor(min(tops.values()) / 5),
+        5 * math.ceil(max(tops.values()) / 5),
     )
     architectures = list(dict.fromkeys(_family(record) for record in shown))
     colors = dict(zip(architectures, _COLORS, strict=False))

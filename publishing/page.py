@@ -15,7 +15,11 @@ _LONGEST_BAR, _SHORTEST_BAR = 130, 28  # of the picture's units
 
 
 def markdown(
-    record: records.Record, *, picture: str, taxonomy_link: str | None = None
+    record: records.Record,
+    *,
+    picture: str | None = None,
+    taxonomy_link: str | None = None,
+    for_programs: bool = True,
 ) -> str:
     """The page in Markdown.
 
@@ -23,6 +27,7 @@ def markdown(
       record: of an arch or of one exported model.
       picture: address of the picture of its stages.
       taxonomy_link: address of the page of its class-index definition.
+      for_programs: whether what it says is in a comment too, as JSON.
     """
     halves = record.halves
     judged = [half for half in halves if half.trial]
@@ -41,7 +46,9 @@ def markdown(
         published_top1=record.known.get("published_top1"),
         published_multiply_adds=record.known.get("published_multiply_adds"),
         data_of=data_of,
-        facts={"models": [facts_of(record, half) for half in halves]},
+        facts={"models": [facts_of(record, half) for half in halves]}
+        if for_programs
+        else None,
     )
 
 
@@ -115,8 +122,8 @@ def stages(record: records.Record) -> str:
     side = about["preprocessing"]["image_size"]
     shapes = {name.split("/")[-1]: shape for name, shape in about["endpoints"].items()}
     shapes = {"images": [side, side, 3], **shapes}
-    if half_has_vector := about["output"].get("num_features"):
-        shapes["feature_vector"] = [half_has_vector]
+    if features := about["output"].get("num_features"):
+        shapes["feature_vector"] = [features]
     rows = [
         {
             "name": rendering.words(name),

@@ -17,7 +17,8 @@ import markdown_it
 import markupsafe
 
 TEMPLATES = pathlib.Path(__file__).with_name("templates")
-_SPECIAL = re.compile(r"[\\`*_\[\]<>|#~$]")
+# An underscore within a word marks nothing.
+_SPECIAL = re.compile(r"[\\`*\[\]<>|#~$]|(?<![^\W_])_|_(?![^\W_])")
 _BLOCK = re.compile(r"\n?<!-- saved-model (\{.*?\}) -->\n", re.DOTALL)
 
 
@@ -43,7 +44,12 @@ def _environment(language: str) -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        code=code, count=count, percent=percent, block=block, words=words
+        block=block,
+        code=code,
+        count=count,
+        marked=Marked,
+        percent=percent,
+        words=words,
     )
     return environment
 
@@ -77,7 +83,7 @@ def words(name: str) -> str:
 
 def block(record: object) -> Marked:
     """JSON that no text in it can end the comment or script around."""
-    text = json.dumps(record, ensure_ascii=False, sort_keys=True)
+    text = json.dumps(record, ensure_ascii=False)
     return Marked(text.replace("<", "\\u003c").replace(">", "\\u003e"))
 
 

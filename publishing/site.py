@@ -31,10 +31,13 @@ def files() -> Iterator[tuple[str, str]]:
         yield f"class_index/{name}.md", class_index(name)
     yield "index.md", index.markdown(known)
     yield "archs/index.md", index.contents(known)
-    yield "class_index/index.md", rendering.render(
-        "class_indices.md.jinja",
-        names=taxonomy.names(),
-        about={name: records.about_taxonomy(name) for name in taxonomy.names()},
+    yield (
+        "class_index/index.md",
+        rendering.render(
+            "class_indices.md.jinja",
+            names=taxonomy.names(),
+            about={name: records.about_taxonomy(name) for name in taxonomy.names()},
+        ),
     )
     for axis in index.AXES:
         yield f"plots/{axis}.svg", index.plot(known, axis=axis)
@@ -50,14 +53,9 @@ def class_index(name: str) -> str:
 def stale() -> list[str]:
     """Names below `FOLDER` of what differs from `files`, or should not be there."""
     wanted = dict(files())
-    found = {
-        path.relative_to(FOLDER).as_posix()
-        for name in GENERATED
-        for path in ((FOLDER / name).rglob("*"), [FOLDER / name])[
-            (FOLDER / name).is_file()
-        ]
-        if path.is_file()
-    }
+    kept = [FOLDER / name for name in GENERATED]
+    paths = [path for top in kept for path in (top, *top.rglob("*")) if path.is_file()]
+    found = {path.relative_to(FOLDER).as_posix() for path in paths}
     changed = {name for name, text in wanted.items() if read(FOLDER / name) != text}
     return sorted(changed | (found - wanted.keys()))
 

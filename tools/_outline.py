@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterable
@@ -24,7 +23,7 @@ def refresh(archs: Iterable[str], say: Callable[[str], None]) -> list[pathlib.Pa
         kept = {"sources": records.sources(arch), "models": outlined(arch)}
         path = records.record_file(arch)
         path.parent.mkdir(parents=True, exist_ok=True)
-        writing.write(path, manifest.to_json(kept))
+        writing.write(path, manifest.to_json(kept).encode())
         paths.append(path)
     return paths
 
@@ -75,5 +74,5 @@ def measure(arch: str, say: Callable[[str], None]) -> pathlib.Path:
                 raise ValueError(f"{arch} {kind}: {found.failed[0].message}")
             kept[kind] = records.trial(found.to_json(), folder).to_json()
     path = records.measured_file(arch)
-    writing.write(path, json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
+    writing.write(path, manifest.to_json(kept).encode())
     return path
