@@ -1,1 +1,1 @@
-"""From what was exported and checked to documents and releases. Imports no TensorFlow."""
+"""From what was exported and checked to documents and releases, without TensorFlow."""

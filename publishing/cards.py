@@ -102,11 +102,11 @@ def tfhub(record: records.Record) -> str:
         "license": _TAG_LICENSES.get(half.about["license"], "custom"),
     }
     text = page.markdown(record, for_programs=False)
-    title, _, body = text.partition("\n")
+    _, _, body = text.partition("\n")
     return rendering.render(
         "tfhub.md.jinja",
         handle=record.handle(half),
-        title=title.removeprefix("# "),
+        summary=_subtitle(record),
         metadata={key: value for key, value in metadata.items() if value},
         body=body.strip("\n"),
     )

@@ -39,7 +39,6 @@ def markdown(
         half=halves[-1],
         judged=judged,
         measured=[half for half in judged if half.trial and half.trial.measured],
-        sizes=judged == list(halves),
         picture=picture,
         taxonomy_link=taxonomy_link,
         paper_url=paper_url(record.about["paper"]),

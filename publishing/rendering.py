@@ -100,9 +100,9 @@ def to_html(markdown: str, *, title: str, pictures: dict[str, str]) -> str:
     body = markdown_it.MarkdownIt("commonmark", {"html": False}).enable("table")
     content = body.render(text)
     for address, picture in pictures.items():
-        content = re.sub(
-            rf'<img src="{re.escape(address)}"[^>]*>', lambda _, p=picture: p, content
-        )
+        start, found_image, rest = content.partition(f'<img src="{address}"')
+        if found_image:
+            content = start + picture + rest.partition(">")[2]
     return render(
         "shell.html.jinja",
         title=title,
