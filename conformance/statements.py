@@ -5,7 +5,7 @@ comment `<!-- saved-model {…} -->` or in `<script type="application/json"
 id="saved-model">`: an object for the model, or `{"models": […]}` with one for each
 `kind`. To people it speaks in tables, whose first cells are the labels of `FACTS`,
 names of arguments or names of endpoints. A table with several columns of values names
-each by the kind that it is of. What is quoted, in a blockquote, are the words of others.
+each by the kind that it is of. What is quoted, in a blockquote, are words of others.
 
 A page may lack the block. Where there is one, it has to agree with the text. Imports no
 TensorFlow.

@@ -48,6 +48,7 @@ def _environment(language: str) -> jinja2.Environment:
         code=code,
         count=count,
         marked=Marked,
+        millions=millions,
         percent=percent,
         words=words,
     )
@@ -69,6 +70,11 @@ def code(text: object) -> Marked:
 def count(number: int) -> str:
     """A whole number, in groups of three digits."""
     return f"{number:,}"
+
+
+def millions(number: int) -> str:
+    """A whole number in millions, with at least three digits that count."""
+    return f"{number / 1e6:,.{max(0, 2 - len(str(number // 10**6)) + 1)}f}"
 
 
 def percent(share: float) -> str:
