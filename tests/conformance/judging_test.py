@@ -15,6 +15,11 @@ from tests.conformance import here, hub_modules, models, mutants
 NO_PAIR = "the other half of the pair was not given"
 NO_MANIFEST = {"P03": "there is no assets.extra/manifest.json"}
 NO_FURTHER = {"R09": "__call__ takes no further argument"}
+NO_PAGE = {
+    clause.id: "no page of documentation was given"
+    for clause in clauses.CLAUSES
+    if clause.id.startswith("D")
+}
 NO_PARTS = {"R12": "the root has no named callables"}
 NO_ENDPOINTS = {"S03": "no signature has outputs beside default"}
 
@@ -64,7 +69,7 @@ def of_the_kind(kind: str) -> dict[str, str]:
         clause.id: f"speaks of {clause.kinds[0]}; the model is {kind}"
         for clause in clauses.CLAUSES
         if kind not in clause.kinds
-    } | (NO_PARTS if kind == "feature_vector" else {})
+    } | (NO_PAGE | NO_PARTS if kind == "feature_vector" else NO_PAGE)
 
 
 @pytest.mark.parametrize("level", suite.LEVELS)
