@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import pathlib
 import re
 from typing import Any
@@ -73,8 +74,9 @@ def count(number: int) -> str:
 
 
 def millions(number: int) -> str:
-    """A whole number in millions, with at least three digits that count."""
-    return f"{number / 1e6:,.{max(0, 2 - len(str(number // 10**6)) + 1)}f}"
+    """A number above 0 in millions, with at least three digits that count."""
+    digits = max(0, 2 - math.floor(math.log10(number / 1e6)))
+    return f"{number / 1e6:,.{digits}f}"
 
 
 def percent(share: float) -> str:

@@ -50,6 +50,13 @@ def class_index(name: str) -> str:
     return rendering.render("class_index.md.jinja", taxonomy=known, about=about)
 
 
+def for_sphinx(output: pathlib.Path, *, docs: pathlib.Path = FOLDER) -> list[str]:
+    """Arguments with which Sphinx makes a site; it fails where it would warn."""
+    kept = output.with_name(f".{output.name}.doctrees")  # of no use to readers
+    strict = ["-W", "--keep-going", "-q"]
+    return [*strict, *map(str, ("-c", docs / "site", "-d", kept, docs, output))]
+
+
 def stale() -> list[str]:
     """Names below `FOLDER` of what differs from `files`, or should not be there."""
     wanted = dict(files())
