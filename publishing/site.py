@@ -50,11 +50,18 @@ def class_index(name: str) -> str:
     return rendering.render("class_index.md.jinja", taxonomy=known, about=about)
 
 
-def for_sphinx(output: pathlib.Path, *, docs: pathlib.Path = FOLDER) -> list[str]:
-    """Arguments with which Sphinx makes a site; it fails where it would warn."""
-    kept = output.with_name(f".{output.name}.doctrees")  # of no use to readers
+def for_sphinx(
+    output: pathlib.Path, *, scratch: pathlib.Path, docs: pathlib.Path = FOLDER
+) -> list[str]:
+    """Arguments with which Sphinx makes a site; it fails where it would warn.
+
+    Args:
+      output: folder of the site.
+      scratch: folder for what is of no use to readers.
+      docs: what it is made of.
+    """
     strict = ["-W", "--keep-going", "-q"]
-    return [*strict, *map(str, ("-c", docs / "site", "-d", kept, docs, output))]
+    return [*strict, *map(str, ("-c", docs / "site", "-d", scratch, docs, output))]
 
 
 def stale() -> list[str]:

@@ -132,6 +132,21 @@ def test_a_manifest_says_what_the_record_says(exported):
         assert condensing.condensed(about) == kept("resnet_cifar_20")[kind]
 
 
+def test_what_was_measured_is_kept_as_it_was():
+    for arch in ("resnet_cifar_20", "mobilenet_v2_035_96", "efficientnet_lite0"):
+        text = record.measured_file(arch).read_text(encoding="utf-8")
+        trials = record.trials_of(arch)
+        assert list(trials) == list(manifest.KINDS)
+        plain = {kind: trial.to_json() for kind, trial in trials.items()}
+        assert json.loads(json.dumps(plain)) == json.loads(text)
+        for trial in trials.values():
+            assert trial.counts["fail"] == 0
+            low, high = facts.value(facts.load(arch), "height_range")
+            assert trial.measured.sides["height"].smallest <= low
+            assert trial.measured.sides["height"].largest >= high
+    assert record.trials_of("resnet_cifar_110") == {}
+
+
 def test_blocks_are_counted_by_stage():
     paths = ["stem/conv/kernel", "stage_1_block_1/norm/beta", "stage_1_block_12_up/b"]
     assert condensing.blocks([*paths, "stage_2_block_3/c"]) == {

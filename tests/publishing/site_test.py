@@ -89,12 +89,8 @@ def test_a_link_to_what_is_not_there_ends_it(tmp_path):
     shutil.copytree(site.FOLDER / "site", docs / "site")
     (docs / "scoreboard.html").write_text("")
     (docs / "index.md").write_text("# Lost\n\n[nowhere](nowhere.md)\n")
-    command = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        *site.for_sphinx(tmp_path / "o", docs=docs),
-    ]
+    arguments = site.for_sphinx(tmp_path / "o", scratch=tmp_path / "s", docs=docs)
+    command = [sys.executable, "-m", "sphinx", *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert "nowhere.md" in done.stderr
