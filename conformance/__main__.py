@@ -88,7 +88,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
     add("path", help="directory, .tar.gz archive or URL of a SavedModel")
     add("--kind", default="auto", choices=["auto", *clauses.KINDS])
     add("--pair", help="the other half of the pair, for group P")
-    add("--doc", help="JSON with ranges and hyperparameters; default: the manifest")
+    add("--doc", help="page (.md, .html) for group D, or JSON; default: the manifest")
     add("--clauses", help="ids and group letters, as in R,I,F03")
     add("--level", default="full", choices=suite.LEVELS)
     add("--format", default="text", choices=_FORMATS)

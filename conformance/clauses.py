@@ -323,6 +323,42 @@ CLAUSES = (
         needs=("R01", "T01"),
     ),
     Clause(
+        id="D01",
+        text="The documentation states batch, height and width ranges, and they are "
+        "those that work.",
+        source=_IMAGES,
+        needs=("R03",),
+    ),
+    Clause(
+        id="D02",
+        text="The documentation states num_features or num_classes, and the "
+        "class-index definition.",
+        source=_IMAGES,
+        needs=("R03",),
+    ),
+    Clause(
+        id="D03",
+        text="The documentation states whether the model can be fine-tuned, and each "
+        "call-time hyperparameter with dtype, default and effect.",
+        source=_REUSABLE,
+        needs=("R03",),
+    ),
+    Clause(
+        id="D04",
+        text="The documentation states architecture paper, data set, licence, "
+        "parameter count, multiply-adds at the default size, and how the weights were "
+        "made; random weights are said to be that in the first line.",
+        source=_OURS,
+        needs=("R03",),
+    ),
+    Clause(
+        id="D05",
+        text="Every number in the documentation is recomputed from the model; a "
+        "mismatch fails.",
+        source=_OURS,
+        needs=("R03",),
+    ),
+    Clause(
         id="S01",
         text="serving_default exists, with input key images and undefined batch.",
         source=_OURS,

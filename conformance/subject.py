@@ -55,6 +55,7 @@ class Subject:
       pair: directory of the other half, or None.
       documented: ranges (low, high) in pixels under `height_range` and `width_range`.
       arguments: what is documented of further arguments of `__call__`, by name.
+      page: what a page of documentation says, see `statements.read`; None without one.
     """
 
     def __init__(
@@ -67,10 +68,12 @@ class Subject:
         pair: pathlib.Path | None,
         documented: Mapping[str, Sequence[int | None]],
         arguments: Mapping[str, Mapping[str, Any]] | None = None,
+        page: Mapping[str, Any] | None = None,
     ):
         self.path = path
         self.name = name or str(path)
         self.arguments = arguments or {}
+        self.page = page
         self.full = full
         self.documented = documented
         self.given_kind = kind

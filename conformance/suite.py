@@ -52,7 +52,8 @@ def check(
       pair: the other half, likewise; without it the clauses of group P are not
         applicable.
       doc: a file of documentation, see `documents.read`; by default the one in the
-        model, if there is one.
+        model, if there is one. Without a page the clauses of group D are not
+        applicable.
       level: quick; or full for the clients and the search for sizes too, and more batch
         sizes, image sizes and modes.
       clauses: ids and group letters, as in ("R", "F03"); None means all of the level
@@ -75,7 +76,7 @@ def check(
         other = pair and stack.enter_context(sources.opened(pair, name="pair"))
         if clauses is None:
             selected = speaking_of(folder, selected)
-        known = documents.read(folder, doc)
+        known = documents.read(folder, doc, kind=kind)
         run = _Run(
             name=str(path),
             kind=kind,
@@ -89,6 +90,7 @@ def check(
                 "pair": str(pathlib.Path(other).resolve()) if other else None,
                 "documented": dict(known.ranges),
                 "arguments": dict(known.arguments),
+                "page": known.page,
             },
         )
         run.judge(clauses_lib.with_needs(selected))

@@ -87,6 +87,7 @@ def _subject(job: dict[str, Any]) -> Any:
         pair=pathlib.Path(job["pair"]) if job["pair"] else None,
         documented=job["documented"],
         arguments=job["arguments"],
+        page=job["page"],
     )
 
 

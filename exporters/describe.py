@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import keras
 
-from exporters import formats, hyperparameters, manifest
+from exporters import formats, hyperparameters, manifest, outputs
 from exporters import request as requests
 from zoo import facts
 from zoo import model as zoo_model
@@ -27,52 +27,52 @@ def write_manifests(
     """Writes a manifest into each folder, with the hash of the other's files."""
     hashes = {kind: manifest.file_hashes(folder) for kind, folder in folders.items()}
     for kind, folder in folders.items():
-        described = _manifest(request, model, known_format, kind, hashes)
+        (other,) = set(manifest.KINDS) - {kind}
+        described = manifest.Manifest(
+            **about(request, model, known_format, kind),
+            packages=manifest.packages(known_format.packages),
+            files=hashes[kind],
+            pair={"kind": other, "sha256": manifest.content_hash(hashes[other])},
+        )
         described.write(folder)
 
 
-def _manifest(
+def about(
     request: requests.Request,
     model: zoo_model.ImageModel,
     known_format: formats.Format,
     kind: str,
-    hashes: dict[str, dict[str, str]],
-) -> manifest.Manifest:
+) -> manifest.Record:
+    """What a manifest says of a model that was built; of its files, only that has."""
     known = facts.load(request.arch)
-    (other,) = set(manifest.KINDS) - {kind}
     part = model.parts[kind]
-    return manifest.Manifest(
-        arch=request.arch,
-        format=known_format.name,
-        kind=kind,
-        version=request.version,
-        title=_title(request, known),
-        paper=known["paper"],
-        configuration=_configuration(model),
-        packages=manifest.packages(known_format.packages),
-        weights=model.weights,
-        license=_license(model),
-        params={
+    takes_arguments = known_format == formats.SAVED_MODEL
+    return {
+        "arch": request.arch,
+        "format": known_format.name,
+        "kind": kind,
+        "version": request.version,
+        "title": _title(request, known),
+        "paper": known["paper"],
+        "configuration": _configuration(model),
+        "weights": _weights(model),
+        "license": _license(model),
+        "params": {
             "all": _count(part.weights),
             "trainable": _count(part.trainable_weights),
         },
-        multiply_adds=model.multiply_adds()[kind],
-        variables=[variable.path for variable in part.weights],
-        input=_input(known, known_format, model.spec.image_size),
-        output=_output(model, kind),
-        preprocessing={
+        "multiply_adds": model.multiply_adds()[kind],
+        "variables": [variable.path for variable in part.weights],
+        "input": _input(known, known_format, model.spec.image_size),
+        "output": _output(model, kind),
+        "endpoints": _endpoints(model, kind) if takes_arguments else {},
+        "preprocessing": {
             "image_size": model.spec.image_size,
             **dataclasses.asdict(model.preprocessing),
         },
-        class_index=_class_index(model) if kind == "classification" else None,
-        hyperparameters=(
-            hyperparameters.describe(part)
-            if known_format == formats.SAVED_MODEL
-            else {}
-        ),
-        files=hashes[kind],
-        pair={"kind": other, "sha256": manifest.content_hash(hashes[other])},
-    )
+        "class_index": _class_index(model) if kind == "classification" else None,
+        "hyperparameters": hyperparameters.describe(part) if takes_arguments else {},
+    }
 
 
 def _title(request: requests.Request, known: facts.Facts) -> str:
@@ -111,6 +111,13 @@ def _input(
     }
 
 
+def _weights(model: zoo_model.ImageModel) -> manifest.Record:
+    """Where the values come from; of trained ones, for which classes."""
+    if model.weights["name"] == registry.RANDOM:
+        return model.weights
+    return {**model.weights, "taxonomy": model.taxonomy.name}
+
+
 def _license(model: zoo_model.ImageModel) -> str:
     if model.weights["name"] == registry.RANDOM:
         return LICENSE_OF_RANDOM_WEIGHTS
@@ -123,6 +130,21 @@ def _output(model: zoo_model.ImageModel, kind: str) -> manifest.Record:
         return {"dtype": "float32", "shape": [None, size], "num_features": size}
     size = model.taxonomy.num_classes
     return {"dtype": "float32", "shape": [None, size], "num_classes": size}
+
+
+def _endpoints(model: zoo_model.ImageModel, kind: str) -> manifest.Record:
+    """Shapes without the batch of what `return_endpoints=True` gives beside `default`.
+
+    For one image of the spec's size, in the order of the data.
+    """
+    side = model.spec.image_size
+    shapes = model.backbone.compute_output_shape((None, side, side, 3))
+    architecture = type(model.spec).__name__
+    named = outputs.of_features(architecture, shapes)
+    if kind == "classification":
+        named = outputs.of_scores(architecture, shapes, None)
+    del named["default"]
+    return {name: list(shape[1:]) for name, shape in named.items()}
 
 
 def _class_index(model: zoo_model.ImageModel) -> manifest.Record:

@@ -39,6 +39,8 @@ class Manifest:
       variables: the variables' paths, in the order of `obj.variables`.
       input: dtype, shape, range of values, ranges of height and width in pixels.
       output: dtype, shape and meaning.
+      endpoints: what `return_endpoints=True` gives beside `default`, by name: shapes
+        without the batch, for one image of the size that preprocessing names.
       preprocessing: what to do to a photograph first.
       class_index: file, taxonomy and meaning of the scores; None without classes.
       hyperparameters: keyword arguments of `__call__` besides `training`.
@@ -66,6 +68,7 @@ class Manifest:
     hyperparameters: Record
     files: dict[str, str]
     pair: Record
+    endpoints: Record = dataclasses.field(default_factory=dict)
 
     def write(self, folder: pathlib.Path) -> None:
         """Writes it into a model's folder, if it keeps to the published schema."""

@@ -48,8 +48,12 @@ RULES = [
     ("exporters",          Rule(only=("exporters", "zoo"))),
     ("exporters.manifest", Rule(never=("keras", *TENSORFLOW))),
     ("conformance",        Rule(only=("conformance",))),
+    # What is said of a model comes from its manifest, its report, and what zoo knows
+    # before anything is built.
     ("publishing",         Rule(only=("publishing", "exporters.manifest",
-                                      "exporters.staging", "conformance.report"))),
+                                      "exporters.staging", "conformance.report",
+                                      "zoo.catalog", "zoo.config", "zoo.facts",
+                                      "zoo.taxonomy", "zoo.weights.registry"))),
     ("publishing",         Rule(never=("keras", *TENSORFLOW))),
     ("reuse",              Rule(only=("reuse",))),
     ("tools",              Rule()),

@@ -157,9 +157,16 @@ def complaints(tab: Tab, url: str) -> list[str]:
     return problems
 
 
-def contrasts(tab: Tab) -> list[tuple[float, str, float]]:
-    """Of each text that is shown: its contrast, its element, the luminance behind."""
-    return tab.run("""
+def contrasts(tab: Tab, *, within: str = "main") -> list[tuple[float, str, float]]:
+    """Of each text that is shown: its contrast, its element, the luminance behind.
+
+    Args:
+      tab: with the page.
+      within: a selector of what the text is in.
+    """
+    return tab.run(
+        f"const within = {json.dumps(f'{within} *')};"
+        """
         const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
         const luminance = (color) => numbers(color).slice(0, 3)
           .map((c) => c / 255)
@@ -169,7 +176,7 @@ def contrasts(tab: Tab) -> list[tuple[float, str, float]]:
           const color = getComputedStyle(element).backgroundColor;
           return numbers(color)[3] === 0 ? behind(element.parentElement) : color;
         };
-        [...document.querySelectorAll("main *")]
+        [...document.querySelectorAll(within)]
           .filter((element) => element.getClientRects().length &&
             [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim()))
           .map((element) => {
@@ -179,7 +186,8 @@ def contrasts(tab: Tab) -> list[tuple[float, str, float]]:
             const contrast = (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05);
             return [contrast, element.outerHTML.slice(0, 80), both[1]];
           })
-    """)
+    """
+    )
 
 
 @contextlib.contextmanager

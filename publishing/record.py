@@ -1,0 +1,257 @@
+"""What is known of an arch, or of one exported model: all that pages are made of.
+
+It comes from facts, manifests, the registry of weights and reports of the conformance
+suite alone. Numbers that need a build are kept, as manifests say them, in `RECORDS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from conformance import report as reports
+from exporters import manifest
+from publishing import condensing
+from zoo import config, facts, taxonomy
+from zoo.weights import registry
+
+PUBLISHER = "image-model-zoo"
+ROOT = config.ZOO.parent
+RECORDS = ROOT / "docs" / "records"
+# What the values of a record are computed by, beside the arch's own files.
+_SOURCES = (
+    *(f"zoo/{name}.py" for name in ("counting", "head", "inputs", "model", "spec")),
+    *("zoo/taxonomy.py", "exporters/describe.py", "exporters/hyperparameters.py"),
+    *("exporters/outputs.py", "publishing/condensing.py"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What the conformance suite found of one exported model.
+
+    Args:
+      measured: the images that work; None where that was not asked for.
+      counts: of clauses, by status.
+      versions: of what it was judged with.
+      sizes: bytes of its files by path, as far as they are known.
+    """
+
+    measured: reports.Measured | None
+    counts: Mapping[str, int]
+    versions: Mapping[str, str]
+    sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of plain values; `trial_from_json` reads it."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Half:
+    """One model of a pair.
+
+    Args:
+      about: what its manifest says, condensed: see `condensing`.
+      trial: None where it was not exported and judged.
+    """
+
+    about: Mapping[str, Any]
+    trial: Trial | None = None
+
+    @property
+    def kind(self) -> str:
+        return self.about["kind"]
+
+    @property
+    def version(self) -> int:
+        return self.about["version"]
+
+    @property
+    def handle(self) -> str:
+        """Relative to a hub: arch, kind and version behind the publisher's name."""
+        return f"{self.about['arch']}/{self.kind}/{self.version}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """An arch with both halves, or one exported model.
+
+    Args:
+      arch: its name.
+      halves: one or both, the feature vector first.
+      known: the arch's facts; none of an exported model, of which they need not hold.
+      weights: what the registry offers for the arch, by name.
+      publisher: whose handles they are.
+    """
+
+    arch: str
+    halves: tuple[Half, ...]
+    known: facts.Facts = dataclasses.field(default_factory=dict)
+    weights: Mapping[str, registry.Record] = dataclasses.field(default_factory=dict)
+    publisher: str = PUBLISHER
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What holds for both halves, as the last one's manifest says it."""
+        return self.halves[-1].about
+
+    @property
+    def is_random(self) -> bool:
+        return self.about["weights"]["name"] == registry.RANDOM
+
+    @property
+    def taxonomy(self) -> str:
+        """The name of the class-index definition; empty of a feature vector alone."""
+        return (self.about["class_index"] or {}).get("taxonomy", "")
+
+    @property
+    def data(self) -> str:
+        """What the weights were trained on, by the name of its classes."""
+        if self.is_random:
+            return "none"
+        name = self.about["weights"].get("taxonomy")
+        return data_title(name) if name else "unknown"
+
+    def handle(self, half: Half) -> str:
+        """As a hub names it: PUBLISHER/ARCH/KIND/VERSION."""
+        return f"{self.publisher}/{half.handle}"
+
+
+def of_arch(arch: str) -> Record:
+    """What is kept of an arch: with random weights, as all archs can be exported.
+
+    Raises:
+      ValueError: there is no record of it that can be read.
+    """
+    path = record_file(arch)
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        models, trials = kept["models"], trials_of(arch)
+        return Record(
+            arch=arch,
+            halves=tuple(
+                Half(about=models[kind], trial=trials.get(kind))
+                for kind in manifest.KINDS
+            ),
+            known=facts.load(arch),
+            weights=registry.records(arch),
+        )
+    except (OSError, LookupError, TypeError) as error:
+        raise ValueError(f"{path} is no record: {error!r}; run tools/docs.") from error
+
+
+def of_export(
+    folder: pathlib.Path, report: Mapping[str, Any], *, publisher: str = PUBLISHER
+) -> Record:
+    """What is known of one exported model.
+
+    Args:
+      folder: of the SavedModel.
+      report: what `tools/check --format=json` printed of it.
+      publisher: who releases it.
+
+    Raises:
+      ValueError: the folder holds no manifest of ours, or the report is none.
+    """
+    about = manifest.read(folder)
+    if about is None:
+        raise ValueError(f"{folder} has no {manifest.MANIFEST} of ours.")
+    half = Half(
+        about=condensing.condensed(dataclasses.asdict(about)),
+        trial=trial(report, folder),
+    )
+    return Record(
+        arch=about.arch,
+        halves=(half,),
+        publisher=publisher,
+    )
+
+
+def trial(report: Mapping[str, Any], folder: pathlib.Path) -> Trial:
+    """What is kept of a report, and the sizes of what it was made of.
+
+    Raises:
+      ValueError: it is no report of the suite.
+    """
+    try:
+        found = reports.from_json(report)
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"that is no report of tools/check: {error!r}") from error
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return Trial(
+        measured=found.measured,
+        counts=found.counts,
+        versions=found.versions,
+        sizes={p.relative_to(folder).as_posix(): p.stat().st_size for p in paths},
+    )
+
+
+def trial_from_json(kept: Mapping[str, Any]) -> Trial:
+    """The trial that `Trial.to_json` gave."""
+    measured = kept["measured"]
+    read = reports.measured_from_json(measured) if measured else None
+    return Trial(**{**kept, "measured": read})
+
+
+def trials_of(arch: str) -> dict[str, Trial]:
+    """What was measured of an arch's export, by kind; of most archs nothing was."""
+    path = measured_file(arch)
+    if not path.is_file():
+        return {}
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return {kind: trial_from_json(values) for kind, values in kept.items()}
+
+
+def record_file(arch: str) -> pathlib.Path:
+    """What a build says of an arch."""
+    return RECORDS / f"{arch}.json"
+
+
+def measured_file(arch: str) -> pathlib.Path:
+    """What an export, judged by the whole suite, says of an arch."""
+    return RECORDS / f"{arch}.measured.json"
+
+
+def is_current(arch: str) -> bool:
+    """Whether the record of an arch is there, and of the sources that are there."""
+    path = record_file(arch)
+    if not path.is_file():
+        return False
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return isinstance(kept, dict) and kept.get("sources") == sources(arch)
+
+
+def sources(arch: str) -> str:
+    """SHA-256 over all that decides on the record of an arch."""
+    family = config.config_file(arch).parent.parent
+    paths = [
+        *(ROOT / name for name in _SOURCES),
+        *(config.ZOO / "layers").glob("*.py"),
+        *(config.ZOO / "taxonomies").iterdir(),
+        *family.glob("*.py"),
+        config.config_file(arch).with_suffix(".facts.json"),
+    ]
+    digest = hashlib.sha256("\n".join(config.texts(arch)).encode())
+    for path in sorted(paths):
+        digest.update(f"{path.relative_to(ROOT).as_posix()}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def about_taxonomy(name: str) -> dict[str, str]:
+    """Title, description and source of the class-index definition `name`."""
+    path = taxonomy.FOLDER / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def data_title(name: str) -> str:
+    """What a data set is called by people; that of one's own, as it was named."""
+    return about_taxonomy(name)["title"] if name in taxonomy.names() else name

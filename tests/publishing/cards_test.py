@@ -1,0 +1,262 @@
+"""The rules of each hub, as its documentation gives them."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+
+import pytest
+
+from conformance import statements
+from exporters import manifest
+from publishing import cards, record
+
+HEADER = re.compile(
+    r"# Module (?P<publisher>[a-z\d-]+)/(?P<name>[\w.-]+(/[\w.-]+)*)/(?P<version>\d+)",
+    re.ASCII,
+)
+COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
+REQUIRED = {"asset-path", "fine-tunable", "format", "task"}
+OPTIONAL = {
+    *("network-architecture", "dataset", "language", "license"),
+    *("colab", "interactive-visualizer"),
+}
+MAY_REPEAT = {"dataset", "task", "network-architecture"}
+TASKS = {
+    "feature_vector": "image-feature-vector",
+    "classification": "image-classification",
+}
+PIPELINES = {
+    "feature_vector": "image-feature-extraction",
+    "classification": "image-classification",
+}
+
+
+@pytest.fixture(scope="module", params=manifest.KINDS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def untrained(exported, judged, kind):
+    return cards.files(exported("resnet_cifar_20") / kind / "1", judged)
+
+
+@pytest.fixture(scope="module")
+def trained(exported, judged, kind):
+    folder = exported("resnet_cifar_20", weights="fashion_mnist")
+    return cards.files(folder / kind / "1", judged)
+
+
+def test_all_documents_are_there(untrained):
+    assert sorted(untrained) == [
+        "huggingface/README.md",
+        "huggingface/stages.svg",
+        "kaggle/model-instance-metadata.json",
+        "kaggle/model-metadata.json",
+        "page.html",
+        "page.md",
+        "stages.svg",
+        "tfhub.md",
+    ]
+    for content in untrained.values():
+        assert content.decode().endswith("\n")
+
+
+def metadata(text: str) -> list[tuple[str, str]]:
+    found = [re.fullmatch(r" ([a-z-]+): (.+) ", c) for c in COMMENT.findall(text)]
+    assert all(found), COMMENT.findall(text)
+    return [(match[1], match[2]) for match in found]
+
+
+def test_tfhub_begins_with_the_handle(untrained, kind):
+    first, blank, description, *_ = untrained["tfhub.md"].decode().splitlines()
+    match = HEADER.fullmatch(first)
+    assert match["publisher"] == "image-model-zoo"
+    assert match["name"] == f"resnet_cifar_20/{kind}"
+    assert match["version"] == "1"
+    assert blank == ""
+    assert description.startswith("RANDOM weights: ResNet 20 for CIFAR")
+
+
+def test_tfhub_has_the_keys_that_are_asked_for_and_no_others(untrained, trained, kind):
+    for files in (untrained, trained):
+        found = metadata(files["tfhub.md"].decode())
+        keys = [key for key, _ in found]
+        assert set(keys) >= REQUIRED
+        assert set(keys) <= REQUIRED | OPTIONAL
+        assert {key for key in keys if keys.count(key) > 1} <= MAY_REPEAT
+        values = dict(found)
+        assert values["asset-path"].endswith(f"resnet_cifar_20/{kind}/1.tar.gz")
+        assert values["fine-tunable"] == "true"
+        assert values["format"] == "saved_model_2"
+        assert values["task"] == TASKS[kind]
+        assert values["license"] == "apache-2.0"
+    assert "dataset" not in dict(metadata(untrained["tfhub.md"].decode()))
+    assert values["dataset"] == "fashion-mnist"
+
+
+def test_tfhub_metadata_follows_the_description_at_once(untrained):
+    lines = untrained["tfhub.md"].decode().splitlines()
+    comments = [n for n, line in enumerate(lines) if line.startswith("<!--")]
+    assert comments == list(range(4, 4 + len(comments)))
+
+
+@pytest.mark.parametrize("publisher", ["Zoo", "a_b", "a/b", "", "ä"])
+def test_a_publisher_that_no_hub_takes_is_refused(exported, judged, publisher):
+    folder = exported("resnet_cifar_20") / "classification" / "1"
+    with pytest.raises(ValueError, match="small letters, digits and hyphens alone"):
+        cards.files(folder, judged, publisher=publisher)
+
+
+def test_a_publisher_has_a_page():
+    assert cards.tfhub_publisher("zoo-1").splitlines()[0] == "# Publisher zoo-1"
+
+
+def test_kaggle_has_its_fields(untrained, trained, kind):
+    model = json.loads(untrained["kaggle/model-metadata.json"])
+    assert list(model) == [
+        *("ownerSlug", "title", "slug", "subtitle", "isPrivate", "description"),
+        *("publishTime", "provenanceSources"),
+    ]
+    assert model["isPrivate"] is True
+    assert model["slug"] == "resnet-cifar-20"
+    assert model["subtitle"].startswith("RANDOM weights: ")
+    assert model["description"].startswith("RANDOM weights: ")
+    instance = json.loads(untrained["kaggle/model-instance-metadata.json"])
+    assert list(instance) == [
+        *("ownerSlug", "modelSlug", "instanceSlug", "framework", "overview", "usage"),
+        *("licenseName", "fineTunable", "trainingData", "modelInstanceType"),
+        *("baseModelInstance", "externalBaseModelUrl"),
+    ]
+    assert instance["framework"] == "tensorFlow2"
+    assert instance["modelSlug"] == model["slug"]
+    assert instance["instanceSlug"] == kind.replace("_", "-")
+    assert instance["licenseName"] == "Apache 2.0"
+    assert instance["fineTunable"] is True
+    assert instance["trainingData"] == []
+    assert "hub.load(" in instance["usage"]
+    instance = json.loads(trained["kaggle/model-instance-metadata.json"])
+    assert instance["trainingData"] == ["Fashion-MNIST"]
+    assert not instance["overview"].startswith("RANDOM")
+
+
+def front_matter(text: str) -> dict:
+    """Each line's value is JSON, which is YAML too."""
+    _, front, _ = text.split("---\n", maxsplit=2)
+    pairs = (line.split(": ", maxsplit=1) for line in front.splitlines())
+    return {key: json.loads(value) for key, value in pairs}
+
+
+def test_hugging_face_says_what_it_is(untrained, trained, kind):
+    for files in (untrained, trained):
+        front = front_matter(files["huggingface/README.md"].decode())
+        assert front["license"] == "apache-2.0"
+        assert front["library_name"] == "tf-keras"
+        assert front["pipeline_tag"] == PIPELINES[kind]
+    front = front_matter(untrained["huggingface/README.md"].decode())
+    assert "random-weights" in front["tags"]
+    assert not {"metrics", "datasets", "model-index"} & front.keys()
+
+
+def test_hugging_face_has_a_metric_only_where_one_was_measured(trained, kind):
+    front = front_matter(trained["huggingface/README.md"].decode())
+    assert front["datasets"] == ["fashion_mnist"]
+    if kind == "feature_vector":
+        assert not {"metrics", "model-index"} & front.keys()
+        return
+    assert front["metrics"] == ["accuracy"]
+    ((result,),) = (index["results"] for index in front["model-index"])
+    assert result["task"]["type"] == "image-classification"
+    assert result["dataset"]["type"] == "fashion_mnist"
+    assert result["dataset"]["name"] == "Fashion-MNIST"
+    (metric,) = result["metrics"]
+    assert (metric["type"], metric["value"]) == ("accuracy", 0.939)
+
+
+def test_accuracy_is_called_what_it_is(trained, untrained):
+    assert "measured on images held out: 93.9 % top-1" in trained["page.md"].decode()
+    assert "93.9" not in untrained["page.md"].decode()
+
+
+@pytest.mark.parametrize("name", ["page.md", "page.html", "tfhub.md"])
+def test_what_was_measured_is_on_the_page(untrained, name):
+    text = re.sub(r"<[^>]+>", " ", untrained[name].decode())
+    text = " ".join(text.replace("|", " ").split())
+    assert "height 7 to 1040 px 1 not tried" in text
+    assert "batch 1, 2, 64" in text
+    assert "3 clauses pass, 0 fail, 0 warn, 0 not applicable." in text
+
+
+def test_markdown_and_html_say_the_same(untrained, kind, tmp_path):
+    pages = []
+    for name in ("page.md", "page.html"):
+        (tmp_path / name).write_bytes(untrained[name])
+        pages.append(statements.Page(statements.read(tmp_path / name), kind))
+    one, other = pages
+    for name in statements.FACTS:
+        assert one.fact(name) == other.fact(name), name
+    assert one.fact("params") > 0
+    assert one.arguments() == other.arguments()
+    assert one.endpoints() == other.endpoints() != {}
+    assert one.grouped == other.grouped
+
+
+def test_what_is_no_export_or_no_report_is_refused(exported, judged, tmp_path):
+    with pytest.raises(ValueError, match="has no assets.extra/manifest.json of ours"):
+        cards.files(tmp_path, judged)
+    folder = exported("resnet_cifar_20") / "classification" / "1"
+    with pytest.raises(ValueError, match="that is no report of tools/check"):
+        cards.files(folder, {"path": "m"})
+
+
+HOSTILE = "<script>alert(1)</script> | `a` [x](javascript:y) \n# Title --> *b*"
+
+
+def test_text_of_unknown_origin_stays_text(exported, judged, tmp_path):
+    kept = exported("resnet_cifar_20", weights="fashion_mnist")
+    about = json.loads((kept / "classification/1" / manifest.MANIFEST).read_text())
+    about["weights"]["source"] = about["license"] = about["title"] = HOSTILE
+    path = tmp_path / manifest.MANIFEST
+    path.parent.mkdir()
+    path.write_text(json.dumps(about))
+    files = cards.files(tmp_path, judged)
+    page = files["page.html"].decode()
+    assert page.count("<script") == 1  # the block's own
+    assert "alert(1)" in page
+    assert 'href="javascript' not in page
+    assert page.count("<h1>") == 1
+    for name in ("page.md", "tfhub.md", "huggingface/README.md"):
+        text = files[name].decode()
+        assert "\\<script\\>" in text
+        assert "\n# Title" not in text
+    (tmp_path / "page.md").write_bytes(files["page.md"])
+    found = statements.read(tmp_path / "page.md")
+    assert found["block"]["models"][0]["license"] == HOSTILE
+
+
+# What is run as a reader would run it.
+
+
+@pytest.mark.slow
+def test_the_page_s_code_runs(exported, judged, kind, tmp_path):
+    folder = exported("resnet_cifar_20")
+    text = cards.files(folder / kind / "1", judged)["page.md"].decode()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 3
+    (tmp_path / "image-model-zoo").mkdir()
+    (tmp_path / "image-model-zoo" / "resnet_cifar_20").symlink_to(folder)
+    code = "\n".join(blocks)
+    assert 'HUB = "http://127.0.0.1:8080/"' in code
+    code = code.replace("http://127.0.0.1:8080/", f"{tmp_path}/")
+    found: dict = {}
+    exec(code, found)
+    rows = 64 if kind == "feature_vector" else 10
+    assert found["outputs"].shape == (1, rows)
+
+
+def test_handles_are_of_the_right_version(exported, judged):
+    folder = exported("resnet_cifar_20") / "classification" / "1"
+    known = record.of_export(pathlib.Path(folder), judged, publisher="me")
+    assert known.handle(known.halves[0]) == "me/resnet_cifar_20/classification/1"

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+
+import pytest
+
+from exporters import manifest
+from publishing import condensing, record, site
+from zoo import config, facts
+
+ROOT = record.ROOT
+
+
+def test_docs_are_not_stale(tool):
+    done = tool("docs", "--check")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_checking_needs_no_tensorflow(tool):
+    done = tool("docs", "--check", env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"})
+    imported = set(re.findall(r"\| +([\w.]+)$", done.stderr, re.MULTILINE))
+    assert "publishing.site" in imported
+    assert not imported & {"tensorflow", "keras", "sphinx"}
+
+
+def test_what_is_stale_is_named(tmp_path, monkeypatch):
+    shutil.copytree(site.FOLDER, tmp_path / "docs")
+    monkeypatch.setattr(site, "FOLDER", tmp_path / "docs")
+    assert site.stale() == []
+    page = tmp_path / "docs" / "archs" / "mobilenet_v2.md"
+    page.write_text(page.read_text().replace("3,538,984", "3,538,985"))
+    (tmp_path / "docs" / "archs" / "gone.svg").write_text("")
+    (tmp_path / "docs" / "plots" / "params.svg").unlink()
+    assert site.stale() == [
+        "archs/gone.svg",
+        "archs/mobilenet_v2.md",
+        "plots/params.svg",
+    ]
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "zoo/mobilenet/mobilenet_v2.py",
+        "zoo/mobilenet/configs/mobilenet_v2.gin",
+        "zoo/mobilenet/configs/mobilenet_v2.facts.json",
+        "zoo/layers/conv_norm.py",
+        "zoo/taxonomies/ilsvrc_2012.tsv",
+        "exporters/hyperparameters.py",
+    ],
+)
+def test_a_record_is_of_its_sources(file, tmp_path, monkeypatch):
+    for room in ("zoo", "exporters", "publishing"):
+        shutil.copytree(
+            ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("*.pyc")
+        )
+    monkeypatch.setattr(config, "ZOO", tmp_path / "zoo")
+    monkeypatch.setattr(record, "ROOT", tmp_path)
+    before = record.sources("mobilenet_v2")
+    assert (
+        before == json.loads(record.record_file("mobilenet_v2").read_text())["sources"]
+    )
+    assert record.is_current("mobilenet_v2")
+    with (tmp_path / file).open("a") as changed:
+        changed.write("\n" if file.endswith("json") else "# more\n")
+    assert record.sources("mobilenet_v2") != before
+    assert not record.is_current("mobilenet_v2")
+
+
+def test_what_is_no_record_is_not_current(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "RECORDS", tmp_path)
+    assert not record.is_current("mobilenet_v2")
+    with pytest.raises(
+        ValueError, match="mobilenet_v2.json is no record: .*tools/docs"
+    ):
+        record.of_arch("mobilenet_v2")
+    (tmp_path / "mobilenet_v2.json").write_text("[]")
+    assert not record.is_current("mobilenet_v2")
+    with pytest.raises(ValueError, match="mobilenet_v2.json is no record"):
+        record.of_arch("mobilenet_v2")
+
+
+@pytest.mark.parametrize("arch", config.config_files())
+def test_records_agree_with_the_facts(arch):
+    """Facts come from other implementations than the one that records are made of."""
+    known, about = facts.load(arch), record.of_arch(arch).about
+    assert about["params"]["all"] == facts.value(known, "params")
+    assert about["params"]["trainable"] == facts.value(known, "trainable_params")
+    assert about["multiply_adds"] == facts.value(known, "multiply_adds")
+    assert about["preprocessing"]["image_size"] == facts.value(known, "image_size")
+    assert about["output"]["num_classes"] == facts.value(known, "num_classes")
+    vector = about["endpoints"][f"{about['architecture']}/feature_vector"]
+    assert vector == [facts.value(known, "num_features")]
+
+
+def rebuilt(arch: str) -> dict:
+    import pathlib
+
+    from exporters import building, describe, formats, request
+
+    asked = request.Request(arch=arch, output=pathlib.Path())
+    model = building.build(asked, lambda _: None)
+    return {
+        kind: condensing.condensed(
+            describe.about(asked, model, formats.SAVED_MODEL, kind)
+        )
+        for kind in manifest.KINDS
+    }
+
+
+def kept(arch: str) -> dict:
+    return json.loads(record.record_file(arch).read_text(encoding="utf-8"))["models"]
+
+
+def test_a_record_is_what_a_build_says():
+    assert json.loads(json.dumps(rebuilt("resnet_cifar_20"))) == kept("resnet_cifar_20")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", config.config_files())
+def test_each_record_is_what_a_build_says(arch):
+    assert json.loads(json.dumps(rebuilt(arch))) == kept(arch)
+
+
+def test_a_manifest_says_what_the_record_says(exported):
+    folder = exported("resnet_cifar_20")
+    for kind in manifest.KINDS:
+        about = json.loads((folder / kind / "1" / manifest.MANIFEST).read_text())
+        assert condensing.condensed(about) == kept("resnet_cifar_20")[kind]
+
+
+def test_what_was_measured_is_kept_as_it_was():
+    for arch in ("resnet_cifar_20", "mobilenet_v2_035_96", "efficientnet_lite0"):
+        text = record.measured_file(arch).read_text(encoding="utf-8")
+        trials = record.trials_of(arch)
+        assert list(trials) == list(manifest.KINDS)
+        plain = {kind: trial.to_json() for kind, trial in trials.items()}
+        assert json.loads(json.dumps(plain)) == json.loads(text)
+        for trial in trials.values():
+            assert trial.counts["fail"] == 0
+            low, high = facts.value(facts.load(arch), "height_range")
+            assert trial.measured.sides["height"].smallest <= low
+            assert trial.measured.sides["height"].largest >= high
+    assert record.trials_of("resnet_cifar_110") == {}
+
+
+def test_blocks_are_counted_by_stage():
+    paths = ["stem/conv/kernel", "stage_1_block_1/norm/beta", "stage_1_block_12_up/b"]
+    assert condensing.blocks([*paths, "stage_2_block_3/c"]) == {
+        "stage_1": 12,
+        "stage_2": 3,
+    }
+    assert condensing.blocks(["stage_1_blocked/x", "logits/bias"]) == {}

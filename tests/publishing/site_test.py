@@ -1,0 +1,203 @@
+"""The site that Sphinx makes of docs/, in a browser."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from publishing import record, site
+from tests.conformance import browser
+from zoo import config
+
+pytest.importorskip("sphinx", reason="tools/setup docs brings it")
+
+SHOWN = [
+    "index.html",
+    "archs/mobilenet_v2.html",
+    "class_index/cifar10.html",
+    "contributing.html",
+    "conformance.html",
+]
+# Boxes that scroll for themselves, and Furo's drawers, which wait beside the window.
+BOXES = ".table-wrapper, pre, .sidebar-drawer, .toc-drawer, .skip-to-content"
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def folder(tool, tmp_path_factory):
+    output = tmp_path_factory.mktemp("built") / "site"
+    done = tool("docs", f"--site={output}")
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+@pytest.fixture(scope="module")
+def url(folder):
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def test_every_page_is_there(folder):
+    for arch in config.config_files():
+        assert (folder / "archs" / f"{arch}.html").is_file()
+    assert (folder / "scoreboard.html").read_bytes() == (
+        site.FOLDER / "scoreboard.html"
+    ).read_bytes()
+
+
+def test_every_link_within_leads_somewhere(folder):
+    """Sphinx warns of those in Markdown; this is all that came of them."""
+    pages = {p: p.read_text(encoding="utf-8") for p in folder.rglob("*.html")}
+    assert len(pages) > len(config.config_files())
+    anchors = {p: set(re.findall(r'\bid="([^"]+)"', t)) for p, t in pages.items()}
+    lost = []
+    for path, text in pages.items():
+        if path.name == "scoreboard.html":
+            continue
+        for address in re.findall(r'(?:href|src)="([^"]+)"', text):
+            if re.match(r"[a-z]+:", address):
+                continue
+            name, _, anchor = address.partition("#")
+            target = (path.parent / name.split("?")[0]).resolve() if name else path
+            if target.is_dir():
+                target /= "index.html"
+            if not target.is_file() or (
+                anchor and target in anchors and anchor not in anchors[target]
+            ):
+                lost.append((path.name, address))
+    assert lost == []
+
+
+def test_a_link_to_what_is_not_there_ends_it(tmp_path):
+    docs = tmp_path / "docs"
+    shutil.copytree(site.FOLDER / "site", docs / "site")
+    (docs / "scoreboard.html").write_text("")
+    (docs / "index.md").write_text("# Lost\n\n[nowhere](nowhere.md)\n")
+    arguments = site.for_sphinx(tmp_path / "o", scratch=tmp_path / "s", docs=docs)
+    command = [sys.executable, "-m", "sphinx", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "nowhere.md" in done.stderr
+
+
+def opened(tab, url, name, *, width=1280, scheme="light"):
+    tab.resize(width, 900)
+    tab.prefer(scheme)
+    tab.open(url + name)
+
+
+def foreign(tab, url) -> list[str]:
+    """Complaints but requests for files of the site itself."""
+    asked = [
+        parameters["request"]["url"]
+        for method, parameters in tab.events
+        if method == "Network.requestWillBeSent"
+    ]
+    own = [address for address in asked if address.startswith((url, "data:"))]
+    others = [address for address in asked if address not in own]
+    spoken = browser.complaints(tab, url)
+    return others + [p for p in spoken if not p.startswith("Network.")]
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("name", SHOWN)
+def test_pages_fit_the_window_and_ask_for_nothing_else(tab, url, name, width):
+    opened(tab, url, name, width=width)
+    wide = browser.too_wide(tab, boxes=BOXES)
+    assert [found for found in wide if "-drawer" not in found] == []
+    assert tab.run("document.documentElement.scrollWidth <= innerWidth")
+    assert foreign(tab, url) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", SHOWN)
+def test_text_stands_out_from_its_background(tab, url, name, scheme):
+    opened(tab, url, name, scheme=scheme)
+    contrasts = browser.contrasts(tab, within="article")
+    assert len(contrasts) > 10
+    assert [found for found in contrasts if found[0] < 4.5] == []
+    is_dark = [background < 0.2 for *_, background in contrasts]
+    assert all(is_dark) if scheme == "dark" else not any(is_dark)
+
+
+def settled(tab, script: str, wanted) -> object:
+    """The value of a script, once it is what is wanted, or after some seconds."""
+    until = time.monotonic() + 20
+    while tab.run(script) != wanted and time.monotonic() < until:
+        time.sleep(0.1)
+    return tab.run(script)
+
+
+ROWS = "[...document.querySelectorAll('.archs tbody tr:not([hidden])')]"
+NAMES = f"{ROWS}.map((row) => row.cells[0].textContent.trim())"
+
+
+def fill(tab, number: int, value: str) -> None:
+    tab.run(
+        f"(() => {{ const c = document.querySelectorAll('.filters input, "
+        f".filters select')[{number}]; c.value = {value!r}; "
+        "c.dispatchEvent(new Event('input', {bubbles: true})); })()"
+    )
+
+
+def test_archs_are_filtered(tab, url):
+    opened(tab, url, "index.html")
+    archs = list(config.config_files())
+    assert sorted(tab.run(NAMES)) == sorted(archs)
+    fill(tab, 0, "v2_035")
+    assert tab.run(NAMES) == [arch for arch in archs if "v2_035" in arch]
+    count = len(tab.run(NAMES))
+    shown = tab.run("document.querySelector('.filters output').value")
+    assert shown == f"{count} of {len(archs)} archs"
+    fill(tab, 0, "")
+    fill(tab, 2, "3")
+    small = [a for a in archs if record.of_arch(a).about["params"]["all"] <= 3e6]
+    assert sorted(tab.run(NAMES)) == sorted(small)
+    fill(tab, 4, "trained")
+    trained = [arch for arch in small if record.of_arch(arch).weights]
+    assert sorted(tab.run(NAMES)) == sorted(trained)
+    assert foreign(tab, url) == []
+
+
+def test_archs_are_sorted(tab, url):
+    opened(tab, url, "index.html")
+    press = "document.querySelectorAll('.archs th button')[2].click()"
+    sizes = {a: record.of_arch(a).about["params"]["all"] for a in config.config_files()}
+    tab.run(press)
+    assert tab.run(NAMES)[0] in [
+        a for a, n in sizes.items() if n == min(sizes.values())
+    ]
+    tab.run(press)
+    assert tab.run(NAMES)[0] == max(sizes, key=sizes.__getitem__)
+
+
+def test_search_finds_an_arch(tab, url):
+    opened(tab, url, "search.html?q=hybrid")
+    links = "[...document.querySelectorAll('#search-results li a')].map((a) => a.href)"
+    found = f"{links}.some((link) => link.includes('mobilenet_v4_hybrid_medium.html'))"
+    assert settled(tab, found, True)
+    assert foreign(tab, url) == []
+
+
+def test_without_scripts_all_archs_are_there(tab, url):
+    tab.call("Emulation.setScriptExecutionDisabled", value=True)
+    with contextlib.ExitStack() as stack:
+        stack.callback(tab.call, "Emulation.setScriptExecutionDisabled", value=False)
+        opened(tab, url, "index.html")
+        assert len(tab.run(NAMES)) == len(config.config_files())

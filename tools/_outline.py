@@ -1,0 +1,78 @@
+"""Builds archs, without exporting them, for what their documentation says of them."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterable
+
+import _cli
+
+from conformance import writing
+from exporters import describe, formats, manifest
+from exporters import request as requests
+from publishing import condensing
+from publishing import record as records
+
+
+def refresh(archs: Iterable[str], say: Callable[[str], None]) -> list[pathlib.Path]:
+    """Writes the records of archs anew."""
+    paths = []
+    for arch in archs:
+        say(f"build {arch}")
+        kept = {"sources": records.sources(arch), "models": outlined(arch)}
+        path = records.record_file(arch)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writing.write(path, manifest.to_json(kept).encode())
+        paths.append(path)
+    return paths
+
+
+def outlined(arch: str) -> dict[str, manifest.Record]:
+    """What an export's manifests would say of both halves, condensed.
+
+    Raises:
+      ValueError: the arch can't be built.
+    """
+    with _cli.quiet():
+        import keras
+
+        from exporters import building
+
+        keras.utils.clear_session()
+        request = requests.Request(arch=arch, output=pathlib.Path())
+        model = building.build(request, lambda _: None)
+        about = {
+            kind: describe.about(request, model, formats.SAVED_MODEL, kind)
+            for kind in manifest.KINDS
+        }
+    return {kind: condensing.condensed(found) for kind, found in about.items()}
+
+
+def measure(arch: str, say: Callable[[str], None]) -> pathlib.Path:
+    """Exports an arch for a while, has it judged, and keeps what was measured.
+
+    Raises:
+      ValueError: a clause fails.
+    """
+    from conformance import suite
+    from exporters import pair
+
+    with tempfile.TemporaryDirectory() as scratch:
+        request = requests.Request(arch=arch, output=pathlib.Path(scratch))
+        pair.export(request, check=None, say=say, quiet=_cli.quiet)
+        kept = {}
+        for kind in manifest.KINDS:
+            folder = request.folder / kind / "1"
+            (other,) = set(manifest.KINDS) - {kind}
+            found = suite.check(
+                folder,
+                pair=request.folder / other / "1",
+                say=lambda line, kind=kind: say(f"{kind} {line[:70]}"),
+            )
+            if found.failed:
+                raise ValueError(f"{arch} {kind}: {found.failed[0].message}")
+            kept[kind] = records.trial(found.to_json(), folder).to_json()
+    path = records.measured_file(arch)
+    writing.write(path, manifest.to_json(kept).encode())
+    return path
