@@ -1,4 +1,4 @@
-"""The first page of the docs: every arch in one table, and two plots of them."""
+"""The first page of the docs: every arch in one table, and plots of them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from zoo import catalog
 AXES = {
     "params": "parameters",
     "multiply_adds": "multiply-adds for one image",
+    "speed": "images a second of the classifier, on two cores, where it was timed",
 }
 _WIDTH, _HEIGHT = 760, 440
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 42, 52
@@ -53,14 +54,17 @@ def plot(known: Sequence[records.Record], *, axis: str) -> str:
 
     Archs of which no accuracy was published are left out.
     """
+    found = {record.arch: _value(record, axis) for record in known}
+    values = {arch: value for arch, value in found.items() if value is not None}
     shown = [
         record
         for record in known
-        if record.known.get("published_top1") and record.taxonomy == "ilsvrc_2012"
+        if record.known.get("published_top1")
+        and record.taxonomy == "ilsvrc_2012"
+        and record.arch in values
     ]
-    values = {record.arch: _value(record, axis) for record in shown}
     tops = {r.arch: 100 * r.known["published_top1"]["value"] for r in shown}
-    low, high = _ends(values, base=10)
+    low, high = _ends({record.arch: values[record.arch] for record in shown}, base=10)
     bottom, top = (
         5 * math.floor(min(tops.values()) / 5),
         5 * math.ceil(max(tops.values()) / 5),
@@ -103,7 +107,11 @@ def plot(known: Sequence[records.Record], *, axis: str) -> str:
     )
 
 
-def _value(record: records.Record, axis: str) -> int:
+def _value(record: records.Record, axis: str) -> float | None:
+    """What an axis shows of an arch; None where it was not measured."""
+    if axis == "speed":
+        trial = record.halves[-1].trial
+        return trial.speed.get("images_per_second") if trial else None
     about = record.about
     return about["params"]["all"] if axis == "params" else about["multiply_adds"]
 

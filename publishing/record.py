@@ -39,12 +39,15 @@ class Trial:
       counts: of clauses, by status.
       versions: of what it was judged with.
       sizes: bytes of its files by path, as far as they are known.
+      speed: `images_per_second` of a classifier in batches of `batch` images of `side`
+        pixels, on `cores` of a `processor`; nothing where it was not timed.
     """
 
     measured: reports.Measured | None
     counts: Mapping[str, int]
     versions: Mapping[str, str]
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    speed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain values; `trial_from_json` reads it."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import pathlib
+import statistics
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 
 import _cli
@@ -13,6 +17,9 @@ from exporters import describe, formats, manifest
 from exporters import request as requests
 from publishing import condensing
 from publishing import record as records
+
+_BATCH = 8  # images of a timed call
+_CALLS = 15  # that are timed, of which the median counts
 
 
 def refresh(archs: Iterable[str], say: Callable[[str], None]) -> list[pathlib.Path]:
@@ -72,7 +79,35 @@ def measure(arch: str, say: Callable[[str], None]) -> pathlib.Path:
             )
             if found.failed:
                 raise ValueError(f"{arch} {kind}: {found.failed[0].message}")
-            kept[kind] = records.trial(found.to_json(), folder).to_json()
+            trial = records.trial(found.to_json(), folder)
+            if kind == "classification":
+                say("time it")
+                trial = dataclasses.replace(trial, speed=speed(folder))
+            kept[kind] = trial.to_json()
     path = records.measured_file(arch)
     writing.write(path, manifest.to_json(kept).encode())
     return path
+
+
+def speed(folder: pathlib.Path) -> manifest.Record:
+    """Images a second of a classifier, on this machine; see `record.Trial`."""
+    with _cli.quiet():
+        import tensorflow as tf
+
+        from training import history
+
+        model = tf.saved_model.load(str(folder))
+    side = manifest.read(folder).preprocessing["image_size"]
+    images = tf.random.uniform([_BATCH, side, side, 3])
+    times = []
+    for _ in range(_CALLS):
+        start = time.perf_counter()
+        model(images).numpy()
+        times.append(time.perf_counter() - start)
+    return {
+        "images_per_second": float(f"{_BATCH / statistics.median(times):.3g}"),
+        "batch": _BATCH,
+        "side": side,
+        "processor": history.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+    }

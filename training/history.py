@@ -24,7 +24,7 @@ def provenance() -> Record:
         "python": platform.python_version(),
         "commit": _commit(),
         "hardware": {
-            "processor": _processor(),
+            "processor": processor(),
             "cores": psutil.cpu_count(),
             "gpus": [
                 tf.config.experimental.get_device_details(gpu).get("device_name")
@@ -52,7 +52,8 @@ def _commit() -> str | None:
     return done.stdout.strip()
 
 
-def _processor() -> str:
+def processor() -> str:
+    """What the processor is called."""
     try:
         lines = _CPU_INFO.read_text(encoding="utf-8").splitlines()
     except OSError:
