@@ -367,7 +367,7 @@ CLAUSES = (
         "with a falling loss, and saved in a .keras file and loaded again; "
         "keras.layers.TFSMLayer runs serving_default.",
         source=_OURS,
-        needs=("R03", "K01"),
+        needs=("R03", "R04", "K02"),
         by_client=True,
     ),
     Clause(

@@ -101,7 +101,7 @@ class KerasLayer(keras.layers.Layer):
                 f"{keras.backend.backend()!r}: set KERAS_BACKEND=tensorflow before "
                 "Keras is imported."
             )
-        super().__init__(trainable=trainable, **kwargs)
+        super().__init__(**kwargs)
         if self.compute_dtype in _LOW_PRECISION:
             raise ValueError(
                 f"reuse.KerasLayer can't compute in {self.compute_dtype}: a "
@@ -132,7 +132,9 @@ class KerasLayer(keras.layers.Layer):
         taken = _keywords(self._function, signature)
         self._takes_training = taken is not None and "training" in taken
         _check_arguments(self._options.arguments, taken)
-        self._tracked = list(_variables(self._loaded))
+        self._aliases = list(_variables(self._loaded))
+        # Set now, so that the variables hear of it: it is them that a model asks.
+        self.trainable = trainable
         _check_losses(self._loaded)
         self._check_trainable()
         self.supports_jit = False  # XLA does not know every op that others export
@@ -223,9 +225,8 @@ class KerasLayer(keras.layers.Layer):
     def from_config(cls, config: dict[str, typing.Any]) -> KerasLayer:
         """Raises ValueError where the SavedModel is not to be had any more."""
         handle, name = config["handle"], config.get("name")
-        is_new = handle.startswith(sources.SCHEMES) and not (
-            sources.place_of(handle).is_dir()
-        )
+        is_url = handle.startswith(sources.SCHEMES)
+        is_new = is_url and not sources.place_of(handle).is_dir()
         if is_new and serialization_lib.in_safe_mode():
             raise ValueError(
                 f"The layer {name!r} is of {handle!r}, which this machine has never "
@@ -233,7 +234,7 @@ class KerasLayer(keras.layers.Layer):
                 "safe_mode=False."
             )
         try:
-            return super().from_config(config)
+            return cls(**config)
         except ValueError as error:
             raise ValueError(
                 f"The layer {name!r} can't be made again: {error}"

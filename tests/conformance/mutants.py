@@ -1214,6 +1214,7 @@ CLIENTS = {
     R14Random: "K01",
     I02NotSeven: "K02",
     I04NaNWeights: "K02",
+    F01Map: "K03",
     F01Dict: "K02",
     F02Flat: "K02",
     C01Scores: "K02",
