@@ -620,41 +620,6 @@ def test_a_url_is_downloaded_once(asked, toy, images, cache):
         same(reuse.KerasLayer(URL)(images), reuse.KerasLayer(toy)(images))
     assert asked == [f"{URL}?tf-hub-format=compressed"]
     assert list(cache.iterdir()) == [sources.place_of(URL)]
-    reuse.KerasLayer(f"{URL}0")
-    assert len(asked) == len(list(cache.iterdir())) == 2
-
-
-def test_a_download_that_another_process_finished_first(asked, toy, monkeypatch):
-    place = sources.place_of(URL)
-    unpack = sources._unpacked
-
-    def meanwhile(*arguments):
-        shutil.copytree(toy, place)
-        return unpack(*arguments)
-
-    monkeypatch.setattr(sources, "_unpacked", meanwhile)
-    assert sources.kept(URL, name="handle") == place
-    assert [p.name for p in place.parent.iterdir()] == [place.name]
-
-
-def test_a_cache_that_can_t_be_written(asked, tmp_path, monkeypatch):
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file"))
-    (tmp_path / "file").write_text("no folder")
-    with pytest.raises(ValueError, match="can't be kept in .*Not a directory.*KERAS_H"):
-        reuse.KerasLayer(URL)
-
-
-def test_what_is_at_a_url_must_be_a_model(monkeypatch, cache):
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w:gz"):
-        pass
-    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: data)
-    data.seek(0)
-    with pytest.raises(
-        ValueError, match="handle must be the directory of a SavedModel"
-    ):
-        reuse.KerasLayer(URL)
-    assert not list(cache.iterdir())
 
 
 # In .keras files.
