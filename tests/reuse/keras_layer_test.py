@@ -229,6 +229,7 @@ def test_tags_and_load_options(features, module, images):
 
 def test_a_tf1_hub_module(module, images):
     ours, theirs = both(module)
+    assert len(ours.variables) == len(theirs.variables) == 95
     assert ours(images).shape == (4, 64)
     same(ours(images), theirs(images))
     ours, theirs = both(module, signature_outputs_as_dict=True)
