@@ -398,6 +398,15 @@ CLAUSES = (
         by_client=True,
     ),
     Clause(
+        id="K03",
+        text="In Keras 3, reuse.KerasLayer takes it, trainable or not, through fit "
+        "with a falling loss, and saved in a .keras file and loaded again; "
+        "keras.layers.TFSMLayer runs serving_default.",
+        source=_OURS,
+        needs=("R03", "R04", "K02"),
+        by_client=True,
+    ),
+    Clause(
         id="K04",
         text="saved_model_cli shows it, and runs serving_default.",
         source=_OURS,

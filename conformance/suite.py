@@ -18,7 +18,8 @@ from typing import Any
 import psutil
 
 from conformance import clauses as clauses_lib
-from conformance import clients, documents, process, report, sources, verdict
+from conformance import clients, documents, process, report, verdict
+from reuse import sources
 
 LEVELS = ("quick", "full")
 _SEARCH_SECONDS = 30

@@ -67,10 +67,14 @@ def exported(tool: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable:
     if shared.name.startswith("popen-"):  # a process of several, below their common one
         shared = shared.parent
 
-    def export(arch: str, weights: str = "random") -> pathlib.Path:
-        output = shared / "exports" / weights
+    def export(arch: str, weights: str = "random", *options: str) -> pathlib.Path:
+        output = shared / "exports" / "".join([weights, *options])
         done = tool(
-            "export", f"--arch={arch}", f"--weights={weights}", f"--output={output}"
+            "export",
+            f"--arch={arch}",
+            f"--weights={weights}",
+            f"--output={output}",
+            *options,
         )
         assert done.returncode == 0, done.stderr
         return output / arch

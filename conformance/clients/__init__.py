@@ -65,6 +65,12 @@ BY_CLAUSE = {
         expected="hub.KerasLayer to predict and to train it",
         mend="Follow group R; a loss that does not fall has gradients that vanish.",
     ),
+    "K03": Client(
+        script="keras_3.py",
+        expected="reuse.KerasLayer to predict, to train and to save it, and TFSMLayer "
+        "to run it",
+        mend="Follow group R, and let no attribute have the name of a signature.",
+    ),
     "K04": Client(
         script="command_line.py",
         expected="saved_model_cli to show it and to run serving_default",

@@ -852,6 +852,15 @@ class K02NothingToLearn(FeatureVector):
         return 0.0 * super().pool(feature_map, training)
 
 
+class K03NameTaken(FeatureVector):
+    """An attribute has a signature's name, and TFSMLayer takes it for that."""
+
+    def root(self):
+        root = super().root()
+        root.serving_default = tf.train.Checkpoint()
+        return root
+
+
 class K04NoRestore(_Rewritten):
     """What TensorFlow 1's loader calls to restore the variables is not there."""
 
@@ -1188,6 +1197,7 @@ MUTANTS = {
     T05NotThree: Mutant(message="hub.load and hub.KerasLayer to run it; observed"),
     K01TwoFormats: Mutant(message="hub.load to give a model"),
     K02NothingToLearn: Mutant(message="the loss does not fall"),
+    K03NameTaken: Mutant(message="and TFSMLayer to run it; observed .*TFSMLayer"),
     K04NoRestore: Mutant(message="saved_model_cli run: .*save/nothing"),
 }
 
@@ -1204,6 +1214,7 @@ CLIENTS = {
     R14Random: "K01",
     I02NotSeven: "K02",
     I04NaNWeights: "K02",
+    F01Map: "K03",
     F01Dict: "K02",
     F02Flat: "K02",
     C01Scores: "K02",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.client
 import os
 import pathlib
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 
 _FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 _ARCHIVES = (".tar.gz", ".tgz", ".tar")
-_SCHEMES = ("http://", "https://")
+SCHEMES = ("http://", "https://")
 _LARGEST = 16 << 30  # bytes, of an archive and of what is in it
 _MOST = 10_000  # files in an archive
 _TIMEOUT = 30  # seconds without a byte
@@ -40,26 +41,74 @@ def opened(path: str | os.PathLike[str], *, name: str) -> Iterator[pathlib.Path]
     text = os.fspath(path)
     with contextlib.ExitStack() as stack:
         directory = pathlib.Path(text)
-        is_packed = text.startswith(_SCHEMES) or text.endswith(_ARCHIVES)
-        if is_packed:
+        if text.startswith(SCHEMES) or text.endswith(_ARCHIVES):
             scratch = stack.enter_context(tempfile.TemporaryDirectory())
-            directory = pathlib.Path(scratch, "model")
-            archive = pathlib.Path(text)
-            try:
-                if text.startswith(_SCHEMES):
-                    archive = pathlib.Path(scratch, "archive")
-                    _download(text, archive)
-                _unpack(archive, directory)
-            except (
-                *(OSError, ValueError, EOFError),
-                *(tarfile.TarError, zlib.error, http.client.HTTPException),
-                *(RecursionError, MemoryError),
-            ) as error:
-                raise ValueError(f"{name} {text!r} can't be used: {error}") from error
-        inner = sorted(p.parent for p in directory.glob("**/saved_model.pb"))
-        if is_packed and len(inner) == 1:
-            directory = inner[0]
-        yield _saved_model(directory, name, text, inner)
+            directory = _unpacked(text, pathlib.Path(scratch), name)
+        yield _saved_model(directory, name, text)
+
+
+def kept(url: str, *, name: str) -> pathlib.Path:
+    """The directory of a URL's SavedModel, which is downloaded once and then kept.
+
+    Published versions never change; remove the directory to have it downloaded again.
+
+    Args:
+      url: as for `opened`.
+      name: of the argument, for messages.
+
+    Raises:
+      ValueError: as `opened`, or it can't be written to the cache.
+    """
+    place = place_of(url)
+    if place.is_dir():
+        return place
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
+            directory = _unpacked(url, pathlib.Path(scratch), name)
+            _move(_saved_model(directory, name, url), place)
+    except OSError as error:
+        raise ValueError(
+            f"{name} {url!r} can't be kept in {place.parent} ({error.strerror}); "
+            "KERAS_HOME names another folder."
+        ) from error
+    return place
+
+
+def place_of(url: str) -> pathlib.Path:
+    """Where `kept` has a URL's SavedModel, or would have it."""
+    home = os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras"
+    return pathlib.Path(home, "reuse", hashlib.sha256(url.encode()).hexdigest())
+
+
+def _move(directory: pathlib.Path, place: pathlib.Path) -> None:
+    try:
+        directory.rename(place)
+    except OSError:
+        if not place.is_dir():  # another process was not first, either
+            raise
+
+
+def _unpacked(text: str, scratch: pathlib.Path, name: str) -> pathlib.Path:
+    """The one SavedModel of an archive or of a URL, or all that is there instead."""
+    directory, archive = scratch / "model", pathlib.Path(text)
+    try:
+        if text.startswith(SCHEMES):
+            archive = scratch / "archive"
+            _download(text, archive)
+        _unpack(archive, directory)
+    except (
+        *(OSError, ValueError, EOFError),
+        *(tarfile.TarError, zlib.error, http.client.HTTPException),
+        *(RecursionError, MemoryError),
+    ) as error:
+        raise ValueError(f"{name} {text!r} can't be used: {error}") from error
+    inner = _inner(directory)
+    return inner[0] if len(inner) == 1 else directory
+
+
+def _inner(directory: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path.parent for path in directory.glob("**/saved_model.pb"))
 
 
 def _download(url: str, archive: pathlib.Path) -> None:
@@ -115,14 +164,12 @@ def _unpack(archive: pathlib.Path, directory: pathlib.Path) -> None:
             tar.extract(member, directory, filter="data")
 
 
-def _saved_model(
-    directory: pathlib.Path, name: str, given: str, others: list[pathlib.Path]
-) -> pathlib.Path:
+def _saved_model(directory: pathlib.Path, name: str, given: str) -> pathlib.Path:
     """The directory, if it holds a SavedModel, whole or not."""
     if any((directory / file).is_file() for file in _FILES):
         return directory
-    others = [other for other in others if other != directory]
-    hint = f" Did you mean {str(others[0])!r}?" if others else ""
+    others = [str(other) for other in _inner(directory) if other != directory]
+    hint = f" Did you mean {others[0]!r}?" if others else ""
     raise ValueError(
         f"{name} must be the directory of a SavedModel, got {given!r}: it has no "
         f"{_FILES[0]}.{hint}"

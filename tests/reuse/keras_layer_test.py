@@ -1,0 +1,733 @@
+"""reuse.KerasLayer beside hub.KerasLayer: what it takes, does and refuses; and more."""
+
+from __future__ import annotations
+
+import gc
+import io
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_hub as hub
+import tf_keras
+
+import reuse
+from conformance.clients import hub_load
+from reuse import sources
+from tests.conformance import models
+
+BOTH = {"reuse": reuse.KerasLayer, "hub": hub.KerasLayer}
+ROOM = pathlib.Path(__file__).resolve().parents[2] / "reuse"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "hub"))
+    return tmp_path / "keras" / "reuse"
+
+
+@pytest.fixture(scope="session")
+def features(pair):
+    return str(pair / "feature_vector" / "1")
+
+
+@pytest.fixture(scope="session")
+def classifier(pair):
+    return str(pair / "classification" / "1")
+
+
+@pytest.fixture(scope="session")
+def module(pair):
+    """A TF1 Hub module."""
+    return str(pair / "tf1_hub" / "feature_vector" / "1")
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory):
+    """A model that others wrote."""
+    return str(models.FeatureVector().save(tmp_path_factory.mktemp("toy")))
+
+
+@pytest.fixture(scope="session")
+def without_call(tmp_path_factory):
+    class WithoutCall(models.FeatureVector):
+        def root(self):
+            root = super().root()
+            del root.__call__
+            return root
+
+    return str(WithoutCall().save(tmp_path_factory.mktemp("without_call")))
+
+
+@pytest.fixture(scope="session")
+def images():
+    return np.random.default_rng(0).random((4, 16, 16, 3)).astype("float32")
+
+
+LABELS = np.arange(4) % 2
+
+
+def both(handle, **kwargs):
+    """A layer of each kind: Keras 3's, and tf_keras'."""
+    return [layer(handle, **kwargs) for layer in (reuse.KerasLayer, hub.KerasLayer)]
+
+
+def same(ours, theirs, tolerance=0.0):
+    for found, expected in zip(
+        tf.nest.flatten(ours), tf.nest.flatten(theirs), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def statistics(layer):
+    return [v.numpy() for v in layer.non_trainable_variables]
+
+
+# The table: each argument.
+
+
+@pytest.mark.parametrize("kind", ["feature_vector", "classification"])
+def test_a_folder(pair, images, kind):
+    ours, theirs = both(str(pair / kind / "1"))
+    same(ours(images), theirs(images))
+
+
+def test_an_archive_keeps_its_files_as_long_as_the_model(classifier, images, tmp_path):
+    archive = tmp_path / "model.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(classifier, arcname="model")
+    layer = reuse.KerasLayer(archive)
+    same(layer(images), reuse.KerasLayer(classifier)(images))
+    tf.saved_model.save(layer.resolved_object, str(tmp_path / "again"))
+    saved = sorted(p.name for p in (tmp_path / "again" / "assets").iterdir())
+    assert saved == sorted(p.name for p in pathlib.Path(classifier, "assets").iterdir())
+
+
+def test_a_url(features, images):
+    ours, theirs = both(hub_load.serve(features))
+    same(ours(images), theirs(images))
+
+
+def test_a_loaded_object(features, images):
+    loaded = tf.saved_model.load(features)
+    ours, theirs = both(loaded, trainable=True)
+    assert ours.resolved_object is theirs.resolved_object is loaded
+    same(ours(images), theirs(images))
+    assert len(ours.trainable_variables) == len(theirs.trainable_variables) > 0
+
+
+class Scales:
+    """A callable that is no SavedModel's, with `training`."""
+
+    def __call__(self, x, training):
+        return (3.0 if training else 2.0) * x
+
+
+def test_another_callable(images):
+    for function in (lambda x: 2 * x, Scales()):
+        ours, theirs = both(function)
+        same(ours(images), 2 * images)
+        same(theirs(images), 2 * images)
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+def test_trainable(features, trainable):
+    ours, theirs = both(features, trainable=trainable)
+    for value in (trainable, not trainable, trainable):
+        ours.trainable = theirs.trainable = value
+        for name in ("variables", "trainable_variables", "non_trainable_variables"):
+            assert len(getattr(ours, name)) == len(getattr(theirs, name)), name
+        assert bool(ours.trainable_variables) == value
+    listed = ours.resolved_object.trainable_variables
+    ours.trainable = True
+    assert all(
+        v.value is known
+        for v, known in zip(ours.trainable_variables, listed, strict=True)
+    )
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 1.0])
+def test_arguments(features, images, momentum):
+    given = {"batch_norm_momentum": momentum}
+    ours, theirs = both(features, trainable=True, arguments=given)
+    before = statistics(ours)
+    same(ours(images, training=True), theirs(images, training=True))
+    same(statistics(ours), statistics(theirs))
+    moved = [not np.array_equal(*v) for v in zip(before, statistics(ours), strict=True)]
+    assert all(moved) if momentum < 1 else not any(moved)
+
+
+def test_output_key_of_a_call(features, images):
+    options = {
+        "arguments": {"return_endpoints": True},
+        "output_key": "ResNetCifar/stage_2",
+    }
+    ours, theirs = both(features, **options)
+    assert ours(images).shape == (4, 8, 8, 32)
+    same(ours(images), theirs(images))
+
+
+def test_signature_and_output_key(classifier, images):
+    options = {"signature": "image_classification", "output_key": "default"}
+    ours, theirs = both(classifier, **options)
+    same(ours(images), theirs(images))
+    same(ours({"images": images}), theirs({"images": images}))
+
+
+def test_signature_outputs_as_dict(classifier, images):
+    options = {"signature": "image_feature_vector", "signature_outputs_as_dict": True}
+    ours, theirs = (layer(images) for layer in both(classifier, **options))
+    assert ours.keys() == theirs.keys() > {"default"}
+    for key, found in ours.items():
+        same(found, theirs[key])
+
+
+def test_output_shape(images):
+    def shapeless(x):
+        return tf.py_function(lambda x: x[:, 0, 0], [x], tf.float32)
+
+    outputs = []
+    for layer, package in zip(
+        both(shapeless, output_shape=[3]), (keras, tf_keras), strict=True
+    ):
+        placed = package.Input((16, 16, 3))
+        model = package.Model(placed, layer(placed))
+        assert tuple(model(images).shape) == (4, 3)
+        assert tuple(layer.compute_output_shape((5, 16, 16, 3))) == (5, 3)
+        outputs.append(model.predict(images, verbose=0))
+    same(*outputs)
+    for layer in both(shapeless, output_shape=[4]):
+        with pytest.raises(ValueError, match="shape"):
+            layer(images)
+
+
+def test_output_shapes_of_a_nest(images):
+    shapes = {"a": [3], "b": [[16, 3], []]}
+    layer = reuse.KerasLayer(
+        lambda x: {"a": x[:, 0, 0], "b": [x[:, 0], x[:, 0, 0, 0]]}, output_shape=shapes
+    )
+    found = layer.compute_output_shape((None, 16, 16, 3))
+    assert found == {"a": (None, 3), "b": [(None, 16, 3), (None,)]}
+
+
+def test_tags_and_load_options(features, module, images):
+    options = tf.saved_model.LoadOptions(experimental_io_device="/job:localhost")
+    ours, theirs = both(features, tags=["serve"], load_options=options)
+    same(ours(images), theirs(images))
+    ours, theirs = both(module, tags=[])
+    same(ours(images), theirs(images))
+
+
+def test_a_tf1_hub_module(module, images):
+    ours, theirs = both(module)
+    assert len(ours.variables) == len(theirs.variables) == 95
+    assert ours(images).shape == (4, 64)
+    same(ours(images), theirs(images))
+    ours, theirs = both(module, signature_outputs_as_dict=True)
+    assert ours(images).keys() == theirs(images).keys()
+
+
+# The table: each behaviour.
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+@pytest.mark.parametrize("training", [False, True, None])
+def test_training(features, images, trainable, training):
+    ours, theirs = both(features, trainable=trainable)
+    before = statistics(ours)
+    same(ours(images, training=training), theirs(images, training=training))
+    same(statistics(ours), statistics(theirs))
+    moved = not np.array_equal(before[0], statistics(ours)[0])
+    assert moved == bool(trainable and training)
+
+
+def test_losses(features):
+    ours, theirs = both(features, trainable=True)
+    around = keras.Sequential([keras.Input((16, 16, 3)), ours, keras.layers.Dense(2)])
+    assert len(ours.losses) == len(theirs.losses) == 1
+    same(ours.losses, theirs.losses)
+    first = float(ours.losses[0])
+    assert first > 0
+    for layer in (ours, theirs):
+        layer.trainable_variables[0].assign(2 * layer.trainable_variables[0])
+    same(ours.losses, theirs.losses)
+    same(around.losses, ours.losses)
+    assert float(ours.losses[0]) > first
+    ours.trainable = theirs.trainable = False
+    same(ours.losses, theirs.losses)
+    same(around.losses, [0.0])
+
+
+def test_gradients(features, images):
+    found = []
+    for layer in both(features, trainable=True):
+        with tf.GradientTape() as tape:
+            outputs = layer(images, training=True)
+            loss = tf.reduce_sum(outputs**2) + layer.losses[0]
+        found.append(tape.gradient(loss, layer.resolved_object.trainable_variables))
+    assert len(found[0]) == 57
+    for ours, theirs in zip(*found, strict=True):
+        largest = float(tf.reduce_max(tf.abs(theirs)))
+        assert largest > 0
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6 * largest)
+
+
+def compiled(package, layer, outputs=2):
+    model = package.Sequential(
+        [
+            package.Input((16, 16, 3)),
+            layer,
+            package.layers.Dense(outputs, kernel_initializer="ones"),
+        ]
+    )
+    model.compile(
+        package.optimizers.SGD(1e-2),
+        package.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    return model
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+def test_fit_evaluate_and_predict(features, images, trainable):
+    found = []
+    for package, layer in zip(
+        (keras, tf_keras), both(features, trainable=trainable), strict=True
+    ):
+        model = compiled(package, layer)
+        before = [v.numpy() for v in layer.variables]
+        losses = model.fit(images, LABELS, epochs=3, shuffle=False, verbose=0)
+        losses = losses.history["loss"]
+        moved = {
+            not np.array_equal(v.numpy(), old)
+            for v, old in zip(layer.variables, before, strict=True)
+        }
+        assert moved == {trainable}
+        assert losses[-1] != losses[0]
+        predicted = model.predict(images, verbose=0)
+        found.append(
+            [*losses, model.evaluate(images, LABELS, verbose=0), *predicted.flat]
+        )
+    same(*found, tolerance=1e-4)
+
+
+def test_a_functional_model_shares_the_layer(features, images):
+    outputs = []
+    for package, layer in zip((keras, tf_keras), both(features), strict=True):
+        one, two = (package.Input((16, 16, 3)) for _ in range(2))
+        difference = package.layers.Subtract()([layer(one), layer(two)])
+        model = package.Model([one, two], difference)
+        assert len(model.weights) == 95
+        outputs.append(model.predict([images, images[::-1]], verbose=0))
+    same(*outputs)
+
+
+def test_two_devices(features, images):
+    found = []
+    for package, made in ((keras, reuse.KerasLayer), (tf_keras, hub.KerasLayer)):
+        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+            layer = made(features, trainable=True)
+            model = compiled(package, layer)
+        before = [v.numpy() for v in layer.variables]
+        assert (len(layer.trainable_variables), len(before)) == (57, 95)
+        data = tf.data.Dataset.from_tensor_slices((images, LABELS)).batch(4)
+        history = model.fit(data, epochs=2, shuffle=False, verbose=0).history
+        after = [v.numpy() for v in layer.variables]
+        assert not any(map(np.array_equal, before, after))
+        listed = layer.resolved_object.variables
+        statistic = next(v for v in listed if not v.trainable)
+        apart = [v.numpy() for v in statistic.values]
+        assert not np.array_equal(*apart)
+        np.testing.assert_allclose(statistic.numpy(), np.mean(apart, 0), rtol=1e-6)
+        found.append([*history["loss"], *layer.losses])
+    same(*found, tolerance=1e-4)
+
+
+def test_a_config_makes_the_layer_again(classifier, images):
+    options = {
+        "trainable": False,
+        "arguments": {"batch_norm_momentum": 0.5, "return_endpoints": True},
+        "output_key": "default",
+        "output_shape": [10],
+        "name": "logits",
+    }
+    for layer in both(classifier, **options):
+        config = layer.get_config()
+        assert config["handle"] == classifier
+        for name, value in options.items():
+            found = config[name]
+            assert found == value or list(found) == value, name
+        again = type(layer).from_config(config)
+        same(again(images), layer(images))
+
+
+def test_what_was_learnt_is_saved_as_a_savedmodel(features, images, tmp_path):
+    for name, layer in zip(BOTH, both(features, trainable=True), strict=True):
+        layer(images, training=True)
+        layer.trainable_variables[0].assign(2 * layer.trainable_variables[0])
+        tf.saved_model.save(layer.resolved_object, str(tmp_path / name))
+        again = reuse.KerasLayer(tmp_path / name, trainable=True)
+        same(again(images), layer(images))
+        same(again.losses, layer.losses)
+
+
+# The table: what both refuse.
+
+
+class NoFunctions:
+    """Its losses are values."""
+
+    regularization_losses = (1.0,)
+
+    def __call__(self, x):
+        return x
+
+
+REFUSED = {
+    "unknown signature": (
+        "classifier",
+        {"signature": "image_classificaton", "output_key": "default"},
+        "no signature 'image_classificaton'. Did you mean 'image_classification'. It "
+        "has image_classification, image_feature_vector, serving_default",
+    ),
+    "signature without output": (
+        "classifier",
+        {"signature": "serving_default"},
+        "With a signature, give either output_key or signature_outputs_as_dict=True",
+    ),
+    "signature with both outputs": (
+        "classifier",
+        {
+            "signature": "serving_default",
+            "output_key": "default",
+            "signature_outputs_as_dict": True,
+        },
+        "With a signature, give either output_key or signature_outputs_as_dict=True",
+    ),
+    "outputs of no signature": (
+        "classifier",
+        {"signature_outputs_as_dict": True},
+        "signature_outputs_as_dict goes with a signature only",
+    ),
+    "unknown output of a signature": (
+        "classifier",
+        {"signature": "serving_default", "output_key": "logits"},
+        "no output_key 'logits'. It has default",
+    ),
+    "unknown output of a call": (
+        "classifier",
+        {"arguments": {"return_endpoints": True}, "output_key": "stage_2"},
+        "no output_key 'stage_2'. Did you mean 'ResNetCifar/stage_2'",
+    ),
+    "an output of no dict": (
+        "classifier",
+        {"output_key": "default"},
+        "output_key is for outputs that are a dict; this model gives a ",
+    ),
+    "a trainable signature": (
+        "classifier",
+        {"trainable": True, "signature": "serving_default", "output_key": "default"},
+        "that calls a signature .* can't be trainable: a signature has no training",
+    ),
+    "a trainable TF1 Hub module": (
+        "module",
+        {"trainable": True},
+        "TF1 Hub modules have nothing else.* can't be trainable",
+    ),
+    "neither a call nor a signature": (
+        "without_call",
+        {},
+        "no __call__: give a signature, one of image_feature_vector, serving_default",
+    ),
+    "tags of a loaded object": (
+        NoFunctions.__call__,
+        {"tags": ["serve"]},
+        "tags and load_options are for a handle to be loaded",
+    ),
+    "losses that are none": (
+        NoFunctions(),
+        {},
+        "regularization_losses must be functions without arguments, got 1.0",
+    ),
+    "an argument that it does not take": (
+        "classifier",
+        {"arguments": {"dropout_rat": 0.5}},
+        "no argument 'dropout_rat'",
+    ),
+    "no such folder": (
+        "/no/such/model",
+        {},
+        "handle must be the directory of a SavedModel, got '/no/such/model'",
+    ),
+    "nobody at the URL": (
+        "http://127.0.0.1:9/model/1",
+        {},
+        "handle 'http://127.0.0.1:9/model/1' can't be used: .*refused",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("kind", BOTH)
+def test_both_refuse(case, kind, images, request):
+    handle, options, message = REFUSED[case]
+    if isinstance(handle, str) and handle.isidentifier():
+        handle = request.getfixturevalue(handle)
+    expected = {"match": message} if kind == "reuse" else {}
+    with pytest.raises(ValueError if expected else Exception, **expected):
+        BOTH[kind](handle, **options)(images)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_both_refuse_to_save_what_has_no_text(kind, features):
+    layer = BOTH[kind](tf.saved_model.load(features))
+    with pytest.raises(NotImplementedError, match="handle"):
+        layer.get_config()
+    layer = BOTH[kind](features, arguments={"batch_norm_momentum": tf.constant(0.5)})
+    with pytest.raises(ValueError, match="batch_norm_momentum"):
+        layer.get_config()
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_both_refuse_half_precision(kind, features, images):
+    """hub.KerasLayer in the call; reuse.KerasLayer before, and says what to do."""
+    package = {"reuse": keras, "hub": tf_keras}[kind]
+    package.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        with pytest.raises(ValueError, match="dtype='float32'|matching"):
+            BOTH[kind](features)(tf.cast(images, tf.bfloat16))
+        fixed = BOTH[kind](features, dtype="float32")
+        same(fixed(images), tf.saved_model.load(features)(images))
+    finally:
+        package.mixed_precision.set_global_policy("float32")
+
+
+# What is more.
+
+
+def test_with_float32_a_layer_works_among_others_of_mixed_precision(features, images):
+    low, layer = "mixed_bfloat16", reuse.KerasLayer(features, True, dtype="float32")
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            keras.layers.Conv2D(3, 1, dtype=low),
+            layer,
+            keras.layers.Dense(2, dtype=low),
+        ]
+    )
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    before = [v.numpy() for v in layer.variables]
+    model.fit(images, LABELS, verbose=0)
+    assert {v.dtype for v in layer.variables} == {"float32"}
+    assert not any(map(np.array_equal, before, [v.numpy() for v in layer.variables]))
+
+
+def test_float16_alone_is_refused_too(features):
+    with pytest.raises(ValueError, match="can't compute in float16.*dtype='float32'"):
+        reuse.KerasLayer(features, dtype="float16")
+
+
+def test_training_is_no_argument(features):
+    """hub.KerasLayer passes over it, unless it is trained."""
+    with pytest.raises(ValueError, match="arguments can't have 'training'"):
+        reuse.KerasLayer(features, arguments={"training": True})
+
+
+def test_another_backend_is_refused(features, monkeypatch):
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    with pytest.raises(ValueError, match="got 'jax': set KERAS_BACKEND=tensorflow"):
+        reuse.KerasLayer(features)
+
+
+def test_a_model_without_trainable_variables_is_told(tmp_path, images):
+    path = models.NothingToTrain().save(tmp_path)
+    with pytest.warns(UserWarning, match="its model lists no trainable variables"):
+        layer = reuse.KerasLayer(path, trainable=True)
+    with warnings.catch_warnings(action="error"):
+        layer(images, training=True)
+
+
+def test_a_model_that_has_signatures_alone(without_call, toy, images):
+    options = {"signature": "serving_default", "output_key": "default"}
+    expected = reuse.KerasLayer(toy)(images)
+    same(reuse.KerasLayer(without_call, **options)(images), expected)
+    loaded = tf.saved_model.load(without_call)
+    same(reuse.KerasLayer(loaded, **options)(images), expected)
+
+
+def test_a_film_s_frames(features):
+    film = np.random.default_rng(0).random((2, 3, 16, 16, 3)).astype("float32")
+    layer = reuse.KerasLayer(features)
+    found = keras.layers.TimeDistributed(layer)(film)
+    assert found.shape == (2, 3, 64)
+    np.testing.assert_allclose(found[1], layer(film[1]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("data", [b"", b"no archive", b"\x1f\x8b\x08" + b"\0" * 50])
+def test_a_broken_archive(tmp_path, data):
+    archive = tmp_path / "model.tar.gz"
+    archive.write_bytes(data)
+    with pytest.raises(ValueError, match="^handle '.*model.tar.gz' can't be used: "):
+        reuse.KerasLayer(archive)
+
+
+def test_a_damaged_model(features, tmp_path):
+    damaged = shutil.copytree(features, tmp_path / "model")
+    (damaged / "saved_model.pb").write_bytes(b"no graph")
+    with pytest.raises(ValueError, match="^handle '.*model' is not usable: .*") as info:
+        reuse.KerasLayer(damaged)
+    assert "\n" not in str(info.value)
+
+
+def test_a_url_that_stalls_is_left(monkeypatch, cache):
+    monkeypatch.setattr(sources, "_TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/model/1"
+        with pytest.raises(ValueError, match=f"^handle '{url}' .*timed out"):
+            reuse.KerasLayer(url)
+    assert not list(cache.iterdir())
+
+
+URL = "http://hub.invalid/resnet/1"
+
+
+@pytest.fixture
+def asked(toy, monkeypatch):
+    """The URLs that were asked for; each gives the toy."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as tar:
+        tar.add(toy, arcname=".")
+    asked = []
+
+    def urlopen(request, timeout):
+        asked.append(request.full_url)
+        return io.BytesIO(data.getvalue())
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    return asked
+
+
+def test_a_url_is_downloaded_once(asked, toy, images, cache):
+    for _ in range(2):
+        same(reuse.KerasLayer(URL)(images), reuse.KerasLayer(toy)(images))
+    assert asked == [f"{URL}?tf-hub-format=compressed"]
+    assert list(cache.iterdir()) == [sources.place_of(URL)]
+
+
+# In .keras files.
+
+
+def tuned(handle, images):
+    """A model that was trained a little."""
+    model = compiled(keras, reuse.KerasLayer(handle, trainable=True, name="features"))
+    model.fit(images, LABELS, epochs=2, verbose=0)
+    return model
+
+
+ALONE = """
+import sys
+room, file, images, outputs = sys.argv[1:]
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {
+            "zoo", "training", "exporters", "conformance", "publishing", "tools",
+            "tensorflow_hub", "tf_keras", "gin", "psutil", "safetensors", "jsonschema",
+        }:
+            raise ImportError(f"{name} was imported")
+sys.meta_path.insert(0, Nothing())
+sys.path.insert(0, room)
+import reuse
+from reuse import sources
+assert not {"tensorflow", "keras", "numpy", "PIL"} & set(sys.modules)
+import numpy, keras
+from reuse import KerasLayer
+model = keras.models.load_model(file)
+assert type(model.layers[0]) is KerasLayer
+assert len(model.layers[0].trainable_variables) == 57
+numpy.save(outputs, model.predict(numpy.load(images), verbose=0))
+"""
+
+
+def test_a_keras_file_is_loaded_by_a_process_that_has_nothing_else_of_ours(
+    features, images, tmp_path
+):
+    model = tuned(features, images)
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "images.npy", images)
+    shutil.copytree(ROOM, tmp_path / "alone" / "reuse")
+    files = ["alone", "model.keras", "images.npy", "outputs.npy"]
+    command = [sys.executable, "-I", "-c", ALONE, *(str(tmp_path / f) for f in files)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = np.load(tmp_path / "outputs.npy")
+    np.testing.assert_array_equal(found, model.predict(images, verbose=0))
+    untouched = compiled(keras, reuse.KerasLayer(features))
+    assert np.abs(found - untouched.predict(images, verbose=0)).max() > 1e-3
+
+
+def test_a_loaded_keras_file_goes_on_training_alike(features, images, tmp_path):
+    model = tuned(features, images)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    losses = [m.fit(images, LABELS, verbose=0).history["loss"] for m in (model, again)]
+    same(*losses, tolerance=1e-5)
+    same(*(m.layers[0].losses for m in (model, again)), tolerance=1e-5)
+
+
+def test_a_relative_handle_is_found_from_another_folder(
+    features, tmp_path, monkeypatch
+):
+    shutil.copytree(features, tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    config = reuse.KerasLayer("model").get_config()
+    monkeypatch.chdir("/")
+    assert reuse.KerasLayer.from_config(config).count_params() > 0
+
+
+def test_a_keras_file_whose_model_has_gone(features, images, tmp_path):
+    shutil.copytree(features, tmp_path / "model")
+    tuned(tmp_path / "model", images).save(tmp_path / "model.keras")
+    (tmp_path / "model").rename(tmp_path / "moved")
+    message = "^The layer 'features' can't be made again: handle must be the directory"
+    with pytest.raises(ValueError, match=message):
+        keras.models.load_model(tmp_path / "model.keras")
+
+
+def test_a_keras_file_downloads_nothing_unasked(asked, images, cache, tmp_path):
+    file = tmp_path / "model.keras"
+    model = tuned(URL, images)
+    model.save(file)
+    expected = model.predict(images, verbose=0)
+    same(keras.models.load_model(file).predict(images, verbose=0), expected)
+    assert len(asked) == 1
+    shutil.rmtree(cache)
+    with pytest.raises(
+        ValueError, match="'features' .* never downloaded.*safe_mode=Fa"
+    ):
+        keras.models.load_model(file)
+    again = keras.models.load_model(file, safe_mode=False)
+    same(again.predict(images, verbose=0), expected)
+    assert len(asked) == 2
+
+
+def test_keras_exports_a_model_with_the_layer(features, images, tmp_path):
+    model = tuned(features, images)
+    model.export(tmp_path / "exported", verbose=False)
+    exported = tf.saved_model.load(str(tmp_path / "exported"))
+    expected = model.predict(images, verbose=0)
+    del model
+    gc.collect()
+    np.testing.assert_allclose(exported.serve(images), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_room_has_no_other_name():
+    with pytest.raises(AttributeError, match="module 'reuse' has no attribute 'Keras'"):
+        _ = reuse.Keras
