@@ -36,9 +36,14 @@ def markdown(known: Sequence[records.Record]) -> str:
     return rendering.render(
         "index.md.jinja",
         rows=[(record, catalog.entry(record.arch)) for record in known],
-        plots=AXES,
+        plots={axis: AXES[axis] for axis in axes(known)},
         generations=len({record.about["architecture"] for record in known}),
     )
+
+
+def axes(known: Sequence[records.Record]) -> list[str]:
+    """Those of `AXES` along which there is something to show."""
+    return [axis for axis in AXES if _values(known, axis)]
 
 
 def contents(known: Sequence[records.Record]) -> str:
@@ -54,17 +59,10 @@ def plot(known: Sequence[records.Record], *, axis: str) -> str:
 
     Archs of which no accuracy was published are left out.
     """
-    found = {record.arch: _value(record, axis) for record in known}
-    values = {arch: value for arch, value in found.items() if value is not None}
-    shown = [
-        record
-        for record in known
-        if record.known.get("published_top1")
-        and record.taxonomy == "ilsvrc_2012"
-        and record.arch in values
-    ]
+    values = _values(known, axis)
+    shown = [record for record in known if record.arch in values]
     tops = {r.arch: 100 * r.known["published_top1"]["value"] for r in shown}
-    low, high = _ends({record.arch: values[record.arch] for record in shown}, base=10)
+    low, high = _ends(values, base=10)
     bottom, top = (
         5 * math.floor(min(tops.values()) / 5),
         5 * math.ceil(max(tops.values()) / 5),
@@ -105,6 +103,16 @@ def plot(known: Sequence[records.Record], *, axis: str) -> str:
             for record in shown
         ],
     )
+
+
+def _values(known: Sequence[records.Record], axis: str) -> dict[str, float]:
+    """What a plot shows of each arch that has an accuracy on ImageNet."""
+    found = {
+        record.arch: _value(record, axis)
+        for record in known
+        if record.known.get("published_top1") and record.taxonomy == "ilsvrc_2012"
+    }
+    return {arch: value for arch, value in found.items() if value is not None}
 
 
 def _value(record: records.Record, axis: str) -> float | None:

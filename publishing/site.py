@@ -39,7 +39,7 @@ def files() -> Iterator[tuple[str, str]]:
             about={name: records.about_taxonomy(name) for name in taxonomy.names()},
         ),
     )
-    for axis in index.AXES:
+    for axis in index.axes(known):
         yield f"plots/{axis}.svg", index.plot(known, axis=axis)
 
 
