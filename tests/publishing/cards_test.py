@@ -244,7 +244,7 @@ def test_the_page_s_code_runs(exported, judged, kind, tmp_path):
     folder = exported("resnet_cifar_20")
     text = cards.files(folder / kind / "1", judged)["page.md"].decode()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     (tmp_path / "image-model-zoo").mkdir()
     (tmp_path / "image-model-zoo" / "resnet_cifar_20").symlink_to(folder)
     code = "\n".join(blocks)
