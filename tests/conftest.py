@@ -8,9 +8,11 @@ import json
 import pathlib
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+
+from tests.conformance import browser
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -99,3 +101,12 @@ def photographs() -> list[tuple[pathlib.Path, list]]:
         folder = pathlib.Path(package.origin).parent / folders[image["package"]]
         found.append((folder / image["file"], image["top5"]))
     return found
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Tab]:
+    """A tab of a browser of its own."""
+    if not browser.find():
+        pytest.skip(f"no browser: none of {', '.join(browser.NAMES)} is on the PATH")
+    with browser.opened(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened

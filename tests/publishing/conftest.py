@@ -1,4 +1,4 @@
-"""Exports that need no TensorFlow, the tool that publishes them, and a browser."""
+"""Exports that need no TensorFlow and the tool that publishes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from conformance import report
 from exporters import manifest
 from publishing import hub as hubs
 from publishing import releasing
-from tests.conformance import browser
 from tests.publishing import publisher
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -122,14 +121,6 @@ def published(tmp_path_factory):
 def hub(published, tmp_path):
     """A copy of that hub, to be damaged."""
     return pathlib.Path(shutil.copytree(published, tmp_path / "hub"))
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory):
-    if not browser.find():
-        pytest.skip(f"no browser: none of {', '.join(browser.NAMES)} is on the PATH")
-    with browser.opened(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="session")
