@@ -330,6 +330,7 @@ def test_a_functional_model_shares_the_layer(features, images):
     same(*outputs)
 
 
+@pytest.mark.slow
 def test_two_devices(features, images):
     found = []
     for package, made in ((keras, reuse.KerasLayer), (tf_keras, hub.KerasLayer)):
@@ -673,6 +674,7 @@ def test_a_keras_file_is_loaded_by_a_process_that_has_nothing_else_of_ours(
     assert np.abs(found - untouched.predict(images, verbose=0)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_loaded_keras_file_goes_on_training_alike(features, images, tmp_path):
     model = tuned(features, images)
     model.save(tmp_path / "model.keras")
@@ -718,6 +720,7 @@ def test_a_keras_file_downloads_nothing_unasked(asked, images, cache, tmp_path):
     assert len(asked) == 2
 
 
+@pytest.mark.slow
 def test_keras_exports_a_model_with_the_layer(features, images, tmp_path):
     model = tuned(features, images)
     model.export(tmp_path / "exported", verbose=False)
