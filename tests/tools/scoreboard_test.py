@@ -133,7 +133,9 @@ def test_the_published_scoreboard_is_of_these_models():
             assert failed(column) == expected(name, column)
             spoken_of = clauses.TF1_HUB if name == "tf1_hub" else clauses.SAVED_MODEL
             assert [c["id"] for c in column["report"]["clauses"]] == [
-                c.id for c in clauses.CLAUSES if spoken_of in c.formats
+                c.id
+                for c in clauses.CLAUSES
+                if spoken_of in c.formats and c.id[0] != "D"
             ]
 
 

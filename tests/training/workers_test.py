@@ -60,6 +60,15 @@ def by_tf_config():
         yield {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})}
 
 
+def by_chief():
+    """As Kubeflow's TFJob says it."""
+    first, second = (f"localhost:{port}" for port in free_ports())
+    cluster = {"chief": [first], "worker": [second]}
+    for kind in cluster:
+        task = {"type": kind, "index": 0}
+        yield {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})}
+
+
 def by_slurm():
     """As srun sets it, for two tasks on one node."""
     job = str(os.getpid())  # which decides on the ports
@@ -99,7 +108,7 @@ def assert_as_alone(folder, alone):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("environments", [by_tf_config, by_slurm])
+@pytest.mark.parametrize("environments", [by_tf_config, by_chief, by_slurm])
 def test_two_workers_are_as_one(tmp_path, alone, environments):
     folder = tmp_path / "run"
     processes = start_both(folder, environments)
