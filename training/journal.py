@@ -139,11 +139,7 @@ class Journal:
         for step, loss, top1 in self._pending:
             value = float(loss)
             if not math.isfinite(value):
-                raise DivergedError(
-                    f"the loss is {value} at step {step}, where the learning rate is "
-                    f"{float(self._rate(step - 1)):.4g}; the last good checkpoint: "
-                    f"{self._saved}"
-                )
+                raise self.diverged(f"the loss is {value}", step)
             self._sums.loss += value
             self._sums.top1 += float(top1)
             self._sums.steps += 1
@@ -160,6 +156,14 @@ class Journal:
         self._watcher.step(step, self.total, about)
         self._pending.clear()
         self.start()
+
+    def diverged(self, what: str, step: int) -> DivergedError:
+        """The error of a step after which there are no numbers any more."""
+        return DivergedError(
+            f"{what} at step {step}, where the learning rate is "
+            f"{float(self._rate(step - 1)):.4g}; the last good checkpoint: "
+            f"{self._saved}"
+        )
 
     def end_epoch(self, step: int, report: evaluation.Report | None) -> None:
         """Takes down what the epoch that ended with a step came to."""

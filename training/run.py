@@ -330,7 +330,7 @@ class _Training:
             with self._trainer.averaged():
                 found = evaluation.evaluate(self._trainer.test_step(), batches, classes)
         except evaluation.NoNumbersError as error:
-            raise journal.DivergedError(f"{error} after step {step}") from error
+            raise self._journal.diverged(str(error), step) from error
         self._test_ledger.check()
         return found
 

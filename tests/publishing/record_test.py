@@ -26,6 +26,23 @@ def test_checking_needs_no_tensorflow(tool):
     assert not imported & {"tensorflow", "keras", "sphinx"}
 
 
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--site=/proc/site", "docs: /proc/site: No such file or directory"),
+        ("--site={tmp}/file", "docs: {tmp}/file: File exists"),
+        ("--measure=mobilenet_v9", "Did you mean 'mobilenet_v2'"),
+        ("extra", "unexpected argument 'extra'"),
+    ],
+)
+def test_wrong_usage_is_a_line(tool, tmp_path, argument, message):
+    (tmp_path / "file").write_text("")
+    done = tool("docs", argument.format(tmp=tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message.format(tmp=tmp_path) in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_what_is_stale_is_named(tmp_path, monkeypatch):
     shutil.copytree(site.FOLDER, tmp_path / "docs")
     monkeypatch.setattr(site, "FOLDER", tmp_path / "docs")
