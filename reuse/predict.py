@@ -145,7 +145,7 @@ class Classifier:
                 weights.get("head")
             )
             self._scores = (manifest.get("class_index") or {}).get("scores", "softmax")
-            self.preprocessing = _preprocessing(manifest, self._model)
+            self.preprocessing = preprocessing(path, self._model)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
                 f"{path} asks for what can't be: {_first_line(error)}."
@@ -211,9 +211,17 @@ def _manifest(path: pathlib.Path) -> dict[str, typing.Any]:
     return manifest
 
 
-def _preprocessing(manifest: dict[str, typing.Any], model: typing.Any) -> Preprocessing:
-    """What the manifest asks for; else the fixed input size, if there is one."""
-    asked = manifest.get("preprocessing")
+def preprocessing(path: pathlib.Path, model: typing.Any) -> Preprocessing:
+    """What a model asks for: its manifest, else its fixed input size, if it has one.
+
+    Args:
+      path: of its folder.
+      model: as `tf.saved_model.load` gave it.
+
+    Raises:
+      ValueError, LookupError, TypeError, AttributeError: what it says makes no sense.
+    """
+    asked = _manifest(path).get("preprocessing")
     if asked is not None:
         return Preprocessing(
             height=asked["image_size"],

@@ -18,7 +18,6 @@ from training import recipe as recipes
 from training.data import pipeline, sources, split
 from zoo import config
 from zoo import model as zoo_model
-from zoo import taxonomy as taxonomies
 
 WEIGHTS = "final.safetensors"
 _LOOK_EVERY = 20  # steps between two looks at the losses
@@ -113,20 +112,10 @@ def _open(data: str, recipe: recipes.Recipe) -> dict[str, split.Split]:
 
 
 def _classes(examples: split.Split) -> list[str]:
-    """The bindings of a source's classes, where it says what they are.
-
-    Folders that are named by the ids of a taxonomy of the zoo have its classes.
-    """
+    """The bindings of a source's classes, where it says what they are."""
     if not examples.classes:
         return []
-    ids = [definition.id for definition in examples.classes]
-    for name in taxonomies.names():
-        if [c.id for c in taxonomies.load(name).classes] == ids:
-            return [f"model.taxonomy_name = {name!r}"]
-    return [
-        f"model.taxonomy_name = {examples.taxonomy!r}",
-        f"model.classes = {tuple(c.name for c in examples.classes)!r}",
-    ]
+    return sources.class_bindings(sources.taxonomy_of(examples))
 
 
 @contextlib.contextmanager

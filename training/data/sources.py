@@ -9,6 +9,7 @@ from collections.abc import Callable
 from training.data import folders, idx, records, split, tfds
 from training.data.split import Split
 from zoo import config
+from zoo import taxonomy as taxonomies
 
 FORMS = ("DIRECTORY", "tfrecord:GLOB", "tfds:NAME", "digits", "fashion_mnist:DIRECTORY")
 
@@ -50,6 +51,34 @@ def open_split(
             f"{config.did_you_mean(source, ('digits', *(f'{k}:' for k in kinds)))}"
         )
     return folders.open_split(source, name, source)
+
+
+def taxonomy_of(examples: Split) -> taxonomies.Taxonomy:
+    """The classes of a source, as a taxonomy.
+
+    Folders that are named by the ids of a taxonomy of the zoo have its classes.
+
+    Raises:
+      ValueError: the source does not say what its classes are.
+    """
+    if not examples.classes:
+        raise ValueError(f"{examples.source} does not say what its classes are.")
+    ids = [definition.id for definition in examples.classes]
+    for name in taxonomies.names():
+        known = taxonomies.load(name)
+        if [definition.id for definition in known.classes] == ids:
+            return known
+    names = [definition.name for definition in examples.classes]
+    return taxonomies.load(examples.taxonomy, classes=names)
+
+
+def class_bindings(taxonomy: taxonomies.Taxonomy) -> list[str]:
+    """The gin bindings of a taxonomy: by its name alone, if it is one of the zoo."""
+    bindings = [f"model.taxonomy_name = {taxonomy.name!r}"]
+    if taxonomy.name not in taxonomies.names():
+        names = tuple(definition.name for definition in taxonomy.classes)
+        bindings.append(f"model.classes = {names!r}")
+    return bindings
 
 
 def _digits(name: str) -> Split:

@@ -94,6 +94,52 @@ class Pixels(Split):
         return f"{self.name} example {number} of {self.source}"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part(Split):
+    """Some examples of a split.
+
+    Attributes:
+      whole: the split.
+      numbers: of the examples there, ascending.
+    """
+
+    whole: Split
+    numbers: np.ndarray
+
+    @property
+    def is_encoded(self) -> bool:
+        return self.whole.is_encoded
+
+    def example(self, number: typing.Any) -> tuple[typing.Any, typing.Any]:
+        import tensorflow as tf
+
+        return self.whole.example(tf.gather(tf.constant(self.numbers), number))
+
+    def describe(self, number: int) -> str:
+        return self.whole.describe(int(self.numbers[number]))
+
+
+def held_out(whole: Split, every: int) -> tuple[Part, Part]:
+    """All examples but each `every`-th one, and these; in no order that they have."""
+    numbers = np.random.default_rng(0).permutation(whole.size)
+    places = np.arange(whole.size) % every == every - 1
+
+    def part(is_chosen: np.ndarray) -> Part:
+        chosen = np.sort(numbers[is_chosen]).astype(np.int64)
+        return Part(
+            source=whole.source,
+            name=whole.name,
+            size=len(chosen),
+            classes=whole.classes,
+            taxonomy=whole.taxonomy,
+            fingerprint=fingerprint([whole.fingerprint.encode(), chosen.tobytes()]),
+            whole=whole,
+            numbers=chosen,
+        )
+
+    return part(~places), part(places)
+
+
 def pixels(
     images: np.ndarray, labels: np.ndarray, *, source: str, name: str, taxonomy: str
 ) -> Pixels:

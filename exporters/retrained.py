@@ -1,0 +1,123 @@
+"""Manifests of a pair whose feature vector was published, and whose head is new."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from exporters import manifest
+
+NAME = "retrained"  # of weights that were trained on from published ones
+_HEAD = ("logits/kernel", "logits/bias")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What is to be said of a retrained pair.
+
+    Attributes:
+      name: of the pair, as handles have it.
+      version: of both halves.
+      module: the manifest of the feature vector that it began with.
+      handle: where that was.
+      data: what it learnt from.
+      is_fine_tuned: whether all of it did, or the head alone.
+      taxonomy: a name for the classes.
+      classes: gin bindings for them.
+      num_classes: their number K.
+      image_size: of the images.
+      counted: by kind, `multiply_adds` and `endpoints` for one image of that size.
+      metrics: of the classifier, such as `test_top1`.
+    """
+
+    name: str
+    version: int
+    module: manifest.Manifest
+    handle: str
+    data: str
+    is_fine_tuned: bool
+    taxonomy: str
+    classes: Sequence[str]
+    num_classes: int
+    image_size: int
+    counted: Mapping[str, manifest.Record]
+    metrics: Mapping[str, float]
+
+
+def write_manifests(origin: Origin, folders: Mapping[str, pathlib.Path]) -> None:
+    """Writes a manifest into each folder, with the hash of the other's files."""
+    hashes = {kind: manifest.file_hashes(folder) for kind, folder in folders.items()}
+    for kind, folder in folders.items():
+        (other,) = set(manifest.KINDS) - {kind}
+        changes = _features(origin) if kind == manifest.KINDS[0] else _scores(origin)
+        described = dataclasses.replace(
+            origin.module,
+            **changes,
+            **origin.counted[kind],
+            arch=origin.name,
+            kind=kind,
+            version=origin.version,
+            title=f"{origin.module.title}, retrained on {origin.taxonomy}",
+            configuration=_configuration(origin),
+            preprocessing={
+                **origin.module.preprocessing,
+                "image_size": origin.image_size,
+            },
+            packages=manifest.packages(),
+            files=hashes[kind],
+            pair={"kind": other, "sha256": manifest.content_hash(hashes[other])},
+        )
+        described.write(folder)
+
+
+def _configuration(origin: Origin) -> manifest.Record:
+    configuration = origin.module.configuration
+    return {
+        "arch": configuration.get("arch", origin.module.arch),
+        **configuration,
+        "gin": [*configuration["gin"], *origin.classes],
+    }
+
+
+def _features(origin: Origin) -> manifest.Record:
+    """What differs in the feature vector: nothing, if it was not fine-tuned."""
+    if not origin.is_fine_tuned:
+        return {}
+    return {"weights": _weights(origin, "trained on"), "license": _license(origin)}
+
+
+def _scores(origin: Origin) -> manifest.Record:
+    """What differs in the classifier."""
+    module, size = origin.module, origin.num_classes
+    head = size * (module.output["num_features"] + 1)
+    what = "trained on" if origin.is_fine_tuned else "a new head on"
+    return {
+        "weights": {**_weights(origin, what), "metrics": dict(origin.metrics)},
+        "license": _license(origin),
+        "params": {name: count + head for name, count in module.params.items()},
+        "variables": [*module.variables, *_HEAD],
+        "output": {"dtype": "float32", "shape": [None, size], "num_classes": size},
+        "class_index": {
+            "file": f"assets/{manifest.CLASS_INDEX}",
+            "taxonomy": origin.taxonomy,
+            "background_class": False,
+            "scores": "softmax",
+        },
+    }
+
+
+def _weights(origin: Origin, what: str) -> manifest.Record:
+    module = origin.module
+    began = f"{module.arch} with weights {module.weights['name']!r}"
+    return {
+        "name": NAME,
+        "source": f"{what} {origin.handle} ({began}), by tools/retrain, with the "
+        f"images of {origin.data}",
+        "taxonomy": origin.taxonomy,
+    }
+
+
+def _license(origin: Origin) -> str:
+    """Of what it began with; what the images allow is theirs to say who have them."""
+    return origin.module.license

@@ -1,0 +1,333 @@
+"""Trains a classifier on a published feature vector: the head, then all of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import tempfile
+import typing
+from collections.abc import Callable, Iterable, Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from reuse import keras_layer
+
+Batches = Iterable[tuple[typing.Any, typing.Any]]
+Epoch = dict[str, typing.Any]
+FROZEN, FINE_TUNED = "frozen", "fine-tuned"  # phases
+_HEAD_STEPS = 2000  # at most
+_HEAD_BATCH = 256
+_HEAD_LEARNING_RATE = 1e-2
+_SMALLEST_SPREAD = 0.05  # of a feature, as a share of the average one
+_CLIP = 1.0  # norm of all gradients together
+
+
+class Watcher(typing.Protocol):
+    """Whom the training tells how far it is."""
+
+    def say(self, line: str) -> None:
+        """A line, about what is done next or has been found."""
+
+    def step(self, number: int, total: int, about: str) -> None:
+        """After each step."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Batches of images [B, S, S, 3] float32 in [0, 1] and labels [B, K], one-hot.
+
+    Labels of zero are of no example.
+
+    Attributes:
+      once: every image to learn from once, as it is.
+      validation: images that are not learnt from, by which the best epoch is chosen;
+        there may be none.
+      epoch: of a number from 0 on, the batches of that epoch, changed at random.
+      steps: how many batches an epoch has.
+    """
+
+    once: Batches
+    validation: Batches
+    epoch: Callable[[int], tf.data.Dataset]
+    steps: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How to fine-tune.
+
+    Attributes:
+      epochs: at most.
+      patience: epochs after the best one, until it is given up.
+      learning_rate: of Adam, the largest; it rises for an epoch and then falls along a
+        cosine.
+      label_smoothing: in [0, 1).
+    """
+
+    epochs: int
+    patience: int
+    learning_rate: float
+    label_smoothing: float
+
+
+class Retraining:
+    """A new head on a feature vector.
+
+    Args:
+      layer: the published model, not trainable yet.
+      num_classes: K of the head.
+      image_size: S of the examples.
+      seed: of what is random.
+      watcher: is told how far it is.
+
+    Raises:
+      ValueError: the model gives no feature vectors for such images.
+    """
+
+    def __init__(
+        self,
+        layer: keras_layer.KerasLayer,
+        *,
+        num_classes: int,
+        image_size: int,
+        seed: int,
+        watcher: Watcher,
+    ) -> None:
+        keras.utils.set_random_seed(seed)
+        images = keras.Input((image_size, image_size, 3), name="images")
+        try:
+            features = layer(images)
+            is_vector = len(features.shape) == 2
+        except Exception as error:  # others' models may raise anything
+            raise ValueError(
+                f"The module takes no images of {image_size} × {image_size}: "
+                f"{str(error).strip().splitlines()[0]}"
+            ) from error
+        if not is_vector or features.shape[-1] is None:
+            raise ValueError(
+                f"The module gives {tuple(features.shape)}, no feature vectors [B, D]."
+            )
+        self.layer = layer
+        self.head = keras.layers.Dense(num_classes, name="logits")
+        self.network = keras.Model(images, self.head(features))
+        self._extractor = keras.Model(images, features)
+        self._watcher = watcher
+        self.history: list[Epoch] = []
+
+    def logits(self, images: typing.Any) -> np.ndarray:
+        """The scores of images [B, S, S, 3], as they are now."""
+        return self.network.predict_on_batch(images)
+
+    def fit_head(self, examples: Examples) -> Epoch:
+        """Trains the head alone, on features that are computed once.
+
+        Logistic regression on standardised features, by Adam; the best of its epochs on
+        the validation images is kept.
+        """
+        features, labels = self._features(examples.once, examples.steps)
+        held_out = self._features(examples.validation, 0)
+        mean = features.mean(axis=0)
+        spread = features.std(axis=0)
+        spread = spread + _SMALLEST_SPREAD * spread.mean() + 1e-12
+        standard = keras.Sequential(
+            [keras.Input(features.shape[1:]), keras.layers.Dense(labels.shape[1])]
+        )
+        standard.compile(
+            optimizer=keras.optimizers.Adam(_HEAD_LEARNING_RATE),
+            loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+        )
+        batch = min(_HEAD_BATCH, len(features))
+        epochs = max(1, _HEAD_STEPS * batch // len(features))
+        patience = max(5, epochs // 10)
+        has_held_out = len(held_out[0]) > 0
+        if has_held_out:
+            held_out = ((held_out[0] - mean) / spread, held_out[1])
+        standard.fit(
+            (features - mean) / spread,
+            labels,
+            batch_size=batch,
+            epochs=epochs,
+            validation_data=held_out if has_held_out else None,
+            callbacks=[
+                keras.callbacks.EarlyStopping(
+                    monitor="val_loss" if has_held_out else "loss",
+                    patience=patience,
+                    restore_best_weights=True,
+                )
+            ],
+            verbose=0,
+        )
+        kernel, bias = standard.get_weights()
+        kernel = kernel / spread[:, np.newaxis]
+        self.head.set_weights([kernel, bias - mean @ kernel])
+        return self._note(FROZEN, examples)
+
+    def fine_tune(self, examples: Examples, plan: Plan, state: pathlib.Path) -> Epoch:
+        """Trains all of it, and keeps what was best on the validation images.
+
+        Args:
+          examples: to learn from, and to choose by.
+          plan: how.
+          state: a file that is written after each epoch; where it is there already, the
+            training goes on from it.
+
+        Returns:
+          The best epoch's record: the one that `fit_head` left, if none was better.
+        """
+        self.layer.trainable = True
+        total = plan.epochs * examples.steps
+        schedule = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0,
+            decay_steps=max(1, total - examples.steps),
+            warmup_target=plan.learning_rate,
+            warmup_steps=examples.steps,
+        )
+        optimizer = keras.optimizers.Adam(schedule, global_clipnorm=_CLIP)
+        self.network.compile(
+            optimizer=optimizer,
+            loss=keras.losses.CategoricalCrossentropy(
+                from_logits=True, label_smoothing=plan.label_smoothing
+            ),
+            weighted_metrics=[keras.metrics.CategoricalAccuracy("top1")],
+        )
+        optimizer.build(self.network.trainable_variables)
+        kept = _Kept(state, [*self.network.variables, *optimizer.variables])
+        best, values = self.history[-1], self.network.get_weights()
+        done = kept.restore()
+        if done:
+            self.history = done.history
+            best, values = done.best, done.values
+            self._watcher.say(f"go on after epoch {self.history[-1]['epoch']}")
+        while self._goes_on(best, plan):
+            epoch = self.history[-1]["epoch"]
+            found = self._train(examples, epoch, plan)
+            now = self._note(FINE_TUNED, examples, **found)
+            if _rank(now) > _rank(best) or not _is_validated(now):
+                best, values = now, self.network.get_weights()
+            kept.save(_Done(history=self.history, best=best, values=values))
+        self.network.set_weights(values)
+        return best
+
+    def _goes_on(self, best: Epoch, plan: Plan) -> bool:
+        epoch = self.history[-1]["epoch"]
+        return epoch < plan.epochs and epoch - best["epoch"] < plan.patience
+
+    def _train(self, examples: Examples, epoch: int, plan: Plan) -> dict[str, float]:
+        """One epoch; what Keras says of its loss and accuracy."""
+        before = epoch * examples.steps
+        total = plan.epochs * examples.steps
+        told = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda step, logs: self._watcher.step(
+                before + step + 1, total, f"loss {logs['loss']:.4f}"
+            )
+        )
+        batches = examples.epoch(epoch).map(
+            lambda images, labels: (images, labels, tf.reduce_sum(labels, axis=-1))
+        )
+        history = self.network.fit(
+            batches, epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=[told]
+        )
+        loss = history.history["loss"][-1]
+        if not np.isfinite(loss):
+            raise ValueError(
+                f"The loss is {loss} in epoch {epoch + 1}: try a smaller learning rate."
+            )
+        return {"loss": loss, "top1": history.history["top1"][-1]}
+
+    def _note(self, phase: str, examples: Examples, **found: float) -> Epoch:
+        """Takes down an epoch, with what the validation images say."""
+        epoch: Epoch = {
+            "phase": phase,
+            "epoch": len(self.history),
+            **found,
+            **_judged(self.logits, examples.validation),
+        }
+        self.history.append(epoch)
+        if _is_validated(epoch):
+            self._watcher.say(
+                f"{phase}, epoch {epoch['epoch']}: of the images held out "
+                f"{epoch['test_top1']:.4f} are right, cross-entropy "
+                f"{epoch['test_loss']:.4f}"
+            )
+        return epoch
+
+    def _features(self, batches: Batches, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """[N, D] and the labels [N, K], of all that could be read."""
+        features, labels = [], []
+        for number, (images, known) in enumerate(batches, 1):
+            is_known = np.asarray(known).sum(axis=-1) > 0
+            found = self._extractor.predict_on_batch(images)
+            features.append(found[is_known])
+            labels.append(np.asarray(known)[is_known])
+            if steps:
+                self._watcher.step(number, steps, "features")
+        if not features:
+            return np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
+        return np.concatenate(features), np.concatenate(labels)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Done:
+    """What a training is about to go on with, beside the variables."""
+
+    history: list[Epoch]
+    best: Epoch
+    values: list[np.ndarray]
+
+
+class _Kept:
+    """A file with the state of a training: written whole, after each epoch."""
+
+    def __init__(self, path: pathlib.Path, variables: list[keras.Variable]) -> None:
+        self._path, self._variables = path, variables
+
+    def save(self, done: _Done) -> None:
+        kept: dict[str, typing.Any] = {
+            "record": json.dumps({"history": done.history, "best": done.best}),
+            **{f"variable_{i}": np.asarray(v) for i, v in enumerate(self._variables)},
+            **{f"best_{i}": value for i, value in enumerate(done.values)},
+        }
+        handle, name = tempfile.mkstemp(dir=self._path.parent)
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **kept)
+        os.replace(name, self._path)
+
+    def restore(self) -> _Done | None:
+        """Gives the variables their values; None where nothing was kept."""
+        if not self._path.is_file():
+            return None
+        with np.load(self._path) as kept:
+            for i, variable in enumerate(self._variables):
+                variable.assign(kept[f"variable_{i}"])
+            count = sum(name.startswith("best_") for name in kept.files)
+            values = [kept[f"best_{i}"] for i in range(count)]
+            record = json.loads(str(kept["record"]))
+        return _Done(history=record["history"], best=record["best"], values=values)
+
+
+def _judged(call: Callable, batches: Batches) -> Mapping[str, float]:
+    """Share that is right and mean cross-entropy; nothing where there are no images."""
+    right, loss, count = 0, 0.0, 0
+    for images, labels in batches:
+        known = np.asarray(labels, np.float64)
+        is_known = known.sum(axis=-1) > 0
+        logits, known = np.asarray(call(images), np.float64)[is_known], known[is_known]
+        shifted = logits - logits.max(axis=-1, keepdims=True)
+        logarithms = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+        loss -= float((known * logarithms).sum())
+        right += int((logits.argmax(axis=-1) == known.argmax(axis=-1)).sum())
+        count += len(known)
+    return {"test_top1": right / count, "test_loss": loss / count} if count else {}
+
+
+def _is_validated(epoch: Epoch) -> bool:
+    return "test_top1" in epoch
+
+
+def _rank(epoch: Epoch) -> tuple[float, float]:
+    """What is larger is better: share that is right, and then cross-entropy."""
+    return epoch.get("test_top1", 0.0), -epoch.get("test_loss", 0.0)

@@ -1,0 +1,190 @@
+"""Writes a module and a head on it as a pair of Reusable SavedModels.
+
+What the module takes beside images, its hyperparameters and flags, the classifier takes
+too; what it says of itself with `return_endpoints`, the classifier says as well.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import pathlib
+import typing
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+FEATURE_VECTOR, CLASSIFICATION = "feature_vector", "classification"
+CLASS_INDEX = "class_index.tsv"
+_ENDPOINTS = "return_endpoints"
+# What a plain `tf.Module` can't be: a root whose `variables` is a list that is saved.
+_new_root = tf.__internal__.tracking.AutoTrackable
+
+
+def save(
+    module: typing.Any,
+    head: keras.layers.Dense,
+    classes: str,
+    folder: pathlib.Path,
+) -> dict[str, pathlib.Path]:
+    """Writes both models with the values that they have now.
+
+    Args:
+      module: as `tf.saved_model.load` gave it; it may have been trained since.
+      head: from its feature vectors [B, D] to logits [B, K].
+      classes: the text of the class index: a header `index id name`, then a line for
+        each logit, with tabs between.
+      folder: that has room for `feature_vector` and `classification`.
+
+    Returns:
+      The folder of each, by kind.
+
+    Raises:
+      OSError: the file system refused.
+    """
+    class_index = folder / CLASS_INDEX
+    class_index.write_text(classes, encoding="utf-8")
+    folders = {kind: folder / kind for kind in (FEATURE_VECTOR, CLASSIFICATION)}
+    try:
+        signatures = dict(module.signatures)
+        tf.saved_model.save(module, str(folders[FEATURE_VECTOR]), signatures)
+        classifier, signatures = _classifier(module, head, class_index)
+        tf.saved_model.save(classifier, str(folders[CLASSIFICATION]), signatures)
+    except tf.errors.OpError as error:
+        raise OSError(f"Can't write below {folder}: {error.message}") from error
+    class_index.unlink()
+    return folders
+
+
+def _classifier(
+    module: typing.Any, dense: keras.layers.Dense, class_index: pathlib.Path
+) -> tuple[typing.Any, dict[str, typing.Any]]:
+    """The root object, and its signatures."""
+    weights = [
+        tf.Variable(np.asarray(variable), name=f"logits/{name}")
+        for name, variable in (("kernel", dense.kernel), ("bias", dense.bias))
+    ]
+    known = options(module)
+    images = _images(module)
+    width = weights[0].shape[0]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, width], tf.float32, "features")])
+    def scores(features: tf.Tensor) -> tf.Tensor:
+        return tf.nn.bias_add(tf.linalg.matmul(features, weights[0]), weights[1])
+
+    def forward(
+        images: tf.Tensor, **values: typing.Any
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """The feature vector, and the endpoints as far as they are asked for."""
+        found = module(images, **values)
+        if not isinstance(found, dict):
+            return found, {}
+        endpoints = dict(found)
+        features = endpoints.pop("default")
+        architecture = next(iter(endpoints), "").rpartition("/")[0]
+        if architecture:
+            endpoints[f"{architecture}/feature_vector"] = features
+        return features, endpoints
+
+    def call(images: tf.Tensor, **values: typing.Any) -> typing.Any:
+        features, endpoints = forward(images, **values)
+        found = scores(features)
+        return {"default": found, **endpoints} if values.get(_ENDPOINTS) else found
+
+    @tf.function(input_signature=[images], autograph=False)
+    def logits(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"default": call(images, **_inference(known))}
+
+    @tf.function(input_signature=[images], autograph=False)
+    def logits_and_endpoints(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        features, endpoints = forward(images, **_inference(known, endpoints=True))
+        return {"default": scores(features), **endpoints}
+
+    @tf.function(input_signature=[images], autograph=False)
+    def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"default": forward(images, **_inference(known))[0]}
+
+    root = _new_root()
+    root.feature_vector = module
+    root.variables = [*module.variables, *weights]
+    root.trainable_variables = [*module.trainable_variables, *weights]
+    root.regularization_losses = list(getattr(module, "regularization_losses", ()))
+    root.__call__ = _traced(call, images, known)
+    root.head = _new_root()
+    root.head.variables = weights
+    root.head.trainable_variables = weights
+    root.head.regularization_losses = []
+    root.head.__call__ = _traced(
+        lambda features, training: scores(features),
+        scores.input_signature[0],
+        {"training": False},
+    )
+    root.class_index = tf.saved_model.Asset(str(class_index))
+    return root, {
+        "serving_default": logits,
+        "image_classification": logits_and_endpoints,
+        "image_feature_vector": features,
+    }
+
+
+def _images(module: typing.Any) -> tf.TensorSpec:
+    """What the module takes, called `images`."""
+    function = module.__call__.concrete_functions[0]
+    spec = function.structured_input_signature[0][0]
+    return tf.TensorSpec(spec.shape, spec.dtype, "images")
+
+
+def options(module: typing.Any) -> dict[str, bool | float]:
+    """The flags and hyperparameters that a call of the module takes: their defaults."""
+    known = module.__call__.function_spec.fullargspec
+    defaults = dict(known.kwonlydefaults or {})
+    if known.defaults:
+        names = known.args[-len(known.defaults) :]
+        defaults |= dict(zip(names, known.defaults, strict=True))
+    return {
+        name: defaults[name]
+        for name in [*known.args, *known.kwonlyargs]
+        if isinstance(defaults.get(name), bool | float)
+    }
+
+
+def _inference(
+    options: dict[str, bool | float], *, endpoints: bool = False
+) -> dict[str, typing.Any]:
+    """The keyword arguments of a call for inference."""
+    values = dict(options)
+    if _ENDPOINTS in options:
+        values[_ENDPOINTS] = endpoints
+    return {
+        name: tf.constant(value) if isinstance(value, float) else value
+        for name, value in values.items()
+    }
+
+
+def _traced(
+    function: typing.Callable, spec: tf.TensorSpec, options: dict[str, bool | float]
+) -> typing.Any:
+    """A `__call__`: a graph for each combination of flags, numbers being tensors."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    signature = inspect.Signature(
+        [
+            inspect.Parameter(spec.name, kind),
+            *(inspect.Parameter(n, kind, default=v) for n, v in options.items()),
+        ]
+    )
+
+    def call(*args: typing.Any, **kwargs: typing.Any) -> typing.Any:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return function(**{**bound.arguments})
+
+    call.__signature__ = signature  # type: ignore[attr-defined]
+    graph = tf.function(call, autograph=False)
+    flags = [name for name, value in options.items() if isinstance(value, bool)]
+    numbers = {n: tf.TensorSpec([], tf.float32, n) for n in options if n not in flags}
+    for values in itertools.product((False, True), repeat=len(flags)):
+        graph.get_concrete_function(
+            spec, **dict(zip(flags, values, strict=True)), **numbers
+        )
+    return graph

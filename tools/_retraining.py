@@ -1,0 +1,290 @@
+"""Joins the rooms for tools/retrain: images from training, a module from reuse."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import typing
+from collections.abc import Mapping
+
+import _checking
+
+from conformance import counting, subject, writing
+from exporters import manifest, placing, retrained, staging
+from reuse import keras_layer, predict, retraining, saving, sources
+from training import evaluation, plots
+from training.data import augmentation, pipeline, split
+from training.data import sources as data_sources
+from zoo import inputs
+
+_HELD_OUT = 8  # every eighth image to learn from chooses among epochs instead
+_LEAST_AREA = 0.5  # of an image, that a random crop keeps
+_UNREADABLE = 0.01  # share of the images
+# Where a module has it: few images make few steps, in which statistics have to follow.
+_ARGUMENTS = {"batch_norm_momentum": 0.9}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked of tools/retrain; see its flags."""
+
+    module: str
+    data: str
+    place: placing.Place
+    name: str
+    plan: retraining.Plan
+    batch_size: int
+    image_size: int | None
+    flip: bool
+    arguments: Mapping[str, float]
+    seed: int
+    check: str
+
+
+def retrain(request: Request, watcher: retraining.Watcher) -> None:
+    """From the images to the pair in its place.
+
+    Raises:
+      ValueError: module or data are not usable.
+      formats.UnfitError: what was written does not pass the check.
+    """
+    halves = {
+        name: data_sources.open_split(request.data, name)
+        for name in (split.TRAIN, split.TEST)
+    }
+    with (
+        sources.opened(request.module, name="--module") as folder,
+        staging.locked(request.place.arch_folder),
+    ):
+        _Work(request, folder, halves, watcher).run()
+
+
+class _Work:
+    """One retraining, whose data and module have been found."""
+
+    def __init__(
+        self,
+        request: Request,
+        folder: pathlib.Path,
+        halves: Mapping[str, split.Split],
+        watcher: retraining.Watcher,
+    ) -> None:
+        self._request, self._watcher = request, watcher
+        self._manifest = manifest.read(folder)
+        self._test = halves[split.TEST]
+        self._taxonomy = data_sources.taxonomy_of(halves[split.TRAIN])
+        if self._manifest and self._manifest.kind != saving.FEATURE_VECTOR:
+            raise ValueError(
+                f"--module {request.module!r} gives classes: give its other half, the "
+                "feature vector."
+            )
+        self._layer = _layer(folder, request.arguments)
+        self._preprocessing, self._size = self._input(folder)
+        learnt, self._chosen_by = split.held_out(halves[split.TRAIN], _HELD_OUT)
+        self._learnt = self._stream(learnt)
+        watcher.say(
+            f"{learnt.size} images to learn from, {self._chosen_by.size} to choose by "
+            f"and {self._test.size} to test on, of {self._taxonomy.num_classes} "
+            f"classes, at {self._size} × {self._size}"
+        )
+
+    def _input(self, folder: pathlib.Path) -> tuple[inputs.Preprocessing, int]:
+        wanted = predict.preprocessing(folder, self._layer.resolved_object)
+        if not self._request.image_size and wanted.height != wanted.width:
+            raise ValueError(
+                f"The module asks for images of {wanted.height} × {wanted.width}, no "
+                "squares: give --image_size."
+            )
+        preprocessing = inputs.Preprocessing(
+            crop_fraction=wanted.crop_fraction, interpolation=wanted.interpolation
+        )
+        return preprocessing, self._request.image_size or wanted.height
+
+    def _stream(self, examples: split.Split) -> pipeline.Stream:
+        return pipeline.Stream(
+            split=examples,
+            num_classes=self._taxonomy.num_classes,
+            image_size=self._size,
+            preprocessing=self._preprocessing,
+            batch_size=min(self._request.batch_size, max(1, examples.size)),
+            ledger=pipeline.Ledger(
+                examples, num_classes=self._taxonomy.num_classes, limit=_UNREADABLE
+            ),
+        )
+
+    def run(self) -> None:
+        """Head, all of it, pair."""
+        request, watcher = self._request, self._watcher
+        stream, validation = self._learnt, self._stream(self._chosen_by)
+        examples = retraining.Examples(
+            once=stream.evaluation(),
+            validation=validation.evaluation(),
+            epoch=self._epoch,
+            steps=stream.steps_per_epoch,
+        )
+        work = retraining.Retraining(
+            self._layer,
+            num_classes=self._taxonomy.num_classes,
+            image_size=self._size,
+            seed=request.seed,
+            watcher=watcher,
+        )
+        best = work.fit_head(examples)
+        stream.ledger.check()
+        validation.ledger.check()
+        frozen = self._tested(work.logits)
+        watcher.say(f"frozen: {frozen.top1:.4f} of the test images are right")
+        state = request.place.arch_folder / f".retraining-{self._digest()}.npz"
+        if request.plan.epochs:
+            best = work.fine_tune(examples, request.plan, state)
+        with staging.staged(request.place.arch_folder) as staged:
+            watcher.say("write the pair")
+            folders = saving.save(
+                self._layer.resolved_object,
+                work.head,
+                self._taxonomy.to_tsv(),
+                staged,
+            )
+            written = predict.Classifier(folders[saving.CLASSIFICATION])
+            found = self._tested(written.logits)
+            watcher.say(f"{best['phase']}: {found.top1:.4f} of the test images")
+            identity = self._describe(folders, best, found)
+            if request.check != _checking.NONE:
+                watcher.say("check the pair")
+                _checking.conform(folders, request.check)
+            self._place(folders, identity)
+        self._report(work.history, best, frozen, found)
+        state.unlink(missing_ok=True)
+
+    def _epoch(self, number: int) -> typing.Any:
+        steps = self._learnt.steps_per_epoch
+        return self._learnt.training(
+            first=number * steps,
+            last=(number + 1) * steps,
+            seed=self._request.seed,
+            augment=augmentation.Augmentation(
+                crop="inception", area=(_LEAST_AREA, 1.0), flip=self._request.flip
+            ),
+        )
+
+    def _tested(self, call: typing.Callable) -> evaluation.Report:
+        return evaluation.of_split(
+            call,
+            self._test,
+            classes=self._taxonomy.classes,
+            image_size=self._size,
+            preprocessing=self._preprocessing,
+            batch_size=self._request.batch_size,
+        )
+
+    def _digest(self) -> str:
+        """Of all that decides on the training: another one does not go on from it."""
+        request = self._request
+        asked = [
+            *(request.module, dataclasses.asdict(request.plan), request.batch_size),
+            *(self._size, request.flip, dict(request.arguments), request.seed),
+            self._learnt.split.fingerprint,
+        ]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+
+    def _describe(
+        self,
+        folders: Mapping[str, pathlib.Path],
+        best: retraining.Epoch,
+        found: evaluation.Report,
+    ) -> manifest.Record:
+        """Writes manifests, where the module had one; what the pair's file says."""
+        request = self._request
+        if self._manifest is None:
+            return {}
+        is_url = request.module.startswith(sources.SCHEMES)
+        known = self._manifest
+        handle = f"{known.arch}/{known.kind}/{known.version}"
+        origin = retrained.Origin(
+            name=request.name,
+            version=request.place.version,
+            module=known,
+            handle=request.module if is_url else handle,
+            data=self._taxonomy.name,
+            is_fine_tuned=best["phase"] == retraining.FINE_TUNED,
+            image_size=self._size,
+            taxonomy=self._taxonomy.name,
+            classes=data_sources.class_bindings(self._taxonomy),
+            num_classes=self._taxonomy.num_classes,
+            counted={kind: self._counted(folder) for kind, folder in folders.items()},
+            metrics={"test_top1": found.top1, "test_loss": found.loss},
+        )
+        retrained.write_manifests(origin, folders)
+        return {
+            "arch": request.name,
+            "version": request.place.version,
+            "module": origin.handle,
+            "data": self._learnt.split.fingerprint,
+            "seed": request.seed,
+        }
+
+    def _counted(self, folder: pathlib.Path) -> manifest.Record:
+        """What a manifest says of one image, of a model that was written."""
+        model = subject.Subject(
+            folder, kind=folder.name, full=False, pair=None, documented={}
+        )
+        endpoints = counting.endpoints(model, side=self._size)
+        endpoints.pop("default", None)
+        return {
+            "multiply_adds": counting.multiply_adds(model, side=self._size),
+            "endpoints": endpoints,
+        }
+
+    def _place(
+        self, folders: Mapping[str, pathlib.Path], identity: manifest.Record
+    ) -> None:
+        """Moves the pair into place, its file last; a foreign module's has none."""
+        place = self._request.place
+        place.pair_file.unlink(missing_ok=True)
+        for kind, target in place.targets.items():
+            staging.place(folders[kind], target)
+        if identity:
+            text = manifest.to_json(place.pair_record(identity))
+            writing.write(place.pair_file, text.encode())
+
+    def _report(
+        self,
+        history: list[retraining.Epoch],
+        best: retraining.Epoch,
+        frozen: evaluation.Report,
+        found: evaluation.Report,
+    ) -> None:
+        """What was found on the way, beside the pair: figures and two pictures."""
+        place, name = self._request.place, self._request.name
+        record = {
+            "module": self._request.module,
+            "data": self._request.data,
+            "frozen": frozen.to_json(),
+            "kept": {"phase": best["phase"], "epoch": best["epoch"], **found.to_json()},
+            "epochs": history,
+        }
+        names = [definition.name for definition in self._taxonomy.classes]
+        title = f"{name}: {found.top1:.1%} of {found.examples} test images"
+        for file, data in (
+            ("retraining-{}.json", manifest.to_json(record).encode()),
+            ("confusion-{}.png", plots.confusion(found.confusion, names, title=title)),
+            ("curves-{}.png", plots.curves(history, title=name)),
+        ):
+            writing.write(place.arch_folder / file.format(place.version), data)
+
+
+def _layer(
+    folder: pathlib.Path, arguments: Mapping[str, float]
+) -> keras_layer.KerasLayer:
+    """The module; of hyperparameters it is given those that it has."""
+    layer = keras_layer.KerasLayer(str(folder))
+    usual = {
+        name: value
+        for name, value in _ARGUMENTS.items()
+        if name in saving.options(layer.resolved_object)
+    }
+    return keras_layer.KerasLayer(
+        layer.resolved_object, arguments={**usual, **arguments}, name="module"
+    )
