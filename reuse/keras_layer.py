@@ -34,6 +34,7 @@ class _Options:
 
     handle: typing.Any
     arguments: Mapping[str, typing.Any]
+    training_mode: bool
     tags: Sequence[str] | None
     signature: str | None
     signature_outputs_as_dict: bool
@@ -58,6 +59,9 @@ class KerasLayer(keras.layers.Layer):
       handle: a folder, a `.tar.gz` of one, a hub's URL (kept below `KERAS_HOME`), or
         what `tf.saved_model.load` gave, or another callable like it.
       trainable: whether to train it; `layer.trainable` may be set at any time.
+      training_mode: whether it is called with `training=True` while it is trained.
+        Without, its variables learn all the same, but batch statistics stay as they
+        are, and nothing is dropped: better where images are few, or of another kind.
       arguments: further keyword arguments of the call, such as
         `{"batch_norm_momentum": 0.9}`.
       tags: of the graph to load, where there are several. TF1 Hub modules: [].
@@ -87,6 +91,7 @@ class KerasLayer(keras.layers.Layer):
         trainable: bool = False,
         arguments: Mapping[str, typing.Any] | None = None,
         *,
+        training_mode: bool = True,
         tags: Sequence[str] | None = None,
         signature: str | None = None,
         signature_outputs_as_dict: bool = False,
@@ -122,6 +127,7 @@ class KerasLayer(keras.layers.Layer):
         self._options = _Options(
             handle=handle,
             arguments=dict(arguments or {}),
+            training_mode=training_mode,
             tags=tags,
             signature=signature,
             signature_outputs_as_dict=signature_outputs_as_dict,
@@ -151,7 +157,8 @@ class KerasLayer(keras.layers.Layer):
         options = self._options
         keywords = dict(options.arguments)
         if self._takes_training:
-            keywords["training"] = bool(training and self.trainable)
+            is_learning = training and self.trainable
+            keywords["training"] = bool(is_learning and options.training_mode)
         if options.signature and isinstance(inputs, dict):
             outputs = self._function(**inputs, **keywords)
         else:
@@ -214,6 +221,7 @@ class KerasLayer(keras.layers.Layer):
             **super().get_config(),
             "handle": given.handle,
             "arguments": dict(given.arguments),
+            "training_mode": given.training_mode,
             "tags": None if given.tags is None else list(given.tags),
             "signature": given.signature,
             "signature_outputs_as_dict": given.signature_outputs_as_dict,

@@ -19,9 +19,12 @@ from reuse import keras_layer
 Batches = Iterable[tuple[typing.Any, typing.Any]]
 Epoch = dict[str, typing.Any]
 FROZEN, FINE_TUNED = "frozen", "fine-tuned"  # phases
-_HEAD_STEPS = 2000  # at most
-_HEAD_BATCH = 256
+_HEAD_STEPS = 20  # between two looks at the images held out
+_MOST_HEAD_STEPS = 2000
+_HEAD_PATIENCE = 5  # looks
+_HEAD_GAIN = 1e-4  # of cross-entropy, that is worth going on
 _HEAD_LEARNING_RATE = 1e-2
+_HEAD_L2 = 1e-2  # times the sum of squares
 _SMALLEST_SPREAD = 0.05  # of a feature, as a share of the average one
 _CLIP = 1.0  # norm of all gradients together
 
@@ -125,43 +128,17 @@ class Retraining:
     def fit_head(self, examples: Examples) -> Epoch:
         """Trains the head alone, on features that are computed once.
 
-        Logistic regression on standardised features, by Adam; the best of its epochs on
-        the validation images is kept.
+        Logistic regression on standardised features, on all of them in each step of
+        Adam; what was best on the validation images is kept.
         """
         features, labels = self._features(examples.once, examples.steps)
-        held_out = self._features(examples.validation, 0)
+        held_out, truth = self._features(examples.validation, 0)
         mean = features.mean(axis=0)
         spread = features.std(axis=0)
         spread = spread + _SMALLEST_SPREAD * spread.mean() + 1e-12
-        standard = keras.Sequential(
-            [keras.Input(features.shape[1:]), keras.layers.Dense(labels.shape[1])]
+        kernel, bias = _regression(
+            ((features - mean) / spread, labels), ((held_out - mean) / spread, truth)
         )
-        standard.compile(
-            optimizer=keras.optimizers.Adam(_HEAD_LEARNING_RATE),
-            loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-        )
-        batch = min(_HEAD_BATCH, len(features))
-        epochs = max(1, _HEAD_STEPS * batch // len(features))
-        patience = max(5, epochs // 10)
-        has_held_out = len(held_out[0]) > 0
-        if has_held_out:
-            held_out = ((held_out[0] - mean) / spread, held_out[1])
-        standard.fit(
-            (features - mean) / spread,
-            labels,
-            batch_size=batch,
-            epochs=epochs,
-            validation_data=held_out if has_held_out else None,
-            callbacks=[
-                keras.callbacks.EarlyStopping(
-                    monitor="val_loss" if has_held_out else "loss",
-                    patience=patience,
-                    restore_best_weights=True,
-                )
-            ],
-            verbose=0,
-        )
-        kernel, bias = standard.get_weights()
         kernel = kernel / spread[:, np.newaxis]
         self.head.set_weights([kernel, bias - mean @ kernel])
         return self._note(FROZEN, examples)
@@ -202,9 +179,15 @@ class Retraining:
             self.history = done.history
             best, values = done.best, done.values
             self._watcher.say(f"go on after epoch {self.history[-1]['epoch']}")
-        while self._goes_on(best, plan):
+        while self._goes_on(plan):
             epoch = self.history[-1]["epoch"]
             found = self._train(examples, epoch, plan)
+            if not np.isfinite(found["loss"]):
+                self._watcher.say(
+                    f"the loss is {found['loss']} in epoch {epoch + 1}: given up; a "
+                    "smaller learning rate may do better"
+                )
+                break
             now = self._note(FINE_TUNED, examples, **found)
             if _rank(now) > _rank(best) or not _is_validated(now):
                 best, values = now, self.network.get_weights()
@@ -212,9 +195,12 @@ class Retraining:
         self.network.set_weights(values)
         return best
 
-    def _goes_on(self, best: Epoch, plan: Plan) -> bool:
-        epoch = self.history[-1]["epoch"]
-        return epoch < plan.epochs and epoch - best["epoch"] < plan.patience
+    def _goes_on(self, plan: Plan) -> bool:
+        """A head that fits is thrown off at first: patience begins with epoch 1."""
+        tuned = [epoch for epoch in self.history if epoch["phase"] == FINE_TUNED]
+        best = max(tuned, key=_rank, default=self.history[-1])["epoch"]
+        last = self.history[-1]["epoch"]
+        return last < plan.epochs and last - best < plan.patience
 
     def _train(self, examples: Examples, epoch: int, plan: Plan) -> dict[str, float]:
         """One epoch; what Keras says of its loss and accuracy."""
@@ -231,12 +217,7 @@ class Retraining:
         history = self.network.fit(
             batches, epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=[told]
         )
-        loss = history.history["loss"][-1]
-        if not np.isfinite(loss):
-            raise ValueError(
-                f"The loss is {loss} in epoch {epoch + 1}: try a smaller learning rate."
-            )
-        return {"loss": loss, "top1": history.history["top1"][-1]}
+        return {name: history.history[name][-1] for name in ("loss", "top1")}
 
     def _note(self, phase: str, examples: Examples, **found: float) -> Epoch:
         """Takes down an epoch, with what the validation images say."""
@@ -250,8 +231,8 @@ class Retraining:
         if _is_validated(epoch):
             self._watcher.say(
                 f"{phase}, epoch {epoch['epoch']}: of the images held out "
-                f"{epoch['test_top1']:.4f} are right, cross-entropy "
-                f"{epoch['test_loss']:.4f}"
+                f"{epoch['held_out_top1']:.4f} are right, cross-entropy "
+                f"{epoch['held_out_loss']:.4f}"
             )
         return epoch
 
@@ -266,7 +247,8 @@ class Retraining:
             if steps:
                 self._watcher.step(number, steps, "features")
         if not features:
-            return np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
+            width, classes = self._extractor.output_shape[-1], self.head.units
+            return np.zeros((0, width), np.float32), np.zeros((0, classes), np.float32)
         return np.concatenate(features), np.concatenate(labels)
 
 
@@ -309,6 +291,46 @@ class _Kept:
         return _Done(history=record["history"], best=record["best"], values=values)
 
 
+def _regression(
+    learnt: tuple[np.ndarray, np.ndarray], held_out: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias of a logistic regression from features [N, D] on labels [N, K].
+
+    The best ones on what is held out, if anything is.
+    """
+    width, classes = learnt[0].shape[1], learnt[1].shape[1]
+    kernel = keras.Variable(np.zeros((width, classes), np.float32))
+    bias = keras.Variable(np.zeros((classes,), np.float32))
+    optimizer = keras.optimizers.Adam(_HEAD_LEARNING_RATE)
+    optimizer.build([kernel, bias])
+    inputs, labels = (tf.constant(part) for part in learnt)
+    judged = tuple(tf.constant(part) for part in held_out)
+    if not len(held_out[0]):
+        judged = (inputs, labels)
+
+    def loss(inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        logits = tf.linalg.matmul(inputs, kernel) + bias
+        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels, logits))
+
+    @tf.function
+    def steps() -> tf.Tensor:
+        for _ in tf.range(_HEAD_STEPS):
+            with tf.GradientTape() as tape:
+                total = loss(inputs, labels) + _HEAD_L2 * tf.reduce_sum(kernel**2)
+            gradients = tape.gradient(total, [kernel.value, bias.value])
+            optimizer.apply(gradients)
+        return loss(*judged)
+
+    best, kept, waited = np.inf, [np.asarray(kernel), np.asarray(bias)], 0
+    while waited < _HEAD_PATIENCE and optimizer.iterations < _MOST_HEAD_STEPS:
+        found = float(steps())
+        waited += 1
+        if found < best:
+            waited = 0 if found < best - _HEAD_GAIN else waited
+            best, kept = found, [np.asarray(kernel), np.asarray(bias)]
+    return kept[0], kept[1]
+
+
 def _judged(call: Callable, batches: Batches) -> Mapping[str, float]:
     """Share that is right and mean cross-entropy; nothing where there are no images."""
     right, loss, count = 0, 0.0, 0
@@ -321,13 +343,15 @@ def _judged(call: Callable, batches: Batches) -> Mapping[str, float]:
         loss -= float((known * logarithms).sum())
         right += int((logits.argmax(axis=-1) == known.argmax(axis=-1)).sum())
         count += len(known)
-    return {"test_top1": right / count, "test_loss": loss / count} if count else {}
+    return (
+        {"held_out_top1": right / count, "held_out_loss": loss / count} if count else {}
+    )
 
 
 def _is_validated(epoch: Epoch) -> bool:
-    return "test_top1" in epoch
+    return "held_out_top1" in epoch
 
 
 def _rank(epoch: Epoch) -> tuple[float, float]:
     """What is larger is better: share that is right, and then cross-entropy."""
-    return epoch.get("test_top1", 0.0), -epoch.get("test_loss", 0.0)
+    return epoch.get("held_out_top1", 0.0), -epoch.get("held_out_loss", 0.0)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import pathlib
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import _checking
 
@@ -22,8 +22,6 @@ from zoo import inputs
 _HELD_OUT = 8  # every eighth image to learn from chooses among epochs instead
 _LEAST_AREA = 0.5  # of an image, that a random crop keeps
 _UNREADABLE = 0.01  # share of the images
-# Where a module has it: few images make few steps, in which statistics have to follow.
-_ARGUMENTS = {"batch_norm_momentum": 0.9}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +36,7 @@ class Request:
     batch_size: int
     image_size: int | None
     flip: bool
+    training_mode: bool
     arguments: Mapping[str, float]
     seed: int
     check: str
@@ -80,7 +79,12 @@ class _Work:
                 f"--module {request.module!r} gives classes: give its other half, the "
                 "feature vector."
             )
-        self._layer = _layer(folder, request.arguments)
+        self._layer = keras_layer.KerasLayer(
+            str(folder),
+            arguments=request.arguments,
+            training_mode=request.training_mode,
+            name="module",
+        )
         self._preprocessing, self._size = self._input(folder)
         learnt, self._chosen_by = split.held_out(halves[split.TRAIN], _HELD_OUT)
         self._learnt = self._stream(learnt)
@@ -119,8 +123,8 @@ class _Work:
         request, watcher = self._request, self._watcher
         stream, validation = self._learnt, self._stream(self._chosen_by)
         examples = retraining.Examples(
-            once=stream.evaluation(),
-            validation=validation.evaluation(),
+            once=_Checked(stream),
+            validation=_Checked(validation),
             epoch=self._epoch,
             steps=stream.steps_per_epoch,
         )
@@ -132,8 +136,6 @@ class _Work:
             watcher=watcher,
         )
         best = work.fit_head(examples)
-        stream.ledger.check()
-        validation.ledger.check()
         frozen = self._tested(work.logits)
         watcher.say(f"frozen: {frozen.top1:.4f} of the test images are right")
         state = request.place.arch_folder / f".retraining-{self._digest()}.npz"
@@ -184,7 +186,8 @@ class _Work:
         request = self._request
         asked = [
             *(request.module, dataclasses.asdict(request.plan), request.batch_size),
-            *(self._size, request.flip, dict(request.arguments), request.seed),
+            *(self._size, request.flip, request.training_mode),
+            *(dict(request.arguments), request.seed),
             self._learnt.split.fingerprint,
         ]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
@@ -275,16 +278,16 @@ class _Work:
             writing.write(place.arch_folder / file.format(place.version), data)
 
 
-def _layer(
-    folder: pathlib.Path, arguments: Mapping[str, float]
-) -> keras_layer.KerasLayer:
-    """The module; of hyperparameters it is given those that it has."""
-    layer = keras_layer.KerasLayer(str(folder))
-    usual = {
-        name: value
-        for name, value in _ARGUMENTS.items()
-        if name in saving.options(layer.resolved_object)
-    }
-    return keras_layer.KerasLayer(
-        layer.resolved_object, arguments={**usual, **arguments}, name="module"
-    )
+class _Checked:
+    """All batches of a stream in order, as often as they are asked for.
+
+    Raises:
+      ValueError: too many images can't be read; after the last batch.
+    """
+
+    def __init__(self, stream: pipeline.Stream) -> None:
+        self._batches, self._ledger = stream.evaluation(), stream.ledger
+
+    def __iter__(self) -> Iterator[tuple[typing.Any, typing.Any]]:
+        yield from self._batches
+        self._ledger.check()

@@ -9,27 +9,35 @@ from collections.abc import Sequence
 
 import numpy as np
 
+_PANELS = {
+    "cross-entropy": ("loss", "test_loss", "held_out_loss"),
+    "share that is right": ("top1", "test_top1", "held_out_top1"),
+    "learning rate": ("learning_rate",),
+}
 _MOST_NAMES = 40  # classes that have room for their names
 
 
 def curves(epochs: Sequence[dict[str, typing.Any]], *, title: str) -> bytes:
-    """Loss, accuracy and learning rate by epoch."""
+    """Loss, accuracy and learning rate by epoch, as far as they are known."""
     pyplot = _pyplot()
-    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    known = {name for epoch in epochs for name in epoch}
+    panels = {
+        label: [name for name in names if name in known]
+        for label, names in _PANELS.items()
+        if known & set(names)
+    }
+    figure, axes = pyplot.subplots(
+        1,
+        len(panels) or 1,
+        figsize=(1 + 4 * len(panels), 4),
+        layout="constrained",
+        squeeze=False,
+    )
     numbers = [epoch["epoch"] for epoch in epochs]
-    for axis, (label, names) in zip(
-        axes,
-        (
-            ("cross-entropy", ("loss", "test_loss")),
-            ("share that is right", ("top1", "test_top1")),
-            ("learning rate", ("learning_rate",)),
-        ),
-        strict=True,
-    ):
+    for axis, (label, names) in zip(axes[0], panels.items(), strict=False):
         for name in names:
-            if epochs and name in epochs[-1]:
-                values = [epoch.get(name, np.nan) for epoch in epochs]
-                axis.plot(numbers, values, marker=".", label=name)
+            values = [epoch.get(name, np.nan) for epoch in epochs]
+            axis.plot(numbers, values, marker=".", label=name.replace("_", " "))
         axis.set_xlabel("epoch")
         axis.set_ylabel(label)
         axis.xaxis.get_major_locator().set_params(integer=True)

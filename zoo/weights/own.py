@@ -92,7 +92,7 @@ def from_manifest(manifest: Mapping[str, typing.Any]) -> Record:
     """The record that an exported SavedModel's manifest amounts to."""
     weights = manifest["weights"]
     record = {
-        "arch": manifest["arch"],
+        "arch": manifest["configuration"].get("arch", manifest["arch"]),
         "configuration": list(manifest["configuration"]["gin"]),
         "normalization": manifest["configuration"]["normalization"],
         "preprocessing": manifest["preprocessing"],

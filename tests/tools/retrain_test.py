@@ -1,0 +1,398 @@
+"""tools/retrain: a new classifier on a published feature vector, ours or not."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+from sklearn import datasets
+
+from exporters import manifest
+from tests.conformance import models
+
+DIGITS = ("nought", "one", "two", "three", "four", "five", "six", "seven")
+EACH = 40  # images of a class, eight of them to test on
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory):
+    """Eight folders of handwritten digits, enlarged."""
+    root = tmp_path_factory.mktemp("data") / "octal"
+    pixels, labels = datasets.load_digits(return_X_y=True)
+    for digit, name in enumerate(DIGITS):
+        (root / name).mkdir(parents=True)
+        for number, values in enumerate(pixels[labels == digit][:EACH]):
+            image = PIL.Image.fromarray((values.reshape(8, 8) * 15.9).astype("uint8"))
+            image.resize((32, 32)).save(root / name / f"{number:03d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def module(exported):
+    return exported("resnet_cifar_20", "fashion_mnist", "--check=none")
+
+
+@pytest.fixture(scope="session")
+def retrained(tool, images, module, tmp_path_factory):
+    """The folder that was written, and what was printed."""
+    folder = tmp_path_factory.mktemp("out") / "octal_20"
+    done = tool(
+        "retrain",
+        f"--module={module / 'feature_vector' / '1'}",
+        f"--data={images}",
+        f"--output={folder}",
+        "--epochs=3",
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def found(folder, version=1):
+    return json.loads((folder / f"retraining-{version}.json").read_text())
+
+
+def manifests(folder):
+    return {k: manifest.read(folder / k / "1") for k in manifest.KINDS}
+
+
+def test_what_it_prints_and_writes(retrained):
+    folder, done = retrained
+    assert done.stdout.splitlines() == [
+        *(str(folder / kind / "1") for kind in manifest.KINDS),
+        str(folder / "pair-1.json"),
+    ]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("classification", "confusion-1.png", "curves-1.png", "feature_vector"),
+        *("pair-1.json", "retraining-1.json"),
+    ]
+    for name in ("confusion-1.png", "curves-1.png"):
+        with PIL.Image.open(folder / name) as image:
+            assert image.size > (300, 300)
+    for word in ("224 images to learn from, 32 to choose by", "frozen", "fine-tuned"):
+        assert word in done.stderr, done.stderr
+
+
+def test_it_has_learnt(retrained):
+    record = found(retrained[0])
+    assert record["frozen"]["top1"] > 0.8
+    assert record["kept"]["top1"] > 0.9
+    assert record["kept"]["phase"] == "fine-tuned"
+    assert [epoch["epoch"] for epoch in record["epochs"]] == [0, 1, 2, 3]
+    best = max(epoch["held_out_top1"] for epoch in record["epochs"])
+    (kept,) = (e for e in record["epochs"] if e["epoch"] == record["kept"]["epoch"])
+    assert kept["held_out_top1"] == best
+
+
+def test_evaluate_finds_the_same(tool, retrained, images):
+    folder, _ = retrained
+    done = tool(
+        "evaluate",
+        folder / "classification" / "1",
+        f"--data={images}",
+        "--format=json",
+    )
+    assert done.returncode == 0, done.stderr
+    report, kept = json.loads(done.stdout), found(folder)["kept"]
+    assert report["top1"] == kept["top1"]
+    assert report["examples"] == 8 * len(DIGITS)
+    assert report["loss"] == pytest.approx(kept["loss"], rel=1e-5)
+
+
+def test_predict_names_the_folders(tool, retrained, images):
+    done = tool(
+        "predict", retrained[0] / "classification" / "1", images / "six" / "000.png"
+    )
+    assert done.returncode == 0, done.stderr
+    names = [line.split()[-1] for line in done.stdout.splitlines()[1:]]
+    assert len(set(names)) == 5
+    assert set(names) <= set(DIGITS)
+    assert names[0] == "six"
+
+
+def test_manifests_say_what_it_is(retrained, module, images):
+    folder, _ = retrained
+    began = manifest.read(module / "feature_vector" / "1")
+    vector, classifier = manifests(folder).values()
+    for half in (vector, classifier):
+        assert half.arch == "octal_20"
+        assert half.configuration["arch"] == "resnet_cifar_20"
+        assert half.weights["name"] == "retrained"
+        assert half.weights["taxonomy"] == "octal"
+        assert "resnet_cifar_20/feature_vector/1" in half.weights["source"]
+        assert str(images.parent) not in json.dumps(half.weights)
+    assert vector.params == began.params
+    assert vector.multiply_adds == began.multiply_adds
+    assert vector.endpoints == began.endpoints
+    head = 8 * (began.output["num_features"] + 1)
+    assert classifier.params["all"] == began.params["all"] + head
+    assert classifier.multiply_adds == began.multiply_adds + 8 * 64
+    assert classifier.weights["metrics"]["test_top1"] == found(folder)["kept"]["top1"]
+
+
+def test_all_of_the_interface_is_left(retrained):
+    """Hyperparameters, endpoints, losses and signatures are those of the module."""
+    folder, _ = retrained
+    model = tf.saved_model.load(str(folder / "classification" / "1"))
+    images = tf.random.stateless_uniform([2, 32, 32, 3], [0, 1])
+    endpoints = model(images, return_endpoints=True)
+    features = endpoints["ResNetCifar/feature_vector"]
+    np.testing.assert_allclose(model.head(features), model(images), rtol=1e-5)
+    assert set(model.signatures) == {
+        *("serving_default", "image_classification", "image_feature_vector"),
+    }
+    assert len(model.regularization_losses) == 1
+    before = [variable.numpy() for variable in model.variables]
+    model(images, training=True, batch_norm_momentum=tf.constant(0.0))
+    changed = [
+        not np.array_equal(value, variable)
+        for value, variable in zip(before, model.variables, strict=True)
+    ]
+    trainable = len(model.trainable_variables)
+    assert sum(changed) == len(model.variables) - trainable
+
+
+def test_exported_anew_it_is_the_same(tool, retrained, tmp_path):
+    """As weights of its arch: `tools/export --weights`."""
+    folder, _ = retrained
+    done = tool(
+        "export",
+        "--arch=resnet_cifar_20",
+        f"--weights={folder / 'classification' / '1'}",
+        f"--output={tmp_path}",
+        "--check=none",
+    )
+    assert done.returncode == 0, done.stderr
+    images = tf.random.stateless_uniform([2, 32, 32, 3], [0, 1])
+    logits = [
+        tf.saved_model.load(str(path / "classification" / "1"))(images)
+        for path in (folder, tmp_path / "resnet_cifar_20")
+    ]
+    np.testing.assert_allclose(*logits, rtol=1e-4, atol=1e-5)
+
+
+def test_frozen_the_module_stays_as_it_was(tool, images, module, tmp_path):
+    folder = tmp_path / "frozen"
+    vector = module / "feature_vector" / "1"
+    done = tool(
+        "retrain",
+        f"--module={vector}",
+        f"--data={images}",
+        f"--output={folder}",
+        *("--epochs=0", "--check=none"),
+    )
+    assert done.returncode == 0, done.stderr
+    began, written = (
+        tf.saved_model.load(str(path)) for path in (vector, folder / "feature_vector/1")
+    )
+    for ours, theirs in zip(written.variables, began.variables, strict=True):
+        assert np.array_equal(ours, theirs)
+    record = found(folder)
+    assert record["kept"]["top1"] == record["frozen"]["top1"] > 0.8
+    of_vector, of_classifier = manifests(folder).values()
+    assert of_vector.weights == manifest.read(vector).weights
+    assert "a new head on" in of_classifier.weights["source"]
+
+
+def test_where_nothing_gets_better_the_head_alone_is_kept(
+    tool, images, module, tmp_path
+):
+    folder = tmp_path / "wild"
+    done = tool(
+        "retrain",
+        f"--module={module / 'feature_vector' / '1'}",
+        f"--data={images}",
+        f"--output={folder}",
+        *("--epochs=9", "--patience=1", "--learning_rate=1", "--check=none"),
+    )
+    assert done.returncode == 0, done.stderr
+    record = found(folder)
+    assert record["kept"]["phase"] == "frozen"
+    assert record["kept"]["top1"] == record["frozen"]["top1"]
+    assert len(record["epochs"]) < 9  # it was given up
+
+
+def test_killed_it_goes_on(images, module, tmp_path):
+    folder = tmp_path / "killed"
+    command = [
+        *(sys.executable, "tools/retrain", "--epochs=3", "--check=none"),
+        f"--module={module / 'feature_vector' / '1'}",
+        *(f"--data={images}", f"--output={folder}"),
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "fine-tuned, epoch 1" in line:
+                first = line.split("of the images held out")[1]
+            if "fine-tuned, epoch 2" in line:
+                break
+        process.kill()
+    states = list(folder.iterdir())
+    assert [path.suffix for path in states] == [".npz"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "go on after epoch 1" in done.stderr or "go on after epoch 2" in done.stderr
+    epochs = found(folder)["epochs"]
+    assert [epoch["epoch"] for epoch in epochs] == [0, 1, 2, 3]
+    assert f"{epochs[1]['held_out_top1']:.4f} are right" in first
+    assert not states[0].exists()
+
+
+class Foreign(models.FeatureVector):
+    """Somebody else's module, of this size alone."""
+
+    input_spec = tf.TensorSpec([None, 48, 48, 3], tf.float32)
+
+
+def test_modules_of_others(tool, images, tmp_path):
+    """The pair conforms; there is nothing to publish it with."""
+    vector, folder = Foreign().save(tmp_path), tmp_path / "mine"
+    done = tool(
+        "retrain",
+        f"--module={vector}",
+        f"--data={images}",
+        f"--output={folder}",
+        "--epochs=2",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "at 48 × 48" in done.stderr
+    assert len(done.stdout.splitlines()) == 2
+    names = (folder / "classification/1/assets/class_index.tsv").read_text()
+    assert [line.split("\t")[2] for line in names.splitlines()[1:]] == sorted(DIGITS)
+    done = tool("publish", folder, f"--hub={tmp_path / 'hub'}")
+    assert done.returncode == 2
+    assert "it has no pair-VERSION.json" in done.stderr
+
+
+def one_class(folder):
+    (folder / "only").mkdir(parents=True)
+
+
+def no_images(folder):
+    for name in "ab":
+        (folder / name).mkdir(parents=True)
+
+
+def no_picture(folder):
+    for name in "ab":
+        (folder / name).mkdir(parents=True)
+        for number in range(9):
+            (folder / name / f"{number}.png").write_text("no picture")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (one_class, "must have a folder for each of two or more classes; it has only"),
+        (lambda folder: folder.mkdir(), "two or more classes; it has none"),
+        (no_images, "has no images: files that end with"),
+        (no_picture, "can't be read, more than"),
+    ],
+)
+def test_folders_that_are_no_data(tool, module, tmp_path, make, message):
+    make(tmp_path / "data")
+    done = tool(
+        "retrain",
+        f"--module={module / 'feature_vector' / '1'}",
+        f"--data={tmp_path / 'data'}",
+        f"--output={tmp_path / 'out'}",
+        "--image_size=32",
+    )
+    assert_one_line(done, message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_module(tool, module, images, tmp_path):
+    options = (f"--data={images}", f"--output={tmp_path / 'out'}")
+    for path, message in (
+        (tmp_path / "nowhere", "it has no saved_model.pb"),
+        (module, "it has no saved_model.pb. Did you mean"),
+        (module / "classification" / "1", "gives classes: give its other half"),
+        ("http://127.0.0.1:9/x/1", "can't be used"),
+    ):
+        done = tool("retrain", f"--module={path}", *options)
+        assert_one_line(done, message)
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--image_size=8"], "takes no images of 8 × 8"),
+        (["--argument=batch_norm_momentum"], "--argument must be NAME=NUMBER"),
+        (["--argument=momentum=0.5"], "no argument 'momentum'"),
+        (["--name=Über"], "a model's name has letters"),
+        (["--epochs=-1"], "--epochs"),
+        (["--batch_size=0"], "--batch_size"),
+        (["surplus"], "unexpected argument 'surplus'"),
+    ],
+)
+def test_options_that_make_no_sense(tool, tmp_path, images, options, message):
+    done = tool(
+        "retrain",
+        f"--module={Strict().save(tmp_path)}",
+        f"--data={images}",
+        f"--output={tmp_path / 'out'}",
+        *options,
+    )
+    assert_one_line(done, message)
+    assert not (tmp_path / "out").exists()
+
+
+class Strict(models.FeatureVector):
+    input_spec = tf.TensorSpec([None, 32, 32, 3], tf.float32)
+
+
+def test_what_is_there_stays(tool, retrained, module, images):
+    folder, _ = retrained
+    arguments = (
+        f"--module={module / 'feature_vector' / '1'}",
+        f"--data={images}",
+        f"--output={folder}",
+    )
+    before = (folder / "pair-1.json").read_bytes()
+    assert_one_line(tool("retrain", *arguments), "is there already: give --overwrite")
+    assert (folder / "pair-1.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_it_is_published_and_taken_from_there(tool, retrained, images, tmp_path):
+    """To a hub, and from its URL the module of a second retraining."""
+    folder, _ = retrained
+    hub = tmp_path / "hub"
+    done = tool("publish", folder, f"--hub={hub}", timeout=590)
+    assert done.returncode == 0, done.stderr
+    handles = done.stdout.split()
+    assert handles == [f"image-model-zoo/octal_20/{kind}/1" for kind in manifest.KINDS]
+    page = (
+        hub / "image-model-zoo/models/octal_20/classification/1/page.md"
+    ).read_text()
+    top1 = found(folder)["kept"]["top1"]
+    assert f"{100 * top1:.1f}" in page
+    serve = [sys.executable, "tools/serve", hub, "--port=0"]
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            address = server.stdout.readline().split()[-1].rstrip("/")
+            done = tool(
+                "retrain",
+                f"--module={address}/{handles[0]}",
+                f"--data={images}",
+                f"--output={tmp_path / 'again'}",
+                *("--epochs=0", "--check=none"),
+            )
+        finally:
+            server.send_signal(signal.SIGINT)
+    assert done.returncode == 0, done.stderr
+    source = manifests(tmp_path / "again")["classification"].weights["source"]
+    assert f"{address}/{handles[0]}" in source
+
+
+def assert_one_line(done, message):
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("retrain: ")]
+    assert len(lines) == 1, done.stderr
+    assert message in lines[0]
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
