@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator
 
 _FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
+_HALVES = ("feature_vector", "classification")  # of a pair, each with its versions
 _ARCHIVES = (".tar.gz", ".tgz", ".tar")
 SCHEMES = ("http://", "https://")
 _LARGEST = 16 << 30  # bytes, of an archive and of what is in it
@@ -31,7 +32,8 @@ def opened(path: str | os.PathLike[str], *, name: str) -> Iterator[pathlib.Path]
 
     Args:
       path: a directory, a `.tar.gz` archive, or the URL of one. Of other URLs, a hub's
-        handles, the compressed form is asked for, as tensorflow-hub does.
+        handles, the compressed form is asked for, as tensorflow-hub does. Of the folder
+        OUT/ARCH of an export, the newest classifier is meant.
       name: of the argument, for messages.
 
     Raises:
@@ -168,6 +170,11 @@ def _saved_model(directory: pathlib.Path, name: str, given: str) -> pathlib.Path
     """The directory, if it holds a SavedModel, whole or not."""
     if any((directory / file).is_file() for file in _FILES):
         return directory
+    if all((directory / half).is_dir() for half in _HALVES):
+        inner = directory.glob(f"{_HALVES[-1]}/*/{_FILES[0]}")
+        versions = [path.parent for path in inner if path.parent.name.isdigit()]
+        if versions:
+            return max(versions, key=lambda path: int(path.name))
     others = [str(other) for other in _inner(directory) if other != directory]
     hint = f" Did you mean {others[0]!r}?" if others else ""
     raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -63,11 +64,33 @@ def tool() -> Run:
 
 
 @pytest.fixture(scope="session")
-def exported(tool: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder that all test processes see."""
+    folder = tmp_path_factory.getbasetemp()
+    is_one_of_several = folder.name.startswith("popen-")
+    return folder.parent if is_one_of_several else folder
+
+
+@pytest.fixture(scope="session")
+def once(shared: pathlib.Path) -> Callable:
+    """Fills a folder once for all test processes."""
+
+    def once(name: str, fill: Callable[[pathlib.Path], None]) -> pathlib.Path:
+        folder, lock = shared / name, shared / f"{name}.lock"
+        with lock.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not lock.stat().st_size:
+                folder.mkdir()
+                fill(folder)
+                file.write("filled")
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def exported(tool: Run, shared: pathlib.Path) -> Callable:
     """The folder of an arch's exported pair; made once for all test processes."""
-    shared = tmp_path_factory.getbasetemp()
-    if shared.name.startswith("popen-"):  # a process of several, below their common one
-        shared = shared.parent
 
     def export(arch: str, weights: str = "random", *options: str) -> pathlib.Path:
         output = shared / "exports" / "".join([weights, *options])

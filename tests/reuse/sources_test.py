@@ -83,6 +83,14 @@ def test_damaged_archives_are_refused(tmp_path, data):
         use(archive)
 
 
+def test_of_a_pair_s_folder_the_newest_classifier_is_meant(tmp_path):
+    for name in ("feature_vector/11", "classification/2", "classification/10"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "saved_model.pb").touch()
+    with sources.opened(tmp_path, name="handle") as folder:
+        assert folder == tmp_path / "classification" / "10"
+
+
 def test_a_url_that_is_not_there_is_told():
     with pytest.raises(ValueError, match="handle 'http://127.0.0.1:9/m' can't be used"):
         use("http://127.0.0.1:9/m")
