@@ -166,6 +166,25 @@ def test_arguments(features, images, momentum):
     assert all(moved) if momentum < 1 else not any(moved)
 
 
+def test_training_mode(features, images):
+    """Without it all learns, and no statistic moves."""
+    layer = reuse.KerasLayer(features, trainable=True, training_mode=False)
+    kept, learnt = statistics(layer), [v.numpy() for v in layer.trainable_variables]
+    with tf.GradientTape() as tape:
+        outputs = layer(images, training=True)
+        loss = tf.reduce_sum(outputs**2)
+    same(outputs, reuse.KerasLayer(features)(images))
+    gradients = tape.gradient(loss, [v.value for v in layer.trainable_variables])
+    keras.optimizers.SGD(0.1).apply(gradients, layer.trainable_variables)
+    same(statistics(layer), kept)
+    assert not any(
+        np.array_equal(*pair)
+        for pair in zip(learnt, layer.trainable_variables, strict=True)
+    )
+    again = reuse.KerasLayer.from_config(layer.get_config())
+    assert again.get_config()["training_mode"] is False
+
+
 def test_output_key_of_a_call(features, images):
     options = {
         "arguments": {"return_endpoints": True},

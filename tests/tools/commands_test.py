@@ -26,7 +26,10 @@ LIST_KEYS = {
     "weights",
 }
 
-HELPFUL = ("list", "export", "predict", "train", "evaluate", "publish", "serve")
+HELPFUL = (
+    *("list", "export", "predict", "train", "evaluate", "retrain"),
+    *("docs", "publish", "serve"),
+)
 
 
 def test_list_as_json(tool):
