@@ -118,8 +118,7 @@ def _values(known: Sequence[records.Record], axis: str) -> dict[str, float]:
 def _value(record: records.Record, axis: str) -> float | None:
     """What an axis shows of an arch; None where it was not measured."""
     if axis == "speed":
-        trial = record.halves[-1].trial
-        return trial.speed.get("images_per_second") if trial else None
+        return record.speed.get("images_per_second")
     about = record.about
     return about["params"]["all"] if axis == "params" else about["multiply_adds"]
 

@@ -22,6 +22,7 @@ from zoo.weights import registry
 PUBLISHER = "image-model-zoo"
 ROOT = config.ZOO.parent
 RECORDS = ROOT / "docs" / "records"
+SPEEDS = ROOT / "docs" / "speeds.json"  # of one run on one machine
 # What the values of a record are computed by, beside the arch's own files.
 _SOURCES = (
     *(f"zoo/{name}.py" for name in ("counting", "head", "inputs", "model", "spec")),
@@ -39,15 +40,12 @@ class Trial:
       counts: of clauses, by status.
       versions: of what it was judged with.
       sizes: bytes of its files by path, as far as they are known.
-      speed: `images_per_second` of a classifier in batches of `batch` images of `side`
-        pixels, on `cores` of a `processor`; nothing where it was not timed.
     """
 
     measured: reports.Measured | None
     counts: Mapping[str, int]
     versions: Mapping[str, str]
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    speed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain values; `trial_from_json` reads it."""
@@ -89,6 +87,8 @@ class Record:
       halves: one or both, the feature vector first.
       known: the arch's facts; none of an exported model, of which they need not hold.
       weights: what the registry offers for the arch, by name.
+      speed: `images_per_second` of the classifier in batches of `batch` images of its
+        size, on `cores` of a `processor`; nothing where it was not timed.
       publisher: whose handles they are.
     """
 
@@ -96,6 +96,7 @@ class Record:
     halves: tuple[Half, ...]
     known: facts.Facts = dataclasses.field(default_factory=dict)
     weights: Mapping[str, registry.Record] = dataclasses.field(default_factory=dict)
+    speed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     publisher: str = PUBLISHER
 
     @property
@@ -143,6 +144,7 @@ def of_arch(arch: str) -> Record:
             ),
             known=facts.load(arch),
             weights=registry.records(arch),
+            speed=speeds().get(arch, {}),
         )
     except (OSError, LookupError, TypeError) as error:
         raise ValueError(f"{path} is no record: {error!r}; run tools/docs.") from error
@@ -208,6 +210,15 @@ def trials_of(arch: str) -> dict[str, Trial]:
         return {}
     kept = json.loads(path.read_text(encoding="utf-8"))
     return {kind: trial_from_json(values) for kind, values in kept.items()}
+
+
+def speeds() -> dict[str, dict[str, Any]]:
+    """How fast archs are, by name; of some, nothing is known."""
+    if not SPEEDS.is_file():
+        return {}
+    kept = json.loads(SPEEDS.read_text(encoding="utf-8"))
+    timed = kept.pop("images_per_second")
+    return {arch: {**kept, "images_per_second": n} for arch, n in timed.items()}
 
 
 def record_file(arch: str) -> pathlib.Path:

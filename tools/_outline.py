@@ -1,8 +1,7 @@
-"""Builds archs, without exporting them, for what their documentation says of them."""
+"""Builds archs for what their documentation says of them."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pathlib
 import statistics
@@ -19,7 +18,8 @@ from publishing import condensing
 from publishing import record as records
 
 _BATCH = 8  # images of a timed call
-_CALLS = 15  # that are timed, of which the median counts
+_CALLS = 15  # that are timed at most, of which the median counts
+_SECONDS = 10.0  # after which no further call is begun
 
 
 def refresh(archs: Iterable[str], say: Callable[[str], None]) -> list[pathlib.Path]:
@@ -80,34 +80,51 @@ def measure(arch: str, say: Callable[[str], None]) -> pathlib.Path:
             if found.failed:
                 raise ValueError(f"{arch} {kind}: {found.failed[0].message}")
             trial = records.trial(found.to_json(), folder)
-            if kind == "classification":
-                say("time it")
-                trial = dataclasses.replace(trial, speed=speed(folder))
             kept[kind] = trial.to_json()
     path = records.measured_file(arch)
     writing.write(path, manifest.to_json(kept).encode())
     return path
 
 
-def speed(folder: pathlib.Path) -> manifest.Record:
-    """Images a second of a classifier, on this machine; see `record.Trial`."""
-    with _cli.quiet():
+def time_all(archs: Iterable[str], say: Callable[[str], None]) -> pathlib.Path:
+    """Times the classifiers of archs, and forgets what was timed before."""
+    from training import history
+
+    timed = {}
+    for arch in archs:
+        say(f"time {arch}")
+        timed[arch] = _images_per_second(arch)
+    record = {
+        "batch": _BATCH,
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": history.processor(),
+        "images_per_second": timed,
+    }
+    writing.write(records.SPEEDS, manifest.to_json(record).encode())
+    return records.SPEEDS
+
+
+def _images_per_second(arch: str) -> float:
+    """Of the classifier that an export would hold, for images of its size."""
+    with _cli.quiet(), tempfile.TemporaryDirectory() as scratch:
+        import keras
         import tensorflow as tf
 
-        from training import history
+        from exporters import building, reusable
 
-        model = tf.saved_model.load(str(folder))
-    side = manifest.read(folder).preprocessing["image_size"]
-    images = tf.random.uniform([_BATCH, side, side, 3])
-    times = []
-    for _ in range(_CALLS):
-        start = time.perf_counter()
-        model(images).numpy()
-        times.append(time.perf_counter() - start)
-    return {
-        "images_per_second": float(f"{_BATCH / statistics.median(times):.3g}"),
-        "batch": _BATCH,
-        "side": side,
-        "processor": history.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-    }
+        keras.utils.clear_session()
+        request = requests.Request(arch=arch, output=pathlib.Path())
+        model = building.build(request, lambda _: None)
+        asset = pathlib.Path(scratch, "asset")
+        asset.touch()
+        pair = reusable.pair(model, class_index=asset, record=asset)
+        (classifier, _) = pair["classification"]
+        side = model.spec.image_size
+        images = tf.random.uniform([_BATCH, side, side, 3])
+        classifier(images)
+        times: list[float] = []
+        while len(times) < _CALLS and sum(times) < _SECONDS:
+            start = time.perf_counter()
+            classifier(images).numpy()
+            times.append(time.perf_counter() - start)
+    return float(f"{_BATCH / statistics.median(times):.3g}")
