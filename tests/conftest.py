@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import json
 import pathlib
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="With -m slow: run N of the slow tests, others at every commit.",
     )
+
+
+def pytest_configure() -> None:
+    """Lets tests interrupt what they start, where a shell had that ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # "pytest &" of a script
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(
