@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from conformance import report as reports
@@ -28,6 +28,11 @@ _SOURCES = (
     *(f"zoo/{name}.py" for name in ("counting", "head", "inputs", "model", "spec")),
     *("zoo/taxonomy.py", "exporters/describe.py", "exporters/hyperparameters.py"),
     *("exporters/outputs.py", "publishing/condensing.py"),
+)
+# What decides on the sizes that an export takes, likewise.
+_TRACED = (
+    *("zoo/head.py", "zoo/inputs.py", "zoo/model.py", "exporters/fused.py"),
+    *("exporters/reusable.py", "exporters/hyperparameters.py"),
 )
 
 
@@ -208,7 +213,7 @@ def trials_of(arch: str) -> dict[str, Trial]:
     path = measured_file(arch)
     if not path.is_file():
         return {}
-    kept = json.loads(path.read_text(encoding="utf-8"))
+    kept = json.loads(path.read_text(encoding="utf-8"))["models"]
     return {kind: trial_from_json(values) for kind, values in kept.items()}
 
 
@@ -233,25 +238,43 @@ def measured_file(arch: str) -> pathlib.Path:
 
 def is_current(arch: str) -> bool:
     """Whether the record of an arch is there, and of the sources that are there."""
-    path = record_file(arch)
-    if not path.is_file():
-        return False
+    return _sources_of(record_file(arch)) == sources(arch)
+
+
+def is_measure_current(arch: str) -> bool:
+    """Whether what was measured of an arch, if it was, is of the sources there are."""
+    path = measured_file(arch)
+    return not path.is_file() or _sources_of(path) == measured_sources(arch)
+
+
+def _sources_of(path: pathlib.Path) -> str | None:
+    """The hash that a file says it comes from; None where it says nothing."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return isinstance(kept, dict) and kept.get("sources") == sources(arch)
+    except (OSError, ValueError):
+        return None
+    return kept.get("sources") if isinstance(kept, dict) else None
 
 
 def sources(arch: str) -> str:
     """SHA-256 over all that decides on the record of an arch."""
+    facts_file = config.config_file(arch).with_suffix(".facts.json")
+    return _hash(arch, _SOURCES, [*(config.ZOO / "taxonomies").iterdir(), facts_file])
+
+
+def measured_sources(arch: str) -> str:
+    """SHA-256 over all that decides on what is measured of an arch."""
+    return _hash(arch, _TRACED, [])
+
+
+def _hash(arch: str, names: Iterable[str], further: Iterable[pathlib.Path]) -> str:
+    """Of files by name, of further ones, and of those that build an arch."""
     family = config.config_file(arch).parent.parent
     paths = [
-        *(ROOT / name for name in _SOURCES),
+        *(ROOT / name for name in names),
         *(config.ZOO / "layers").glob("*.py"),
-        *(config.ZOO / "taxonomies").iterdir(),
         *family.glob("*.py"),
-        config.config_file(arch).with_suffix(".facts.json"),
+        *further,
     ]
     digest = hashlib.sha256("\n".join(config.texts(arch)).encode())
     for path in sorted(paths):

@@ -82,7 +82,8 @@ def measure(arch: str, say: Callable[[str], None]) -> pathlib.Path:
             trial = records.trial(found.to_json(), folder)
             kept[kind] = trial.to_json()
     path = records.measured_file(arch)
-    writing.write(path, manifest.to_json(kept).encode())
+    record = {"sources": records.measured_sources(arch), "models": kept}
+    writing.write(path, manifest.to_json(record).encode())
     return path
 
 

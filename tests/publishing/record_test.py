@@ -87,6 +87,29 @@ def test_a_record_is_of_its_sources(file, tmp_path, monkeypatch):
     assert not record.is_current("mobilenet_v2")
 
 
+@pytest.mark.parametrize(
+    ("file", "decides"),
+    [
+        ("exporters/fused.py", True),
+        ("zoo/resnet/resnet_cifar.py", True),
+        ("zoo/resnet/configs/resnet_cifar_20.gin", True),
+        ("publishing/condensing.py", False),
+    ],
+)
+def test_what_was_measured_is_of_these_sources(tmp_path, monkeypatch, file, decides):
+    for room in ("zoo", "exporters", "publishing"):
+        shutil.copytree(
+            ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("*.pyc")
+        )
+    monkeypatch.setattr(config, "ZOO", tmp_path / "zoo")
+    monkeypatch.setattr(record, "ROOT", tmp_path)
+    assert record.is_measure_current("resnet_cifar_20")
+    with (tmp_path / file).open("a") as changed:
+        changed.write("# more\n")
+    assert record.is_measure_current("resnet_cifar_20") != decides
+    assert record.is_measure_current("resnet_cifar_110")  # it never was
+
+
 def test_what_is_no_record_is_not_current(tmp_path, monkeypatch):
     monkeypatch.setattr(record, "RECORDS", tmp_path)
     assert not record.is_current("mobilenet_v2")
@@ -155,7 +178,7 @@ def test_what_was_measured_is_kept_as_it_was():
         trials = record.trials_of(arch)
         assert list(trials) == list(manifest.KINDS)
         plain = {kind: trial.to_json() for kind, trial in trials.items()}
-        assert json.loads(json.dumps(plain)) == json.loads(text)
+        assert json.loads(json.dumps(plain)) == json.loads(text)["models"]
         for trial in trials.values():
             assert trial.counts["fail"] == 0
             low, high = facts.value(facts.load(arch), "height_range")
