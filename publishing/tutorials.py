@@ -1,0 +1,94 @@
+"""The notebooks of docs/tutorials: what is in them, and how they are run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import subprocess
+import tempfile
+import typing
+
+from publishing import record as records
+
+FOLDER = records.ROOT / "docs" / "tutorials"
+RAN = "ran"
+"""In a notebook's metadata: the hash of the cells that its outputs are of."""
+_KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+_SECONDS = 600  # for one cell
+
+
+class TutorialError(ValueError):
+    """A cell failed; the message says which, and how."""
+
+
+def paths() -> dict[str, pathlib.Path]:
+    """Name → notebook."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.ipynb"))}
+
+
+def read(path: pathlib.Path) -> typing.Any:
+    """The notebook of a file."""
+    import nbformat
+
+    return nbformat.read(path, as_version=4)
+
+
+def run(path: pathlib.Path) -> str:
+    """Runs all cells of a notebook in a new kernel; the text of it with the outputs.
+
+    What differs from one run to the next is left out: numbers and times of executions,
+    and what was said on stderr.
+
+    Raises:
+      TutorialError: a cell failed.
+    """
+    import nbclient
+    import nbformat
+
+    notebook = read(path)
+    with tempfile.TemporaryDirectory() as scratch:
+        client = nbclient.NotebookClient(
+            notebook,
+            timeout=_SECONDS,
+            kernel_name=_KERNEL["name"],
+            resources={"metadata": {"path": str(path.parent)}},
+            coalesce_streams=True,
+            record_timing=False,
+        )
+        own = {"TMPDIR": scratch, "IPYTHONDIR": scratch}
+        try:
+            client.execute(env={**os.environ, **own}, stderr=subprocess.DEVNULL)
+        except nbclient.exceptions.CellExecutionError as error:
+            raise TutorialError(f"{path.name}: {error}") from error
+    tidy(notebook)
+    notebook.metadata[RAN] = fingerprint(notebook)
+    return nbformat.writes(notebook) + "\n"
+
+
+def tidy(notebook: typing.Any) -> None:
+    """Takes out what a run leaves and nobody reads."""
+    notebook.metadata = {"kernelspec": _KERNEL}
+    for number, cell in enumerate(notebook.cells, 1):
+        cell.id = f"cell-{number}"
+        cell.metadata.clear()
+        if cell.cell_type != "code":
+            continue
+        cell.execution_count = None
+        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+        for output in cell.outputs:
+            output.metadata = {}
+            if "execution_count" in output:
+                output.execution_count = None
+
+
+def fingerprint(notebook: typing.Any) -> str:
+    """SHA-256 of the code of all cells."""
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256("\0".join(code).encode()).hexdigest()
+
+
+def stale() -> list[str]:
+    """Names of the notebooks whose outputs are not of the code that they have now."""
+    notebooks = {name: read(path) for name, path in paths().items()}
+    return [n for n, book in notebooks.items() if book.metadata.get(RAN) != fingerprint(book)]
