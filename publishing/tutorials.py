@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pathlib
 import subprocess
 import tempfile
 import typing
+from collections.abc import Mapping
 
 from publishing import record as records
 
@@ -15,6 +17,7 @@ FOLDER = records.ROOT / "docs" / "tutorials"
 RAN = "ran"
 """In a notebook's metadata: the hash of the cells that its outputs are of."""
 _KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+_LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
 _SECONDS = 600  # for one cell
 
 
@@ -25,13 +28,6 @@ class TutorialError(ValueError):
 def paths() -> dict[str, pathlib.Path]:
     """Name → notebook."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.ipynb"))}
-
-
-def read(path: pathlib.Path) -> typing.Any:
-    """The notebook of a file."""
-    import nbformat
-
-    return nbformat.read(path, as_version=4)
 
 
 def run(path: pathlib.Path) -> str:
@@ -46,7 +42,7 @@ def run(path: pathlib.Path) -> str:
     import nbclient
     import nbformat
 
-    notebook = read(path)
+    notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as scratch:
         client = nbclient.NotebookClient(
             notebook,
@@ -68,7 +64,7 @@ def run(path: pathlib.Path) -> str:
 
 def tidy(notebook: typing.Any) -> None:
     """Takes out what a run leaves and nobody reads."""
-    notebook.metadata = {"kernelspec": _KERNEL}
+    notebook.metadata = {"kernelspec": _KERNEL, "language_info": _LANGUAGE}
     for number, cell in enumerate(notebook.cells, 1):
         cell.id = f"cell-{number}"
         cell.metadata.clear()
@@ -77,18 +73,22 @@ def tidy(notebook: typing.Any) -> None:
         cell.execution_count = None
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
         for output in cell.outputs:
-            output.metadata = {}
-            if "execution_count" in output:
-                output.execution_count = None
+            for name, empty in (("execution_count", None), ("metadata", {})):
+                if name in output:
+                    output[name] = empty
 
 
-def fingerprint(notebook: typing.Any) -> str:
+def fingerprint(notebook: Mapping[str, typing.Any]) -> str:
     """SHA-256 of the code of all cells."""
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    code = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
     return hashlib.sha256("\0".join(code).encode()).hexdigest()
 
 
-def stale() -> list[str]:
-    """Names of the notebooks whose outputs are not of the code that they have now."""
-    notebooks = {name: read(path) for name, path in paths().items()}
-    return [n for n, book in notebooks.items() if book.metadata.get(RAN) != fingerprint(book)]
+def stale() -> list[pathlib.Path]:
+    """Those notebooks whose outputs are not of the code that they have now."""
+
+    def is_stale(path: pathlib.Path) -> bool:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        return notebook["metadata"].get(RAN) != fingerprint(notebook)
+
+    return [path for path in paths().values() if is_stale(path)]

@@ -6,7 +6,8 @@ from sphinx import application
 project = "Image model zoo"
 author = "the contributors of the image model zoo"
 copyright = author  # noqa: A001 - Sphinx's name
-extensions = ["myst_parser"]
+extensions = ["myst_nb"]
+nb_execution_mode = "off"  # notebooks are shown as tools/tutorials ran them
 exclude_patterns = ["records", "site"]
 myst_heading_anchors = 2
 

@@ -26,6 +26,7 @@ SHOWN = [
     "class_index/cifar10.html",
     "contributing.html",
     "conformance.html",
+    "tutorials/classify_photographs.html",
 ]
 # Boxes that scroll for themselves, and Furo's drawers, which wait beside the window.
 BOXES = ".table-wrapper, pre, .sidebar-drawer, .toc-drawer, .skip-to-content"

@@ -30,11 +30,15 @@ class Files(split.Split):
     def is_encoded(self) -> bool:
         return True
 
+    @property
+    def _encoded(self) -> list[bytes]:
+        """The paths; apart, since AutoGraph warns of a function that it can't read."""
+        return [os.fsencode(path) for path in self.paths]
+
     def example(self, number: typing.Any) -> tuple[typing.Any, typing.Any]:
         import tensorflow as tf
 
-        paths = [os.fsencode(path) for path in self.paths]
-        path = tf.gather(tf.constant(paths), number)
+        path = tf.gather(tf.constant(self._encoded), number)
         label = tf.gather(tf.constant(self.labels, tf.int64), number)
         return tf.io.read_file(path), label
 

@@ -1,0 +1,150 @@
+"""The notebooks of docs/tutorials: what is kept of them, and that they run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import pytest
+
+from publishing import record, tutorials
+
+NAMES = [
+    "classify_photographs",
+    "retrain_a_classifier",
+    "fine_tune",
+    "serve_with_signatures",
+    "publish_your_own",
+]
+# Of the machine, or of the moment.
+FOREIGN = re.compile(
+    r"/(?:root|home|tmp|work|var|Users|usr)/|127\.0\.0\.1:\d|\d{4}-\d\d-\d\d"
+    r"| at 0x[0-9a-f]+|Warning:|WARNING"
+)
+
+
+def notebook(name):
+    return json.loads(tutorials.paths()[name].read_text(encoding="utf-8"))
+
+
+def outputs(name):
+    return [output for cell in notebook(name)["cells"] for output in cell_outputs(cell)]
+
+
+def cell_outputs(cell):
+    return cell.get("outputs", [])
+
+
+def said(output):
+    """The text of an output; pictures are none."""
+    lines = output.get("text", []) + output.get("data", {}).get("text/plain", [])
+    return "".join(lines)
+
+
+def test_each_is_on_the_site_and_in_the_readme():
+    assert sorted(tutorials.paths()) == sorted(NAMES)
+    index = (record.ROOT / "docs" / "index.md").read_text()
+    listed = re.findall(r"^tutorials/(\w+)$", index, re.MULTILINE)
+    assert listed == re.findall(r"\]\(tutorials/(\w+)\.ipynb\)", index) == NAMES
+    readme = (record.ROOT / "README.md").read_text()
+    assert re.findall(r"\(docs/tutorials/(\w+)\.ipynb\)", readme) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_begins_with_what_to_do(name):
+    first, *cells = notebook(name)["cells"]
+    text = "".join(first["source"])
+    assert first["cell_type"] == "markdown"
+    assert text.startswith("# ")
+    assert "`tools/setup tutorials`" in text
+    assert f"`tools/tutorials {name}`" in text
+    explained = [before["cell_type"] for before in (first, *cells)]
+    assert explained.count("markdown") > 5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_kept_is_of_any_machine(name):
+    kept = notebook(name)
+    assert set(kept["metadata"]) == {"kernelspec", "language_info", tutorials.RAN}
+    for cell in kept["cells"]:
+        assert cell["metadata"] == {}
+        assert cell.get("execution_count") is None
+        for output in cell_outputs(cell):
+            assert output["output_type"] != "error"
+            assert output.get("name") != "stderr"
+            assert not FOREIGN.search(said(output)), said(output)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_something_is_said_and_something_is_shown(name):
+    found = outputs(name)
+    assert sum(bool(output.get("text")) for output in found) >= 3
+    assert any("image/png" in output.get("data", {}) for output in found)
+
+
+def test_a_cell_that_was_changed_is_told(tmp_path, monkeypatch):
+    assert tutorials.stale() == []
+    folder = tmp_path / "tutorials"
+    shutil.copytree(tutorials.FOLDER, folder)
+    monkeypatch.setattr(tutorials, "FOLDER", folder)
+    assert tutorials.stale() == []
+    path = folder / "fine_tune.ipynb"
+    path.write_text(path.read_text().replace("momentum", "momentun", 1))
+    words_alone = tutorials.stale()
+    path.write_text(path.read_text().replace("import keras", "import  keras"))
+    assert (words_alone, tutorials.stale()) == ([], [path])
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a notebook of these cells of code, and gives its path."""
+    nbformat = pytest.importorskip("nbformat", reason="tools/setup tutorials")
+
+    def written(*code):
+        cells = [nbformat.v4.new_code_cell(source) for source in code]
+        path = tmp_path / "toy.ipynb"
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+        return path
+
+    return written
+
+
+def test_two_runs_give_the_same_bytes(write):
+    path = write("import sys\nprint(6 * 7)", "print('a', file=sys.stderr)", "6 * 9")
+    first = tutorials.run(path)
+    path.write_text(first)
+    assert tutorials.run(path) == first
+    one, two, three = json.loads(first)["cells"]
+    assert one["outputs"][0]["text"] == ["42\n"]
+    assert two["outputs"] == []
+    assert three["outputs"][0]["data"]["text/plain"] == ["54"]
+
+
+@pytest.mark.parametrize("code", ["1 / 0", "%%bash\nexit 3"])
+def test_a_cell_that_fails_is_told(write, code):
+    path = write("1", code)
+    before = path.read_text()
+    with pytest.raises(tutorials.TutorialError, match="toy.ipynb: ") as caught:
+        tutorials.run(path)
+    assert code.splitlines()[-1].removeprefix("exit ") in str(caught.value)
+    assert path.read_text() == before
+
+
+def test_an_unknown_one_is_a_line(tool):
+    done = tool("tutorials", "fine_tuning")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "There is no tutorial 'fine_tuning': classify_photographs" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs(tool, tmp_path, name):
+    done = tool("tutorials", name, f"--output={tmp_path}", timeout=590)
+    assert done.returncode == 0, done.stderr
+    now = json.loads((tmp_path / f"{name}.ipynb").read_text())
+    pictures = [
+        [sum("image/png" in o.get("data", {}) for o in cell_outputs(c)) for c in cells]
+        for cells in (now["cells"], notebook(name)["cells"])
+    ]
+    assert pictures[0] == pictures[1]
