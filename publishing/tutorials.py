@@ -22,7 +22,7 @@ _SECONDS = 600  # for one cell
 
 
 class TutorialError(ValueError):
-    """A cell failed; the message says which, and how."""
+    """A cell failed, or took too long; the message says which, and how."""
 
 
 def paths() -> dict[str, pathlib.Path]:
@@ -41,6 +41,7 @@ def run(path: pathlib.Path) -> str:
     """
     import nbclient
     import nbformat
+    from nbclient import exceptions
 
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as scratch:
@@ -55,7 +56,7 @@ def run(path: pathlib.Path) -> str:
         own = {"TMPDIR": scratch, "IPYTHONDIR": scratch}
         try:
             client.execute(env={**os.environ, **own}, stderr=subprocess.DEVNULL)
-        except nbclient.exceptions.CellExecutionError as error:
+        except (exceptions.CellControlSignal, exceptions.DeadKernelError) as error:
             raise TutorialError(f"{path.name}: {error}") from error
     tidy(notebook)
     notebook.metadata[RAN] = fingerprint(notebook)

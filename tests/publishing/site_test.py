@@ -42,6 +42,7 @@ def folder(tool, tmp_path_factory):
     output = tmp_path_factory.mktemp("built") / "site"
     done = tool("docs", f"--site={output}")
     assert done.returncode == 0, done.stderr
+    assert list(output.parent.iterdir()) == [output]
     return output
 
 
