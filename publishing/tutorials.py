@@ -74,9 +74,8 @@ def tidy(notebook: typing.Any) -> None:
         cell.execution_count = None
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
         for output in cell.outputs:
-            for name, empty in (("execution_count", None), ("metadata", {})):
-                if name in output:
-                    output[name] = empty
+            if "execution_count" in output:
+                output.execution_count = None
 
 
 def fingerprint(notebook: Mapping[str, typing.Any]) -> str:
