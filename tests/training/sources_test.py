@@ -1,6 +1,7 @@
 """What --data names: opened whole, or refused in one line."""
 
 import gzip
+import logging
 import os
 import pathlib
 import resource
@@ -92,6 +93,18 @@ def test_a_folder_of_classes(folder):
     assert train.taxonomy == "flowers"
     pixels = tf.io.decode_png(train.example(8)[0])
     assert pixels[0, 0].numpy().tolist() == [200, 1, 0]
+
+
+def test_a_graph_reads_a_folder_without_a_warning(folder, caplog):
+    test = sources.open_split(str(folder), "test")
+    logger = logging.getLogger("tensorflow")
+    logger.addHandler(caplog.handler)
+    try:
+        labels = [int(y) for _, y in tf.data.Dataset.range(4).map(test.example)]
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert labels == labels_of(test)
+    assert caplog.messages == []
 
 
 def test_of_one_image_of_a_class_is_learnt(folder):
