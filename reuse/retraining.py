@@ -215,7 +215,13 @@ class Retraining:
             lambda images, labels: (images, labels, tf.reduce_sum(labels, axis=-1))
         )
         history = self.network.fit(
-            batches, epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=[told]
+            batches,
+            epochs=epoch + 1,
+            initial_epoch=epoch,
+            steps_per_epoch=examples.steps,
+            shuffle=False,  # they are already; Keras warns of both where it isn't told
+            verbose=0,
+            callbacks=[told],
         )
         return {name: history.history[name][-1] for name in ("loss", "top1")}
 

@@ -80,6 +80,7 @@ def test_what_it_prints_and_writes(retrained):
             assert image.size > (300, 300)
     for word in ("224 images to learn from, 32 to choose by", "frozen", "fine-tuned"):
         assert word in (folder.parent / "stderr").read_text()
+    assert "Warning" not in (folder.parent / "stderr").read_text()
 
 
 def test_it_has_learnt(retrained):
