@@ -130,6 +130,7 @@ def test_no_weight_decay_means_no_loss(tool, tmp_path):
         "--arch=mobilenet_v2_035_96",
         "--gin_binding=model.weight_decay=0.0",
         f"--output={tmp_path}",
+        "--check=none",
     )
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "mobilenet_v2_035_96" / "classification" / "1"

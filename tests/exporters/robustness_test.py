@@ -302,7 +302,9 @@ def test_interrupted_by_ctrl_c(tmp_path):
     assert not output.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_ended_while_it_converts_leaves_nothing_running(tmp_path, number):
     output = tmp_path / "exports"
     process = start(output, "--format=onnx")

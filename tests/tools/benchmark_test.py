@@ -75,7 +75,9 @@ def test_neighbours_run_our_own_model(tool, tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_what_ends_it_ends_the_exports(tmp_path, number):
     process = subprocess.Popen(
         [sys.executable, TOOL, "mobilenet_v3_small", *SMALL],

@@ -436,6 +436,7 @@ def test_one_folder_is_for_one_training(tool, trained):
     assert_refused(done, "Another training is at work")
 
 
+@pytest.mark.slow
 def test_classes_of_one_s_own_travel_with_the_weights(tool, tmp_path):
     for label, name in enumerate(("daisy", "rose", "tulip")):
         folder = tmp_path / "flowers" / name
