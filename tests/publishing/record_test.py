@@ -187,6 +187,15 @@ def test_what_was_measured_is_kept_as_it_was():
     assert record.trials_of("resnet_cifar_110") == {}
 
 
+def test_one_of_every_generation_was_measured():
+    def generations(archs):
+        return {record.of_arch(arch).about["architecture"] for arch in archs}
+
+    known = config.config_files()
+    measured = [arch for arch in known if record.measured_file(arch).is_file()]
+    assert generations(measured) == generations(known)
+
+
 def test_blocks_are_counted_by_stage():
     paths = ["stem/conv/kernel", "stage_1_block_1/norm/beta", "stage_1_block_12_up/b"]
     assert condensing.blocks([*paths, "stage_2_block_3/c"]) == {
