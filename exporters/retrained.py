@@ -6,8 +6,10 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from exporters import manifest
+from exporters import manifest, placing
 
+REPORT = "retraining-{}.json"  # of a version; written last: the pair is complete
+STATE = ".retraining-{}.npz"  # of an unfinished retraining
 NAME = "retrained"  # of weights that were trained on from published ones
 _HEAD = ("logits/kernel", "logits/bias")
 
@@ -45,6 +47,22 @@ class Origin:
     metrics: Mapping[str, float]
 
 
+def check_room(place: placing.Place, *, overwrite: bool) -> None:
+    """Raises ValueError where a pair is that is to stay, or what no folder replaces.
+
+    What an interrupted retraining left may be replaced.
+    """
+    place.check_room()
+    report = place.arch_folder / REPORT.format(place.version)
+    states = list(place.arch_folder.glob(STATE.format("*")))
+    found = [path for path in (report, *place.paths) if path.exists()]
+    if found and not overwrite and (report.exists() or not states):
+        raise ValueError(
+            f"{found[0]} is there already: give --overwrite, another --output, or "
+            f"another --version than {place.version}."
+        )
+
+
 def write_manifests(origin: Origin, folders: Mapping[str, pathlib.Path]) -> None:
     """Writes a manifest into each folder, with the hash of the other's files."""
     hashes = {kind: manifest.file_hashes(folder) for kind, folder in folders.items()}
@@ -58,7 +76,7 @@ def write_manifests(origin: Origin, folders: Mapping[str, pathlib.Path]) -> None
             arch=origin.name,
             kind=kind,
             version=origin.version,
-            title=f"{origin.module.title}, retrained on {origin.taxonomy}",
+            title=_title(origin, kind),
             configuration=_configuration(origin),
             preprocessing={
                 **origin.module.preprocessing,
@@ -69,6 +87,14 @@ def write_manifests(origin: Origin, folders: Mapping[str, pathlib.Path]) -> None
             pair={"kind": other, "sha256": manifest.content_hash(hashes[other])},
         )
         described.write(folder)
+
+
+def _title(origin: Origin, kind: str) -> str:
+    module, size = origin.module, origin.image_size
+    if kind == manifest.KINDS[0] and not origin.is_fine_tuned:
+        return module.title
+    at = f" at {size} px" if size != module.preprocessing["image_size"] else ""
+    return f"{module.title}, retrained on {origin.taxonomy}{at}"
 
 
 def _configuration(origin: Origin) -> manifest.Record:

@@ -37,7 +37,7 @@ def read(hub: pathlib.Path) -> Models:
         models = json.loads(text)["models"]
         if text == to_text(models):
             return models
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise ValueError(f"{path} is damaged: it is not what tools/publish wrote.")
 

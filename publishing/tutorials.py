@@ -15,7 +15,7 @@ from publishing import record as records
 
 FOLDER = records.ROOT / "docs" / "tutorials"
 RAN = "ran"
-"""In a notebook's metadata: the hash of the cells that its outputs are of."""
+"""In a notebook's metadata: the hash of its code and of the outputs that this gave."""
 _KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 _LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
 _SECONDS = 600  # for one cell
@@ -59,7 +59,7 @@ def run(path: pathlib.Path) -> str:
         except (exceptions.CellControlSignal, exceptions.DeadKernelError) as error:
             raise TutorialError(f"{path.name}: {error}") from error
     tidy(notebook)
-    notebook.metadata[RAN] = fingerprint(notebook)
+    notebook.metadata[RAN] = fingerprint(json.loads(nbformat.writes(notebook)))
     return nbformat.writes(notebook) + "\n"
 
 
@@ -79,9 +79,10 @@ def tidy(notebook: typing.Any) -> None:
 
 
 def fingerprint(notebook: Mapping[str, typing.Any]) -> str:
-    """SHA-256 of the code of all cells."""
-    code = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
-    return hashlib.sha256("\0".join(code).encode()).hexdigest()
+    """SHA-256 of the code of all cells, and of their outputs."""
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    kept = [("".join(cell["source"]), cell["outputs"]) for cell in cells]
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def stale() -> list[pathlib.Path]:

@@ -6,15 +6,15 @@ import dataclasses
 import json
 import os
 import pathlib
-import tempfile
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from reuse import keras_layer
+from reuse import keras_layer, saving
 
 Batches = Iterable[tuple[typing.Any, typing.Any]]
 Epoch = dict[str, typing.Any]
@@ -48,7 +48,7 @@ class Examples:
     Attributes:
       once: every image to learn from once, as it is.
       validation: images that are not learnt from, by which the best epoch is chosen;
-        there may be none.
+        without any, there is nothing to fine-tune by.
       epoch: of a number from 0 on, the batches of that epoch, changed at random.
       steps: how many batches an epoch has.
     """
@@ -106,9 +106,10 @@ class Retraining:
             features = layer(images)
             is_vector = len(features.shape) == 2
         except Exception as error:  # others' models may raise anything
+            wanted = saving.images_spec(layer.resolved_object)
             raise ValueError(
-                f"The module takes no images of {image_size} × {image_size}: "
-                f"{str(error).strip().splitlines()[0]}"
+                f"The module takes no images of {image_size} × {image_size}, but "
+                f"{wanted.dtype.name} of shape {wanted.shape}."
             ) from error
         if not is_vector or features.shape[-1] is None:
             raise ValueError(
@@ -189,7 +190,7 @@ class Retraining:
                 )
                 break
             now = self._note(FINE_TUNED, examples, **found)
-            if _rank(now) > _rank(best) or not _is_validated(now):
+            if _rank(now) > _rank(best):
                 best, values = now, self.network.get_weights()
             kept.save(_Done(history=self.history, best=best, values=values))
         self.network.set_weights(values)
@@ -234,7 +235,7 @@ class Retraining:
             **_judged(self.logits, examples.validation),
         }
         self.history.append(epoch)
-        if _is_validated(epoch):
+        if "held_out_top1" in epoch:
             self._watcher.say(
                 f"{phase}, epoch {epoch['epoch']}: of the images held out "
                 f"{epoch['held_out_top1']:.4f} are right, cross-entropy "
@@ -279,22 +280,35 @@ class _Kept:
             **{f"variable_{i}": np.asarray(v) for i, v in enumerate(self._variables)},
             **{f"best_{i}": value for i, value in enumerate(done.values)},
         }
-        handle, name = tempfile.mkstemp(dir=self._path.parent)
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **kept)
-        os.replace(name, self._path)
+        partial = self._path.with_suffix(".partial.npz")  # cleared as the state is
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, **kept)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self._path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise OSError(f"Can't write {self._path}: {error.strerror}") from error
 
     def restore(self) -> _Done | None:
-        """Gives the variables their values; None where nothing was kept."""
+        """Gives the variables their values; None where nothing usable was kept."""
         if not self._path.is_file():
             return None
-        with np.load(self._path) as kept:
-            for i, variable in enumerate(self._variables):
-                variable.assign(kept[f"variable_{i}"])
-            count = sum(name.startswith("best_") for name in kept.files)
-            values = [kept[f"best_{i}"] for i in range(count)]
-            record = json.loads(str(kept["record"]))
-        return _Done(history=record["history"], best=record["best"], values=values)
+        try:
+            with np.load(self._path) as file:
+                kept = dict(file)
+            values = [kept[f"variable_{i}"] for i in range(len(self._variables))]
+            count = sum(name.startswith("best_") for name in kept)
+            done = _Done(
+                values=[kept[f"best_{i}"] for i in range(count)],
+                **json.loads(str(kept["record"])),
+            )
+        except (OSError, ValueError, EOFError, LookupError, TypeError, BadZipFile):
+            return None
+        for variable, value in zip(self._variables, values, strict=True):
+            variable.assign(value)
+        return done
 
 
 def _regression(
@@ -352,10 +366,6 @@ def _judged(call: Callable, batches: Batches) -> Mapping[str, float]:
     return (
         {"held_out_top1": right / count, "held_out_loss": loss / count} if count else {}
     )
-
-
-def _is_validated(epoch: Epoch) -> bool:
-    return "held_out_top1" in epoch
 
 
 def _rank(epoch: Epoch) -> tuple[float, float]:

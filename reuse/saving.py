@@ -22,6 +22,20 @@ _ENDPOINTS = "return_endpoints"
 _new_root = tf.__internal__.tracking.AutoTrackable
 
 
+def check(module: typing.Any, *, name: str) -> None:
+    """Raises ValueError where a loaded model is no Reusable SavedModel.
+
+    Args:
+      module: as `tf.saved_model.load` gave it.
+      name: of the argument, for messages.
+    """
+    for attribute in ("variables", "trainable_variables"):
+        if not hasattr(module, attribute):
+            raise ValueError(
+                f"{name} is no Reusable SavedModel: it lists no {attribute}."
+            )
+
+
 def save(
     module: typing.Any,
     head: keras.layers.Dense,
@@ -66,7 +80,7 @@ def _classifier(
         for name, variable in (("kernel", dense.kernel), ("bias", dense.bias))
     ]
     known = options(module)
-    images = _images(module)
+    images = images_spec(module)
     width = weights[0].shape[0]
 
     @tf.function(input_signature=[tf.TensorSpec([None, width], tf.float32, "features")])
@@ -128,8 +142,8 @@ def _classifier(
     }
 
 
-def _images(module: typing.Any) -> tf.TensorSpec:
-    """What the module takes, called `images`."""
+def images_spec(module: typing.Any) -> tf.TensorSpec:
+    """What a module takes, called `images`."""
     function = module.__call__.concrete_functions[0]
     spec = function.structured_input_signature[0][0]
     return tf.TensorSpec(spec.shape, spec.dtype, "images")

@@ -10,6 +10,7 @@ import typing
 from collections.abc import Iterator, Mapping
 
 import _checking
+import tensorflow as tf
 
 from conformance import counting, subject, writing
 from exporters import manifest, placing, retrained, staging
@@ -32,6 +33,7 @@ class Request:
     data: str
     place: placing.Place
     name: str
+    overwrite: bool
     plan: retraining.Plan
     batch_size: int
     image_size: int | None
@@ -57,6 +59,7 @@ def retrain(request: Request, watcher: retraining.Watcher) -> None:
         sources.opened(request.module, name="--module") as folder,
         staging.locked(request.place.arch_folder),
     ):
+        retrained.check_room(request.place, overwrite=request.overwrite)
         _Work(request, folder, halves, watcher).run()
 
 
@@ -79,12 +82,12 @@ class _Work:
                 f"--module {request.module!r} gives classes: give its other half, the "
                 "feature vector."
             )
-        self._layer = keras_layer.KerasLayer(
-            str(folder),
-            arguments=request.arguments,
-            training_mode=request.training_mode,
-            name="module",
-        )
+        if not self._test.size:
+            raise ValueError(
+                f"{request.data} has no images to test on: every class needs two."
+            )
+        self._module_hash = manifest.content_hash(manifest.file_hashes(folder))
+        self._layer = self._opened(folder)
         self._preprocessing, self._size = self._input(folder)
         learnt, self._chosen_by = split.held_out(halves[split.TRAIN], _HELD_OUT)
         self._learnt = self._stream(learnt)
@@ -93,6 +96,31 @@ class _Work:
             f"and {self._test.size} to test on, of {self._taxonomy.num_classes} "
             f"classes, at {self._size} × {self._size}"
         )
+
+    def _opened(self, folder: pathlib.Path) -> keras_layer.KerasLayer:
+        """The module as a layer, if it is one that can be trained and saved again."""
+        request = self._request
+        if (folder / "tfhub_module.pb").exists():
+            raise ValueError(
+                f"--module {request.module!r} is a TF1 Hub module; retrain takes TF2 "
+                "SavedModels."
+            )
+        try:
+            layer = keras_layer.KerasLayer(
+                str(folder),
+                arguments=request.arguments,
+                training_mode=request.training_mode,
+                name="module",
+            )
+        except ValueError as error:
+            if "no __call__" not in str(error):
+                raise
+            raise ValueError(
+                f"--module {request.module!r} has no __call__, and so is no Reusable "
+                "SavedModel."
+            ) from error
+        saving.check(layer.resolved_object, name="--module")
+        return layer
 
     def _input(self, folder: pathlib.Path) -> tuple[inputs.Preprocessing, int]:
         wanted = predict.preprocessing(folder, self._layer.resolved_object)
@@ -120,6 +148,7 @@ class _Work:
 
     def run(self) -> None:
         """Head, all of it, pair."""
+        tf.get_logger().setLevel("ERROR")  # it warns of what is traced for each size
         request, watcher = self._request, self._watcher
         stream, validation = self._learnt, self._stream(self._chosen_by)
         examples = retraining.Examples(
@@ -138,8 +167,10 @@ class _Work:
         best = work.fit_head(examples)
         frozen = self._tested(work.logits)
         watcher.say(f"frozen: {frozen.top1:.4f} of the test images are right")
-        state = request.place.arch_folder / f".retraining-{self._digest()}.npz"
-        if request.plan.epochs:
+        state = request.place.arch_folder / retrained.STATE.format(self._digest())
+        if request.plan.epochs and not self._chosen_by.size:
+            watcher.say("too few images to hold any out: the head alone is trained")
+        elif request.plan.epochs:
             best = work.fine_tune(examples, request.plan, state)
         with staging.staged(request.place.arch_folder) as staged:
             watcher.say("write the pair")
@@ -158,7 +189,8 @@ class _Work:
                 _checking.conform(folders, request.check)
             self._place(folders, identity)
         self._report(work.history, best, frozen, found)
-        state.unlink(missing_ok=True)
+        for leftover in request.place.arch_folder.glob(retrained.STATE.format("*")):
+            leftover.unlink()
 
     def _epoch(self, number: int) -> typing.Any:
         steps = self._learnt.steps_per_epoch
@@ -178,14 +210,14 @@ class _Work:
             classes=self._taxonomy.classes,
             image_size=self._size,
             preprocessing=self._preprocessing,
-            batch_size=self._request.batch_size,
+            batch_size=min(self._request.batch_size, self._test.size),
         )
 
     def _digest(self) -> str:
         """Of all that decides on the training: another one does not go on from it."""
         request = self._request
         asked = [
-            *(request.module, dataclasses.asdict(request.plan), request.batch_size),
+            *(self._module_hash, dataclasses.asdict(request.plan), request.batch_size),
             *(self._size, request.flip, request.training_mode),
             *(dict(request.arguments), request.seed),
             self._learnt.split.fingerprint,
@@ -233,11 +265,12 @@ class _Work:
         model = subject.Subject(
             folder, kind=folder.name, full=False, pair=None, documented={}
         )
-        endpoints = counting.endpoints(model, side=self._size)
-        endpoints.pop("default", None)
+        found = counting.endpoints(model, side=self._size)
+        found.pop("default", None)
+        known = [name for name in self._manifest.endpoints if name in found]
         return {
             "multiply_adds": counting.multiply_adds(model, side=self._size),
-            "endpoints": endpoints,
+            "endpoints": {n: found[n] for n in dict.fromkeys([*known, *found])},
         }
 
     def _place(
@@ -271,9 +304,9 @@ class _Work:
         names = [definition.name for definition in self._taxonomy.classes]
         title = f"{name}: {found.top1:.1%} of {found.examples} test images"
         for file, data in (
-            ("retraining-{}.json", manifest.to_json(record).encode()),
             ("confusion-{}.png", plots.confusion(found.confusion, names, title=title)),
             ("curves-{}.png", plots.curves(history, title=name)),
+            (retrained.REPORT, manifest.to_json(record).encode()),
         ):
             writing.write(place.arch_folder / file.format(place.version), data)
 

@@ -189,7 +189,8 @@ def test_what_was_measured_is_kept_as_it_was():
 
 def test_one_of_every_generation_was_measured():
     def generations(archs):
-        return {record.of_arch(arch).about["architecture"] for arch in archs}
+        found = {record.of_arch(arch).about["architecture"] for arch in archs}
+        return {re.sub("Small|Medium|Large", "", name) for name in found}
 
     known = config.config_files()
     measured = [arch for arch in known if record.measured_file(arch).is_file()]

@@ -1,6 +1,9 @@
 """tools/retrain: a new classifier on a published feature vector, ours or not."""
 
+import dataclasses
 import json
+import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +14,9 @@ import pytest
 import tensorflow as tf
 from sklearn import datasets
 
+import reuse
 from exporters import manifest
+from reuse import retraining
 from tests.conformance import models
 
 DIGITS = ("nought", "one", "two", "three", "four", "five", "six", "seven")
@@ -132,7 +137,11 @@ def test_manifests_say_what_it_is(retrained, module, images):
         assert str(images.parent) not in json.dumps(half.weights)
     assert vector.params == began.params
     assert vector.multiply_adds == began.multiply_adds
-    assert vector.endpoints == began.endpoints
+    assert list(vector.endpoints.items()) == list(began.endpoints.items())
+    assert list(classifier.endpoints) == [
+        *began.endpoints,
+        "ResNetCifar/feature_vector",
+    ]
     head = 8 * (began.output["num_features"] + 1)
     assert classifier.params["all"] == began.params["all"] + head
     assert classifier.multiply_adds == began.multiply_adds + 8 * 64
@@ -246,7 +255,93 @@ def test_killed_it_goes_on(images, module, tmp_path):
     epochs = found(folder)["epochs"]
     assert [epoch["epoch"] for epoch in epochs] == [0, 1, 2, 3]
     assert f"{epochs[1]['held_out_top1']:.4f} are right" in first
-    assert not states[0].exists()
+    assert not list(folder.glob(".*"))
+    assert_one_line(
+        subprocess.run(command, capture_output=True, text=True, check=False),
+        "is there already: give --overwrite",
+    )
+
+
+class Tells:
+    """A watcher that keeps what it was told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, line):
+        self.lines.append(line)
+
+    def step(self, number, total, about):
+        pass
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return models.FeatureVector().save(tmp_path_factory.mktemp("small"))
+
+
+def retraining_of(module):
+    """A new head on a small module, and examples that any head can tell apart."""
+    images = np.random.default_rng(0).random((24, 32, 32, 3), np.float32)
+    labels = np.eye(2, dtype=np.float32)[np.arange(24) % 2]
+    images[::2, ..., 0] = 1
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
+    examples = retraining.Examples(
+        once=batches, validation=batches, epoch=lambda number: batches, steps=3
+    )
+    watcher = Tells()
+    work = retraining.Retraining(
+        reuse.KerasLayer(module), num_classes=2, image_size=32, seed=0, watcher=watcher
+    )
+    work.fit_head(examples)
+    return work, examples, watcher
+
+
+PLAN = retraining.Plan(epochs=3, patience=3, learning_rate=1e-3, label_smoothing=0.0)
+
+
+def test_a_finished_state_is_gone_on_from(small, tmp_path):
+    """To the bit, as if it had never stopped."""
+    whole, examples, _ = retraining_of(small)
+    whole.fine_tune(examples, PLAN, tmp_path / "whole.npz")
+    parts, examples, _ = retraining_of(small)
+
+    def stop(number):
+        if number == 2:
+            raise KeyboardInterrupt
+        return examples.once
+
+    with pytest.raises(KeyboardInterrupt):
+        parts.fine_tune(
+            dataclasses.replace(examples, epoch=stop), PLAN, tmp_path / "parts.npz"
+        )
+    again, examples, watcher = retraining_of(small)
+    again.fine_tune(examples, PLAN, tmp_path / "parts.npz")
+    assert "go on after epoch 2" in watcher.lines
+    assert again.history == whole.history
+    for ours, theirs in zip(
+        again.network.get_weights(), whole.network.get_weights(), strict=True
+    ):
+        assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"", b"nonsense", pickle.dumps({"best": 1}), "cut", "fewer"]
+)
+def test_a_damaged_state_is_begun_anew(small, tmp_path, damaged):
+    state = tmp_path / "state.npz"
+    work, examples, _ = retraining_of(small)
+    if isinstance(damaged, bytes):
+        state.write_bytes(damaged)
+    else:
+        work.fine_tune(examples, PLAN, state)
+        if damaged == "cut":
+            state.write_bytes(state.read_bytes()[:-50])
+        else:
+            np.savez(state, record="{}")
+        work, examples, _ = retraining_of(small)
+    work.fine_tune(examples, PLAN, state)
+    assert [epoch["epoch"] for epoch in work.history] == [0, 1, 2, 3]
 
 
 class Foreign(models.FeatureVector):
@@ -279,6 +374,12 @@ def one_class(folder):
     (folder / "only").mkdir(parents=True)
 
 
+def one_image_each(folder):
+    for name in "ab":
+        (folder / name).mkdir(parents=True)
+        PIL.Image.new("RGB", (32, 32)).save(folder / name / "0.png")
+
+
 def no_picture(folder):
     for name in "ab":
         (folder / name).mkdir(parents=True)
@@ -290,6 +391,7 @@ def no_picture(folder):
     ("make", "message"),
     [
         (one_class, "must have a folder for each of two or more classes; it has only"),
+        (one_image_each, "has no images to test on: every class needs two"),
         (no_picture, "can't be read, more than"),
     ],
 )
@@ -306,13 +408,28 @@ def test_folders_that_are_no_data(tool, module, tmp_path, make, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_no_module(tool, module, images, tmp_path):
+@pytest.mark.slow
+def test_what_is_no_module(tool, module, images, tmp_path, exported):
+    plain, nameless = tf.Module(), tf.Module()
+    specs = [tf.TensorSpec([None, 32, 32, 3])]
+    plain.call = tf.function(lambda x: x[:, 0, 0], specs)
+    nameless.__call__ = tf.function(lambda x: x[:, 0, 0], specs)
+    for name, root in (("plain", plain), ("nameless", nameless)):
+        tf.saved_model.save(root, str(tmp_path / name))
+    hub_module = tmp_path / "hub_module"
+    shutil.copytree(module / "feature_vector" / "1", hub_module)
+    (hub_module / "tfhub_module.pb").write_bytes(b"\x08\x03")
+    (tmp_path / "broken.tar.gz").write_bytes(b"\x1f\x8b nothing")
     options = (f"--data={images}", f"--output={tmp_path / 'out'}")
     for path, message in (
         (tmp_path / "nowhere", "it has no saved_model.pb"),
         (module, "gives classes: give its other half"),
         (module / "classification" / "1", "gives classes: give its other half"),
         ("http://127.0.0.1:9/x/1", "can't be used"),
+        (tmp_path / "broken.tar.gz", "can't be used"),
+        (tmp_path / "plain", "has no __call__"),
+        (tmp_path / "nameless", "it lists no variables"),
+        (hub_module, "is a TF1 Hub module"),
     ):
         done = tool("retrain", f"--module={path}", *options)
         assert_one_line(done, message)
@@ -323,8 +440,11 @@ def test_what_is_no_module(tool, module, images, tmp_path):
     ("options", "message"),
     [
         (["--image_size=8"], "takes no images of 8 × 8"),
-        (["--argument=momentum=0.5"], "no argument 'momentum'"),
-        (["--argument=batch_norm_momentum"], "--argument must be NAME=NUMBER"),
+        (["--training_mode", "--argument=momentum=1"], "no argument 'momentum'"),
+        (["--training_mode", "--argument=momentum"], "--argument must be NAME=NUMBER"),
+        (["--training_mode", "--argument=momentum=nan"], "must be NAME=NUMBER"),
+        (["--argument=momentum=1"], "of use with --training_mode alone"),
+        (["--learning_rate=nan"], "--learning_rate must be a number"),
         (["--name=Über"], "a model's name has letters"),
         (["--epochs=-1"], "--epochs"),
         (["--batch_size=0"], "--batch_size"),

@@ -38,7 +38,7 @@ class Files(split.Split):
     def example(self, number: typing.Any) -> tuple[typing.Any, typing.Any]:
         import tensorflow as tf
 
-        path = tf.gather(tf.constant(self._encoded), number)
+        path = tf.gather(tf.constant(self._encoded, tf.string), number)
         label = tf.gather(tf.constant(self.labels, tf.int64), number)
         return tf.io.read_file(path), label
 
