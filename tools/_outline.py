@@ -119,7 +119,7 @@ def _images_per_second(arch: str) -> float:
         asset = pathlib.Path(scratch, "asset")
         asset.touch()
         pair = reusable.pair(model, class_index=asset, record=asset)
-        (classifier, _) = pair["classification"]
+        classifier = pair["classification"][0].__call__
         side = model.spec.image_size
         images = tf.random.uniform([_BATCH, side, side, 3])
         classifier(images)
