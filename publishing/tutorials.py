@@ -43,7 +43,10 @@ def run(path: pathlib.Path) -> str:
     import nbformat
     from nbclient import exceptions
 
-    notebook = nbformat.read(path, as_version=4)
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (ValueError, LookupError, AttributeError, nbformat.ValidationError) as error:
+        raise TutorialError(f"{path.name} is no notebook.") from error
     with tempfile.TemporaryDirectory() as scratch:
         client = nbclient.NotebookClient(
             notebook,
@@ -86,10 +89,16 @@ def fingerprint(notebook: Mapping[str, typing.Any]) -> str:
 
 
 def stale() -> list[pathlib.Path]:
-    """Those notebooks whose outputs are not of the code that they have now."""
+    """Those notebooks whose outputs are not of the code that they have now.
+
+    Damaged ones are among them.
+    """
 
     def is_stale(path: pathlib.Path) -> bool:
-        notebook = json.loads(path.read_text(encoding="utf-8"))
-        return notebook["metadata"].get(RAN) != fingerprint(notebook)
+        try:
+            notebook = json.loads(path.read_text(encoding="utf-8"))
+            return notebook["metadata"].get(RAN) != fingerprint(notebook)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return True
 
     return [path for path in paths().values() if is_stale(path)]

@@ -214,6 +214,7 @@ def test_a_dry_run_lists_what_is_sent_and_sends_nothing(export, publish, tmp_pat
         (["{export}", "--hub=hf:../x"], "got '../x'"),
         (["{export}", "--hub=kaggle:"], "needs the name of an account"),
         (["--verify={tmp}"], "is no hub: it has no index.json"),
+        (["--verify={tmp}", "--hub={tmp}/hub"], "--verify takes no --hub"),
     ],
 )
 def test_wrong_usage_is_one_line(export, publish, tmp_path, arguments, message):
@@ -231,6 +232,15 @@ def test_the_extra_is_named_that_is_missing(export, publish, tmp_path, hub, pack
     path = f"{tmp_path}{os.pathsep}{ROOT}"
     done = publish(export, f"--hub={hub}", PYTHONPATH=path)
     assert_refused(done, f"needs {package}: run tools/setup publish")
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"models": []}', "no JSON"])
+def test_an_index_that_is_none(publish, tmp_path, text):
+    (tmp_path / "index.json").write_text(text)
+    done = publish(f"--verify={tmp_path}")
+    assert done.returncode == 1, done.stderr
+    assert "index.json is damaged" in done.stdout
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("damage", ["weights", "manifest", "pair"])

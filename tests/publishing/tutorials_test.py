@@ -95,6 +95,18 @@ def test_a_cell_that_was_changed_is_told(tmp_path, monkeypatch):
     words_alone = tutorials.stale()
     path.write_text(path.read_text().replace("import keras", "import  keras"))
     assert (words_alone, tutorials.stale()) == ([], [path])
+    for text in (path.read_text().replace("98.0%", "99.9%"), "{}", "no JSON"):
+        path.write_text(text)
+        assert tutorials.stale() == [path]
+
+
+@pytest.mark.parametrize("text", ["{}", "no JSON"])
+def test_what_is_no_notebook_is_a_line(tmp_path, text):
+    pytest.importorskip("nbformat", reason="tools/setup tutorials")
+    path = tmp_path / "toy.ipynb"
+    path.write_text(text)
+    with pytest.raises(tutorials.TutorialError, match=r"^toy\.ipynb is no notebook\.$"):
+        tutorials.run(path)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import logging
 import os
 import pathlib
 import resource
+import shutil
 import struct
 import subprocess
 import sys
@@ -93,6 +94,17 @@ def test_a_folder_of_classes(folder):
     assert train.taxonomy == "flowers"
     pixels = tf.io.decode_png(train.example(8)[0])
     assert pixels[0, 0].numpy().tolist() == [200, 1, 0]
+
+
+def test_a_class_that_training_has_not_is_told(folder, tmp_path):
+    root = tmp_path / "halves"
+    for half in ("train", "test"):
+        shutil.copytree(folder, root / half)
+    assert sources.open_split(str(root), "test").size == 20
+    shutil.copytree(folder / "rose", root / "test" / "tulip")
+    assert sources.open_split(str(root), "train").size == 20
+    with pytest.raises(ValueError, match="test/tulip is of a class that the training"):
+        sources.open_split(str(root), "test")
 
 
 def test_a_graph_reads_a_folder_without_a_warning(folder, caplog):

@@ -63,6 +63,11 @@ def open_split(folder: str, name: str, source: str) -> split.Split:
         raise split.NoSplitError(
             f"{root} has a folder train, and none of {', '.join(_NAMES[split.TEST])}."
         )
+    strange = sorted(set(_names(half)) - set(classes)) if half != root else []
+    if strange:
+        raise ValueError(
+            f"{half / strange[0]} is of a class that the training half has not."
+        )
     examples = []
     for label, class_name in enumerate(classes):
         found = _images(half / class_name)
@@ -86,17 +91,22 @@ def open_split(folder: str, name: str, source: str) -> split.Split:
 
 
 def _classes(folder: pathlib.Path) -> list[str]:
-    found = sorted(
-        path.name
-        for path in folder.iterdir()
-        if path.is_dir() and not path.name.startswith(".")
-    )
+    found = _names(folder)
     if len(found) < 2:
         raise ValueError(
             f"{folder} must have a folder for each of two or more classes; it has "
             f"{', '.join(found) or 'none'}."
         )
     return found
+
+
+def _names(folder: pathlib.Path) -> list[str]:
+    """Of the folders that may be classes."""
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.is_dir() and not path.name.startswith(".")
+    )
 
 
 def _images(folder: pathlib.Path) -> list[pathlib.Path]:
