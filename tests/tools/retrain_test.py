@@ -16,6 +16,7 @@ from sklearn import datasets
 
 import reuse
 from exporters import manifest
+from publishing import rendering
 from reuse import retraining
 from tests.conformance import models
 
@@ -492,7 +493,7 @@ def test_it_is_published_and_taken_from_there(tool, retrained, images, tmp_path)
         hub / "image-model-zoo/models/octal_20/classification/1/page.md"
     ).read_text()
     top1 = found(folder)["kept"]["top1"]
-    assert f"{100 * top1:.1f}" in page
+    assert f"{rendering.percent(top1)} top-1" in page
     serve = [sys.executable, "tools/serve", hub, "--port=0"]
     with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
         try:
