@@ -24,17 +24,12 @@ def write_manifests(
     known_format: formats.Format,
     folders: dict[str, pathlib.Path],
 ) -> None:
-    """Writes a manifest into each folder, with the hash of the other's files."""
-    hashes = {kind: manifest.file_hashes(folder) for kind, folder in folders.items()}
-    for kind, folder in folders.items():
-        (other,) = set(manifest.KINDS) - {kind}
-        described = manifest.Manifest(
-            **about(request, model, known_format, kind),
-            packages=manifest.packages(known_format.packages),
-            files=hashes[kind],
-            pair={"kind": other, "sha256": manifest.content_hash(hashes[other])},
-        )
-        described.write(folder)
+    """Writes a manifest into each folder of a pair."""
+    manifest.write_pair(
+        folders,
+        lambda kind: about(request, model, known_format, kind),
+        manifest.packages(known_format.packages),
+    )
 
 
 def about(

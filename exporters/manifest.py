@@ -12,7 +12,7 @@ import importlib.metadata
 import json
 import pathlib
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 KINDS = ("feature_vector", "classification")
 CLASS_INDEX = "class_index.tsv"
@@ -78,6 +78,30 @@ class Manifest:
         path = folder / MANIFEST
         path.parent.mkdir(exist_ok=True)
         path.write_text(to_json(dataclasses.asdict(self)), encoding="utf-8")
+
+
+def write_pair(
+    folders: Mapping[str, pathlib.Path],
+    about: Callable[[str], Record],
+    packages: Record,
+) -> None:
+    """Writes a manifest into each half's folder, with the hash of the other's files.
+
+    Args:
+      folders: by kind.
+      about: what else is to be said of a kind.
+      packages: see `Manifest`.
+    """
+    hashes = {kind: file_hashes(folder) for kind, folder in folders.items()}
+    for kind, folder in folders.items():
+        (other,) = set(KINDS) - {kind}
+        described = Manifest(
+            **about(kind),
+            packages=packages,
+            files=hashes[kind],
+            pair={"kind": other, "sha256": content_hash(hashes[other])},
+        )
+        described.write(folder)
 
 
 def schema() -> Record:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping, Sequence
 
 from exporters import manifest, placing
@@ -63,30 +62,26 @@ def check_room(place: placing.Place, *, overwrite: bool) -> None:
         )
 
 
-def write_manifests(origin: Origin, folders: Mapping[str, pathlib.Path]) -> None:
-    """Writes a manifest into each folder, with the hash of the other's files."""
-    hashes = {kind: manifest.file_hashes(folder) for kind, folder in folders.items()}
-    for kind, folder in folders.items():
-        (other,) = set(manifest.KINDS) - {kind}
-        changes = _features(origin) if kind == manifest.KINDS[0] else _scores(origin)
-        described = dataclasses.replace(
-            origin.module,
-            **changes,
-            **origin.counted[kind],
-            arch=origin.name,
-            kind=kind,
-            version=origin.version,
-            title=_title(origin, kind),
-            configuration=_configuration(origin),
-            preprocessing={
-                **origin.module.preprocessing,
-                "image_size": origin.image_size,
-            },
-            packages=manifest.packages(),
-            files=hashes[kind],
-            pair={"kind": other, "sha256": manifest.content_hash(hashes[other])},
-        )
-        described.write(folder)
+def about(origin: Origin, kind: str) -> manifest.Record:
+    """What a manifest says of a half; of its files, only that has to be added."""
+    module = dataclasses.asdict(origin.module)
+    for name in ("packages", "files", "pair"):
+        del module[name]
+    changes = _features(origin) if kind == manifest.KINDS[0] else _scores(origin)
+    return {
+        **module,
+        **changes,
+        **origin.counted[kind],
+        "arch": origin.name,
+        "kind": kind,
+        "version": origin.version,
+        "title": _title(origin, kind),
+        "configuration": _configuration(origin),
+        "preprocessing": {
+            **origin.module.preprocessing,
+            "image_size": origin.image_size,
+        },
+    }
 
 
 def _title(origin: Origin, kind: str) -> str:

@@ -96,6 +96,11 @@ class Pair:
         return f"{self.halves[0].arch}/{self.version}"
 
 
+def is_name(text: str) -> bool:
+    """Whether a model may be called so in handles."""
+    return bool(_ARCH.fullmatch(text)) and text != MODELS
+
+
 def versions(export: pathlib.Path) -> list[int]:
     """What is in the folder OUT/ARCH of an export, the oldest first.
 
@@ -143,7 +148,7 @@ def read(export: pathlib.Path, version: int) -> Pair:
     first, second = halves
     if first.arch != second.arch:
         raise ValueError(f"{pair_file} joins {first.name} and {second.name}.")
-    if not _ARCH.fullmatch(first.arch) or first.arch == MODELS:
+    if not is_name(first.arch):
         raise ValueError(f"{pair_file}: {first.arch!r} can't be part of a handle.")
     return Pair(export=export, halves=(first, second))
 

@@ -251,7 +251,11 @@ class _Work:
             counted={kind: self._counted(folder) for kind, folder in folders.items()},
             metrics={"test_top1": found.top1, "test_loss": found.loss},
         )
-        retrained.write_manifests(origin, folders)
+        manifest.write_pair(
+            folders,
+            lambda kind: retrained.about(origin, kind),
+            manifest.packages(),
+        )
         return {
             "arch": request.name,
             "version": request.place.version,

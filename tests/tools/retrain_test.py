@@ -1,7 +1,9 @@
 """tools/retrain: a new classifier on a published feature vector, ours or not."""
 
 import dataclasses
+import fcntl
 import json
+import os
 import pickle
 import shutil
 import signal
@@ -261,6 +263,91 @@ def test_killed_it_goes_on(images, module, tmp_path):
         subprocess.run(command, capture_output=True, text=True, check=False),
         "is there already: give --overwrite",
     )
+
+
+@pytest.mark.slow
+def test_a_state_of_another_module_is_left(images, module, exported, tmp_path):
+    """Though it has the same path."""
+    path, folder = tmp_path / "module", tmp_path / "out"
+    command = [
+        *(sys.executable, "tools/retrain", "--epochs=2", "--check=none"),
+        *(f"--module={path}", f"--data={images}", f"--output={folder}"),
+    ]
+    shutil.copytree(module / "feature_vector" / "1", path)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "fine-tuned, epoch 2" in line:
+                break
+        process.kill()
+    assert list(folder.glob(".retraining-*"))
+    shutil.rmtree(path)
+    other = exported("resnet_cifar_20", "random", "--check=none")
+    shutil.copytree(other / "feature_vector" / "1", path)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "go on after" not in done.stderr
+    assert not list(folder.glob(".retraining-*"))
+
+
+@pytest.mark.slow
+def test_interrupted_while_it_is_placed_it_goes_on(
+    tool, retrained, images, module, tmp_path
+):
+    folder = tmp_path / "octal_20"
+    shutil.copytree(retrained, folder)
+    (folder / "retraining-1.json").unlink()  # the last thing that is written
+    (folder / ".retraining-0.npz").touch()
+    done = tool(
+        "retrain",
+        f"--module={module / 'feature_vector' / '1'}",
+        f"--data={images}",
+        f"--output={folder}",
+        *("--epochs=0", "--check=none", "--batch_size=100000"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert found(folder)["kept"]["phase"] == "frozen"
+    assert not list(folder.glob(".retraining-*"))
+
+
+def test_who_comes_second_finds_it_done(images, module, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    command = [
+        *(sys.executable, "tools/retrain", "--epochs=0", "--check=none"),
+        f"--module={module / 'feature_vector' / '1'}",
+        *(f"--data={images}", f"--output={folder}"),
+    ]
+    held = os.open(folder, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "waiting for another process" in line:
+                break
+        (folder / "retraining-1.json").write_text("of the first")
+        os.close(held)
+        said = process.stderr.read()
+    assert process.returncode == 2
+    assert "retraining-1.json is there already: give --overwrite" in said
+    assert (folder / "retraining-1.json").read_text() == "of the first"
+
+
+def test_too_few_to_hold_any_out_train_the_head_alone(tool, module, tmp_path):
+    for name, color in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        for number in range(2):
+            PIL.Image.new("RGB", (32, 32), color).save(folder / f"{number}.png")
+    done = tool(
+        "retrain",
+        f"--module={module / 'feature_vector' / '1'}",
+        f"--data={tmp_path / 'data'}",
+        f"--output={tmp_path / 'out'}",
+        *("--learning_rate=1", "--check=none"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "too few images to hold any out" in done.stderr
+    assert found(tmp_path / "out")["kept"]["phase"] == "frozen"
+    assert found(tmp_path / "out")["kept"]["top1"] == 1.0
 
 
 class Tells:
