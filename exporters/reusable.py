@@ -6,6 +6,7 @@ APIs for image tasks.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import itertools
 import pathlib
@@ -17,6 +18,7 @@ import tensorflow as tf
 from tensorflow.python.saved_model import save_context
 
 from exporters import fused, hyperparameters, outputs
+from images import model_input
 from zoo import model as zoo_model
 
 IMAGES = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
@@ -47,6 +49,11 @@ def pair(
     backbone = _traced(model.backbone, model.endpoints, IMAGES, for_backbone)
     head = _traced(model.head, model.head, features_spec, for_head)
     architecture = type(model.spec).__name__
+    size = model.spec.image_size
+    preprocessing = model_input.Preprocessing(
+        height=size, width=size, **dataclasses.asdict(model.preprocessing)
+    )
+    preprocess = preprocessing.named_callable()
 
     def vector(
         images: tf.Tensor, training: bool, **values: tf.Tensor
@@ -77,16 +84,28 @@ def pair(
     classifier.class_index = tf.saved_model.Asset(str(class_index))
     for root in (features, classifier):
         root.record = tf.saved_model.Asset(str(record))
+        root.preprocess = preprocess
+
+    def from_bytes(function: Function) -> Graph:
+        return model_input.bytes_signature(
+            preprocess.__call__, lambda images: function(images, False)["default"]
+        )
+
     features_signature = {"image_feature_vector": _signature(vector)}
     return {
         "feature_vector": (
             features,
-            {"serving_default": _signature(vector, "default"), **features_signature},
+            {
+                "serving_default": _signature(vector, "default"),
+                "image_bytes": from_bytes(vector),
+                **features_signature,
+            },
         ),
         "classification": (
             classifier,
             {
                 "serving_default": _signature(logits, "default"),
+                "image_bytes": from_bytes(logits),
                 "image_classification": _signature(logits),
                 **features_signature,
             },

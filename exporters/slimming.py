@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import pathlib
+from collections.abc import Mapping
 
 from tensorflow.core.framework import function_pb2, node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
@@ -27,6 +28,9 @@ def slim(folder: pathlib.Path) -> None:
     (meta_graph,) = saved.meta_graphs
     meta_graph.saver_def.save_tensor_name = _NO_SAVING
     _inline(meta_graph)
+    for body in meta_graph.graph_def.library.function:
+        _share_constants(body)
+        _skip_identities(body)
     file.write_bytes(saved.SerializeToString(deterministic=True))
     fingerprinting_utils.write_fingerprint(str(folder))
 
@@ -101,3 +105,58 @@ def _inline_call(
             caller.signature.control_output.append(f"{call.name}/{node}")
     caller.node_def.remove(call)
     caller.node_def.extend(nodes)
+
+
+def _share_constants(body: function_pb2.FunctionDef) -> None:
+    """Leaves one node of those of a function that give the same constant."""
+    kept: dict[bytes, str] = {}
+    shared: dict[str, str] = {}
+    for node in body.node_def:
+        if node.op != "Const" or node.input:
+            continue
+        anonymous = node_def_pb2.NodeDef.FromString(node.SerializeToString())
+        anonymous.ClearField("name")
+        anonymous.ClearField("experimental_debug_info")
+        key = anonymous.SerializeToString(deterministic=True)
+        if kept.setdefault(key, node.name) != node.name:
+            shared[f"{node.name}:output:0"] = f"{kept[key]}:output:0"
+    _replace(body, shared)
+
+
+def _skip_identities(body: function_pb2.FunctionDef) -> None:
+    """Lets those that read an Identity read what it passes on."""
+    passed_on = {
+        f"{node.name}:output:0": node.input[0]
+        for node in body.node_def
+        if node.op == "Identity" and len(node.input) == 1
+    }
+    for name, source in passed_on.items():
+        while source in passed_on:
+            source = passed_on[source]
+        passed_on[name] = source
+    # What a function gives, and what others wait for, keeps its node.
+    needed = set(body.ret.values())
+    waited = {name[1:] for node in body.node_def for name in node.input if name[0] == "^"}
+    waited |= set(body.control_ret.values())
+    _replace(
+        body,
+        {
+            name: source
+            for name, source in passed_on.items()
+            if name not in needed and name.partition(":")[0] not in waited
+        },
+    )
+
+
+def _replace(
+    body: function_pb2.FunctionDef, replacements: Mapping[str, str]
+) -> None:
+    """Replaces tensors by others, and removes the nodes that gave them."""
+    gone = {name.partition(":")[0] for name in replacements}
+    nodes = [node for node in body.node_def if node.name not in gone]
+    for node in nodes:
+        node.input[:] = [replacements.get(name, name) for name in node.input]
+    for name, value in body.ret.items():
+        body.ret[name] = replacements.get(value, value)
+    del body.node_def[:]
+    body.node_def.extend(nodes)

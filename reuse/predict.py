@@ -2,154 +2,133 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 import typing
-import warnings
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import PIL.Image
-import PIL.ImageOps
 import tensorflow as tf
 
+from images import model_input, reader
+from reuse import graphs
+
 DEFAULT_SIZE = 224  # pixels, where a model says nothing of its own
-LARGEST_SIZE = 4096  # pixels
-# Of Pillow's kinds of pixels, those of 8 bits a channel or fewer.
-MODES = (
-    "1",
-    "L",
-    "LA",
-    "P",
-    "PA",
-    "RGB",
-    "RGBA",
-    "RGBX",
-    "CMYK",
-    "YCbCr",
-    "HSV",
-    "LAB",
-)
-INTERPOLATION = {
-    "bilinear": PIL.Image.Resampling.BILINEAR,
-    "bicubic": PIL.Image.Resampling.BICUBIC,
-}
+RANGES = {"0,1": (0.0, 1.0), "0,255": (0.0, 255.0), "-1,1": (-1.0, 1.0)}
+"""Ranges of values that models take; images come in the first one."""
+
+_Answer = typing.TypeVar("_Answer")
+_TOLERANCE = 1e-3  # of the sum of probabilities
+_TINY = 1e-30  # the least probability whose logarithm is taken
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """One class that a model proposes for a photograph."""
+    """One class that a model proposes for a photograph.
+
+    Attributes:
+      index: of the class.
+      id: of the class.
+      name: of the class.
+      score: what the model gives for it.
+      probability: the same in [0, 1].
+    """
 
     index: int
     id: str
     name: str
-    logit: float
+    score: float
     probability: float
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """How a photograph becomes the model's input.
-
-    Args:
-      height: of the input, pixels.
-      width: of the input, pixels.
-      crop_fraction: share of the shorter side that the central square crop keeps.
-      interpolation: `bilinear` or `bicubic`; shrinking antialiases.
-    """
-
-    height: int = DEFAULT_SIZE
-    width: int = DEFAULT_SIZE
-    crop_fraction: float = 1.0
-    interpolation: str = "bicubic"
-
-    def __post_init__(self) -> None:
-        for side in (self.height, self.width):
-            if not isinstance(side, int) or not 1 <= side <= LARGEST_SIZE:
-                raise ValueError(f"an input size of {side!r}")
-        if not 0 < self.crop_fraction <= 1:
-            raise ValueError(f"a crop_fraction of {self.crop_fraction!r}")
-        if self.interpolation not in INTERPOLATION:
-            raise ValueError(f"an interpolation of {self.interpolation!r}")
-
-    def read(self, path: pathlib.Path) -> np.ndarray:
-        """Reads a photograph: [height, width, 3] float32 in [0, 1].
-
-        Raises:
-          ValueError: it is no image that Pillow can read, one of absurd size, or one
-            of more than 8 bits a channel.
-        """
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
-                upright = self._upright(path)
-        except FileNotFoundError as error:
-            raise ValueError(f"{path}: no such file.") from error
-        except (
-            OSError,
-            SyntaxError,
-            ValueError,
-            PIL.Image.DecompressionBombWarning,
-            PIL.Image.DecompressionBombError,
-        ) as error:
-            raise ValueError(f"{path} is not a usable image: {error}.") from error
-        return self.pixels(upright)
-
-    def _upright(self, path: pathlib.Path) -> PIL.Image.Image:
-        with PIL.Image.open(path) as image:
-            if image.mode not in MODES:
-                raise ValueError(f"pixels of mode {image.mode!r} are not supported")
-            return PIL.ImageOps.exif_transpose(image).convert("RGB")
-
-    def pixels(self, image: PIL.Image.Image) -> np.ndarray:
-        """Central square crop -> resize -> [0, 1].
-
-        Source: `_decode_and_center_crop` of the TPU EfficientNet code, for the place
-        of the crop: (side - crop + 1) // 2.
-        """
-        side = max(1, int(self.crop_fraction * min(image.size)))
-        left, top = ((length - side + 1) // 2 for length in image.size)
-        square = image.crop((left, top, left + side, top + side))
-        size = (self.width, self.height)
-        resized = square.resize(size, INTERPOLATION[self.interpolation])
-        return np.asarray(resized, dtype=np.float32) / 255
-
-
 class Classifier:
-    """A SavedModel with what it says of itself; any image classifier will do.
+    """A SavedModel that classifies images, of this project or not.
+
+    What the model does not say in a record is read from its graph: the range of its
+    input, and whether its outputs are logits or probabilities.
 
     Args:
       path: the model's folder.
+      input_range: a key of `RANGES`, for a model that does not say what it takes.
+
+    Attributes:
+      classes: id and name of each class; nothing where the model carries no names.
+      preprocessing: from an image to the model's input.
+      is_random: whether its weights are random.
+      remarks: what had to be assumed, a line each.
 
     Raises:
       ValueError: no SavedModel is there, it classifies nothing, or what it says of
         itself makes no sense.
     """
 
-    def __init__(self, path: pathlib.Path) -> None:
+    def __init__(self, path: pathlib.Path, *, input_range: str | None = None) -> None:
         self.path = path
-        manifest = _manifest(path)
-        if manifest.get("kind") == "feature_vector":
+        self.remarks: list[str] = []
+        self._manifest = _manifest(path)
+        if self._manifest.get("kind") == "feature_vector":
             raise ValueError(f"{path} gives feature vectors, not classes.")
         self.classes = _classes(path)
         try:
             self._model = tf.saved_model.load(str(path))
-            self._call = _callable(self._model)
+            self._function = _ImageFunction(self._model)
         except Exception as error:  # a damaged model may raise anything
             raise ValueError(f"{path} is not usable: {_first_line(error)}") from error
         try:
-            weights = manifest.get("weights", {})
+            weights = self._manifest.get("weights", {})
             self.is_random = weights.get("name") == "random" or bool(
                 weights.get("head")
             )
-            self._scores = (manifest.get("class_index") or {}).get("scores", "softmax")
+            record = self._manifest.get("class_index") or {}
+            self._stated_scores = record.get("scores")
+            if self._stated_scores not in (None, "softmax", "sigmoid"):
+                raise ValueError(f"scores are {self._stated_scores!r}")
             self.preprocessing = preprocessing(path, self._model)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
-                f"{path} asks for what can't be: {_first_line(error)}."
+                f"{path} has an invalid record: {_first_line(error)}."
             ) from error
+        self._low, self._high = self._range(input_range)
+
+    @functools.cached_property
+    def num_scores(self) -> int:
+        """How many scores the model gives for an image."""
+        return self._outputs(self._noise()).shape[1]
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes `logits` and `predict` tell apart."""
+        is_of_two = self.num_scores == 1 and len(self.classes) != 1
+        return 2 if is_of_two else self.num_scores
+
+    @functools.cached_property
+    def scores(self) -> str:
+        """What the outputs are.
+
+        `softmax` or `sigmoid`: logits for such a function. `probabilities` of classes
+        that exclude each other, or `independent probabilities`.
+        """
+        if self._stated_scores:
+            return str(self._stated_scores)
+        last = self._function.read_graph(graphs.final_op)
+        outputs = self._outputs(self._noise())
+        if last == graphs.SOFTMAX:
+            return "probabilities"
+        if last == graphs.SIGMOID:
+            return "independent probabilities"
+        sums = np.abs(outputs.sum(axis=-1) - 1)
+        if outputs.shape[1] > 1 and outputs.min() >= 0 and sums.max() < _TOLERANCE:
+            self.remarks.append("its scores sum to 1: they are shown as probabilities")
+            return "probabilities"
+        function = "sigmoid" if outputs.shape[1] == 1 else "softmax"
+        self.remarks.append(
+            f"it does not say what its scores are: percentages are those of a {function}"
+        )
+        return function
 
     def predict(self, images: np.ndarray, *, top: int = 5) -> list[list[Prediction]]:
         """The most likely classes of each image, the best first.
@@ -159,46 +138,199 @@ class Classifier:
           top: how many classes.
 
         Raises:
-          ValueError: the model does not take the images, or gives no logits for them.
+          ValueError: the model does not take the images, or gives no scores for them.
         """
-        logits = self.logits(images)
-        function = tf.nn.sigmoid if self._scores == "sigmoid" else tf.nn.softmax
-        probabilities = function(logits).numpy()
-        best = np.argsort(-logits, axis=-1, kind="stable")[:, :top]
+        outputs = self._outputs(images)
+        probabilities = self._probabilities(outputs)
+        outputs = np.broadcast_to(outputs, probabilities.shape)
+        best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
         return [
             [
-                self._prediction(c, logits[row, c], probabilities[row, c])
+                self._prediction(int(c), outputs[row, c], probabilities[row, c])
                 for c in classes
             ]
             for row, classes in enumerate(best)
         ]
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """The scores of each image, [B, K] float32; arguments as for `predict`."""
+        """The logits of each image's classes, [B, K] float32; see `predict`.
+
+        Of a model that gives probabilities, their logarithms.
+        """
+        outputs = self._outputs(images)
+        if self.scores in ("softmax", "sigmoid") and self.num_scores > 1:
+            return outputs
+        return np.log(np.maximum(self._probabilities(outputs), _TINY))
+
+    def _range(self, given: str | None) -> tuple[float, float]:
+        """The values that the model takes for black and white."""
+        if given:
+            return RANGES[given]
+        if self._manifest:
+            return RANGES["0,1"]
+        if self._function.spec.dtype.is_integer:
+            return RANGES["0,255"]
+        scaling = self._function.read_graph(graphs.scaling)
+        found = scaling.input_range if scaling else None
+        if not found:
+            self.remarks.append(
+                "it does not say what range its input has: [0, 1] is assumed; "
+                "--input_range=0,255 or -1,1 takes another"
+            )
+        return found or RANGES["0,1"]
+
+    def _probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """[B, K]; of one score for two classes, that of the second class is given."""
+        if self.scores == "softmax":
+            return tf.nn.softmax(outputs).numpy()
+        is_logit = self.scores == "sigmoid"
+        found = tf.nn.sigmoid(outputs).numpy() if is_logit else outputs
+        is_of_two = self.num_classes > outputs.shape[1]
+        return np.concatenate([1 - found, found], axis=1) if is_of_two else found
+
+    def _outputs(self, images: np.ndarray) -> np.ndarray:
+        """What the model gives for images [B, H, W, 3] in [0, 1]: [B, K] float32."""
+        scaled = self._low + images * (self._high - self._low)
         try:
-            logits = np.asarray(self._call(tf.constant(images)))
+            outputs = np.asarray(self._function(scaled))
         except Exception as error:  # others' models may raise anything
             raise ValueError(
                 f"{self.path} can't take images of shape {images.shape}: "
                 f"{_first_line(error)}"
             ) from error
-        if logits.ndim != 2 or logits.dtype != np.float32 or len(logits) != len(images):
+        is_score = outputs.ndim == 2 and outputs.dtype.kind == "f"
+        if not is_score or len(outputs) != len(images):
             raise ValueError(
-                f"{self.path} gives {logits.dtype} of shape {logits.shape}, which are "
-                "no logits."
+                f"{self.path} gives {outputs.dtype} of shape {outputs.shape}, which "
+                "are no scores [batch, classes]."
             )
-        if not logits.size or not np.isfinite(logits).all():
-            raise ValueError(f"{self.path} gives no finite logits.")
-        return logits
+        if not outputs.size or not np.isfinite(outputs).all():
+            raise ValueError(f"{self.path} gives no finite scores.")
+        return outputs.astype(np.float32)
 
-    def _prediction(self, index: int, logit: float, probability: float) -> Prediction:
+    def _noise(self) -> np.ndarray:
+        wanted = self.preprocessing
+        shape = (2, wanted.height, wanted.width, 3)
+        return np.random.default_rng(0).random(shape, np.float32)
+
+    def _prediction(self, index: int, score: float, probability: float) -> Prediction:
         unnamed = ("", f"class {index}")
         id_, name = self.classes[index] if index < len(self.classes) else unnamed
-        return Prediction(int(index), id_, name, float(logit), float(probability))
+        return Prediction(index, id_, name, float(score), float(probability))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """What became of one image file.
+
+    Attributes:
+      path: of the file.
+      image: the model's input, [H, W, 3] float32 in [0, 1]; None if unreadable.
+      predictions: the most likely classes, the best first.
+      error: why it can't be read, if so.
+    """
+
+    path: pathlib.Path
+    image: np.ndarray | None = None
+    predictions: Sequence[Prediction] = ()
+    error: str = ""
+
+
+def classify_files(
+    classifier: Classifier, paths: Sequence[pathlib.Path], *, batch_size: int = 32
+) -> Iterator[Result]:
+    """Classifies image files in their order, holding one batch in memory.
+
+    Args:
+      classifier: the model.
+      paths: of the files; those that can't be read give results with an error.
+      batch_size: images that the model takes at once.
+
+    Raises:
+      ValueError: the model does not take the images, or gives no scores for them.
+    """
+    images = reader.Reader(classifier.preprocessing)
+
+    def read(path: pathlib.Path) -> Result:
+        try:
+            return Result(path=path, image=images.read(path))
+        except ValueError as error:
+            return Result(path=path, error=str(error))
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(paths), batch_size):
+            batch = list(pool.map(read, paths[start : start + batch_size]))
+            readable = [result.image for result in batch if result.image is not None]
+            predicted = iter(
+                classifier.predict(np.stack(readable)) if readable else []
+            )
+            for result in batch:
+                yield (
+                    result
+                    if result.error
+                    else dataclasses.replace(result, predictions=next(predicted))
+                )
+
+
+class _ImageFunction:
+    """From images to scores: the root's `__call__`, or the signature for it.
+
+    Args:
+      model: as `tf.saved_model.load` gave it.
+
+    Attributes:
+      spec: of the images.
+
+    Raises:
+      ValueError: it has neither, or they take more, or other, than images.
+    """
+
+    def __init__(self, model: typing.Any) -> None:
+        self._output: str | None = None
+        if callable(model):
+            takes = model.__call__.function_spec.fullargspec.args
+            options = {"training": False} if "training" in takes else {}
+            self._call: Callable = functools.partial(model, **options)
+            traces = model.__call__.concrete_functions
+            self.spec = traces[0].structured_input_signature[0][0]
+            self._trace = functools.partial(
+                model.__call__.get_concrete_function, self.spec, **options
+            )
+            return
+        names = ("image_classification", "serving_default")
+        name = next((name for name in names if name in model.signatures), None)
+        if name is None:
+            raise ValueError("it has neither a __call__ nor a signature for images.")
+        signature = model.signatures[name]
+        ((images, self.spec),) = signature.structured_input_signature[1].items()
+        outputs = signature.structured_outputs
+        self._output = "default" if "default" in outputs else next(iter(outputs))
+        self._call = lambda batch: signature(**{images: batch})[self._output]
+        self._trace = lambda: signature
+
+    def __call__(self, images: np.ndarray) -> tf.Tensor:
+        """Scores of images [B, H, W, 3], whatever batches and dtype the model takes."""
+        if self.spec.dtype.is_integer:
+            images = np.rint(images)
+        size = self.spec.shape[0] if self.spec.shape.rank else None
+        batches = [images]
+        if size:
+            missing = -len(images) % size
+            padded = np.concatenate([images, np.repeat(images[:1], missing, axis=0)])
+            batches = np.split(padded, len(padded) // size)
+        found = [self._call(tf.cast(batch, self.spec.dtype)) for batch in batches]
+        return found[0] if len(found) == 1 else tf.concat(found, axis=0)[: len(images)]
+
+    def read_graph(self, question: Callable[..., _Answer]) -> _Answer | None:
+        """Answers a question of `graphs`; None where the graph is beyond it."""
+        try:
+            return question(self._trace(), self._output)
+        except Exception:  # others' graphs may hold anything; then it is unknown
+            return None
 
 
 def _manifest(path: pathlib.Path) -> dict[str, typing.Any]:
-    """What a model of this zoo says of itself; nothing for others' models."""
+    """The manifest of a model of this project; nothing for others' models."""
     file = path / "assets.extra" / "manifest.json"
     if not file.is_file():
         return {}
@@ -211,7 +343,7 @@ def _manifest(path: pathlib.Path) -> dict[str, typing.Any]:
     return manifest
 
 
-def preprocessing(path: pathlib.Path, model: typing.Any) -> Preprocessing:
+def preprocessing(path: pathlib.Path, model: typing.Any) -> model_input.Preprocessing:
     """What a model asks for: its manifest, else its fixed input size, if it has one.
 
     Args:
@@ -223,38 +355,21 @@ def preprocessing(path: pathlib.Path, model: typing.Any) -> Preprocessing:
     """
     asked = _manifest(path).get("preprocessing")
     if asked is not None:
-        return Preprocessing(
+        return model_input.Preprocessing(
             height=asked["image_size"],
             width=asked["image_size"],
             crop_fraction=asked["crop_fraction"],
             interpolation=asked["interpolation"],
         )
     signature = model.signatures.get("serving_default")
-    if signature is None:
-        return Preprocessing()
-    specs = list(signature.structured_input_signature[1].values())
-    if len(specs) != 1 or specs[0].shape.rank != 4:
-        raise ValueError("its serving_default takes more, or other, than images")
-    _, height, width, _ = specs[0].shape
-    return Preprocessing(height=height or DEFAULT_SIZE, width=width or DEFAULT_SIZE)
-
-
-def _callable(model: typing.Any) -> typing.Callable:
-    """Images to logits: the root's `__call__`, or the signature for it."""
-    if callable(model):
-        arguments = model.__call__.function_spec.fullargspec.args
-        trains = "training" in arguments
-        return functools.partial(model, training=False) if trains else model
-    for name in ("image_classification", "serving_default"):
-        if name in model.signatures:
-            signature = model.signatures[name]
-            (images,) = signature.structured_input_signature[1]
-            return lambda batch: _single(signature(**{images: batch}))
-    raise ValueError("it has neither a __call__ nor a signature for images.")
-
-
-def _single(outputs: dict[str, tf.Tensor]) -> tf.Tensor:
-    return outputs["default"] if "default" in outputs else next(iter(outputs.values()))
+    size = (None, None)
+    if signature is not None:
+        specs = list(signature.structured_input_signature[1].values())
+        if len(specs) != 1 or specs[0].shape.rank != 4:
+            raise ValueError("its serving_default takes more, or other, than images")
+        size = specs[0].shape[1:3]
+    height, width = (side or DEFAULT_SIZE for side in size)
+    return model_input.Preprocessing(height=height, width=width)
 
 
 def _classes(path: pathlib.Path) -> list[tuple[str, str]]:

@@ -15,6 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from images import model_input
+
 FEATURE_VECTOR, CLASSIFICATION = "feature_vector", "classification"
 CLASS_INDEX = "class_index.tsv"
 _ENDPOINTS = "return_endpoints"
@@ -41,8 +43,12 @@ def save(
     head: keras.layers.Dense,
     classes: str,
     folder: pathlib.Path,
+    *,
+    preprocessing: model_input.Preprocessing,
 ) -> dict[str, pathlib.Path]:
     """Writes both models with the values that they have now.
+
+    Both take encoded images as well, by the signature `image_bytes`.
 
     Args:
       module: as `tf.saved_model.load` gave it; it may have been trained since.
@@ -50,6 +56,7 @@ def save(
       classes: the text of the class index: a header `index id name`, then a line for
         each logit, with tabs between.
       folder: that has room for `feature_vector` and `classification`.
+      preprocessing: from an encoded image to the module's input.
 
     Returns:
       The folder of each, by kind.
@@ -61,10 +68,28 @@ def save(
     class_index.write_text(classes, encoding="utf-8")
     folders = {kind: folder / kind for kind in (FEATURE_VECTOR, CLASSIFICATION)}
     try:
-        signatures = dict(module.signatures)
-        tf.saved_model.save(module, str(folders[FEATURE_VECTOR]), signatures)
         classifier, signatures = _classifier(module, head, class_index)
-        tf.saved_model.save(classifier, str(folders[CLASSIFICATION]), signatures)
+        inference = _inference(options(module))
+        parts: list[tuple[str, typing.Any, typing.Callable, dict]] = [
+            (
+                FEATURE_VECTOR,
+                module,
+                lambda images: module(images, **inference),
+                dict(module.signatures),
+            ),
+            (
+                CLASSIFICATION,
+                classifier,
+                lambda images: signatures["serving_default"](images)["default"],
+                signatures,
+            ),
+        ]
+        for kind, root, function, named in parts:
+            root.preprocess = preprocessing.named_callable()
+            named["image_bytes"] = model_input.bytes_signature(
+                root.preprocess.__call__, function
+            )
+            tf.saved_model.save(root, str(folders[kind]), named)
     except tf.errors.OpError as error:
         raise OSError(f"Can't write below {folder}: {error.message}") from error
     class_index.unlink()

@@ -88,7 +88,7 @@ class _Work:
             )
         self._module_hash = manifest.content_hash(manifest.file_hashes(folder))
         self._layer = self._opened(folder)
-        self._preprocessing, self._size = self._input(folder)
+        self._preprocessing = self._input(folder)
         learnt, self._chosen_by = split.held_out(halves[split.TRAIN], _HELD_OUT)
         self._learnt = self._stream(learnt)
         watcher.say(
@@ -122,23 +122,15 @@ class _Work:
         saving.check(layer.resolved_object, name="--module")
         return layer
 
-    def _input(self, folder: pathlib.Path) -> tuple[inputs.Preprocessing, int]:
+    def _input(self, folder: pathlib.Path) -> model_input.Preprocessing:
         wanted = predict.preprocessing(folder, self._layer.resolved_object)
-        if not self._request.image_size and wanted.height != wanted.width:
-            raise ValueError(
-                f"The module asks for images of {wanted.height} × {wanted.width}, no "
-                "squares: give --image_size."
-            )
-        preprocessing = inputs.Preprocessing(
-            crop_fraction=wanted.crop_fraction, interpolation=wanted.interpolation
-        )
-        return preprocessing, self._request.image_size or wanted.height
+        size = self._request.image_size
+        return dataclasses.replace(wanted, height=size, width=size) if size else wanted
 
     def _stream(self, examples: split.Split) -> pipeline.Stream:
         return pipeline.Stream(
             split=examples,
             num_classes=self._taxonomy.num_classes,
-            image_size=self._size,
             preprocessing=self._preprocessing,
             batch_size=min(self._request.batch_size, max(1, examples.size)),
             ledger=pipeline.Ledger(
@@ -208,7 +200,6 @@ class _Work:
             call,
             self._test,
             classes=self._taxonomy.classes,
-            image_size=self._size,
             preprocessing=self._preprocessing,
             batch_size=min(self._request.batch_size, self._test.size),
         )

@@ -137,16 +137,15 @@ def _write_photographs(folder: pathlib.Path) -> list[str]:
 
 
 def _ours(folder: str, size: int, count: int):
+    from images import model_input
     from training.data import augmentation, pipeline, sources, split
-    from zoo import inputs
 
     half = sources.open_split(folder, split.TRAIN)
     stream = pipeline.Stream(
         split=half,
         num_classes=2,
-        image_size=size,
-        preprocessing=inputs.Preprocessing(
-            crop_fraction=0.875, interpolation="bilinear"
+        preprocessing=model_input.Preprocessing(
+            height=size, width=size, crop_fraction=0.875, interpolation="bilinear"
         ),
         batch_size=_BATCH,
         ledger=pipeline.Ledger(half, num_classes=2, limit=0.0),

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from images import model_input
 from training.data import pipeline, split
-from zoo import inputs
 from zoo import taxonomy as taxonomies
 
 UNNAMED = "class {}"
@@ -75,18 +75,16 @@ def of_split(
     examples: split.Split,
     *,
     classes: Sequence[taxonomies.ClassDefinition],
-    image_size: int,
-    preprocessing: inputs.Preprocessing,
+    preprocessing: model_input.Preprocessing,
     batch_size: int,
 ) -> Report:
     """How often a classifier is right on a split.
 
     Args:
-      call: from images [B, S, S, 3] float32 in [0, 1] to logits [B, K].
+      call: from images [B, H, W, 3] float32 in [0, 1] to logits [B, K].
       examples: the split.
       classes: the model's, K of them.
-      image_size: S.
-      preprocessing: what its weights want.
+      preprocessing: from an image to the model's input.
       batch_size: B.
 
     Raises:
@@ -97,7 +95,6 @@ def of_split(
     stream = pipeline.Stream(
         split=examples,
         num_classes=len(places),
-        image_size=image_size,
         preprocessing=preprocessing,
         batch_size=batch_size,
         ledger=ledger,

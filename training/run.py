@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import keras
 import tensorflow as tf
 
+from images import model_input
 from training import checkpoints, evaluation, journal, strategies, trainer
 from training import recipe as recipes
 from training.data import pipeline, sources, split
@@ -326,11 +327,13 @@ class _Training:
     def _stream(
         self, half: str, ledger: pipeline.Ledger, image_size: int | None
     ) -> pipeline.Stream:
+        size = image_size or self._model.spec.image_size
         return pipeline.Stream(
             split=self._halves[half],
             num_classes=self._model.taxonomy.num_classes,
-            image_size=image_size or self._model.spec.image_size,
-            preprocessing=self._model.preprocessing,
+            preprocessing=model_input.Preprocessing(
+                height=size, width=size, **dataclasses.asdict(self._model.preprocessing)
+            ),
             batch_size=self._recipe.batch_size,
             ledger=ledger,
         )

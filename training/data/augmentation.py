@@ -9,13 +9,12 @@ import typing
 import gin
 import tensorflow as tf
 
+from images import model_input
 from training.data import randomness
-from zoo import inputs
 from zoo import spec as specs
 
 CROPS = ("inception", "pad", "central")
 _STRONGEST = 10.0  # of RandAugment's scale
-_TRIES = 10
 
 
 @gin.register(module="training")
@@ -84,31 +83,33 @@ class Augmentation:
         seed: tf.Tensor,
         *,
         is_encoded: bool,
-        size: int,
-        preprocessing: inputs.Preprocessing,
+        preprocessing: model_input.Preprocessing,
     ) -> tf.Tensor:
-        """One image as training sees it.
+        """Crops and changes one image for training.
 
         Args:
           image: pixels [H, W, 3] uint8, or the bytes of a file.
-          seed: [2] int32, which decides on all that is random.
-          is_encoded: whether it is a file.
-          size: height and width of the result.
+          seed: [2] int32; all that is random follows from it.
+          is_encoded: whether `image` is a file.
           preprocessing: what evaluation does.
 
         Returns:
-          [size, size, 3] float32 in [0, 1].
+          [height, width, 3] float32 in [0, 1], of the size that `preprocessing` gives.
         """
         seeds = tf.random.split(seed, 3)
         if self.crop == "inception":
-            x = _part(image, seeds[0], is_encoded, self.area, self.aspect)
-            x = _quickly_resized(x, (size, size), preprocessing.interpolation)
-        else:
-            x = evaluated(
-                image, is_encoded=is_encoded, size=size, preprocessing=preprocessing
+            x = preprocessing.random_part(
+                image,
+                seeds[0],
+                is_encoded=is_encoded,
+                area=self.area,
+                aspect=self.aspect,
             )
+        else:
+            x = preprocessing.central(image, is_encoded=is_encoded)
         if self.crop == "pad":
-            x = _moved(x, seeds[0], margin=round(size * self.pad))
+            margin = round(preprocessing.height * self.pad)
+            x = model_input.shift(x, seeds[0], margin=margin)
         if self.flip:
             x = tf.image.stateless_random_flip_left_right(x, seeds[1])
         if self.rand_augment_layers:
@@ -119,7 +120,8 @@ class Augmentation:
                     augmentations_per_image=self.rand_augment_layers,
                     magnitude=min(1.0, self.rand_augment_magnitude / _STRONGEST),
                 )(x)
-        return tf.clip_by_value(tf.reshape(x, (size, size, 3)), 0.0, 1.0)
+            x = tf.clip_by_value(x, 0.0, 1.0)
+        return tf.ensure_shape(x, (preprocessing.height, preprocessing.width, 3))
 
     def batch(
         self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
@@ -141,98 +143,6 @@ class Augmentation:
             is_chosen = draw < self.mix_share * (1 - number / len(mixers))
             found = tuple(map(functools.partial(tf.where, is_chosen), mixed, found))
         return found
-
-
-def evaluated(
-    image: tf.Tensor,
-    *,
-    is_encoded: bool,
-    size: int,
-    preprocessing: inputs.Preprocessing,
-) -> tf.Tensor:
-    """The central square of an image, resized: [size, size, 3] float32 in [0, 1].
-
-    Source: `_decode_and_center_crop` of the TPU EfficientNet code, for its place.
-    """
-    pixels = _decoded(image) if is_encoded else image
-    height, width = tf.unstack(tf.shape(pixels)[:2])
-    shorter = tf.cast(tf.minimum(height, width), tf.float32)
-    side = tf.maximum(1, tf.cast(shorter * preprocessing.crop_fraction, tf.int32))
-    top, left = (height - side + 1) // 2, (width - side + 1) // 2
-    x = tf.image.crop_to_bounding_box(pixels, top, left, side, side)
-    x = _resized(x, (size, size), preprocessing.interpolation)
-    return tf.clip_by_value(tf.reshape(x, (size, size, 3)), 0.0, 1.0)
-
-
-def _decoded(data: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_image(data, channels=3, expand_animations=False)
-
-
-def _resized(pixels: tf.Tensor, size: tuple[int, int], method: str) -> tf.Tensor:
-    """Resized with antialiasing, to [0, 1]."""
-    x = tf.image.resize(pixels, size, method=method, antialias=True)
-    return x / 255.0
-
-
-def _quickly_resized(
-    pixels: tf.Tensor, size: tuple[int, int], method: str
-) -> tf.Tensor:
-    """As `_resized`; but what shrinks to no less than a half is not antialiased.
-
-    It takes a third of the time, and at that scale the kernel still sees each pixel.
-    """
-    is_large = tf.reduce_any(tf.shape(pixels)[:2] > 2 * tf.constant(size))
-    return tf.cond(
-        is_large,
-        lambda: _resized(pixels, size, method),
-        lambda: tf.image.resize(pixels, size, method=method) / 255.0,
-    )
-
-
-def _part(
-    image: tf.Tensor,
-    seed: tf.Tensor,
-    is_encoded: bool,
-    area: tuple[float, float],
-    aspect: tuple[float, float],
-) -> tf.Tensor:
-    """Pixels of a random part; of a JPEG file, only these are decoded."""
-    if is_encoded:
-        is_jpeg = tf.io.is_jpeg(image)
-        shape = tf.cond(
-            is_jpeg,
-            lambda: tf.io.extract_jpeg_shape(image),
-            lambda: tf.shape(_decoded(image)),
-        )
-    else:
-        shape = tf.shape(image)
-    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-        shape,
-        bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
-        seed=seed,
-        min_object_covered=0.0,
-        aspect_ratio_range=aspect,
-        area_range=area,
-        max_attempts=_TRIES,
-        use_image_if_no_bounding_boxes=True,
-    )
-    top, left, _ = tf.unstack(begin)
-    height, width, _ = tf.unstack(extent)
-    if not is_encoded:
-        return tf.image.crop_to_bounding_box(image, top, left, height, width)
-    window = tf.stack([top, left, height, width])
-    return tf.cond(
-        is_jpeg,
-        lambda: tf.io.decode_and_crop_jpeg(image, window, channels=3),
-        lambda: tf.image.crop_to_bounding_box(
-            _decoded(image), top, left, height, width
-        ),
-    )
-
-
-def _moved(x: tf.Tensor, seed: tf.Tensor, *, margin: int) -> tf.Tensor:
-    padded = tf.pad(x, ((margin, margin), (margin, margin), (0, 0)))
-    return tf.image.stateless_random_crop(padded, tf.shape(x), seed)
 
 
 def _mixed_up(images: tf.Tensor, labels: tf.Tensor, alpha: float) -> tuple:

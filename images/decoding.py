@@ -1,0 +1,207 @@
+"""Encoded images -> upright, opaque 8-bit RGB pixels, as TensorFlow graph code.
+
+| format | read by |
+|---|---|
+| JPEG, progressive and CMYK too | `DecodeJpeg`, with the exact inverse DCT |
+| PNG of 1 to 16 bits, with or without palette | `DecodePng`; the high byte of 16 bits |
+| GIF | `gif`; of an animation the first frame |
+| WebP | `DecodeImage`; of an animation the first frame |
+| BMP of 1 to 32 bits, both orders of rows | `bmp` |
+| TIFF, AVIF, JPEG 2000, compressed BMP, … | `fallback`: Pillow, outside of exports |
+
+All of them are turned as their EXIF orientation says, and what is transparent is put on
+white. The embedded colour profile is ignored.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from images import bmp, exif, formats, gif
+
+MAX_PIXELS = 1 << 28
+"""Larger images are refused: a small file may claim to be one that fills all memory."""
+
+_TOO_LARGE = f"The image has more than {MAX_PIXELS} pixels."
+_Decoder = Callable[[tf.Tensor], tf.Tensor]
+
+
+@tf.autograph.experimental.do_not_convert
+def decode(data: tf.Tensor, *, use_pillow: bool = True) -> tf.Tensor:
+    """Decodes an image of any format.
+
+    Args:
+      data: scalar string, the bytes of a file.
+      use_pillow: whether Pillow reads what TensorFlow's ops can't; without it, the
+        graph needs nothing but TensorFlow.
+
+    Returns:
+      [H, W, 3] uint8: upright, on white.
+
+    Raises:
+      tf.errors.OpError: when the graph runs; the file is damaged, of a format that
+        can't be read, or has more than `MAX_PIXELS` pixels.
+    """
+    def decode_any(data: tf.Tensor) -> tf.Tensor:
+        number = formats.number(data)
+        stored = _decode_stored(data, number, use_pillow=use_pillow)
+        return exif.turn_upright(_on_white(stored), exif.orientation(data, number))
+
+    if not use_pillow:  # as small as can be: who loads an export loads this graph, too
+        return decode_any(data)
+    return _if_plain_jpeg(data, _decode_jpeg, decode_any)
+
+
+@tf.autograph.experimental.do_not_convert
+def decode_window(
+    data: tf.Tensor, choose: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.Tensor:
+    """Decodes a window of an image; of a JPEG file, only that is decoded.
+
+    Args:
+      data: scalar string, the bytes of a file.
+      choose: from the size [2] int32 of the upright image to the window [4] int32 in
+        it: top, left, height, width.
+
+    Returns:
+      [h, w, 3] uint8: upright, on white.
+
+    Raises:
+      tf.errors.OpError: as `decode`.
+    """
+
+    def decode_plain(data: tf.Tensor) -> tf.Tensor:
+        return _decode_jpeg_window(data, choose(_jpeg_size(data)))
+
+    def decode_jpeg(data: tf.Tensor) -> tf.Tensor:
+        orientation = exif.orientation(data, formats.JPEG)
+        size = exif.upright_size(_jpeg_size(data), orientation)
+        window = exif.stored_window(choose(size), size, orientation)
+        return exif.turn_upright(_decode_jpeg_window(data, window), orientation)
+
+    def decode_and_crop() -> tf.Tensor:
+        pixels = decode(data)
+        return crop(pixels, choose(tf.shape(pixels)[:2]))
+
+    def decode_any(data: tf.Tensor) -> tf.Tensor:
+        return tf.cond(
+            formats.is_jpeg(data), lambda: decode_jpeg(data), decode_and_crop
+        )
+
+    return _if_plain_jpeg(data, decode_plain, decode_any)
+
+
+def crop(pixels: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+    """The part of pixels [H, W, 3] that a window [4] names; see `decode_window`."""
+    size = tf.concat([window[2:], [3]], axis=0)
+    return tf.slice(pixels, tf.pad(window[:2], [[0, 1]]), size)
+
+
+def _if_plain_jpeg(data: tf.Tensor, plain: _Decoder, any_: _Decoder) -> tf.Tensor:
+    """Decodes by `plain` a JPEG file without EXIF, and by `any_` all other images.
+
+    Most images of data sets are the former, for which the latter costs one call of a
+    function that is not made: TensorFlow passes through every node of a branch that it
+    does not take, but for those of a function that is not inlined.
+    """
+    is_plain = formats.is_jpeg(data) & ~exif.may_have_exif(data)
+    rarely = tf.function(
+        any_, autograph=False, experimental_attributes={"_noinline": True}
+    )
+    pixels = tf.cond(is_plain, lambda: plain(data), lambda: rarely(data))
+    return tf.ensure_shape(pixels, [None, None, 3])
+
+
+def _jpeg_size(data: tf.Tensor) -> tf.Tensor:
+    return _checked_size(tf.image.extract_jpeg_shape(data)[:2])
+
+
+def _decode_jpeg(data: tf.Tensor) -> tf.Tensor:
+    with tf.control_dependencies([_jpeg_size(data)]):
+        return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def _decode_jpeg_window(data: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+    return tf.image.decode_and_crop_jpeg(
+        data, window, channels=3, dct_method="INTEGER_ACCURATE"
+    )
+
+
+def _decode_stored(
+    data: tf.Tensor, number: tf.Tensor, *, use_pillow: bool
+) -> tf.Tensor:
+    """[H, W, 3 or 4] uint8 as it is stored; a fourth channel is alpha."""
+    decoders: dict[str, _Decoder] = {
+        "jpeg": _decode_jpeg,
+        "png": _decode_png,
+        # Its sides have 14 bits each, so that it can't have more than `MAX_PIXELS`.
+        "webp": functools.partial(tf.io.decode_image, expand_animations=False),
+        "gif": _decode_gif,
+        "bmp": functools.partial(_decode_bmp, use_pillow=use_pillow),
+    }
+    rest = _decode_with_pillow if use_pillow else _refuse
+    branches = [functools.partial(decoders[name], data) for name in formats.NAMES]
+    return tf.switch_case(number, [*branches, functools.partial(rest, data)])
+
+
+def _decode_png(data: tf.Tensor) -> tf.Tensor:
+    with tf.control_dependencies([_checked_size(formats.unpack(">16x2I", data))]):
+        return tf.io.decode_png(data, channels=4)
+
+
+def _decode_gif(data: tf.Tensor) -> tf.Tensor:
+    with tf.control_dependencies([_checked_size(gif.size(data))]):
+        return gif.decode(data)
+
+
+def _decode_bmp(data: tf.Tensor, *, use_pillow: bool) -> tf.Tensor:
+    header = bmp.read_header(data)
+
+    def plain() -> tf.Tensor:
+        with tf.control_dependencies([_checked_size([header.height, header.width])]):
+            return bmp.decode(data, header)
+
+    if not use_pillow:
+        return plain()
+    return tf.cond(header.is_supported, plain, lambda: _decode_with_pillow(data))
+
+
+def _decode_with_pillow(data: tf.Tensor) -> tf.Tensor:
+    from images import fallback
+
+    pixels = tf.numpy_function(fallback.decode, [data], tf.uint8, stateful=False)
+    return tf.ensure_shape(pixels, [None, None, 4])
+
+
+def _refuse(data: tf.Tensor) -> tf.Tensor:
+    message = "The image is none of JPEG, PNG, GIF, WebP and BMP."
+    with tf.control_dependencies([tf.debugging.Assert(False, [message])]):
+        return tf.zeros([1, 1, 3], tf.uint8)
+
+
+def _checked_size(size: tf.Tensor | Sequence[tf.Tensor]) -> tf.Tensor:
+    """Height and width [2], if the image is not too large."""
+    is_small = tf.reduce_prod(tf.cast(size, tf.int64)) <= MAX_PIXELS
+    with tf.control_dependencies([tf.debugging.Assert(is_small, [_TOO_LARGE])]):
+        return tf.identity(size)
+
+
+def _on_white(pixels: tf.Tensor) -> tf.Tensor:
+    """Puts [H, W, 3 or 4] uint8, a fourth channel being alpha, on white: [H, W, 3].
+
+    Rounded to the nearest integer: for x from 0 to 255², x / 255 is
+    (y + y // 256) // 256, where y is x + 128.
+    """
+    colours, alpha = pixels[..., :3], pixels[..., 3:]
+
+    def composite() -> tf.Tensor:
+        share = tf.cast(alpha, tf.uint16)
+        x = tf.cast(colours, tf.uint16) * share + 255 * (255 - share) + 128
+        x = tf.bitwise.right_shift(x + tf.bitwise.right_shift(x, 8), 8)
+        return tf.cast(x, tf.uint8)
+
+    # No alpha at all is opaque as well.
+    return tf.cond(tf.reduce_all(alpha == 255), lambda: colours, composite)

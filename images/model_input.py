@@ -1,0 +1,216 @@
+"""Upright pixels -> a model's input: the central part, resized; or a random part."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from images import decoding
+
+INTERPOLATIONS = ("bilinear", "bicubic")
+LARGEST_SIZE = 4096  # pixels
+_TO_UNIT = 1 / 255
+_BYTES = tf.TensorSpec([None], tf.string, "image_bytes")
+_TRIES = 10  # to draw a window of the wanted area and shape
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How a photograph becomes a model's input.
+
+    Args:
+      height: of the input, in pixels.
+      width: of the input, in pixels.
+      crop_fraction: share of the largest central part of the input's shape that is
+        kept; in (0, 1].
+      interpolation: `bilinear` or `bicubic`; shrinking antialiases.
+    """
+
+    height: int
+    width: int
+    crop_fraction: float = 1.0
+    interpolation: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            side = getattr(self, name)
+            if not isinstance(side, int) or not 1 <= side <= LARGEST_SIZE:
+                raise ValueError(
+                    f"{name} must be a number of pixels from 1 to {LARGEST_SIZE}, "
+                    f"not {side!r}"
+                )
+        if not 0 < self.crop_fraction <= 1:
+            raise ValueError(
+                f"crop_fraction must be in (0, 1], not {self.crop_fraction!r}"
+            )
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(
+                f"interpolation must be one of {', '.join(INTERPOLATIONS)}, not "
+                f"{self.interpolation!r}"
+            )
+
+    def read(self, data: tf.Tensor, *, use_pillow: bool = True) -> tf.Tensor:
+        """Decode -> central crop -> resize -> [0, 1].
+
+        Args:
+          data: scalar string, the bytes of an image file.
+          use_pillow: see `decoding.decode`.
+
+        Returns:
+          [height, width, 3] float32 in [0, 1].
+
+        Raises:
+          tf.errors.OpError: see `decoding.decode`.
+        """
+        return self.from_pixels(decoding.decode(data, use_pillow=use_pillow))
+
+    def central(self, image: tf.Tensor, *, is_encoded: bool) -> tf.Tensor:
+        """`read` of a file's bytes, or `from_pixels` of pixels [H, W, 3] uint8."""
+        return self.read(image) if is_encoded else self.from_pixels(image)
+
+    def from_pixels(self, pixels: tf.Tensor) -> tf.Tensor:
+        """Central crop -> resize -> [0, 1].
+
+        Source: `_decode_and_center_crop` of the TPU EfficientNet code, for the place
+        of the crop: (side - crop + 1) // 2.
+
+        Args:
+          pixels: [H, W, 3] uint8.
+
+        Returns:
+          [height, width, 3] float32 in [0, 1].
+        """
+        size = tf.shape(pixels)[:2]
+        sides = tf.cast(size, tf.float32)
+        height = tf.minimum(sides[0], sides[1] * (self.height / self.width))
+        width = tf.minimum(sides[1], sides[0] * (self.width / self.height))
+        kept = tf.cast(tf.stack([height, width]) * self.crop_fraction, tf.int32)
+        kept = tf.maximum(kept, 1)
+        corner = (size - kept + 1) // 2
+        x = decoding.crop(pixels, tf.concat([corner, kept], axis=0))
+        return self._resize(x, antialias=True)
+
+    def random_part(
+        self,
+        image: tf.Tensor,
+        seed: tf.Tensor,
+        *,
+        is_encoded: bool,
+        area: tuple[float, float],
+        aspect: tuple[float, float],
+    ) -> tf.Tensor:
+        """A random part of random shape, resized: Inception's crop.
+
+        Source: arXiv:1409.4842, section 6. A part that shrinks to no less than a half
+        is not antialiased: that takes a third of the time, and at such a scale the
+        interpolation still sees each pixel.
+
+        Args:
+          image: bytes of a file, or pixels [H, W, 3] uint8.
+          seed: [2] int32; the part follows from it.
+          is_encoded: whether `image` is a file.
+          area: least and largest share of the image that is kept.
+          aspect: least and largest ratio of width to height.
+
+        Returns:
+          [height, width, 3] float32 in [0, 1].
+
+        Raises:
+          tf.errors.OpError: see `decoding.decode`.
+        """
+
+        def choose(size: tf.Tensor) -> tf.Tensor:
+            begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+                tf.concat([size, [3]], axis=0),
+                bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+                seed=seed,
+                min_object_covered=0.0,
+                aspect_ratio_range=aspect,
+                area_range=area,
+                max_attempts=_TRIES,
+                use_image_if_no_bounding_boxes=True,
+            )
+            return tf.concat([begin[:2], extent[:2]], axis=0)
+
+        if is_encoded:
+            part = decoding.decode_window(image, choose)
+        else:
+            part = decoding.crop(image, choose(tf.shape(image)[:2]))
+        shrinks = tf.reduce_any(tf.shape(part)[:2] > (2 * self.height, 2 * self.width))
+        return tf.cond(
+            shrinks,
+            lambda: self._resize(part, antialias=True),
+            lambda: self._resize(part, antialias=False),
+        )
+
+    def named_callable(self) -> typing.Any:
+        """`read` of several files, as the part `preprocess` of a SavedModel.
+
+        It holds TensorFlow's own ops alone, and no variables.
+
+        Returns:
+          An object whose `__call__` takes `image_bytes` [B] strings to [B, height,
+          width, 3] float32 in [0, 1].
+        """
+
+        @tf.function(input_signature=[_BYTES], autograph=False)
+        def preprocess(image_bytes: tf.Tensor) -> tf.Tensor:
+            shape = (self.height, self.width, 3)
+            return tf.map_fn(
+                lambda data: self.read(data, use_pillow=False),
+                image_bytes,
+                fn_output_signature=tf.TensorSpec(shape, tf.float32),
+            )
+
+        traced = preprocess.get_concrete_function()  # once for all that call it
+        part = tf.__internal__.tracking.AutoTrackable()
+        part.__call__ = tf.function(traced, input_signature=[_BYTES], autograph=False)
+        part.variables, part.trainable_variables = [], []
+        part.regularization_losses = []
+        return part
+
+    def _resize(self, pixels: tf.Tensor, *, antialias: bool) -> tf.Tensor:
+        """Multiplies, where TensorFlow may replace a division by just that."""
+        x = tf.image.resize(
+            pixels,
+            (self.height, self.width),
+            method=self.interpolation,
+            antialias=antialias,
+        )
+        x = tf.ensure_shape(x, (self.height, self.width, 3))
+        return tf.clip_by_value(x * _TO_UNIT, 0.0, 1.0)
+
+
+def shift(image: tf.Tensor, seed: tf.Tensor, *, margin: int) -> tf.Tensor:
+    """Moves an image [H, W, 3] by up to `margin` pixels, black coming in.
+
+    Source: arXiv:1512.03385, section 4.2.
+    """
+    padded = tf.pad(image, ((margin, margin), (margin, margin), (0, 0)))
+    return typing.cast(
+        tf.Tensor, tf.image.stateless_random_crop(padded, tf.shape(image), seed)
+    )
+
+
+def bytes_signature(
+    preprocess: Callable[[tf.Tensor], tf.Tensor],
+    function: Callable[[tf.Tensor], tf.Tensor],
+) -> typing.Any:
+    """The signature `image_bytes` of a model, as a concrete function.
+
+    Args:
+      preprocess: as `Preprocessing.named_callable` gives it.
+      function: from images [B, H, W, 3] to the model's result.
+
+    Returns:
+      From `image_bytes` [B] strings to a dict with the result under `default`.
+    """
+
+    @tf.function(input_signature=[_BYTES], autograph=False)
+    def signature(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"default": function(preprocess(image_bytes))}
+
+    return signature.get_concrete_function()

@@ -1,0 +1,247 @@
+"""Reads the graph of somebody's model: how it scales its input, and how it ends.
+
+A model that carries no record may still say in its graph that it divides its input by
+255, or that its outputs are probabilities.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import typing
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+SOFTMAX, SIGMOID = "Softmax", "Sigmoid"  # op types
+
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+# What changes the form of values only: the first input's go on.
+_SAME_VALUES = {
+    *("Identity", "IdentityN", "StopGradient", "EnsureShape", "Cast", "Reshape"),
+    *("Squeeze", "ExpandDims", "PreventGradient", "CheckNumerics", "Snapshot"),
+}
+# On the way from the images to the first layer, these as well: order of the channels,
+# borders, parts.
+_SAME_SCALE = {*_SAME_VALUES, "Transpose", "ReverseV2", "Pad", "PadV2", "StridedSlice"}
+_BINARY: Mapping[str, Callable[..., typing.Any]] = {
+    **{name: np.add for name in ("Add", "AddV2", "BiasAdd")},
+    **{name: np.divide for name in ("RealDiv", "Div", "DivNoNan")},
+    "Mul": np.multiply,
+    "Sub": np.subtract,
+    "Maximum": np.maximum,
+}
+_UNARY: Mapping[str, Callable[..., typing.Any]] = {
+    "Sqrt": np.sqrt,
+    "Rsqrt": lambda x: 1 / np.sqrt(x),
+    "Neg": np.negative,
+    "Square": np.square,
+}
+
+
+def final_op(function: typing.Any, output: str | None = None) -> str:
+    """The type of the op that computes an output, such as `Softmax` or `BiasAdd`.
+
+    Args:
+      function: a concrete function of TensorFlow.
+      output: the key of the output; of a function with one, None.
+    """
+    node, _, _ = _source(*_output(function, output), skipped=_SAME_VALUES)
+    return node.op if node is not None else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """What a model does to its images before the first layer: scale * x + offset.
+
+    Attributes:
+      scale: of each channel, or of all.
+      offset: likewise.
+    """
+
+    scale: np.ndarray
+    offset: np.ndarray
+
+    @property
+    def input_range(self) -> tuple[float, float] | None:
+        """The range of values that this makes sense for; None if it does not tell.
+
+        Networks take values of the order of 1 around 0.
+        """
+        scale = float(np.max(np.abs(self.scale)))
+        zero = float(np.mean(-self.offset / self.scale))
+        if scale < 1 / 32 or 16 < zero < 255:
+            return 0.0, 255.0
+        if scale > 1.5 or (zero and 0 <= zero <= 1):
+            return 0.0, 1.0
+        return None
+
+
+def scaling(function: typing.Any, output: str | None = None) -> Scaling | None:
+    """How a model scales its images; None where that can't be told.
+
+    Args:
+      function: a concrete function of TensorFlow with one input besides its captures.
+      output: as for `final_op`.
+    """
+    seen: set[tuple[int, str]] = set()
+    waiting = collections.deque([_output(function, output)])
+    while waiting:
+        node, scope, _ = _source(*waiting.popleft())
+        if node is None or (id(scope), node.name) in seen:
+            continue
+        seen.add((id(scope), node.name))
+        inputs = _data_inputs(node)
+        waiting.extend((scope, name) for name in inputs)
+        if inputs and not _is_affine(node.op):
+            found = _affine(scope, inputs[0])
+            if isinstance(found, Scaling):
+                return found
+    return None
+
+
+def _is_affine(op: str) -> bool:
+    return op in _SAME_SCALE or op in _BINARY or op in ("Shape", "Size", "Rank")
+
+
+class _Scope:
+    """The nodes of a graph or of a function's body, and what its arguments are.
+
+    Attributes:
+      nodes: by name.
+      library: the functions that nodes may call, by name.
+      arguments: of a body, the callers' tensors; of a graph, variables, constants and
+        the input.
+      affine: what `_affine` has found of tensors.
+    """
+
+    def __init__(
+        self, nodes: typing.Any, library: Mapping[str, typing.Any], arguments: dict
+    ) -> None:
+        self.nodes = {node.name: node for node in nodes}
+        self.library, self.arguments = library, arguments
+        self.affine: dict[str, Scaling | np.ndarray | None] = {}
+        self._inner: dict[str, _Scope] = {}
+
+    def called(self, node: typing.Any) -> tuple[_Scope, typing.Any]:
+        """The scope of the function that a node calls, and its definition."""
+        body = self.library[node.attr["f"].func.name]
+        if node.name not in self._inner:
+            names = [argument.name for argument in body.signature.input_arg]
+            given = [(self, name) for name in _data_inputs(node)]
+            arguments = dict(zip(names, given, strict=True))
+            self._inner[node.name] = _Scope(body.node_def, self.library, arguments)
+        return self._inner[node.name], body
+
+
+_IMAGES = object()
+"""Stands for the input of a model."""
+
+
+def _output(function: typing.Any, output: str | None) -> tuple[_Scope, str]:
+    """The outermost scope of a function, and the name of one of its outputs."""
+    graph = function.graph.as_graph_def()
+    library = {body.signature.name: body for body in graph.library.function}
+    variables = {id(v.handle): v for v in function.variables}
+    arguments: dict[str, typing.Any] = {}
+    for outside, inside in function.graph.captures:
+        arguments[inside.op.name] = variables.get(id(outside), outside)
+    for tensor in function.graph.inputs:
+        arguments.setdefault(tensor.op.name, _IMAGES)
+    scope = _Scope(graph.node, library, arguments)
+    structured = function.structured_outputs
+    tensors = tf.nest.flatten(structured)
+    if output is not None:
+        place = sorted(structured).index(output)
+        return scope, function.outputs[place].name
+    return scope, function.outputs[: len(tensors)][0].name
+
+
+def _source(
+    scope: _Scope, tensor: str, *, skipped: typing.Container[str] = ()
+) -> tuple[typing.Any, _Scope, str]:
+    """The node that computes a tensor, inside of calls, with its scope and its name.
+
+    The node is None for what the whole model is given.
+    """
+    while True:
+        name, _, place = tensor.partition(":")
+        argument = scope.arguments.get(name)
+        if isinstance(argument, tuple):
+            scope, tensor = argument
+            continue
+        if name in scope.arguments:
+            return None, scope, tensor
+        node = scope.nodes[name]
+        if node.op in _CALLS:
+            scope, body = scope.called(node)
+            number = int(place.rpartition(":")[2] or 0)
+            tensor = body.ret[body.signature.output_arg[number].name]
+        elif node.op in skipped:
+            tensor = _data_inputs(node)[0]
+        else:
+            return node, scope, tensor
+
+
+def _affine(scope: _Scope, tensor: str) -> Scaling | np.ndarray | None:
+    """A tensor as a multiple of the images and an offset, or as a constant."""
+    node, scope, tensor = _source(scope, tensor)
+    if tensor not in scope.affine:
+        scope.affine[tensor] = _computed(node, scope, tensor)
+    return scope.affine[tensor]
+
+
+def _computed(
+    node: typing.Any, scope: _Scope, tensor: str
+) -> Scaling | np.ndarray | None:
+    """What `_affine` says of the tensor that a node computes, for the first time."""
+    if node is None:
+        argument = scope.arguments[tensor.partition(":")[0]]
+        if argument is _IMAGES:
+            return Scaling(np.ones(()), np.zeros(()))
+        is_value = argument.dtype.is_floating or argument.dtype.is_integer
+        return argument.numpy() if is_value else None
+    if node.op == "Const":
+        return tf.make_ndarray(node.attr["value"].tensor)
+    operands = [_affine(scope, name) for name in _operands(node)]
+    if not operands or any(operand is None for operand in operands):
+        return None
+    if node.op in _SAME_SCALE or node.op == "ReadVariableOp":
+        return operands[0]
+    if node.op in _BINARY:
+        return _combined(node.op, *operands)
+    if node.op in _UNARY and isinstance(operands[0], np.ndarray):
+        return np.asarray(_UNARY[node.op](operands[0]))
+    return None
+
+
+def _operands(node: typing.Any) -> Iterator[str]:
+    """The inputs that carry values: of others than arithmetic, the first."""
+    inputs = _data_inputs(node)
+    yield from inputs if node.op in _BINARY else inputs[:1]
+
+
+def _combined(
+    op: str, left: Scaling | np.ndarray, right: Scaling | np.ndarray
+) -> Scaling | np.ndarray | None:
+    function = _BINARY[op]
+    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
+        return np.asarray(function(left, right))
+    if isinstance(left, Scaling) and isinstance(right, Scaling):
+        return None
+    if isinstance(left, Scaling) and isinstance(right, np.ndarray):
+        if function is np.maximum:
+            return None
+        scales = function in (np.multiply, np.divide)
+        return Scaling(
+            function(left.scale, right) if scales else left.scale,
+            function(left.offset, right),
+        )
+    if function is np.add or function is np.multiply:
+        return _combined(op, right, left)
+    return None
+
+
+def _data_inputs(node: typing.Any) -> list[str]:
+    return [name for name in node.input if not name.startswith("^")]
