@@ -234,12 +234,12 @@ class KerasLayer(keras.layers.Layer):
         """Raises ValueError where the SavedModel is not to be had any more."""
         handle, name = config["handle"], config.get("name")
         is_url = handle.startswith(sources.SCHEMES)
-        is_new = is_url and not sources.place_of(handle).is_dir()
+        is_new = is_url and not sources.is_kept(handle)
         if is_new and serialization_lib.in_safe_mode():
             raise ValueError(
                 f"The layer {name!r} is of {handle!r}, which this machine has never "
-                "downloaded. A SavedModel is a program: if you trust it, load with "
-                "safe_mode=False."
+                "downloaded or has not kept whole. A SavedModel is a program: if you "
+                "trust it, load with safe_mode=False."
             )
         try:
             return cls(**config)
