@@ -25,7 +25,6 @@ from reuse import sources
 
 _HUB_MODULE = "tfhub_module.pb"  # the file that TF1 Hub modules are known by
 _TF1_DEFAULT = "default"  # of their signatures, and of these signatures' outputs
-_LOW_PRECISION = ("float16", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +50,19 @@ class KerasLayer(keras.layers.Layer):
     training, as with Keras' BatchNormalization. `layer.losses`, and so those of a model
     around it, hold its regularization losses as they are now; zeros while it is frozen.
 
+    The SavedModel computes in the dtypes it was exported with, usually float32, and its
+    variables keep theirs, under every dtype policy. The layer casts floating inputs to
+    the dtype that the SavedModel declares (for another callable, to the policy's
+    variable dtype), and floating outputs to the policy's compute dtype: bfloat16 under
+    `mixed_bfloat16` and `bfloat16`. Integers and strings stay as they are.
+
+    Keras does not autocast the inputs of this layer, so under a mixed policy float32
+    images reach the SavedModel at full precision. Begin a `Sequential` with a
+    `keras.Input`: without one, and in subclassed models and `TimeDistributed`, Keras
+    casts the images to the compute dtype before this layer gets them. To train the
+    layer under `MirroredStrategy`, use a mixed policy, not `bfloat16` or `float16`:
+    TensorFlow can't reduce gradients of different dtypes together.
+
     A `.keras` file has the values of all variables and the handle, where the graph is
     found again; a folder's is made absolute. What it names as a URL is downloaded only
     with `safe_mode=False`, unless this machine has it already.
@@ -74,13 +86,12 @@ class KerasLayer(keras.layers.Layer):
       output_shape: of the output without the batch, [20] or nested as the output is,
         where the SavedModel does not tell.
       load_options: `tf.saved_model.LoadOptions`; not saved with the layer.
-      **kwargs: of `keras.layers.Layer`, such as `name`, and `dtype="float32"` in a
-        program of mixed precision.
+      **kwargs: of `keras.layers.Layer`, such as `name` and `dtype` (a dtype policy).
 
     Raises:
-      ValueError: Keras has another backend than TensorFlow; the dtype is of low
-        precision; there is no such SavedModel, signature or output, or the model does
-        not take the arguments; it is to be trained, and can't be.
+      ValueError: Keras has another backend than TensorFlow; there is no such
+        SavedModel, signature or output, or the model does not take the arguments; it
+        is to be trained, and can't be.
     """
 
     _is_told = False  # that there is nothing to train
@@ -106,13 +117,8 @@ class KerasLayer(keras.layers.Layer):
                 f"{keras.backend.backend()!r}: set KERAS_BACKEND=tensorflow before "
                 "Keras is imported."
             )
-        super().__init__(**kwargs)
-        if self.compute_dtype in _LOW_PRECISION:
-            raise ValueError(
-                f"reuse.KerasLayer can't compute in {self.compute_dtype}: a "
-                "SavedModel's dtypes were fixed when it was exported. Give it "
-                "dtype='float32'; its inputs are then cast to that."
-            )
+        # Autocasting would round float32 images to the compute dtype.
+        super().__init__(**{"autocast": False, **kwargs})
         if isinstance(handle, str | os.PathLike):
             handle = _absolute(os.fspath(handle))
             self._loaded, is_hub_module = _load(handle, tags, load_options)
@@ -159,6 +165,7 @@ class KerasLayer(keras.layers.Layer):
         if self._takes_training:
             is_learning = training and self.trainable
             keywords["training"] = bool(is_learning and options.training_mode)
+        inputs = self._cast_inputs(inputs)
         if options.signature and isinstance(inputs, dict):
             outputs = self._function(**inputs, **keywords)
         else:
@@ -171,6 +178,9 @@ class KerasLayer(keras.layers.Layer):
                 )
             _check_known("output_key", options.output_key, outputs)
             outputs = outputs[options.output_key]
+        outputs = tf.nest.map_structure(
+            lambda value: _cast(value, [self.compute_dtype]), outputs
+        )
         if options.output_shape is not None:
             batch = tf.TensorShape(tf.nest.flatten(inputs)[0].shape[:1])
             tf.nest.map_structure(
@@ -181,10 +191,22 @@ class KerasLayer(keras.layers.Layer):
             )
         return outputs
 
+    def _cast_inputs(self, inputs: typing.Any) -> typing.Any:
+        """Casts floating inputs to the dtypes that the model declares for them.
+
+        A Python callable declares none: it gets the policy's variable dtype.
+        """
+        values = tf.nest.flatten(inputs)
+        traces = _input_dtypes(self._function, self._options.signature, inputs)
+        traces = [dtypes for dtypes in traces if len(dtypes) == len(values)]
+        traces = traces or [[self.variable_dtype] * len(values)]
+        cast = map(_cast, values, zip(*traces, strict=True))
+        return tf.nest.pack_sequence_as(inputs, list(cast))
+
     def compute_output_spec(
         self, *args: typing.Any, **kwargs: typing.Any
     ) -> typing.Any:
-        """Shapes and dtypes as the graph has them."""
+        """Shapes as the graph has them, and dtypes as `call` gives them."""
         return keras.Operation.compute_output_spec(self, *args, **kwargs)
 
     def compute_output_shape(self, input_shape: typing.Any) -> typing.Any:
@@ -234,12 +256,12 @@ class KerasLayer(keras.layers.Layer):
         """Raises ValueError where the SavedModel is not to be had any more."""
         handle, name = config["handle"], config.get("name")
         is_url = handle.startswith(sources.SCHEMES)
-        is_new = is_url and not sources.place_of(handle).is_dir()
+        is_new = is_url and not sources.is_kept(handle)
         if is_new and serialization_lib.in_safe_mode():
             raise ValueError(
                 f"The layer {name!r} is of {handle!r}, which this machine has never "
-                "downloaded. A SavedModel is a program: if you trust it, load with "
-                "safe_mode=False."
+                "downloaded or has not kept whole. A SavedModel is a program: if you "
+                "trust it, load with safe_mode=False."
             )
         try:
             return cls(**config)
@@ -340,6 +362,37 @@ def _keywords(function: typing.Any, signature: str | None) -> frozenset[str] | N
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
     return frozenset(parameter.name for parameter in parameters)
+
+
+def _input_dtypes(
+    function: typing.Any, signature: str | None, inputs: typing.Any
+) -> list[list[typing.Any]]:
+    """For each trace of a model, the dtypes of the tensors in its first argument."""
+    if signature:
+        specs = function.structured_input_signature[1]
+        if isinstance(inputs, dict):
+            specs = {name: specs.get(name) for name in inputs}
+        traces = [specs]
+    else:
+        graphs = getattr(function.__call__, "concrete_functions", ())  # a restored one
+        traces = [graph.structured_input_signature[0][:1] for graph in graphs]
+    return [
+        [getattr(spec, "dtype", None) for spec in tf.nest.flatten(specs)]
+        for specs in traces
+    ]
+
+
+def _cast(value: typing.Any, dtypes: Iterable[typing.Any]) -> typing.Any:
+    """Casts a floating tensor to the widest of the dtypes, unless it has one of them.
+
+    Returns other values as they are, and any value where no dtype is a floating one.
+    """
+    if not tf.is_tensor(value) or not value.dtype.is_floating:
+        return value
+    floating = [d for d in map(tf.as_dtype, filter(None, dtypes)) if d.is_floating]
+    if not floating or value.dtype in floating:
+        return value
+    return tf.cast(value, max(floating, key=lambda dtype: dtype.size))
 
 
 def _check_arguments(

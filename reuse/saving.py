@@ -25,7 +25,7 @@ _new_root = tf.__internal__.tracking.AutoTrackable
 
 
 def check(module: typing.Any, *, name: str) -> None:
-    """Raises ValueError where a loaded model is no Reusable SavedModel.
+    """Raises ValueError unless a loaded model is a Reusable SavedModel of float32.
 
     Args:
       module: as `tf.saved_model.load` gave it.
@@ -36,6 +36,9 @@ def check(module: typing.Any, *, name: str) -> None:
             raise ValueError(
                 f"{name} is no Reusable SavedModel: it lists no {attribute}."
             )
+    dtype = images_spec(module).dtype
+    if dtype != tf.float32:
+        raise ValueError(f"{name} must take float32 images, it takes {dtype.name}.")
 
 
 def save(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import json
 import os
 import pathlib
 import tarfile
@@ -19,6 +20,7 @@ _FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 _HALVES = ("feature_vector", "classification")  # of a pair, each with its versions
 _ARCHIVES = (".tar.gz", ".tgz", ".tar")
 SCHEMES = ("http://", "https://")
+_LIST = ".files.json"  # in the cache, the size of each file of a model by its path
 _LARGEST = 16 << 30  # bytes, of an archive and of what is in it
 _MOST = 10_000  # files in an archive
 _TIMEOUT = 30  # seconds without a byte
@@ -53,6 +55,7 @@ def kept(url: str, *, name: str) -> pathlib.Path:
     """The directory of a URL's SavedModel, which is downloaded once and then kept.
 
     Published versions never change; remove the directory to have it downloaded again.
+    If a cleaner removed files from the directory, the model is downloaded again.
 
     Args:
       url: as for `opened`.
@@ -62,13 +65,13 @@ def kept(url: str, *, name: str) -> pathlib.Path:
       ValueError: as `opened`, or it can't be written to the cache.
     """
     place = place_of(url)
-    if place.is_dir():
+    if is_kept(url):
         return place
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
             directory = _unpacked(url, pathlib.Path(scratch), name)
-            _move(_saved_model(directory, name, url), place)
+            _move_files(_saved_model(directory, name, url), place)
     except OSError as error:
         raise ValueError(
             f"{name} {url!r} can't be kept in {place.parent} ({error.strerror}); "
@@ -83,12 +86,35 @@ def place_of(url: str) -> pathlib.Path:
     return pathlib.Path(home, "reuse", hashlib.sha256(url.encode()).hexdigest())
 
 
-def _move(directory: pathlib.Path, place: pathlib.Path) -> None:
+def is_kept(url: str) -> bool:
+    """Whether the cache has every file of a URL's SavedModel, in its full size."""
+    place = place_of(url)
     try:
-        directory.rename(place)
-    except OSError:
-        if not place.is_dir():  # another process was not first, either
-            raise
+        listed = json.loads((place / _LIST).read_text(encoding="utf-8"))
+        return listed.items() <= _sizes(place).items()
+    except (OSError, ValueError):
+        return False
+
+
+def _move_files(directory: pathlib.Path, place: pathlib.Path) -> None:
+    """Moves a SavedModel into the cache, with the list of its files.
+
+    Each file takes the place of an equal one in a single step, so other processes may
+    read the model, or move the same files, at the same time.
+    """
+    sizes = _sizes(directory)
+    (directory / _LIST).write_text(json.dumps(sizes), encoding="utf-8")
+    for path in (_LIST, *sizes):
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        (directory / path).replace(place / path)
+
+
+def _sizes(directory: pathlib.Path) -> dict[str, int]:
+    """Bytes of each file below a directory, by its path there; without the list."""
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    sizes = {f.relative_to(directory).as_posix(): f.stat().st_size for f in files}
+    sizes.pop(_LIST, None)
+    return sizes
 
 
 def _unpacked(text: str, scratch: pathlib.Path, name: str) -> pathlib.Path:

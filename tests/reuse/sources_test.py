@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import pathlib
+import shutil
 import tarfile
 import time
+import urllib.error
 
 import pytest
 
@@ -105,11 +109,12 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "keras" / "reuse"
 
 
-def serve(monkeypatch, name):
-    """Every URL gives an archive of one file; returns those that are asked for."""
+def serve(monkeypatch, *names):
+    """Every URL gives an archive of these files; returns those that are asked for."""
     data, asked = io.BytesIO(), []
     with tarfile.open(fileobj=data, mode="w:gz") as tar:
-        tar.addfile(entry(name, size=3), io.BytesIO(b"abc"))
+        for name in names:
+            tar.addfile(entry(name, size=3), io.BytesIO(b"abc"))
 
     def urlopen(request, timeout):
         asked.append(request.full_url)
@@ -130,22 +135,6 @@ def test_a_url_is_kept_and_its_like_is_another(cache, monkeypatch):
     assert len(asked) == 2
 
 
-def test_a_download_that_another_process_finished_first(cache, monkeypatch):
-    serve(monkeypatch, "saved_model.pb")
-    place = sources.place_of(URL)
-    unpack = sources._unpacked
-
-    def meanwhile(*arguments):
-        place.mkdir()
-        (place / "saved_model.pb").write_bytes(b"first")
-        return unpack(*arguments)
-
-    monkeypatch.setattr(sources, "_unpacked", meanwhile)
-    assert sources.kept(URL, name="handle") == place
-    assert (place / "saved_model.pb").read_bytes() == b"first"
-    assert list(cache.iterdir()) == [place]
-
-
 def test_what_is_no_model_is_not_kept(cache, monkeypatch):
     serve(monkeypatch, "readme.txt")
     message = f"handle must be the directory of a SavedModel, got '{URL}'"
@@ -159,3 +148,128 @@ def test_a_cache_that_can_t_be_written(cache, monkeypatch):
     cache.parent.write_text("no folder")
     with pytest.raises(ValueError, match="can't be kept in .*Not a directory.*KERAS_H"):
         sources.kept(URL, name="handle")
+
+
+FILES = ("saved_model.pb", "variables/variables.index", "assets/classes.txt")
+
+
+def is_whole(place):
+    return all((place / name).read_bytes() == b"abc" for name in FILES)
+
+
+def remove_files(place):
+    for path in place.rglob("*"):
+        if path.is_file():
+            path.unlink()
+
+
+def remove_all_but_the_graph(place):
+    for path in place.rglob("*"):
+        if path.is_file() and path.name != "saved_model.pb":
+            path.unlink()
+
+
+def remove_everything(place):
+    shutil.rmtree(place)
+    place.mkdir()
+
+
+CLEANERS = {
+    "files": remove_files,
+    "everything": remove_everything,
+    "all but the graph": remove_all_but_the_graph,
+    "the graph": lambda place: (place / "saved_model.pb").unlink(),
+    "the variables": lambda place: shutil.rmtree(place / "variables"),
+    "an asset": lambda place: (place / "assets" / "classes.txt").unlink(),
+    "an end": lambda place: (place / "saved_model.pb").write_bytes(b"a"),
+    "the list": lambda place: (place / ".files.json").unlink(),
+    "the list's end": lambda place: (place / ".files.json").write_text('{"a'),
+}
+
+
+@pytest.fixture(params=CLEANERS)
+def cleaned(cache, monkeypatch, request):
+    """A model in the cache of which a cleaner removed something."""
+    serve(monkeypatch, *FILES)
+    place = sources.kept(URL, name="handle")
+    assert sources.is_kept(URL)
+    CLEANERS[request.param](place)
+    return place
+
+
+def test_what_a_cleaner_removed_is_downloaded_again(cleaned, cache, monkeypatch):
+    asked = serve(monkeypatch, *FILES)
+    assert not sources.is_kept(URL)
+    for _ in range(2):
+        assert sources.kept(URL, name="handle") == cleaned
+    assert is_whole(cleaned)
+    assert len(asked) == 1
+    assert list(cache.iterdir()) == [cleaned]
+
+
+def contents(folder):
+    return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+def test_a_download_that_fails_leaves_what_is_there(cleaned, cache, monkeypatch):
+    before = contents(cache)
+
+    def refuse(*_, **__):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    with pytest.raises(ValueError, match=f"^handle '{URL}' can't be used: .*no net"):
+        sources.kept(URL, name="handle")
+    assert contents(cache) == before
+
+
+def test_a_cleaned_cache_that_can_t_be_written(cleaned, cache, monkeypatch):
+    before = contents(cache)
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", refuse)
+    with pytest.raises(ValueError, match="^handle .* can't be kept in .*Read-only"):
+        sources.kept(URL, name="handle")
+    assert contents(cache) == before
+
+
+def test_a_cache_is_only_read_while_it_is_whole(cache, monkeypatch):
+    serve(monkeypatch, *FILES)
+    place = sources.kept(URL, name="handle")
+    monkeypatch.setattr("tempfile.TemporaryDirectory", None)
+    assert sources.kept(URL, name="handle") == place
+
+
+def test_a_model_stays_whole_while_a_second_process_completes_it(
+    cleaned, cache, monkeypatch
+):
+    serve(monkeypatch, *FILES)
+    unpack, replace = sources._unpacked, pathlib.Path.replace
+    others, seen = iter([True]), []
+
+    def meanwhile(*arguments):
+        if next(others, False):
+            sources.kept(URL, name="handle")
+            seen.clear()
+        return unpack(*arguments)
+
+    def watched(path, target):
+        seen.append(sources.is_kept(URL))
+        replace(path, target)
+        seen.append(sources.is_kept(URL))
+
+    monkeypatch.setattr(sources, "_unpacked", meanwhile)
+    monkeypatch.setattr(pathlib.Path, "replace", watched)
+    assert sources.kept(URL, name="handle") == cleaned
+    assert seen == [True] * 2 * (len(FILES) + 1)
+    assert is_whole(cleaned)
+    assert list(cache.iterdir()) == [cleaned]
+
+
+def test_an_archive_of_a_cache_is_kept_as_another(cache, monkeypatch):
+    asked = serve(monkeypatch, *FILES, ".files.json")
+    for _ in range(2):
+        sources.kept(URL, name="handle")
+    assert len(asked) == 1

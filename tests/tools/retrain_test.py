@@ -504,6 +504,7 @@ def test_what_is_no_module(tool, module, images, tmp_path, exported):
     nameless.__call__ = tf.function(lambda x: x[:, 0, 0], specs)
     for name, root in (("plain", plain), ("nameless", nameless)):
         tf.saved_model.save(root, str(tmp_path / name))
+    Half().save(tmp_path).rename(tmp_path / "half")
     hub_module = tmp_path / "hub_module"
     shutil.copytree(module / "feature_vector" / "1", hub_module)
     (hub_module / "tfhub_module.pb").write_bytes(b"\x08\x03")
@@ -517,6 +518,7 @@ def test_what_is_no_module(tool, module, images, tmp_path, exported):
         (tmp_path / "broken.tar.gz", "can't be used"),
         (tmp_path / "plain", "has no __call__"),
         (tmp_path / "nameless", "it lists no variables"),
+        (tmp_path / "half", "--module must take float32 images, it takes float16"),
         (hub_module, "is a TF1 Hub module"),
     ):
         done = tool("retrain", f"--module={path}", *options)
@@ -553,6 +555,10 @@ def test_options_that_make_no_sense(tool, tmp_path, images, options, message):
 
 class Strict(models.FeatureVector):
     input_spec = tf.TensorSpec([None, 32, 32, 3], tf.float32)
+
+
+class Half(models.FeatureVector):
+    input_spec = tf.TensorSpec([None, 32, 32, 3], tf.float16)
 
 
 def test_what_is_there_stays(tool, retrained, module, images):
