@@ -136,7 +136,9 @@ def _skip_identities(body: function_pb2.FunctionDef) -> None:
         passed_on[name] = source
     # What a function gives, and what others wait for, keeps its node.
     needed = set(body.ret.values())
-    waited = {name[1:] for node in body.node_def for name in node.input if name[0] == "^"}
+    waited = {
+        name[1:] for node in body.node_def for name in node.input if name[0] == "^"
+    }
     waited |= set(body.control_ret.values())
     _replace(
         body,
@@ -148,9 +150,7 @@ def _skip_identities(body: function_pb2.FunctionDef) -> None:
     )
 
 
-def _replace(
-    body: function_pb2.FunctionDef, replacements: Mapping[str, str]
-) -> None:
+def _replace(body: function_pb2.FunctionDef, replacements: Mapping[str, str]) -> None:
     """Replaces tensors by others, and removes the nodes that gave them."""
     gone = {name.partition(":")[0] for name in replacements}
     nodes = [node for node in body.node_def if node.name not in gone]

@@ -45,6 +45,7 @@ def decode(data: tf.Tensor, *, use_pillow: bool = True) -> tf.Tensor:
       tf.errors.OpError: when the graph runs; the file is damaged, of a format that
         can't be read, or has more than `MAX_PIXELS` pixels.
     """
+
     def decode_any(data: tf.Tensor) -> tf.Tensor:
         number = formats.number(data)
         stored = _decode_stored(data, number, use_pillow=use_pillow)

@@ -131,7 +131,9 @@ def _find(data: tf.Tensor, format_number: tf.Tensor | int) -> tf.Tensor:
     size_weights = tf.gather(np.stack(sizes)[..., 0], row)
     wanted = tf.gather(heads.astype(np.int64), row)
     numbers = [(r.first, r.overhead, r.padding, r.exif) for r in rows]
-    first, overhead, padding, exif = tf.unstack(tf.gather(np.int64(numbers), row))
+    first, overhead, padding, exif = tf.unstack(
+        tf.gather(np.array(numbers, np.int64), row)
+    )
     length = tf.cast(tf.strings.length(data), tf.int64)
     is_jpeg = format_number == formats.JPEG
 

@@ -1,4 +1,4 @@
-"""Decodes with Pillow what TensorFlow's ops can't read: TIFF, AVIF, JPEG 2000, …"""
+"""Decodes with Pillow what TensorFlow's ops can't read, such as TIFF and AVIF."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import os
 import pathlib
+from collections.abc import Collection, Mapping
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp"),
@@ -24,56 +25,59 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in _HIDDEN_FOLDERS
 
 
+HIDDEN = "hidden"
+NO_SUFFIX = "without suffix"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Listing:
     """The files below a folder.
 
     Attributes:
       images: paths of image files, sorted.
-      skipped: how many files are no images, by suffix; `hidden` counts those whose own
-        name or whose folder's is hidden.
+      skipped: how many files are no images, by suffix. `HIDDEN` counts those that are
+        hidden, or in a hidden folder.
     """
 
     images: list[pathlib.Path]
     skipped: collections.Counter[str]
 
 
-HIDDEN = "hidden"
-NO_SUFFIX = "without suffix"
-
-
-def find(folder: pathlib.Path, *, recursive: bool = True) -> Listing:
+def find(folder: pathlib.Path, *, except_in: Collection[str] = ()) -> Listing:
     """Lists the image files in a folder, and in those below it.
 
     Links to folders are not followed.
+
+    Args:
+      folder: where to look.
+      except_in: names of folders in it that are passed over.
 
     Raises:
       OSError: the folder can't be read.
     """
     images: list[pathlib.Path] = []
     skipped: collections.Counter[str] = collections.Counter()
-    waiting = [(folder, False)]
+    waiting = [(os.fspath(folder), False)]
     while waiting:
         place, is_below_hidden = waiting.pop()
+        is_top = place == os.fspath(folder)
         for entry in os.scandir(place):
             is_entry_hidden = is_below_hidden or is_hidden(entry.name)
             if entry.is_dir():
-                if recursive and not entry.is_symlink():
-                    waiting.append((pathlib.Path(entry.path), is_entry_hidden))
-            elif not entry.is_file():
-                continue
-            elif is_entry_hidden:
-                skipped[HIDDEN] += 1
-            else:
+                is_wanted = not (is_top and entry.name in except_in)
+                if is_wanted and not entry.is_symlink():
+                    waiting.append((entry.path, is_entry_hidden))
+            elif entry.is_file():
                 suffix = os.path.splitext(entry.name)[1].lower()
-                if suffix in SUFFIXES:
+                if suffix in SUFFIXES and not is_entry_hidden:
                     images.append(pathlib.Path(entry.path))
                 else:
-                    skipped[suffix or NO_SUFFIX] += 1
+                    skipped[HIDDEN if is_entry_hidden else suffix or NO_SUFFIX] += 1
     return Listing(images=sorted(images), skipped=skipped)
 
 
-def describe_skipped(skipped: collections.Counter[str]) -> str:
+def describe_skipped(skipped: Mapping[str, int]) -> str:
     """A line on files that were left out, the most frequent kind first; or nothing."""
-    kinds = ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common())
-    return f"left out, as no images: {kinds}" if kinds else ""
+    ordered = sorted(skipped.items(), key=lambda kind: (-kind[1], kind[0]))
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in ordered)
+    return f"files left out: {kinds}" if kinds else ""

@@ -27,7 +27,7 @@ _SIZES = {"B": 1, "H": 2, "I": 4}  # bytes
 def number(data: tf.Tensor) -> tf.Tensor:
     """The number of an image's format, scalar int32; `len(NAMES)` is any other."""
     first = leading_bytes(data, _LENGTH)
-    is_like = tf.reduce_all((first == _WANTED) | (_WANTED == ord(".")), axis=1)
+    is_like = tf.reduce_all((first == _WANTED) | (ord(".") == _WANTED), axis=1)
     return tf.argmax(tf.concat([is_like, [True]], axis=0), output_type=tf.int32)
 
 
@@ -36,7 +36,9 @@ def is_jpeg(data: tf.Tensor) -> tf.Tensor:
     return tf.strings.substr(data, 0, 3) == _SIGNATURES["jpeg"]
 
 
-def leading_bytes(data: tf.Tensor, length: int, start: tf.Tensor | int = 0) -> tf.Tensor:
+def leading_bytes(
+    data: tf.Tensor, length: int, start: tf.Tensor | int = 0
+) -> tf.Tensor:
     """The bytes from `start` on, [length] uint8; zeros where the file is shorter.
 
     Raises:
@@ -64,7 +66,7 @@ def unpack(layout: str, data: tf.Tensor, start: tf.Tensor | int = 0) -> list[tf.
 
 
 def weights(layout: str) -> np.ndarray:
-    """The matrix [bytes, integers] int64 that bytes are multiplied by to unpack them."""
+    """The matrix [bytes, integers] int64 that unpacks bytes when it multiplies them."""
     columns, place = [], 0
     for repeat, code in re.findall(r"(\d*)([xBHI])", layout):
         for _ in range(int(repeat or 1)):

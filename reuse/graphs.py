@@ -26,8 +26,8 @@ _SAME_VALUES = {
 # borders, parts.
 _SAME_SCALE = {*_SAME_VALUES, "Transpose", "ReverseV2", "Pad", "PadV2", "StridedSlice"}
 _BINARY: Mapping[str, Callable[..., typing.Any]] = {
-    **{name: np.add for name in ("Add", "AddV2", "BiasAdd")},
-    **{name: np.divide for name in ("RealDiv", "Div", "DivNoNan")},
+    **dict.fromkeys(("Add", "AddV2", "BiasAdd"), np.add),
+    **dict.fromkeys(("RealDiv", "Div", "DivNoNan"), np.divide),
     "Mul": np.multiply,
     "Sub": np.subtract,
     "Maximum": np.maximum,
@@ -204,8 +204,13 @@ def _computed(
         return argument.numpy() if is_value else None
     if node.op == "Const":
         return tf.make_ndarray(node.attr["value"].tensor)
-    operands = [_affine(scope, name) for name in _operands(node)]
-    if not operands or any(operand is None for operand in operands):
+    operands = []
+    for name in _operands(node):
+        operand = _affine(scope, name)
+        if operand is None:
+            return None
+        operands.append(operand)
+    if not operands:
         return None
     if node.op in _SAME_SCALE or node.op == "ReadVariableOp":
         return operands[0]

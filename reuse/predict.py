@@ -126,7 +126,8 @@ class Classifier:
             return "probabilities"
         function = "sigmoid" if outputs.shape[1] == 1 else "softmax"
         self.remarks.append(
-            f"it does not say what its scores are: percentages are those of a {function}"
+            "it does not say what its scores are: percentages are those of a "
+            f"{function}"
         )
         return function
 
@@ -261,9 +262,7 @@ def classify_files(
         for start in range(0, len(paths), batch_size):
             batch = list(pool.map(read, paths[start : start + batch_size]))
             readable = [result.image for result in batch if result.image is not None]
-            predicted = iter(
-                classifier.predict(np.stack(readable)) if readable else []
-            )
+            predicted = iter(classifier.predict(np.stack(readable)) if readable else [])
             for result in batch:
                 yield (
                     result
@@ -290,10 +289,10 @@ class _ImageFunction:
         if callable(model):
             takes = model.__call__.function_spec.fullargspec.args
             options = {"training": False} if "training" in takes else {}
-            self._call: Callable = functools.partial(model, **options)
+            self._call: Callable[..., typing.Any] = functools.partial(model, **options)
             traces = model.__call__.concrete_functions
             self.spec = traces[0].structured_input_signature[0][0]
-            self._trace = functools.partial(
+            self._trace: Callable[[], typing.Any] = functools.partial(
                 model.__call__.get_concrete_function, self.spec, **options
             )
             return

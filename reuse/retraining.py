@@ -14,18 +14,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from reuse import keras_layer, saving
+from reuse import heads, keras_layer, saving
 
 Batches = Iterable[tuple[typing.Any, typing.Any]]
 Epoch = dict[str, typing.Any]
 FROZEN, FINE_TUNED = "frozen", "fine-tuned"  # phases
-_HEAD_STEPS = 20  # between two looks at the images held out
-_MOST_HEAD_STEPS = 2000
-_HEAD_PATIENCE = 5  # looks
-_HEAD_GAIN = 1e-4  # of cross-entropy, that is worth going on
-_HEAD_LEARNING_RATE = 1e-2
-_HEAD_L2 = 1e-2  # times the sum of squares
-_SMALLEST_SPREAD = 0.05  # of a feature, as a share of the average one
 _CLIP = 1.0  # norm of all gradients together
 
 
@@ -47,8 +40,8 @@ class Examples:
 
     Attributes:
       once: every image to learn from once, as it is.
-      validation: images that are not learnt from, by which the best epoch is chosen;
-        without any, there is nothing to fine-tune by.
+      validation: images that are not learnt from in fine-tuning, by which the best
+        epoch is chosen; without any, there is nothing to fine-tune by.
       epoch: of a number from 0 on, the batches of that epoch, changed at random.
       steps: how many batches an epoch has.
     """
@@ -83,7 +76,8 @@ class Retraining:
     Args:
       layer: the published model, not trainable yet.
       num_classes: K of the head.
-      image_size: S of the examples.
+      image_size: height and width of the examples.
+      balanced: whether classes count alike, however many images they have.
       seed: of what is random.
       watcher: is told how far it is.
 
@@ -96,19 +90,22 @@ class Retraining:
         layer: keras_layer.KerasLayer,
         *,
         num_classes: int,
-        image_size: int,
+        image_size: tuple[int, int],
+        balanced: bool,
         seed: int,
         watcher: Watcher,
     ) -> None:
+        heads.require()
         keras.utils.set_random_seed(seed)
-        images = keras.Input((image_size, image_size, 3), name="images")
+        height, width = image_size
+        images = keras.Input((height, width, 3), name="images")
         try:
             features = layer(images)
             is_vector = len(features.shape) == 2
         except Exception as error:  # others' models may raise anything
             wanted = saving.images_spec(layer.resolved_object)
             raise ValueError(
-                f"The module takes no images of {image_size} × {image_size}, but "
+                f"The module takes no images of {height} × {width}, but "
                 f"{wanted.dtype.name} of shape {wanted.shape}."
             ) from error
         if not is_vector or features.shape[-1] is None:
@@ -119,7 +116,8 @@ class Retraining:
         self.head = keras.layers.Dense(num_classes, name="logits")
         self.network = keras.Model(images, self.head(features))
         self._extractor = keras.Model(images, features)
-        self._watcher = watcher
+        self._balanced, self._seed, self._watcher = balanced, seed, watcher
+        self._class_weights = np.ones(num_classes)
         self.history: list[Epoch] = []
 
     def logits(self, images: typing.Any) -> np.ndarray:
@@ -127,22 +125,32 @@ class Retraining:
         return self.network.predict_on_batch(images)
 
     def fit_head(self, examples: Examples) -> Epoch:
-        """Trains the head alone, on features that are computed once.
-
-        Logistic regression on standardised features, on all of them in each step of
-        Adam; what was best on the validation images is kept.
-        """
+        """Fits the head alone, on features that are computed once."""
         features, labels = self._features(examples.once, examples.steps)
         held_out, truth = self._features(examples.validation, 0)
-        mean = features.mean(axis=0)
-        spread = features.std(axis=0)
-        spread = spread + _SMALLEST_SPREAD * spread.mean() + 1e-12
-        kernel, bias = _regression(
-            ((features - mean) / spread, labels), ((held_out - mean) / spread, truth)
-        )
-        kernel = kernel / spread[:, np.newaxis]
-        self.head.set_weights([kernel, bias - mean @ kernel])
+        pairs = ((features, held_out), (labels, truth))
+        self._all = [np.concatenate(pair) for pair in pairs]
+        if self._balanced:
+            counts = np.maximum(labels.sum(axis=0), 1)
+            self._class_weights = counts.sum() / (len(counts) * counts)
+        self._set_head(features, labels)
         return self._note(FROZEN, examples)
+
+    def refit_head(self) -> None:
+        """Fits the head to all images, where fine-tuning was no better than that."""
+        self._watcher.say("fit the head to all images, those held out as well")
+        self._set_head(*self._all)
+
+    def _set_head(self, features: np.ndarray, labels: np.ndarray) -> None:
+        head = heads.fit(
+            features,
+            labels.argmax(axis=-1),
+            num_classes=self.head.units,
+            balanced=self._balanced,
+            seed=self._seed,
+            say=self._watcher.say,
+        )
+        self.head.set_weights([head.kernel, head.bias])
 
     def fine_tune(self, examples: Examples, plan: Plan, state: pathlib.Path) -> Epoch:
         """Trains all of it, and keeps what was best on the validation images.
@@ -190,7 +198,7 @@ class Retraining:
                 )
                 break
             now = self._note(FINE_TUNED, examples, **found)
-            if _rank(now) > _rank(best):
+            if self._rank(now) > self._rank(best):
                 best, values = now, self.network.get_weights()
             kept.save(_Done(history=self.history, best=best, values=values))
         self.network.set_weights(values)
@@ -199,9 +207,14 @@ class Retraining:
     def _goes_on(self, plan: Plan) -> bool:
         """A head that fits is thrown off at first: patience begins with epoch 1."""
         tuned = [epoch for epoch in self.history if epoch["phase"] == FINE_TUNED]
-        best = max(tuned, key=_rank, default=self.history[-1])["epoch"]
+        best = max(tuned, key=self._rank, default=self.history[-1])["epoch"]
         last = self.history[-1]["epoch"]
         return last < plan.epochs and last - best < plan.patience
+
+    def _rank(self, epoch: Epoch) -> tuple[float, float]:
+        """Accuracy, of the mean class where classes count alike; then cross-entropy."""
+        measure = "held_out_mean_per_class" if self._balanced else "held_out_top1"
+        return epoch.get(measure, 0.0), -epoch.get("held_out_loss", 0.0)
 
     def _train(self, examples: Examples, epoch: int, plan: Plan) -> dict[str, float]:
         """One epoch; what Keras says of its loss and accuracy."""
@@ -212,8 +225,9 @@ class Retraining:
                 before + step + 1, total, f"loss {logs['loss']:.4f}"
             )
         )
+        shares = tf.constant(self._class_weights, tf.float32)
         batches = examples.epoch(epoch).map(
-            lambda images, labels: (images, labels, tf.reduce_sum(labels, axis=-1))
+            lambda images, labels: (images, labels, tf.linalg.matvec(labels, shares))
         )
         history = self.network.fit(
             batches,
@@ -311,49 +325,9 @@ class _Kept:
         return done
 
 
-def _regression(
-    learnt: tuple[np.ndarray, np.ndarray], held_out: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias of a logistic regression from features [N, D] on labels [N, K].
-
-    The best ones on what is held out, if anything is.
-    """
-    width, classes = learnt[0].shape[1], learnt[1].shape[1]
-    kernel = keras.Variable(np.zeros((width, classes), np.float32))
-    bias = keras.Variable(np.zeros((classes,), np.float32))
-    optimizer = keras.optimizers.Adam(_HEAD_LEARNING_RATE)
-    optimizer.build([kernel, bias])
-    inputs, labels = (tf.constant(part) for part in learnt)
-    judged = tuple(tf.constant(part) for part in held_out)
-    if not len(held_out[0]):
-        judged = (inputs, labels)
-
-    def loss(inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        logits = tf.linalg.matmul(inputs, kernel) + bias
-        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels, logits))
-
-    @tf.function
-    def steps() -> tf.Tensor:
-        for _ in tf.range(_HEAD_STEPS):
-            with tf.GradientTape() as tape:
-                total = loss(inputs, labels) + _HEAD_L2 * tf.reduce_sum(kernel**2)
-            gradients = tape.gradient(total, [kernel.value, bias.value])
-            optimizer.apply(gradients)
-        return loss(*judged)
-
-    best, kept, waited = np.inf, [np.asarray(kernel), np.asarray(bias)], 0
-    while waited < _HEAD_PATIENCE and optimizer.iterations < _MOST_HEAD_STEPS:
-        found = float(steps())
-        waited += 1
-        if found < best:
-            waited = 0 if found < best - _HEAD_GAIN else waited
-            best, kept = found, [np.asarray(kernel), np.asarray(bias)]
-    return kept[0], kept[1]
-
-
 def _judged(call: Callable, batches: Batches) -> Mapping[str, float]:
-    """Share that is right and mean cross-entropy; nothing where there are no images."""
-    right, loss, count = 0, 0.0, 0
+    """Accuracy and mean cross-entropy; nothing where there are no images."""
+    loss, right, counts = 0.0, np.zeros(()), np.zeros(())
     for images, labels in batches:
         known = np.asarray(labels, np.float64)
         is_known = known.sum(axis=-1) > 0
@@ -361,13 +335,13 @@ def _judged(call: Callable, batches: Batches) -> Mapping[str, float]:
         shifted = logits - logits.max(axis=-1, keepdims=True)
         logarithms = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
         loss -= float((known * logarithms).sum())
-        right += int((logits.argmax(axis=-1) == known.argmax(axis=-1)).sum())
-        count += len(known)
-    return (
-        {"held_out_top1": right / count, "held_out_loss": loss / count} if count else {}
-    )
-
-
-def _rank(epoch: Epoch) -> tuple[float, float]:
-    """What is larger is better: share that is right, and then cross-entropy."""
-    return epoch.get("held_out_top1", 0.0), -epoch.get("held_out_loss", 0.0)
+        is_right = logits.argmax(axis=-1) == known.argmax(axis=-1)
+        right = right + (known * is_right[:, np.newaxis]).sum(axis=0)
+        counts = counts + known.sum(axis=0)
+    if not counts.sum():
+        return {}
+    return {
+        "held_out_top1": float(right.sum() / counts.sum()),
+        "held_out_mean_per_class": float(np.mean((right / counts)[counts > 0])),
+        "held_out_loss": loss / float(counts.sum()),
+    }

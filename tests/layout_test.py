@@ -357,7 +357,11 @@ def test_a_clean_tree_passes(tmp_path):
             "from zoo import taxonomy",
             "conformance imports only conformance, reuse of ours",
         ),
-        ("reuse/layer.py", "import conformance", "reuse imports only reuse, images of ours"),
+        (
+            "reuse/layer.py",
+            "import conformance",
+            "reuse imports only reuse, images of ours",
+        ),
         (
             "reuse/sources.py",
             "from reuse import layer",

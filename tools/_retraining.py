@@ -14,15 +14,15 @@ import tensorflow as tf
 
 from conformance import counting, subject, writing
 from exporters import manifest, placing, retrained, staging
+from images import model_input
 from reuse import keras_layer, predict, retraining, saving, sources
 from training import evaluation, plots
-from training.data import augmentation, pipeline, split
+from training.data import augmentation, pipeline, records, split
 from training.data import sources as data_sources
-from zoo import inputs
 
 _HELD_OUT = 8  # every eighth image to learn from chooses among epochs instead
 _LEAST_AREA = 0.5  # of an image, that a random crop keeps
-_UNREADABLE = 0.01  # share of the images
+_SHOWN_CLASSES = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,9 @@ class Request:
     flip: bool
     training_mode: bool
     arguments: Mapping[str, float]
+    balanced: bool
+    unreadable: float
+    records: records.Features
     seed: int
     check: str
 
@@ -52,9 +55,11 @@ def retrain(request: Request, watcher: retraining.Watcher) -> None:
       formats.UnfitError: what was written does not pass the check.
     """
     halves = {
-        name: data_sources.open_split(request.data, name)
+        name: data_sources.open_split(request.data, name, request.records)
         for name in (split.TRAIN, split.TEST)
     }
+    if isinstance(halves[split.TRAIN], records.Records):
+        halves = records.named(halves)
     with (
         sources.opened(request.module, name="--module") as folder,
         staging.locked(request.place.arch_folder),
@@ -89,12 +94,15 @@ class _Work:
         self._module_hash = manifest.content_hash(manifest.file_hashes(folder))
         self._layer = self._opened(folder)
         self._preprocessing = self._input(folder)
-        learnt, self._chosen_by = split.held_out(halves[split.TRAIN], _HELD_OUT)
-        self._learnt = self._stream(learnt)
+        for line in data_sources.describe(halves[split.TRAIN], self._taxonomy):
+            watcher.say(line)
+        every = _HELD_OUT if request.plan.epochs else None
+        learnt, self._chosen_by = split.held_out(halves[split.TRAIN], every)
+        self._learnt, self._validation = map(self._stream, (learnt, self._chosen_by))
+        height, width = self._preprocessing.height, self._preprocessing.width
         watcher.say(
             f"{learnt.size} images to learn from, {self._chosen_by.size} to choose by "
-            f"and {self._test.size} to test on, of {self._taxonomy.num_classes} "
-            f"classes, at {self._size} × {self._size}"
+            f"and {self._test.size} to test on, at {height} × {width}"
         )
 
     def _opened(self, folder: pathlib.Path) -> keras_layer.KerasLayer:
@@ -134,7 +142,10 @@ class _Work:
             preprocessing=self._preprocessing,
             batch_size=min(self._request.batch_size, max(1, examples.size)),
             ledger=pipeline.Ledger(
-                examples, num_classes=self._taxonomy.num_classes, limit=_UNREADABLE
+                examples,
+                num_classes=self._taxonomy.num_classes,
+                limit=self._request.unreadable,
+                say=self._watcher.say,
             ),
         )
 
@@ -142,28 +153,30 @@ class _Work:
         """Head, all of it, pair."""
         tf.get_logger().setLevel("ERROR")  # it warns of what is traced for each size
         request, watcher = self._request, self._watcher
-        stream, validation = self._learnt, self._stream(self._chosen_by)
         examples = retraining.Examples(
-            once=_Checked(stream),
-            validation=_Checked(validation),
+            once=_Checked(self._learnt),
+            validation=_Checked(self._validation),
             epoch=self._epoch,
-            steps=stream.steps_per_epoch,
+            steps=self._learnt.steps_per_epoch,
         )
         work = retraining.Retraining(
             self._layer,
             num_classes=self._taxonomy.num_classes,
-            image_size=self._size,
+            image_size=(self._preprocessing.height, self._preprocessing.width),
+            balanced=request.balanced,
             seed=request.seed,
             watcher=watcher,
         )
         best = work.fit_head(examples)
         frozen = self._tested(work.logits)
-        watcher.say(f"frozen: {frozen.top1:.4f} of the test images are right")
+        self._tell(retraining.FROZEN, frozen)
         state = request.place.arch_folder / retrained.STATE.format(self._digest())
         if request.plan.epochs and not self._chosen_by.size:
             watcher.say("too few images to hold any out: the head alone is trained")
         elif request.plan.epochs:
             best = work.fine_tune(examples, request.plan, state)
+        if best["phase"] == retraining.FROZEN and self._chosen_by.size:
+            work.refit_head()
         with staging.staged(request.place.arch_folder) as staged:
             watcher.say("write the pair")
             folders = saving.save(
@@ -171,10 +184,11 @@ class _Work:
                 work.head,
                 self._taxonomy.to_tsv(),
                 staged,
+                preprocessing=self._preprocessing,
             )
             written = predict.Classifier(folders[saving.CLASSIFICATION])
             found = self._tested(written.logits)
-            watcher.say(f"{best['phase']}: {found.top1:.4f} of the test images")
+            self._tell(best["phase"], found)
             identity = self._describe(folders, best, found)
             if request.check != _checking.NONE:
                 watcher.say("check the pair")
@@ -183,6 +197,29 @@ class _Work:
         self._report(work.history, best, frozen, found)
         for leftover in request.place.arch_folder.glob(retrained.STATE.format("*")):
             leftover.unlink()
+
+    def _tell(self, phase: str, found: evaluation.Report) -> None:
+        """Says how good a classifier is on the test images, and on which classes."""
+        say = self._watcher.say
+        say(
+            f"{phase}: {found.top1:.4f} of the test images are right, mean per class "
+            f"{found.mean_per_class:.4f}, log loss {found.loss:.4f}, calibration error "
+            f"{found.calibration_error:.4f}"
+        )
+        if phase == retraining.FROZEN and self._request.plan.epochs:
+            return
+        entries = [e for e in found.to_json()["per_class"] if e["examples"]]
+        entries.sort(key=lambda entry: entry["top1"])
+        if len(entries) > _SHOWN_CLASSES:
+            say(f"the {_SHOWN_CLASSES} classes that are recognised least:")
+        for entry in entries[:_SHOWN_CLASSES]:
+            say(f"  {entry['top1']:.4f} of {entry['examples']} {entry['name']}")
+        if found.never_recognised:
+            say(
+                "NEVER RECOGNISED among the test images: "
+                f"{', '.join(found.never_recognised)}; --class_weight=balanced or more "
+                "images of them may help"
+            )
 
     def _epoch(self, number: int) -> typing.Any:
         steps = self._learnt.steps_per_epoch
@@ -202,6 +239,7 @@ class _Work:
             classes=self._taxonomy.classes,
             preprocessing=self._preprocessing,
             batch_size=min(self._request.batch_size, self._test.size),
+            unreadable=self._request.unreadable,
         )
 
     def _digest(self) -> str:
@@ -209,7 +247,8 @@ class _Work:
         request = self._request
         asked = [
             *(self._module_hash, dataclasses.asdict(request.plan), request.batch_size),
-            *(self._size, request.flip, request.training_mode),
+            *(dataclasses.asdict(self._preprocessing), request.balanced),
+            *(request.flip, request.training_mode),
             *(dict(request.arguments), request.seed),
             self._learnt.split.fingerprint,
         ]
@@ -235,12 +274,16 @@ class _Work:
             handle=request.module if is_url else handle,
             data=self._taxonomy.name,
             is_fine_tuned=best["phase"] == retraining.FINE_TUNED,
-            image_size=self._size,
+            image_size=self._preprocessing.height,
             taxonomy=self._taxonomy.name,
             classes=data_sources.class_bindings(self._taxonomy),
             num_classes=self._taxonomy.num_classes,
             counted={kind: self._counted(folder) for kind, folder in folders.items()},
-            metrics={"test_top1": found.top1, "test_loss": found.loss},
+            metrics={
+                "test_top1": found.top1,
+                "test_loss": found.loss,
+                "test_calibration_error": found.calibration_error,
+            },
         )
         manifest.write_pair(
             folders,
@@ -260,11 +303,13 @@ class _Work:
         model = subject.Subject(
             folder, kind=folder.name, full=False, pair=None, documented={}
         )
-        found = counting.endpoints(model, side=self._size)
+        found = counting.endpoints(model, side=self._preprocessing.height)
         found.pop("default", None)
         known = [name for name in self._manifest.endpoints if name in found]
         return {
-            "multiply_adds": counting.multiply_adds(model, side=self._size),
+            "multiply_adds": counting.multiply_adds(
+                model, side=self._preprocessing.height
+            ),
             "endpoints": {n: found[n] for n in dict.fromkeys([*known, *found])},
         }
 
@@ -292,6 +337,12 @@ class _Work:
         record = {
             "module": self._request.module,
             "data": self._request.data,
+            "class_weight": "balanced" if self._request.balanced else "none",
+            "unreadable": [
+                *self._learnt.ledger.unreadable,
+                *self._validation.ledger.unreadable,
+                *found.unreadable,
+            ],
             "frozen": frozen.to_json(),
             "kept": {"phase": best["phase"], "epoch": best["epoch"], **found.to_json()},
             "epochs": history,

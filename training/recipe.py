@@ -84,7 +84,6 @@ class Recipe:
     accumulate: int
     precision: str
     synchronize_batch_norm: bool
-    unreadable_limit: float
     records: records.Features
 
     def stages(self) -> list[Stage]:
@@ -136,8 +135,7 @@ def run(
     accumulate: int = 1,
     precision: str = "float32",
     synchronize_batch_norm: bool = False,
-    unreadable_limit: float = 0.001,
-    records: records.Features = records.IMAGENET,
+    records: records.Features | None = None,
 ) -> Recipe:
     """The one gin root of this room.
 
@@ -158,9 +156,10 @@ def run(
       precision: of the backbone's arithmetic: `float32`, `bfloat16` or `float16`.
         Variables, head and loss are float32 always.
       synchronize_batch_norm: whether batch statistics are those of all devices.
-      unreadable_limit: share of the images that may be unreadable.
-      records: what the fields of TFRecord examples are called: `@tfrecord()`.
+      records: what the fields of TFRecord examples are called; the default is
+        `@tfrecord()`.
     """
+    records = records or gin.get_configurable(_FEATURES)()
     found = Recipe(**locals())
     for field in dataclasses.fields(found):
         specs.check_kind(
@@ -173,7 +172,6 @@ def run(
         ("ema_decay", 0.0, 1.0),
         ("clip_norm", 0.0, 1e6),
         ("accumulate", 1, 1024),
-        ("unreadable_limit", 0.0, 1.0),
     ):
         specs.check_range(f"{ROOT}.{name}", getattr(found, name), low, high)
     for name, kind, call in (

@@ -36,6 +36,7 @@ class Request:
       model_dir: folder of all that the training writes.
       strategy: see `strategies.make`.
       seed: of weights, order and augmentation.
+      unreadable: share of the images that may be unreadable.
       checkpoint_steps: steps between two checkpoints; there is one at the end of each
         epoch, too.
       gin_bindings: further bindings of model or recipe.
@@ -48,6 +49,7 @@ class Request:
     model_dir: pathlib.Path
     strategy: str = "auto"
     seed: int = 0
+    unreadable: float = 0.01
     checkpoint_steps: int = 1000
     gin_bindings: Sequence[str] = ()
     trust_gin_imports: bool = False
@@ -97,6 +99,9 @@ def train(request: Request, watcher: journal.Watcher) -> pathlib.Path:
             trust_gin_imports=request.trust_gin_imports,
             roots=_ROOTS,
         )
+        if strategies.is_chief(strategy):
+            for line in sources.describe(halves[split.TRAIN], model.taxonomy):
+                watcher.say(line)
         try:
             return _Training(request, plan, model, strategy, halves, watcher).run()
         except tf.errors.OpError as error:  # a full disk or device, a lost worker
@@ -171,15 +176,14 @@ class _Training:
         parts = strategy.num_replicas_in_sync // count
         self._shard = pipeline.Shard(index=index, count=count, parts=parts)
         self._check_batch(halves[split.TRAIN].size)
-        self._ledger = pipeline.Ledger(
-            halves[split.TRAIN],
-            num_classes=model.taxonomy.num_classes,
-            limit=plan.recipe.unreadable_limit,
-        )
-        self._test_ledger = pipeline.Ledger(
-            halves.get(split.TEST, halves[split.TRAIN]),
-            num_classes=model.taxonomy.num_classes,
-            limit=plan.recipe.unreadable_limit,
+        self._ledger, self._test_ledger = (
+            pipeline.Ledger(
+                halves.get(name, halves[split.TRAIN]),
+                num_classes=model.taxonomy.num_classes,
+                limit=request.unreadable,
+                say=watcher.say if self._is_chief else lambda line: None,
+            )
+            for name in (split.TRAIN, split.TEST)
         )
         self._steps_per_epoch = halves[split.TRAIN].size // plan.recipe.batch_size
         self._trainer = _trainer(model, plan.recipe, strategy, self._steps_per_epoch)

@@ -4,10 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from images import model_input
 from training.data import augmentation
-from zoo import inputs
 
-WHOLE = inputs.Preprocessing(crop_fraction=1.0, interpolation="bilinear")
+
+def whole(size):
+    """The central square of an image, resized to so many pixels."""
+    return model_input.Preprocessing(height=size, width=size, interpolation="bilinear")
+
+
 SEEDS = [tf.constant([7, n]) for n in range(24)]
 
 
@@ -22,35 +27,13 @@ def photo(height=40, width=60):
 def seen(augment, seed, image=None, *, size=16, is_encoded=False):
     image = photo() if image is None else image
     found = augment.image(
-        image, seed, is_encoded=is_encoded, size=size, preprocessing=WHOLE
+        image, seed, is_encoded=is_encoded, preprocessing=whole(size)
     ).numpy()
     assert found.shape == (size, size, 3)
     assert found.dtype == np.float32
     assert found.min() >= 0
     assert found.max() <= 1
     return found
-
-
-def test_evaluation_takes_the_central_square():
-    """As `reuse.predict` does with Pillow."""
-    from PIL import Image
-
-    from reuse import predict
-
-    for fraction in (1.0, 0.875):
-        found = augmentation.evaluated(
-            photo(),
-            is_encoded=False,
-            size=16,
-            preprocessing=inputs.Preprocessing(
-                crop_fraction=fraction, interpolation="bilinear"
-            ),
-        )
-        known = predict.Preprocessing(
-            height=16, width=16, crop_fraction=fraction, interpolation="bilinear"
-        )
-        expected = known.pixels(Image.fromarray(photo()))
-        np.testing.assert_allclose(found, expected, atol=1.5 / 255)
 
 
 def test_a_part_of_an_image_has_the_area_and_shape_that_were_asked_for():
@@ -114,9 +97,7 @@ def test_rand_augment_changes_most_images_and_more_with_magnitude():
         augment = augmentation.Augmentation(
             rand_augment_layers=2, rand_augment_magnitude=magnitude
         )
-        found = augment.image(
-            photo(), seed, is_encoded=False, size=16, preprocessing=WHOLE
-        )
+        found = augment.image(photo(), seed, is_encoded=False, preprocessing=whole(16))
         return tf.reduce_mean(tf.abs(found - plain))
 
     weak, strong = (
@@ -165,14 +146,3 @@ def test_mixup_and_cutmix_mix_labels_as_images():
 def test_strange_values_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         augmentation.Augmentation(**values)
-
-
-def test_what_shrinks_much_is_antialiased():
-    """Stripes of one pixel are grey where many of them fall into one."""
-    stripes = np.zeros((256, 256, 3), np.uint8)
-    stripes[:, ::2] = 255
-    far = augmentation._quickly_resized(tf.constant(stripes), (64, 64), "bilinear")
-    assert np.abs(far.numpy()[8:-8, 8:-8] - 0.5).max() < 0.02
-    near = augmentation._quickly_resized(tf.constant(stripes), (200, 200), "bilinear")
-    plain = tf.image.resize(stripes, (200, 200)) / 255.0
-    np.testing.assert_allclose(near, plain, atol=1e-6)

@@ -72,13 +72,15 @@ def half_of(*names):
     ],
 )
 def test_classes_find_each_other(names, model, expected):
-    assert evaluation._places(half_of(*names), model) == expected
+    places, note = evaluation.match_classes(half_of(*names), model)
+    assert places == expected
+    assert bool(note) == (model[0].name == "class 0")
 
 
 def test_classes_of_other_names_are_refused():
     """By their places alone, blue would be counted as red."""
     with pytest.raises(ValueError, match="flowers has the classes a_red, b_blue, and"):
-        evaluation._places(half_of("a_red", "b_blue"), classes("Blue", "Red"))
+        evaluation.match_classes(half_of("a_red", "b_blue"), classes("Blue", "Red"))
 
 
 def test_names_are_no_mathematics():

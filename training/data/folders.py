@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import os
 import pathlib
+import re
 import typing
+import unicodedata
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from images import files
 from training.data import split
 from zoo import taxonomy as taxonomies
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
-_NAMES = {split.TRAIN: ("train",), split.TEST: ("test", "validation", "val")}
+# What folders are called that hold a split, and not a class.
+_WORDS = {
+    split.TRAIN: ("train", "training"),
+    split.TEST: ("test", "testing", "validation", "valid", "val", "dev", "eval"),
+}
+# What such names may have besides: `training_set`, `seg_train`, `Train Images`.
+_FILLERS = ("set", "data", "dataset", "images", "imgs", "seg", "split")
+_Folders = Mapping[str, Sequence[pathlib.Path]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +55,9 @@ class Files(split.Split):
         label = tf.gather(tf.constant(self.labels, tf.int64), number)
         return tf.io.read_file(path), label
 
+    def all_labels(self) -> np.ndarray:
+        return np.asarray(self.labels)
+
     def describe(self, number: int) -> str:
         return os.fsencode(self.paths[number]).decode(errors="replace")
 
@@ -50,32 +66,37 @@ def open_split(folder: str, name: str, source: str) -> split.Split:
     """Lists the images of a split, class by class.
 
     Raises:
+      NoSplitError: there is a folder to train on, and none to test on.
       ValueError: there are no classes, or one without images.
     """
     root = pathlib.Path(folder)
-    halves = {
-        half: next((root / word for word in words if (root / word).is_dir()), None)
-        for half, words in _NAMES.items()
-    }
-    classes = _classes(halves[split.TRAIN] or root)
-    half = halves[name] if halves[split.TRAIN] else root
-    if half is None:
+    splits = _splits(root)
+    train = splits.get(split.TRAIN, root)
+    if splits and name not in splits:
         raise split.NoSplitError(
-            f"{root} has a folder train, and none of {', '.join(_NAMES[split.TEST])}."
+            f"{root} has a folder {train.name}, and none called "
+            f"{', '.join(_WORDS[name])}. Give {train} itself to have every fifth of "
+            "its images for testing."
         )
-    strange = sorted(set(_names(half)) - set(classes)) if half != root else []
-    if strange:
+    chosen = splits.get(name, root)
+    classes, own_classes = _classes(train), _classes(chosen)
+    for class_name in sorted(set(own_classes) - set(classes)):
         raise ValueError(
-            f"{half / strange[0]} is of a class that the training half has not."
+            f"{own_classes[class_name][0]} is of a class that {train} does not have."
         )
-    examples = []
+    skipped = _skipped_beside(chosen, own_classes)
+    examples: list[tuple[pathlib.Path, int]] = []
     for label, class_name in enumerate(classes):
-        found = _images(half / class_name)
-        if half == root and len(found) > 1:
-            found = split.every_fifth(found, name)
-        elif half == root and name == split.TEST:
-            found = []  # the only image of a class is to be learnt
-        examples += [(path, label) for path in found]
+        folders = own_classes.get(class_name, [chosen / class_name])
+        images = _images(folders, skipped)
+        if not splits:
+            images = _part(images, name)
+        examples += [(path, label) for path in images]
+    ignored = [f.name for f in _folders(root) if splits and not _split_name(f.name)]
+    notes = [
+        files.describe_skipped(skipped),
+        f"folders left out: {', '.join(ignored)}" if ignored else "",
+    ]
     relative = [path.relative_to(root).as_posix() for path, _ in examples]
     sizes = [str(path.stat().st_size) for path, _ in examples]
     return Files(
@@ -85,42 +106,157 @@ def open_split(folder: str, name: str, source: str) -> split.Split:
         classes=tuple(taxonomies.ClassDefinition(id=c, name=c) for c in classes),
         taxonomy=root.resolve().name,
         fingerprint=split.fingerprint(map(os.fsencode, relative + sizes)),
+        notes=tuple(filter(None, notes)),
         paths=tuple(str(path) for path, _ in examples),
         labels=tuple(label for _, label in examples),
     )
 
 
-def _classes(folder: pathlib.Path) -> list[str]:
-    found = _names(folder)
-    if len(found) < 2:
+def _skipped_beside(
+    folder: pathlib.Path, classes: _Folders
+) -> collections.Counter[str]:
+    """The files that are in no class: in the folder itself, or hidden."""
+    names = {path.name for paths in classes.values() for path in paths}
+    beside = files.find(folder, except_in=names)
+    if beside.images:
+        beside.skipped["images in no folder of a class"] += len(beside.images)
+    return beside.skipped
+
+
+def _images(
+    folders: Sequence[pathlib.Path], skipped: collections.Counter[str]
+) -> list[pathlib.Path]:
+    """The images of one class; what else is there is counted.
+
+    Raises:
+      ValueError: there are none.
+    """
+    missing = [folder for folder in folders if not folder.is_dir()]
+    if missing:
+        raise ValueError(f"{missing[0]} is missing: a class that is trained on.")
+    listings = [files.find(folder) for folder in folders]
+    images = [path for listing in listings for path in listing.images]
+    for listing in listings:
+        skipped.update(listing.skipped)
+    if not images:
+        others = files.describe_skipped(sum((x.skipped for x in listings), skipped))
+        raise ValueError(
+            f"{folders[0]} has no images: files that end with "
+            f"{', '.join(files.SUFFIXES)}{f' ({others})' if others else ''}."
+        )
+    return images
+
+
+def _part(images: list[pathlib.Path], name: str) -> list[pathlib.Path]:
+    """Those of a class that are in a split; a single one is for training."""
+    if len(images) > 1:
+        return split.every_fifth(images, name)
+    return images if name == split.TRAIN else []
+
+
+def _splits(root: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The folders of the splits below a folder; none where it has classes itself.
+
+    Folders that are called like splits are splits, if there are no others. Beside
+    others they are, if there is a pair of them and the one to train on has folders;
+    else `train` is a class that is called so.
+
+    Raises:
+      ValueError: there is no telling, or no folder to train on.
+    """
+    names = {path.name: _split_name(path.name) for path in _folders(root)}
+    known = {name: parts for name, parts in names.items() if parts}
+    found: dict[str, str] = {}
+    for name, parts in sorted(known.items(), key=lambda item: item[1].rank):
+        found.setdefault(parts.split, name)
+    train, test = found.get(split.TRAIN), found.get(split.TEST)
+    is_pair = bool(train and test and known[train].rest == known[test].rest)
+    is_plain = all(not parts.rest for parts in known.values())
+    if not known or not (is_pair or is_plain):
+        return {}
+    train_folder = root / (train or "")
+    has_folders = bool(train and _folders(train_folder))
+    if len(known) < len(names) and not (is_pair and has_folders):
+        if has_folders and not _has_images(train_folder):
+            raise ValueError(
+                f"{train_folder} has folders itself: it is a split or a class. Give it "
+                "alone if its folders are the classes, or rename it."
+            )
+        return {}
+    if not train or sum(p.split == split.TRAIN for p in known.values()) > 1:
+        raise ValueError(
+            f"{root} has the folders {', '.join(names)}: there must be one to train "
+            f"on, called {' or '.join(_WORDS[split.TRAIN])}."
+        )
+    return {kind: _unwrapped(root / name) for kind, name in found.items()}
+
+
+class _SplitName(typing.NamedTuple):
+    """What a folder's name says of a split.
+
+    Attributes:
+      split: `train` or `test`.
+      rank: of its word in `_WORDS`; the first is preferred.
+      rest: other words of the name.
+    """
+
+    split: str
+    rank: int
+    rest: tuple[str, ...]
+
+
+def _split_name(name: str) -> _SplitName | None:
+    """`Training`, `test_set`, `seg_train` and the like; None for all other names."""
+    text = unicodedata.normalize("NFC", name).casefold()
+    words = [word for word in re.split(r"[\W\d_]+", text) if word]
+    known = {
+        word: (s, rank) for s, ws in _WORDS.items() for rank, word in enumerate(ws)
+    }
+    for filler in _FILLERS:  # trainset
+        words = [
+            word.removesuffix(filler) if word.removesuffix(filler) in known else word
+            for word in words
+        ]
+    found = [word for word in words if word in known]
+    if len(found) != 1:
+        return None
+    rest = tuple(word for word in words if word not in (*found, *_FILLERS))
+    return _SplitName(*known[found[0]], rest)
+
+
+def _unwrapped(folder: pathlib.Path) -> pathlib.Path:
+    """The folder of classes: `seg_train/seg_train` is the inner one."""
+    inner = _folders(folder)
+    while len(inner) == 1 and _split_name(inner[0].name) == _split_name(folder.name):
+        folder, inner = inner[0], _folders(inner[0])
+    return folder
+
+
+def _classes(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
+    """The folders of each class, by its name, in order.
+
+    Names that look alike are one class: systems differ in how they write an accent.
+    """
+    classes: dict[str, list[pathlib.Path]] = {}
+    for path in _folders(folder):
+        classes.setdefault(unicodedata.normalize("NFC", path.name), []).append(path)
+    if len(classes) < 2:
         raise ValueError(
             f"{folder} must have a folder for each of two or more classes; it has "
-            f"{', '.join(found) or 'none'}."
+            f"{', '.join(classes) or 'none'}."
         )
-    return found
+    return dict(sorted(classes.items()))
 
 
-def _names(folder: pathlib.Path) -> list[str]:
-    """Of the folders that may be classes."""
+def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(
-        path.name
-        for path in folder.iterdir()
-        if path.is_dir() and not path.name.startswith(".")
-    )
-
-
-def _images(folder: pathlib.Path) -> list[pathlib.Path]:
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is missing: a class of the training half.")
-    found = sorted(
         path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in _SUFFIXES
-        and not path.name.startswith(".")
-        and path.is_file()
+        for path in folder.iterdir()
+        if path.is_dir() and not files.is_hidden(path.name)
     )
-    if not found:
-        raise ValueError(
-            f"{folder} has no images: files that end with {', '.join(_SUFFIXES)}."
-        )
-    return found
+
+
+def _has_images(folder: pathlib.Path) -> bool:
+    """Whether image files are in the folder itself."""
+    names = [path.name for path in _folders(folder)]
+    return bool(files.find(folder, except_in=names).images)

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import threading
 import typing
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +17,8 @@ from training.data import augmentation, split
 _GROUP = 32  # examples that are read by one thread; a group costs a millisecond itself
 _AT_ONCE = max(4, os.cpu_count() or 1)  # groups that are read at once
 _AHEAD = 4  # batches
+_FEW = 3  # images that may be unreadable in the smallest data set
+_MOST_TOLD = 10  # unreadable images that are told one by one
 _DATA, _MIXING = 1, 2  # what a seed is for
 _FILLER = np.int64(-1)  # the number of no example
 _NONE = np.int64(-1)  # the label of what has none
@@ -46,18 +49,28 @@ class Shard:
 
 
 class Ledger:
-    """What could not be read, as far as it was come across.
+    """The images that could not be read, as far as they were met.
 
     Args:
       split: whose examples.
       num_classes: of the model.
-      limit: share of the examples that may be unreadable.
+      limit: share of the examples that may be unreadable. A few always may, unless it
+        is 0.
+      say: is told the first ten of them.
     """
 
-    def __init__(self, split: split.Split, *, num_classes: int, limit: float) -> None:
-        self._split, self._num_classes = split, num_classes
-        self._most = int(limit * split.size)
+    def __init__(
+        self,
+        split: split.Split,
+        *,
+        num_classes: int,
+        limit: float,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._split, self._num_classes, self._say = split, num_classes, say
+        self._most = max(_FEW, int(limit * split.size)) if limit else 0
         self._unreadable: set[int] = set()
+        self._told: set[int] = set()
         self._strange: tuple[int, int] | None = None
         self._lock = threading.Lock()
 
@@ -87,18 +100,27 @@ class Ledger:
             self._unreadable.update(numbers)
 
     def check(self) -> None:
-        """Raises ValueError: a label is no class, or too many can't be read."""
+        """Tells which images could not be read since the last time.
+
+        Raises:
+          ValueError: a label is no class, or too many images can't be read.
+        """
         if self._strange:
             number, label = self._strange
             raise ValueError(
                 f"{self._split.describe(number)} has label {label}, and the model has "
                 f"{self._num_classes} classes, from 0: {self._split.label_hint}."
             )
-        found = self.unreadable
+        found = self.numbers
+        for number in found:
+            if len(self._told) < _MOST_TOLD and number not in self._told:
+                self._told.add(number)
+                self._say(f"can't be read: {self._split.describe(number)}")
         if len(found) > self._most:
             raise ValueError(
-                f"{len(found)} images of {self._split.source} can't be read, more than "
-                f"the {self._most} that may be: the first is {found[0]}."
+                f"{len(found)} of {self._split.size} {self._split.name} images of "
+                f"{self._split.source} can't be read, and --unreadable lets "
+                f"{self._most} be: the first is {self._split.describe(found[0])}."
             )
 
 
@@ -204,7 +226,7 @@ class Stream:
         Where they are files, groups of them.
         """
 
-        @tf.function(autograph=False)  # traced once, for both ways of reading a group
+        @tf.function  # traced once, for both ways of reading a group
         def read(number: tf.Tensor, seed: tf.Tensor) -> tuple[typing.Any, ...]:
             data, label = self.split.example(tf.maximum(number, 0))
             return image(data, seed), number, tf.where(number < 0, _NONE, label), True

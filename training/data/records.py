@@ -8,6 +8,7 @@ step without reading what came before.
 from __future__ import annotations
 
 import ast
+import collections
 import concurrent.futures
 import dataclasses
 import glob
@@ -15,7 +16,7 @@ import os
 import pathlib
 import struct
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import gin
 import numpy as np
@@ -28,6 +29,7 @@ _NAMES = {split.TRAIN: ("train",), split.TEST: ("validation", "val", "test")}
 _HEAD = struct.Struct("<QI")  # length, checksum of the length
 _TAIL = 4  # checksum of the data
 _THREADS = 16
+_PARSED_AT_ONCE = 1024
 
 
 @gin.register("tfrecord", module="training")
@@ -42,11 +44,13 @@ class Features:
       image: of the file's bytes.
       label: of the class.
       first_label: the label of the first class: ImageNet's count from 1.
+      name: of the class's name, where the examples have it.
     """
 
     image: str = "image/encoded"
     label: str = "image/class/label"
     first_label: int = 1
+    name: str = "image/class/text"
 
     def __post_init__(self) -> None:
         specs.check_kinds(self, room="training")
@@ -92,7 +96,7 @@ class Records(split.Split):
     files: tuple[str, ...]
     starts: np.ndarray
 
-    label_hint = "tfrecord.first_label is the label of the first class"
+    label_hint = "--gin_binding=tfrecord.first_label=0 says where they begin"
 
     @property
     def is_encoded(self) -> bool:
@@ -109,6 +113,28 @@ class Records(split.Split):
         example = tf.io.parse_single_example(tf.ensure_shape(serialized, []), names)
         label = example[self.features.label] - self.features.first_label
         return example[self.features.image], label
+
+    def all_labels(self) -> np.ndarray:
+        return np.array([label for label, _ in self._labels_and_names()])
+
+    def _labels_and_names(self) -> Iterator[tuple[int, str]]:
+        """Of each example; only these are taken out of what is read."""
+        import tensorflow as tf
+
+        features = self.features
+        wanted = {
+            features.label: tf.io.FixedLenFeature([], tf.int64),
+            features.name: tf.io.FixedLenFeature([], tf.string, default_value=b""),
+        }
+        for start in range(0, self.size, _PARSED_AT_ONCE):
+            numbers = range(start, min(start + _PARSED_AT_ONCE, self.size))
+            parsed = tf.io.parse_example([self.read(n) for n in numbers], wanted)
+            for label, name in zip(
+                parsed[features.label].numpy(),
+                parsed[features.name].numpy(),
+                strict=True,
+            ):
+                yield int(label) - features.first_label, name.decode(errors="replace")
 
     def describe(self, number: int) -> str:
         file, start, _ = self.starts[number]
@@ -196,6 +222,36 @@ def index(
     return found
 
 
+def named(splits: Mapping[str, Records]) -> dict[str, split.Split]:
+    """The same splits with classes, which records do not list.
+
+    There is one more than the largest label to train on. A class is called as its
+    first example says, or by its number.
+
+    Raises:
+      ValueError: labels are negative, or two classes share a name.
+    """
+    train = splits[split.TRAIN]
+    names: dict[int, str] = {}
+    for label, name in train._labels_and_names():
+        if label < 0:
+            raise ValueError(
+                f"{train.source} has labels below {train.features.first_label}: "
+                f"{train.label_hint}."
+            )
+        names.setdefault(label, name or f"class {label}")
+    texts = [names.get(label, f"class {label}") for label in range(max(names) + 1)]
+    for text, count in collections.Counter(texts).items():
+        if count > 1:
+            raise ValueError(f"{train.source}: {count} classes are called {text!r}.")
+    classes = tuple(taxonomies.ClassDefinition(id=t, name=t) for t in texts)
+    taxonomy = pathlib.Path(train.files[0]).resolve().parent.name
+    return {
+        name: dataclasses.replace(half, classes=classes, taxonomy=taxonomy)
+        for name, half in splits.items()
+    }
+
+
 def _check_features(records: Records) -> None:
     """Holds the first example's fields against the names that are asked for."""
     import tensorflow as tf
@@ -210,8 +266,8 @@ def _check_features(records: Records) -> None:
         if name not in fields:
             raise ValueError(
                 f"{records.describe(0)} has no field {name!r}, but "
-                f"{', '.join(fields)[:300]}: say --gin_binding=training.run.records="
-                f"@tfrecord() and --gin_binding=tfrecord.{parameter}='NAME'."
+                f"{', '.join(fields)[:300]}: say "
+                f"--gin_binding=tfrecord.{parameter}='NAME'."
             )
 
 

@@ -11,6 +11,7 @@ from training.data.split import Split
 from zoo import config
 from zoo import taxonomy as taxonomies
 
+_SHOWN_CLASSES = 20
 FORMS = ("DIRECTORY", "tfrecord:GLOB", "tfds:NAME", "digits", "fashion_mnist:DIRECTORY")
 
 
@@ -56,7 +57,8 @@ def open_split(
 def taxonomy_of(examples: Split) -> taxonomies.Taxonomy:
     """The classes of a source, as a taxonomy.
 
-    Folders that are named by the ids of a taxonomy of the zoo have its classes.
+    It is one of the zoo's where the classes are that one's, or where all of them are
+    named by its ids; else one of their own. Numbers are nobody's ids.
 
     Raises:
       ValueError: the source does not say what its classes are.
@@ -66,10 +68,27 @@ def taxonomy_of(examples: Split) -> taxonomies.Taxonomy:
     ids = [definition.id for definition in examples.classes]
     for name in taxonomies.names():
         known = taxonomies.load(name)
-        if [definition.id for definition in known.classes] == ids:
+        if known.classes == examples.classes:
             return known
+        has_ids = [definition.id for definition in known.classes] == ids
+        if has_ids and not all(id_.isdecimal() for id_ in ids):
+            return known
+    is_taken = examples.taxonomy in taxonomies.names()
+    name = f"{examples.taxonomy}_folder" if is_taken else examples.taxonomy
     names = [definition.name for definition in examples.classes]
-    return taxonomies.load(examples.taxonomy, classes=names)
+    return taxonomies.load(name, classes=names)
+
+
+def describe(examples: Split, taxonomy: taxonomies.Taxonomy) -> list[str]:
+    """Lines on a split for users: its classes, and what was left out of it."""
+    names = [definition.name for definition in taxonomy.classes]
+    some = ", ".join(names[:_SHOWN_CLASSES])
+    rest = f", … and {len(names) - _SHOWN_CLASSES} more" * (len(names) > _SHOWN_CLASSES)
+    renamed = [definition.id for definition in examples.classes] != [
+        definition.name for definition in taxonomy.classes
+    ]
+    known = f" by the ids of {taxonomy.name}" if renamed and examples.classes else ""
+    return [f"{len(names)} classes{known}: {some}{rest}", *examples.notes]
 
 
 def class_bindings(taxonomy: taxonomies.Taxonomy) -> list[str]:

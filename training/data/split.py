@@ -32,6 +32,7 @@ class Split(abc.ABC):
       classes: what labels count, in order; nothing where the source does not say.
       taxonomy: a name of the zoo's for them, or of one's own.
       fingerprint: changes where the examples do.
+      notes: what users should know, such as which files were left out; a line each.
     """
 
     source: str
@@ -40,6 +41,7 @@ class Split(abc.ABC):
     classes: tuple[taxonomies.ClassDefinition, ...] = ()
     taxonomy: str = ""
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
     label_hint = "see --data"
     """What to look at where labels are no classes."""
@@ -60,6 +62,10 @@ class Split(abc.ABC):
           Pixels [H, W, 3] uint8 or the bytes of a file, scalar string; and the label,
           scalar int64.
         """
+
+    @abc.abstractmethod
+    def all_labels(self) -> np.ndarray:
+        """The class of each example, [size] integers."""
 
     @abc.abstractmethod
     def describe(self, number: int) -> str:
@@ -90,6 +96,9 @@ class Pixels(Split):
             image = tf.repeat(image[..., tf.newaxis], 3, axis=-1)
         return image, tf.gather(tf.constant(self.labels, tf.int64), number)
 
+    def all_labels(self) -> np.ndarray:
+        return self.labels
+
     def describe(self, number: int) -> str:
         return f"{self.name} example {number} of {self.source}"
 
@@ -115,29 +124,41 @@ class Part(Split):
 
         return self.whole.example(tf.gather(tf.constant(self.numbers), number))
 
+    def all_labels(self) -> np.ndarray:
+        return self.whole.all_labels()[self.numbers]
+
     def describe(self, number: int) -> str:
         return self.whole.describe(int(self.numbers[number]))
 
 
-def held_out(whole: Split, every: int) -> tuple[Part, Part]:
-    """All examples but each `every`-th one, and these; in no order that they have."""
-    numbers = np.random.default_rng(0).permutation(whole.size)
-    places = np.arange(whole.size) % every == every - 1
+def held_out(whole: Split, every: int | None) -> tuple[Part, Part]:
+    """All examples but about one of `every`, and these: the same share of each class.
 
-    def part(is_chosen: np.ndarray) -> Part:
-        chosen = np.sort(numbers[is_chosen]).astype(np.int64)
+    Of a class with two or more examples at least one is held out, of a class with one
+    none; of all classes none, where `every` is None.
+    """
+    labels = whole.all_labels()
+    random = np.random.default_rng(0)
+    chosen = np.zeros(whole.size, bool)
+    for label in np.unique(labels):
+        numbers = np.flatnonzero(labels == label)
+        least = int(len(numbers) > 1)
+        count = max(round(len(numbers) / every), least) if every else 0
+        chosen[random.permutation(numbers)[:count]] = True
+
+    def part(numbers: np.ndarray) -> Part:
         return Part(
             source=whole.source,
             name=whole.name,
-            size=len(chosen),
+            size=len(numbers),
             classes=whole.classes,
             taxonomy=whole.taxonomy,
-            fingerprint=fingerprint([whole.fingerprint.encode(), chosen.tobytes()]),
+            fingerprint=fingerprint([whole.fingerprint.encode(), numbers.tobytes()]),
             whole=whole,
-            numbers=chosen,
+            numbers=numbers,
         )
 
-    return part(~places), part(places)
+    return part(np.flatnonzero(~chosen)), part(np.flatnonzero(chosen))
 
 
 def pixels(

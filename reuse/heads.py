@@ -1,0 +1,248 @@
+"""Fits a linear head to feature vectors: a logistic regression of scikit-learn.
+
+Standardise -> logistic regression with an L2 penalty, whose strength cross-validation
+chooses -> one temperature, so that the probabilities are not surer than so many images
+allow. All of it is one linear layer in the end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+import warnings
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+# Inverse strengths of the penalty, from strong to weak, and the first one that is tried.
+_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+_FIRST = 3
+_FOLDS = 5
+_MOST_VALIDATED = 2000  # images that cross-validation takes
+_MOST_STEPS = 1000  # of the optimiser
+_HOTTEST = 64.0  # of the temperatures
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Head:
+    """A linear layer from features [D] to logits [K].
+
+    Attributes:
+      kernel: [D, K] float32.
+      bias: [K] float32.
+      strength: the inverse strength C of the penalty that was chosen.
+      validation_loss: mean cross-entropy in cross-validation, in nats; None where
+        there were too few images for it.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    strength: float
+    validation_loss: float | None
+
+
+def require() -> None:
+    """Raises ImportError, naming the extra, where scikit-learn is not installed."""
+    try:
+        import sklearn  # noqa: F401
+    except ImportError as missing:
+        raise ImportError(f"{missing}: run tools/setup train") from None
+
+
+def fit(
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    num_classes: int,
+    balanced: bool,
+    seed: int,
+    say: Callable[[str], None],
+) -> Head:
+    """Fits a head to all examples.
+
+    Args:
+      features: [N, D] float32.
+      labels: [N] integers in [0, K).
+      num_classes: K.
+      balanced: whether classes count alike, however many examples they have.
+      seed: of the folds.
+      say: is told how far it is.
+
+    Raises:
+      ValueError: a class has no example.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    if not counts.all():
+        missing = np.flatnonzero(counts == 0)[0]
+        raise ValueError(f"Class {missing} has no image that can be read.")
+    weights = 1 / counts[labels] if balanced else np.ones(len(labels))
+    weights = weights * (len(labels) / weights.sum())
+    problem = _Problem(features, labels, weights, num_classes)
+    rng = np.random.default_rng(seed)
+    folds = list(_folds(labels, rng))
+    if not folds:
+        kernel, bias = problem.solve(np.arange(len(labels)), 1.0)
+        return Head(kernel=kernel, bias=bias, strength=1.0, validation_loss=None)
+    strength, held_out = _choose_strength(problem, folds, say)
+    temperature = held_out.temperature(len(labels))
+    kernel, bias = problem.solve(np.arange(len(labels)), strength)
+    return Head(
+        kernel=(kernel / temperature).astype(np.float32),
+        bias=(bias / temperature).astype(np.float32),
+        strength=strength,
+        validation_loss=held_out.loss(temperature),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Problem:
+    """Examples to fit a head to: features, labels, weights of the examples, K."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    num_classes: int
+
+    def solve(
+        self, numbers: np.ndarray, strength: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Kernel [D, K] and bias [K] for the examples `numbers`, in their own scale."""
+        from sklearn import linear_model, preprocessing
+
+        scaler = preprocessing.StandardScaler().fit(self.features[numbers])
+        model = linear_model.LogisticRegression(
+            C=strength, solver="newton-cg", max_iter=_MOST_STEPS
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of steps that do not suffice
+            model.fit(
+                scaler.transform(self.features[numbers]),
+                self.labels[numbers],
+                sample_weight=self.weights[numbers],
+            )
+        rows, bias = model.coef_, model.intercept_
+        if len(rows) == 1:  # two classes share one row
+            rows, bias = np.stack([-rows[0], rows[0]]) / 2, np.array([-1, 1]) * bias / 2
+        kernel = rows.T / scaler.scale_[:, np.newaxis]
+        bias = bias - scaler.mean_ @ kernel
+        whole = np.zeros((len(kernel), self.num_classes)), np.zeros(self.num_classes)
+        whole[0][:, model.classes_], whole[1][model.classes_] = kernel, bias
+        return whole
+
+
+@dataclasses.dataclass(frozen=True)
+class _HeldOut:
+    """Logits [N, K] of examples that a head was not fitted to, labels and weights."""
+
+    logits: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+
+    def loss(self, temperature: float = 1.0) -> float:
+        """Weighted mean cross-entropy."""
+        losses = -_log_softmax(self.logits / temperature)[self._rows, self.labels]
+        return float(np.average(losses, weights=self.weights))
+
+    def temperature(self, count: int) -> float:
+        """What to divide the logits by, at least 1, for honest probabilities.
+
+        Where all held-out examples are right, the likeliest probability is 1: but from
+        `count` examples no more follows than (count + 1) / (count + 2). So that is what
+        the right class is to get.
+
+        Source: J. Platt, "Probabilistic outputs for support vector machines", 1999,
+        section 2.2 (targets); arXiv:1706.04599, section 4.2 (temperature).
+        """
+        from scipy import optimize
+
+        classes = self.logits.shape[1]
+        wanted = np.full(self.logits.shape, 1 / (count + 2) / (classes - 1))
+        wanted[self._rows, self.labels] = (count + 1) / (count + 2)
+
+        def loss(logarithm: float) -> float:
+            scores = _log_softmax(self.logits / np.exp(logarithm))
+            return float(np.average(-(wanted * scores).sum(-1), weights=self.weights))
+
+        bounds = (0.0, np.log(_HOTTEST))
+        found = optimize.minimize_scalar(loss, bounds=bounds, method="bounded")
+        return float(np.exp(found.x))
+
+    @property
+    def _rows(self) -> np.ndarray:
+        return np.arange(len(self.labels))
+
+
+def _folds(
+    labels: np.ndarray, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Examples to fit to and to validate on, of at most _MOST_VALIDATED in all.
+
+    The only example of a class is always fitted to.
+    """
+    from sklearn import model_selection
+
+    numbers = rng.permutation(len(labels))
+    # As many of each class as there is room for, the classes in turns.
+    order = np.argsort(_ranks(labels[numbers]), kind="stable")
+    numbers = numbers[order][:_MOST_VALIDATED]
+    counts = np.bincount(labels[numbers])
+    alone = counts[labels[numbers]] == 1
+    single, rest = numbers[alone], numbers[~alone]
+    if not len(rest):
+        return
+    splitter = model_selection.StratifiedKFold(min(_FOLDS, int(counts.max())))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes with fewer examples than folds
+        for fitted, validated in splitter.split(rest, labels[rest]):
+            yield np.concatenate([rest[fitted], single]), rest[validated]
+
+
+def _ranks(labels: np.ndarray) -> np.ndarray:
+    """The how-manieth example of its class each one is."""
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], labels[order])
+    ranks = np.empty(len(labels), int)
+    ranks[order] = np.arange(len(labels)) - starts
+    return ranks
+
+
+def _choose_strength(
+    problem: _Problem,
+    folds: list[tuple[np.ndarray, np.ndarray]],
+    say: Callable[[str], None],
+) -> tuple[float, _HeldOut]:
+    """The strength with the least loss on what is held out: goes downhill from one."""
+    tried: dict[int, _HeldOut] = {}
+
+    def loss(place: int) -> float:
+        if not 0 <= place < len(_STRENGTHS):
+            return np.inf
+        if place not in tried:
+            tried[place] = _validate(problem, folds, _STRENGTHS[place])
+            found = tried[place].loss()
+            say(f"penalty C = {_STRENGTHS[place]:g}: held-out log loss {found:.4f}")
+        return tried[place].loss()
+
+    place = _FIRST
+    for step in (1, -1):
+        while loss(place + step) < loss(place):
+            place += step
+    return _STRENGTHS[place], tried[place]
+
+
+def _validate(
+    problem: _Problem, folds: list[tuple[np.ndarray, np.ndarray]], strength: float
+) -> _HeldOut:
+    parts: list[typing.Any] = []
+    for fitted, validated in folds:
+        kernel, bias = problem.solve(fitted, strength)
+        parts.append(problem.features[validated] @ kernel + bias)
+    numbers = np.concatenate([validated for _, validated in folds])
+    return _HeldOut(
+        np.concatenate(parts), problem.labels[numbers], problem.weights[numbers]
+    )
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
