@@ -52,6 +52,7 @@ class Header(typing.NamedTuple):
         depths = (1, 2, 4, 8, 16, 24, 32)
         is_plain = formats.is_one_of(self.compression, methods)
         is_plain &= formats.is_one_of(self.depth, depths)
+        is_plain &= (self.width > 0) & (self.height > 0)
         return is_plain & (self.header_size > _CORE)
 
 
@@ -87,9 +88,7 @@ def decode(data: tf.Tensor, header: Header) -> tf.Tensor:
     message = "BMP: compressed, of an old kind, or damaged"
     with tf.control_dependencies([tf.debugging.Assert(header.is_supported, [message])]):
         stride = (width * depth + 31) // 32 * 4
-    raw = tf.io.decode_raw(
-        tf.strings.substr(data, header.start, stride * height), tf.uint8
-    )
+    raw = tf.io.decode_raw(formats.part(data, header.start, stride * height), tf.uint8)
     rows = tf.reshape(raw, [height, stride])
 
     def indexed() -> tf.Tensor:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from images import bmp, exif, formats, gif
@@ -25,6 +26,7 @@ from images import bmp, exif, formats, gif
 MAX_PIXELS = 1 << 28
 """Larger images are refused: a small file may claim to be one that fills all memory."""
 
+_ALPHA = np.array([0, 0, 0, 1], np.uint8)
 _TOO_LARGE = f"The image has more than {MAX_PIXELS} pixels."
 _Decoder = Callable[[tf.Tensor], tf.Tensor]
 
@@ -149,8 +151,13 @@ def _decode_stored(
 
 
 def _decode_png(data: tf.Tensor) -> tf.Tensor:
-    with tf.control_dependencies([_checked_size(formats.unpack(">16x2I", data))]):
-        return tf.io.decode_png(data, channels=4)
+    """Where a file has no alpha, the op gives the largest value of its bit depth."""
+    *size, colour_type = formats.unpack(">16x2IxB", data)
+    has_alpha = (colour_type & 4 > 0) | formats.contains(data, b"tRNS")
+    with tf.control_dependencies([_checked_size(size)]):
+        pixels = tf.io.decode_png(data, channels=4)
+    opaque = tf.where(has_alpha, np.uint8(0), np.uint8(255)) * _ALPHA
+    return tf.bitwise.bitwise_or(pixels, opaque)
 
 
 def _decode_gif(data: tf.Tensor) -> tf.Tensor:

@@ -71,8 +71,7 @@ def orientation(data: tf.Tensor, format_number: tf.Tensor | int) -> tf.Tensor:
 
 def may_have_exif(data: tf.Tensor) -> tf.Tensor:
     """Whether a JPEG file has the bytes anywhere that its EXIF begins with."""
-    parts = tf.raw_ops.StringSplitV2(input=[data], sep=_PREFIX, maxsplit=1)
-    return tf.size(parts.values) > 1
+    return formats.contains(data, _PREFIX)
 
 
 def turn_upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
@@ -164,9 +163,9 @@ def _rest(matrix: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
 
 def _read_tag(data: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     """The orientation that the EXIF at `start` gives, or 1."""
-    has_prefix = tf.strings.substr(data, start, len(_PREFIX)) == _PREFIX
+    has_prefix = formats.part(data, start, len(_PREFIX)) == _PREFIX
     start += tf.cast(has_prefix, tf.int64) * len(_PREFIX)
-    is_big = tf.strings.substr(data, start, 2) == b"MM"
+    is_big = formats.part(data, start, 2) == b"MM"
 
     def numbers(raw: tf.Tensor, layout: str) -> tf.Tensor:
         orders = (formats.weights(order + layout) for order in "><")
@@ -174,10 +173,8 @@ def _read_tag(data: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
 
     head = formats.leading_bytes(data, 8, start)[tf.newaxis]
     magic, first = tf.unstack(numbers(head, "2xHI")[0])
-    end = tf.cast(tf.strings.length(data), tf.int64)
-    place = tf.minimum(start + first, end)
     length = 2 + _MOST_ENTRIES * _ENTRY_BYTES
-    directory = formats.leading_bytes(data, length, place)
+    directory = formats.leading_bytes(data, length, start + first)
     count = numbers(directory[tf.newaxis, :2], "H")[0, 0]
     entries = tf.reshape(directory[2:], [_MOST_ENTRIES, _ENTRY_BYTES])
     tags, kinds, longs = tf.unstack(numbers(entries, "2H4xI"), axis=1)

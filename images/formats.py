@@ -36,16 +36,29 @@ def is_jpeg(data: tf.Tensor) -> tf.Tensor:
     return tf.strings.substr(data, 0, 3) == _SIGNATURES["jpeg"]
 
 
+def contains(data: tf.Tensor, some: bytes) -> tf.Tensor:
+    """Whether some bytes occur anywhere in a file, scalar bool."""
+    parts = tf.raw_ops.StringSplitV2(input=[data], sep=some, maxsplit=1)
+    return tf.size(parts.values) > 1
+
+
 def leading_bytes(
     data: tf.Tensor, length: int, start: tf.Tensor | int = 0
 ) -> tf.Tensor:
-    """The bytes from `start` on, [length] uint8; zeros where the file is shorter.
+    """The bytes from `start` on, [length] uint8; zeros where the file is shorter."""
+    return tf.io.decode_raw(part(data, start, length), tf.uint8, fixed_length=length)
 
-    Raises:
-      tf.errors.InvalidArgumentError: `start` is beyond the end of the file.
+
+def part(data: tf.Tensor, start: tf.Tensor | int, length: tf.Tensor | int) -> tf.Tensor:
+    """The bytes from `start` on, scalar string; fewer where the file is shorter.
+
+    TensorFlow's own op would fail beyond the end, with a message that quotes the whole
+    file and is no text.
     """
-    part = tf.strings.substr(data, start, length)
-    return tf.io.decode_raw(part, tf.uint8, fixed_length=length)
+    if isinstance(start, int):
+        return tf.strings.substr(data, start, length)
+    end = tf.cast(tf.strings.length(data), tf.int64)
+    return tf.strings.substr(data, tf.minimum(start, end), tf.cast(length, tf.int64))
 
 
 def unpack(layout: str, data: tf.Tensor, start: tf.Tensor | int = 0) -> list[tf.Tensor]:
@@ -57,8 +70,8 @@ def unpack(layout: str, data: tf.Tensor, start: tf.Tensor | int = 0) -> list[tf.
       data: scalar string, the bytes of a file.
       start: where to begin.
 
-    Raises:
-      tf.errors.InvalidArgumentError: `start` is beyond the end of the file.
+    Returns:
+      The integers; what is beyond the end of the file is 0.
     """
     matrix = weights(layout)
     raw = tf.cast(leading_bytes(data, len(matrix), start), tf.int64)

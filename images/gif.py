@@ -42,13 +42,13 @@ def decode(data: tf.Tensor) -> tf.Tensor:
     local_bytes = _table_bytes(flags)
     end = start + _DESCRIPTOR
     is_local = local_bytes > 0
-    table = tf.strings.substr(
+    table = formats.part(
         data,
         tf.where(is_local, end, np.int64(_SCREEN_END)),
         tf.where(is_local, local_bytes, global_bytes),
     )
     table_size = tf.where(is_local, flags, screen_flags) & _TABLE_SIZE
-    sides = tf.strings.substr(data, start + 5, 4)
+    sides = formats.part(data, start + 5, 4)
     pixels = tf.io.decode_image(
         tf.strings.join(
             [
@@ -57,7 +57,7 @@ def decode(data: tf.Tensor) -> tf.Tensor:
                 *(b"\x2c\0\0\0\0", sides),  # the frame, in the corner
                 tf.gather(_BYTES, _HAS_TABLE | flags & _INTERLACED | table_size),
                 _with_white(table, transparent),
-                tf.strings.substr(data, end + local_bytes, np.int64(2**31)),
+                formats.part(data, end + local_bytes, 2**31),
             ]
         ),
         channels=3,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-# Inverse strengths of the penalty, from strong to weak, and the first one that is tried.
+# Inverse strengths of the penalty, from strong to weak; which one is tried first.
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _FIRST = 3
 _FOLDS = 5

@@ -1,0 +1,153 @@
+"""Every kind of image file shows what it shows; damaged ones are refused."""
+
+import io
+import struct
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+
+from images import decoding
+from tests.images import kinds
+
+KINDS = kinds.every_kind()
+STRING = [tf.TensorSpec([], tf.string)]
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["here", "in exports"])
+def decode(request):
+    """From bytes to pixels, with Pillow's help or as exported models do it."""
+    function = tf.function(
+        lambda data: decoding.decode(data, use_pillow=request.param),
+        input_signature=STRING,
+        autograph=False,
+    )
+    function.uses_pillow = request.param
+    return function
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_it_shows_what_it_shows(decode, name):
+    kind = KINDS[name]
+    if not (decode.uses_pillow or kind.in_exports):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            decode(kind.data)
+        return
+    found = decode(kind.data).numpy().astype(int)
+    assert found.shape == kind.pixels.shape
+    # Half a step, where alpha is rounded.
+    assert np.abs(found - kind.pixels).max() <= ("alpha" in name)
+
+
+@pytest.mark.parametrize("name", ["jpeg", "jpeg exif", "png turned 7", "gif", "bmp 24"])
+def test_a_window_is_that_of_the_whole(name):
+    """Of JPEG files only the window is decoded; colours at its edge may differ."""
+    kind, window = KINDS[name], [9, 4, 21, 13]
+    found = decoding.decode_window(kind.data, lambda _: tf.constant(window)).numpy()
+    whole = kind.pixels[9:30, 4:17].astype(int)
+    assert found.shape == whole.shape
+    difference = np.abs(found - whole)
+    assert difference[2:-2, 2:-2].max() == 0
+    assert difference.max() < 12
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_window_of_a_turned_photograph_is_upright(orientation):
+    kind = KINDS[f"jpeg turned {orientation} >"]
+    found = decoding.decode_window(
+        kind.data, lambda size: tf.concat([size - [35, 57], [21, 13]], axis=0)
+    ).numpy()
+    whole = kind.pixels[9:30, 4:17].astype(int)
+    assert np.abs(found - whole)[2:-2, 2:-2].max() == 0
+
+
+def test_all_of_a_photograph_is_decoded_as_a_window_alike():
+    for name in ("jpeg", "jpeg progressive", "jpeg turned 5 <"):
+        data = KINDS[name].data
+        found = decoding.decode_window(
+            data, lambda size: tf.concat([[0, 0], size], axis=0)
+        )
+        assert np.array_equal(found, decoding.decode(data))
+
+
+# What is damaged, and what is none.
+
+CUT = ("jpeg", "png", "webp", "gif", "bmp 24", "bmp palette 4", "tiff", "avif")
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_file_that_was_cut_is_refused(decode, name):
+    data = KINDS[name].data
+    with pytest.raises(tf.errors.OpError):
+        decode(data[: len(data) * 2 // 3])
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_file_of_the_first_bytes_is_refused(decode, name):
+    data = KINDS[name].data
+    for length in (0, 1, 2, 3, 6, 8, 12, 14, 20, 30, 33):
+        with pytest.raises(tf.errors.OpError):
+            decode(data[:length])
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"<svg/>", b"\0" * 100])
+def test_what_is_no_image_is_refused(decode, data):
+    with pytest.raises(tf.errors.OpError, match=r"no image|none of JPEG, PNG, GIF"):
+        decode(data)
+
+
+def claims(name):
+    """Bytes of a small file that claims to have 60,000 × 60,000 pixels."""
+    data = KINDS[name].data
+    if name == "jpeg":
+        place = data.index(b"\xff\xc0") + 5
+        return data[:place] + struct.pack(">HH", 60000, 60000) + data[place + 4 :]
+    place, form = {
+        "png": (16, ">II"),
+        "gif": (6, "<HH"),
+        "bmp 24": (18, "<II"),
+    }[name]
+    size = struct.calcsize(form)
+    return data[:place] + struct.pack(form, 60000, 60000) + data[place + size :]
+
+
+@pytest.mark.parametrize("name", ["jpeg", "png", "gif", "bmp 24"])
+def test_a_decompression_bomb_is_refused_unopened(decode, name):
+    with pytest.raises(tf.errors.OpError, match="more than 268435456 pixels"):
+        decode(claims(name))
+
+
+def test_pillow_refuses_bombs_of_its_own_formats():
+    buffer = io.BytesIO()
+    PIL.Image.new("1", (20_000, 20_000)).save(buffer, "TIFF", compression="group4")
+    with pytest.raises(tf.errors.OpError, match="bomb"):
+        decoding.decode(buffer.getvalue())
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_values_without_a_largest_one_are_refused(mode):
+    values = np.linspace(0, 1000, 64).reshape(8, 8)
+    image = PIL.Image.fromarray(values.astype({"I": np.int32, "F": np.float32}[mode]))
+    with pytest.raises(tf.errors.OpError, match="no defined largest value"):
+        decoding.decode(kinds.encoded(image, "TIFF"))
+
+
+def test_formats_whose_readers_start_programs_are_refused():
+    """Pillow reads PostScript by Ghostscript."""
+    with pytest.raises(tf.errors.OpError, match="no image, or of a format"):
+        decoding.decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+
+
+@pytest.mark.slow
+def test_photographs_of_108_megapixels_are_read():
+    image = PIL.Image.new("RGB", (12_032, 9_024), (10, 200, 30))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    for form in ("JPEG", "PNG"):
+        data = kinds.encoded(
+            image, form, exif=exif, **({"compress_level": 1} if form == "PNG" else {})
+        )
+        found = decoding.decode(data)
+        assert found.shape == (12_032, 9_024, 3)
+        assert np.abs(found[0, 0].numpy().astype(int) - [10, 200, 30]).max() <= 2

@@ -1,0 +1,133 @@
+"""The same file gives the same tensor in training, evaluation, prediction and exports.
+
+| kind of file | train | evaluate, retrain | TFRecords | predict | `image_bytes` |
+|---|---|---|---|---|---|
+| each of `kinds.every_kind()` | yes | yes | yes | yes | yes, or refused |
+"""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from images import model_input, reader
+from tests.images import kinds
+from training.data import augmentation, pipeline, records, sources
+
+KINDS = kinds.every_kind()
+NAMES = sorted(KINDS)
+READ = model_input.Preprocessing(
+    height=24, width=24, crop_fraction=0.875, interpolation="bicubic"
+)
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """What the pixels of each kind become, by name."""
+    return {
+        name: READ.from_pixels(tf.constant(kind.pixels)).numpy()
+        for name, kind in KINDS.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """All files, in two classes; no name says what is in a file."""
+    root = tmp_path_factory.mktemp("kinds")
+    for number, name in enumerate(NAMES):
+        path = root / "train" / f"class_{number % 2}" / f"{number:04}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(KINDS[name].data)
+    (root / "test").symlink_to(root / "train")
+    return root
+
+
+def check(images, expected, names=NAMES):
+    """Compares bit for bit; where alpha is rounded, a step of 8 bits may be between."""
+    wrong = []
+    for name, image in zip(names, images, strict=True):
+        most = 1.01 / 255 if "alpha" in name else 0
+        if np.abs(image - expected[name]).max() > most:
+            wrong.append(name)
+    assert not wrong
+
+
+def stream_of(split):
+    return pipeline.Stream(
+        split=split,
+        num_classes=2,
+        preprocessing=READ,
+        batch_size=split.size,
+        ledger=pipeline.Ledger(split, num_classes=2, limit=0.0),
+    )
+
+
+def in_order(split):
+    """The names of the files of a split, in its order."""
+    return [NAMES[int(path[-8:-4])] for path in split.paths]
+
+
+def test_training(folder, expected):
+    split = sources.open_split(str(folder), "train")
+    stream = stream_of(split)
+    plain = augmentation.Augmentation()
+    ((images, _),) = stream.training(first=0, last=1, seed=0, augment=plain)
+    stream.ledger.check()
+    found = sorted(image.tobytes() for image in images.numpy())
+    exact = [name for name in NAMES if "alpha" not in name]
+    missing = [n for n in exact if expected[n].tobytes() not in found]
+    assert not missing
+
+
+def test_evaluation_and_retraining(folder, expected):
+    split = sources.open_split(str(folder), "test")
+    stream = stream_of(split)
+    ((images, _),) = stream.evaluation()
+    stream.ledger.check()
+    check(images.numpy(), expected, in_order(split))
+
+
+def test_records(tmp_path, expected):
+    with tf.io.TFRecordWriter(str(tmp_path / "train-0")) as writer:
+        for name in NAMES:
+            example = tf.train.Example()
+            feature = example.features.feature
+            feature["image/encoded"].bytes_list.value.append(KINDS[name].data)
+            feature["image/class/label"].int64_list.value.append(1)
+            writer.write(example.SerializeToString())
+    split = sources.open_split(f"tfrecord:{tmp_path}/*", "train")
+    assert isinstance(split, records.Records)
+    stream = stream_of(split)
+    ((images, _),) = stream.evaluation()
+    stream.ledger.check()
+    check(images.numpy(), expected)
+
+
+def test_prediction(tmp_path, expected):
+    read = reader.Reader(READ).read
+    images = []
+    for name in NAMES:
+        path = tmp_path / "image"
+        path.write_bytes(KINDS[name].data)
+        images.append(read(path))
+    check(images, expected)
+
+
+def test_exported_models(tmp_path, expected):
+    root = tf.Module()
+    root.preprocess = READ.named_callable()
+    tf.saved_model.save(root, str(tmp_path))
+    preprocess = tf.saved_model.load(str(tmp_path)).preprocess
+    names = [name for name in NAMES if KINDS[name].in_exports]
+    images = preprocess(tf.constant([KINDS[name].data for name in names])).numpy()
+    assert images.dtype == np.float32
+    check(images, expected, names)
+    for name in set(NAMES) - set(names):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            preprocess(tf.constant([KINDS[name].data]))
+
+
+def test_pixels_that_are_no_file(expected):
+    """Of IDX files, and of scikit-learn's digits."""
+    image = tf.constant(kinds.photograph())
+    found = READ.central(image, is_encoded=False).numpy()
+    assert np.array_equal(found, expected["png"])

@@ -1,0 +1,55 @@
+"""Image files below a folder, and what is left out."""
+
+import collections
+
+from images import files
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    return path
+
+
+def test_images_of_any_depth_are_found_in_order(tmp_path):
+    names = ("b/2.JPG", "a.png", "b/c/d/1.webp", "b/3.jfif", "e.tiff", "f.avif")
+    found = files.find(tmp_path)
+    assert not found.images
+    made = sorted(touch(tmp_path / name) for name in names)
+    found = files.find(tmp_path)
+    assert found.images == made
+    assert not found.skipped
+
+
+def test_what_is_left_out_is_counted_by_suffix(tmp_path):
+    for name in (
+        *("a.txt", "b/c.TXT", "b/d.heic", "LICENSE", ".hidden.jpg", "b/._e.jpg"),
+        *(".git/f.jpg", "__MACOSX/b/g.jpg", ".ipynb_checkpoints/h-checkpoint.png"),
+        *("b/.thumbnails/i.jpg", "@eaDir/j.jpg", "Thumbs.db"),
+    ):
+        touch(tmp_path / name)
+    found = files.find(tmp_path)
+    assert not found.images
+    assert found.skipped == {
+        **{".txt": 2, ".heic": 1, ".db": 1, files.NO_SUFFIX: 1},
+        files.HIDDEN: 7,
+    }
+    assert files.describe_skipped(found.skipped) == (
+        "files left out: 7 hidden, 2 .txt, 1 .db, 1 .heic, 1 without suffix"
+    )
+    assert files.describe_skipped(collections.Counter()) == ""
+
+
+def test_links_to_folders_are_not_followed(tmp_path):
+    inner = touch(tmp_path / "a" / "b.jpg")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "a" / "nowhere.jpg").symlink_to(tmp_path / "nothing")
+    link = tmp_path / "a" / "c.jpg"
+    link.symlink_to(inner)
+    assert files.find(tmp_path).images == [inner, link]
+
+
+def test_some_folders_can_be_passed_over(tmp_path):
+    touch(tmp_path / "a" / "b.jpg")
+    kept = touch(tmp_path / "c" / "a" / "d.jpg")
+    assert files.find(tmp_path, except_in=["a"]).images == [kept]

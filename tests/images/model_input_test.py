@@ -1,0 +1,118 @@
+"""From pixels to a model's input: where the crop is, and how it is resized."""
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+
+from images import model_input, reader
+from tests.images import kinds
+
+
+def columns(height=40, width=60):
+    """Pixels whose value is the number of their column."""
+    row = np.arange(width, dtype=np.uint8)
+    return np.broadcast_to(row[:, np.newaxis], (height, width, 3))
+
+
+def test_the_crop_is_central_and_square():
+    read = model_input.Preprocessing(height=20, width=20, crop_fraction=0.5)
+    pixels = read.from_pixels(tf.constant(columns())).numpy() * 255
+    assert pixels.shape == (20, 20, 3)
+    np.testing.assert_allclose(pixels[0, :, 0], np.arange(20, 40), atol=0.01)
+
+
+def test_the_crop_has_the_shape_of_the_input():
+    read = model_input.Preprocessing(height=20, width=30)
+    found = read.from_pixels(tf.constant(columns())).numpy() * 255
+    assert found.shape == (20, 30, 3)
+    assert found[0, 0, 0] < 1  # all of the width
+    tall = model_input.Preprocessing(height=40, width=20)
+    found = tall.from_pixels(tf.constant(columns())).numpy() * 255
+    np.testing.assert_allclose(found[0, :, 0], np.arange(20, 40), atol=0.01)
+
+
+@pytest.mark.parametrize("interpolation", model_input.INTERPOLATIONS)
+@pytest.mark.parametrize("fraction", [1.0, 0.875])
+def test_it_resizes_as_pillow_does(interpolation, fraction):
+    """Pillow rounds to 8 bits in between."""
+    photo = kinds.photograph()
+    read = model_input.Preprocessing(
+        height=16, width=16, crop_fraction=fraction, interpolation=interpolation
+    )
+    side = int(min(photo.shape[:2]) * fraction)
+    top, left = ((length - side + 1) // 2 for length in photo.shape[:2])
+    square = PIL.Image.fromarray(photo[top : top + side, left : left + side])
+    method = PIL.Image.Resampling[interpolation.upper()]
+    expected = np.asarray(square.resize((16, 16), method), np.float32) / 255
+    found = read.from_pixels(tf.constant(photo)).numpy()
+    np.testing.assert_allclose(found, expected, atol=1.5 / 255)
+
+
+def test_a_single_pixel_is_enough():
+    read = model_input.Preprocessing(height=4, width=4, crop_fraction=0.5)
+    found = read.from_pixels(tf.constant([[[255, 0, 51]]], tf.uint8)).numpy()
+    np.testing.assert_allclose(found[2, 3], [1, 0, 0.2], atol=1e-6)
+
+
+def test_a_part_that_shrinks_much_is_antialiased():
+    """Stripes of one pixel are grey where many of them fall into one."""
+    stripes = np.zeros((256, 256, 3), np.uint8)
+    stripes[:, ::2] = 255
+
+    def whole(size):
+        read = model_input.Preprocessing(
+            height=size, width=size, interpolation="bilinear"
+        )
+        return read.random_part(
+            tf.constant(stripes),
+            tf.constant([1, 2]),
+            is_encoded=False,
+            area=(1.0, 1.0),
+            aspect=(1.0, 1.0),
+        ).numpy()
+
+    assert np.abs(whole(64)[8:-8, 8:-8] - 0.5).max() < 0.02
+    plain = tf.image.resize(stripes, (200, 200)) / 255.0
+    np.testing.assert_allclose(whole(200), plain, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"height": 0}, "height must be a number of pixels from 1 to 4096, not 0"),
+        ({"width": 10**9}, "width must be a number of pixels"),
+        ({"crop_fraction": 1.7}, r"crop_fraction must be in \(0, 1\], not 1.7"),
+        ({"interpolation": "lanczos"}, "must be one of bilinear, bicubic, not 'lanc"),
+    ],
+)
+def test_strange_values_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        model_input.Preprocessing(**{"height": 8, "width": 8, **values})
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("empty.jpg", b"", "it is no image"),
+        ("text.jpg", b"hello", "it is no image"),
+        ("cut.jpg", kinds.every_kind()["jpeg"].data[:300], "Invalid JPEG data"),
+        ("cut.png", kinds.every_kind()["png"].data[:90], "Invalid PNG data"),
+        ("cut.bmp", kinds.every_kind()["bmp 24"].data[:-9], "reshape"),
+        ("cut.tif", kinds.every_kind()["tiff"].data[:-900], "truncated"),
+    ],
+)
+def test_a_file_that_can_not_be_read_is_named_with_the_reason(
+    tmp_path, name, data, reason
+):
+    path = tmp_path / name
+    path.write_bytes(data)
+    read = reader.Reader(model_input.Preprocessing(height=8, width=8)).read
+    with pytest.raises(
+        ValueError, match=f"{name} is not a usable image: .*{reason}"
+    ) as (caught):
+        read(path)
+    assert "\n" not in str(caught.value)
+    assert "node" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"none\.jpg: No such file"):
+        read(tmp_path / "none.jpg")
