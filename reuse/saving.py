@@ -73,18 +73,20 @@ def save(
     try:
         classifier, signatures = _classifier(module, head, class_index)
         inference = _inference(options(module))
+        if hasattr(module, "preprocess"):  # a part of the classifier has no parts
+            del module.preprocess
         parts: list[tuple[str, typing.Any, typing.Callable, dict]] = [
-            (
-                FEATURE_VECTOR,
-                module,
-                lambda images: module(images, **inference),
-                dict(module.signatures),
-            ),
             (
                 CLASSIFICATION,
                 classifier,
                 lambda images: signatures["serving_default"](images)["default"],
                 signatures,
+            ),
+            (
+                FEATURE_VECTOR,
+                module,
+                lambda images: module(images, **inference),
+                dict(module.signatures),
             ),
         ]
         for kind, root, function, named in parts:

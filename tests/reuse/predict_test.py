@@ -1,66 +1,16 @@
-"""Photographs in all their forms, and models that say odd things of themselves."""
+"""Classifiers of anybody: what they say of themselves, and what their graphs say."""
 
 import json
 import shutil
 
+import keras
 import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
 
+from images import model_input
 from reuse import predict
-
-
-def saved(image, path, **options):
-    image.save(path, **options)
-    return path
-
-
-@pytest.fixture
-def photograph():
-    rng = np.random.default_rng(0)
-    return PIL.Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8))
-
-
-def test_the_crop_is_central_and_square():
-    columns = np.tile(np.arange(60, dtype=np.uint8), (40, 1))
-    image = PIL.Image.fromarray(np.stack([columns] * 3, axis=-1))
-    reader = predict.Preprocessing(height=20, width=20, crop_fraction=0.5)
-    pixels = reader.pixels(image) * 255
-    assert pixels.shape == (20, 20, 3)
-    np.testing.assert_allclose(pixels[0, :, 0], np.arange(20, 40), atol=0.01)
-
-
-def test_a_turned_photograph_is_set_upright(photograph, tmp_path):
-    reader = predict.Preprocessing(height=8, width=8)
-    exif = PIL.Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
-    turned = photograph.transpose(PIL.Image.Transpose.ROTATE_90)
-    path = saved(turned, tmp_path / "turned.png", exif=exif)
-    np.testing.assert_allclose(reader.read(path), reader.pixels(photograph))
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
-def test_other_kinds_of_pixels_become_rgb(photograph, tmp_path, mode):
-    path = saved(photograph.convert(mode), tmp_path / "image.tif")
-    pixels = predict.Preprocessing(height=8, width=8).read(path)
-    assert pixels.shape == (8, 8, 3)
-    assert 0 <= pixels.min() < pixels.max() <= 1
-
-
-@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
-def test_more_than_8_bits_are_refused(tmp_path, mode):
-    values = np.linspace(0, 1000, 64).reshape(8, 8)
-    kinds = {"I;16": np.uint16, "I": np.int32, "F": np.float32}
-    path = saved(PIL.Image.fromarray(values.astype(kinds[mode])), tmp_path / "i.tif")
-    with pytest.raises(ValueError, match=f"pixels of mode '{mode}'"):
-        predict.Preprocessing().read(path)
-
-
-def test_an_image_of_absurd_size_is_refused(tmp_path):
-    path = saved(PIL.Image.new("1", (20_000, 10_000)), tmp_path / "bomb.png")
-    with pytest.raises(ValueError, match=r"bomb\.png is not a usable image"):
-        predict.Preprocessing().read(path)
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +26,9 @@ def copy(folder, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"preprocessing": "no"}, "asks for what can't be"),
-        ({"preprocessing": {}}, "asks for what can't be"),
-        ({"preprocessing": {"image_size": 10**9}}, "asks for what can't be"),
+        ({"preprocessing": "no"}, "has an invalid record"),
+        ({"preprocessing": {}}, "has an invalid record: 'image_size'"),
+        ({"preprocessing": {"image_size": 10**9}}, "has an invalid record"),
         (
             {
                 "preprocessing": {
@@ -87,10 +37,11 @@ def copy(folder, tmp_path):
                     "interpolation": "bicubic",
                 }
             },
-            "crop_fraction",
+            r"record: crop_fraction must be in \(0, 1\], not 1000000000",
         ),
-        ({"class_index": ["softmax"]}, "asks for what can't be"),
-        ({"weights": "random"}, "asks for what can't be"),
+        ({"class_index": ["softmax"]}, "has an invalid record"),
+        ({"class_index": {"scores": "tanh"}}, "record: scores are 'tanh'"),
+        ({"weights": "random"}, "has an invalid record"),
     ],
 )
 def test_manifests_that_make_no_sense_are_one_line(copy, changes, message):
@@ -118,9 +69,9 @@ def test_missing_names_are_numbers(copy):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda x: tf.reduce_sum(x), "which are no logits"),
-        (lambda x: tf.reduce_mean(x, (1, 2)) / 0.0, "no finite logits"),
-        (lambda x: tf.strings.as_string(tf.reduce_mean(x, (1, 2))), "no logits"),
+        (lambda x: tf.reduce_sum(x), "which are no scores"),
+        (lambda x: tf.reduce_mean(x, (1, 2)) / 0.0, "no finite scores"),
+        (lambda x: tf.strings.as_string(tf.reduce_mean(x, (1, 2))), "no scores"),
         (lambda x: tf.ensure_shape(x, (7, 7, 7, 3)), "can't take images"),
     ],
 )
@@ -147,4 +98,188 @@ def test_others_models_work_through_their_signature(tmp_path):
     assert (classifier.preprocessing.height, classifier.preprocessing.width) == (16, 24)
     (predictions,) = classifier.predict(np.ones((1, 16, 24, 3), np.float32))
     assert [p.index for p in predictions] == [2, 1, 0]
-    assert predictions[0].logit == pytest.approx(3.0)
+    assert predictions[0].score == pytest.approx(3.0)
+
+
+def classifier_of(folder, layers, *, names=(), size=16, dtype="float32", batch=None):
+    """A model of Keras' own export, with an asset of class names beside it."""
+    images = keras.Input((size, size, 3), batch_size=batch, dtype=dtype)
+    x = images
+    for layer in layers:
+        x = layer(x)
+    keras.Model(images, x).export(str(folder), verbose=False)
+    if names:
+        text = "".join(f"{name}\n" for name in names)
+        (folder / "assets").mkdir(exist_ok=True)
+        (folder / "assets" / "labels.txt").write_text(text)
+    return folder
+
+
+def head(units, activation, *, scale=None, offset=0.0):
+    """Rescaling, a convolution, and a dense layer with an activation."""
+    layers = keras.layers
+    first = [] if scale is None else [layers.Rescaling(scale, offset=offset)]
+    return [
+        *first,
+        layers.Conv2D(4, 3, activation="relu"),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(units, activation=activation),
+    ]
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(1).random((3, 16, 16, 3), np.float32)
+
+
+def outputs_of(folder, images):
+    """What the model itself gives."""
+    signature = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    ((name, spec),) = signature.structured_input_signature[1].items()
+    (found,) = signature(**{name: tf.cast(images, spec.dtype)}).values()
+    return found.numpy()
+
+
+def test_percentages_of_a_softmax_are_its_own(tmp_path, images):
+    """A softmax of them would be nearly even."""
+    folder = classifier_of(tmp_path, head(6, "softmax", scale=40.0))
+    model = predict.Classifier(folder)
+    assert model.scores == "probabilities"
+    truth = outputs_of(folder, images)
+    for row, predictions in zip(truth, model.predict(images), strict=True):
+        assert [p.index for p in predictions] == np.argsort(-row)[:5].tolist()
+        for p in predictions:
+            assert p.probability == pytest.approx(row[p.index], rel=1e-6)
+    np.testing.assert_allclose(np.exp(model.logits(images)), truth, rtol=1e-5)
+    assert not model.remarks
+
+
+@pytest.mark.parametrize("number", [2, 7])
+def test_percentages_of_sigmoids_are_their_own(tmp_path, images, number):
+    folder = classifier_of(tmp_path, head(number, "sigmoid", scale=2.0, offset=-1.0))
+    model = predict.Classifier(folder)
+    assert model.scores == "independent probabilities"
+    truth = outputs_of(folder, images)
+    for row, predictions in zip(truth, model.predict(images), strict=True):
+        for p in predictions:
+            assert p.probability == pytest.approx(row[p.index], rel=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", None])
+def test_one_score_is_that_of_the_second_class(tmp_path, images, activation):
+    layers = head(1, activation, scale=2.0)
+    folder = classifier_of(tmp_path, layers, names=("cat", "dog"))
+    model = predict.Classifier(folder)
+    truth = outputs_of(folder, images)[:, 0]
+    if activation is None:
+        truth = 1 / (1 + np.exp(-truth))
+    assert (model.num_scores, model.num_classes) == (1, 2)
+    for share, predictions in zip(truth, model.predict(images), strict=True):
+        found = {p.name: p.probability for p in predictions}
+        assert found == pytest.approx({"dog": share, "cat": 1 - share}, abs=1e-6)
+        assert predictions[0].name == ("dog" if share > 0.5 else "cat")
+    logits = model.logits(images)
+    assert logits.shape == (3, 2)
+    np.testing.assert_allclose(tf.nn.softmax(logits)[:, 1], truth, rtol=1e-4)
+
+
+def test_a_score_of_one_named_class_is_that_ones(tmp_path, images):
+    folder = classifier_of(tmp_path, head(1, "sigmoid", scale=2.0), names=("cat",))
+    (first, *_) = predict.Classifier(folder).predict(images)
+    assert [p.name for p in first] == ["cat"]
+
+
+def test_what_a_model_does_not_say_is_told(tmp_path, images):
+    model = predict.Classifier(classifier_of(tmp_path, head(4, None)))
+    assert model.scores == "softmax"
+    remarks = " ".join(model.remarks)
+    assert "does not say what range its input has: [0, 1] is assumed" in remarks
+    assert (
+        "does not say what its scores are: percentages are those of a soft" in remarks
+    )
+
+
+def test_probabilities_that_no_op_tells_of_are_known_by_their_sum(tmp_path, images):
+    layers = head(4, "relu", scale=2.0)
+    layers.append(
+        keras.layers.Lambda(lambda x: (x + 1) / tf.reduce_sum(x + 1, -1, True))
+    )
+    model = predict.Classifier(classifier_of(tmp_path, layers))
+    assert model.scores == "probabilities"
+    assert "its scores sum to 1" in model.remarks[0]
+
+
+MEAN = [123.7, 116.8, 103.9]
+
+
+@pytest.mark.parametrize(
+    ("first", "largest"),
+    [
+        ([keras.layers.Rescaling(1 / 255)], 255),
+        ([keras.layers.Rescaling(1 / 127.5, offset=-1)], 255),
+        ([keras.layers.Normalization(mean=MEAN, variance=[58.0**2] * 3)], 255),
+        ([keras.layers.Normalization(mean=MEAN, variance=[1.0] * 3)], 255),
+        ([keras.layers.ZeroPadding2D(1), keras.layers.Rescaling(1 / 255)], 255),
+        ([keras.layers.Rescaling(2.0, offset=-1)], 1),
+        ([keras.layers.Rescaling(255.0)], 1),
+        ([keras.layers.Rescaling(1.0, offset=-0.5)], 1),
+        ([keras.layers.Normalization(mean=[0.5] * 3, variance=[0.05] * 3)], 1),
+    ],
+)
+def test_the_range_of_the_input_is_read_from_the_graph(
+    tmp_path, images, first, largest
+):
+    folder = classifier_of(tmp_path, [*first, *head(3, "softmax")])
+    model = predict.Classifier(folder)
+    assert not model.remarks
+    truth = outputs_of(folder, images * largest)
+    np.testing.assert_allclose(np.exp(model.logits(images)), truth, rtol=1e-4)
+
+
+def test_the_range_can_be_given(tmp_path, images):
+    folder = classifier_of(tmp_path, head(3, "softmax"))
+    model = predict.Classifier(folder, input_range="-1,1")
+    assert not model.remarks
+    truth = outputs_of(folder, images * 2 - 1)
+    np.testing.assert_allclose(np.exp(model.logits(images)), truth, rtol=1e-4)
+
+
+def test_integers_are_of_eight_bits(tmp_path, images):
+    layers = [keras.layers.Rescaling(1 / 255), *head(3, "softmax")]
+    folder = classifier_of(tmp_path, layers, dtype="uint8")
+    model = predict.Classifier(folder)
+    truth = outputs_of(folder, np.rint(images * 255))
+    np.testing.assert_allclose(np.exp(model.logits(images)), truth, rtol=1e-4)
+
+
+def test_a_model_of_one_image_at_once_takes_several(tmp_path, images):
+    folder = classifier_of(tmp_path, head(3, "softmax", scale=2.0), batch=2)
+    model = predict.Classifier(folder)
+    found = model.logits(images)
+    assert found.shape == (3, 3)
+    np.testing.assert_allclose(model.logits(images[2:]), found[2:], rtol=1e-5)
+
+
+def test_files_are_classified_in_batches_and_damaged_ones_are_told(tmp_path):
+    sizes = []
+
+    class Counting:
+        preprocessing = model_input.Preprocessing(height=8, width=8)
+
+        def predict(self, images):
+            sizes.append(len(images))
+            return [[round(float(image.mean()) * 255)] for image in images]
+
+    paths = []
+    for number in range(11):
+        path = tmp_path / f"{number:02}.png"
+        PIL.Image.new("RGB", (9, 9), (number,) * 3).save(path)
+        paths.append(path)
+    paths[4].write_bytes(b"nothing")
+    results = list(predict.classify_files(Counting(), paths, batch_size=4))
+    assert sizes == [4, 3, 3]
+    assert [result.path for result in results] == paths
+    assert "04.png is not a usable image" in results[4].error
+    assert [r.predictions for r in results if not r.error] == [
+        [number] for number in range(11) if number != 4
+    ]

@@ -1,0 +1,125 @@
+"""Linear heads: beside scikit-learn's own, on few, rare and easy images."""
+
+import numpy as np
+import pytest
+from sklearn import datasets, linear_model, metrics, pipeline, preprocessing
+
+from reuse import heads
+
+
+def fitted(features, labels, **options):
+    head = heads.fit(
+        features.astype(np.float32),
+        labels,
+        num_classes=int(labels.max()) + 1,
+        say=lambda line: None,
+        **{"balanced": False, "seed": 0, **options},
+    )
+    return head, lambda x: shares(x @ head.kernel + head.bias)
+
+
+def shares(logits):
+    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponents / exponents.sum(axis=-1, keepdims=True)
+
+
+def blobs(counts, *, width=30, distance=1.0, seed=0):
+    """Clouds around one corner each, with so many points in each class."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    centres = np.eye(len(counts), width) * distance * 3
+    return centres[labels] + rng.normal(size=(len(labels), width)), labels
+
+
+def test_it_is_as_good_as_scikit_learns_own():
+    """Of the digits' pixels as features."""
+    features, labels = datasets.load_digits(return_X_y=True)
+    is_test = np.arange(len(labels)) % 5 == 0
+    head, predict = fitted(features[~is_test], labels[~is_test])
+    theirs = pipeline.make_pipeline(
+        preprocessing.StandardScaler(), linear_model.LogisticRegression(max_iter=1000)
+    ).fit(features[~is_test], labels[~is_test])
+    truth = labels[is_test]
+    ours, reference = (
+        predict(features[is_test]),
+        theirs.predict_proba(features[is_test]),
+    )
+    assert (ours.argmax(-1) == truth).mean() >= (
+        reference.argmax(-1) == truth
+    ).mean() - 0.003
+    loss = metrics.log_loss(truth, ours)
+    assert loss <= 1.02 * metrics.log_loss(truth, reference)
+    assert head.validation_loss == pytest.approx(loss, rel=0.5)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_layer_is_the_regression_of_the_strength_that_was_chosen(classes):
+    """Standardising is folded in, and two classes have two rows."""
+    features, labels = blobs([300] * classes, distance=0.4)
+    features = features * np.linspace(0.01, 100, features.shape[1]) + 7
+    head, predict = fitted(features, labels)
+    theirs = pipeline.make_pipeline(
+        preprocessing.StandardScaler(),
+        linear_model.LogisticRegression(C=head.strength, max_iter=1000),
+    ).fit(features, labels)
+    ours, reference = (
+        np.log(found) - np.log(found).mean(axis=-1, keepdims=True)
+        for found in (predict(features), theirs.predict_proba(features))
+    )
+    temperature = (reference * ours).sum() / (ours * ours).sum()
+    assert 1 <= temperature < 1.5
+    np.testing.assert_allclose(temperature * ours, reference, atol=0.05)
+
+
+def test_from_a_few_easy_images_no_certainty_follows():
+    """16 images can't tell how often one of 1000 would be wrong."""
+    features, labels = blobs([8, 8], width=1280, distance=60.0)
+    _, predict = fitted(features, labels)
+    more, truth = blobs([200, 200], width=1280, distance=60.0, seed=1)
+    found = predict(more)
+    assert (found.argmax(-1) == truth).mean() > 0.98
+    assert 0.8 < found.max(-1).mean() < 0.98
+
+
+def test_from_many_images_certainty_follows():
+    features, labels = blobs([2000, 2000], distance=4.0)
+    _, predict = fitted(features, labels)
+    assert predict(features).max(-1).mean() > 0.995
+
+
+def test_a_rare_class_counts_as_much_where_that_is_asked_for():
+    features, labels = blobs([400, 8], distance=0.5)
+    more, truth = blobs([300, 300], distance=0.5, seed=1)
+    recalls = []
+    for balanced in (False, True):
+        _, predict = fitted(features, labels, balanced=balanced)
+        found = predict(more).argmax(-1)
+        recalls.append((found == truth)[truth == 1].mean())
+    assert recalls[1] > recalls[0] + 0.2
+
+
+@pytest.mark.parametrize("counts", [[1, 1], [1, 5], [2, 1, 1], [1, 1, 40], [3, 3]])
+def test_classes_of_one_image_are_learnt(counts):
+    features, labels = blobs(counts, distance=5.0)
+    head, predict = fitted(features, labels)
+    assert np.isfinite(head.kernel).all()
+    assert (predict(features).argmax(-1) == labels).all()
+
+
+def test_features_that_are_all_alike_do_no_harm():
+    features, labels = blobs([20, 20], distance=3.0)
+    features[:, 5] = 3.0
+    _, predict = fitted(features, labels)
+    assert np.isfinite(predict(features)).all()
+
+
+def test_a_class_without_an_image_is_told():
+    features, labels = blobs([5, 5])
+    with pytest.raises(ValueError, match="Class 0 has no image that can be read"):
+        fitted(features[labels == 1], labels[labels == 1])
+
+
+def test_the_same_seed_gives_the_same_head():
+    features, labels = blobs([40, 40, 40], distance=0.3)
+    first, second = (fitted(features, labels)[0] for _ in range(2))
+    assert np.array_equal(first.kernel, second.kernel)
