@@ -6,7 +6,8 @@ import pytest
 import safetensors.numpy
 
 import zoo
-from tests.zoo.weights import checkpoint_test, pickled_test
+from tests.zoo import parity
+from tests.zoo.weights import checkpoint_test, pickled_test, safetensors_files_test
 from zoo.weights import files, loading, registry
 
 
@@ -116,6 +117,22 @@ def test_a_prefix_that_is_not_all_that_is_wrong_is_named(
     assert "\n" not in str(caught.value)
 
 
+def test_shards_make_no_difference(model, tmp_path, tensors):
+    matching = load_with(model, tmp_path, tensors)
+    expected = [np.asarray(v) for v in model.classifier.weights]
+    parity.randomise(model.classifier)
+    whole = safetensors.numpy.load_file(tmp_path / "weights.safetensors")
+    names = sorted(whole)
+    first = {name: whole.pop(name) for name in names[::2]}
+    index = safetensors_files_test.write(tmp_path, first, whole)
+    source = registry.find("efficientnet_lite0", str(index))
+    assert source.name == "safetensors"
+    opened = loading.recognised("efficientnet_lite0", source)
+    assert opened.assign(model.classifier) == matching
+    for old, new in zip(expected, model.classifier.weights, strict=True):
+        np.testing.assert_array_equal(old, np.asarray(new))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -196,6 +213,27 @@ def test_a_whole_keras_model_is_told_from_a_state_dict(tmp_path):
     path.write_bytes(b"PK\x03\x04" + b"\0" * 40)
     with pytest.raises(ValueError, match="whole Keras model.*save_weights"):
         zoo.build("efficientnet_lite0", weights=str(path))
+
+
+@pytest.mark.parametrize(
+    ("names", "meant"),
+    [
+        (["a.safetensors"], "a.safetensors"),
+        (["a.safetensors", "b.safetensors", "x.safetensors.index.json"], "x.saf.*json"),
+    ],
+)
+def test_a_folder_of_safetensors_names_the_file_to_give(tmp_path, names, meant):
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=rf"is a folder.* Did you mean .*/{meant}\?$"):
+        zoo.build("efficientnet_lite0", weights=str(tmp_path))
+
+
+def test_a_folder_of_several_safetensors_names_none(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.safetensors").touch()
+    with pytest.raises(ValueError, match=r"of no SavedModel\.$"):
+        zoo.build("efficientnet_lite0", weights=str(tmp_path))
 
 
 def test_a_folder_above_a_saved_model_names_it(tmp_path):
