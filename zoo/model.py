@@ -219,8 +219,9 @@ def build(
     Args:
       arch: a name that tools/list prints.
       weights: `random`, a name that tools/list prints for the arch, or a path: of a
-        weights file of this project, Keras or PyTorch, of a SavedModel, or the prefix
-        of a TensorFlow checkpoint. Weights without a head leave that one random.
+        weights file of this project, Keras or PyTorch, of the index of a sharded
+        safetensors file, of a SavedModel, or the prefix of a TensorFlow checkpoint.
+        Weights without a head leave that one random.
       seed: for random weights that are the same every time: the global seeds of
         Python, NumPy and Keras are set to it. None leaves them alone.
       gin_files: paths of further gin files.

@@ -5,34 +5,17 @@ The one module of this room that needs TensorFlow, and only when such a file is 
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import typing
 
 import numpy as np
 
+from zoo.weights import unread
+
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-    """A tensor of a checkpoint, unread."""
-
-    reader: typing.Any
-    key: str
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    def __array__(
-        self, dtype: typing.Any = None, copy: typing.Any = None
-    ) -> np.ndarray:
-        try:
-            return np.asarray(self.reader.get_tensor(self.key), dtype)
-        except Exception as error:  # TensorFlow raises many kinds
-            raise ValueError(f"{self.key} can't be read: {_first(error)}") from error
-
-
-def read(prefix: pathlib.Path) -> dict[str, Tensor]:
+def read(prefix: pathlib.Path) -> dict[str, unread.Tensor]:
     """The tensors of a checkpoint by the full names of their variables.
 
     Raises:
@@ -44,14 +27,16 @@ def read(prefix: pathlib.Path) -> dict[str, Tensor]:
     return _by_full_name(reader, tensors, prefix)
 
 
-def _open(prefix: pathlib.Path) -> tuple[typing.Any, dict[str, Tensor]]:
+def _open(prefix: pathlib.Path) -> tuple[typing.Any, dict[str, unread.Tensor]]:
     import tensorflow as tf
 
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         dtypes = reader.get_variable_to_dtype_map()
         tensors = {
-            key: Tensor(reader, key, tuple(shape), np.dtype(dtypes[key].as_numpy_dtype))
+            key: unread.Tensor(
+                reader, key, tuple(shape), np.dtype(dtypes[key].as_numpy_dtype)
+            )
             for key, shape in reader.get_variable_to_shape_map().items()
         }
     except Exception as error:  # TensorFlow raises many kinds
@@ -62,8 +47,8 @@ def _open(prefix: pathlib.Path) -> tuple[typing.Any, dict[str, Tensor]]:
 
 
 def _by_full_name(
-    reader: typing.Any, tensors: dict[str, Tensor], prefix: pathlib.Path
-) -> dict[str, Tensor]:
+    reader: typing.Any, tensors: dict[str, unread.Tensor], prefix: pathlib.Path
+) -> dict[str, unread.Tensor]:
     from tensorflow.core.protobuf import trackable_object_graph_pb2 as objects
 
     try:

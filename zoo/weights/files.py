@@ -20,6 +20,8 @@ ASSET = pathlib.PurePosixPath("assets/model.json")
 """A record that copies of an exported model still have, other than its manifest."""
 RECORD = "image_model_zoo"
 """The key of our record in a safetensors file's metadata."""
+SHARD_INDEX = ".json"
+"""The suffix of the index of a sharded safetensors file."""
 _LONGEST_TEXT = 2_000_000  # characters
 _TABLE_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)  # ends a TensorFlow checkpoint
 
@@ -43,7 +45,8 @@ def kind(path: pathlib.Path) -> str:
     """`saved_model`, `checkpoint`, `hdf5`, `safetensors` or `torch`.
 
     Args:
-      path: a file, the folder of a SavedModel, or the prefix of a checkpoint.
+      path: a file, the index of a file's shards, the folder of a SavedModel, or the
+        prefix of a checkpoint.
 
     Raises:
       ValueError: it is none of them.
@@ -54,9 +57,8 @@ def kind(path: pathlib.Path) -> str:
     if _index(path).is_file():
         return "checkpoint"
     if path.is_dir():
-        inside = sorted(path.glob(f"*/{SAVED_MODEL}"))
-        inside += sorted(path.glob(f"*/*/{SAVED_MODEL}"))
-        hint = f" Did you mean {inside[0].parent}?" if inside else ""
+        meant = _meant(path)
+        hint = f" Did you mean {meant}?" if meant else ""
         raise ValueError(f"{path} is a folder, but of no SavedModel.{hint}")
     if not path.is_file():
         raise ValueError(f"{path} is neither a file, a SavedModel nor a checkpoint.")
@@ -64,6 +66,8 @@ def kind(path: pathlib.Path) -> str:
         raise ValueError(
             f"{path} is a part of a checkpoint: give {path.with_suffix('')}."
         )
+    if path.suffix == SHARD_INDEX:
+        return "safetensors"
     with path.open("rb") as file:
         start = file.read(9)
         file.seek(max(0, path.stat().st_size - len(_TABLE_MAGIC)))
@@ -87,6 +91,17 @@ def kind(path: pathlib.Path) -> str:
     )
 
 
+def _meant(folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns the path in `folder` that the user probably meant."""
+    for pattern in (f"*.safetensors.index{SHARD_INDEX}", "*.safetensors"):
+        found = list(folder.glob(pattern))
+        if len(found) == 1:
+            return found[0]
+    models = sorted(folder.glob(f"*/{SAVED_MODEL}"))
+    models += sorted(folder.glob(f"*/*/{SAVED_MODEL}"))
+    return models[0].parent if models else None
+
+
 def parts(path: pathlib.Path) -> list[pathlib.Path]:
     """The files whose bytes decide on what `read` gives."""
     found = kind(path)
@@ -96,6 +111,10 @@ def parts(path: pathlib.Path) -> list[pathlib.Path]:
     if found == "checkpoint" and _index(path).is_file():
         data = path.parent.glob(f"{glob.escape(path.name)}.data-*")
         return [_index(path), *sorted(shard for shard in data if shard.is_file())]
+    if found == "safetensors":
+        from zoo.weights import safetensors_files
+
+        return safetensors_files.parts(path)
     return [path]
 
 
@@ -119,10 +138,10 @@ def read(path: pathlib.Path) -> File:
     found = kind(path)
     if found in ("saved_model", "checkpoint"):
         return _checkpoint(path, is_model=found == "saved_model")
-    if found == "safetensors":
-        return _safetensors(path)
-    from zoo.weights import hdf5, pickled
+    from zoo.weights import hdf5, pickled, safetensors_files
 
+    if found == "safetensors":
+        return safetensors_files.read(path)
     return File(tensors=(hdf5 if found == "hdf5" else pickled).read(path))
 
 
@@ -150,19 +169,3 @@ def _text(path: pathlib.Path) -> str | None:
             return file.read(_LONGEST_TEXT)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text.") from error
-
-
-def _safetensors(path: pathlib.Path) -> File:
-    import safetensors
-
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            names = list(file.keys())
-            tensors = {name: file.get_tensor(name) for name in names}
-            record = (file.metadata() or {}).get(RECORD)
-    except Exception as error:  # a hostile file may raise anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"{path} is not a usable safetensors file: {reason}."
-        ) from error
-    return File(tensors=tensors, record=record)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import pathlib
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -17,6 +17,7 @@ from zoo.weights import files, names, own, registry
 IMAGENET = "ilsvrc_2012"
 _CLASSES = " Other classes? Name them: --gin_binding=\"model.taxonomy_name='…'\""
 _ALONE = " Save the layer alone: tf.saved_model.save(layer.resolved_object, FOLDER)"
+_ENOUGH_NAMES = 1000  # to guess the arch of a file that may have many more
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
 # What a fine-tuned model's checkpoint holds besides its variables.
 _TRAINING = (
@@ -33,7 +34,8 @@ class Weights:
     Attributes:
       arch: what it is to be loaded into.
       source: where it is.
-      file: its contents.
+      file: its contents, by names without `prefix`.
+      prefix: the wrapper's prefix that all names in the file have; often empty.
       table: whose names they are; None where they are ours.
       record: our own format's, under the registry's.
     """
@@ -41,6 +43,7 @@ class Weights:
     arch: str
     source: registry.Source
     file: files.File
+    prefix: str
     table: names.Table | None
     record: Mapping[str, typing.Any]
 
@@ -117,8 +120,9 @@ class Weights:
             matching = self._match(shapes)
             values = _values(self.file.tensors, matching, shapes)
         except ValueError as error:
+            removed = f" without the prefix {self.prefix!r}" if self.prefix else ""
             raise ValueError(
-                f"{self.source.path} does not fit {self.arch}: {error}"
+                f"{self.source.path}{removed} does not fit {self.arch}: {error}"
             ) from None
         for name, value in values.items():
             variables[name].assign(value)
@@ -139,26 +143,41 @@ def recognised(arch: str, source: registry.Source) -> Weights:
     """
     file = files.read(source.path)
     own_record = _own_record(file, arch, source.path)
-    table = None
-    if not own_record:
-        tables = names.load(_names_folder(arch), arch)
-        table = names.recognise(tables, file.tensors)
-        if table is None and not any(n.startswith("stem/") for n in file.tensors):
-            sources = ", ".join(sorted({t["source"] for t in tables})) or "nobody"
-            shown = ", ".join(sorted(file.tensors)[:3]) or "none at all"
-            raise ValueError(
-                f"{source.path} does not fit {arch}: its names ({shown}, …) are not "
-                f"those of {sources} for this arch.{_fitting(file.tensors)}"
-            )
-    record = {**own_record, **source.record}
-    return Weights(arch=arch, source=source, file=file, table=table, record=record)
+    tables = [] if own_record else names.load(_names_folder(arch), arch)
+    found = names.recognise(tables, file.tensors)
+    if found is None and not own_record:
+        raise ValueError(
+            f"{source.path} does not fit {arch}: {_unknown(tables, file.tensors)}"
+        )
+    prefix, table = found or ("", None)
+    tensors = {name.removeprefix(prefix): t for name, t in file.tensors.items()}
+    return Weights(
+        arch=arch,
+        source=source,
+        file=dataclasses.replace(file, tensors=tensors),
+        prefix=prefix,
+        table=table,
+        record={**own_record, **source.record},
+    )
 
 
 def _names_folder(arch: str) -> pathlib.Path:
     return config.config_file(arch).parent.parent / "names"
 
 
-def _fitting(tensors: names.Tensors) -> str:
+def _unknown(tables: Sequence[names.Table], tensors: names.Tensors) -> str:
+    """Returns an error message for names that match none of the tables."""
+    sources = ", ".join(sorted({table["source"] for table in tables})) or "nobody"
+    shown = ", ".join(sorted(tensors)[:3]) or "none at all"
+    prefix = names.prefixes(tensors)[-1]
+    even = f", even without their common prefix {prefix!r}" if prefix else ""
+    return (
+        f"its names ({shown}, …) are not those of {sources} for this arch{even}."
+        f"{_fitting(list(tensors)[:_ENOUGH_NAMES])}"
+    )
+
+
+def _fitting(tensors: Collection[str]) -> str:
     """The archs that the names are known for."""
     found = [
         arch

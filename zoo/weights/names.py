@@ -30,12 +30,13 @@ import collections
 import dataclasses
 import fnmatch
 import glob
+import itertools
 import json
 import pathlib
 import re
 import string
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -72,8 +73,10 @@ _ENDS: dict[str, dict[str, tuple[str, ...]]] = {
 _TORCH_AXES = {4: (2, 3, 1, 0), 2: (1, 0)}
 _TORCH_DEPTHWISE_AXES = (2, 3, 0, 1)
 _BLOCK = re.compile(r"^stage_(\d+)_block_(\d+)(?=_)")
+_MOST_WRAPPERS = 5  # one in another; a hostile name may be all dots
 OURS = "this project"
 """The source of tensors that are called as our variables are."""
+_STEM = "stem/"
 HEAD = "logits"
 """The layer that a file of weights may lack: the backbone's then, without classes."""
 
@@ -163,8 +166,41 @@ def load(folder: pathlib.Path, arch: str) -> list[Table]:
     return tables
 
 
-def recognise(tables: Iterable[Table], tensors: Tensors) -> Table | None:
-    """The table that knows most of the layers; None where none knows half of them."""
+def prefixes(tensors: Iterable[str]) -> list[str]:
+    """Returns the dotted prefixes that all names share, the empty one first.
+
+    Wrappers such as DataParallel (`module.`), torch.compile (`_orig_mod.`) and
+    Lightning (`model.`) add them, sometimes several in a row.
+    """
+    parts = (name.split(".", _MOST_WRAPPERS)[:-1] for name in tensors)
+    shared = itertools.takewhile(lambda p: len(set(p)) == 1, zip(*parts, strict=False))
+    wrappers = (f"{part[0]}." for part in shared)
+    return list(itertools.accumulate(wrappers, initial=""))
+
+
+def recognise(
+    tables: Sequence[Table], tensors: Collection[str]
+) -> tuple[str, Table | None] | None:
+    """Finds the project that wrote the names, removing a wrapper's prefix if needed.
+
+    Args:
+      tables: those of the projects known for an arch.
+      tensors: the names.
+
+    Returns:
+      The shortest prefix that must be removed, often empty, and the project's table,
+      which is None for names of this project. None if the names are unknown.
+    """
+    for prefix in prefixes(tensors):
+        names = [name.removeprefix(prefix) for name in tensors]
+        table = _best(tables, names)
+        if table is not None or any(name.startswith(_STEM) for name in names):
+            return prefix, table
+    return None
+
+
+def _best(tables: Iterable[Table], tensors: Iterable[str]) -> Table | None:
+    """Returns the table that knows most layers, or None if none knows half of them."""
     best, most = None, 0
     for table in tables:
         patterns = [_pattern(row["theirs"]) for row in table["layers"]]
@@ -313,7 +349,7 @@ def _without_ones(shape: Iterable[int]) -> list[int]:
     return shape[2:] if len(shape) == 4 and shape[:2] == [1, 1] else shape
 
 
-def _unscoped(tensors: Tensors, table: Table) -> dict[str, str]:
+def _unscoped(tensors: Iterable[str], table: Table) -> dict[str, str]:
     """Their names without the scope or prefix -> with it."""
     if "scope" not in table:
         return {name.removeprefix(table.get("prefix", "")): name for name in tensors}

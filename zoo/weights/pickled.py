@@ -24,7 +24,6 @@ import numpy as np
 
 # Averages first, as timm has it (`timm/models/_helpers.py`, `load_state_dict`).
 _STATES = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
-_WRAPPERS = ("_orig_mod.", "module.")  # torch.compile and DataParallel
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 _STORAGES = {
@@ -84,8 +83,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
         one under a name of `_STATES`.
 
     Returns:
-      Tensors by name, without what wrappers put before all names, on the host, in the
-      file's own layout and dtype.
+      Tensors by name, on the host, in the file's own layout and dtype.
 
     Raises:
       ValueError: the file is damaged, holds something else, or names code to run.
@@ -121,12 +119,7 @@ def _state_dict(state: typing.Any) -> dict[str, _Tensor]:
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, _Tensor):
             raise ValueError(f"its entry {str(name)[:80]!r} is no tensor")
-    names = list(state)
-    while wrapper := next((w for w in _WRAPPERS if names[0].startswith(w)), None):
-        if not all(name.startswith(wrapper) for name in names):
-            break
-        names = [name.removeprefix(wrapper) for name in names]
-    return dict(zip(names, state.values(), strict=True))
+    return state
 
 
 def _read_zip(file: typing.BinaryIO) -> tuple[typing.Any, dict[str, np.ndarray]]:

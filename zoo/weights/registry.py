@@ -58,8 +58,9 @@ def find(arch: str, weights: str) -> Source | None:
 
     Args:
       arch: what the weights are for.
-      weights: `random`, a name of the registry, a file, the folder of a SavedModel,
-        or the prefix of a TensorFlow checkpoint.
+      weights: `random`, a name of the registry, a file, the index of a sharded
+        safetensors file, the folder of a SavedModel, or the prefix of a TensorFlow
+        checkpoint.
 
     Raises:
       ValueError: neither a name nor weights, or a file whose hash is not the

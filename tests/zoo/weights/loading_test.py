@@ -1,10 +1,13 @@
 """From a file of weights into a model: all of it by name, or nothing."""
 
+import h5py
 import numpy as np
 import pytest
 import safetensors.numpy
 
 import zoo
+from tests.zoo import parity
+from tests.zoo.weights import checkpoint_test, pickled_test, safetensors_files_test
 from zoo.weights import files, loading, registry
 
 
@@ -49,6 +52,85 @@ def test_every_tensor_arrives_where_its_name_says(model, tmp_path, tensors):
         by_path["stage_7_block_1_project/norm/moving_variance"],
         tensors["_blocks.15._bn2.running_var"],
     )
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.module.", "net."])
+def test_a_wrappers_prefix_makes_no_difference(model, tmp_path, tensors, prefix):
+    wrapped = {prefix + name: tensor for name, tensor in tensors.items()}
+    matching = load_with(model, tmp_path, wrapped)
+    assert matching == load_with(model, tmp_path, tensors)
+
+
+def write_torch(path):
+    pickle = pickled_test.tensor_pickle(name="net.conv_stem.weight")
+    pickled_test.save_zip(path, pickle, {"0": b"\0" * 24})
+
+
+def write_keras(path):
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = ["net.stem_conv"]
+        layer = file.create_group("net.stem_conv")
+        layer.attrs["weight_names"] = ["kernel:0"]
+        layer["kernel:0"] = np.zeros(3)
+
+
+def write_checkpoint(path):
+    checkpoint_test.write(path, **{"net.stem/conv/kernel": np.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [
+        (write_torch, "conv_stem.weight"),
+        (write_keras, "stem_conv/kernel"),
+        (write_checkpoint, "stem/conv/kernel"),
+    ],
+)
+def test_prefixes_are_removed_from_files_of_every_kind(tmp_path, write, name):
+    write(tmp_path / "weights")
+    source = registry.find("efficientnet_b0", str(tmp_path / "weights"))
+    opened = loading.recognised("efficientnet_b0", source)
+    assert opened.prefix == "net."
+    assert list(opened.file.tensors) == [name]
+
+
+@pytest.mark.parametrize(
+    ("arch", "lacking", "message"),
+    [
+        ("mobilenet_v2", "", r"even without their common prefix 'net\.'\. They are of"),
+        (
+            "efficientnet_lite0",
+            "net._fc.bias",
+            r"without the prefix 'net\.' does not fit .*\(logits/bias\)",
+        ),
+    ],
+)
+def test_a_prefix_that_is_not_all_that_is_wrong_is_named(
+    tmp_path, tensors, arch, lacking, message
+):
+    wrapped = {f"net.{name}": np.asarray(tensor) for name, tensor in tensors.items()}
+    wrapped.pop(lacking, None)
+    path = tmp_path / "weights.safetensors"
+    safetensors.numpy.save_file(wrapped, path)
+    with pytest.raises(ValueError, match=message) as caught:
+        zoo.build(arch, weights=str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_shards_make_no_difference(model, tmp_path, tensors):
+    matching = load_with(model, tmp_path, tensors)
+    expected = [np.asarray(v) for v in model.classifier.weights]
+    parity.randomise(model.classifier)
+    whole = safetensors.numpy.load_file(tmp_path / "weights.safetensors")
+    names = sorted(whole)
+    first = {name: whole.pop(name) for name in names[::2]}
+    index = safetensors_files_test.write(tmp_path, first, whole)
+    source = registry.find("efficientnet_lite0", str(index))
+    assert source.name == "safetensors"
+    opened = loading.recognised("efficientnet_lite0", source)
+    assert opened.assign(model.classifier) == matching
+    for old, new in zip(expected, model.classifier.weights, strict=True):
+        np.testing.assert_array_equal(old, np.asarray(new))
 
 
 @pytest.mark.parametrize(
@@ -131,6 +213,27 @@ def test_a_whole_keras_model_is_told_from_a_state_dict(tmp_path):
     path.write_bytes(b"PK\x03\x04" + b"\0" * 40)
     with pytest.raises(ValueError, match="whole Keras model.*save_weights"):
         zoo.build("efficientnet_lite0", weights=str(path))
+
+
+@pytest.mark.parametrize(
+    ("names", "meant"),
+    [
+        (["a.safetensors"], "a.safetensors"),
+        (["a.safetensors", "b.safetensors", "x.safetensors.index.json"], "x.saf.*json"),
+    ],
+)
+def test_a_folder_of_safetensors_names_the_file_to_give(tmp_path, names, meant):
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=rf"is a folder.* Did you mean .*/{meant}\?$"):
+        zoo.build("efficientnet_lite0", weights=str(tmp_path))
+
+
+def test_a_folder_of_several_safetensors_names_none(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.safetensors").touch()
+    with pytest.raises(ValueError, match=r"of no SavedModel\.$"):
+        zoo.build("efficientnet_lite0", weights=str(tmp_path))
 
 
 def test_a_folder_above_a_saved_model_names_it(tmp_path):

@@ -1,6 +1,7 @@
-"""A table's rows: what is missing is missing, whatever rows come after."""
+"""Whose names they are, and which tensor each row of a table takes."""
 
 import numpy as np
+import pytest
 
 from zoo.weights import names
 
@@ -38,3 +39,46 @@ def test_no_tensor_is_given_to_two_variables():
     assert not matching.complete
     assert len(matching.mismatched) == 2
     assert "is another variable's too" in matching.mismatched[0]
+
+
+PREFIXES = [
+    *("module.", "_orig_mod.", "_orig_mod.module.", "model.", "net.", "timm_model."),
+    *("b.", "stem.", "state.student.backbone."),
+]
+
+
+@pytest.mark.parametrize("prefix", ["", *PREFIXES])
+@pytest.mark.parametrize("layers", [["first"], ["first", "second"]])
+def test_a_prefix_of_all_names_is_found(prefix, layers):
+    """All names of the table begin with `b.0.`, which must stay."""
+    found = [prefix + name for name in tensors(*layers)]
+    assert names.recognise([TABLE], found) == (prefix, TABLE)
+
+
+@pytest.mark.parametrize("prefix", ["", *PREFIXES])
+def test_a_prefix_of_this_projects_names_is_found(prefix):
+    found = [f"{prefix}stem/conv/kernel", f"{prefix}logits/bias"]
+    assert names.recognise([TABLE], found) == (prefix, None)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        [],
+        ["model.b.0.first.weight", "loss.weight", "loss.bias"],
+        ["model.c.0.first.weight", "model.c.0.second.weight"],
+        ["modelb.0.first.weight"],
+    ],
+)
+def test_unknown_names_stay_unknown(found):
+    assert names.recognise([TABLE], found) is None
+
+
+def test_names_that_are_known_keep_what_they_share():
+    short = {**TABLE, "layers": [{"ours": "{block}_expand/conv", "theirs": "first"}]}
+    assert names.recognise([short, TABLE], tensors("first")) == ("", TABLE)
+    assert names.recognise([short], tensors("first")) == ("b.0.", short)
+
+
+def test_a_name_of_nothing_but_dots_has_few_prefixes():
+    assert names.prefixes(["." * 1000] * 2) == ["", ".", "..", "...", "....", "....."]

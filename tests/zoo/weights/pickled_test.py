@@ -48,15 +48,6 @@ def test_reads_a_tensor_with_its_strides(tmp_path):
     np.testing.assert_array_equal(found[1], data.reshape(2, 3).T)
 
 
-@pytest.mark.parametrize(
-    "wrapper", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."]
-)
-def test_what_wrappers_put_before_all_names_is_left_out(tmp_path, wrapper):
-    path = tmp_path / "model.pth"
-    save_zip(path, tensor_pickle(name=f"{wrapper}conv.weight"), {"0": b"\0" * 24})
-    assert list(pickled.read(path)) == ["conv.weight"]
-
-
 class Command:
     def __init__(self, path):
         self.command = f"touch {path}"
