@@ -381,6 +381,18 @@ CLAUSES = (
         needs=("R01",),
     ),
     Clause(
+        id="S04",
+        text="A signature image_bytes, whose input key image_bytes is a string Tensor "
+        "[batch] of encoded images (JPEG, PNG, WebP, GIF, BMP) and whose default is "
+        "what serving_default gives for obj.preprocess(image_bytes); obj.preprocess is "
+        "a named callable without variables, from encoded images to [batch, S, S, 3] "
+        "float32 in [0, 1], upright as EXIF says, exactly as the model was evaluated. "
+        "A damaged image raises; it never becomes a black one.",
+        source=_OURS,
+        level="SHOULD",
+        needs=("S01",),
+    ),
+    Clause(
         id="K01",
         text="hub.load(path) gives a model that does what it does without hub, and so "
         "does hub.load of an http:// URL from a static server.",

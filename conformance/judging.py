@@ -11,6 +11,7 @@ from conformance.checks import (
     classification,
     copies,
     documentation,
+    encoded_images,
     feature_vector,
     image_input,
     manifest,
@@ -65,6 +66,7 @@ CHECKS: dict[str, Check] = {
     "S01": signatures.s01_has_serving_default,
     "S02": signatures.s02_has_named_signatures,
     "S03": signatures.s03_names_endpoints,
+    "S04": encoded_images.s04_takes_encoded_images,
 }
 
 

@@ -5,12 +5,14 @@ Source: https://www.tensorflow.org/hub/common_saved_model_apis/images
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import re
 
 import numpy as np
 
 from conformance import outputs, subject, verdict
+from reuse import graphs
 
 _OUR_FILE = "class_index.tsv"
 _OUR_HEADER = ["index", "id", "name"]
@@ -32,17 +34,28 @@ def c01_gives_one_matrix(model: subject.Subject) -> str:
 
 
 def c02_gives_logits(model: subject.Subject) -> str:
-    """Looks at the outputs for several images, flat, noisy and graded ones.
+    """Looks at the op that gives the outputs, and at outputs for several images.
 
-    Probabilities of a softmax are not negative and sum to 1, or to 100, in each row.
-    Those of a sigmoid are all from 0 to 1. Top-k values fall from column to column. The
-    latter two are judged only where there are enough columns for that to be no chance.
+    A softmax or a sigmoid at the end gives none, for any number of classes. Where
+    probabilities are computed otherwise, values tell: those of a softmax are not
+    negative and sum to 1, or to 100, in each row. Those of a sigmoid are all from 0 to
+    1. Top-k values fall from column to column. The latter two are judged only where
+    there are enough columns for that to be no chance.
     """
+    mend = "Give back what the last dense layer gives, without softmax, sigmoid or "
+    mend += "sorting; tell in the documentation which of them it is meant for."
+    last = ""
+    with contextlib.suppress(LookupError, ValueError):  # a graph may hold anything
+        last = graphs.final_op(model.traced(training=False))
+    if last in (graphs.SOFTMAX, graphs.SIGMOID):
+        raise verdict.Broken(
+            expected="logits",
+            observed=f"what a final op {last} gives: probabilities",
+            mend=mend,
+        )
     batches = [model.images(2, fill=fill) for fill in (0.0, 0.5, 1.0)]
     batches += [model.images(2, seed=seed) for seed in range(3)]
     rows = np.concatenate([model.infer(images) for images in batches])
-    mend = "Give back what the last dense layer gives, without softmax, sigmoid or "
-    mend += "sorting; tell in the documentation which of them it is meant for."
     if not np.isfinite(rows).all():
         raise verdict.NotApplicable("the outputs are not finite, see I04")
     for total in (1, 100):

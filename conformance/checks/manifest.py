@@ -30,9 +30,9 @@ def p03_carries_manifest(model: subject.Subject) -> str:
 
     Of a model without one nothing is judged, unless the other half has one.
     """
-    record = _read(model.path)
+    record = read(model.path)
     if record is None:
-        if model.pair is None or _read(model.pair.path) is None:
+        if model.pair is None or read(model.pair.path) is None:
             raise verdict.NotApplicable(f"there is no {documents.IN_MODEL}")
         _fail(f"a {documents.IN_MODEL}, as the other half has", "none")
     _check_fields(record, model.kind)
@@ -47,14 +47,19 @@ def p03_carries_manifest(model: subject.Subject) -> str:
     if model.pair is None:
         return f"{len(hashes)} files; the other half was not given"
     _check_names(record, _hashes(model.pair.path))
-    other = _read(model.pair.path)
+    other = read(model.pair.path)
     if other is None:
         _fail("that the other half has one too", "none")
     _check_names(other, hashes)
     return f"{len(hashes)} files, and the other half"
 
 
-def _read(folder: pathlib.Path) -> dict[str, Any] | None:
+def read(folder: pathlib.Path) -> dict[str, Any] | None:
+    """The manifest of the model in a folder; None if it has none.
+
+    Raises:
+      verdict.Broken: it is no JSON object.
+    """
     path = folder / documents.IN_MODEL
     if not path.is_file():
         return None

@@ -15,6 +15,8 @@ import typing
 import numpy as np
 import tensorflow as tf
 
+from images import model_input
+
 NUM_FEATURES = 12
 NUM_CLASSES = 10
 
@@ -323,6 +325,7 @@ class WithManifest(Classification):
     """Carries the record that clause P03 asks for."""
 
     manifest = "assets.extra/manifest.json"
+    preprocessing_record: typing.ClassVar = {}
 
     def save(self, folder):
         path = super().save(folder)
@@ -342,10 +345,38 @@ class WithManifest(Classification):
             "class_index": {"file": f"assets/{self.class_index_name}"},
             "files": {name: found.hexdigest() for name, found in files.items()},
             "pair": {"kind": "feature_vector", "sha256": "0" * 64},
+            "preprocessing": self.preprocessing_record,
         }
         (path / self.manifest).parent.mkdir()
         (path / self.manifest).write_text(json.dumps(record))
         return path
+
+
+class TakesEncodedImages(Classification):
+    """Decodes images itself, by the signature `image_bytes`."""
+
+    preprocessing = model_input.Preprocessing(height=64, width=64)
+
+    def preprocess(self):
+        """The named callable."""
+        return self.preprocessing.named_callable()
+
+    def bytes_signature(self, preprocess):
+        return model_input.bytes_signature(
+            preprocess.__call__, lambda images: self.output(images, False)
+        )
+
+    def root(self):
+        root = super().root()
+        root.preprocess = self.part
+        return root
+
+    def signatures(self):
+        return {**super().signatures(), "image_bytes": self.bytes_signature(self.part)}
+
+    def save(self, folder):
+        self.part = self.preprocess()
+        return super().save(folder)
 
 
 class TwoSmallLogits(Classification):
@@ -550,6 +581,7 @@ VARIANTS = (
     ClassNamedText,
     LabelsUnderCategory,
     PartWithoutVariables,
+    TakesEncodedImages,
     TwoSmallLogits,
     WithManifest,
     RandomWithin,

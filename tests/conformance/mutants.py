@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from images import model_input
 from tests.conformance import hub_modules, models
 
 FeatureVector = models.FeatureVector
@@ -626,6 +627,40 @@ class C02Sigmoid(Classification):
         return tf.nn.sigmoid(super().head(features, training))
 
 
+class C02SoftmaxByHand(Classification):
+    def head(self, features, training=False):
+        exponents = tf.exp(super().head(features, training))
+        return exponents / tf.reduce_sum(exponents, axis=-1, keepdims=True)
+
+
+class C02SigmoidByHand(Classification):
+    def head(self, features, training=False):
+        return 1 / (1 + tf.exp(-super().head(features, training)))
+
+
+class C02SevenSigmoids(Classification):
+    num_outputs = 7
+
+    def head(self, features, training=False):
+        return tf.nn.sigmoid(super().head(features, training))
+
+    def class_index(self):
+        return super().class_index()[:8]
+
+
+class C02OneSigmoid(C02SevenSigmoids):
+    """Within a function, and given another shape behind it."""
+
+    num_outputs = 1
+
+    def head(self, features, training=False):
+        scores = tf.function(Classification.head)(self, features, training)
+        return tf.reshape(tf.nn.sigmoid(scores), [-1, 1])
+
+    def class_index(self):
+        return super().class_index()[:2]
+
+
 class C02HalfPrecision(Classification):
     def head(self, features, training=False):
         logits = tf.cast(super().head(features, training), tf.float16)
@@ -641,7 +676,7 @@ class C02Saturated(Classification):
     """Some of them are rounded to 0 and to 1."""
 
     def head(self, features, training=False):
-        return tf.nn.sigmoid(1e4 * super().head(features, training))
+        return 1.0 * tf.nn.sigmoid(1e4 * super().head(features, training))
 
 
 class C02Sorted(Classification):
@@ -831,6 +866,190 @@ class S03TwoArchitectures(FeatureVector):
     def signature(self, images):
         endpoints = {"Toy/images": images, "Other/images": images}
         return {**super().signature(images), **endpoints}
+
+
+class S04NoSignature(models.TakesEncodedImages):
+    signatures = Classification.signatures
+
+
+class S04OtherInput(models.TakesEncodedImages):
+    def bytes_signature(self, preprocess):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "files")])
+        def signature(files):
+            return {"default": self.output(preprocess.__call__(files), False)}
+
+        return signature
+
+
+class S04OneImage(models.TakesEncodedImages):
+    """Not a batch of them."""
+
+    def bytes_signature(self, preprocess):
+        @tf.function(input_signature=[tf.TensorSpec([], tf.string, "image_bytes")])
+        def signature(image_bytes):
+            images = preprocess.__call__(image_bytes[tf.newaxis])
+            return {"default": self.output(images, False)}
+
+        return signature
+
+
+class S04OtherOutput(models.TakesEncodedImages):
+    def bytes_signature(self, preprocess):
+        inner = super().bytes_signature(preprocess)
+        spec = tf.TensorSpec([None], tf.string, "image_bytes")
+
+        @tf.function(input_signature=[spec])
+        def signature(image_bytes):
+            return {"scores": inner(image_bytes)["default"]}
+
+        return signature
+
+
+class S04OtherResult(models.TakesEncodedImages):
+    def bytes_signature(self, preprocess):
+        return model_input.bytes_signature(
+            preprocess.__call__, lambda images: self.output(images[:, ::-1], False)
+        )
+
+
+class S04NoPreprocess(models.TakesEncodedImages):
+    root = Classification.root
+
+
+class _OtherPreprocess(models.TakesEncodedImages):
+    """Changes what `preprocess` gives, or how."""
+
+    def images(self, image_bytes, right):
+        return right(image_bytes)
+
+    def preprocess(self):
+        part, spec = super().preprocess(), [tf.TensorSpec([None], tf.string)]
+        right = part.__call__
+        part.__call__ = tf.function(
+            lambda image_bytes: self.images(image_bytes, right), input_signature=spec
+        )
+        return part
+
+
+class S04Bytes(_OtherPreprocess):
+    """In [0, 255]."""
+
+    def images(self, image_bytes, right):
+        return 255 * right(image_bytes)
+
+
+class S04Integers(_OtherPreprocess):
+    def images(self, image_bytes, right):
+        return tf.cast(255 * right(image_bytes), tf.uint8)
+
+    def bytes_signature(self, preprocess):
+        return model_input.bytes_signature(
+            lambda b: tf.cast(preprocess.__call__(b), tf.float32) / 255,
+            lambda images: self.output(images, False),
+        )
+
+
+class S04BlueFirst(_OtherPreprocess):
+    def images(self, image_bytes, right):
+        return right(image_bytes)[..., ::-1]
+
+
+class S04WithVariable(_OtherPreprocess):
+    def __init__(self):
+        super().__init__()
+        self.scale = tf.Variable(1.0, name="scale", trainable=False)
+
+    def images(self, image_bytes, right):
+        return self.scale * right(image_bytes)
+
+    def preprocess(self):
+        part = super().preprocess()
+        part.variables = [self.scale]
+        return part
+
+    def variables(self):
+        return [*super().variables(), self.scale]
+
+
+def _one_by_one(decode):
+    """From files [B] to images [B, 64, 64, 3], each decoded by a function."""
+
+    def images(self, image_bytes, right):
+        def image(data):
+            pixels = decode(data)
+            side = tf.reduce_min(tf.shape(pixels)[:2])
+            top, left = tf.unstack((tf.shape(pixels)[:2] - side + 1) // 2)
+            square = pixels[top : top + side, left : left + side]
+            resized = tf.image.resize(square, (64, 64), "bicubic", antialias=True)
+            return tf.clip_by_value(resized / 255, 0.0, 1.0)
+
+        spec = tf.TensorSpec([64, 64, 3], tf.float32)
+        return tf.map_fn(image, image_bytes, fn_output_signature=spec)
+
+    return images
+
+
+class S04NotTurned(_OtherPreprocess):
+    """As TensorFlow's own op decodes."""
+
+    images = _one_by_one(
+        lambda data: tf.ensure_shape(
+            tf.io.decode_image(data, channels=3, expand_animations=False),
+            [None, None, 3],
+        )
+    )
+
+
+class S04JpegAlone(_OtherPreprocess):
+    def images(self, image_bytes, right):
+        is_jpeg = tf.strings.substr(image_bytes, 0, 2) == b"\xff\xd8"
+        with tf.control_dependencies(
+            [tf.debugging.Assert(tf.reduce_all(is_jpeg), ["no JPEG"])]
+        ):
+            return right(tf.identity(image_bytes))
+
+
+class S04Recovers(_OtherPreprocess):
+    """What is missing of a PNG or JPEG file becomes white."""
+
+    def images(self, image_bytes, right):
+        ends = tf.constant([b"\xff\xd9", b"`\x82"])
+        end = tf.strings.substr(image_bytes, -2, 2)
+        starts = tf.constant([b"\xff\xd8", b"\x89P"])
+        start = tf.strings.substr(image_bytes, 0, 2)
+        is_cut = tf.reduce_any(
+            (start[:, tf.newaxis] == starts) & (end[:, tf.newaxis] != ends), axis=1
+        )
+        white = tf.io.encode_png(tf.fill([8, 8, 3], np.uint8(255)))
+        return right(tf.where(is_cut, white, image_bytes))
+
+
+class S04BlackWhereDamaged(_OtherPreprocess):
+    def images(self, image_bytes, right):
+        """Those that are known by their first bytes; others are black."""
+        start = tf.strings.substr(image_bytes, 0, 2)
+        known = tf.constant([b"\xff\xd8", b"\x89P", b"RI", b"GI", b"BM"])
+        is_known = tf.reduce_any(start[:, tf.newaxis] == known, axis=1)
+        black = tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8))
+        return right(tf.where(is_known, image_bytes, black))
+
+
+class S04OtherSize(models.TakesEncodedImages, models.WithManifest):
+    """Than the manifest says."""
+
+    preprocessing_record: typing.ClassVar = {
+        "image_size": 48,
+        "crop_fraction": 1.0,
+        "interpolation": "bicubic",
+    }
+
+
+class S04OtherCrop(S04OtherSize):
+    preprocessing_record: typing.ClassVar = {
+        "image_size": 64,
+        "crop_fraction": 0.5,
+        "interpolation": "bicubic",
+    }
 
 
 # K: what only a client sees.
@@ -1132,9 +1351,13 @@ MUTANTS = {
     F03DropoutInside: Mutant(message="dropout .* training=True; .* RandomUniform on"),
     C01Scores: Mutant(message=r"one Tensor \[batch, num_classes\]; observed a TopK"),
     C01NotStatic: Mutant(message="one num_classes, known statically .* unknown"),
-    C02Softmax: Mutant(message="sum to 1 in each row: probabilities"),
-    C02Sigmoid: Mutant(message="120 values all between 0 and 1: probabilities"),
-    C02HalfPrecision: Mutant(message="sum to 1 in each row: probabilities"),
+    C02Softmax: Mutant(message="what a final op Softmax gives: probabilities"),
+    C02Sigmoid: Mutant(message="what a final op Sigmoid gives: probabilities"),
+    C02SoftmaxByHand: Mutant(message="sum to 1 in each row: probabilities"),
+    C02SigmoidByHand: Mutant(message="120 values all between 0 and 1: probabilities"),
+    C02SevenSigmoids: Mutant(message="what a final op Sigmoid gives: probabilities"),
+    C02OneSigmoid: Mutant(message="what a final op Sigmoid gives: probabilities"),
+    C02HalfPrecision: Mutant(message="what a final op Softmax gives: probabilities"),
     C02Percent: Mutant(message="sum to 100 in each row: probabilities"),
     C02Saturated: Mutant(message="120 values all between 0 and 1: probabilities"),
     C02Sorted: Mutant(message="10 falling values in each of 12 rows: top-k"),
@@ -1166,6 +1389,24 @@ MUTANTS = {
     S02OtherResult: Mutant(message="image_feature_vector to equal obj"),
     S03OtherKeys: Mutant(message="begin with the .* observed the keys images"),
     S03TwoArchitectures: Mutant(message="keys Other/images, Toy/images"),
+    S04NoSignature: Mutant(message="a signature image_bytes; observed the signatures"),
+    S04OtherInput: Mutant(message=r"string \(None,\); observed the input files string"),
+    S04OneImage: Mutant(message=r"observed the input image_bytes string \(\)"),
+    S04OtherOutput: Mutant(message="the output key default; observed the keys scores"),
+    S04OtherResult: Mutant(message="what serving_default gives for obj.preprocess"),
+    S04NoPreprocess: Mutant(message="a callable obj.preprocess; observed none"),
+    S04Bytes: Mutant(message=r"in \[0, 1\]; observed values from 40 to 199"),
+    S04Integers: Mutant(message="to give float32 .*; observed uint8"),
+    S04BlueFirst: Mutant(message=r"RGB \(200, 40, 120\) to become that"),
+    S04WithVariable: Mutant(message="obj.preprocess without variables; .* scale:0"),
+    S04NotTurned: Mutant(message="a PNG file to be turned upright, as its EXIF says"),
+    S04JpegAlone: Mutant(message="obj.preprocess to decode PNG; observed Invalid"),
+    S04Recovers: Mutant(message="the first half of a JPEG file to raise; .* to 1"),
+    S04BlackWhereDamaged: Mutant(message="an empty file to raise; .* from 0 to 0"),
+    S04OtherSize: Mutant(
+        message="48x48, as the manifest says; observed 64x64",
+    ),
+    S04OtherCrop: Mutant(message="as the manifest says: crop_fraction 0.5, bicubic"),
     T01OtherFormat: Mutant(message="of format 3; observed one that begins with"),
     T01NoTraining: Mutant(message=r"one tagged train; observed the tags \[\[\]\]"),
     T01OtherTag: Mutant(message="one without tags .* observed the tags .*serve"),

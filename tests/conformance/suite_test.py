@@ -81,6 +81,7 @@ def test_what_ends_the_process_is_one_clause_that_fails(model, observed, tmp_pat
     assert statuses == dict.fromkeys(("R02", "I02", "S01", "S02"), "pass") | {
         "I03": "fail",
         "S03": "not_applicable",
+        "S04": "warn",
     }
     message = by_id(found)["I03"].message
     assert message.startswith(f"I03 {path}: expected the process to go on; observed ")
