@@ -168,7 +168,7 @@ class _Work:
             watcher=watcher,
         )
         best = work.fit_head(examples)
-        frozen = self._tested(work.logits)
+        frozen = self._tested(work.logits, say=watcher.say)
         self._tell(retraining.FROZEN, frozen)
         state = request.place.arch_folder / retrained.STATE.format(self._digest())
         if request.plan.epochs and not self._chosen_by.size:
@@ -232,7 +232,11 @@ class _Work:
             ),
         )
 
-    def _tested(self, call: typing.Callable) -> evaluation.Report:
+    def _tested(
+        self,
+        call: typing.Callable,
+        say: typing.Callable[[str], None] = lambda line: None,
+    ) -> evaluation.Report:
         return evaluation.of_split(
             call,
             self._test,
@@ -240,6 +244,7 @@ class _Work:
             preprocessing=self._preprocessing,
             batch_size=min(self._request.batch_size, self._test.size),
             unreadable=self._request.unreadable,
+            say=say,
         )
 
     def _digest(self) -> str:

@@ -133,7 +133,7 @@ def _check_formats(preprocess: Any) -> np.ndarray:
         )
     values = images.numpy()
     for name, value in zip(files, values, strict=True):
-        wrong = np.abs(value - np.float32(_COLOUR) / 255).max()
+        wrong = np.abs(value - np.array(_COLOUR, np.float32) / 255).max()
         if not wrong <= 4 * _STEP:
             raise verdict.Broken(
                 expected=f"a {name} file of RGB {_COLOUR} to become that, in [0, 1]",

@@ -136,13 +136,15 @@ def _images(
         raise ValueError(f"{missing[0]} is missing: a class that is trained on.")
     listings = [files.find(folder) for folder in folders]
     images = [path for listing in listings for path in listing.images]
-    for listing in listings:
-        skipped.update(listing.skipped)
+    others: collections.Counter[str] = sum(
+        (listing.skipped for listing in listings), collections.Counter()
+    )
+    skipped.update(others)
     if not images:
-        others = files.describe_skipped(sum((x.skipped for x in listings), skipped))
+        left_out = files.describe_skipped(others)
         raise ValueError(
             f"{folders[0]} has no images: files that end with "
-            f"{', '.join(files.SUFFIXES)}{f' ({others})' if others else ''}."
+            f"{', '.join(files.SUFFIXES)}{f' ({left_out})' if left_out else ''}."
         )
     return images
 

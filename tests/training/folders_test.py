@@ -1,0 +1,221 @@
+"""Folders of images as people keep them: which are splits, classes, or neither."""
+
+import unicodedata
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from training.data import folders, sources, split
+from zoo import taxonomy as taxonomies
+
+
+def fill(root, *names, count=5):
+    """Makes folders, each with so many images."""
+    for name in names:
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            PIL.Image.new("RGB", (8, 8)).save(root / name / f"{number}.png")
+    return root
+
+
+def names(root, name="train"):
+    return [c.name for c in sources.open_split(str(root), name).classes]
+
+
+def size(root, name):
+    return sources.open_split(str(root), name).size
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train", "test"),
+        ("Train", "Test"),
+        ("TRAIN", "VAL"),
+        ("Training", "Testing"),
+        ("training_set", "test_set"),
+        ("trainset", "testset"),
+        ("seg_train", "seg_test"),
+        ("Train Images", "Test Images"),
+        ("train2017", "val2017"),
+        ("train", "valid"),
+        ("train", "dev"),
+        ("training", "validation"),
+        ("traindata", "testdata"),
+        ("flowers_train", "flowers_test"),
+    ],
+)
+def test_splits_under_their_usual_names(tmp_path, train, test):
+    fill(tmp_path / train, "daisy", "rose", count=6)
+    fill(tmp_path / test, "daisy", "rose", count=2)
+    assert names(tmp_path) == ["daisy", "rose"]
+    assert (size(tmp_path, "train"), size(tmp_path, "test")) == (12, 4)
+
+
+def test_a_split_in_a_folder_of_its_own_name(tmp_path):
+    """As in the Intel image classification data, whose seg_pred has no classes."""
+    for part in ("train", "test"):
+        fill(tmp_path / f"seg_{part}" / f"seg_{part}", "sea", "street", count=3)
+    fill(tmp_path, "seg_pred/seg_pred")
+    found = sources.open_split(str(tmp_path), "train")
+    assert [c.name for c in found.classes] == ["sea", "street"]
+    assert found.size == 6
+    assert "folders left out: seg_pred" in found.notes
+
+
+def test_test_is_preferred_to_validation(tmp_path):
+    for part, count in (("train", 4), ("val", 2), ("test", 3)):
+        fill(tmp_path / part, "a", "b", count=count)
+    assert size(tmp_path, "test") == 6
+
+
+@pytest.mark.parametrize("pair", [("train", "test"), ("Training", "valid")])
+def test_a_pair_of_splits_never_becomes_two_classes(tmp_path, pair):
+    fill(tmp_path, *pair)
+    with pytest.raises(ValueError, match="must have a folder for each of two or more"):
+        sources.open_split(str(tmp_path), "train")
+
+
+def test_splits_without_one_to_train_on_are_told(tmp_path):
+    fill(tmp_path, "test/a", "test/b", "val/a", "val/b")
+    with pytest.raises(ValueError, match="folders test, val: there must be one to tra"):
+        sources.open_split(str(tmp_path), "train")
+
+
+def test_a_training_folder_alone_says_what_to_give(tmp_path):
+    fill(tmp_path, "train/a", "train/b")
+    assert size(tmp_path, "train") == 10
+    with pytest.raises(split.NoSplitError, match="Give .*/train itself to have every"):
+        sources.open_split(str(tmp_path), "test")
+    assert size(tmp_path / "train", "test") == 2
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ("bus", "car", "train"),
+        ("bus", "test", "train"),
+        ("train_station", "bus_station"),
+        ("dev_board", "test_board"),
+    ],
+)
+def test_a_class_may_be_called_like_a_split(tmp_path, classes):
+    fill(tmp_path, *classes)
+    assert names(tmp_path) == sorted(classes)
+
+
+def test_a_class_called_train_is_one_in_a_split_too(tmp_path):
+    for part in ("train", "test"):
+        fill(tmp_path / part, "bus", "train")
+    assert names(tmp_path) == ["bus", "train"]
+    assert size(tmp_path, "train") == 10
+
+
+def test_where_there_is_no_telling_it_is_asked(tmp_path):
+    fill(tmp_path, "train/steam", "train/diesel", "bus")
+    with pytest.raises(ValueError, match="train has folders itself: it is a split or"):
+        sources.open_split(str(tmp_path), "train")
+
+
+def test_hidden_folders_are_no_classes(tmp_path):
+    fill(tmp_path, "a", "b", "a/deep/er")
+    hidden = (".ipynb_checkpoints", ".thumbnails", ".git", "__MACOSX", "a/.thumbnails")
+    fill(tmp_path, *hidden, count=2)
+    found = sources.open_split(str(tmp_path), "train")
+    assert [c.name for c in found.classes] == ["a", "b"]
+    assert found.size == 12
+    assert not any(".thumb" in path or "__MAC" in path for path in found.paths)
+    assert found.notes == ("files left out: 10 hidden",)
+
+
+def test_files_that_are_left_out_are_told_in_a_line(tmp_path):
+    fill(tmp_path, "a", "b")
+    for name in ("a/1.heic", "a/2.HEIC", "a/notes.txt", "labels.csv", "b/README"):
+        (tmp_path / name).write_text("")
+    PIL.Image.new("RGB", (8, 8)).save(tmp_path / "stray.png")
+    found = sources.open_split(str(tmp_path), "train")
+    assert found.notes == (
+        "files left out: 2 .heic, 1 .csv, 1 .txt, 1 images in no folder of a class, "
+        "1 without suffix",
+    )
+
+
+def test_a_class_of_other_files_says_which(tmp_path):
+    fill(tmp_path, "a", "b")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "1.heic").write_text("")
+    with pytest.raises(ValueError, match=r"c has no images: .*left out: 1 \.heic"):
+        sources.open_split(str(tmp_path), "train")
+
+
+def test_names_of_both_forms_of_unicode_are_one_class(tmp_path):
+    """macOS writes é as e and an accent, others as one character."""
+    whole = "café"
+    composed, decomposed = (unicodedata.normalize(f, whole) for f in ("NFC", "NFD"))
+    assert composed != decomposed
+    fill(tmp_path / "train", composed, "bar", count=3)
+    fill(tmp_path / "test", decomposed, "bar", count=2)
+    assert names(tmp_path) == names(tmp_path, "test") == ["bar", composed]
+    assert size(tmp_path, "test") == 4
+    fill(tmp_path / "train", decomposed, count=2)
+    assert names(tmp_path) == ["bar", composed]
+    assert size(tmp_path, "train") == 8
+
+
+# Whose names they are.
+
+
+def classes_of(root):
+    found = sources.open_split(str(root), "train")
+    return sources.taxonomy_of(found)
+
+
+def test_a_folder_may_be_called_like_a_taxonomy(tmp_path):
+    for name in taxonomies.names():
+        root = fill(tmp_path / name, "x", "y")
+        found = classes_of(root)
+        assert found.name not in taxonomies.names()
+        assert [c.name for c in found.classes] == ["x", "y"]
+        assert any("('x', 'y')" in line for line in sources.class_bindings(found))
+
+
+def test_numbers_are_nobodys_ids(tmp_path):
+    """Those of digits are 0 to 9, whose names are zero to nine."""
+    root = fill(tmp_path / "plates", *map(str, range(10)))
+    found = classes_of(root)
+    assert found.name == "plates"
+    assert [c.name for c in found.classes] == [str(i) for i in range(10)]
+
+
+def test_ids_of_a_taxonomy_have_its_names_and_it_is_said(tmp_path):
+    known = taxonomies.load("cifar10")
+    root = fill(tmp_path / "mine", *(c.id for c in known.classes), count=2)
+    found = sources.open_split(str(root), "train")
+    assert sources.taxonomy_of(found) == known
+    fewer = fill(tmp_path / "fewer", *(c.id for c in known.classes[1:]), count=2)
+    assert classes_of(fewer).name == "fewer"
+    ids = taxonomies.load("ilsvrc_2012").classes
+    root = fill(tmp_path / "imagenet", *(c.id for c in ids), count=1)
+    found = sources.open_split(str(root), "train")
+    taxonomy = sources.taxonomy_of(found)
+    (line,) = sources.describe(found, taxonomy)
+    assert line.startswith("1000 classes by the ids of ilsvrc_2012: tench, goldfish")
+    assert line.endswith("… and 980 more")
+
+
+def test_what_is_held_out_has_every_class(tmp_path):
+    fill(tmp_path, "many", count=50)
+    fill(tmp_path, "rare", count=3)
+    fill(tmp_path, "single", count=1)
+    whole = sources.open_split(str(tmp_path), "train")
+    assert isinstance(whole, folders.Files)
+    learnt, chosen = split.held_out(whole, 8)
+    counts = [np.bincount(part.all_labels(), minlength=3) for part in (learnt, chosen)]
+    assert counts[0].tolist() == [35, 1, 1]
+    assert counts[1].tolist() == [5, 1, 0]
+    assert not set(learnt.numbers) & set(chosen.numbers)
+    everything, nothing = split.held_out(whole, None)
+    assert (everything.size, nothing.size) == (whole.size, 0)
+    again = split.held_out(whole, 8)[1]
+    assert np.array_equal(again.numbers, chosen.numbers)
