@@ -59,7 +59,7 @@ class Classifier:
       classes: id and name of each class; nothing where the model carries no names.
       preprocessing: from an image to the model's input.
       is_random: whether its weights are random.
-      remarks: what had to be assumed, a line each.
+      remarks: what users should know, such as what had to be assumed; a line each.
 
     Raises:
       ValueError: no SavedModel is there, it classifies nothing, or what it says of
@@ -93,6 +93,8 @@ class Classifier:
                 f"{path} has an invalid record: {_first_line(error)}."
             ) from error
         self._low, self._high = self._range(input_range)
+        if self.is_random:
+            self.remarks.insert(0, "RANDOM WEIGHTS: what it says means nothing")
 
     @functools.cached_property
     def num_scores(self) -> int:
@@ -114,6 +116,8 @@ class Classifier:
         """
         if self._stated_scores:
             return str(self._stated_scores)
+        if self.num_classes > self.num_scores:
+            self.remarks.append("it gives one score: that of class 1, of two")
         last = self._function.read_graph(graphs.final_op)
         outputs = self._outputs(self._noise())
         if last == graphs.SOFTMAX:

@@ -417,7 +417,7 @@ REFUSED = {
         "classifier",
         {"signature": "image_classificaton", "output_key": "default"},
         "no signature 'image_classificaton'. Did you mean 'image_classification'. It "
-        "has image_classification, image_feature_vector, serving_default",
+        "has image_bytes, image_classification, image_feature_vector, serving_d",
     ),
     "signature without output": (
         "classifier",
