@@ -8,7 +8,7 @@ import pytest
 
 NOTHING_OF_OURS = """
 import sys
-rooms = {"zoo", "exporters", "conformance", "reuse", "training", "publishing"}
+rooms = {"images", "zoo", "exporters", "conformance", "reuse", "training", "publishing"}
 assert not rooms & {name.split(".")[0] for name in sys.modules}, rooms
 """
 
@@ -98,4 +98,5 @@ def test_predict_prints_the_same(exported, photographs, tool):
         rows, expected, strict=True
     ):
         assert (int(index), name) == (class_, class_name)
-        assert float(logit) == pytest.approx(value, abs=1e-3)
+        # A pixel of 10,000 is rounded another way than by Pillow.
+        assert float(logit) == pytest.approx(value, abs=2e-3)

@@ -139,11 +139,11 @@ def test_no_weight_decay_means_no_loss(tool, tmp_path):
 
 def test_signatures(models, images):
     for kind, model in models.items():
-        names = {"serving_default", "image_feature_vector"}
+        names = {"serving_default", "image_bytes", "image_feature_vector"}
         if kind == "classification":
             names.add("image_classification")
         assert set(model.signatures) == names
-        for name in names:
+        for name in names - {"image_bytes"}:
             (spec,) = model.signatures[name].structured_input_signature[1].values()
             assert spec.name == "images"
             assert spec.shape.as_list() == [None, None, None, 3]
@@ -155,6 +155,21 @@ def test_signatures(models, images):
             assert found.keys() == expected.keys()
             for key, value in found.items():
                 np.testing.assert_allclose(value, expected[key], atol=1e-5)
+
+
+def test_encoded_images_are_preprocessed_and_classified(models):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    encoded = tf.stack([tf.io.encode_png(pixels), tf.io.encode_png(pixels[::-1])])
+    for model in models.values():
+        (spec,) = model.signatures["image_bytes"].structured_input_signature[1].values()
+        assert (spec.name, spec.shape.as_list(), spec.dtype) == (
+            *("image_bytes", [None]),
+            tf.string,
+        )
+        found = model.signatures["image_bytes"](image_bytes=encoded)
+        images = model.preprocess(encoded)
+        assert images.shape == (2, 224, 224, 3)
+        np.testing.assert_allclose(found["default"], model(images), atol=1e-5)
 
 
 def test_the_class_index_travels_inside(models, folders):

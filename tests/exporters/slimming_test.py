@@ -32,16 +32,19 @@ def test_no_function_saves_and_none_just_passes_on(exported):
         meta_graph = read(exported(ARCH) / kind / "1")
         bodies = functions(meta_graph)
         assert not [name for name in bodies if "traced_save" in name]
+        nodes = [node for body in bodies.values() for node in body.node_def]
         called = collections.Counter(
-            node.attr["f"].func.name
-            for body in bodies.values()
-            for node in body.node_def
-            if node.op in CALLS
+            node.attr["f"].func.name for node in nodes if node.op in CALLS
         )
         exports = meta_graph.object_graph_def.concrete_functions
         assert min(called.values()) > 1, called
-        main = {node.attr["f"].func.name for node in meta_graph.graph_def.node}
-        assert bodies.keys() == called.keys() | exports.keys() | (main - {""})
+        named = {
+            function.name
+            for node in [*nodes, *meta_graph.graph_def.node]
+            for value in node.attr.values()
+            for function in (value.func, *value.list.func)
+        }
+        assert bodies.keys() == exports.keys() | (named - {""})
 
 
 @pytest.mark.parametrize("key", ["serving_default", "image_classification"])

@@ -452,7 +452,7 @@ def test_classes_of_one_s_own_travel_with_the_weights(tool, tmp_path):
         "--recipe=digits",
         "--gin_binding=training.run.epochs=2",
         "--gin_binding=training.run.batch_size=8",
-        "--gin_binding=training.run.unreadable_limit=0.1",
+        "--unreadable=0.1",
         "--gin_binding=ResNetCifar.image_size=16",
         f"--model_dir={tmp_path / 'run'}",
     )

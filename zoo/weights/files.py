@@ -1,6 +1,6 @@
 """Reads files of weights of every kind; the kind is found from the file itself.
 
-Each reader is imported where it is used: some need large libraries.
+Readers that need large libraries are imported where they are used.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import struct
 import typing
 from collections.abc import Mapping
 
+from zoo.weights import safetensors_files
+
 SAVED_MODEL = "saved_model.pb"
 VARIABLES = "variables/variables"
 MANIFEST = "assets.extra/manifest.json"
@@ -20,8 +22,6 @@ ASSET = pathlib.PurePosixPath("assets/model.json")
 """A record that copies of an exported model still have, other than its manifest."""
 RECORD = "image_model_zoo"
 """The key of our record in a safetensors file's metadata."""
-SHARD_INDEX = ".json"
-"""The suffix of the index of a sharded safetensors file."""
 _LONGEST_TEXT = 2_000_000  # characters
 _TABLE_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)  # ends a TensorFlow checkpoint
 
@@ -66,7 +66,7 @@ def kind(path: pathlib.Path) -> str:
         raise ValueError(
             f"{path} is a part of a checkpoint: give {path.with_suffix('')}."
         )
-    if path.suffix == SHARD_INDEX:
+    if safetensors_files.is_index(path):
         return "safetensors"
     with path.open("rb") as file:
         start = file.read(9)
@@ -93,7 +93,7 @@ def kind(path: pathlib.Path) -> str:
 
 def _meant(folder: pathlib.Path) -> pathlib.Path | None:
     """Returns the path in `folder` that the user probably meant."""
-    for pattern in (f"*.safetensors.index{SHARD_INDEX}", "*.safetensors"):
+    for pattern in (f"*{safetensors_files.INDEX_ENDING}", "*.safetensors"):
         found = list(folder.glob(pattern))
         if len(found) == 1:
             return found[0]
@@ -112,8 +112,6 @@ def parts(path: pathlib.Path) -> list[pathlib.Path]:
         data = path.parent.glob(f"{glob.escape(path.name)}.data-*")
         return [_index(path), *sorted(shard for shard in data if shard.is_file())]
     if found == "safetensors":
-        from zoo.weights import safetensors_files
-
         return safetensors_files.parts(path)
     return [path]
 
@@ -138,10 +136,11 @@ def read(path: pathlib.Path) -> File:
     found = kind(path)
     if found in ("saved_model", "checkpoint"):
         return _checkpoint(path, is_model=found == "saved_model")
-    from zoo.weights import hdf5, pickled, safetensors_files
-
     if found == "safetensors":
-        return safetensors_files.read(path)
+        tensors, metadata = safetensors_files.read(path)
+        return File(tensors=tensors, record=metadata.get(RECORD))
+    from zoo.weights import hdf5, pickled
+
     return File(tensors=(hdf5 if found == "hdf5" else pickled).read(path))
 
 

@@ -12,12 +12,16 @@ from __future__ import annotations
 import json
 import pathlib
 import typing
+from collections.abc import Mapping
 
 import ml_dtypes
 import numpy as np
 import safetensors
 
-from zoo.weights import files, unread
+from zoo.weights import unread
+
+INDEX_ENDING = ".safetensors.index.json"
+"""How the name of an index of shards ends."""
 
 _LARGEST_INDEX = 10_000_000  # bytes; 1,000 tensors need about 100,000
 _DTYPES = {
@@ -28,33 +32,40 @@ _DTYPES = {
 }
 
 
+def is_index(path: pathlib.Path) -> bool:
+    """Whether the file is an index of shards, whatever comes before `.json`."""
+    return path.suffix == ".json"
+
+
 def parts(path: pathlib.Path) -> list[pathlib.Path]:
     """Returns the paths of the file and, if it is an index, of its shards.
 
     Raises:
       ValueError: the index is damaged, or a shard is missing.
     """
-    if path.suffix != files.SHARD_INDEX:
+    if not is_index(path):
         return [path]
     shards = sorted(set(_weight_map(path).values()))
     return [path, *(path.parent / shard for shard in shards)]
 
 
-def read(path: pathlib.Path) -> files.File:
+def read(path: pathlib.Path) -> tuple[dict[str, unread.Tensor], Mapping[str, str]]:
     """Opens a single file, or all shards of an index, without reading the values.
+
+    Returns:
+      the tensors by name, and the metadata of a single file.
 
     Raises:
       ValueError: a file is damaged, or the index and its shards do not agree.
     """
-    is_index = path.suffix == files.SHARD_INDEX
-    return _read_shards(path) if is_index else _read_file(path)
+    return (_read_shards(path), {}) if is_index(path) else _read_file(path)
 
 
-def _read_shards(index: pathlib.Path) -> files.File:
+def _read_shards(index: pathlib.Path) -> dict[str, unread.Tensor]:
     weight_map = _weight_map(index)
-    tensors: dict[str, typing.Any] = {}
+    tensors: dict[str, unread.Tensor] = {}
     for shard in parts(index)[1:]:
-        found = _read_file(shard).tensors
+        found, _ = _read_file(shard)
         for name in found:
             listed = weight_map.get(name)
             if listed != shard.name:
@@ -66,7 +77,7 @@ def _read_shards(index: pathlib.Path) -> files.File:
             raise ValueError(
                 f"{index} lists {name!r} in {shard_name!r}, which does not hold it."
             )
-    return files.File(tensors=tensors)
+    return tensors
 
 
 def _weight_map(index: pathlib.Path) -> dict[str, str]:
@@ -89,17 +100,19 @@ def _weight_map(index: pathlib.Path) -> dict[str, str]:
     return weight_map
 
 
-def _read_file(path: pathlib.Path) -> files.File:
+def _read_file(
+    path: pathlib.Path,
+) -> tuple[dict[str, unread.Tensor], Mapping[str, str]]:
     try:
         file = safetensors.safe_open(path, framework="numpy")
         tensors = {name: _tensor(file, name) for name in list(file.keys())}
-        record = (file.metadata() or {}).get(files.RECORD)
+        metadata = file.metadata() or {}
     except Exception as error:  # a hostile file may raise anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"{path} is not a usable safetensors file: {reason}."
         ) from error
-    return files.File(tensors=tensors, record=record)
+    return tensors, metadata
 
 
 def _tensor(file: typing.Any, name: str) -> unread.Tensor:
