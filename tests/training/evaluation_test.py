@@ -36,6 +36,28 @@ def test_the_loss_and_the_shares_are_those_of_the_definitions():
     assert report.confusion.sum(axis=1).tolist() == [5] * 10
 
 
+def test_the_calibration_error_is_that_of_its_definition():
+    """Ten images at 90 %, of which six are right, and ten at 60 %, of which nine are."""
+    probabilities = np.full((20, 10), 0.1 / 9)
+    probabilities[:10, 0] = 0.9
+    probabilities[10:] = 0.4 / 9
+    probabilities[10:, 0] = 0.6
+    truth = np.array([0] * 6 + [1] * 4 + [0] * 9 + [1])
+    report = report_of(np.log(probabilities), truth)
+    assert report.calibration_error == pytest.approx((0.3 + 0.3) / 2)
+    certain = report_of(100 * np.eye(10), np.arange(10))
+    assert certain.calibration_error == pytest.approx(0, abs=1e-9)
+
+
+def test_rare_classes_count_as_much_in_the_mean_per_class():
+    truth = np.array([0] * 18 + [1, 2])
+    logits = np.eye(10)[[0] * 18 + [0, 2]]  # the only B is taken for an A
+    report = report_of(logits, truth)
+    assert report.top1 == pytest.approx(0.95)
+    assert report.mean_per_class == pytest.approx(2 / 3)
+    assert report.never_recognised == ["B"]
+
+
 def test_among_equals_the_first_come_first():
     report = report_of(np.zeros((10, 10)), np.arange(10))
     assert report.top1 == pytest.approx(0.1)
@@ -81,6 +103,31 @@ def test_classes_of_other_names_are_refused():
     """By their places alone, blue would be counted as red."""
     with pytest.raises(ValueError, match="flowers has the classes a_red, b_blue, and"):
         evaluation.match_classes(half_of("a_red", "b_blue"), classes("Blue", "Red"))
+
+
+CRANES = (
+    taxonomies.ClassDefinition(id="n02012849", name="crane"),
+    taxonomies.ClassDefinition(id="n01440764", name="tench"),
+    taxonomies.ClassDefinition(id="n03126707", name="crane"),
+)
+
+
+def test_a_name_of_two_classes_asks_for_ids():
+    with pytest.raises(ValueError, match="n02012849 .index 0. and n03126707 .index 2."):
+        evaluation.match_classes(half_of("crane", "tench"), CRANES)
+    assert evaluation.match_classes(half_of("tench"), CRANES)[0] == [1]
+
+
+@pytest.mark.parametrize("names", [("n03126707", "n01440764"), ("2", "1")])
+def test_ids_and_indices_tell_classes_of_one_name_apart(names):
+    places, note = evaluation.match_classes(half_of(*names), CRANES)
+    assert places == [2, 1]
+    assert ("indices" in note) == (names[0] == "2")
+
+
+def test_accents_may_be_written_in_two_ways():
+    model = classes("Ro\u0301se", "Daisy")
+    assert evaluation.match_classes(half_of("Daisy", "R\u00f3se"), model)[0] == [1, 0]
 
 
 def test_names_are_no_mathematics():
