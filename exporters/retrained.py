@@ -28,6 +28,7 @@ class Origin:
       classes: gin bindings for them.
       num_classes: their number K.
       image_size: of the images.
+      crop_fraction: share of an image's shorter side that is kept.
       counted: by kind, `multiply_adds` and `endpoints` for one image of that size.
       metrics: of the classifier, such as `test_top1`.
     """
@@ -42,6 +43,7 @@ class Origin:
     classes: Sequence[str]
     num_classes: int
     image_size: int
+    crop_fraction: float
     counted: Mapping[str, manifest.Record]
     metrics: Mapping[str, float]
 
@@ -80,6 +82,7 @@ def about(origin: Origin, kind: str) -> manifest.Record:
         "preprocessing": {
             **origin.module.preprocessing,
             "image_size": origin.image_size,
+            "crop_fraction": origin.crop_fraction,
         },
     }
 

@@ -107,27 +107,38 @@ class _Problem:
         self, numbers: np.ndarray, strength: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """Kernel [D, K] and bias [K] for the examples `numbers`, in their own scale."""
-        from sklearn import linear_model, preprocessing
+        from sklearn import linear_model
 
-        scaler = preprocessing.StandardScaler().fit(self.features[numbers])
+        mean, scale = _standard(self.features[numbers])
         model = linear_model.LogisticRegression(
             C=strength, solver="newton-cg", max_iter=_MOST_STEPS
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of steps that do not suffice
             model.fit(
-                scaler.transform(self.features[numbers]),
+                (self.features[numbers] - mean) / scale,
                 self.labels[numbers],
                 sample_weight=self.weights[numbers],
             )
         rows, bias = model.coef_, model.intercept_
         if len(rows) == 1:  # two classes share one row
             rows, bias = np.stack([-rows[0], rows[0]]) / 2, np.array([-1, 1]) * bias / 2
-        kernel = rows.T / scaler.scale_[:, np.newaxis]
-        bias = bias - scaler.mean_ @ kernel
+        kernel = rows.T / scale[:, np.newaxis]
+        bias = bias - mean @ kernel
         whole = np.zeros((len(kernel), self.num_classes)), np.zeros(self.num_classes)
         whole[0][:, model.classes_], whole[1][model.classes_] = kernel, bias
         return whole
+
+
+def _standard(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and scale [D]: the standard deviation, or the average one if that is larger.
+
+    A feature that hardly moves in these images would be blown up, and a new image in
+    which it does move would have logits of hundreds.
+    """
+    values = features.astype(np.float64)
+    deviation = values.std(axis=0)
+    return values.mean(axis=0), np.maximum(deviation, deviation.mean() or 1.0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -131,7 +131,9 @@ class _Work:
         return layer
 
     def _input(self, folder: pathlib.Path) -> model_input.Preprocessing:
+        """What the module asks for, but of one's own images nothing is cropped off."""
         wanted = predict.preprocessing(folder, self._layer.resolved_object)
+        wanted = dataclasses.replace(wanted, crop_fraction=1.0)
         size = self._request.image_size
         return dataclasses.replace(wanted, height=size, width=size) if size else wanted
 
@@ -189,6 +191,7 @@ class _Work:
             written = predict.Classifier(folders[saving.CLASSIFICATION])
             found = self._tested(written.logits)
             self._tell(best["phase"], found)
+            self._tell_classes(found)
             identity = self._describe(folders, best, found)
             if request.check != _checking.NONE:
                 watcher.say("check the pair")
@@ -199,15 +202,16 @@ class _Work:
             leftover.unlink()
 
     def _tell(self, phase: str, found: evaluation.Report) -> None:
-        """Says how good a classifier is on the test images, and on which classes."""
-        say = self._watcher.say
-        say(
+        """Says how good a classifier is on the test images."""
+        self._watcher.say(
             f"{phase}: {found.top1:.4f} of the test images are right, mean per class "
             f"{found.mean_per_class:.4f}, log loss {found.loss:.4f}, calibration error "
             f"{found.calibration_error:.4f}"
         )
-        if phase == retraining.FROZEN and self._request.plan.epochs:
-            return
+
+    def _tell_classes(self, found: evaluation.Report) -> None:
+        """Says which classes are recognised least."""
+        say = self._watcher.say
         entries = [e for e in found.to_json()["per_class"] if e["examples"]]
         entries.sort(key=lambda entry: entry["top1"])
         if len(entries) > _SHOWN_CLASSES:
@@ -280,6 +284,7 @@ class _Work:
             data=self._taxonomy.name,
             is_fine_tuned=best["phase"] == retraining.FINE_TUNED,
             image_size=self._preprocessing.height,
+            crop_fraction=self._preprocessing.crop_fraction,
             taxonomy=self._taxonomy.name,
             classes=data_sources.class_bindings(self._taxonomy),
             num_classes=self._taxonomy.num_classes,

@@ -56,19 +56,32 @@ def test_it_is_as_good_as_scikit_learns_own():
 def test_the_layer_is_the_regression_of_the_strength_that_was_chosen(classes):
     """Standardising is folded in, and two classes have two rows."""
     features, labels = blobs([300] * classes, distance=0.4)
-    features = features * np.linspace(0.01, 100, features.shape[1]) + 7
+    features = features * np.linspace(0.5, 2, features.shape[1]) + 7
     head, predict = fitted(features, labels)
-    theirs = pipeline.make_pipeline(
-        preprocessing.StandardScaler(),
-        linear_model.LogisticRegression(C=head.strength, max_iter=1000),
-    ).fit(features, labels)
+    deviation = features.std(axis=0)
+    scaled = (features - features.mean(axis=0)) / np.maximum(
+        deviation, deviation.mean()
+    )
+    theirs = linear_model.LogisticRegression(C=head.strength, max_iter=1000)
+    theirs.fit(scaled, labels)
     ours, reference = (
         np.log(found) - np.log(found).mean(axis=-1, keepdims=True)
-        for found in (predict(features), theirs.predict_proba(features))
+        for found in (predict(features), theirs.predict_proba(scaled))
     )
     temperature = (reference * ours).sum() / (ours * ours).sum()
     assert 1 <= temperature < 1.5
     np.testing.assert_allclose(temperature * ours, reference, atol=0.05)
+
+
+def test_a_feature_that_hardly_moves_is_not_blown_up():
+    """In one image of 1000 it does move, as features behind a ReLU do."""
+    features, labels = blobs([300] * 2, distance=1.0)
+    quiet = 1e-4 * np.random.default_rng(1).random((600, 1))
+    head, predict = fitted(np.concatenate([features, quiet], axis=1), labels)
+    usual = predict(np.concatenate([features, quiet], axis=1))
+    moved = predict(np.concatenate([features, quiet + 0.1], axis=1))
+    np.testing.assert_allclose(np.log(moved), np.log(usual), atol=0.1)
+    assert head.validation_loss < 0.5
 
 
 def test_from_a_few_easy_images_no_certainty_follows():

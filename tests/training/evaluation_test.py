@@ -37,7 +37,7 @@ def test_the_loss_and_the_shares_are_those_of_the_definitions():
 
 
 def test_the_calibration_error_is_that_of_its_definition():
-    """Ten images at 90 %, of which six are right, and ten at 60 %, of which nine are."""
+    """Of ten images at 90 % six are right, and of ten at 60 % nine."""
     probabilities = np.full((20, 10), 0.1 / 9)
     probabilities[:10, 0] = 0.9
     probabilities[10:] = 0.4 / 9
