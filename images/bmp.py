@@ -97,6 +97,10 @@ def decode(data: tf.Tensor, header: Header) -> tf.Tensor:
     def direct() -> tf.Tensor:
         size = depth // 8
         pixels = tf.reshape(rows[:, : size * width], [height, width, size])
+        is_plain = (header.compression == _PLAIN) & (depth >= 24)
+        return tf.cond(is_plain, lambda: _opaque(pixels), lambda: masked(pixels, size))
+
+    def masked(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         powers = tf.constant(256, tf.int64) ** tf.range(size)
         values = tf.reduce_sum(tf.cast(pixels, tf.int64) * powers, axis=-1)
         return _channels(values, header.masks)
@@ -115,9 +119,17 @@ def _indices(rows: tf.Tensor, depth: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
 
 def _palette(data: tf.Tensor, header: Header) -> tf.Tensor:
     """256 colours [256, 4] uint8, black where the file has fewer."""
-    raw = formats.leading_bytes(data, 256 * 4, 14 + header.header_size)
-    colours = tf.reshape(raw, [256, 4])[:, 2::-1]
-    return tf.pad(colours, [[0, 0], [0, 1]], constant_values=_OPAQUE)
+    start = 14 + header.header_size
+    length = tf.clip_by_value(header.start - start, 0, 256 * 4)
+    raw = formats.part(data, start, length)
+    raw = tf.io.decode_raw(raw, tf.uint8, fixed_length=256 * 4)
+    return _opaque(tf.reshape(raw, [256, 4]))
+
+
+def _opaque(colours: tf.Tensor) -> tf.Tensor:
+    """Blue, green, red and what may follow [..., 3 or 4] as opaque [..., 4]."""
+    first = [[0, 0]] * (colours.shape.rank - 1)
+    return tf.pad(colours[..., 2::-1], [*first, [0, 1]], constant_values=_OPAQUE)
 
 
 def _channels(values: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:

@@ -8,6 +8,7 @@
 | WebP | `DecodeImage`; of an animation the first frame |
 | BMP of 1 to 32 bits, both orders of rows | `bmp` |
 | TIFF, AVIF, JPEG 2000, compressed BMP, … | `fallback`: Pillow, outside of exports |
+| CMYK in a JPEG file that is not Adobe's | likewise |
 
 All of them are turned as their EXIF orientation says, and what is transparent is put on
 white. The embedded colour profile is ignored.
@@ -27,6 +28,9 @@ MAX_PIXELS = 1 << 28
 """Larger images are refused: a small file may claim to be one that fills all memory."""
 
 _ALPHA = np.array([0, 0, 0, 1], np.uint8)
+_ADOBE = b"\xff\xee\x00\x0eAdobe"  # begins the part of a JPEG file that Adobe writes
+_END_OF_JPEG = b"\xff\xd9"
+_ANIMATED, _HAS_ALPHA = 0x02, 0x10  # flags of WebP
 _TOO_LARGE = f"The image has more than {MAX_PIXELS} pixels."
 _Decoder = Callable[[tf.Tensor], tf.Tensor]
 
@@ -91,10 +95,13 @@ def decode_window(
 
     def decode_any(data: tf.Tensor) -> tf.Tensor:
         return tf.cond(
-            formats.is_jpeg(data), lambda: decode_jpeg(data), decode_and_crop
+            _is_rgb_jpeg(data) & _is_whole_jpeg(data),
+            lambda: decode_jpeg(data),
+            decode_and_crop,
         )
 
-    return _if_plain_jpeg(data, decode_plain, decode_any)
+    # Of a file that is cut off, windows in the upper part would be read.
+    return _if_plain_jpeg(data, decode_plain, decode_any, has_to_be_whole=True)
 
 
 def crop(pixels: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
@@ -103,19 +110,38 @@ def crop(pixels: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
     return tf.slice(pixels, tf.pad(window[:2], [[0, 1]]), size)
 
 
-def _if_plain_jpeg(data: tf.Tensor, plain: _Decoder, any_: _Decoder) -> tf.Tensor:
+def _if_plain_jpeg(
+    data: tf.Tensor, plain: _Decoder, any_: _Decoder, *, has_to_be_whole: bool = False
+) -> tf.Tensor:
     """Decodes by `plain` a JPEG file without EXIF, and by `any_` all other images.
 
     Most images of data sets are the former, for which the latter costs one call of a
     function that is not made: TensorFlow passes through every node of a branch that it
     does not take, but for those of a function that is not inlined.
     """
-    is_plain = formats.is_jpeg(data) & ~exif.may_have_exif(data)
+    is_plain = _is_rgb_jpeg(data) & ~exif.may_have_exif(data)
+    if has_to_be_whole:
+        is_plain &= _is_whole_jpeg(data)
     rarely = tf.function(
         any_, autograph=False, experimental_attributes={"_noinline": True}
     )
     pixels = tf.cond(is_plain, lambda: plain(data), lambda: rarely(data))
     return tf.ensure_shape(pixels, [None, None, 3])
+
+
+def _is_rgb_jpeg(data: tf.Tensor) -> tf.Tensor:
+    """Whether an image is a JPEG file of colours or greys, not CMYK."""
+    return tf.cond(
+        formats.is_jpeg(data),
+        lambda: tf.image.extract_jpeg_shape(data)[2] < 4,
+        lambda: False,
+    )
+
+
+def _is_whole_jpeg(data: tf.Tensor) -> tf.Tensor:
+    """Whether a file ends as JPEG files do."""
+    start = tf.maximum(tf.strings.length(data) - len(_END_OF_JPEG), 0)
+    return formats.part(data, tf.cast(start, tf.int64), 2) == _END_OF_JPEG
 
 
 def _jpeg_size(data: tf.Tensor) -> tf.Tensor:
@@ -125,6 +151,20 @@ def _jpeg_size(data: tf.Tensor) -> tf.Tensor:
 def _decode_jpeg(data: tf.Tensor) -> tf.Tensor:
     with tf.control_dependencies([_jpeg_size(data)]):
         return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def _decode_any_jpeg(data: tf.Tensor, *, use_pillow: bool) -> tf.Tensor:
+    """Adobe stores CMYK as negatives, and TensorFlow takes all CMYK for such."""
+    is_known = _is_rgb_jpeg(data) | formats.contains(data, _ADOBE)
+    if use_pillow:
+        return tf.cond(
+            is_known,
+            lambda: _decode_jpeg(data),
+            lambda: _decode_with_pillow(data)[..., :3],
+        )
+    message = "JPEG: CMYK that is not Adobe's"
+    with tf.control_dependencies([tf.debugging.Assert(is_known, [message])]):
+        return _decode_jpeg(data)
 
 
 def _decode_jpeg_window(data: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
@@ -138,10 +178,9 @@ def _decode_stored(
 ) -> tf.Tensor:
     """[H, W, 3 or 4] uint8 as it is stored; a fourth channel is alpha."""
     decoders: dict[str, _Decoder] = {
-        "jpeg": _decode_jpeg,
+        "jpeg": functools.partial(_decode_any_jpeg, use_pillow=use_pillow),
         "png": _decode_png,
-        # Its sides have 14 bits each, so that it can't have more than `MAX_PIXELS`.
-        "webp": functools.partial(tf.io.decode_image, expand_animations=False),
+        "webp": _decode_webp,
         "gif": _decode_gif,
         "bmp": functools.partial(_decode_bmp, use_pillow=use_pillow),
     }
@@ -152,12 +191,32 @@ def _decode_stored(
 
 def _decode_png(data: tf.Tensor) -> tf.Tensor:
     """Where a file has no alpha, the op gives the largest value of its bit depth."""
-    *size, colour_type = formats.unpack(">16x2IxB", data)
-    has_alpha = (colour_type & 4 > 0) | formats.contains(data, b"tRNS")
+    *size, depth = formats.unpack(">16x2IB", data)
     with tf.control_dependencies([_checked_size(size)]):
         pixels = tf.io.decode_png(data, channels=4)
+    largest = tf.bitwise.left_shift(np.int64(1), tf.minimum(depth, 8)) - 1
+    has_alpha = tf.reduce_any(pixels[..., 3] != tf.cast(largest, tf.uint8))
     opaque = tf.where(has_alpha, np.uint8(0), np.uint8(255)) * _ALPHA
     return tf.bitwise.bitwise_or(pixels, opaque)
+
+
+def _decode_webp(data: tf.Tensor) -> tf.Tensor:
+    """Of an animation, TensorFlow always writes four channels.
+
+    It has room for three of them if the file says that it has no alpha, and writes
+    beyond: so it is made to say that it has.
+    """
+    flags, *sides = formats.unpack("<20xB3xHBHB", data)
+    is_animated = (formats.part(data, 12, 4) == b"VP8X") & (flags & _ANIMATED > 0)
+    # Other files have 14 bits for each side, which is never more than `MAX_PIXELS`.
+    size = [low + 2**16 * high + 1 for low, high in (sides[:2], sides[2:])]
+    with tf.control_dependencies([_checked_size(tf.where(is_animated, size, 0))]):
+        flags = formats.byte(flags | _HAS_ALPHA)
+        rest = formats.part(data, np.int64(21), 2**31)
+        with_alpha = tf.strings.join([formats.part(data, 0, 20), flags, rest])
+        return tf.io.decode_image(
+            tf.where(is_animated, with_alpha, data), expand_animations=False
+        )
 
 
 def _decode_gif(data: tf.Tensor) -> tf.Tensor:
@@ -169,7 +228,8 @@ def _decode_bmp(data: tf.Tensor, *, use_pillow: bool) -> tf.Tensor:
     header = bmp.read_header(data)
 
     def plain() -> tf.Tensor:
-        with tf.control_dependencies([_checked_size([header.height, header.width])]):
+        size = tf.where(header.is_supported, [header.height, header.width], 0)
+        with tf.control_dependencies([_checked_size(size)]):
             return bmp.decode(data, header)
 
     if not use_pillow:

@@ -16,7 +16,7 @@ import tensorflow as tf
 from images import formats
 
 _TAG = 0x0112
-_LONG = 4  # the type of 32-bit values; the standard asks for 16 bits
+_SHORT, _LONG = 3, 4  # types of 16 and 32 bits; the standard asks for the former
 _TIFF = 42  # the third and fourth byte of EXIF, which is a TIFF file in itself
 _MOST_ENTRIES = 512  # of a directory, that are looked at
 _ENTRY_BYTES = 12
@@ -165,7 +165,8 @@ def _read_tag(data: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     """The orientation that the EXIF at `start` gives, or 1."""
     has_prefix = formats.part(data, start, len(_PREFIX)) == _PREFIX
     start += tf.cast(has_prefix, tf.int64) * len(_PREFIX)
-    is_big = formats.part(data, start, 2) == b"MM"
+    order = formats.part(data, start, 2)
+    is_big = order == b"MM"
 
     def numbers(raw: tf.Tensor, layout: str) -> tf.Tensor:
         orders = (formats.weights(order + layout) for order in "><")
@@ -181,5 +182,6 @@ def _read_tag(data: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     shorts = numbers(entries, "8xH2x")[:, 0]
     values = tf.where(kinds == _LONG, longs, shorts)
     is_said = (tags == _TAG) & (values >= 1) & (values <= 8) & (magic == _TIFF)
+    is_said &= (is_big | (order == b"II")) & ((kinds == _SHORT) | (kinds == _LONG))
     is_said &= np.arange(_MOST_ENTRIES) < count
     return tf.reduce_max(tf.where(is_said, values, np.int64(1)))

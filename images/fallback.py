@@ -10,7 +10,7 @@ import PIL.Image
 import PIL.ImageOps
 
 # Not all that Pillow knows: some of its readers start other programs.
-FORMATS = ("AVIF", "BMP", "ICO", "JPEG2000", "PPM", "TGA", "TIFF")
+FORMATS = ("AVIF", "BMP", "ICO", "JPEG", "JPEG2000", "PPM", "TGA", "TIFF")
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _UNDEFINED = ("I", "F")  # of no defined largest value
 _WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
@@ -21,7 +21,9 @@ warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
 
 
 def decode(data: bytes) -> np.ndarray:
-    """The upright pixels of the first frame, with alpha, [H, W, 4] uint8.
+    """The pixels of the first frame, with alpha, [H, W, 4] uint8.
+
+    They are upright, but for JPEG files, whose orientation `exif` reads.
 
     Args:
       data: the bytes of a file.
@@ -29,14 +31,17 @@ def decode(data: bytes) -> np.ndarray:
     Raises:
       ValueError: Pillow can't read it; the message says why.
     """
+    if not data:
+        raise ValueError("the file is empty")
     try:
         with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.mode in _UNDEFINED:
                 raise ValueError(
                     f"pixels of mode {image.mode!r} have no defined largest value"
                 )
-            upright = PIL.ImageOps.exif_transpose(image)
-            return _with_alpha(upright)
+            if image.format == "JPEG":
+                return _with_alpha(image)
+            return _with_alpha(PIL.ImageOps.exif_transpose(image))
     except PIL.UnidentifiedImageError as error:
         raise ValueError("it is no image, or of a format that can't be read") from error
     except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:

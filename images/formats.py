@@ -22,6 +22,7 @@ JPEG = NAMES.index("jpeg")
 _LENGTH = max(map(len, _SIGNATURES.values()))
 _WANTED = np.array([list(s.ljust(_LENGTH, b".")) for s in _SIGNATURES.values()], "u1")
 _SIZES = {"B": 1, "H": 2, "I": 4}  # bytes
+_BYTES = np.array([bytes([value]) for value in range(256)], object)
 
 
 def number(data: tf.Tensor) -> tf.Tensor:
@@ -59,6 +60,11 @@ def part(data: tf.Tensor, start: tf.Tensor | int, length: tf.Tensor | int) -> tf
         return tf.strings.substr(data, start, length)
     end = tf.cast(tf.strings.length(data), tf.int64)
     return tf.strings.substr(data, tf.minimum(start, end), tf.cast(length, tf.int64))
+
+
+def byte(value: tf.Tensor) -> tf.Tensor:
+    """An integer from 0 to 255 as a string of one byte."""
+    return tf.gather(_BYTES, value)
 
 
 def unpack(layout: str, data: tf.Tensor, start: tf.Tensor | int = 0) -> list[tf.Tensor]:

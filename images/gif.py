@@ -20,7 +20,6 @@ _EXTENSION, _IMAGE, _GRAPHIC_CONTROL = 0x21, 0x2C, 0xF9
 _HAS_TABLE, _INTERLACED, _TABLE_SIZE = 0x80, 0x40, 0x07
 _NONE = -1
 _WHITE = 255
-_BYTES = np.array([bytes([value]) for value in range(256)], object)
 
 
 def size(data: tf.Tensor) -> tf.Tensor:
@@ -55,7 +54,7 @@ def decode(data: tf.Tensor) -> tf.Tensor:
                 b"GIF89a",
                 *(sides, b"\0\0\0"),  # the screen: as large as the frame, no table
                 *(b"\x2c\0\0\0\0", sides),  # the frame, in the corner
-                tf.gather(_BYTES, _HAS_TABLE | flags & _INTERLACED | table_size),
+                formats.byte(_HAS_TABLE | flags & _INTERLACED | table_size),
                 _with_white(table, transparent),
                 formats.part(data, end + local_bytes, 2**31),
             ]

@@ -61,10 +61,12 @@ def on_white(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 # EXIF, and the files that hold it.
 
 
-def exif(orientation: int, *, order: str = "<", is_long: bool = False) -> bytes:
+def exif(
+    orientation: int, *, order: str = "<", is_long: bool = False, kind: int = 3
+) -> bytes:
     """A TIFF header and a directory whose second entry is the orientation."""
     head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8)
-    kind, value = (4, "I") if is_long else (3, "H2x")
+    kind, value = (4, "I") if is_long else (kind, "H2x")
     entries = [
         struct.pack(f"{order}HHI4s", 0x010F, 2, 4, b"Zoo\0"),
         struct.pack(f"{order}HHI{value}", 0x0112, kind, 1, orientation),
@@ -93,6 +95,12 @@ def segment(marker: int, data: bytes) -> bytes:
 def with_segments(jpeg: bytes, *segments: bytes) -> bytes:
     """A JPEG file with segments right after its beginning."""
     return jpeg[:2] + b"".join(segments) + jpeg[2:]
+
+
+def without_adobe(jpeg: bytes) -> bytes:
+    """The same file without the segment that says that Adobe wrote it."""
+    start = jpeg.index(b"\xff\xee\0\x0eAdobe")
+    return jpeg[:start] + jpeg[start + 16 :]
 
 
 def with_webp_chunks(webp: bytes, size: tuple[int, int], flags: int, *chunks: bytes):
@@ -274,6 +282,12 @@ def _jpegs() -> dict[str, Kind]:
         "jpeg exif of nonsense": with_segments(
             plain, segment(0xE1, b"Exif\0\0" + exif(9))
         ),
+        "jpeg exif of no known order": with_segments(
+            plain, segment(0xE1, b"Exif\0\0" + exif(6).replace(b"II", b"XX"))
+        ),
+        "jpeg exif of another type": with_segments(
+            plain, segment(0xE1, b"Exif\0\0" + exif(6, kind=1))
+        ),
         "jpeg exif cut short": with_segments(
             plain, segment(0xE1, b"Exif\0\0" + exif(6)[:14])
         ),
@@ -286,6 +300,13 @@ def _jpegs() -> dict[str, Kind]:
             name = f"jpeg turned {orientation} {order}"
             files[name] = with_segments(stored, segment(0xE1, b"Exif\0\0" + data))
     kinds = {name: Kind(data, shown_by_pillow(data)) for name, data in files.items()}
+    stored = PIL.Image.fromarray(stored_as(pixels, 6)).convert("CMYK")
+    turned = with_segments(encoded(stored, "JPEG", quality=90), app1)
+    for name, data in (("", files["jpeg cmyk"]), (" turned", turned)):
+        others = without_adobe(data)
+        kinds[f"jpeg cmyk not of Adobe{name}"] = Kind(
+            others, shown_by_pillow(others), in_exports=False
+        )
     for name in ("jpeg exif in words only", "jpeg exif in a thumbnail only"):
         assert np.array_equal(kinds[name].pixels, kinds["jpeg"].pixels)
     return kinds
@@ -301,6 +322,10 @@ def _pngs() -> dict[str, Kind]:
         grey = values >> 8 if depth == 16 else values * (255 // ((1 << depth) - 1))
         shown = np.repeat(grey[..., np.newaxis], 3, axis=-1).astype(np.uint8)
         kinds[f"png grey {depth}"] = Kind(png(rows, size, depth, 0), shown)
+        words = png_chunk(b"tEXt", b"Comment\0nothing of tRNS is here")
+        kinds[f"png grey {depth} that speaks of tRNS"] = Kind(
+            png(rows, size, depth, 0, words), shown
+        )
         key = png_chunk(b"tRNS", struct.pack(">H", 1))
         seen = np.where(values[..., np.newaxis] == 1, WHITE, shown).astype(np.uint8)
         kinds[f"png grey {depth} with a transparent shade"] = Kind(
@@ -314,6 +339,9 @@ def _pngs() -> dict[str, Kind]:
             seen = colours[values]
             name = f"png palette {depth}"
             kinds[name] = Kind(png(rows, size, depth, 3, table), seen)
+            kinds[f"{name} that speaks of tRNS"] = Kind(
+                png(rows, size, depth, 3, words, table), seen
+            )
             kinds[f"{name} with alpha"] = Kind(
                 png(rows, size, depth, 3, table, clear), on_white(seen, alphas[values])
             )
@@ -361,6 +389,14 @@ def _webps() -> dict[str, Kind]:
             pixels,
         ),
     }
+    # Without alpha; in the memory around a small one nothing may be overwritten.
+    for side in (8, 60, 400):
+        opaque = image.resize((side + 9, side))
+        moving = {"save_all": True, "append_images": [opaque.rotate(180)]}
+        for name, options in (("", {"quality": 80}), (" lossless", whole)):
+            data = encoded(opaque, "WEBP", **moving, **options)
+            assert not data[20] & 0x10, "it says that it has alpha"
+            kinds[f"webp animated {side} px{name}"] = Kind(data, shown_by_pillow(data))
     for orientation in range(1, 9):
         stored = stored_as(pixels, orientation)
         plain = encoded(stored, "WEBP", **whole)
@@ -416,6 +452,11 @@ def _bmps() -> dict[str, Kind]:
         kinds[f"bmp of OS/2, palette {depth}"] = Kind(
             data, colours[values], in_exports=False
         )
+    values, colours = numbers(256), palette(16)
+    shown = np.where(values[..., np.newaxis] < 16, colours[values % 16], 0)
+    kinds["bmp palette 8 with few colours"] = Kind(
+        bmp(packed(values, 8), size, 8, colours=colours), shown.astype(np.uint8)
+    )
     rest = np.full((HEIGHT, WIDTH, 1), 7, np.uint8)
     rows = [row.tobytes() for row in np.dstack([pixels[..., ::-1], rest])]
     kinds["bmp 32"] = Kind(bmp(rows, size, 32), pixels)

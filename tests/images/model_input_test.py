@@ -97,7 +97,7 @@ def test_strange_values_are_refused(values, message):
 @pytest.mark.parametrize(
     ("name", "data", "reason"),
     [
-        ("empty.jpg", b"", "it is no image"),
+        ("empty.jpg", b"", "the file is empty"),
         ("text.jpg", b"hello", "it is no image"),
         ("cut.jpg", kinds.every_kind()["jpeg"].data[:300], "Invalid JPEG data"),
         ("cut.png", kinds.every_kind()["png"].data[:90], "Invalid PNG data"),
