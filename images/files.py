@@ -27,6 +27,8 @@ def is_hidden(name: str) -> bool:
 
 HIDDEN = "hidden"
 NO_SUFFIX = "without suffix"
+FOLDER_LINKS = "links to folders"
+NO_FILES = "broken links or special files"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,8 +37,8 @@ class Listing:
 
     Attributes:
       images: paths of image files, sorted.
-      skipped: how many files are no images, by suffix. `HIDDEN` counts those that are
-        hidden, or in a hidden folder.
+      skipped: how many entries are no images, by suffix. `HIDDEN` counts those that
+        are hidden, or in a hidden folder.
     """
 
     images: list[pathlib.Path]
@@ -65,7 +67,9 @@ def find(folder: pathlib.Path, *, except_in: Collection[str] = ()) -> Listing:
             is_entry_hidden = is_below_hidden or is_hidden(entry.name)
             if entry.is_dir():
                 is_wanted = not (is_top and entry.name in except_in)
-                if is_wanted and not entry.is_symlink():
+                if is_wanted and entry.is_symlink():
+                    skipped[FOLDER_LINKS] += 1
+                elif is_wanted:
                     waiting.append((entry.path, is_entry_hidden))
             elif entry.is_file():
                 suffix = os.path.splitext(entry.name)[1].lower()
@@ -73,6 +77,8 @@ def find(folder: pathlib.Path, *, except_in: Collection[str] = ()) -> Listing:
                     images.append(pathlib.Path(entry.path))
                 else:
                     skipped[HIDDEN if is_entry_hidden else suffix or NO_SUFFIX] += 1
+            else:
+                skipped[NO_FILES] += 1
     return Listing(images=sorted(images), skipped=skipped)
 
 

@@ -31,6 +31,8 @@ class Reader:
         Raises:
           ValueError: it can't be read; the message names it and says why.
         """
+        if not path.is_file():
+            raise ValueError(f"{path} is no file.")
         try:
             return self._read(path.read_bytes()).numpy()
         except OSError as error:

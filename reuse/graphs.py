@@ -23,8 +23,12 @@ _SAME_VALUES = {
     *("Squeeze", "ExpandDims", "PreventGradient", "CheckNumerics", "Snapshot"),
 }
 # On the way from the images to the first layer, these as well: order of the channels,
-# borders, parts.
-_SAME_SCALE = {*_SAME_VALUES, "Transpose", "ReverseV2", "Pad", "PadV2", "StridedSlice"}
+# borders, parts, sizes.
+_SAME_SCALE = {
+    *(*_SAME_VALUES, "Transpose", "ReverseV2", "Pad", "PadV2", "StridedSlice"),
+    *("ResizeBilinear", "ResizeBicubic", "ResizeNearestNeighbor", "ResizeArea"),
+    *("ScaleAndTranslate", "CropAndResize"),
+}
 _BINARY: Mapping[str, Callable[..., typing.Any]] = {
     **dict.fromkeys(("Add", "AddV2", "BiasAdd"), np.add),
     **dict.fromkeys(("RealDiv", "Div", "DivNoNan"), np.divide),

@@ -201,7 +201,7 @@ class Classifier:
         except Exception as error:  # others' models may raise anything
             raise ValueError(
                 f"{self.path} can't take images of shape {images.shape}: "
-                f"{_first_line(error)}"
+                f"{_reason(error)}"
             ) from error
         is_score = outputs.ndim == 2 and outputs.dtype.kind == "f"
         if not is_score or len(outputs) != len(images):
@@ -296,6 +296,7 @@ class _ImageFunction:
             self._call: Callable[..., typing.Any] = functools.partial(model, **options)
             traces = model.__call__.concrete_functions
             self.spec = traces[0].structured_input_signature[0][0]
+            _check_images(self.spec)
             self._trace: Callable[[], typing.Any] = functools.partial(
                 model.__call__.get_concrete_function, self.spec, **options
             )
@@ -305,8 +306,20 @@ class _ImageFunction:
         if name is None:
             raise ValueError("it has neither a __call__ nor a signature for images.")
         signature = model.signatures[name]
-        ((images, self.spec),) = signature.structured_input_signature[1].items()
+        inputs = signature.structured_input_signature[1]
+        if len(inputs) != 1:
+            raise ValueError(
+                f"its signature {name} takes {' and '.join(sorted(inputs))}, and not "
+                "images alone"
+            )
+        ((images, self.spec),) = inputs.items()
+        _check_images(self.spec)
         outputs = signature.structured_outputs
+        if len(outputs) != 1 and "default" not in outputs:
+            raise ValueError(
+                f"its signature {name} gives {' and '.join(sorted(outputs))}, none of "
+                "which is called default: there is no telling which are the scores"
+            )
         self._output = "default" if "default" in outputs else next(iter(outputs))
         self._call = lambda batch: signature(**{images: batch})[self._output]
         self._trace = lambda: signature
@@ -330,6 +343,15 @@ class _ImageFunction:
             return question(self._trace(), self._output)
         except Exception:  # others' graphs may hold anything; then it is unknown
             return None
+
+
+def _check_images(spec: typing.Any) -> None:
+    """Raises ValueError where a model takes no images [B, H, W, 3]."""
+    shape = spec.shape
+    if shape.rank is not None and (shape.rank != 4 or shape[-1] not in (None, 3)):
+        raise ValueError(
+            f"it takes {list(shape)}, and not images [batch, height, width, 3]"
+        )
 
 
 def _manifest(path: pathlib.Path) -> dict[str, typing.Any]:
@@ -388,6 +410,11 @@ def _classes(path: pathlib.Path) -> list[tuple[str, str]]:
     if rows and rows[0] == ["index", "id", "name"]:
         return [(row[1], row[-1]) if len(row) > 1 else ("", row[0]) for row in rows[1:]]
     return [("", row[-1]) for row in rows]
+
+
+def _reason(error: Exception) -> str:
+    is_of_tensorflow = isinstance(error, tf.errors.OpError)
+    return reader.reason(error) if is_of_tensorflow else _first_line(error)
 
 
 def _first_line(error: Exception) -> str:

@@ -46,7 +46,9 @@ def test_links_to_folders_are_not_followed(tmp_path):
     (tmp_path / "a" / "nowhere.jpg").symlink_to(tmp_path / "nothing")
     link = tmp_path / "a" / "c.jpg"
     link.symlink_to(inner)
-    assert files.find(tmp_path).images == [inner, link]
+    found = files.find(tmp_path)
+    assert found.images == [inner, link]
+    assert found.skipped == {files.FOLDER_LINKS: 1, files.NO_FILES: 1}
 
 
 def test_some_folders_can_be_passed_over(tmp_path):

@@ -117,5 +117,5 @@ def test_a_file_that_can_not_be_read_is_named_with_the_reason(
         read(path)
     assert "\n" not in str(caught.value)
     assert "node" not in str(caught.value)
-    with pytest.raises(ValueError, match=r"none\.jpg: No such file"):
+    with pytest.raises(ValueError, match=r"none\.jpg is no file"):
         read(tmp_path / "none.jpg")

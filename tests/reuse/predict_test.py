@@ -225,6 +225,7 @@ MEAN = [123.7, 116.8, 103.9]
         ([keras.layers.Normalization(mean=MEAN, variance=[58.0**2] * 3)], 255),
         ([keras.layers.Normalization(mean=MEAN, variance=[1.0] * 3)], 255),
         ([keras.layers.ZeroPadding2D(1), keras.layers.Rescaling(1 / 255)], 255),
+        ([keras.layers.Resizing(12, 12), keras.layers.Rescaling(1 / 255)], 255),
         ([keras.layers.Rescaling(2.0, offset=-1)], 1),
         ([keras.layers.Rescaling(255.0)], 1),
         ([keras.layers.Rescaling(1.0, offset=-0.5)], 1),
@@ -266,6 +267,44 @@ def test_a_model_of_one_image_at_once_takes_several(tmp_path, images):
     found = model.logits(images)
     assert found.shape == (3, 3)
     np.testing.assert_allclose(model.logits(images[2:]), found[2:], rtol=1e-5)
+
+
+def exported(folder, inputs, outputs):
+    keras.Model(inputs, outputs).export(str(folder), verbose=False)
+    return folder
+
+
+def scores_of(*images):
+    x = keras.layers.concatenate([keras.layers.Flatten()(i) for i in images])
+    return keras.layers.Dense(3, activation="softmax", name="probs")(x)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "outputs", "message"),
+    [
+        ([(8, 8, 3), (8, 8, 3)], ["probs"], "takes .* and .*, and not images alone"),
+        (
+            [(3, 8, 8)],
+            ["probs"],
+            "takes .None, 3, 8, 8., and not images",
+        ),
+        ([(8, 8, 1)], ["probs"], "takes .None, 8, 8, 1., and not images"),
+        (
+            [(8, 8, 3)],
+            ["probs", "boxes"],
+            "gives boxes and probs, none of which is",
+        ),
+    ],
+)
+def test_what_is_no_image_classifier_is_refused(tmp_path, shapes, outputs, message):
+    """Boxes may come first by their name, and would be shown as classes."""
+    images = [keras.Input(shape) for shape in shapes]
+    probs = scores_of(*images)
+    both = {"probs": probs, "boxes": keras.layers.Dense(4, name="boxes")(probs)}
+    given = {name: both[name] for name in outputs}
+    exported(tmp_path, images, given if len(given) > 1 else probs)
+    with pytest.raises(ValueError, match=message):
+        predict.Classifier(tmp_path)
 
 
 def test_files_are_classified_in_batches_and_damaged_ones_are_told(tmp_path):

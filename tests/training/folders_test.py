@@ -70,6 +70,30 @@ def test_test_is_preferred_to_validation(tmp_path):
     assert size(tmp_path, "test") == 6
 
 
+def test_a_split_that_is_not_used_is_told(tmp_path):
+    for part in ("train", "val", "test"):
+        fill(tmp_path / part, "a", "b")
+    found = sources.open_split(str(tmp_path), "train")
+    assert found.notes == ("folders left out: val",)
+
+
+def test_images_to_test_on_have_labels(tmp_path):
+    """A competition's `test` has none."""
+    for part in ("train", "valid"):
+        fill(tmp_path / part, "a", "b", count=4)
+    fill(tmp_path, "test")
+    assert size(tmp_path, "test") == 8
+    found = sources.open_split(str(tmp_path), "test")
+    assert found.notes == ("folders left out: test",)
+
+
+def test_classes_that_are_split_inside_are_told(tmp_path):
+    fill(tmp_path, "cat/train", "cat/test", "dog/train", "dog/test")
+    found = sources.open_split(str(tmp_path), "train")
+    assert [c.name for c in found.classes] == ["cat", "dog"]
+    assert found.notes[0].startswith("CLASSES ARE SPLIT INSIDE: cat has folders")
+
+
 @pytest.mark.parametrize("pair", [("train", "test"), ("Training", "valid")])
 def test_a_pair_of_splits_never_becomes_two_classes(tmp_path, pair):
     fill(tmp_path, *pair)

@@ -92,10 +92,12 @@ def open_split(folder: str, name: str, source: str) -> split.Split:
         if not splits:
             images = _part(images, name)
         examples += [(path, label) for path in images]
-    ignored = [f.name for f in _folders(root) if splits and not _split_name(f.name)]
+    used = {folder for path in splits.values() for folder in (path, *path.parents)}
+    ignored = [f.name for f in _folders(root) if splits and f not in used]
     notes = [
         files.describe_skipped(skipped),
         f"folders left out: {', '.join(ignored)}" if ignored else "",
+        _mixed(own_classes),
     ]
     relative = [path.relative_to(root).as_posix() for path, _ in examples]
     sizes = [str(path.stat().st_size) for path, _ in examples]
@@ -110,6 +112,18 @@ def open_split(folder: str, name: str, source: str) -> split.Split:
         paths=tuple(str(path) for path, _ in examples),
         labels=tuple(label for _, label in examples),
     )
+
+
+def _mixed(classes: _Folders) -> str:
+    """A line on a class that is split inside, whose parts are read as one."""
+    for name, folders in classes.items():
+        parts = [_split_name(f.name) for folder in folders for f in _folders(folder)]
+        if len({part.split for part in parts if part}) > 1:
+            return (
+                f"CLASSES ARE SPLIT INSIDE: {name} has folders to train and to test "
+                "on, which are mixed; put those of all classes into train and test"
+            )
+    return ""
 
 
 def _skipped_beside(
@@ -161,7 +175,8 @@ def _splits(root: pathlib.Path) -> dict[str, pathlib.Path]:
 
     Folders that are called like splits are splits, if there are no others. Beside
     others they are, if there is a pair of them and the one to train on has folders;
-    else `train` is a class that is called so.
+    else `train` is a class that is called so. To test on is one with folders, if there
+    is any: `test` may hold images without labels.
 
     Raises:
       ValueError: there is no telling, or no folder to train on.
@@ -169,7 +184,9 @@ def _splits(root: pathlib.Path) -> dict[str, pathlib.Path]:
     names = {path.name: _split_name(path.name) for path in _folders(root)}
     known = {name: parts for name, parts in names.items() if parts}
     found: dict[str, str] = {}
-    for name, parts in sorted(known.items(), key=lambda item: item[1].rank):
+    with_folders = {name for name in known if _folders(root / name)}
+    for name in sorted(known, key=lambda n: (n not in with_folders, known[n].rank)):
+        parts = known[name]
         found.setdefault(parts.split, name)
     train, test = found.get(split.TRAIN), found.get(split.TEST)
     is_pair = bool(train and test and known[train].rest == known[test].rest)

@@ -1,6 +1,6 @@
 """Reads files of weights of every kind; the kind is found from the file itself.
 
-Readers that need large libraries are imported where they are used.
+Each reader is imported where it is used: some need large libraries.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import pathlib
 import struct
 import typing
 from collections.abc import Mapping
-
-from zoo.weights import safetensors_files
 
 SAVED_MODEL = "saved_model.pb"
 VARIABLES = "variables/variables"
@@ -52,6 +50,8 @@ def kind(path: pathlib.Path) -> str:
       ValueError: it is none of them.
       OSError: it can't be read.
     """
+    from zoo.weights import safetensors_files
+
     if (path / SAVED_MODEL).is_file():
         return "saved_model"
     if _index(path).is_file():
@@ -93,6 +93,8 @@ def kind(path: pathlib.Path) -> str:
 
 def _meant(folder: pathlib.Path) -> pathlib.Path | None:
     """Returns the path in `folder` that the user probably meant."""
+    from zoo.weights import safetensors_files
+
     for pattern in (f"*{safetensors_files.INDEX_ENDING}", "*.safetensors"):
         found = list(folder.glob(pattern))
         if len(found) == 1:
@@ -112,6 +114,8 @@ def parts(path: pathlib.Path) -> list[pathlib.Path]:
         data = path.parent.glob(f"{glob.escape(path.name)}.data-*")
         return [_index(path), *sorted(shard for shard in data if shard.is_file())]
     if found == "safetensors":
+        from zoo.weights import safetensors_files
+
         return safetensors_files.parts(path)
     return [path]
 
@@ -136,11 +140,11 @@ def read(path: pathlib.Path) -> File:
     found = kind(path)
     if found in ("saved_model", "checkpoint"):
         return _checkpoint(path, is_model=found == "saved_model")
+    from zoo.weights import hdf5, pickled, safetensors_files
+
     if found == "safetensors":
         tensors, metadata = safetensors_files.read(path)
         return File(tensors=tensors, record=metadata.get(RECORD))
-    from zoo.weights import hdf5, pickled
-
     return File(tensors=(hdf5 if found == "hdf5" else pickled).read(path))
 
 
