@@ -186,7 +186,9 @@ def write_faces(root, counts):
     return root
 
 
-@pytest.mark.parametrize("name", ["evaluate", "retrain"])
+@pytest.mark.parametrize(
+    "name", ["evaluate", pytest.param("retrain", marks=pytest.mark.slow)]
+)
 def test_unreadable_images_are_named_up_to_a_limit(tool, classifier, tmp_path, name):
     root = write_faces(tmp_path / "faces", {"bottom": 60, "top": 60})
     damaged = [root / "top" / f"{number:03}.png" for number in (1, 5, 10, 11, 15)]
@@ -220,6 +222,7 @@ def test_unreadable_images_are_named_up_to_a_limit(tool, classifier, tmp_path, n
     assert done.stderr.count("can't be read: ") >= 2
 
 
+@pytest.mark.slow
 def test_a_class_that_is_never_recognised_is_told(tool, tmp_path):
     """The rare one looks like the other; with weights it is found all the same."""
     root = tmp_path / "faces"
@@ -246,6 +249,7 @@ def test_a_class_that_is_never_recognised_is_told(tool, tmp_path):
     assert report["kept"]["never_recognised"] == ["top"]
 
 
+@pytest.mark.slow
 def test_records_are_retrained_on(tool, tmp_path):
     """Fields and names of classes are those of the examples."""
     for half, count in (("train", 40), ("test", 12)):

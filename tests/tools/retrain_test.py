@@ -332,6 +332,7 @@ def test_who_comes_second_finds_it_done(images, module, tmp_path):
     assert (folder / "retraining-1.json").read_text() == "of the first"
 
 
+@pytest.mark.slow
 def test_too_few_to_hold_any_out_train_the_head_alone(tool, module, tmp_path):
     for name, color in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
         folder = tmp_path / "data" / name
@@ -444,6 +445,7 @@ class Foreign(models.FeatureVector):
     input_spec = tf.TensorSpec([None, 48, 48, 3], tf.float32)
 
 
+@pytest.mark.slow
 def test_modules_of_others(tool, images, tmp_path):
     """The pair conforms; there is nothing to publish it with."""
     vector, folder = Foreign().save(tmp_path), tmp_path / "mine"
