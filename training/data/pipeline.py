@@ -251,7 +251,7 @@ class Stream:
         return numbers.batch(_GROUP).interleave(
             group,
             cycle_length=_AT_ONCE,
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=_AT_ONCE,  # tf.data's own choice is one, now and then
             deterministic=True,
         )
 
