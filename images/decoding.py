@@ -52,14 +52,9 @@ def decode(data: tf.Tensor, *, use_pillow: bool = True) -> tf.Tensor:
         can't be read, or has more than `MAX_PIXELS` pixels.
     """
 
-    def decode_any(data: tf.Tensor) -> tf.Tensor:
-        number = formats.number(data)
-        stored = _decode_stored(data, number, use_pillow=use_pillow)
-        return exif.turn_upright(_on_white(stored), exif.orientation(data, number))
-
     if not use_pillow:  # as small as can be: who loads an export loads this graph, too
-        return decode_any(data)
-    return _if_plain_jpeg(data, _decode_jpeg, decode_any)
+        return _decode_any(data, use_pillow=False)
+    return _if_plain_jpeg(data, _decode_jpeg, _decode_any)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -89,19 +84,19 @@ def decode_window(
         window = exif.stored_window(choose(size), size, orientation)
         return exif.turn_upright(_decode_jpeg_window(data, window), orientation)
 
-    def decode_and_crop() -> tf.Tensor:
-        pixels = decode(data)
+    def decode_and_crop(data: tf.Tensor) -> tf.Tensor:
+        pixels = _decode_any(data)
         return crop(pixels, choose(tf.shape(pixels)[:2]))
 
-    def decode_any(data: tf.Tensor) -> tf.Tensor:
+    def decode_rest(data: tf.Tensor) -> tf.Tensor:
         return tf.cond(
             _is_rgb_jpeg(data) & _is_whole_jpeg(data),
             lambda: decode_jpeg(data),
-            decode_and_crop,
+            lambda: decode_and_crop(data),
         )
 
     # Of a file that is cut off, windows in the upper part would be read.
-    return _if_plain_jpeg(data, decode_plain, decode_any, has_to_be_whole=True)
+    return _if_plain_jpeg(data, decode_plain, decode_rest, has_to_be_whole=True)
 
 
 def crop(pixels: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
@@ -110,10 +105,17 @@ def crop(pixels: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
     return tf.slice(pixels, tf.pad(window[:2], [[0, 1]]), size)
 
 
+def _decode_any(data: tf.Tensor, *, use_pillow: bool = True) -> tf.Tensor:
+    """`decode`, whatever the format is."""
+    number = formats.number(data)
+    stored = _decode_stored(data, number, use_pillow=use_pillow)
+    return exif.turn_upright(_on_white(stored), exif.orientation(data, number))
+
+
 def _if_plain_jpeg(
-    data: tf.Tensor, plain: _Decoder, any_: _Decoder, *, has_to_be_whole: bool = False
+    data: tf.Tensor, plain: _Decoder, rest: _Decoder, *, has_to_be_whole: bool = False
 ) -> tf.Tensor:
-    """Decodes by `plain` a JPEG file without EXIF, and by `any_` all other images.
+    """Decodes by `plain` a JPEG file without EXIF, and by `rest` all other images.
 
     Most images of data sets are the former, for which the latter costs one call of a
     function that is not made: TensorFlow passes through every node of a branch that it
@@ -123,7 +125,7 @@ def _if_plain_jpeg(
     if has_to_be_whole:
         is_plain &= _is_whole_jpeg(data)
     rarely = tf.function(
-        any_, autograph=False, experimental_attributes={"_noinline": True}
+        rest, autograph=False, experimental_attributes={"_noinline": True}
     )
     pixels = tf.cond(is_plain, lambda: plain(data), lambda: rarely(data))
     return tf.ensure_shape(pixels, [None, None, 3])
