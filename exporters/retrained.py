@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from exporters import manifest, placing
 
@@ -25,7 +25,6 @@ class Origin:
       data: what it learnt from.
       is_fine_tuned: whether all of it did, or the head alone.
       taxonomy: a name for the classes.
-      classes: gin bindings for them.
       num_classes: their number K.
       image_size: of the images.
       crop_fraction: share of an image's shorter side that is kept.
@@ -40,7 +39,6 @@ class Origin:
     data: str
     is_fine_tuned: bool
     taxonomy: str
-    classes: Sequence[str]
     num_classes: int
     image_size: int
     crop_fraction: float
@@ -100,7 +98,6 @@ def _configuration(origin: Origin) -> manifest.Record:
     return {
         "arch": configuration.get("arch", origin.module.arch),
         **configuration,
-        "gin": [*configuration["gin"], *origin.classes],
     }
 
 

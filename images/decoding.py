@@ -51,7 +51,6 @@ def decode(data: tf.Tensor, *, use_pillow: bool = True) -> tf.Tensor:
       tf.errors.OpError: when the graph runs; the file is damaged, of a format that
         can't be read, or has more than `MAX_PIXELS` pixels.
     """
-
     if not use_pillow:  # as small as can be: who loads an export loads this graph, too
         return _decode_any(data, use_pillow=False)
     return _if_plain_jpeg(data, _decode_jpeg, _decode_any)

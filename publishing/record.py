@@ -192,13 +192,18 @@ def trial(report: Mapping[str, Any], folder: pathlib.Path) -> Trial:
         found = reports.from_json(report)
     except (LookupError, TypeError) as error:
         raise ValueError(f"that is no report of tools/check: {error!r}") from error
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return Trial(
         measured=found.measured,
         counts=found.counts,
         versions=found.versions,
-        sizes={p.relative_to(folder).as_posix(): p.stat().st_size for p in paths},
+        sizes=sizes(folder),
     )
+
+
+def sizes(folder: pathlib.Path) -> dict[str, int]:
+    """Bytes of the files of a SavedModel, by path."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {p.relative_to(folder).as_posix(): p.stat().st_size for p in paths}
 
 
 def trial_from_json(kept: Mapping[str, Any]) -> Trial:
@@ -210,11 +215,18 @@ def trial_from_json(kept: Mapping[str, Any]) -> Trial:
 
 def trials_of(arch: str) -> dict[str, Trial]:
     """What was measured of an arch's export, by kind; of most archs nothing was."""
-    path = measured_file(arch)
-    if not path.is_file():
-        return {}
-    kept = json.loads(path.read_text(encoding="utf-8"))["models"]
+    kept = _measured(arch).get("models", {})
     return {kind: trial_from_json(values) for kind, values in kept.items()}
+
+
+def measured_exports(arch: str) -> dict[str, str]:
+    """A hash of each export that was measured of an arch, by kind."""
+    return _measured(arch).get("exports", {})
+
+
+def _measured(arch: str) -> dict[str, Any]:
+    path = measured_file(arch)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def speeds() -> dict[str, dict[str, Any]]:

@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import typing
 from collections.abc import Callable, Iterator, Sequence
 
@@ -22,6 +23,7 @@ RANGES = {"0,1": (0.0, 1.0), "0,255": (0.0, 255.0), "-1,1": (-1.0, 1.0)}
 """Ranges of values that models take; images come in the first one."""
 
 _Answer = typing.TypeVar("_Answer")
+_ESCAPES = {r"\t": "\t", r"\n": "\n", r"\r": "\r", r"\\": "\\"}
 _TOLERANCE = 1e-3  # of the sum of probabilities
 _TINY = 1e-30  # the least probability whose logarithm is taken
 
@@ -403,13 +405,19 @@ def _classes(path: pathlib.Path) -> list[tuple[str, str]]:
     if not files:
         return []
     try:
-        lines = files[0].read_text(encoding="utf-8").splitlines()
+        text = files[0].read_text(encoding="utf-8").removesuffix("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{files[0]} is no text.") from error
-    rows = [line.split("\t") for line in lines]
+    rows = [line.split("\t") for line in text.split("\n")] if text else []
     if rows and rows[0] == ["index", "id", "name"]:
-        return [(row[1], row[-1]) if len(row) > 1 else ("", row[0]) for row in rows[1:]]
+        cells = [[_unescaped(cell) for cell in row] for row in rows[1:]]
+        return [(row[1], row[-1]) if len(row) > 1 else ("", row[0]) for row in cells]
     return [("", row[-1]) for row in rows]
+
+
+def _unescaped(cell: str) -> str:
+    """What a cell of our class index stands for: it has no tabs and line ends."""
+    return re.sub(r"\\[tnr\\]", lambda match: _ESCAPES[match[0]], cell)
 
 
 def _reason(error: Exception) -> str:

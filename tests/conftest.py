@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests import warm
 from tests.conformance import browser
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
+_WITH_TENSORFLOW = ("check", "evaluate", "export", "predict", "retrain", "train")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -56,18 +58,31 @@ def pytest_collection_modifyitems(
 
 
 @pytest.fixture(scope="session")
-def tool() -> Run:
-    """Runs a command of tools/ and returns what it printed."""
+def tool() -> Iterator[Run]:
+    """Runs a command of tools/ and returns what it printed.
+
+    It is a process of its own where it is given more than arguments, or `fresh=True`.
+    """
+    server = warm.Server()
 
     def run(
-        name: str, *arguments: object, **kwargs: object
+        name: str,
+        *arguments: object,
+        timeout: float = 300,
+        fresh: bool = False,
+        **kwargs: object,
     ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "tools" / name), *map(str, arguments)]
-        return subprocess.run(
-            command, capture_output=True, text=True, **{"timeout": 300, **kwargs}
-        )
+        command = [str(ROOT / "tools" / name), *map(str, arguments)]
+        is_other = fresh or kwargs or "--backend=jax" in command
+        if is_other or name not in _WITH_TENSORFLOW or "--help" in command:
+            whole = [sys.executable, *command]
+            return subprocess.run(
+                whole, capture_output=True, text=True, timeout=timeout, **kwargs
+            )
+        return server.run(command, timeout=timeout)
 
-    return run
+    yield run
+    server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -106,6 +121,7 @@ def exported(tool: Run, shared: pathlib.Path) -> Callable:
             f"--arch={arch}",
             f"--weights={weights}",
             f"--output={output}",
+            "--check=none",  # tests that are about it ask for it
             *options,
         )
         assert done.returncode == 0, done.stderr

@@ -131,7 +131,8 @@ def progress(subject: str) -> Callable[[str], None]:
 
     def say(message: str) -> None:
         seconds = time.monotonic() - start
-        print(f"{subject}  {seconds:5.1f} s  {message}", file=sys.stderr, flush=True)
+        line = printable(f"{subject}  {seconds:5.1f} s  {message}")
+        print(line, file=sys.stderr, flush=True)
 
     return say
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import statistics
@@ -59,6 +60,9 @@ def outlined(arch: str) -> dict[str, manifest.Record]:
 def measure(arch: str, say: Callable[[str], None]) -> pathlib.Path:
     """Exports an arch for a while, has it judged, and keeps what was measured.
 
+    An export with the same graph, values and assets as the one that was judged before
+    is not judged again.
+
     Raises:
       ValueError: a clause fails.
     """
@@ -68,13 +72,24 @@ def measure(arch: str, say: Callable[[str], None]) -> pathlib.Path:
     with tempfile.TemporaryDirectory() as scratch:
         request = requests.Request(arch=arch, output=pathlib.Path(scratch))
         pair.export(request, check=None, say=say, quiet=_cli.quiet)
+        folders = {kind: request.folder / kind / "1" for kind in manifest.KINDS}
+        exports = {
+            kind: manifest.content_hash(manifest.file_hashes(folder))
+            for kind, folder in folders.items()
+        }
+        before = records.trials_of(arch)
+        is_known = records.measured_exports(arch) == exports
         kept = {}
-        for kind in manifest.KINDS:
-            folder = request.folder / kind / "1"
+        for kind, folder in folders.items():
+            if is_known:
+                say(f"{kind}: as it was measured")
+                sizes = records.sizes(folder)
+                kept[kind] = dataclasses.replace(before[kind], sizes=sizes).to_json()
+                continue
             (other,) = set(manifest.KINDS) - {kind}
             found = suite.check(
                 folder,
-                pair=request.folder / other / "1",
+                pair=folders[other],
                 say=lambda line, kind=kind: say(f"{kind} {line[:70]}"),
             )
             if found.failed:
@@ -82,7 +97,11 @@ def measure(arch: str, say: Callable[[str], None]) -> pathlib.Path:
             trial = records.trial(found.to_json(), folder)
             kept[kind] = trial.to_json()
     path = records.measured_file(arch)
-    record = {"sources": records.measured_sources(arch), "models": kept}
+    record = {
+        "sources": records.measured_sources(arch),
+        "exports": exports,
+        "models": kept,
+    }
     writing.write(path, manifest.to_json(record).encode())
     return path
 

@@ -286,7 +286,6 @@ class _Work:
             image_size=self._preprocessing.height,
             crop_fraction=self._preprocessing.crop_fraction,
             taxonomy=self._taxonomy.name,
-            classes=data_sources.class_bindings(self._taxonomy),
             num_classes=self._taxonomy.num_classes,
             counted={kind: self._counted(folder) for kind, folder in folders.items()},
             metrics={

@@ -91,11 +91,13 @@ def train(request: Request, watcher: journal.Watcher) -> pathlib.Path:
         model = zoo_model.build(
             request.arch,
             seed=request.seed,
+            taxonomy=(
+                sources.taxonomy_of(halves[split.TRAIN])
+                if halves[split.TRAIN].classes
+                else None
+            ),
             gin_files=[str(path)],
-            gin_bindings=[
-                *_classes(halves[split.TRAIN]),
-                *request.gin_bindings,
-            ],
+            gin_bindings=request.gin_bindings,
             trust_gin_imports=request.trust_gin_imports,
             roots=_ROOTS,
         )
@@ -115,13 +117,6 @@ def _open(data: str, recipe: recipes.Recipe) -> dict[str, split.Split]:
     with contextlib.suppress(split.NoSplitError):
         halves[split.TEST] = sources.open_split(data, split.TEST, recipe.records)
     return halves
-
-
-def _classes(examples: split.Split) -> list[str]:
-    """The bindings of a source's classes, where it says what they are."""
-    if not examples.classes:
-        return []
-    return sources.class_bindings(sources.taxonomy_of(examples))
 
 
 @contextlib.contextmanager

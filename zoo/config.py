@@ -255,7 +255,7 @@ def _finalized() -> str:
         gin.finalize()
     except ValueError as error:
         raise ValueError(f"gin: {str(error).splitlines()[0]}") from error
-    lines = gin.config_str(max_line_length=1000).splitlines()
+    lines = gin.config_str(max_line_length=_LARGEST_FILE).splitlines()
     return "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
 
 

@@ -66,8 +66,7 @@ class ImageModel:
             "arch": self.arch,
             "configuration": self.gin_config.splitlines(),
             "num_classes": self.taxonomy.num_classes,
-            "taxonomy": self.taxonomy.name,
-            "background_class": self.taxonomy.has_background,
+            **own.about_taxonomy(self.taxonomy),
             "normalization": dataclasses.asdict(self.normalization),
             "preprocessing": {
                 "image_size": self.spec.image_size,
@@ -124,7 +123,7 @@ class ImageModel:
         ]
 
 
-@gin.configurable("model", module="zoo")
+@gin.configurable("model", module="zoo", denylist=["own_taxonomy"])
 def image_model(
     backbone: specs.BackboneSpec = gin.REQUIRED,
     *,
@@ -136,8 +135,8 @@ def image_model(
     weight_decay: float = gin.REQUIRED,
     weight_decay_excludes: Sequence[str] = gin.REQUIRED,
     taxonomy_name: str = "ilsvrc_2012",
-    classes: Sequence[str] = (),
     background_class: bool = False,
+    own_taxonomy: taxonomies.Taxonomy | None = None,
 ) -> ImageModel:
     """Joins a backbone, a normalisation and a head; the one gin root of this room.
 
@@ -151,9 +150,8 @@ def image_model(
       weight_decay: see `ImageModel`.
       weight_decay_excludes: see `ImageModel`.
       taxonomy_name: such as `ilsvrc_2012`; its classes are the logits.
-      classes: names of classes of one's own, in order, which `taxonomy_name` is then a
-        name for.
       background_class: whether logit 0 stands for none of them.
+      own_taxonomy: one that is not the zoo's, which `taxonomy_name` may name.
     """
     if not isinstance(backbone, specs.BackboneSpec):
         raise ValueError(
@@ -164,7 +162,7 @@ def image_model(
     specs.check_kind("model.taxonomy_name", taxonomy_name, "str")
     specs.check_kind("model.background_class", background_class, "bool")
     taxonomy = taxonomies.load(
-        taxonomy_name, classes=classes, background_class=background_class
+        taxonomy_name, own=own_taxonomy, background_class=background_class
     )
     normalization = inputs.Normalization(mean=mean, std=std)
     network = backbone.build()
@@ -209,6 +207,7 @@ def build(
     *,
     weights: str = registry.RANDOM,
     seed: int | None = None,
+    taxonomy: taxonomies.Taxonomy | None = None,
     gin_files: Sequence[str] = (),
     gin_bindings: Sequence[str] = (),
     trust_gin_imports: bool = False,
@@ -224,6 +223,7 @@ def build(
         Weights without a head leave that one random.
       seed: for random weights that are the same every time: the global seeds of
         Python, NumPy and Keras are set to it. None leaves them alone.
+      taxonomy: what the logits stand for, where neither the weights nor gin say other.
       gin_files: paths of further gin files.
       gin_bindings: further bindings, such as `MobileNetV2.width_multiplier=0.5`.
       trust_gin_imports: allow gin files to import any module, which runs its code.
@@ -244,18 +244,26 @@ def build(
     opened = loading.recognised(arch, source) if source else None
     if seed is not None:
         keras.utils.set_random_seed(seed)
+    known = opened.taxonomy if opened else None
+    named = [f"{own.TAXONOMY} = {taxonomy.name!r}"] if taxonomy else []
     with config.bound(
         arch,
         gin_files=gin_files,
-        gin_bindings=gin_bindings,
+        gin_bindings=[*named, *gin_bindings],
         trust_gin_imports=trust_gin_imports,
         made_with=opened.made_with() if opened else (),
         decided=opened.decided() if opened else (),
         weights=f"the record of {opened.source.path}" if opened else "",
         roots=roots,
     ) as bound:
-        model = _built()
+        model = _built(known or taxonomy)
         text = bound.without("training")
+    if model.taxonomy.name not in taxonomies.names():  # its classes are no text of gin
+        text = "".join(
+            line
+            for line in text.splitlines(keepends=True)
+            if not line.startswith(f"{own.TAXONOMY} =")
+        )
     origin: dict[str, typing.Any] = {"name": registry.RANDOM, "seed": seed}
     if opened:
         matching = opened.assign(model.classifier)
@@ -289,10 +297,10 @@ def _check_keras() -> None:
             )
 
 
-def _built() -> ImageModel:
+def _built(taxonomy: taxonomies.Taxonomy | None) -> ImageModel:
     """Calls the gin root; a value of a wrong type is the caller's mistake too."""
     try:
-        return image_model()
+        return image_model(own_taxonomy=taxonomy)
     except (
         ValueError,
         TypeError,

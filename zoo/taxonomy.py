@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import dataclasses
 import json
 import pathlib
-from collections.abc import Sequence
+import re
 
 from zoo import config
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "taxonomies"
 SCORES = ("softmax", "sigmoid")
 _HEADER = ("index", "id", "name")
+_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +51,10 @@ class Taxonomy:
             )
         if not self.classes:
             raise ValueError(f"Taxonomy {self.name!r} has no classes.")
+        ids = collections.Counter(c.id for c in self.classes)
+        (most, count), *_ = ids.most_common(1)
+        if count > 1:
+            raise ValueError(f"Taxonomy {self.name!r}: the class {most!r} comes twice.")
 
     @property
     def num_classes(self) -> int:
@@ -65,10 +71,16 @@ class Taxonomy:
         return dataclasses.replace(self, classes=(BACKGROUND, *self.classes))
 
     def to_tsv(self) -> str:
-        """The class index as it travels in a model: a header, then a line a class."""
+        r"""The class index as it travels in a model: a header, then a line a class.
+
+        A tab, a line end or a backslash in a cell is written as `\t`, `\n`, `\r` or
+        `\\`.
+        """
         rows = [_HEADER]
         rows += [(str(i), c.id, c.name) for i, c in enumerate(self.classes)]
-        return "".join("\t".join(row) + "\n" for row in rows)
+        escapes = str.maketrans(_ESCAPES)
+        lines = ["\t".join(cell.translate(escapes) for cell in row) for row in rows]
+        return "".join(f"{line}\n" for line in lines)
 
 
 def names() -> list[str]:
@@ -77,61 +89,58 @@ def names() -> list[str]:
 
 
 def load(
-    name: str, *, classes: Sequence[str] = (), background_class: bool = False
+    name: str, *, own: Taxonomy | None = None, background_class: bool = False
 ) -> Taxonomy:
-    """Reads the taxonomy `name` of this package, or makes one of `classes`.
+    """The taxonomy `name` of this package, or `own` where that has this name.
 
     Args:
       name: such as `ilsvrc_2012`: 1000 classes in the order of their synset ids.
-      classes: names of other classes, which are their ids too.
+      own: another one that may be asked for.
       background_class: put the background class at index 0, as 1001-class
         checkpoints of ILSVRC-2012 have it.
 
     Raises:
-      ValueError: no such taxonomy, its file is not well-formed, or `classes` are no
-        names.
+      ValueError: no such taxonomy, or its file is not well-formed.
     """
-    if classes:
-        taxonomy = _made(name, classes)
-        return taxonomy.with_background() if background_class else taxonomy
-    if name not in names():
+    if own and own.name == name:
+        taxonomy = own
+    elif name in names():
+        about = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+        taxonomy = Taxonomy(name, read_tsv(FOLDER / f"{name}.tsv"), about["scores"])
+    else:
         raise ValueError(
             f"Unknown taxonomy {name!r}.{config.did_you_mean(name, names())} "
             f"There are: {', '.join(names())}."
         )
-    about = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    taxonomy = Taxonomy(name, read_tsv(FOLDER / f"{name}.tsv"), about["scores"])
     return taxonomy.with_background() if background_class else taxonomy
 
 
-def _made(name: str, classes: Sequence[str]) -> Taxonomy:
-    if (
-        isinstance(classes, str)
-        or not all(isinstance(c, str) and c.isprintable() and c for c in classes)
-        or len(set(classes)) != len(classes)
-    ):
-        raise ValueError(
-            "model.classes must be names that differ, each of printable characters, "
-            f"not {str(classes)[:80]}."
-        )
-    return Taxonomy(name, tuple(ClassDefinition(id=c, name=c) for c in classes))
-
-
 def read_tsv(path: pathlib.Path) -> tuple[ClassDefinition, ...]:
-    """Reads a class index with the header `index`, `id`, `name`.
+    """Reads a class index as `Taxonomy.to_tsv` writes it.
 
     Raises:
-      ValueError: another header, a row of other than three cells, an index out of
-        order, or an id that comes twice.
+      ValueError: it is no text, or has another header, a row of other than three cells,
+        an index out of order, or an id that comes twice.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no class index: {error}") from error
     if not rows or tuple(rows[0]) != _HEADER:
         raise ValueError(f"{path}: the first line must be {' TAB '.join(_HEADER)}.")
     for index, row in enumerate(rows[1:]):
         if len(row) != len(_HEADER) or row[0] != str(index):
             raise ValueError(f"{path}, line {index + 2}: expected class {index}.")
-    classes = tuple(ClassDefinition(id=row[1], name=row[2]) for row in rows[1:])
+    classes = tuple(
+        ClassDefinition(id=_unescaped(row[1]), name=_unescaped(row[2]))
+        for row in rows[1:]
+    )
     if len({c.id for c in classes}) != len(classes):
         raise ValueError(f"{path}: a class id comes twice.")
     return classes
+
+
+def _unescaped(cell: str) -> str:
+    known = {escape: character for character, escape in _ESCAPES.items()}
+    return re.sub(r"\\.", lambda match: known.get(match[0], match[0]), cell)

@@ -130,9 +130,10 @@ def _text_lines(path: pathlib.Path) -> list[str] | None:
     if path.suffix == ".json":
         return None  # its lines are no classes
     try:
-        return path.read_text("utf-8").rstrip("\n").splitlines()
+        text = path.read_text("utf-8").rstrip("\n")
     except UnicodeDecodeError:
         return None
+    return text.split("\n") if text else []
 
 
 def _has_header(lines: list[str]) -> bool:
@@ -159,7 +160,7 @@ def _check_our_file(lines: list[str]) -> None:
         observed = "lines of another number of fields"
     elif indices != [str(index) for index in range(len(rows))]:
         observed = "an index that does not count from 0"
-    elif any(row[1] != "background" for row in named):
+    elif any(row[1].lower() != "background" for row in named):
         observed = f"a background class with the id {named[0][1]}"
     else:
         return

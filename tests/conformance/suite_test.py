@@ -71,7 +71,7 @@ class TakesAllMemory(models.FeatureVector):
     [
         (Crashes, "it was ended by SIGABRT; its last words: .*the end"),
         pytest.param(Loops, "it did not end within 15 s", marks=SLOW),
-        (TakesAllMemory, "it took more than 2.0 GiB of memory"),
+        pytest.param(TakesAllMemory, "it took more than 2.0 GiB of memory", marks=SLOW),
     ],
 )
 def test_what_ends_the_process_is_one_clause_that_fails(model, observed, tmp_path):
@@ -174,6 +174,7 @@ def test_clients_take_a_correct_model_and_its_range_is_found(tmp_path):
         assert sides.largest > 1000
 
 
+@pytest.mark.slow
 def test_a_hub_module_is_judged_by_the_clauses_of_its_format(tmp_path):
     path = hub_modules.Classification().save(tmp_path)
     said = []
@@ -291,7 +292,8 @@ class WithoutCall(Fixed):
         return root
 
 
-@pytest.mark.parametrize("model", [Fixed, pytest.param(WithoutCall, marks=SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [Fixed, WithoutCall])
 def test_saved_model_cli_is_fed_what_the_signature_takes(model, tmp_path):
     found = suite.check(model().save(tmp_path), clauses=["K04", "R01"])
     assert not found.failed, found.to_text()

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.parametrize("arch", ARCHS)]
 
 @pytest.fixture
 def folder(exported, arch):
-    path = exported(arch, ARCHS[arch], "--check=none")
+    path = exported(arch, ARCHS[arch])
     return str(path / "classification" / "1")
 
 

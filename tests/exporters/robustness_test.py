@@ -116,6 +116,7 @@ def test_equal_requests_give_equal_bytes(tool, finished, tmp_path):
         f"--arch=mobilenet_v2_050_96,{ARCH}",
         "--check=none",
         f"--output={tmp_path / 'elsewhere'}",
+        fresh=True,
     )
     assert done.returncode == 0, done.stderr
 
@@ -302,9 +303,8 @@ def test_interrupted_by_ctrl_c(tmp_path):
     assert not output.exists()
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ended_while_it_converts_leaves_nothing_running(tmp_path, number):
     output = tmp_path / "exports"
     process = start(output, "--format=onnx")
@@ -394,6 +394,7 @@ def test_two_exporters_for_one_target_of_another_format(tmp_path, name):
     assert sum("exported already" in errors for _, errors in results) == 1
 
 
+@pytest.mark.slow
 def test_who_waited_for_an_interrupted_export_goes_on(tmp_path):
     output = tmp_path / "exports"
     first = start(output)
@@ -425,6 +426,7 @@ def test_terminated_in_a_batch_leaves_nothing_running(tmp_path):
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_terminated_while_it_checks_leaves_nothing_running(tmp_path):
     output = tmp_path / "exports"
     process = start(output, "--check=full")

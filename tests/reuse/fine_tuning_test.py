@@ -58,7 +58,7 @@ def test_frozen_and_fine_tuned(exported, tmp_path, monkeypatch, source, frozen, 
         pytest.skip(f"{source} is not here")
     test = examples(source, split.TEST, 1000)
     keras.utils.set_random_seed(0)
-    pair = exported("efficientnet_lite0", "imagenet", "--check=none")
+    pair = exported("efficientnet_lite0", "imagenet")
     layer = reuse.KerasLayer(
         hub_load.serve(str(pair / "feature_vector" / "1")),
         arguments={"batch_norm_momentum": 0.9},

@@ -43,7 +43,7 @@ def write_images(root):
 
 @pytest.fixture(scope="session")
 def module(exported):
-    return exported("resnet_cifar_20", "fashion_mnist", "--check=none")
+    return exported("resnet_cifar_20", "fashion_mnist")
 
 
 @pytest.fixture(scope="session")
@@ -282,7 +282,7 @@ def test_a_state_of_another_module_is_left(images, module, exported, tmp_path):
         process.kill()
     assert list(folder.glob(".retraining-*"))
     shutil.rmtree(path)
-    other = exported("resnet_cifar_20", "random", "--check=none")
+    other = exported("resnet_cifar_20", "random")
     shutil.copytree(other / "feature_vector" / "1", path)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

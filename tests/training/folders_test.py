@@ -201,7 +201,6 @@ def test_a_folder_may_be_called_like_a_taxonomy(tmp_path):
         found = classes_of(root)
         assert found.name not in taxonomies.names()
         assert [c.name for c in found.classes] == ["x", "y"]
-        assert any("('x', 'y')" in line for line in sources.class_bindings(found))
 
 
 def test_numbers_are_nobodys_ids(tmp_path):

@@ -25,6 +25,7 @@ assert "tensorflow" not in sys.modules
 ARCHS = ("mobilenet_v2", "resnet_v1_50", "efficientnet_b0")
 
 
+@pytest.mark.slow
 def test_torch_agrees_with_tensorflow(tmp_path, pytestconfig):
     pytest.importorskip("torch", reason=oracles.HOW)
     images = np.random.default_rng(0).random((2, 65, 96, 3), np.float32)

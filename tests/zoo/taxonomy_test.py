@@ -49,6 +49,33 @@ def test_tsv_is_read_back_as_written(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r", "\r\n", "\v", "\x85", "\u2028"])
+def test_any_text_is_a_name(tmp_path, newline):
+    some = [
+        "a",
+        "\\",
+        "\\t",
+        "\t",
+        "\\\t",
+        '"',
+        "'",
+        "[(,)]",
+        "",
+        " ",
+        "x" * 500,
+        newline,
+    ]
+    names = [f"{one}{other}" for one in some for other in some if one + other]
+    names = list(dict.fromkeys(names))
+    classes = tuple(taxonomy.ClassDefinition(f"id {n}", n) for n in names)
+    path = tmp_path / "class_index.tsv"
+    path.write_bytes(taxonomy.Taxonomy("own", classes).to_tsv().encode())
+    assert taxonomy.read_tsv(path) == classes
+    lines = path.read_bytes().decode().split("\n")
+    assert {line.count("\t") for line in lines[:-1]} == {2}
+    assert len(lines) == 1 + len(names) + 1
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -73,3 +100,14 @@ def test_unknown_names_and_scores_are_refused():
         taxonomy.Taxonomy("x", (taxonomy.BACKGROUND,), scores="relu")
     with pytest.raises(ValueError, match="no classes"):
         taxonomy.Taxonomy("x", ())
+    with pytest.raises(ValueError, match="'background' comes twice"):
+        taxonomy.Taxonomy("x", (taxonomy.BACKGROUND, taxonomy.BACKGROUND))
+
+
+def test_one_s_own_is_found_by_its_name():
+    own = taxonomy.Taxonomy("pets", (taxonomy.ClassDefinition("c", "cat"),))
+    assert taxonomy.load("pets", own=own) is own
+    assert taxonomy.load("pets", own=own, background_class=True).num_classes == 2
+    assert taxonomy.load("cifar10", own=own).name == "cifar10"
+    with pytest.raises(ValueError, match="Unknown taxonomy 'pet'"):
+        taxonomy.load("pet", own=own)

@@ -258,7 +258,22 @@ def _classes(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     """
     classes: dict[str, list[pathlib.Path]] = {}
     for path in _folders(folder):
-        classes.setdefault(unicodedata.normalize("NFC", path.name), []).append(path)
+        try:
+            name = os.fsencode(path.name).decode("utf-8")
+        except UnicodeDecodeError:
+            raise ValueError(
+                f"{folder} has a folder {os.fsencode(path.name)!r}, whose name is not "
+                "UTF-8: rename it."
+            ) from None
+        classes.setdefault(unicodedata.normalize("NFC", name), []).append(path)
+    spelt: dict[str, str] = {}
+    for name in classes:
+        other = spelt.setdefault(name.casefold(), name)
+        if other != name:
+            raise ValueError(
+                f"{folder} has the classes {other} and {name}, which differ in case "
+                "only: put them into one folder, or rename one."
+            )
     if len(classes) < 2:
         raise ValueError(
             f"{folder} must have a folder for each of two or more classes; it has "

@@ -75,8 +75,7 @@ def taxonomy_of(examples: Split) -> taxonomies.Taxonomy:
             return known
     is_taken = examples.taxonomy in taxonomies.names()
     name = f"{examples.taxonomy}_folder" if is_taken else examples.taxonomy
-    names = [definition.name for definition in examples.classes]
-    return taxonomies.load(name, classes=names)
+    return taxonomies.Taxonomy(name, examples.classes)
 
 
 def describe(examples: Split, taxonomy: taxonomies.Taxonomy) -> list[str]:
@@ -89,15 +88,6 @@ def describe(examples: Split, taxonomy: taxonomies.Taxonomy) -> list[str]:
     ]
     known = f" by the ids of {taxonomy.name}" if renamed and examples.classes else ""
     return [f"{len(names)} classes{known}: {some}{rest}", *examples.notes]
-
-
-def class_bindings(taxonomy: taxonomies.Taxonomy) -> list[str]:
-    """The gin bindings of a taxonomy: by its name alone, if it is one of the zoo."""
-    bindings = [f"model.taxonomy_name = {taxonomy.name!r}"]
-    if taxonomy.name not in taxonomies.names():
-        names = tuple(definition.name for definition in taxonomy.classes)
-        bindings.append(f"model.classes = {names!r}")
-    return bindings
 
 
 def _digits(name: str) -> Split:

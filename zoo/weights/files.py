@@ -16,6 +16,7 @@ from collections.abc import Mapping
 SAVED_MODEL = "saved_model.pb"
 VARIABLES = "variables/variables"
 MANIFEST = "assets.extra/manifest.json"
+CLASS_INDEX = "assets/class_index.tsv"
 ASSET = pathlib.PurePosixPath("assets/model.json")
 """A record that copies of an exported model still have, other than its manifest."""
 RECORD = "image_model_zoo"
@@ -32,11 +33,13 @@ class File:
       tensors: by name; each has a shape and a dtype, and np.asarray gives its values.
       record: the text of our own format's record, or of an asset like it, or None.
       manifest: the text of an exported model's manifest, which says more; or None.
+      class_index: the path of an exported model's class index, or None.
     """
 
     tensors: Mapping[str, typing.Any]
     record: str | None = None
     manifest: str | None = None
+    class_index: pathlib.Path | None = None
 
 
 def kind(path: pathlib.Path) -> str:
@@ -159,8 +162,12 @@ def _checkpoint(path: pathlib.Path, *, is_model: bool) -> File:
     tensors = checkpoint.read(path / VARIABLES if is_model else path)
     if not is_model:
         return File(tensors=tensors)
+    class_index = path / CLASS_INDEX
     return File(
-        tensors=tensors, record=_text(path / ASSET), manifest=_text(path / MANIFEST)
+        tensors=tensors,
+        record=_text(path / ASSET),
+        manifest=_text(path / MANIFEST),
+        class_index=class_index if class_index.is_file() else None,
     )
 
 

@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 import keras
 import numpy as np
 
-from zoo import config, taxonomy
+from zoo import config
+from zoo import taxonomy as taxonomies
 from zoo.weights import files, names, own, registry
 
 IMAGENET = "ilsvrc_2012"
@@ -78,6 +79,11 @@ class Weights:
         }
         return {key: value for key, value in known.items() if key not in own.DECIDED}
 
+    @property
+    def taxonomy(self) -> taxonomies.Taxonomy | None:
+        """The classes, where the record gives more of them than a name."""
+        return own.taxonomy_of(self.record)
+
     def made_with(self) -> list[str]:
         """Bindings that the file was made with, which a user's own come after."""
         lines = [
@@ -95,7 +101,7 @@ class Weights:
         else:
             bias = self.file.tensors.get(f"{names.HEAD}/bias")
             classes = bias.shape[0] if bias is not None and bias.shape else None
-        if classes == taxonomy.load(IMAGENET).num_classes + 1:
+        if classes == taxonomies.load(IMAGENET).num_classes + 1:
             lines.append("model.background_class = True")
         return lines
 
@@ -198,10 +204,15 @@ def _own_record(file: files.File, arch: str, path: pathlib.Path) -> own.Record:
         else:
             return {}
         of = record["arch"]
+        record = own.with_classes(record, file.class_index)
         own.gin_bindings(record)
+        own.taxonomy_of(record)
         "".join(record.get("configuration", []))
         own.check_provenance(record)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (
+        *(ValueError, TypeError, KeyError, AttributeError, RecursionError),
+        *(SyntaxError, MemoryError),
+    ) as error:
         raise ValueError(f"{path} has a damaged record.") from error
     if of != arch:
         raise ValueError(f"{path} does not fit {arch}: it says that it is of {of!r}.")

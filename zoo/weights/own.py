@@ -2,12 +2,14 @@
 
 The record is JSON in the metadata, under one key: `arch`, `configuration` (gin lines),
 `num_classes`, `taxonomy`, `background_class`, `normalization`, `preprocessing`,
-`license`, `source` and `metrics`, as far as they are known. Exported SavedModels say
-the same in their manifests.
+`license`, `source` and `metrics`, as far as they are known; of a taxonomy that is not
+the zoo's its `scores` and `classes`, the id and the name of each. Exported SavedModels
+say the same in their manifests and class indices.
 """
 
 from __future__ import annotations
 
+import ast
 import errno
 import json
 import os
@@ -20,12 +22,16 @@ import keras
 import numpy as np
 import safetensors.numpy
 
+from zoo import taxonomy as taxonomies
 from zoo.weights import files
 
 Record = dict[str, typing.Any]
+TAXONOMY = "model.taxonomy_name"
+"""The gin parameter that names the classes."""
+_OLD_CLASSES = "model.classes"
 DECIDED = (
     *("arch", "configuration", "num_classes", "taxonomy", "background_class"),
-    *("normalization", "preprocessing"),
+    *("scores", "class_index", "normalization", "preprocessing"),
 )
 """What of a record a model built with it says itself."""
 PROVENANCE: dict[str, type] = {
@@ -102,9 +108,71 @@ def from_manifest(manifest: Mapping[str, typing.Any]) -> Record:
     if "head" in weights:
         record["head"] = weights["head"]
     if manifest["class_index"]:
-        record["taxonomy"] = manifest["class_index"]["taxonomy"]
-        record["background_class"] = manifest["class_index"]["background_class"]
+        for name in ("taxonomy", "background_class", "scores"):
+            record[name] = manifest["class_index"][name]
     return record
+
+
+def about_taxonomy(taxonomy: taxonomies.Taxonomy) -> Record:
+    """The part of a record on classes: the zoo's own by their name alone."""
+    found = {"taxonomy": taxonomy.name, "background_class": taxonomy.has_background}
+    if taxonomy.name in taxonomies.names():
+        return found
+    classes = [[known.id, known.name] for known in taxonomy.classes]
+    return {**found, "scores": taxonomy.scores, "class_index": classes}
+
+
+def with_classes(record: Record, class_index: pathlib.Path | None) -> Record:
+    """A record with the classes that stand elsewhere, if the zoo has no such taxonomy.
+
+    Args:
+      record: of a file or a SavedModel. Until 2026 classes were a gin binding.
+      class_index: the SavedModel's, if there is one.
+
+    Raises:
+      ValueError: they are no classes.
+    """
+    record = dict(record)
+    lines = list(record.get("configuration", ()))
+    for line in list(lines):
+        name, _, value = map(str.strip, line.partition("="))
+        if name == _OLD_CLASSES:
+            record["class_index"] = [
+                [known, known] for known in ast.literal_eval(value)
+            ]
+        is_own = name == TAXONOMY and ast.literal_eval(value) not in taxonomies.names()
+        if name == _OLD_CLASSES or is_own:
+            lines.remove(line)
+    if "configuration" in record:
+        record["configuration"] = lines
+    if record.get("taxonomy") in taxonomies.names():
+        record.pop("class_index", None)
+    elif "taxonomy" in record and class_index:
+        known = taxonomies.read_tsv(class_index)
+        record["class_index"] = [
+            [definition.id, definition.name] for definition in known
+        ]
+    return record
+
+
+def taxonomy_of(record: Mapping[str, typing.Any]) -> taxonomies.Taxonomy | None:
+    """The classes that a record gives, None where it names a taxonomy at most.
+
+    Raises:
+      ValueError: they are no classes.
+    """
+    if "class_index" not in record:
+        return None
+    classes = tuple(
+        taxonomies.ClassDefinition(id=id_, name=name)
+        for id_, name in record["class_index"]
+        if isinstance(id_, str) and isinstance(name, str)
+    )
+    if len(classes) != len(record["class_index"]):
+        raise ValueError("a class has no id or name")
+    return taxonomies.Taxonomy(
+        record["taxonomy"], classes, record.get("scores", "softmax")
+    )
 
 
 def check_provenance(record: Mapping[str, typing.Any]) -> None:
@@ -121,7 +189,11 @@ def check_provenance(record: Mapping[str, typing.Any]) -> None:
 def for_copies(record: Record) -> Record:
     """What an exported model's copies may go on saying, trained as they may be."""
     source = f"a copy of a model that was exported with weights {record['source']!r}"
-    return {key: record[key] for key in DECIDED} | {"source": source}
+    decided = {key: value for key, value in record.items() if key in DECIDED}
+    decided.pop(
+        "class_index", None
+    )  # they are in the class index, which is copied, too
+    return {**decided, "source": source}
 
 
 def gin_bindings(record: Mapping[str, typing.Any]) -> list[str]:
@@ -129,7 +201,7 @@ def gin_bindings(record: Mapping[str, typing.Any]) -> list[str]:
     values = {**record.get("normalization", {}), **record.get("preprocessing", {})}
     for name, value in values.items():
         values[name] = tuple(value) if isinstance(value, list) else value
-    if "taxonomy" in record:
+    if "class_index" in record or record.get("taxonomy") in taxonomies.names():
         values["taxonomy_name"] = record["taxonomy"]
         values["background_class"] = record.get("background_class", False)
     names = ("mean", "std", "crop_fraction", "interpolation")

@@ -7,10 +7,14 @@ import zoo
 from tests.zoo.efficientnet import keras_side, timm_side
 from zoo.efficientnet import efficientnet_v2
 
+SIZES = [
+    pytest.param(False, id="default_size", marks=pytest.mark.slow),
+    pytest.param(True, id="odd_size"),
+]
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("b1", "b2", "m", "l")]
 
 
-@pytest.mark.parametrize("odd", [False, True], ids=["default_size", "odd_size"])
+@pytest.mark.parametrize("odd", SIZES)
 @pytest.mark.parametrize("name", ["b0", "b3", "s", *SLOW])
 def test_equals_keras_applications(name, odd):
     arch = f"efficientnet_v2_{name}"

@@ -379,7 +379,7 @@ def test_transformers_backbone_alone(tmp_path):
 
 @pytest.mark.parametrize(
     ("generation", "depth", "classes"),
-    [(1, 50, 1000), slowly(1, 101, 1000), (2, 50, 1001), slowly(2, 152, 1001)],
+    [slowly(1, 50, 1000), slowly(1, 101, 1000), (2, 50, 1001), slowly(2, 152, 1001)],
 )
 def test_tf_slim(generation, depth, classes, tmp_path):
     theirs = slim_side.Network(generation=generation, depth=depth, classes=classes)

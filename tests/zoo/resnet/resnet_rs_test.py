@@ -9,6 +9,10 @@ import zoo
 from tests.zoo import oracles, parity
 from zoo import facts
 
+SIZES = [
+    pytest.param(False, id="default_size", marks=pytest.mark.slow),
+    pytest.param(True, id="odd_size"),
+]
 BLOCKS = {
     50: [3, 4, 6, 3],
     101: [3, 4, 23, 3],
@@ -65,7 +69,7 @@ def carry_over(model, theirs):
     assert len(model.weights) == len(theirs.weights)
 
 
-@pytest.mark.parametrize("odd", [False, True], ids=["default_size", "odd_size"])
+@pytest.mark.parametrize("odd", SIZES)
 @pytest.mark.parametrize(
     "depth", [50, *(pytest.param(depth, marks=slow) for depth in list(BLOCKS)[1:])]
 )

@@ -1,6 +1,7 @@
 """This project's own format: what is written is read, and its record holds."""
 
 import contextlib
+import dataclasses
 import json
 import os
 
@@ -11,6 +12,7 @@ import safetensors.numpy
 
 import zoo
 from tests.zoo import parity
+from zoo import taxonomy
 from zoo.weights import files
 
 ARCH = "mobilenet_v2_035_96"
@@ -118,6 +120,16 @@ def test_random_weights_stay_random(tmp_path):
             "the record of .*weights.safetensors: gin: .* no parameter",
         ),
         (lambda r: {**r, "head": 5}, "has a damaged record"),
+        (lambda r: {**r, "taxonomy": "own", "class_index": 5}, "has a damaged record"),
+        (
+            lambda r: {**r, "taxonomy": "own", "class_index": [[1, "a"]]},
+            "damaged record",
+        ),
+        (
+            lambda r: {**r, "taxonomy": "own", "class_index": [["a", "a"]] * 2},
+            "damaged",
+        ),
+        (lambda r: {**r, "configuration": ["model.classes = f()"]}, "damaged record"),
         (lambda r: {**r, "published_top1": [1]}, "has a damaged record"),
         (lambda r: {**r, "metrics": "good"}, "has a damaged record"),
         (lambda r: {**r, "license": "a\x1b[2J"}, "has a damaged record"),
@@ -197,3 +209,60 @@ def test_training_is_said_with_a_source(tmp_path):
     path = tmp_path / "weights.safetensors"
     zoo.build(ARCH, seed=1).save_weights(path, source="trained in a test")
     assert zoo.build(ARCH, weights=str(path)).weights["name"] == "safetensors"
+
+
+def own_classes(size):
+    names = ["it's", 'a "name"', "[x, y]", "line\nend", "n" * 500, "back\\slash"]
+    names += [f"class {i}" for i in range(len(names), size)]
+    classes = (taxonomy.ClassDefinition(f"n{i:08d}", n) for i, n in enumerate(names))
+    return taxonomy.Taxonomy("own", tuple(classes))
+
+
+@pytest.mark.parametrize("scores", taxonomy.SCORES)
+def test_any_number_of_classes_of_any_names_travels(tmp_path, scores):
+    classes = dataclasses.replace(own_classes(21_843), scores=scores)
+    model = zoo.build(ARCH, seed=1, taxonomy=classes)
+    assert model.taxonomy == classes
+    assert model.classifier.output_shape[-1] == 21_843
+    assert "class" not in model.gin_config
+    path = tmp_path / "weights.safetensors"
+    model.save_weights(path)
+    again = zoo.build(ARCH, weights=str(path))
+    assert again.taxonomy == classes
+    assert again.record() == model.record()
+    # What a file says is right, whatever else is asked for.
+    other = zoo.build(ARCH, weights=str(path), taxonomy=own_classes(6))
+    assert other.taxonomy == classes
+
+
+def test_a_user_s_taxonomy_goes_before_the_data_s():
+    model = zoo.build(
+        ARCH,
+        taxonomy=own_classes(6),
+        gin_bindings=["model.taxonomy_name = 'cifar10'"],
+    )
+    assert model.taxonomy == taxonomy.load("cifar10")
+    assert "model.taxonomy_name = 'cifar10'" in model.gin_config
+    with_background = zoo.build(
+        ARCH,
+        taxonomy=own_classes(6),
+        gin_bindings=["model.background_class = True"],
+    )
+    assert with_background.taxonomy == own_classes(6).with_background()
+
+
+def test_classes_that_were_gin_bindings_are_still_read(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    names = ("a", "it's", 'x"y')
+    classes = tuple(taxonomy.ClassDefinition(name, name) for name in names)
+    zoo.build(ARCH, taxonomy=taxonomy.Taxonomy("own", classes)).save_weights(path)
+
+    def older(record):
+        del record["class_index"], record["scores"]
+        lines = [f"model.classes = {names!r}", "model.taxonomy_name = 'own'"]
+        return {**record, "configuration": [*record["configuration"], *lines]}
+
+    old = rewritten(path, tmp_path / "old.safetensors", older)
+    model = zoo.build(ARCH, weights=str(old))
+    assert model.taxonomy == taxonomy.Taxonomy("own", classes)
+    assert "own" not in model.gin_config

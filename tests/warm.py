@@ -1,0 +1,139 @@
+"""Runs tools in forks of a process that has imported TensorFlow already.
+
+The import takes four of the seven seconds of an export. A fork has what a process of
+its own would have, but for the seed of Python's hashes: where a test compares what two
+processes make, they have to be processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import typing
+from collections.abc import Sequence
+
+_LONGEST_REQUEST = 1 << 22  # bytes
+
+
+class Server:
+    """The process, which is started when it is first asked for something."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen | None = None
+        self._environment: dict[str, str] = {}
+
+    def run(
+        self, command: Sequence[str], *, timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        """As `subprocess.run` of a Python program would, its output captured as text.
+
+        Args:
+          command: path of a program, and its arguments.
+          timeout: seconds.
+
+        Raises:
+          subprocess.TimeoutExpired: it took longer, and was killed.
+        """
+        if self._process is None:
+            self._start()
+        if _environment() != self._environment:
+            return subprocess.run(
+                [sys.executable, *command],
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(2)]
+            request = {"command": list(command), "folder": os.getcwd()}
+            request["test"] = os.environ.get("PYTEST_CURRENT_TEST", "")
+            handles = [file.fileno() for file in files]
+            socket.send_fds(self._socket, [json.dumps(request).encode()], handles)
+            self._socket.settimeout(10)
+            pid = int(self._socket.recv(32))
+            self._socket.settimeout(timeout)
+            try:
+                code = int(self._socket.recv(32))
+            except TimeoutError:
+                os.kill(pid, signal.SIGKILL)
+                self._socket.settimeout(10)
+                self._socket.recv(32)
+                raise subprocess.TimeoutExpired(command, timeout) from None
+            output = []
+            for file in files:
+                file.seek(0)
+                output.append(file.read().decode())
+        return subprocess.CompletedProcess(command, code, *output)
+
+    def _start(self) -> None:
+        self._environment = _environment()
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, __file__, str(theirs.fileno())]
+        self._process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], stderr=subprocess.DEVNULL
+        )
+        theirs.close()
+
+    def stop(self) -> None:
+        """Ends it."""
+        if self._process:
+            self._socket.close()
+            self._process.wait(10)
+
+
+def _environment() -> dict[str, str]:
+    found = dict(os.environ)
+    found.pop("PYTEST_CURRENT_TEST", None)
+    return found
+
+
+def _serve(connection: socket.socket) -> None:
+    """Forks for each request, until the other side hangs up."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    import keras  # noqa: F401
+    import tensorflow  # noqa: F401
+
+    while True:
+        data, handles, _, _ = socket.recv_fds(connection, _LONGEST_REQUEST, 2)
+        if not data:
+            return
+        request = json.loads(data)
+        pid = os.fork()
+        if not pid:
+            connection.close()
+            _become(request, handles)
+        for handle in handles:
+            os.close(handle)
+        connection.send(str(pid).encode())
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        connection.send(str(code).encode())
+
+
+def _become(request: dict[str, typing.Any], handles: Sequence[int]) -> None:
+    """Runs the program as if this process had been started for it."""
+    for target, handle in enumerate(handles, start=1):
+        os.dup2(handle, target)
+        os.close(handle)
+    program, *arguments = request["command"]
+    os.chdir(request["folder"])
+    os.environ["PYTEST_CURRENT_TEST"] = request["test"]
+    for name in ("TF_CPP_MIN_LOG_LEVEL", "KERAS_BACKEND"):
+        del os.environ[name]
+    sys.argv = [program, *arguments]
+    sys.path[0] = str(pathlib.Path(program).parent)
+    runpy.run_path(program, run_name="__main__")
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    _serve(socket.socket(fileno=int(sys.argv[1])))
