@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import operator
 import os
-import pathlib
 from collections.abc import Collection, Mapping
 
 SUFFIXES = (
@@ -13,6 +13,8 @@ SUFFIXES = (
     *(".dib", ".tif", ".tiff", ".avif", ".jp2"),
 )
 """What the names of files end with that are taken for images, in small letters."""
+
+_SUFFIXES = frozenset(SUFFIXES)
 
 _HIDDEN_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # of macOS, Synology, Windows
 
@@ -36,16 +38,18 @@ class Listing:
     """The files below a folder.
 
     Attributes:
-      images: paths of image files, sorted.
+      images: the image files, sorted by path.
+      folders: names of the folders in it that are not hidden.
       skipped: how many entries are no images, by suffix. `HIDDEN` counts those that
         are hidden, or in a hidden folder.
     """
 
-    images: list[pathlib.Path]
+    images: list[os.DirEntry[str]]
+    folders: list[str]
     skipped: collections.Counter[str]
 
 
-def find(folder: pathlib.Path, *, except_in: Collection[str] = ()) -> Listing:
+def find(folder: str | os.PathLike[str], *, except_in: Collection[str] = ()) -> Listing:
     """Lists the image files in a folder, and in those below it.
 
     Links to folders are not followed.
@@ -57,29 +61,47 @@ def find(folder: pathlib.Path, *, except_in: Collection[str] = ()) -> Listing:
     Raises:
       OSError: the folder can't be read.
     """
-    images: list[pathlib.Path] = []
-    skipped: collections.Counter[str] = collections.Counter()
-    waiting = [(os.fspath(folder), False)]
-    while waiting:
-        place, is_below_hidden = waiting.pop()
-        is_top = place == os.fspath(folder)
-        for entry in os.scandir(place):
-            is_entry_hidden = is_below_hidden or is_hidden(entry.name)
-            if entry.is_dir():
-                is_wanted = not (is_top and entry.name in except_in)
-                if is_wanted and entry.is_symlink():
-                    skipped[FOLDER_LINKS] += 1
-                elif is_wanted:
-                    waiting.append((entry.path, is_entry_hidden))
-            elif entry.is_file():
-                suffix = os.path.splitext(entry.name)[1].lower()
-                if suffix in SUFFIXES and not is_entry_hidden:
-                    images.append(pathlib.Path(entry.path))
-                else:
-                    skipped[HIDDEN if is_entry_hidden else suffix or NO_SUFFIX] += 1
+    listing = Listing(images=[], folders=[], skipped=collections.Counter())
+    listing.folders.extend(
+        _list(os.fspath(folder), listing, except_in=except_in, is_hidden_folder=False)
+    )
+    return listing
+
+
+def _list(
+    folder: str, listing: Listing, *, except_in: Collection[str], is_hidden_folder: bool
+) -> list[str]:
+    """Adds what is in a folder and below it to a listing; names the folders in it."""
+    folders = []
+    with os.scandir(folder) as entries:
+        ordered = sorted(entries, key=operator.attrgetter("name"))
+    images, skipped = listing.images, listing.skipped
+    for entry in ordered:
+        name = entry.name
+        is_entry_hidden = is_hidden_folder or is_hidden(name)
+        if entry.is_file():
+            suffix = os.path.splitext(name)[1].lower()
+            if suffix in _SUFFIXES and not is_entry_hidden:
+                images.append(entry)
             else:
-                skipped[NO_FILES] += 1
-    return Listing(images=sorted(images), skipped=skipped)
+                skipped[HIDDEN if is_entry_hidden else suffix or NO_SUFFIX] += 1
+        elif not entry.is_dir():
+            skipped[NO_FILES] += 1
+        else:
+            if not is_entry_hidden:
+                folders.append(name)
+            if name in except_in:
+                continue
+            if entry.is_symlink():
+                skipped[FOLDER_LINKS] += 1
+            else:
+                _list(
+                    entry.path,
+                    listing,
+                    except_in=(),
+                    is_hidden_folder=is_entry_hidden,
+                )
+    return folders
 
 
 def describe_skipped(skipped: Mapping[str, int]) -> str:

@@ -54,10 +54,9 @@ def retrain(request: Request, watcher: retraining.Watcher) -> None:
       ValueError: module or data are not usable.
       formats.UnfitError: what was written does not pass the check.
     """
-    halves = {
-        name: data_sources.open_split(request.data, name, request.records)
-        for name in (split.TRAIN, split.TEST)
-    }
+    halves = data_sources.open_splits(request.data, request.records)
+    if split.TEST not in halves:  # which this says
+        data_sources.open_split(request.data, split.TEST, request.records)
     if isinstance(halves[split.TRAIN], records.Records):
         halves = records.named(halves)
     with (

@@ -16,12 +16,13 @@ import tensorflow as tf
 from images import model_input
 from training import checkpoints, evaluation, journal, strategies, trainer
 from training import recipe as recipes
-from training.data import pipeline, sources, split
+from training.data import inventory, pipeline, sources, split
 from zoo import config
 from zoo import model as zoo_model
 
 WEIGHTS = "final.safetensors"
 _LOOK_EVERY = 20  # steps between two looks at the losses
+_INVENTORY = "data.npz"  # the files that it is trained on
 _ROOTS = (config.ROOT, recipes.ROOT)
 
 
@@ -32,7 +33,7 @@ class Request:
     Args:
       arch: a name that tools/list prints.
       recipe: a name, or the path of a gin file; see `recipe.find`.
-      data: see `sources.open_split`.
+      data: see `sources.open_splits`.
       model_dir: folder of all that the training writes.
       strategy: see `strategies.make`.
       seed: of weights, order and augmentation.
@@ -83,7 +84,7 @@ def train(request: Request, watcher: journal.Watcher) -> pathlib.Path:
         trust_gin_imports=request.trust_gin_imports,
     )
     strategy = strategies.make(request.strategy)
-    halves = _open(request.data, plan.recipe)
+    halves = sources.open_splits(request.data, plan.recipe.records)
     with contextlib.ExitStack() as stack:
         if strategies.is_chief(strategy):
             stack.enter_context(_sole_use(request.model_dir))
@@ -109,14 +110,6 @@ def train(request: Request, watcher: journal.Watcher) -> pathlib.Path:
         except tf.errors.OpError as error:  # a full disk or device, a lost worker
             message = error.message.partition("}} ")[2] or error.message
             raise OSError(f"TensorFlow: {message}") from error
-
-
-def _open(data: str, recipe: recipes.Recipe) -> dict[str, split.Split]:
-    """The halves of a source; the test one may be missing."""
-    halves = {split.TRAIN: sources.open_split(data, split.TRAIN, recipe.records)}
-    with contextlib.suppress(split.NoSplitError):
-        halves[split.TEST] = sources.open_split(data, split.TEST, recipe.records)
-    return halves
 
 
 @contextlib.contextmanager
@@ -183,6 +176,7 @@ class _Training:
         self._steps_per_epoch = halves[split.TRAIN].size // plan.recipe.batch_size
         self._trainer = _trainer(model, plan.recipe, strategy, self._steps_per_epoch)
         self._folder = checkpoints.Folder(path=request.model_dir / "checkpoints")
+        self._inventory = request.model_dir / _INVENTORY
         self._identity = {
             "arch": request.arch,
             "backend": keras.backend.backend(),
@@ -241,13 +235,17 @@ class _Training:
         """Goes back to the last checkpoint, if there is one."""
         found = self._folder.last(self._journal.say)
         if found is None:
+            if self._is_chief:
+                inventory.save(self._inventory, self._halves)
             return
         before = found.record.get("identity", {})
         different = [k for k, now in self._identity.items() if before.get(k) != now]
         if different:
+            changes = inventory.difference(self._inventory, self._halves)
+            detail = f" ({changes})" if "data" in different and changes else ""
             raise ValueError(
                 f"{self._request.model_dir} holds a training that differs in "
-                f"{', '.join(different)}: give another --model_dir."
+                f"{', '.join(different)}{detail}: give another --model_dir."
             )
         self._trainer.restore(found.values)
         self._ledger.restore(found.record["unreadable"])

@@ -1,8 +1,13 @@
 """Image files below a folder, and what is left out."""
 
 import collections
+import pathlib
 
 from images import files
+
+
+def paths(listing):
+    return [pathlib.Path(entry.path) for entry in listing.images]
 
 
 def touch(path):
@@ -17,7 +22,7 @@ def test_images_of_any_depth_are_found_in_order(tmp_path):
     assert not found.images
     made = sorted(touch(tmp_path / name) for name in names)
     found = files.find(tmp_path)
-    assert found.images == made
+    assert paths(found) == made
     assert not found.skipped
 
 
@@ -47,11 +52,11 @@ def test_links_to_folders_are_not_followed(tmp_path):
     link = tmp_path / "a" / "c.jpg"
     link.symlink_to(inner)
     found = files.find(tmp_path)
-    assert found.images == [inner, link]
+    assert paths(found) == [inner, link]
     assert found.skipped == {files.FOLDER_LINKS: 1, files.NO_FILES: 1}
 
 
 def test_some_folders_can_be_passed_over(tmp_path):
     touch(tmp_path / "a" / "b.jpg")
     kept = touch(tmp_path / "c" / "a" / "d.jpg")
-    assert files.find(tmp_path, except_in=["a"]).images == [kept]
+    assert paths(files.find(tmp_path, except_in=["a"])) == [kept]

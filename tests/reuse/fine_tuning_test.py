@@ -29,9 +29,9 @@ def examples(source, name, count):
     """Images of 96 pixels and labels, `count` at most."""
     half = sources.open_split(source, name)
     chosen = np.random.default_rng(0).permutation(half.size)[:count]
-    images = tf.repeat(half.images[chosen][..., np.newaxis], 3, axis=-1)
+    images, labels = half.fetch(chosen)
     images = tf.image.resize(images, (SIZE, SIZE), "bicubic")
-    return tf.clip_by_value(images / 255, 0, 1).numpy(), half.labels[chosen]
+    return tf.clip_by_value(images / 255, 0, 1).numpy(), labels
 
 
 def values(variables):

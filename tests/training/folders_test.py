@@ -1,12 +1,13 @@
 """Folders of images as people keep them: which are splits, classes, or neither."""
 
+import os
 import unicodedata
 
 import numpy as np
 import PIL.Image
 import pytest
 
-from training.data import folders, sources, split
+from training.data import sources, split
 from zoo import taxonomy as taxonomies
 
 
@@ -149,7 +150,8 @@ def test_hidden_folders_are_no_classes(tmp_path):
     found = sources.open_split(str(tmp_path), "train")
     assert [c.name for c in found.classes] == ["a", "b"]
     assert found.size == 12
-    assert not any(".thumb" in path or "__MAC" in path for path in found.paths)
+    paths, _ = found.fetch(np.arange(found.size))
+    assert not any(b".thumb" in path or b"__MAC" in path for path in paths)
     assert found.notes == ("files left out: 10 hidden",)
 
 
@@ -232,7 +234,6 @@ def test_what_is_held_out_has_every_class(tmp_path):
     fill(tmp_path, "rare", count=3)
     fill(tmp_path, "single", count=1)
     whole = sources.open_split(str(tmp_path), "train")
-    assert isinstance(whole, folders.Files)
     learnt, chosen = split.held_out(whole, 8)
     counts = [np.bincount(part.all_labels(), minlength=3) for part in (learnt, chosen)]
     assert counts[0].tolist() == [35, 1, 1]
@@ -242,3 +243,18 @@ def test_what_is_held_out_has_every_class(tmp_path):
     assert (everything.size, nothing.size) == (whole.size, 0)
     again = split.held_out(whole, 8)[1]
     assert np.array_equal(again.numbers, chosen.numbers)
+
+
+def test_classes_that_differ_in_case_only_are_refused(tmp_path):
+    fill(tmp_path, "Rose", "rose", "tulip")
+    with pytest.raises(ValueError, match="classes Rose and rose, which differ in case"):
+        sources.open_split(str(tmp_path), "train")
+
+
+def test_a_class_whose_name_is_no_text_is_refused(tmp_path):
+    fill(tmp_path, "rose", "tulip")
+    os.rename(tmp_path / "tulip", os.fsencode(tmp_path) + b"/caf\xe9")
+    with pytest.raises(
+        ValueError, match=r"folder b'caf\\xe9', whose name is not UTF-8"
+    ):
+        sources.open_split(str(tmp_path), "train")

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from images import model_input
+from tests.training import folders_test
 from training.data import augmentation, pipeline, randomness, sources, split
 
 PLAIN = augmentation.Augmentation()
@@ -158,3 +159,16 @@ def test_other_draws_than_known_ones_are_refused():
 
     with pytest.raises(ValueError, match="RandomUniform would draw other numbers"):
         draws(tf.constant([1, 2]))
+
+
+def test_paths_are_no_constants_of_a_graph(tmp_path):
+    folders_test.fill(tmp_path, "some_class", "another_class", count=3)
+    half = sources.open_split(str(tmp_path), "train")
+    stream = stream_of(half, num_classes=2)
+    for made in (
+        stream.evaluation(),
+        stream.training(first=0, last=1, seed=0, augment=PLAIN),
+    ):
+        graph = made._as_serialized_graph(allow_stateful=True).numpy()
+        assert b"Dataset" in graph
+        assert b"some_class" not in graph

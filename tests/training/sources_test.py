@@ -1,7 +1,6 @@
 """What --data names: opened whole, or refused in one line."""
 
 import gzip
-import logging
 import os
 import pathlib
 import resource
@@ -64,14 +63,24 @@ def write_records(path, labels, side=12):
 
 
 def labels_of(half):
-    return [int(half.example(number)[1]) for number in range(half.size)]
+    return half.fetch(np.arange(half.size))[1].tolist()
+
+
+def image_of(half, number):
+    (image,), _ = half.fetch(np.array([number]))
+    return image
+
+
+def paths_of(half):
+    assert half.image_is == split.PATH
+    return [os.fsdecode(path) for path in half.fetch(np.arange(half.size))[0]]
 
 
 def test_every_fifth_digit_is_for_testing():
     train, test = (sources.open_split("digits", name) for name in ("train", "test"))
     assert (train.size, test.size) == (1437, 360)
     assert train.taxonomy == "digits"
-    image, label = test.example(1)
+    (image,), (label,) = test.fetch(np.array([1]))
     assert image.shape == (8, 8, 3)
     assert label == 5  # the sixth of all
     assert train.fingerprint != test.fingerprint
@@ -90,9 +99,9 @@ def test_a_folder_of_classes(folder):
     assert (train.size, test.size) == (16, 4)
     assert [c.id for c in train.classes] == ["daisy", "rose"]
     assert labels_of(test) == [0, 0, 1, 1]
-    assert not set(train.paths) & set(test.paths)
+    assert not set(paths_of(train)) & set(paths_of(test))
     assert train.taxonomy == "flowers"
-    pixels = tf.io.decode_png(train.example(8)[0])
+    pixels = tf.io.decode_png(tf.io.read_file(image_of(train, 8)))
     assert pixels[0, 0].numpy().tolist() == [200, 1, 0]
 
 
@@ -107,18 +116,6 @@ def test_a_class_that_training_has_not_is_told(folder, tmp_path):
         sources.open_split(str(root), "test")
 
 
-def test_a_graph_reads_a_folder_without_a_warning(folder, caplog):
-    test = sources.open_split(str(folder), "test")
-    logger = logging.getLogger("tensorflow")
-    logger.addHandler(caplog.handler)
-    try:
-        labels = [int(y) for _, y in tf.data.Dataset.range(4).map(test.example)]
-    finally:
-        logger.removeHandler(caplog.handler)
-    assert labels == labels_of(test)
-    assert caplog.messages == []
-
-
 def test_of_one_image_of_a_class_is_learnt(folder):
     image_file(folder / "tulip" / "only.png", "yellow")
     train, test = (sources.open_split(str(folder), name) for name in ("train", "test"))
@@ -127,19 +124,19 @@ def test_of_one_image_of_a_class_is_learnt(folder):
 
 
 def test_what_is_hidden_or_no_file_is_no_image(folder):
-    before = sources.open_split(str(folder), "train").paths
+    before = paths_of(sources.open_split(str(folder), "train"))
     image_file(folder / "rose" / "._0.png", "red")
     (folder / "rose" / "folder.png").mkdir()
     (folder / "rose" / "dangling.png").symlink_to(folder / "nowhere.png")
-    assert sources.open_split(str(folder), "train").paths == before
+    assert paths_of(sources.open_split(str(folder), "train")) == before
 
 
 def test_names_need_not_be_utf_8(folder):
     source = next((folder / "rose").iterdir())
     os.rename(source, os.fsencode(folder) + b"/rose/caf\xe9.png")
     half = sources.open_split(str(folder), "train")
-    (number,) = (n for n, path in enumerate(half.paths) if "caf" in path)
-    assert tf.io.decode_png(half.example(number)[0]).shape[-1] == 3
+    (number,) = (n for n, path in enumerate(paths_of(half)) if "caf" in path)
+    assert tf.io.decode_png(tf.io.read_file(image_of(half, number))).shape[-1] == 3
     half.describe(number).encode()
 
 
@@ -161,7 +158,7 @@ def test_records_are_read_by_number(tmp_path):
     train, test = (sources.open_split(source, name) for name in ("train", "test"))
     assert labels_of(train) == [0, 1, 2, 3]  # ImageNet's count from 1
     assert labels_of(test) == [6, 7]
-    assert tf.io.decode_jpeg(train.example(3)[0])[0, 0, 0] == 4
+    assert tf.io.decode_jpeg(image_of(train, 3))[0, 0, 0] == 4
     features = records.Features(first_label=0)
     assert labels_of(sources.open_split(source, "test", features)) == [7, 8]
 
@@ -222,7 +219,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
 
 half = sources.open_split("tfds:shapes", "test")
 assert half.size == 3
-assert sorted(int(half.example(i)[1]) for i in range(3)) == [0, 0, 1]
+assert sorted(half.fetch(np.arange(3))[1]) == [0, 0, 1]
 assert [c.id for c in half.classes] == ["round", "square"]
 assert sources.open_split("tfds:shapes", "train").size == 6
 try:

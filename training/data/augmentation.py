@@ -123,6 +123,11 @@ class Augmentation:
             x = tf.clip_by_value(x, 0.0, 1.0)
         return tf.ensure_shape(x, (preprocessing.height, preprocessing.width, 3))
 
+    @property
+    def mixes(self) -> bool:
+        """Whether `batch` does anything."""
+        return bool(self.mixup_alpha or self.cutmix_alpha)
+
     def batch(
         self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:

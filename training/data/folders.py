@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import os
 import pathlib
 import re
@@ -11,10 +10,8 @@ import typing
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from images import files
-from training.data import split
+from training.data import image_files, split
 from zoo import taxonomy as taxonomies
 
 # What folders are called that hold a split, and not a class.
@@ -27,41 +24,6 @@ _FILLERS = ("set", "data", "dataset", "images", "imgs", "seg", "split")
 _Folders = Mapping[str, Sequence[pathlib.Path]]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Files(split.Split):
-    """Image files.
-
-    Attributes:
-      paths: of each example.
-      labels: of each example.
-    """
-
-    paths: tuple[str, ...]
-    labels: tuple[int, ...]
-
-    @property
-    def is_encoded(self) -> bool:
-        return True
-
-    @property
-    def _encoded(self) -> list[bytes]:
-        """The paths; apart, since AutoGraph warns of a function that it can't read."""
-        return [os.fsencode(path) for path in self.paths]
-
-    def example(self, number: typing.Any) -> tuple[typing.Any, typing.Any]:
-        import tensorflow as tf
-
-        path = tf.gather(tf.constant(self._encoded, tf.string), number)
-        label = tf.gather(tf.constant(self.labels, tf.int64), number)
-        return tf.io.read_file(path), label
-
-    def all_labels(self) -> np.ndarray:
-        return np.asarray(self.labels)
-
-    def describe(self, number: int) -> str:
-        return os.fsencode(self.paths[number]).decode(errors="replace")
-
-
 def open_split(folder: str, name: str, source: str) -> split.Split:
     """Lists the images of a split, class by class.
 
@@ -71,59 +33,83 @@ def open_split(folder: str, name: str, source: str) -> split.Split:
     """
     root = pathlib.Path(folder)
     splits = _splits(root)
-    train = splits.get(split.TRAIN, root)
-    if splits and name not in splits:
+    if not splits:
+        return image_files.halves(_whole(root, source))[name]
+    if name not in splits:
+        train = splits[split.TRAIN]
         raise split.NoSplitError(
             f"{root} has a folder {train.name}, and none called "
             f"{', '.join(_WORDS[name])}. Give {train} itself to have every fifth of "
             "its images for testing."
         )
-    chosen = splits.get(name, root)
-    classes, own_classes = _classes(train), _classes(chosen)
+    return _listed(root, splits, name, source)
+
+
+def open_splits(folder: str, source: str) -> dict[str, split.Split]:
+    """Lists the images of all splits that there are.
+
+    Raises:
+      ValueError: there are no classes, or one without images.
+    """
+    root = pathlib.Path(folder)
+    splits = _splits(root)
+    if not splits:
+        return image_files.halves(_whole(root, source))
+    return {name: _listed(root, splits, name, source) for name in splits}
+
+
+def _whole(root: pathlib.Path, source: str) -> image_files.Files:
+    """The images of a folder that has no splits."""
+    return _listed(root, {split.TRAIN: root}, split.TRAIN, source)
+
+
+def _listed(
+    root: pathlib.Path, splits: Mapping[str, pathlib.Path], name: str, source: str
+) -> image_files.Files:
+    """The images in the folder of a split, of the classes of the one to train on."""
+    train, folder = splits[split.TRAIN], splits[name]
+    classes, own_classes = list(_classes(train)), _classes(folder)
     for class_name in sorted(set(own_classes) - set(classes)):
         raise ValueError(
             f"{own_classes[class_name][0]} is of a class that {train} does not have."
         )
-    skipped = _skipped_beside(chosen, own_classes)
-    examples: list[tuple[pathlib.Path, int]] = []
+    skipped = _skipped_beside(folder, own_classes)
+    collector = image_files.Collector(os.path.join(root, ""))
+    mixed = ""
     for label, class_name in enumerate(classes):
-        folders = own_classes.get(class_name, [chosen / class_name])
-        images = _images(folders, skipped)
-        if not splits:
-            images = _part(images, name)
-        examples += [(path, label) for path in images]
-    used = {folder for path in splits.values() for folder in (path, *path.parents)}
-    ignored = [f.name for f in _folders(root) if splits and f not in used]
+        folders = own_classes.get(class_name, [folder / class_name])
+        listings = _listings(folders)
+        for listing in listings:
+            skipped.update(listing.skipped)
+        mixed = mixed or _mixed(class_name, listings)
+        for listing in listings:
+            for image in listing.images:
+                collector.add(image.path, image.stat(), label)
+    used = {place for path in splits.values() for place in (path, *path.parents)}
+    ignored = [f.name for f in _folders(root) if train != root and f not in used]
     notes = [
         files.describe_skipped(skipped),
         f"folders left out: {', '.join(ignored)}" if ignored else "",
-        _mixed(own_classes),
+        mixed,
     ]
-    relative = [path.relative_to(root).as_posix() for path, _ in examples]
-    sizes = [str(path.stat().st_size) for path, _ in examples]
-    return Files(
+    return collector.files(
         source=source,
         name=name,
-        size=len(examples),
         classes=tuple(taxonomies.ClassDefinition(id=c, name=c) for c in classes),
         taxonomy=root.resolve().name,
-        fingerprint=split.fingerprint(map(os.fsencode, relative + sizes)),
         notes=tuple(filter(None, notes)),
-        paths=tuple(str(path) for path, _ in examples),
-        labels=tuple(label for _, label in examples),
     )
 
 
-def _mixed(classes: _Folders) -> str:
+def _mixed(class_name: str, listings: Sequence[files.Listing]) -> str:
     """A line on a class that is split inside, whose parts are read as one."""
-    for name, folders in classes.items():
-        parts = [_split_name(f.name) for folder in folders for f in _folders(folder)]
-        if len({part.split for part in parts if part}) > 1:
-            return (
-                f"CLASSES ARE SPLIT INSIDE: {name} has folders to train and to test "
-                "on, which are mixed; put those of all classes into train and test"
-            )
-    return ""
+    parts = [_split_name(name) for listing in listings for name in listing.folders]
+    if len({part.split for part in parts if part}) < 2:
+        return ""
+    return (
+        f"CLASSES ARE SPLIT INSIDE: {class_name} has folders to train and to test on, "
+        "which are mixed; put those of all classes into train and test"
+    )
 
 
 def _skipped_beside(
@@ -137,37 +123,26 @@ def _skipped_beside(
     return beside.skipped
 
 
-def _images(
-    folders: Sequence[pathlib.Path], skipped: collections.Counter[str]
-) -> list[pathlib.Path]:
-    """The images of one class; what else is there is counted.
+def _listings(folders: Sequence[pathlib.Path]) -> list[files.Listing]:
+    """What is in the folders of one class.
 
     Raises:
-      ValueError: there are none.
+      ValueError: there are no images.
     """
     missing = [folder for folder in folders if not folder.is_dir()]
     if missing:
         raise ValueError(f"{missing[0]} is missing: a class that is trained on.")
     listings = [files.find(folder) for folder in folders]
-    images = [path for listing in listings for path in listing.images]
-    others: collections.Counter[str] = sum(
-        (listing.skipped for listing in listings), collections.Counter()
-    )
-    skipped.update(others)
-    if not images:
+    if not any(listing.images for listing in listings):
+        others: collections.Counter[str] = sum(
+            (listing.skipped for listing in listings), collections.Counter()
+        )
         left_out = files.describe_skipped(others)
         raise ValueError(
             f"{folders[0]} has no images: files that end with "
             f"{', '.join(files.SUFFIXES)}{f' ({left_out})' if left_out else ''}."
         )
-    return images
-
-
-def _part(images: list[pathlib.Path], name: str) -> list[pathlib.Path]:
-    """Those of a class that are in a split; a single one is for training."""
-    if len(images) > 1:
-        return split.every_fifth(images, name)
-    return images if name == split.TRAIN else []
+    return listings
 
 
 def _splits(root: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -208,6 +183,12 @@ def _splits(root: pathlib.Path) -> dict[str, pathlib.Path]:
             f"on, called {' or '.join(_WORDS[split.TRAIN])}."
         )
     return {kind: _unwrapped(root / name) for kind, name in found.items()}
+
+
+def split_of(name: str) -> str:
+    """`train` or `test`, by any of the names that folders of them have; or nothing."""
+    found = _split_name(name)
+    return found.split if found else ""
 
 
 class _SplitName(typing.NamedTuple):
@@ -266,14 +247,7 @@ def _classes(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
                 "UTF-8: rename it."
             ) from None
         classes.setdefault(unicodedata.normalize("NFC", name), []).append(path)
-    spelt: dict[str, str] = {}
-    for name in classes:
-        other = spelt.setdefault(name.casefold(), name)
-        if other != name:
-            raise ValueError(
-                f"{folder} has the classes {other} and {name}, which differ in case "
-                "only: put them into one folder, or rename one."
-            )
+    image_files.check_case(classes, str(folder))
     if len(classes) < 2:
         raise ValueError(
             f"{folder} must have a folder for each of two or more classes; it has "
@@ -283,11 +257,9 @@ def _classes(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
 
 
 def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.is_dir() and not files.is_hidden(path.name)
-    )
+    with os.scandir(folder) as entries:
+        names = [e.name for e in entries if e.is_dir() and not files.is_hidden(e.name)]
+    return [folder / name for name in sorted(names)]
 
 
 def _has_images(folder: pathlib.Path) -> bool:

@@ -14,12 +14,14 @@ import tensorflow as tf
 from images import model_input
 from training.data import augmentation, split
 
-_GROUP = 32  # examples that are read by one thread; a group costs a millisecond itself
-_AT_ONCE = max(4, os.cpu_count() or 1)  # groups that are read at once
-_AHEAD = 4  # batches
+_GROUP_BYTES = 40_000_000  # of images that are read by one thread, one by one
+_GROUP = (16, 256)  # least and most of them; a group costs a millisecond itself
+_AT_ONCE = max(2, os.cpu_count() or 1)  # groups that are read at once
+_AHEAD = 1  # batches, beside those of the groups that are read
 _FEW = 3  # images that may be unreadable in the smallest data set
 _MOST_TOLD = 10  # unreadable images that are told one by one
 _DATA, _MIXING = 1, 2  # what a seed is for
+_SHUFFLE = 498247692  # the key of `index_shuffle` in TensorFlow
 _FILLER = np.int64(-1)  # the number of no example
 _NONE = np.int64(-1)  # the label of what has none
 
@@ -167,22 +169,19 @@ class Stream:
         """
         own = shard.size(self.batch_size)
 
-        def number(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            place = shard.place(count, self.batch_size)
-            step, rest = place // self.batch_size, place % self.batch_size
+        def draw(counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            places = shard.place(counts, self.batch_size)
+            step, rest = places // self.batch_size, places % self.batch_size
             epoch = step // self.steps_per_epoch
             rest += step % self.steps_per_epoch * self.batch_size
-            key = tf.stack([tf.constant(seed, tf.int64), epoch])
-            shuffled = tf.random.experimental.index_shuffle(
-                rest, tf.cast(key, tf.int32), self.split.size - 1
-            )
-            return shuffled, _seed(seed, _DATA, place)
+            shuffled = _shuffled(rest, seed, epoch, self.split.size)
+            return shuffled, _seeds(seed, _DATA, places)
 
         def image(data: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
             return augment.image(
                 data,
                 seed,
-                is_encoded=self.split.is_encoded,
+                is_encoded=self._is_encoded,
                 preprocessing=self.preprocessing,
             )
 
@@ -191,12 +190,14 @@ class Stream:
         ) -> tuple[tf.Tensor, tf.Tensor]:
             images, labels = batch
             place = count * shard.count + shard.index
-            return augment.batch(images, labels, _seed(seed, _MIXING, place))
+            return augment.batch(images, labels, _seeds(seed, _MIXING, place))
 
-        numbers = tf.data.Dataset.range(first * own, last * own).map(number)
-        batches = self._batches(self._examples(numbers, image), own // shard.parts)
-        counted = batches.enumerate(start=first * shard.parts)
-        return counted.map(mixed, num_parallel_calls=tf.data.AUTOTUNE).prefetch(_AHEAD)
+        counts = tf.data.Dataset.range(first * own, last * own)
+        batches = self._batches(counts, draw, image, own // shard.parts)
+        if augment.mixes:
+            counted = batches.enumerate(start=first * shard.parts)
+            batches = counted.map(mixed, num_parallel_calls=tf.data.AUTOTUNE)
+        return batches.prefetch(_AHEAD)
 
     def evaluation(self, *, shard: Shard = Shard()) -> tf.data.Dataset:
         """Every example once, in order, as pairs like those of `training`.
@@ -206,76 +207,139 @@ class Stream:
         own = shard.size(self.batch_size)
         steps = -(-self.split.size // self.batch_size)
 
-        def number(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            place = shard.place(count, self.batch_size)
-            number = tf.where(place < self.split.size, place, _FILLER)
-            return number, tf.zeros([2], tf.int32)
+        def draw(counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            places = shard.place(counts, self.batch_size)
+            numbers = tf.where(places < self.split.size, places, _FILLER)
+            return numbers, tf.zeros([tf.size(places), 2], tf.int64)
 
         def image(data: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-            return self.preprocessing.central(data, is_encoded=self.split.is_encoded)
+            return self.preprocessing.central(data, is_encoded=self._is_encoded)
 
-        numbers = tf.data.Dataset.range(steps * own).map(number)
-        examples = self._examples(numbers, image)
-        return self._batches(examples, own // shard.parts).prefetch(_AHEAD)
+        counts = tf.data.Dataset.range(steps * own)
+        batches = self._batches(counts, draw, image, own // shard.parts)
+        return batches.prefetch(_AHEAD)
 
-    def _examples(
-        self, numbers: tf.data.Dataset, image: typing.Callable
-    ) -> tf.data.Dataset:
-        """(image, number, label, whether it was read) for each number and seed.
+    def _group(self, batch: int) -> int:
+        """Images that one thread reads, one after the other.
 
-        Where they are files, groups of them.
+        They are a batch, or a whole part of it, if they can: other groups have to be
+        copied to make batches of them.
         """
+        bytes_each = 12 * self.preprocessing.height * self.preprocessing.width
+        most = int(np.clip(_GROUP_BYTES // bytes_each, *_GROUP))
+        for parts in range(1, batch // _GROUP[0] + 1):
+            if batch % parts == 0 and batch // parts <= most:
+                return batch // parts
+        return most - most % batch if batch < _GROUP[0] else most
 
-        @tf.function  # traced once, for both ways of reading a group
-        def read(number: tf.Tensor, seed: tf.Tensor) -> tuple[typing.Any, ...]:
-            data, label = self.split.example(tf.maximum(number, 0))
-            return image(data, seed), number, tf.where(number < 0, _NONE, label), True
+    @property
+    def _is_encoded(self) -> bool:
+        """Whether images are files that have to be decoded, which may fail."""
+        return self.split.image_is != split.PIXELS
 
-        if not self.split.is_encoded:
-            return numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE)
+    def _groups(
+        self,
+        counts: tf.data.Dataset,
+        draw: typing.Callable,
+        image: typing.Callable,
+        size: int,
+    ) -> tf.data.Dataset:
+        """Groups of (image, number, label, whether it was read).
+
+        Args:
+          counts: of the examples that are made.
+          draw: from some of them to numbers of examples and seeds [n, 2] int64.
+          image: from an example's image and seed to the model's input.
+          size: of a group.
+        """
+        kind = tf.uint8 if self.split.image_is == split.PIXELS else tf.string
         shape = (self.preprocessing.height, self.preprocessing.width, 3)
 
-        def unread(number: tf.Tensor, seed: tf.Tensor) -> tuple[typing.Any, ...]:
+        @tf.function  # traced once, for both ways of reading a group
+        def read(
+            data: tf.Tensor, label: tf.Tensor, number: tf.Tensor, seed: tf.Tensor
+        ) -> tuple[typing.Any, ...]:
+            if self.split.image_is == split.PATH:
+                data = tf.io.read_file(data)
+            return image(data, seed), number, tf.where(number < 0, _NONE, label), True
+
+        def unread(
+            data: tf.Tensor, label: tf.Tensor, number: tf.Tensor, seed: tf.Tensor
+        ) -> tuple[typing.Any, ...]:
             return tf.zeros(shape), number, _NONE, False
 
-        def guarded(number: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
-            one = tf.data.Dataset.from_tensors((number, seed))
+        def guarded(*example: tf.Tensor) -> tf.data.Dataset:
+            one = tf.data.Dataset.from_tensors(example)
             return one.map(read).ignore_errors().concatenate(one.map(unread)).take(1)
 
-        def group(numbers: tf.Tensor, seeds: tf.Tensor) -> tf.data.Dataset:
+        def group(counts: tf.Tensor) -> tf.data.Dataset:
             """At once; where one can't be read, one by one."""
-            some = tf.data.Dataset.from_tensor_slices((numbers, seeds))
-            at_once = some.map(read).batch(_GROUP).ignore_errors()
-            return at_once.concatenate(some.flat_map(guarded).batch(_GROUP)).take(1)
+            numbers, seeds = draw(counts)
+            images, labels = tf.numpy_function(
+                self.split.fetch, [tf.maximum(numbers, 0)], [kind, tf.int64]
+            )
+            labels.set_shape([None])
+            images.set_shape([None] if self._is_encoded else [None, None, None, 3])
+            some = tf.data.Dataset.from_tensor_slices((images, labels, numbers, seeds))
+            at_once = some.map(read).batch(size)
+            if not self._is_encoded:
+                return at_once
+            at_once = at_once.ignore_errors()
+            one_by_one = some.flat_map(guarded).batch(size)
+            return at_once.concatenate(one_by_one).take(1)
 
-        return numbers.batch(_GROUP).interleave(
+        return counts.batch(size).interleave(
             group,
             cycle_length=_AT_ONCE,
             num_parallel_calls=_AT_ONCE,  # tf.data's own choice is one, now and then
             deterministic=True,
         )
 
-    def _batches(self, examples: tf.data.Dataset, size: int) -> tf.data.Dataset:
-        """(images, one-hot labels); what could not be read is noted."""
+    def _batches(
+        self,
+        counts: tf.data.Dataset,
+        draw: typing.Callable,
+        image: typing.Callable,
+        size: int,
+    ) -> tf.data.Dataset:
+        """(images, one-hot labels) of `size`; what could not be read is noted."""
 
         def noted(
             images: tf.Tensor, numbers: tf.Tensor, labels: tf.Tensor, read: tf.Tensor
         ) -> tuple[tf.Tensor, tf.Tensor]:
             note = []
-            if self.split.is_encoded:
+            if self._is_encoded:
                 note = [
                     tf.numpy_function(self.ledger.note, [numbers, labels, read], [])
                 ]
             with tf.control_dependencies(note):
-                return images, tf.one_hot(labels, self.num_classes)
+                labels = tf.one_hot(tf.ensure_shape(labels, [size]), self.num_classes)
+            return tf.ensure_shape(images, [size, *images.shape[1:]]), labels
 
-        if self.split.is_encoded:  # they come in groups
-            batches = examples.rebatch(size, drop_remainder=True)
-        else:
-            batches = examples.batch(size, drop_remainder=True)
+        group = self._group(size)
+        batches = self._groups(counts, draw, image, group)
+        if group != size:
+            batches = batches.rebatch(size, drop_remainder=True)
         return batches.map(noted)
 
 
-def _seed(seed: int, purpose: int, place: tf.Tensor) -> tf.Tensor:
-    """[2] int32 for one purpose and place."""
-    return tf.random.fold_in(tf.constant([seed, purpose], tf.int32), place)
+def _shuffled(places: tf.Tensor, seed: int, epochs: tf.Tensor, size: int) -> tf.Tensor:
+    """Which of `size` examples is at each place [n] of an epoch.
+
+    It is what `tf.random.experimental.index_shuffle` gives for the seed of one epoch;
+    for several it pads the wrong dimension, in TensorFlow 2.21.
+    """
+    fixed = tf.fill(tf.shape(epochs), np.int64(_SHUFFLE))
+    own = tf.fill(tf.shape(epochs), np.int64(seed))
+    return tf.raw_ops.RandomIndexShuffle(
+        index=places,
+        seed=tf.cast(tf.stack([fixed, own, epochs], axis=1), tf.int32),
+        max_index=np.int64(size - 1),
+        rounds=4,
+    )
+
+
+def _seeds(seed: int, purpose: int, places: tf.Tensor) -> tf.Tensor:
+    """[..., 2] int64 for one purpose and places [...]: `tf.random.fold_in` of each."""
+    first = tf.random.fold_in(tf.constant([seed, purpose], tf.int32), np.int64(0))[0]
+    return tf.stack([tf.fill(tf.shape(places), first), places], axis=-1)

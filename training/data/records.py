@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import gin
 import numpy as np
+from google.protobuf import message
 
 from training.data import split
 from zoo import spec as specs
@@ -98,26 +99,29 @@ class Records(split.Split):
 
     label_hint = "--gin_binding=tfrecord.first_label=0 says where they begin"
 
-    @property
-    def is_encoded(self) -> bool:
-        return True
+    image_is = split.ENCODED
 
-    def example(self, number: typing.Any) -> tuple[typing.Any, typing.Any]:
+    def fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         import tensorflow as tf
 
-        serialized = tf.numpy_function(self.read, [number], tf.string, stateful=False)
-        names = {
-            self.features.image: tf.io.FixedLenFeature([], tf.string),
-            self.features.label: tf.io.FixedLenFeature([], tf.int64),
-        }
-        example = tf.io.parse_single_example(tf.ensure_shape(serialized, []), names)
-        label = example[self.features.label] - self.features.first_label
-        return example[self.features.image], label
+        images = np.empty(len(numbers), object)
+        labels = np.zeros(len(numbers), np.int64)
+        for place, number in enumerate(numbers):
+            try:
+                example = tf.train.Example.FromString(self.read(number))
+                fields = example.features.feature
+                (images[place],) = fields[self.features.image].bytes_list.value
+                (label,) = fields[self.features.label].int64_list.value
+            except (OSError, ValueError, message.DecodeError):
+                images[place] = b""
+                continue
+            labels[place] = label - self.features.first_label
+        return images, labels
 
     def all_labels(self) -> np.ndarray:
-        return np.array([label for label, _ in self._labels_and_names()])
+        return np.array([label for label, _ in self.labels_and_names()])
 
-    def _labels_and_names(self) -> Iterator[tuple[int, str]]:
+    def labels_and_names(self) -> Iterator[tuple[int, str]]:
         """Of each example; only these are taken out of what is read."""
         import tensorflow as tf
 
@@ -155,6 +159,17 @@ def open_split(
     Raises:
       ValueError: it matches none, or one that is no whole TFRecord file.
     """
+    paths, is_whole = files_of(pattern, name)
+    return index(paths, name, source, features=features, is_whole=is_whole)
+
+
+def files_of(pattern: str, name: str) -> tuple[list[str], bool]:
+    """The files of a split, by their names, and whether they hold both splits.
+
+    Raises:
+      NoSplitError: some are called as those to train on are, and none as of this split.
+      ValueError: nothing matches.
+    """
     found = sorted(glob.glob(pattern, recursive=True))
     if not found:
         raise ValueError(f"--data: no file matches {pattern!r}.")
@@ -163,13 +178,19 @@ def open_split(
         for half, words in _NAMES.items()
     }
     if not any(halves.values()):
-        return index(found, name, source, features=features, is_whole=True)
+        return found, True
     if not halves[name]:
         raise split.NoSplitError(
             f"--data: of the files that match {pattern!r}, the name of none begins "
             f"with {' or '.join(_NAMES[name])}: there is no {name} split."
         )
-    return index(halves[name], name, source, features=features)
+    return halves[name], False
+
+
+def states(paths: Sequence[str]) -> list[typing.Any]:
+    """Of each file its name, and the time of its last change: for a fingerprint."""
+    names = [pathlib.Path(path).name.encode() for path in paths]
+    return [*names, np.array([os.stat(path).st_mtime_ns for path in paths], "<i8")]
 
 
 def index(
@@ -206,14 +227,13 @@ def index(
         starts = starts[split.every_fifth(range(len(starts)), name)]
     if not len(starts):
         raise ValueError(f"--data: {source} has no {name} examples.")
-    names = [pathlib.Path(path).name.encode() for path in files]
     found = Records(
         source=source,
         name=name,
         size=len(starts),
         classes=classes,
         taxonomy=taxonomy,
-        fingerprint=split.fingerprint([*names, starts.astype("<i8").tobytes()]),
+        fingerprint=split.fingerprint([*states(files), starts.astype("<i8")]),
         features=features,
         files=tuple(files),
         starts=starts,
@@ -233,7 +253,7 @@ def named(splits: Mapping[str, Records]) -> dict[str, split.Split]:
     """
     train = splits[split.TRAIN]
     names: dict[int, str] = {}
-    for label, name in train._labels_and_names():
+    for label, name in train.labels_and_names():
         if label < 0:
             raise ValueError(
                 f"{train.source} has labels below {train.features.first_label}: "

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pathlib
 from collections.abc import Callable
 
-from training.data import folders, idx, records, split, tfds
+from training.data import folders, idx, records, split, tables, tfds, webdataset
 from training.data.split import Split
 from zoo import config
 from zoo import taxonomy as taxonomies
 
 _SHOWN_CLASSES = 20
-FORMS = ("DIRECTORY", "tfrecord:GLOB", "tfds:NAME", "digits", "fashion_mnist:DIRECTORY")
+FORMS = (
+    "DIRECTORY",
+    "csv:FILE",
+    "tfrecord:GLOB",
+    "tfds:NAME",
+    "digits",
+    "fashion_mnist:DIRECTORY",
+)
 
 
 def open_split(
@@ -22,10 +30,11 @@ def open_split(
 
     Args:
       source: one of `FORMS`. A directory has a folder for each class, or such folders
-        below `train` and one of `test`, `validation`, `val`. Of TFRecord files, those
-        whose names begin with `train` are for training, and those that begin with
-        `validation`, `val` or `test` for testing. Where a source has no such halves,
-        every fifth example is for testing, and never trained on.
+        below `train` and one of `test`, `validation`, `val`. Of TFRecord files and
+        WebDataset shards, those whose names begin with `train` are for training, and
+        those that begin with `validation`, `val` or `test` for testing. A CSV file may
+        have a column `split`. Where a source has no such halves, every fifth example is
+        for testing, and never trained on.
       name: `train` or `test`.
       features: what the fields of TFRecord examples are called.
 
@@ -38,8 +47,10 @@ def open_split(
         raise ValueError(f"--data is missing: one of {', '.join(FORMS)}.")
     kind, colon, rest = source.partition(":")
     kinds: dict[str, Callable[[str, str, str], Split]] = {
+        "csv": tables.open_split,
         "tfrecord": functools.partial(records.open_split, features=features),
         "tfds": tfds.open_split,
+        "wds": webdataset.open_split,
         "fashion_mnist": idx.open_split,
     }
     if colon and kind in kinds:
@@ -52,6 +63,26 @@ def open_split(
             f"{config.did_you_mean(source, ('digits', *(f'{k}:' for k in kinds)))}"
         )
     return folders.open_split(source, name, source)
+
+
+def open_splits(
+    source: str, features: records.Features = records.IMAGENET
+) -> dict[str, Split]:
+    """The splits of a source: `train`, and `test` if there is one.
+
+    Raises:
+      ValueError: as `open_split`.
+      ImportError: likewise.
+    """
+    kind, _, rest = source.partition(":")
+    if kind == "csv":  # which is read once for both halves
+        return tables.open_splits(rest, source)
+    if pathlib.Path(source).is_dir():  # which is listed once for both
+        return folders.open_splits(source, source)
+    found = {split.TRAIN: open_split(source, split.TRAIN, features)}
+    with contextlib.suppress(split.NoSplitError):
+        found[split.TEST] = open_split(source, split.TEST, features)
+    return found
 
 
 def taxonomy_of(examples: Split) -> taxonomies.Taxonomy:

@@ -13,6 +13,7 @@ import numpy as np
 from zoo import taxonomy as taxonomies
 
 TRAIN, TEST = "train", "test"
+PIXELS, ENCODED, PATH = "pixels", "encoded", "path"
 EVERY = 5
 """Where a source has no test split of its own, every fifth example is in it."""
 
@@ -46,21 +47,19 @@ class Split(abc.ABC):
     label_hint = "see --data"
     """What to look at where labels are no classes."""
 
-    @property
-    @abc.abstractmethod
-    def is_encoded(self) -> bool:
-        """Whether images are files (JPEG, PNG, GIF or BMP), not pixels."""
+    image_is: typing.ClassVar[str]
+    """What `fetch` gives of an image: `PIXELS`, `ENCODED` or `PATH`."""
 
     @abc.abstractmethod
-    def example(self, number: typing.Any) -> tuple[typing.Any, typing.Any]:
-        """The image and the label of example `number`, in a TensorFlow graph.
+    def fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The images and labels of some examples; threads may call it at once.
 
         Args:
-          number: scalar int64 tensor in [0, size).
+          numbers: [n] int64, each in [0, size).
 
         Returns:
-          Pixels [H, W, 3] uint8 or the bytes of a file, scalar string; and the label,
-          scalar int64.
+          Pixels [n, H, W, 3] uint8; or [n] bytes, empty where they can't be had: of
+          files, or their paths. And labels [n] int64.
         """
 
     @abc.abstractmethod
@@ -84,17 +83,13 @@ class Pixels(Split):
     images: np.ndarray
     labels: np.ndarray
 
-    @property
-    def is_encoded(self) -> bool:
-        return False
+    image_is = PIXELS
 
-    def example(self, number: typing.Any) -> tuple[typing.Any, typing.Any]:
-        import tensorflow as tf
-
-        image = tf.gather(tf.constant(self.images), number)
-        if self.images.ndim == 3:
-            image = tf.repeat(image[..., tf.newaxis], 3, axis=-1)
-        return image, tf.gather(tf.constant(self.labels, tf.int64), number)
+    def fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        images = self.images[numbers]
+        if images.ndim == 3:
+            images = np.repeat(images[..., np.newaxis], 3, axis=-1)
+        return images, self.labels[numbers].astype(np.int64)
 
     def all_labels(self) -> np.ndarray:
         return self.labels
@@ -116,13 +111,11 @@ class Part(Split):
     numbers: np.ndarray
 
     @property
-    def is_encoded(self) -> bool:
-        return self.whole.is_encoded
+    def image_is(self) -> str:  # type: ignore[override]
+        return self.whole.image_is
 
-    def example(self, number: typing.Any) -> tuple[typing.Any, typing.Any]:
-        import tensorflow as tf
-
-        return self.whole.example(tf.gather(tf.constant(self.numbers), number))
+    def fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.whole.fetch(self.numbers[numbers])
 
     def all_labels(self) -> np.ndarray:
         return self.whole.all_labels()[self.numbers]
@@ -146,19 +139,25 @@ def held_out(whole: Split, every: int | None) -> tuple[Part, Part]:
         count = max(round(len(numbers) / every), least) if every else 0
         chosen[random.permutation(numbers)[:count]] = True
 
-    def part(numbers: np.ndarray) -> Part:
-        return Part(
-            source=whole.source,
-            name=whole.name,
-            size=len(numbers),
-            classes=whole.classes,
-            taxonomy=whole.taxonomy,
-            fingerprint=fingerprint([whole.fingerprint.encode(), numbers.tobytes()]),
-            whole=whole,
-            numbers=numbers,
-        )
+    return (
+        part(whole, np.flatnonzero(~chosen), whole.name),
+        part(whole, np.flatnonzero(chosen), whole.name),
+    )
 
-    return part(np.flatnonzero(~chosen)), part(np.flatnonzero(chosen))
+
+def part(whole: Split, numbers: np.ndarray, name: str) -> Part:
+    """Some examples of a split, by their numbers there."""
+    return Part(
+        source=whole.source,
+        name=name,
+        size=len(numbers),
+        classes=whole.classes,
+        taxonomy=whole.taxonomy,
+        notes=whole.notes,
+        fingerprint=fingerprint([whole.fingerprint.encode(), numbers.tobytes()]),
+        whole=whole,
+        numbers=numbers,
+    )
 
 
 def pixels(
@@ -189,12 +188,13 @@ def pixels(
     )
 
 
-def fingerprint(parts: Iterable[bytes]) -> str:
-    """SHA-256 of parts and their lengths."""
+def fingerprint(parts: Iterable[typing.Any]) -> str:
+    """SHA-256 of parts, bytes or arrays of numbers, and their lengths."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(len(part).to_bytes(8, "little"))
-        digest.update(part)
+        view = memoryview(part)
+        digest.update(view.nbytes.to_bytes(8, "little"))
+        digest.update(view)
     return digest.hexdigest()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 
+import numpy as np
+
 from training.data import records, split
 from zoo import taxonomy as taxonomies
 
@@ -56,6 +58,6 @@ def open_split(name: str, half: str, source: str) -> split.Split:
             taxonomy=builder.info.name,
             is_whole=not tests,
         )
-        if int(opened.example(0)[1]) >= 0:
+        if opened.fetch(np.array([0]))[1][0] >= 0:
             return opened
     raise split.NoSplitError(f"--data: {name!r} has no {half} split with labels.")

@@ -106,8 +106,16 @@ class Weights:
         return lines
 
     def decided(self) -> list[str]:
-        """Bindings that hold whatever a user's own say: classes and normalisation."""
-        return own.gin_bindings(self.record)
+        """Bindings that hold whatever a user's own say: classes and normalisation.
+
+        A copy of a feature vector says what its classifier's classes are called
+        together, and has neither them nor a head: they are left to the user.
+        """
+        record = dict(self.record)
+        has_head = f"{names.HEAD}/bias" in self.file.tensors
+        if not has_head and record.get("taxonomy") not in taxonomies.names():
+            record.pop("taxonomy", None)
+        return own.gin_bindings(record)
 
     def assign(self, model: keras.Model) -> names.Matching:
         """Gives every variable of `model` its value.

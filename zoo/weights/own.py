@@ -201,7 +201,7 @@ def gin_bindings(record: Mapping[str, typing.Any]) -> list[str]:
     values = {**record.get("normalization", {}), **record.get("preprocessing", {})}
     for name, value in values.items():
         values[name] = tuple(value) if isinstance(value, list) else value
-    if "class_index" in record or record.get("taxonomy") in taxonomies.names():
+    if "taxonomy" in record:
         values["taxonomy_name"] = record["taxonomy"]
         values["background_class"] = record.get("background_class", False)
     names = ("mean", "std", "crop_fraction", "interpolation")

@@ -1,0 +1,117 @@
+"""The same images, wherever they are kept, give the same with each tool."""
+
+import csv
+import io
+import json
+import tarfile
+
+import numpy as np
+import PIL.Image
+import pytest
+import safetensors.numpy
+import tensorflow as tf
+
+SOURCES = ("folder", "csv", "wds", "tfrecord")
+COUNTS = {"train": 4, "test": 2}  # images of each of ten classes
+
+pytestmark = pytest.mark.slow
+
+
+def examples(half):
+    """Names, PNG bytes and labels, class by class: the order of a folder."""
+    random = np.random.default_rng(len(half))
+    for label in range(10):
+        for number in range(COUNTS[half]):
+            pixels = random.integers(0, 256, (32, 32, 3), np.uint8)
+            pixels[: 3 * label + 3] //= 4
+            stream = io.BytesIO()
+            PIL.Image.fromarray(pixels).save(stream, "png")
+            yield f"{half}/{label}/{number}", stream.getvalue(), label
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sources")
+    rows = []
+    for half in COUNTS:
+        with (
+            tarfile.open(root / f"{half}-0.tar", "w") as archive,
+            tf.io.TFRecordWriter(str(root / f"{half}-0.tfrecord")) as writer,
+        ):
+            for name, data, label in examples(half):
+                path = root / "data" / f"{name}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+                rows.append((f"data/{name}.png", label, half))
+                for kind, content in (("png", data), ("cls", str(label).encode())):
+                    member = tarfile.TarInfo(f"{name}.{kind}")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+                example = tf.train.Example()
+                feature = example.features.feature
+                feature["image/encoded"].bytes_list.value.append(data)
+                feature["image/class/label"].int64_list.value.append(label + 1)
+                writer.write(example.SerializeToString())
+    with (root / "data.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label", "split"), *rows])
+    return {
+        "folder": [f"--data={root}/data"],
+        "csv": [f"--data=csv:{root}/data.csv"],
+        "wds": [f"--data=wds:{root}/*.tar"],
+        "tfrecord": [f"--data=tfrecord:{root}/*.tfrecord"],
+    }
+
+
+@pytest.fixture(scope="module")
+def module(exported):
+    return exported("resnet_cifar_20", "fashion_mnist")
+
+
+def test_evaluate(tool, sources, module):
+    model, found = module / "classification" / "1", {}
+    for name in SOURCES:
+        done = tool("evaluate", model, *sources[name], "--format=json")
+        assert done.returncode == 0, done.stderr
+        found[name] = json.loads(done.stdout)
+    wanted = found["folder"]
+    assert wanted["examples"] == 20
+    for name in SOURCES[1:]:
+        assert found[name]["top1"] == wanted["top1"]
+        assert found[name]["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
+
+
+def test_train(tool, sources, tmp_path):
+    found = {}
+    for name in SOURCES:
+        folder = tmp_path / name
+        done = tool(
+            "train",
+            *("--arch=resnet_cifar_20", "--recipe=digits", *sources[name]),
+            "--gin_binding=training.run.batch_size=8",
+            "--gin_binding=training.run.epochs=2",
+            *(["--gin_binding=model.taxonomy_name='digits'"] * (name in SOURCES[2:])),
+            f"--model_dir={folder}",
+        )
+        assert done.returncode == 0, done.stderr
+        found[name] = safetensors.numpy.load_file(folder / "final.safetensors")
+    for name in SOURCES[1:]:
+        for variable, value in found["folder"].items():
+            np.testing.assert_array_equal(found[name][variable], value, f"{variable}")
+
+
+def test_retrain(tool, sources, module, tmp_path):
+    found = {}
+    for name in SOURCES:
+        done = tool(
+            "retrain",
+            f"--module={module / 'feature_vector' / '1'}",
+            *sources[name],
+            f"--output={tmp_path / name}",
+            *("--epochs=0", "--check=none"),
+        )
+        assert done.returncode == 0, done.stderr
+        (report,) = (tmp_path / name).glob("**/retraining-1.json")
+        found[name] = json.loads(report.read_text())["kept"]
+    for name in SOURCES[1:]:
+        assert found[name]["top1"] == found["folder"]["top1"]
+        assert found[name]["loss"] == pytest.approx(found["folder"]["loss"], rel=1e-3)

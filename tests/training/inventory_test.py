@@ -1,0 +1,71 @@
+"""What of a folder has changed since a training began."""
+
+import os
+
+import numpy as np
+import pytest
+
+from tests.training import folders_test
+from training.data import inventory, sources
+
+
+@pytest.fixture
+def root(tmp_path):
+    root = folders_test.fill(tmp_path / "data", "a", "b")
+    inventory.save(tmp_path / "data.npz", sources.open_splits(str(root)))
+    return root
+
+
+def difference(root):
+    splits = sources.open_splits(str(root))
+    return inventory.difference(root.parent / "data.npz", splits)
+
+
+def test_nothing_has_changed(root):
+    before = sources.open_splits(str(root))["train"].fingerprint
+    assert difference(root) == ""
+    assert sources.open_splits(str(root))["train"].fingerprint == before
+
+
+def test_files_are_named_by_what_happened_to_them(root):
+    first, second, third, *_ = sorted((root / "a").iterdir())
+    before = {name: s.fingerprint for name, s in sources.open_splits(str(root)).items()}
+    first.rename(root / "b" / "new.png")
+    second.write_bytes(second.read_bytes() + b"\0")
+    os.utime(third, ns=(0, third.stat().st_mtime_ns + 1))  # the same size
+    assert difference(root) == (
+        f"1 added: b/new.png; 1 removed: a/{first.name}; "
+        f"2 changed: a/{second.name}, a/{third.name}"
+    )
+    now = {name: s.fingerprint for name, s in sources.open_splits(str(root)).items()}
+    assert not set(before.values()) & set(now.values())
+
+
+def test_of_many_some_are_named(root):
+    for path in (root / "b").iterdir():
+        os.utime(path, ns=(0, 0))
+    assert difference(root).startswith("5 changed: b/")
+    assert difference(root).endswith(", …")
+
+
+def test_both_halves_of_a_split_folder_are_looked_at(tmp_path):
+    folders_test.fill(tmp_path / "data", "train/a", "train/b", "test/a", "test/b")
+    root = tmp_path / "data"
+    inventory.save(tmp_path / "data.npz", sources.open_splits(str(root)))
+    changed = next((root / "test" / "b").iterdir())
+    os.utime(changed, ns=(0, 0))
+    assert difference(root) == f"1 changed: test/b/{changed.name}"
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"PK\x03\x04"])
+def test_without_a_list_nothing_is_named(root, damage):
+    path = root.parent / "data.npz"
+    path.unlink()
+    if damage is not None:
+        path.write_bytes(damage)
+    assert difference(root) == ""
+
+
+def test_a_list_of_another_kind_is_none(root):
+    np.savez(root.parent / "data.npz", x=np.zeros(3))
+    assert difference(root) == ""

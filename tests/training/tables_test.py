@@ -1,0 +1,144 @@
+"""CSV files that name images and their classes."""
+
+import csv
+import os
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from training.data import inventory, sources, split
+
+ROWS = [(f"images/{number}.png", "rose" if number % 2 else "tulip")
+        for number in range(12)]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "images").mkdir()
+    for number in range(12):
+        image = PIL.Image.new("RGB", (8, 8), (number, 0, 0))
+        image.save(tmp_path / "images" / f"{number}.png")
+    return tmp_path
+
+
+def written(folder, rows, header=("path", "label"), encoding="utf-8"):
+    path = folder / "flowers.csv"
+    with path.open("w", encoding=encoding, newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return f"csv:{path}"
+
+
+def listed(examples):
+    paths, labels = examples.fetch(np.arange(examples.size))
+    return [
+        (os.path.basename(path).decode(), int(label))
+        for path, label in zip(paths, labels, strict=True)
+    ]
+
+
+def test_every_fifth_image_of_a_class_is_to_test_on(folder):
+    found = sources.open_splits(written(folder, ROWS))
+    assert [c.id for c in found["train"].classes] == ["rose", "tulip"]
+    assert listed(found["test"]) == [
+        *[("0.png", 1), ("1.png", 0), ("10.png", 1), ("11.png", 0)]
+    ]
+    both = listed(found["train"]) + listed(found["test"])
+    assert sorted(both) == sorted(
+        (os.path.basename(path), int(label == "tulip")) for path, label in ROWS
+    )
+    assert found["train"].taxonomy == "flowers"
+    assert found["train"].image_is == split.PATH
+
+
+def test_a_folder_of_the_same_images_gives_the_same_halves(folder):
+    for path, label in ROWS:
+        target = folder / "classes" / label / os.path.basename(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(folder / path, target)
+    ordered = sorted(ROWS, key=lambda row: (row[1], row[0]))
+    one = sources.open_splits(written(folder, ordered))
+    other = sources.open_splits(str(folder / "classes"))
+    assert one["train"].classes == other["train"].classes
+    for name in ("train", "test"):
+        assert listed(one[name]) == listed(other[name])
+
+
+def test_a_column_says_what_is_to_test_on(folder):
+    rows = [(*row, ("val" if i > 8 else "Training")) for i, row in enumerate(ROWS)]
+    found = sources.open_splits(written(folder, rows, ("image", "label", "split")))
+    assert [name for name, _ in listed(found["test"])] == ["9.png", "10.png", "11.png"]
+    assert found["train"].size == 9
+
+
+def test_without_rows_to_test_on_there_is_no_such_split(folder):
+    rows = [(*row, "train") for row in ROWS]
+    source = written(folder, rows, ("path", "label", "split"))
+    assert list(sources.open_splits(source)) == ["train"]
+    with pytest.raises(split.NoSplitError, match="no row whose split is test"):
+        sources.open_split(source, "test")
+
+
+def test_spreadsheets_and_other_columns_are_taken(folder):
+    rows = [(label, "x, y", str(folder / path), "") for path, label in ROWS]
+    header = ("Label", "note", " Path ", "")
+    source = written(folder, rows, header, encoding="utf-8-sig")
+    assert sources.open_split(source, "train").size == 8
+
+
+def test_changes_are_named(folder):
+    source = written(folder, ROWS)
+    inventory.save(folder / "data.npz", sources.open_splits(source))
+    os.utime(folder / "images" / "3.png", ns=(0, 0))
+    found = inventory.difference(folder / "data.npz", sources.open_splits(source))
+    assert found == f"1 changed: {folder}/images/3.png"
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "message"),
+    [
+        (ROWS, ("file", "class"), "line 1: .* path or image, and label; it has"),
+        (ROWS, ("path", "class"), "it has path, class"),
+        ([*ROWS, ("none.png", "rose")], None, "line 14: none.png is missing\\.$"),
+        ([("a", "b"), ("c", "d"), *ROWS], None, "a is missing, and 1 more"),
+        ([*ROWS, ("images/1.png", "")], None, "line 14: an image or its label"),
+        ([*ROWS, ("images/1.png",)], None, "line 14: it has 1 cells, and the header 2"),
+        ([*ROWS, ("images/1.png", "Rose")], None, "Rose and rose, which differ"),
+        ([("images/1.png", "a|b")], None, "line 2: 'a|b' are several labels"),
+        (ROWS[:1], None, "two or more classes to train on; it has tulip"),
+        ([], None, "it has none"),
+        (
+            [*((*row, "train") for row in ROWS[:2]), ("images/2.png", "lily", "test")],
+            ("path", "label", "split"),
+            "line 4: no row to train on is 'lily'",
+        ),
+        (
+            [(*ROWS[0], "maybe")],
+            ("path", "label", "split"),
+            "line 2: split must be train or test, not 'maybe'",
+        ),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_used_is_told_with_its_line(folder, rows, header, message):
+    source = written(folder, rows, header or ("path", "label"))
+    with pytest.raises(ValueError, match=message) as caught:
+        sources.open_splits(source)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "it has nothing"),
+        (b"path,label\n\xff\xfe,x\n", "is not UTF-8"),
+        (b'path,label\nimages/1.png,"x', "line 2: unexpected end of data"),
+        (b"path,label\n" + b"x" * 2_000_000, "field larger"),
+        (None, "No such file"),
+    ],
+)
+def test_what_is_no_csv_is_told(folder, data, message):
+    path = folder / "bad.csv"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(ValueError, match=message):
+        sources.open_split(f"csv:{path}", "train")

@@ -1,0 +1,124 @@
+"""WebDataset shards: examples in tar files."""
+
+import io
+import os
+import tarfile
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+
+from tests.training import pipeline_test
+from training.data import records, sources, split
+
+
+def write(path, examples, *, kind="png", others=()):
+    """Writes a shard of examples: name -> label."""
+    with tarfile.open(path, "w") as archive:
+
+        def add(name, data):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+
+        for number, (name, label) in enumerate(examples.items()):
+            stream = io.BytesIO()
+            PIL.Image.new("RGB", (8, 8), (number, label, 0)).save(stream, kind)
+            add(f"{name}.{kind}", stream.getvalue())
+            add(f"{name}.cls", str(label).encode())
+        for name in others:
+            add(name, b"{}")
+    return path
+
+
+def labels_of(half):
+    return half.fetch(np.arange(half.size))[1].tolist()
+
+
+def test_examples_are_read_by_number(tmp_path):
+    write(tmp_path / "train-0.tar", {"a/0": 3, "a/1": 1})
+    write(tmp_path / "train-1.tar", {"a/0": 2}, kind="webp")
+    write(tmp_path / "val-0.tar", {"x": 0, "y": 1})
+    train, test = sources.open_splits(f"wds:{tmp_path}/*.tar").values()
+    assert labels_of(train) == [3, 1, 2]
+    assert labels_of(test) == [0, 1]
+    assert train.image_is == split.ENCODED
+    (image,), _ = train.fetch(np.array([1]))
+    assert tf.io.decode_png(image)[0, 0].numpy().tolist() == [1, 1, 0]
+    assert train.describe(0).endswith("train-0.tar at byte 512")
+
+
+def test_they_make_the_batches_that_files_make(tmp_path):
+    """The same examples in the same order, however they are stored."""
+    write(tmp_path / "all.tar", {f"{n:02d}": n % 2 for n in range(20)})
+    half = sources.open_split(f"wds:{tmp_path}/all.tar", "train")
+    assert half.size == 16
+    stream = pipeline_test.stream_of(half, num_classes=2)
+    whole = pipeline_test.batches(stream, 0, 8)
+    assert [len(images) for images, _ in whole] == [4] * 8
+    later = pipeline_test.batches(stream, 5, 8)
+    for (images, labels), (again, same) in zip(whole[5:], later, strict=True):
+        np.testing.assert_array_equal(images, again)
+        np.testing.assert_array_equal(labels, same)
+
+
+def test_what_is_no_example_is_counted(tmp_path):
+    others = ("0.json", "note.txt", "alone.cls.png", "lonely.png")
+    write(tmp_path / "a.tar", {str(n): n % 2 for n in range(5)}, others=others)
+    half = sources.open_split(f"wds:{tmp_path}/a.tar", "train")
+    assert half.size == 4
+    assert half.notes == ("files left out: 4 beside images and classes",)
+
+
+def test_classes_are_numbered(tmp_path):
+    write(tmp_path / "train.tar", {"a": 0, "b": 2})
+    write(tmp_path / "test.tar", {"a": 1})
+    halves = records.named(sources.open_splits(f"wds:{tmp_path}/*.tar"))
+    assert [c.name for c in halves["test"].classes] == ["class 0", "class 1", "class 2"]
+    assert labels_of(halves["train"]) == [0, 2]
+
+
+def test_a_change_is_another_data_set(tmp_path):
+    path = write(tmp_path / "a.tar", {"a": 0, "b": 1})
+    source = f"wds:{path}"
+    before = sources.open_split(source, "train").fingerprint
+    assert sources.open_split(source, "train").fingerprint == before
+    os.utime(path, ns=(0, 0))
+    assert sources.open_split(source, "train").fingerprint != before
+
+
+def test_a_shard_that_is_no_longer_there_is_unreadable(tmp_path):
+    path = write(tmp_path / "a.tar", {"a": 0, "b": 1, "c": 0})
+    half = sources.open_split(f"wds:{path}", "train")
+    path.unlink()
+    images, _ = half.fetch(np.arange(half.size))
+    assert images.tolist() == [b"", b""]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lambda whole: whole[:2600], "is cut off, compressed, or no"),
+        (lambda whole: whole[:4096], "is cut off, compressed, or no"),
+        (lambda whole: b"nonsense" * 100, "is cut off, compressed, or no tar file"),
+        (lambda whole: __import__("gzip").compress(whole), "compressed"),
+        (lambda whole: whole.replace(b"1".ljust(512, b"\0"), b"x".ljust(512, b"\0")),
+         "b.cls must hold the number of a class, not b'x'"),
+        (lambda whole: b"", "is cut off, compressed, or no tar file"),
+    ],
+)  # fmt: skip
+def test_what_is_no_shard_is_told(tmp_path, data, message):
+    path = write(tmp_path / "a.tar", {"a": 0, "b": 1})
+    path.write_bytes(data(path.read_bytes()))
+    with pytest.raises(ValueError, match=message) as caught:
+        sources.open_split(f"wds:{path}", "train")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_shard_without_examples_is_told(tmp_path):
+    write(tmp_path / "a.tar", {}, others=("a.txt",))
+    with pytest.raises(ValueError, match="has no example: an image, and a file"):
+        sources.open_split(f"wds:{tmp_path}/a.tar", "train")
+    with pytest.raises(ValueError, match="no file matches"):
+        sources.open_split(f"wds:{tmp_path}/b.tar", "train")
