@@ -7,6 +7,7 @@ second of either side, one for each repetition. The two take turns. What it is a
 on standard error, in lines that begin with `TELL`.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -19,8 +20,10 @@ from _stopwatch import tell
 
 _STEPS = 10  # in one repetition
 _FILES = 256  # photographs, so to say
-_SIDES = (500, 375)  # their width and height: those of ImageNet's median
-_PASSES = 16  # over the files, in one repetition
+# Their width and height, and the side of what the model sees: ImageNet's median; and
+# one of images that cost little, so that it shows what else an example costs.
+_SIZES = ((500, 375, None), (64, 48, 64))
+_IMAGES = {500: 4096, 64: 16384}  # by their width, in one repetition
 _BATCH = 64  # images of the pipelines
 
 
@@ -103,33 +106,38 @@ def _pipelines(job: dict) -> dict:
     Both crop a random part, resize it and mirror half of them. Counted from the first
     batch on: what comes before it is paid once in a training, not in every epoch.
     """
-    tell("draw photographs")
-    with tempfile.TemporaryDirectory() as folder:
-        paths = _write_photographs(pathlib.Path(folder))
-        tell("time input pipeline")
-        size, count = job["size"], _FILES * _PASSES // _BATCH
-        ours = _ours(folder, size, count)
-        theirs = _theirs(paths, size, count)
-
-        def drained(batches) -> float:
-            following = iter(batches)
-            next(following)
-            start = time.perf_counter()
-            for _ in following:
-                pass
-            return time.perf_counter() - start
-
-        found = _alternate(
-            {"ours": lambda: drained(ours), "theirs": lambda: drained(theirs)},
-            job["repeat"],
-            images=(count - 1) * _BATCH,
-        )
-    cores = len(os.sched_getaffinity(0))
-    per_core = {side: [rate / cores for rate in found[side]] for side in found}
-    return {"input pipeline, a core": per_core}
+    found = {}
+    for width, height, size in _SIZES:
+        tell(f"time the input pipeline, {width} × {height}")
+        with tempfile.TemporaryDirectory() as folder:
+            paths = write_photographs(pathlib.Path(folder), width, height)
+            count, size = _IMAGES[width] // _BATCH, size or job["size"]
+            rates = _alternate(
+                {
+                    "ours": functools.partial(_drained, _ours(folder, size, count)),
+                    "theirs": functools.partial(_drained, _theirs(paths, size, count)),
+                },
+                job["repeat"],
+                images=(count - 1) * _BATCH,
+            )
+        cores = len(os.sched_getaffinity(0))
+        per_core = {side: [rate / cores for rate in rates[side]] for side in rates}
+        found[f"input pipeline, {width} × {height}, a core"] = per_core
+    return found
 
 
-def _write_photographs(folder: pathlib.Path) -> list[str]:
+def _drained(batches) -> float:
+    """Seconds from the first batch to the last."""
+    following = iter(batches)
+    next(following)
+    start = time.perf_counter()
+    for _ in following:
+        pass
+    return time.perf_counter() - start
+
+
+def write_photographs(folder: pathlib.Path, width: int, height: int) -> list[str]:
+    """Draws JPEG files in folders of two classes; their paths."""
     import numpy as np
     import PIL.Image
 
@@ -137,8 +145,8 @@ def _write_photographs(folder: pathlib.Path) -> list[str]:
 
     paths = []
     for number in range(_FILES):
-        (drawn,) = dead_leaves.draw(1, max(_SIDES), seed=number)
-        pixels = np.uint8(255 * drawn)[: _SIDES[1], : _SIDES[0]]
+        (drawn,) = dead_leaves.draw(1, max(width, height), seed=number)
+        pixels = np.uint8(255 * drawn)[:height, :width]
         paths.append(folder / f"class_{number % 2}" / f"{number}.jpg")
         paths[-1].parent.mkdir(exist_ok=True)
         PIL.Image.fromarray(pixels).save(paths[-1], quality=90)
