@@ -143,6 +143,7 @@ def test_nothing_is_left_running_or_lying_about(tmp_path):
     assert list(scratch.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "clause",
     [c if c == "K01" else pytest.param(c, marks=SLOW) for c in clients.BY_CLAUSE],
@@ -212,6 +213,7 @@ def test_the_search_finds_ends_and_steps(tmp_path):
     assert (width.smallest, width.step) == (1, 1)
 
 
+@pytest.mark.slow
 def test_the_search_takes_the_signature_where_there_is_no_call(tmp_path):
     path = mutants.make(mutants.R02NoCall, tmp_path)
     found = suite.check(path, clauses=["I03"])
@@ -268,6 +270,7 @@ def test_what_is_no_plain_file_is_not_waited_for(tmp_path):
         suite.check(path, doc=pipe)
 
 
+@pytest.mark.slow
 def test_what_is_judged_by_a_signature_does_not_wait_for_a_call(tmp_path):
     path = mutants.make(mutants.R02NoCall, tmp_path)
     found = suite.check(path, clauses=["I01", "F"], level="quick")

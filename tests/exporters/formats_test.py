@@ -36,7 +36,7 @@ def files(folder):
 def folder(tool, tmp_path_factory):
     output = tmp_path_factory.mktemp("exports")
     names = "--format=onnx,saved_model,litert,tf1_hub"
-    done = tool("export", f"--arch={ARCH}", names, f"--output={output}")
+    done = tool("export", f"--arch={ARCH}", names, f"--output={output}", "--check=none")
     assert done.returncode == 0, done.stderr
     expected = [
         output / ARCH / place / path
@@ -186,6 +186,7 @@ def test_alone_or_in_company_the_bytes_are_the_same(tool, folder, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_what_is_there_is_recognised_and_the_rest_is_made(tool, folder):
     before = files(folder)
     done = tool(

@@ -139,6 +139,7 @@ def test_a_folder_that_is_no_export_is_left_alone(tool, tmp_path):
     assert precious.read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_the_users_keras_settings_change_nothing(tool, finished, tmp_path, monkeypatch):
     settings = tmp_path / ".keras" / "keras.json"
     settings.parent.mkdir()
@@ -371,6 +372,7 @@ def test_a_target_that_can_not_be_written(tool, tmp_path):
     assert_refused(done, "Not a directory")
 
 
+@pytest.mark.slow
 def test_two_exporters_for_one_target(tmp_path):
     output = tmp_path / "exports"
     processes = [start(output) for _ in range(2)]

@@ -4,6 +4,7 @@ import json
 import pathlib
 
 import numpy as np
+import pytest
 
 from exporters import manifest
 
@@ -53,6 +54,7 @@ def test_a_file_of_ours_exports_what_it_was_made_from(exported, tool, tmp_path):
     assert (old / DATA).read_bytes() == (new / DATA).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_trained_copy_still_says_what_it_was_built_with(tool, tmp_path):
     import tensorflow as tf
 

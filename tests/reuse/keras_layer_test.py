@@ -712,7 +712,7 @@ def assert_learns(model, images):
 @pytest.mark.parametrize(
     ("policy", "trainable"),
     [
-        ("mixed_bfloat16", False),
+        pytest.param("mixed_bfloat16", False, marks=pytest.mark.slow),
         ("mixed_float16", True),
         pytest.param("mixed_bfloat16", True, marks=pytest.mark.slow),
         pytest.param("mixed_float16", False, marks=pytest.mark.slow),

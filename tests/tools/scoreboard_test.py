@@ -107,8 +107,11 @@ def test_what_makes_a_model_is_shown_as_it_stands():
     ("source", "problem"),
     [
         ("import not_there.at_all", "not_there was not installed"),
-        ("raise ValueError('no\\nsuch thing')", "ValueError: no such thing"),
-        ("pass", "it wrote no feature_vector"),
+        pytest.param(
+            *("raise ValueError('no\\nsuch thing')", "ValueError: no such thing"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("pass", "it wrote no feature_vector", marks=pytest.mark.slow),
     ],
 )
 def test_what_can_not_be_made_says_why(tmp_path, monkeypatch, source, problem):

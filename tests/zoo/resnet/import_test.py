@@ -205,7 +205,7 @@ def as_published(name):
 @pytest.mark.parametrize(
     ("depth", "source"),
     [
-        (50, "resnet-rs-keras"),
+        slowly(50, "resnet-rs-keras"),
         slowly(50, "tf_keras.applications"),
         slowly(101, "resnet-rs-keras"),
     ],
