@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import hashlib
+import os
 import typing
 from collections.abc import Iterable, Sequence
 
@@ -61,6 +62,13 @@ class Split(abc.ABC):
           Pixels [n, H, W, 3] uint8; or [n] bytes, empty where they can't be had: of
           files, or their paths. And labels [n] int64.
         """
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of the images, where they are files; else none."""
+        if self.image_is != PATH:
+            return []
+        return [os.fsdecode(path) for path in self.fetch(np.arange(self.size))[0]]
 
     @abc.abstractmethod
     def all_labels(self) -> np.ndarray:
@@ -119,6 +127,11 @@ class Part(Split):
 
     def all_labels(self) -> np.ndarray:
         return self.whole.all_labels()[self.numbers]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The class of each example, [size] integers."""
+        return self.all_labels()
 
     def describe(self, number: int) -> str:
         return self.whole.describe(int(self.numbers[number]))
