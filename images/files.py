@@ -61,47 +61,42 @@ def find(folder: str | os.PathLike[str], *, except_in: Collection[str] = ()) -> 
     Raises:
       OSError: the folder can't be read.
     """
-    listing = Listing(images=[], folders=[], skipped=collections.Counter())
-    listing.folders.extend(
-        _list(os.fspath(folder), listing, except_in=except_in, is_hidden_folder=False)
+    top = _entries(folder)
+    listing = Listing(
+        images=[],
+        folders=[e.name for e in top if e.is_dir() and not is_hidden(e.name)],
+        skipped=collections.Counter(),
     )
-    return listing
-
-
-def _list(
-    folder: str, listing: Listing, *, except_in: Collection[str], is_hidden_folder: bool
-) -> list[str]:
-    """Adds what is in a folder and below it to a listing; names the folders in it."""
-    folders = []
-    with os.scandir(folder) as entries:
-        ordered = sorted(entries, key=operator.attrgetter("name"))
     images, skipped = listing.images, listing.skipped
-    for entry in ordered:
-        name = entry.name
-        is_entry_hidden = is_hidden_folder or is_hidden(name)
+    waiting = [
+        (entry, is_hidden(entry.name))
+        for entry in top
+        if entry.name not in except_in or not entry.is_dir()
+    ]
+    while waiting:
+        entry, is_entry_hidden = waiting.pop()
         if entry.is_file():
-            suffix = os.path.splitext(name)[1].lower()
+            suffix = os.path.splitext(entry.name)[1].lower()
             if suffix in _SUFFIXES and not is_entry_hidden:
                 images.append(entry)
             else:
                 skipped[HIDDEN if is_entry_hidden else suffix or NO_SUFFIX] += 1
         elif not entry.is_dir():
             skipped[NO_FILES] += 1
+        elif entry.is_symlink():
+            skipped[FOLDER_LINKS] += 1
         else:
-            if not is_entry_hidden:
-                folders.append(name)
-            if name in except_in:
-                continue
-            if entry.is_symlink():
-                skipped[FOLDER_LINKS] += 1
-            else:
-                _list(
-                    entry.path,
-                    listing,
-                    except_in=(),
-                    is_hidden_folder=is_entry_hidden,
-                )
-    return folders
+            waiting += [
+                (below, is_entry_hidden or is_hidden(below.name))
+                for below in _entries(entry.path)
+            ]
+    return listing
+
+
+def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+    """What is in a folder, by name, the last first."""
+    with os.scandir(os.fspath(folder)) as entries:
+        return sorted(entries, key=operator.attrgetter("name"), reverse=True)
 
 
 def describe_skipped(skipped: Mapping[str, int]) -> str:

@@ -208,10 +208,8 @@ class Preprocessing:
             method=self.interpolation,
             antialias=antialias,
         )
-        x = tf.ensure_shape(x, (self.height, self.width, 3)) * _TO_UNIT
-        if self.interpolation == "bilinear" and not antialias:
-            return x  # between its neighbours, whose weights are exact
-        return tf.clip_by_value(x, 0.0, 1.0)
+        x = tf.ensure_shape(x, (self.height, self.width, 3))
+        return tf.clip_by_value(x * _TO_UNIT, 0.0, 1.0)
 
 
 def shift(image: tf.Tensor, seed: tf.Tensor, *, margin: int) -> tf.Tensor:

@@ -1,13 +1,14 @@
 """Opens a folder of images for training, ours or another way; run as a program.
 
 Takes a job as JSON for its argument: `side` (`ours`, `keras`, `plain`), `folder`,
-`size` of the images and `batch`. Prints on its last line the seconds to the first batch
-as JSON, TensorFlow's import left out.
+`size` of the images and `batch`. Prints one JSON object on its last line: `seconds` to
+the first batch, TensorFlow's import left out, and the most `mib` that the process held.
 """
 
 import json
 import os
 import pathlib
+import resource
 import sys
 import time
 
@@ -23,7 +24,7 @@ def link(photographs: list[pathlib.Path], folder: pathlib.Path, count: int) -> N
             os.link(photographs[image % len(photographs)], target)
 
 
-def main(job: dict) -> float:
+def main(job: dict) -> dict:
     import tensorflow as tf
 
     tf.constant(0)  # TensorFlow has started
@@ -31,7 +32,10 @@ def main(job: dict) -> float:
     sides = {"ours": _ours, "keras": _keras, "plain": _plain}
     images, _ = next(iter(sides[job["side"]](job["folder"], job["size"], job["batch"])))
     images.numpy()
-    return time.perf_counter() - start
+    return {
+        "seconds": time.perf_counter() - start,
+        "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
 
 
 def _ours(folder: str, size: int, batch: int):

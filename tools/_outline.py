@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import _cli
 
@@ -63,23 +63,23 @@ def measure(arch: str, say: Callable[[str], None]) -> pathlib.Path:
     """Exports an arch for a while, has it judged, and keeps what was measured.
 
     An export with the same graph, values and assets as the one that was judged before
-    is not judged again.
+    is not judged again: remove the record for that, as where the suite has changed.
 
     Raises:
-      ValueError: a clause fails.
+      ValueError: it can't be exported, or a clause fails.
     """
-    from conformance import suite
-
     with tempfile.TemporaryDirectory() as scratch:
         say(f"export {arch}")
         # What was built before in a process changes the names in a graph.
         command = [_cli.ROOT / "tools" / "export", f"--arch={arch}", "--check=none"]
-        subprocess.run(
+        done = subprocess.run(
             [sys.executable, *command, f"--output={scratch}"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
+        if done.returncode:
+            raise ValueError(f"{arch}: {done.stderr.strip().splitlines()[-1]}")
         folders = {
             kind: pathlib.Path(scratch, arch, kind, "1") for kind in manifest.KINDS
         }
@@ -87,33 +87,46 @@ def measure(arch: str, say: Callable[[str], None]) -> pathlib.Path:
             kind: manifest.content_hash(manifest.file_hashes(folder))
             for kind, folder in folders.items()
         }
-        before = records.trials_of(arch)
-        is_known = records.measured_exports(arch) == exports
-        kept = {}
-        for kind, folder in folders.items():
-            if is_known:
-                say(f"{kind}: as it was measured")
-                sizes = records.sizes(folder)
-                kept[kind] = dataclasses.replace(before[kind], sizes=sizes).to_json()
-                continue
-            (other,) = set(manifest.KINDS) - {kind}
-            found = suite.check(
-                folder,
-                pair=folders[other],
-                say=lambda line, kind=kind: say(f"{kind} {line[:70]}"),
-            )
-            if found.failed:
-                raise ValueError(f"{arch} {kind}: {found.failed[0].message}")
-            trial = records.trial(found.to_json(), folder)
-            kept[kind] = trial.to_json()
+        if records.measured_exports(arch) == exports:
+            say(f"{arch}: the same export as was measured")
+            trials = {
+                kind: dataclasses.replace(trial, sizes=records.sizes(folders[kind]))
+                for kind, trial in records.trials_of(arch).items()
+            }
+        else:
+            trials = _judged(arch, folders, say)
     path = records.measured_file(arch)
     record = {
         "sources": records.measured_sources(arch),
         "exports": exports,
-        "models": kept,
+        "models": {kind: trial.to_json() for kind, trial in trials.items()},
     }
     writing.write(path, manifest.to_json(record).encode())
     return path
+
+
+def _judged(
+    arch: str, folders: Mapping[str, pathlib.Path], say: Callable[[str], None]
+) -> dict[str, records.Trial]:
+    """What the whole suite finds of a pair.
+
+    Raises:
+      ValueError: a clause fails.
+    """
+    from conformance import suite
+
+    trials = {}
+    for kind, folder in folders.items():
+        (other,) = set(folders) - {kind}
+        found = suite.check(
+            folder,
+            pair=folders[other],
+            say=lambda line, kind=kind: say(f"{kind} {line[:70]}"),
+        )
+        if found.failed:
+            raise ValueError(f"{arch} {kind}: {found.failed[0].message}")
+        trials[kind] = records.trial(found.to_json(), folder)
+    return trials
 
 
 def time_all(archs: Iterable[str], say: Callable[[str], None]) -> pathlib.Path:

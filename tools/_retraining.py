@@ -54,10 +54,10 @@ def retrain(request: Request, watcher: retraining.Watcher) -> None:
       ValueError: module or data are not usable.
       formats.UnfitError: what was written does not pass the check.
     """
-    halves = data_sources.open_splits(request.data, request.records)
-    if split.TEST not in halves:  # which this says
-        data_sources.open_split(request.data, split.TEST, request.records)
-    if isinstance(halves[split.TRAIN], records.Records):
+    halves = data_sources.open_splits(
+        request.data, request.records, names=(split.TRAIN, split.TEST)
+    )
+    if not halves[split.TRAIN].classes:
         halves = records.named(halves)
     with (
         sources.opened(request.module, name="--module") as folder,

@@ -1,7 +1,9 @@
 """Image files below a folder, and what is left out."""
 
 import collections
+import os
 import pathlib
+import subprocess
 
 from images import files
 
@@ -24,6 +26,18 @@ def test_images_of_any_depth_are_found_in_order(tmp_path):
     found = files.find(tmp_path)
     assert paths(found) == made
     assert not found.skipped
+
+
+def test_folders_may_be_as_deep_as_the_system_lets_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1500):  # one by one: a path has 4,096 bytes at most
+        os.mkdir("d")
+        monkeypatch.chdir("d")
+    touch(pathlib.Path("a.png"))
+    monkeypatch.chdir(tmp_path)
+    (found,) = paths(files.find("."))
+    subprocess.run(["rm", "-r", "d"], check=True)  # too deep for pytest
+    assert found.name == "a.png"
 
 
 def test_what_is_left_out_is_counted_by_suffix(tmp_path):

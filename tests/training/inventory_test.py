@@ -66,6 +66,22 @@ def test_without_a_list_nothing_is_named(root, damage):
     assert difference(root) == ""
 
 
+def test_what_can_not_be_written_leaves_nothing(root, monkeypatch):
+    splits = sources.open_splits(str(root))
+    path = root.parent / "data.npz"
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match=f"Can't write {path}: No space left"):
+        inventory.save(path, splits)
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in root.parent.iterdir()) == ["data", "data.npz"]
+
+
 def test_a_list_of_another_kind_is_none(root):
     np.savez(root.parent / "data.npz", x=np.zeros(3))
     assert difference(root) == ""

@@ -127,6 +127,22 @@ def test_what_can_not_be_used_is_told_with_its_line(folder, rows, header, messag
 
 
 @pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("cvs:a.csv", "and 'cvs:a.csv' is no folder. Did you mean 'csv:'?"),
+        ("wsd:a.tar", "Did you mean 'wds:'?"),
+        ("digit", "Did you mean 'digits'?"),
+        ("csv:", "--data=csv: names nothing after the colon."),
+        ("nowhere", "csv:FILE, wds:GLOB, tfrecord:GLOB"),
+    ],
+)
+def test_a_misspelt_source_is_told_with_what_there_is(source, message):
+    with pytest.raises(ValueError, match=".") as caught:
+        sources.open_split(source, "train")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("data", "message"),
     [
         (b"", "it has nothing"),

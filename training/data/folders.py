@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import collections
+import functools
 import os
 import pathlib
 import re
 import typing
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from images import files
 from training.data import image_files, split
@@ -24,43 +25,36 @@ _FILLERS = ("set", "data", "dataset", "images", "imgs", "seg", "split")
 _Folders = Mapping[str, Sequence[pathlib.Path]]
 
 
-def open_split(folder: str, name: str, source: str) -> split.Split:
-    """Lists the images of a split, class by class.
+def opener(folder: str, source: str) -> Callable[[str], split.Split]:
+    """What lists a split's images, class by class; without split folders, once for all.
 
-    Raises:
-      NoSplitError: there is a folder to train on, and none to test on.
-      ValueError: there are no classes, or one without images.
+    Returns:
+      A function of the split's name. It raises NoSplitError where there is a folder to
+      train on and none to test on, and ValueError where there are no classes, or one
+      without images.
     """
     root = pathlib.Path(folder)
     splits = _splits(root)
-    if not splits:
-        return image_files.halves(_whole(root, source))[name]
-    if name not in splits:
-        train = splits[split.TRAIN]
-        raise split.NoSplitError(
-            f"{root} has a folder {train.name}, and none called "
-            f"{', '.join(_WORDS[name])}. Give {train} itself to have every fifth of "
-            "its images for testing."
+
+    @functools.cache
+    def halves() -> dict[str, split.Split]:
+        return image_files.halves(
+            _listed(root, {split.TRAIN: root}, split.TRAIN, source)
         )
-    return _listed(root, splits, name, source)
 
+    def open_split(name: str) -> split.Split:
+        if not splits:
+            return halves()[name]
+        if name not in splits:
+            train = splits[split.TRAIN]
+            raise split.NoSplitError(
+                f"{root} has a folder {train.name}, and none called "
+                f"{', '.join(_WORDS[name])}. Give {train} itself to have every fifth "
+                "of its images for testing."
+            )
+        return _listed(root, splits, name, source)
 
-def open_splits(folder: str, source: str) -> dict[str, split.Split]:
-    """Lists the images of all splits that there are.
-
-    Raises:
-      ValueError: there are no classes, or one without images.
-    """
-    root = pathlib.Path(folder)
-    splits = _splits(root)
-    if not splits:
-        return image_files.halves(_whole(root, source))
-    return {name: _listed(root, splits, name, source) for name in splits}
-
-
-def _whole(root: pathlib.Path, source: str) -> image_files.Files:
-    """The images of a folder that has no splits."""
-    return _listed(root, {split.TRAIN: root}, split.TRAIN, source)
+    return open_split
 
 
 def _listed(

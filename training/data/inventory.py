@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import pathlib
 import zipfile
 from collections.abc import Mapping
@@ -10,16 +10,20 @@ from collections.abc import Mapping
 import numpy as np
 
 from training.data import image_files, split
+from zoo.weights import own
 
 _SHOWN = 3  # files of each kind
 
 
 def save(path: pathlib.Path, splits: Mapping[str, split.Split]) -> None:
-    """Writes the files of splits with their sizes and times; whole, or not at all."""
-    partial = path.with_name(f".{path.name}")
-    with partial.open("wb") as file:
-        np.savez_compressed(file, **_arrays(splits))  # type: ignore[arg-type]
-    os.replace(partial, path)
+    """Writes the files of splits with their sizes and times; whole, or not at all.
+
+    Raises:
+      OSError: it can't be written.
+    """
+    file = io.BytesIO()
+    np.savez_compressed(file, **_arrays(splits))  # type: ignore[arg-type]
+    own.replace(path, file.getvalue())
 
 
 def difference(path: pathlib.Path, splits: Mapping[str, split.Split]) -> str:

@@ -237,18 +237,13 @@ class Stream:
         """Whether images are files that have to be decoded, which may fail."""
         return self.split.image_is != split.PIXELS
 
-    def _groups(
-        self,
-        counts: tf.data.Dataset,
-        draw: typing.Callable,
-        image: typing.Callable,
-        size: int,
+    def _read(
+        self, drawn: tf.data.Dataset, image: typing.Callable, size: int
     ) -> tf.data.Dataset:
         """Groups of (image, number, label, whether it was read).
 
         Args:
-          counts: of the examples that are made.
-          draw: from some of them to numbers of examples and seeds [n, 2] int64.
+          drawn: numbers of examples and seeds [n, 2] int64 of each group.
           image: from an example's image and seed to the model's input.
           size: of a group.
         """
@@ -272,9 +267,8 @@ class Stream:
             one = tf.data.Dataset.from_tensors(example)
             return one.map(read).ignore_errors().concatenate(one.map(unread)).take(1)
 
-        def group(counts: tf.Tensor) -> tf.data.Dataset:
+        def group(numbers: tf.Tensor, seeds: tf.Tensor) -> tf.data.Dataset:
             """At once; where one can't be read, one by one."""
-            numbers, seeds = draw(counts)
             images, labels = tf.numpy_function(
                 self.split.fetch, [tf.maximum(numbers, 0)], [kind, tf.int64]
             )
@@ -288,7 +282,7 @@ class Stream:
             one_by_one = some.flat_map(guarded).batch(size)
             return at_once.concatenate(one_by_one).take(1)
 
-        return counts.batch(size).interleave(
+        return drawn.interleave(
             group,
             cycle_length=_AT_ONCE,
             num_parallel_calls=_AT_ONCE,  # tf.data's own choice is one, now and then
@@ -302,7 +296,14 @@ class Stream:
         image: typing.Callable,
         size: int,
     ) -> tf.data.Dataset:
-        """(images, one-hot labels) of `size`; what could not be read is noted."""
+        """(images, one-hot labels) of `size`; what could not be read is noted.
+
+        Args:
+          counts: of the examples that are made.
+          draw: from some of them to numbers of examples and seeds [n, 2] int64.
+          image: see `_read`.
+          size: of a batch.
+        """
 
         def noted(
             images: tf.Tensor, numbers: tf.Tensor, labels: tf.Tensor, read: tf.Tensor
@@ -317,7 +318,7 @@ class Stream:
             return tf.ensure_shape(images, [size, *images.shape[1:]]), labels
 
         group = self._group(size)
-        batches = self._groups(counts, draw, image, group)
+        batches = self._read(counts.batch(group).map(draw), image, group)
         if group != size:
             batches = batches.rebatch(size, drop_remainder=True)
         return batches.map(noted)

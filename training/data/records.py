@@ -7,6 +7,7 @@ step without reading what came before.
 
 from __future__ import annotations
 
+import abc
 import ast
 import collections
 import concurrent.futures
@@ -84,22 +85,57 @@ def bound(bindings: Sequence[str]) -> Features:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Records(split.Split):
-    """Records of TFRecord files.
+class Stored(split.Split):
+    """Examples that stand in larger files, whose labels are numbers.
 
     Attributes:
-      features: what their fields are called.
       files: their paths.
       starts: [N, 3] int64: file, where its data begin, their length.
     """
 
-    features: Features
     files: tuple[str, ...]
     starts: np.ndarray
 
+    image_is = split.ENCODED
+
+    @property
+    def first_label(self) -> int:
+        """The number that the first class has in the files."""
+        return 0
+
+    @abc.abstractmethod
+    def labels_and_names(self) -> Iterator[tuple[int, str]]:
+        """The label of each example, from 0, and its class's name or nothing."""
+
+    def all_labels(self) -> np.ndarray:
+        return np.array([label for label, _ in self.labels_and_names()])
+
+    def describe(self, number: int) -> str:
+        file, start, _ = self.starts[number]
+        return f"{self.files[file]} at byte {start}"
+
+    def read(self, number: int) -> bytes:
+        """The bytes of an example."""
+        file, start, length = (int(value) for value in self.starts[number])
+        with open(self.files[file], "rb", buffering=0) as opened:
+            return os.pread(opened.fileno(), length, start)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Records(Stored):
+    """Records of TFRecord files.
+
+    Attributes:
+      features: what their fields are called.
+    """
+
+    features: Features
+
     label_hint = "--gin_binding=tfrecord.first_label=0 says where they begin"
 
-    image_is = split.ENCODED
+    @property
+    def first_label(self) -> int:
+        return self.features.first_label
 
     def fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         import tensorflow as tf
@@ -118,11 +154,8 @@ class Records(split.Split):
             labels[place] = label - self.features.first_label
         return images, labels
 
-    def all_labels(self) -> np.ndarray:
-        return np.array([label for label, _ in self.labels_and_names()])
-
     def labels_and_names(self) -> Iterator[tuple[int, str]]:
-        """Of each example; only these are taken out of what is read."""
+        """See `Stored`; only these are taken out of what is read."""
         import tensorflow as tf
 
         features = self.features
@@ -139,16 +172,6 @@ class Records(split.Split):
                 strict=True,
             ):
                 yield int(label) - features.first_label, name.decode(errors="replace")
-
-    def describe(self, number: int) -> str:
-        file, start, _ = self.starts[number]
-        return f"{self.files[file]} at byte {start}"
-
-    def read(self, number: int) -> bytes:
-        """The bytes of a record."""
-        file, start, length = (int(value) for value in self.starts[number])
-        with open(self.files[file], "rb", buffering=0) as opened:
-            return os.pread(opened.fileno(), length, start)
 
 
 def open_split(
@@ -242,7 +265,7 @@ def index(
     return found
 
 
-def named(splits: Mapping[str, Records]) -> dict[str, split.Split]:
+def named(splits: Mapping[str, Stored]) -> dict[str, split.Split]:
     """The same splits with classes, which records do not list.
 
     There is one more than the largest label to train on. A class is called as its
@@ -256,7 +279,7 @@ def named(splits: Mapping[str, Records]) -> dict[str, split.Split]:
     for label, name in train.labels_and_names():
         if label < 0:
             raise ValueError(
-                f"{train.source} has labels below {train.features.first_label}: "
+                f"{train.source} has labels below {train.first_label}: "
                 f"{train.label_hint}."
             )
         names.setdefault(label, name or f"class {label}")

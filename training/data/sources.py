@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from training.data import folders, idx, records, split, tables, tfds, webdataset
 from training.data.split import Split
@@ -13,12 +13,9 @@ from zoo import config
 from zoo import taxonomy as taxonomies
 
 _SHOWN_CLASSES = 20
+_KINDS = ("csv", "wds", "tfrecord", "tfds", "fashion_mnist")  # before a colon
 FORMS = (
-    "DIRECTORY",
-    "csv:FILE",
-    "tfrecord:GLOB",
-    "tfds:NAME",
-    "digits",
+    *("DIRECTORY", "csv:FILE", "wds:GLOB", "tfrecord:GLOB", "tfds:NAME", "digits"),
     "fashion_mnist:DIRECTORY",
 )
 
@@ -43,46 +40,61 @@ def open_split(
       ValueError: there is nothing that can be read; the message is one line.
       ImportError: a package is missing.
     """
-    if not source:
-        raise ValueError(f"--data is missing: one of {', '.join(FORMS)}.")
-    kind, colon, rest = source.partition(":")
-    kinds: dict[str, Callable[[str, str, str], Split]] = {
-        "csv": tables.open_split,
-        "tfrecord": functools.partial(records.open_split, features=features),
-        "tfds": tfds.open_split,
-        "wds": webdataset.open_split,
-        "fashion_mnist": idx.open_split,
-    }
-    if colon and kind in kinds:
-        return kinds[kind](rest, name, source)
-    if source == "digits":
-        return _digits(name)
-    if not pathlib.Path(source).is_dir():
-        raise ValueError(
-            f"--data must be one of {', '.join(FORMS)}, and {source!r} is no folder."
-            f"{config.did_you_mean(source, ('digits', *(f'{k}:' for k in kinds)))}"
-        )
-    return folders.open_split(source, name, source)
+    return _opener(source, features)(name)
 
 
 def open_splits(
-    source: str, features: records.Features = records.IMAGENET
+    source: str,
+    features: records.Features = records.IMAGENET,
+    *,
+    names: Sequence[str] = (split.TRAIN,),
 ) -> dict[str, Split]:
-    """The splits of a source: `train`, and `test` if there is one.
+    """The splits of a source by their names, as far as there are such.
+
+    Args:
+      source: see `open_split`.
+      features: likewise.
+      names: of those that have to be there.
 
     Raises:
+      NoSplitError: one of them is not.
       ValueError: as `open_split`.
       ImportError: likewise.
     """
-    kind, _, rest = source.partition(":")
-    if kind == "csv":  # which is read once for both halves
-        return tables.open_splits(rest, source)
-    if pathlib.Path(source).is_dir():  # which is listed once for both
-        return folders.open_splits(source, source)
-    found = {split.TRAIN: open_split(source, split.TRAIN, features)}
-    with contextlib.suppress(split.NoSplitError):
-        found[split.TEST] = open_split(source, split.TEST, features)
+    open_one = _opener(source, features)
+    found = {name: open_one(name) for name in names}
+    for name in {split.TRAIN, split.TEST} - found.keys():
+        with contextlib.suppress(split.NoSplitError):
+            found[name] = open_one(name)
     return found
+
+
+def _opener(source: str, features: records.Features) -> Callable[[str], Split]:
+    """What opens a source's splits by name; it may remember what both need."""
+    if not source:
+        raise ValueError(f"--data is missing: one of {', '.join(FORMS)}.")
+    kind, colon, rest = source.partition(":")
+    if colon and kind in _KINDS:
+        if not rest:
+            raise ValueError(f"--data={source} names nothing after the colon.")
+        if kind == "csv":
+            return tables.opener(rest, source)
+        by_kind: dict[str, Callable[..., Split]] = {
+            "wds": webdataset.open_split,
+            "tfrecord": functools.partial(records.open_split, features=features),
+            "tfds": tfds.open_split,
+            "fashion_mnist": idx.open_split,
+        }
+        return lambda name: by_kind[kind](rest, name, source)
+    if source == "digits":
+        return _digits
+    if not pathlib.Path(source).is_dir():
+        known = _KINDS if colon else ("digits", *_KINDS)
+        raise ValueError(
+            f"--data must be one of {', '.join(FORMS)}, and {source!r} is no folder."
+            f"{config.did_you_mean(kind, [f'{k}:' if colon else k for k in known])}"
+        )
+    return folders.opener(source, source)
 
 
 def taxonomy_of(examples: Split) -> taxonomies.Taxonomy:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import os
 import pathlib
 import typing
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from training.data import folders, image_files, split
 from zoo import taxonomy as taxonomies
@@ -34,37 +35,44 @@ class _Row(typing.NamedTuple):
     split: str
 
 
-def open_split(file: str, name: str, source: str) -> split.Split:
-    """One split of a CSV file.
+def opener(file: str, source: str) -> Callable[[str], split.Split]:
+    """What opens the splits of a CSV file, which is read once for both.
 
     The header has `path` (or `image`), relative to the file's folder, and `label`; the
     column `split`, if there is one, says `train` or `test`, or one of the words that
     folders may be called by. Without it every fifth image of a class is to test on.
 
-    Raises:
-      NoSplitError: the file has a column `split`, and nothing of this one.
-      ValueError: it is no such file; the message is one line, with the line's number.
+    Returns:
+      A function of the split's name. It raises NoSplitError where the file has a column
+      `split`, and nothing of this one, and ValueError where it is no such file; the
+      message is one line, with the line's number.
     """
-    found = open_splits(file, source)
-    if name not in found:
-        raise split.NoSplitError(f"{file} has no row whose {_SPLIT} is {name}.")
-    return found[name]
+
+    @functools.cache
+    def splits() -> dict[str, split.Split]:
+        return _splits(file, source)
+
+    def open_split(name: str) -> split.Split:
+        if name not in splits():
+            raise split.NoSplitError(f"{file} has no row whose {_SPLIT} is {name}.")
+        return splits()[name]
+
+    return open_split
 
 
-def open_splits(file: str, source: str) -> dict[str, split.Split]:
-    """All splits of a CSV file; see `open_split`."""
+def _splits(file: str, source: str) -> dict[str, split.Split]:
     collectors: dict[str, image_files.Collector] = {}
     labels: dict[str, int] = {}  # numbered as they come, of all splits
     learnt: set[str] = set()
     tested: dict[str, int] = {}  # the first line of each class that is tested
-    missing: list[_Row] = []
+    missing: list[tuple[int, str]] = []
     folder = os.path.join(os.path.dirname(file), "")
     for row in _rows(file):
         path = os.path.join(folder, row.path)
         try:
             state = os.stat(path)
         except OSError:
-            missing.append(row)
+            missing.append((row.line, row.path))
             continue
         collector = collectors.setdefault(row.split, image_files.Collector())
         collector.add(path, state, labels.setdefault(row.label, len(labels)))
@@ -73,14 +81,13 @@ def open_splits(file: str, source: str) -> dict[str, split.Split]:
         else:
             learnt.add(row.label)
     if missing:
-        raise ValueError(
-            f"{file}, line {missing[0].line}: {missing[0].path} is missing"
-            f"{f', and {len(missing) - 1} more' if missing[1:] else ''}."
-        )
-    classes = sorted(learnt)
+        line, path = missing[0]
+        more = f", and {len(missing) - 1} more" if missing[1:] else ""
+        raise ValueError(f"{file}, line {line}: {path} is missing{more}.")
     for label, line in tested.items():
         if label not in learnt:
             raise ValueError(f"{file}, line {line}: no row to train on is {label!r}.")
+    classes = sorted(learnt)
     if len(classes) < 2:
         raise ValueError(
             f"{file} must have images of two or more classes to train on; it has "
@@ -103,7 +110,7 @@ def _rows(file: str) -> Iterator[_Row]:
     """The rows of a file, one after the other.
 
     Raises:
-      ValueError: it is not as `open_split` says.
+      ValueError: it is not as `opener` says.
     """
     csv.field_size_limit(_LONGEST_CELL)
     with contextlib.ExitStack() as stack:

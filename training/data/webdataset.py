@@ -25,7 +25,7 @@ _IMAGES = frozenset(suffix.removeprefix(".") for suffix in files.SUFFIXES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Shards(records.Records):
+class Shards(records.Stored):
     """Images in tar files.
 
     Attributes:
@@ -92,7 +92,6 @@ def open_split(pattern: str, name: str, source: str) -> split.Split:
         size=len(starts),
         fingerprint=split.fingerprint([*records.states(paths), starts, classes]),
         notes=(f"files left out: {others} beside images and classes",) * bool(others),
-        features=records.Features(first_label=0),
         files=tuple(paths),
         starts=starts,
         labels=classes,

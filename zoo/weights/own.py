@@ -3,8 +3,8 @@
 The record is JSON in the metadata, under one key: `arch`, `configuration` (gin lines),
 `num_classes`, `taxonomy`, `background_class`, `normalization`, `preprocessing`,
 `license`, `source` and `metrics`, as far as they are known; of a taxonomy that is not
-the zoo's its `scores` and `classes`, the id and the name of each. Exported SavedModels
-say the same in their manifests and class indices.
+the zoo's its `scores` and `class_index`, the id and the name of each class. Exported
+SavedModels say the same in their manifests and class indices.
 """
 
 from __future__ import annotations
@@ -133,25 +133,21 @@ def with_classes(record: Record, class_index: pathlib.Path | None) -> Record:
       ValueError: they are no classes.
     """
     record = dict(record)
-    lines = list(record.get("configuration", ()))
-    for line in list(lines):
-        name, _, value = map(str.strip, line.partition("="))
-        if name == _OLD_CLASSES:
-            record["class_index"] = [
-                [known, known] for known in ast.literal_eval(value)
-            ]
-        is_own = name == TAXONOMY and ast.literal_eval(value) not in taxonomies.names()
-        if name == _OLD_CLASSES or is_own:
-            lines.remove(line)
+    lines = []
+    for line in record.get("configuration", ()):
+        parameter, _, value = map(str.strip, line.partition("="))
+        if parameter == _OLD_CLASSES:
+            names = ast.literal_eval(value)
+            record["class_index"] = [[name, name] for name in names]
+        elif parameter != TAXONOMY or ast.literal_eval(value) in taxonomies.names():
+            lines.append(line)
     if "configuration" in record:
         record["configuration"] = lines
     if record.get("taxonomy") in taxonomies.names():
         record.pop("class_index", None)
     elif "taxonomy" in record and class_index:
-        known = taxonomies.read_tsv(class_index)
-        record["class_index"] = [
-            [definition.id, definition.name] for definition in known
-        ]
+        classes = taxonomies.read_tsv(class_index)
+        record["class_index"] = [[known.id, known.name] for known in classes]
     return record
 
 
@@ -189,11 +185,9 @@ def check_provenance(record: Mapping[str, typing.Any]) -> None:
 def for_copies(record: Record) -> Record:
     """What an exported model's copies may go on saying, trained as they may be."""
     source = f"a copy of a model that was exported with weights {record['source']!r}"
-    decided = {key: value for key, value in record.items() if key in DECIDED}
-    decided.pop(
-        "class_index", None
-    )  # they are in the class index, which is copied, too
-    return {**decided, "source": source}
+    # The class index is a file of its own, which is copied too.
+    kept = set(DECIDED) - {"class_index"}
+    return {k: v for k, v in record.items() if k in kept} | {"source": source}
 
 
 def gin_bindings(record: Mapping[str, typing.Any]) -> list[str]:
