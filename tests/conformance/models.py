@@ -309,6 +309,14 @@ class LabelsUnderCategory(LabelsWithHeader):
         return ["Category Name", *super().class_index()[1:]]
 
 
+class NamesOfAnyText(Classification):
+    """A class that users call so, and characters that other programs end lines at."""
+
+    def class_index(self):
+        header, _, *rows = super().class_index()
+        return [header, "0\tBackground\tBackground", *rows[:-1], "9\ta\u2028b\tc\x85d"]
+
+
 class PartWithoutVariables(Classification):
     """A part that leaves out the lists that would be empty."""
 
@@ -580,6 +588,7 @@ VARIANTS = (
     LabelsWithHeader,
     ClassNamedText,
     LabelsUnderCategory,
+    NamesOfAnyText,
     PartWithoutVariables,
     TakesEncodedImages,
     TwoSmallLogits,

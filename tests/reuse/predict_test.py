@@ -59,6 +59,16 @@ def test_a_broken_manifest_is_named(copy, text):
         predict.Classifier(copy)
 
 
+def test_names_of_any_text_are_read(copy):
+    name = r"a\tb\nc\rd\\e\q"
+    rows = ["index\tid\tname", f"0\tn0\t{name}", "1\tn1\t\u2028\x85"]
+    (copy / "assets" / "class_index.tsv").write_text("\n".join(rows) + "\n")
+    assert predict.Classifier(copy).classes == [
+        ("n0", "a\tb\nc\rd\\e\\q"),
+        ("n1", "\u2028\x85"),
+    ]
+
+
 def test_missing_names_are_numbers(copy):
     (copy / "assets" / "class_index.tsv").write_text("index\tid\tname\n0\ta\n")
     (predictions,) = predict.Classifier(copy).predict(np.zeros((1, 64, 64, 3), "f4"))

@@ -41,6 +41,14 @@ def test_files_are_named_by_what_happened_to_them(root):
     assert not set(before.values()) & set(now.values())
 
 
+def test_a_time_alone_makes_another_data_set(root):
+    before = {name: s.fingerprint for name, s in sources.open_splits(str(root)).items()}
+    path = next((root / "a").iterdir())
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    now = {name: s.fingerprint for name, s in sources.open_splits(str(root)).items()}
+    assert not set(before.values()) & set(now.values())
+
+
 def test_of_many_some_are_named(root):
     for path in (root / "b").iterdir():
         os.utime(path, ns=(0, 0))

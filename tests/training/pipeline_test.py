@@ -172,3 +172,17 @@ def test_paths_are_no_constants_of_a_graph(tmp_path):
         graph = made._as_serialized_graph(allow_stateful=True).numpy()
         assert b"Dataset" in graph
         assert b"some_class" not in graph
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 16, 17, 257, 300])
+def test_batches_of_any_size_are_made_of_what_threads_read(batch_size):
+    """As one group, as several, or cut out of others: 257 has no parts."""
+    stream = stream_of(numbered(600), batch_size=batch_size)
+    made = list(stream.evaluation())
+    assert {images.shape for images, _ in made} == {(batch_size, 8, 8, 3)}
+    assert stream.evaluation().element_spec[0].shape == (batch_size, 8, 8, 3)
+    found = np.concatenate(numbers([(i.numpy(), y.numpy()) for i, y in made]))
+    assert found[:600].tolist() == [n % 256 for n in range(600)]
+    labels = np.concatenate([y.numpy() for _, y in made])
+    assert labels[:600].argmax(axis=1).tolist() == [n % 10 for n in range(600)]
+    assert not labels[600:].any()

@@ -64,11 +64,11 @@ def test_they_make_the_batches_that_files_make(tmp_path):
 
 
 def test_what_is_no_example_is_counted(tmp_path):
-    others = ("0.json", "note.txt", "alone.cls.png", "lonely.png")
+    others = ("0.json", "note.txt", "0.left.png", "0.left.cls", "lonely.png")
     write(tmp_path / "a.tar", {str(n): n % 2 for n in range(5)}, others=others)
     half = sources.open_split(f"wds:{tmp_path}/a.tar", "train")
     assert half.size == 4
-    assert half.notes == ("files left out: 4 beside images and classes",)
+    assert half.notes == ("files left out: 5 beside images and classes",)
 
 
 def test_classes_are_numbered(tmp_path):

@@ -230,7 +230,7 @@ class Stream:
         for parts in range(1, batch // _GROUP[0] + 1):
             if batch % parts == 0 and batch // parts <= most:
                 return batch // parts
-        return most - most % batch if batch < _GROUP[0] else most
+        return most
 
     @property
     def _is_encoded(self) -> bool:
