@@ -25,6 +25,7 @@ class Origin:
       data: what it learnt from.
       is_fine_tuned: whether all of it did, or the head alone.
       taxonomy: a name for the classes.
+      scores: what the logits are for, `softmax` or `sigmoid`.
       num_classes: their number K.
       image_size: of the images.
       crop_fraction: share of an image's shorter side that is kept.
@@ -39,6 +40,7 @@ class Origin:
     data: str
     is_fine_tuned: bool
     taxonomy: str
+    scores: str
     num_classes: int
     image_size: int
     crop_fraction: float
@@ -123,7 +125,7 @@ def _scores(origin: Origin) -> manifest.Record:
             "file": f"assets/{manifest.CLASS_INDEX}",
             "taxonomy": origin.taxonomy,
             "background_class": False,
-            "scores": "softmax",
+            "scores": origin.scores,
         },
     }
 

@@ -2,7 +2,8 @@
 
 Standardise -> logistic regression with an L2 penalty, whose strength cross-validation
 chooses -> one temperature, so that the probabilities are not surer than so many images
-allow. All of it is one linear layer in the end.
+allow. All of it is one linear layer in the end. Where an image may have several
+classes, each has a regression of its own: has it, or not.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -21,6 +22,8 @@ _FOLDS = 5
 _MOST_VALIDATED = 2000  # images that cross-validation takes
 _MOST_STEPS = 1000  # of the optimiser
 _HOTTEST = 64.0  # of the temperatures
+_MOST_TRIED = 8  # classes for which the strength is chosen
+_TOLD_EACH = 20  # classes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,8 +60,9 @@ def fit(
     balanced: bool,
     seed: int,
     say: Callable[[str], None],
+    strengths: Sequence[float] = _STRENGTHS,
 ) -> Head:
-    """Fits a head to all examples.
+    """Fits a head to all examples, each of one class.
 
     Args:
       features: [N, D] float32.
@@ -67,6 +71,7 @@ def fit(
       balanced: whether classes count alike, however many examples they have.
       seed: of the folds.
       say: is told how far it is.
+      strengths: inverse strengths of the penalty to choose from, ascending.
 
     Raises:
       ValueError: a class has no example.
@@ -83,7 +88,7 @@ def fit(
     if not folds:
         kernel, bias = problem.solve(np.arange(len(labels)), 1.0)
         return Head(kernel=kernel, bias=bias, strength=1.0, validation_loss=None)
-    strength, held_out = _choose_strength(problem, folds, say)
+    strength, held_out = _choose_strength(problem, folds, strengths, say)
     temperature = held_out.temperature(len(labels))
     kernel, bias = problem.solve(np.arange(len(labels)), strength)
     return Head(
@@ -91,6 +96,67 @@ def fit(
         bias=(bias / temperature).astype(np.float32),
         strength=strength,
         validation_loss=held_out.loss(temperature),
+    )
+
+
+def fit_each(
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    seed: int,
+    say: Callable[[str], None],
+) -> Head:
+    """Fits a head to examples of any number of classes: for each, whether it is one.
+
+    The strength is chosen for some of the classes, frequent and rare ones, and is the
+    median of theirs; the temperature is of each class.
+
+    Args:
+      features: [N, D] float32.
+      labels: [N, K]; 1 where an example is of the class.
+      seed: of the folds.
+      say: is told how far it is.
+
+    Raises:
+      ValueError: a class has no example.
+    """
+    counts = labels.sum(axis=0).astype(int)
+    if not counts.all():
+        missing = np.flatnonzero(counts == 0)[0]
+        raise ValueError(f"Class {missing} has no image that can be read.")
+
+    def fitted(number: int, strengths: Sequence[float]) -> Head:
+        is_one = labels[:, number].astype(int)
+        if is_one.all():  # nothing to tell apart
+            odds = np.array([0.0, np.log(2 * len(is_one) + 1)], np.float32)
+            empty = np.zeros((features.shape[1], 2), np.float32)
+            return Head(kernel=empty, bias=odds, strength=1.0, validation_loss=None)
+        return fit(
+            features,
+            is_one,
+            num_classes=2,
+            balanced=False,
+            seed=seed,
+            say=lambda line: None,
+            strengths=strengths,
+        )
+
+    order = np.argsort(counts)
+    places = np.linspace(0, len(counts) - 1, min(_MOST_TRIED, len(counts)))
+    tried = [fitted(int(order[int(place)]), _STRENGTHS).strength for place in places]
+    strength = sorted(tried)[len(tried) // 2]
+    say(f"penalty C = {strength:g}, by {len(tried)} of {len(counts)} classes")
+    heads = []
+    for number in range(len(counts)):
+        heads.append(fitted(number, [strength]))
+        if (number + 1) % _TOLD_EACH == 0:
+            say(f"{number + 1} of {len(counts)} classes are fitted")
+    known = [head.validation_loss for head in heads if head.validation_loss is not None]
+    return Head(
+        kernel=np.stack([h.kernel[:, 1] - h.kernel[:, 0] for h in heads], axis=1),
+        bias=np.array([h.bias[1] - h.bias[0] for h in heads], np.float32),
+        strength=strength,
+        validation_loss=float(np.mean(known)) if known else None,
     )
 
 
@@ -220,25 +286,27 @@ def _ranks(labels: np.ndarray) -> np.ndarray:
 def _choose_strength(
     problem: _Problem,
     folds: list[tuple[np.ndarray, np.ndarray]],
+    strengths: Sequence[float],
     say: Callable[[str], None],
 ) -> tuple[float, _HeldOut]:
     """The strength with the least loss on what is held out: goes downhill from one."""
     tried: dict[int, _HeldOut] = {}
 
     def loss(place: int) -> float:
-        if not 0 <= place < len(_STRENGTHS):
+        if not 0 <= place < len(strengths):
             return np.inf
         if place not in tried:
-            tried[place] = _validate(problem, folds, _STRENGTHS[place])
+            tried[place] = _validate(problem, folds, strengths[place])
             found = tried[place].loss()
-            say(f"penalty C = {_STRENGTHS[place]:g}: held-out log loss {found:.4f}")
+            say(f"penalty C = {strengths[place]:g}: held-out log loss {found:.4f}")
         return tried[place].loss()
 
-    place = _FIRST
+    place = min(_FIRST, len(strengths) - 1)
     for step in (1, -1):
         while loss(place + step) < loss(place):
             place += step
-    return _STRENGTHS[place], tried[place]
+    loss(place)
+    return strengths[place], tried[place]
 
 
 def _validate(

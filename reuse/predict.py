@@ -137,6 +137,16 @@ class Classifier:
         )
         return function
 
+    @property
+    def known_scores(self) -> str | None:
+        """`softmax` or `sigmoid`: what the logits are for; None where that is open."""
+        if self._stated_scores:
+            return str(self._stated_scores)
+        if self.num_classes > self.num_scores:
+            return "softmax"
+        kinds = {"probabilities": "softmax", "independent probabilities": "sigmoid"}
+        return kinds.get(self.scores)
+
     def predict(self, images: np.ndarray, *, top: int = 5) -> list[list[Prediction]]:
         """The most likely classes of each image, the best first.
 
@@ -162,12 +172,15 @@ class Classifier:
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The logits of each image's classes, [B, K] float32; see `predict`.
 
-        Of a model that gives probabilities, their logarithms.
+        Of a model that gives probabilities, what a softmax or sigmoid makes them of.
         """
         outputs = self._outputs(images)
         if self.scores in ("softmax", "sigmoid") and self.num_scores > 1:
             return outputs
-        return np.log(np.maximum(self._probabilities(outputs), _TINY))
+        found = np.maximum(self._probabilities(outputs), _TINY)
+        if self.known_scores == "sigmoid":
+            return np.log(found) - np.log(np.maximum(1 - found, _TINY))
+        return np.log(found)
 
     def _range(self, given: str | None) -> tuple[float, float]:
         """The values that the model takes for black and white."""

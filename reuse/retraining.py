@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -34,9 +35,9 @@ class Watcher(typing.Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Examples:
-    """Batches of images [B, S, S, 3] float32 in [0, 1] and labels [B, K], one-hot.
+    """Batches of images [B, S, S, 3] float32 in [0, 1] and labels [B, K] of 0 and 1.
 
-    Labels of zero are of no example.
+    Labels of NaN are of no example.
 
     Attributes:
       once: every image to learn from once, as it is.
@@ -76,13 +77,15 @@ class Retraining:
     Args:
       layer: the published model, not trainable yet.
       num_classes: K of the head.
+      scores: `softmax` where an image has one class, `sigmoid` where any number.
       image_size: height and width of the examples.
       balanced: whether classes count alike, however many images they have.
       seed: of what is random.
       watcher: is told how far it is.
 
     Raises:
-      ValueError: the model gives no feature vectors for such images.
+      ValueError: the model gives no feature vectors for such images; several classes an
+        image can't be balanced.
     """
 
     def __init__(
@@ -90,12 +93,18 @@ class Retraining:
         layer: keras_layer.KerasLayer,
         *,
         num_classes: int,
+        scores: str,
         image_size: tuple[int, int],
         balanced: bool,
         seed: int,
         watcher: Watcher,
     ) -> None:
         heads.require()
+        if balanced and scores == "sigmoid":
+            raise ValueError(
+                "--class_weight=balanced is for images of one label: several are "
+                "judged class by class anyway."
+            )
         keras.utils.set_random_seed(seed)
         height, width = image_size
         images = keras.Input((height, width, 3), name="images")
@@ -118,6 +127,7 @@ class Retraining:
         self._extractor = keras.Model(images, features)
         self._balanced, self._seed, self._watcher = balanced, seed, watcher
         self._class_weights = np.ones(num_classes)
+        self._has_sets = scores == "sigmoid"
         self.history: list[Epoch] = []
 
     def logits(self, images: typing.Any) -> np.ndarray:
@@ -142,14 +152,19 @@ class Retraining:
         self._set_head(*self._all)
 
     def _set_head(self, features: np.ndarray, labels: np.ndarray) -> None:
-        head = heads.fit(
-            features,
-            labels.argmax(axis=-1),
-            num_classes=self.head.units,
-            balanced=self._balanced,
-            seed=self._seed,
-            say=self._watcher.say,
-        )
+        if self._has_sets:
+            head = heads.fit_each(
+                features, labels, seed=self._seed, say=self._watcher.say
+            )
+        else:
+            head = heads.fit(
+                features,
+                labels.argmax(axis=-1),
+                num_classes=self.head.units,
+                balanced=self._balanced,
+                seed=self._seed,
+                say=self._watcher.say,
+            )
         self.head.set_weights([head.kernel, head.bias])
 
     def fine_tune(self, examples: Examples, plan: Plan, state: pathlib.Path) -> Epoch:
@@ -175,10 +190,12 @@ class Retraining:
         optimizer = keras.optimizers.Adam(schedule, global_clipnorm=_CLIP)
         self.network.compile(
             optimizer=optimizer,
-            loss=keras.losses.CategoricalCrossentropy(
-                from_logits=True, label_smoothing=plan.label_smoothing
+            loss=functools.partial(
+                _binary if self._has_sets else keras.losses.categorical_crossentropy,
+                from_logits=True,
+                label_smoothing=plan.label_smoothing,
             ),
-            weighted_metrics=[keras.metrics.CategoricalAccuracy("top1")],
+            weighted_metrics=[_Top1(name="top1")],
         )
         optimizer.build(self.network.trainable_variables)
         kept = _Kept(state, [*self.network.variables, *optimizer.variables])
@@ -212,8 +229,10 @@ class Retraining:
         return last < plan.epochs and last - best < plan.patience
 
     def _rank(self, epoch: Epoch) -> tuple[float, float]:
-        """Accuracy, of the mean class where classes count alike; then cross-entropy."""
+        """What counts for these images; then cross-entropy."""
         measure = "held_out_mean_per_class" if self._balanced else "held_out_top1"
+        if self._has_sets:
+            measure = "held_out_mean_average_precision"
         return epoch.get(measure, 0.0), -epoch.get("held_out_loss", 0.0)
 
     def _train(self, examples: Examples, epoch: int, plan: Plan) -> dict[str, float]:
@@ -226,9 +245,16 @@ class Retraining:
             )
         )
         shares = tf.constant(self._class_weights, tf.float32)
-        batches = examples.epoch(epoch).map(
-            lambda images, labels: (images, labels, tf.linalg.matvec(labels, shares))
-        )
+
+        def weighed(images: tf.Tensor, labels: tf.Tensor) -> tuple:
+            is_known = ~tf.math.is_nan(labels[:, 0])
+            labels = tf.where(is_known[:, tf.newaxis], labels, 0.0)
+            weights = tf.cast(is_known, tf.float32)
+            if not self._has_sets:
+                weights *= tf.linalg.matvec(labels, shares)
+            return images, labels, weights
+
+        batches = examples.epoch(epoch).map(weighed)
         history = self.network.fit(
             batches,
             epochs=epoch + 1,
@@ -246,22 +272,24 @@ class Retraining:
             "phase": phase,
             "epoch": len(self.history),
             **found,
-            **_judged(self.logits, examples.validation),
+            **_judged(self.logits, examples.validation, self._has_sets),
         }
         self.history.append(epoch)
-        if "held_out_top1" in epoch:
-            self._watcher.say(
-                f"{phase}, epoch {epoch['epoch']}: of the images held out "
-                f"{epoch['held_out_top1']:.4f} are right, cross-entropy "
-                f"{epoch['held_out_loss']:.4f}"
-            )
+        told = {
+            name.removeprefix("held_out_").replace("_", " "): value
+            for name, value in epoch.items()
+            if name.startswith("held_out_")
+        }
+        if told:
+            figures = ", ".join(f"{name} {value:.4f}" for name, value in told.items())
+            self._watcher.say(f"{phase}, epoch {epoch['epoch']}, held out: {figures}")
         return epoch
 
     def _features(self, batches: Batches, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """[N, D] and the labels [N, K], of all that could be read."""
         features, labels = [], []
         for number, (images, known) in enumerate(batches, 1):
-            is_known = np.asarray(known).sum(axis=-1) > 0
+            is_known = _is_known(known)
             found = self._extractor.predict_on_batch(images)
             features.append(found[is_known])
             labels.append(np.asarray(known)[is_known])
@@ -325,23 +353,58 @@ class _Kept:
         return done
 
 
-def _judged(call: Callable, batches: Batches) -> Mapping[str, float]:
-    """Accuracy and mean cross-entropy; nothing where there are no images."""
-    loss, right, counts = 0.0, np.zeros(()), np.zeros(())
+def _is_known(labels: typing.Any) -> np.ndarray:
+    """[B] whether labels [B, K] are of an example."""
+    return ~np.isnan(np.asarray(labels)[:, 0])
+
+
+@keras.saving.register_keras_serializable("image_model_zoo")
+class _Top1(keras.metrics.MeanMetricWrapper):
+    """The share of images whose likeliest class is one of theirs."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(_is_right, name=name)
+
+
+def _binary(labels: tf.Tensor, logits: tf.Tensor, **options: typing.Any) -> tf.Tensor:
+    """The sum over the classes of the cross-entropy of having it or not."""
+    mean = keras.losses.binary_crossentropy(labels, logits, **options)
+    return mean * labels.shape[-1]
+
+
+def _is_right(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    likeliest = tf.argmax(logits, axis=-1)[:, tf.newaxis]
+    return tf.gather(labels, likeliest, batch_dims=1)[:, 0]
+
+
+def _judged(call: Callable, batches: Batches, has_sets: bool) -> Mapping[str, float]:
+    """How good logits are; nothing where there are no images."""
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
     for images, labels in batches:
-        known = np.asarray(labels, np.float64)
-        is_known = known.sum(axis=-1) > 0
-        logits, known = np.asarray(call(images), np.float64)[is_known], known[is_known]
-        shifted = logits - logits.max(axis=-1, keepdims=True)
-        logarithms = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-        loss -= float((known * logarithms).sum())
-        is_right = logits.argmax(axis=-1) == known.argmax(axis=-1)
-        right = right + (known * is_right[:, np.newaxis]).sum(axis=0)
-        counts = counts + known.sum(axis=0)
-    if not counts.sum():
+        is_known = _is_known(labels)
+        logits = np.asarray(call(images), np.float64)
+        parts.append((logits[is_known], np.asarray(labels, np.float64)[is_known]))
+    if not sum(len(logits) for logits, _ in parts):
         return {}
+    logits, known = (np.concatenate(part) for part in zip(*parts, strict=True))
+    likeliest = logits.argmax(axis=-1)[:, np.newaxis]
+    is_right = np.take_along_axis(known, likeliest, axis=-1)[:, 0]
+    has_any = known.sum(axis=0) > 0
+    if has_sets:
+        from sklearn import metrics
+
+        losses = (np.logaddexp(0, logits) - known * logits).sum(axis=-1)
+        of_classes = metrics.average_precision_score(
+            known[:, has_any], logits[:, has_any], average=None
+        )
+        name = "held_out_mean_average_precision"
+    else:
+        total = np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+        losses = (known * (total - logits)).sum(axis=-1)
+        of_classes = (is_right @ known / np.maximum(known.sum(axis=0), 1))[has_any]
+        name = "held_out_mean_per_class"
     return {
-        "held_out_top1": float(right.sum() / counts.sum()),
-        "held_out_mean_per_class": float(np.mean((right / counts)[counts > 0])),
-        "held_out_loss": loss / float(counts.sum()),
+        "held_out_top1": float(is_right.mean()),
+        name: float(np.mean(of_classes)) if has_any.any() else 0.0,
+        "held_out_loss": float(losses.mean()),
     }

@@ -16,7 +16,7 @@ from conformance import counting, subject, writing
 from exporters import manifest, placing, retrained, staging
 from images import model_input
 from reuse import keras_layer, predict, retraining, saving, sources
-from training import evaluation, plots
+from training import evaluation, plots, reports
 from training.data import augmentation, pipeline, records, split
 from training.data import sources as data_sources
 
@@ -57,8 +57,7 @@ def retrain(request: Request, watcher: retraining.Watcher) -> None:
     halves = data_sources.open_splits(
         request.data, request.records, names=(split.TRAIN, split.TEST)
     )
-    if not halves[split.TRAIN].classes:
-        halves = records.named(halves)
+    halves = data_sources.named(halves)
     with (
         sources.opened(request.module, name="--module") as folder,
         staging.locked(request.place.arch_folder),
@@ -163,6 +162,7 @@ class _Work:
         work = retraining.Retraining(
             self._layer,
             num_classes=self._taxonomy.num_classes,
+            scores=self._taxonomy.scores,
             image_size=(self._preprocessing.height, self._preprocessing.width),
             balanced=request.balanced,
             seed=request.seed,
@@ -200,23 +200,22 @@ class _Work:
         for leftover in request.place.arch_folder.glob(retrained.STATE.format("*")):
             leftover.unlink()
 
-    def _tell(self, phase: str, found: evaluation.Report) -> None:
+    def _tell(self, phase: str, found: reports.Report) -> None:
         """Says how good a classifier is on the test images."""
-        self._watcher.say(
-            f"{phase}: {found.top1:.4f} of the test images are right, mean per class "
-            f"{found.mean_per_class:.4f}, log loss {found.loss:.4f}, calibration error "
-            f"{found.calibration_error:.4f}"
-        )
+        figures = {name.replace("_", " "): v for name, v in found.measures.items()}
+        told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        self._watcher.say(f"{phase}, of {found.examples} test images: {told}")
 
-    def _tell_classes(self, found: evaluation.Report) -> None:
+    def _tell_classes(self, found: reports.Report) -> None:
         """Says which classes are recognised least."""
         say = self._watcher.say
         entries = [e for e in found.to_json()["per_class"] if e["examples"]]
-        entries.sort(key=lambda entry: entry["top1"])
+        entries.sort(key=lambda entry: entry[found.of_class])
         if len(entries) > _SHOWN_CLASSES:
             say(f"the {_SHOWN_CLASSES} classes that are recognised least:")
         for entry in entries[:_SHOWN_CLASSES]:
-            say(f"  {entry['top1']:.4f} of {entry['examples']} {entry['name']}")
+            share = entry[found.of_class]
+            say(f"  {share:.4f} of {entry['examples']} {entry['name']}")
         if found.never_recognised:
             say(
                 "NEVER RECOGNISED among the test images: "
@@ -239,11 +238,12 @@ class _Work:
         self,
         call: typing.Callable,
         say: typing.Callable[[str], None] = lambda line: None,
-    ) -> evaluation.Report:
+    ) -> reports.Report:
         return evaluation.of_split(
             call,
             self._test,
             classes=self._taxonomy.classes,
+            scores=self._taxonomy.scores,
             preprocessing=self._preprocessing,
             batch_size=min(self._request.batch_size, self._test.size),
             unreadable=self._request.unreadable,
@@ -266,7 +266,7 @@ class _Work:
         self,
         folders: Mapping[str, pathlib.Path],
         best: retraining.Epoch,
-        found: evaluation.Report,
+        found: reports.Report,
     ) -> manifest.Record:
         """Writes manifests, where the module had one; what the pair's file says."""
         request = self._request
@@ -285,12 +285,12 @@ class _Work:
             image_size=self._preprocessing.height,
             crop_fraction=self._preprocessing.crop_fraction,
             taxonomy=self._taxonomy.name,
+            scores=self._taxonomy.scores,
             num_classes=self._taxonomy.num_classes,
             counted={kind: self._counted(folder) for kind, folder in folders.items()},
             metrics={
-                "test_top1": found.top1,
-                "test_loss": found.loss,
-                "test_calibration_error": found.calibration_error,
+                f"test_{name}": found.measures[name]
+                for name in dict.fromkeys([found.main, "loss", "calibration_error"])
             },
         )
         manifest.write_pair(
@@ -337,8 +337,8 @@ class _Work:
         self,
         history: list[retraining.Epoch],
         best: retraining.Epoch,
-        frozen: evaluation.Report,
-        found: evaluation.Report,
+        frozen: reports.Report,
+        found: reports.Report,
     ) -> None:
         """What was found on the way, beside the pair: figures and two pictures."""
         place, name = self._request.place, self._request.name
@@ -355,10 +355,11 @@ class _Work:
             "kept": {"phase": best["phase"], "epoch": best["epoch"], **found.to_json()},
             "epochs": history,
         }
-        names = [definition.name for definition in self._taxonomy.classes]
-        title = f"{name}: {found.top1:.1%} of {found.examples} test images"
+        measure = found.main.replace("_", " ")
+        value = found.measures[found.main]
+        title = f"{name}: {measure} {value:.1%}, {found.examples} test images"
         for file, data in (
-            ("confusion-{}.png", plots.confusion(found.confusion, names, title=title)),
+            ("confusion-{}.png", plots.mistakes(found, title=title)),
             ("curves-{}.png", plots.curves(history, title=name)),
             (retrained.REPORT, manifest.to_json(record).encode()),
         ):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import dataclasses
+import itertools
+import math
+import tempfile
 import typing
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from images import model_input
+from training import reports
 from training.data import pipeline, split
 from zoo import taxonomy as taxonomies
 
@@ -17,85 +23,11 @@ UNNAMED = "class {}"
 """What the classes of a model are called that has no names for them."""
 _MANY = 5
 _BINS = 15  # of confidence, for the calibration error; arXiv:1706.04599 has 15
+_AT_ONCE = 64  # classes whose average precision is computed together
 
 
 class NoNumbersError(ValueError):
     """A model's logits are infinite, or NaN."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Report:
-    """Accuracy and calibration of a classifier on a split.
-
-    Attributes:
-      classes: in the order of the logits.
-      confusion: [K, K]; row i, column j: examples of class i that were called j.
-      in_five: [K]; examples of each class that are among the five likeliest.
-      loss: mean cross-entropy, in nats (the log loss).
-      calibration_error: expected calibration error of the likeliest class, in [0, 1]
-        (arXiv:1706.04599, section 2): how far its probability is from the share of
-        examples that are right, on average.
-      unreadable: where the images are that could not be read.
-      notes: what users should know of how classes were matched; a line each.
-    """
-
-    classes: Sequence[taxonomies.ClassDefinition]
-    confusion: np.ndarray
-    in_five: np.ndarray
-    loss: float
-    calibration_error: float = 0.0
-    unreadable: Sequence[str] = ()
-    notes: Sequence[str] = ()
-
-    @property
-    def examples(self) -> int:
-        return int(self.confusion.sum())
-
-    @property
-    def top1(self) -> float:
-        return float(np.trace(self.confusion) / max(self.examples, 1))
-
-    @property
-    def top5(self) -> float:
-        return float(self.in_five.sum() / max(self.examples, 1))
-
-    @property
-    def mean_per_class(self) -> float:
-        """Mean of the classes' top-1 accuracies, of those that have examples."""
-        of_class = self.confusion.sum(axis=1)
-        has_any = of_class > 0
-        right = np.diagonal(self.confusion)[has_any]
-        return float(np.mean(right / of_class[has_any])) if has_any.any() else 0.0
-
-    @property
-    def never_recognised(self) -> list[str]:
-        """The names of the classes that have examples, none of which was recognised."""
-        of_class = self.confusion.sum(axis=1)
-        is_lost = (of_class > 0) & (np.diagonal(self.confusion) == 0)
-        return [self.classes[int(i)].name for i in np.flatnonzero(is_lost)]
-
-    def to_json(self) -> dict[str, typing.Any]:
-        """As `tools/evaluate --format=json` prints it, the counts left out."""
-        of_class = self.confusion.sum(axis=1)
-        return {
-            "top1": self.top1,
-            "top5": self.top5,
-            "mean_per_class": self.mean_per_class,
-            "loss": self.loss,
-            "calibration_error": self.calibration_error,
-            "examples": self.examples,
-            "never_recognised": self.never_recognised,
-            "unreadable": list(self.unreadable),
-            "per_class": [
-                {
-                    "id": definition.id,
-                    "name": definition.name,
-                    "examples": int(of_class[i]),
-                    "top1": float(self.confusion[i, i] / max(of_class[i], 1)),
-                }
-                for i, definition in enumerate(self.classes)
-            ],
-        }
 
 
 def of_split(
@@ -105,9 +37,12 @@ def of_split(
     classes: Sequence[taxonomies.ClassDefinition],
     preprocessing: model_input.Preprocessing,
     batch_size: int,
+    scores: str | None = None,
     unreadable: float = 0.01,
     say: Callable[[str], None] = lambda line: None,
-) -> Report:
+    step: Callable[[int, int, str], None] = lambda number, total, about: None,
+    see: Callable[[np.ndarray, np.ndarray], None] = lambda logits, labels: None,
+) -> reports.Report:
     """Evaluates a classifier on a split.
 
     Args:
@@ -116,16 +51,21 @@ def of_split(
       classes: the model's, K of them.
       preprocessing: from an image to the model's input.
       batch_size: B.
+      scores: what the model's logits are for, `softmax` or `sigmoid`; None where that
+        is not known.
       unreadable: share of the images that may be unreadable.
       say: is told which images can't be read, and how classes were matched.
+      step: is told the number of each batch, of how many there are, and nothing more.
+      see: see `evaluate`.
 
     Raises:
       ValueError: the split's classes are not the model's, or too many images can't be
         read.
     """
     places, note = match_classes(examples, classes)
-    if note:
-        say(note)
+    notes = [line for line in (note, _about_scores(examples, scores)) if line]
+    for line in notes:
+        say(line)
     ledger = pipeline.Ledger(
         examples, num_classes=len(places), limit=unreadable, say=say
     )
@@ -137,15 +77,37 @@ def of_split(
         ledger=ledger,
     )
 
-    def step(images: typing.Any, labels: typing.Any) -> tuple[typing.Any, typing.Any]:
+    steps = -(-examples.size // batch_size)
+    done = itertools.count(1)
+
+    def run(images: typing.Any, labels: typing.Any) -> tuple[typing.Any, typing.Any]:
         known = np.zeros((len(labels), len(classes)), np.float32)
         known[:, places] = labels
-        return call(images), known
+        logits = call(images)
+        step(next(done), steps, "")
+        return logits, known
 
-    found = evaluate(step, stream.evaluation(), classes)
+    found = evaluate(run, stream.evaluation(), classes, scores=examples.scores, see=see)
     ledger.check()
-    return dataclasses.replace(
-        found, unreadable=ledger.unreadable, notes=[note] if note else []
+    return dataclasses.replace(found, unreadable=ledger.unreadable, notes=notes)
+
+
+def _about_scores(examples: split.Split, scores: str | None) -> str:
+    """A line where images and model have different numbers of classes an image.
+
+    Raises:
+      ValueError: the images have several, of which the model tells one.
+    """
+    if scores in (None, examples.scores):
+        return ""
+    if scores == taxonomies.SOFTMAX:
+        raise ValueError(
+            f"{examples.source} has several labels an image, and the model's classes "
+            "exclude each other: it is for images of one label."
+        )
+    return (
+        "each image has one label, and the model gives every class a probability of "
+        "its own: loss and calibration error are those of a softmax"
     )
 
 
@@ -222,47 +184,201 @@ def evaluate(
     step: Callable[[typing.Any, typing.Any], tuple[typing.Any, typing.Any]],
     batches: Iterable[tuple[typing.Any, typing.Any]],
     classes: Sequence[taxonomies.ClassDefinition],
-) -> Report:
+    *,
+    scores: str = taxonomies.SOFTMAX,
+    see: Callable[[np.ndarray, np.ndarray], None] = lambda logits, labels: None,
+) -> reports.Report:
     """Runs a classifier over all batches.
 
     Args:
       step: from images and labels to logits and labels, [B, K] each.
-      batches: of images and labels; labels of zero are of no example.
+      batches: of images and labels, as `pipeline.Stream` gives them.
       classes: K of them.
+      scores: `softmax` where each image has one class, `sigmoid` where it has any
+        number of them.
+      see: is given the logits and labels of each batch.
 
     Raises:
       NoNumbersError: logits are infinite, or NaN.
     """
-    number = len(classes)
-    confusion = np.zeros((number, number), np.int64)
-    in_five = np.zeros(number, np.int64)
-    loss, bins = 0.0, np.zeros((2, _BINS))
-    for images, labels in batches:
-        logits, known = (np.asarray(part, np.float64) for part in step(images, labels))
-        is_known = known.sum(axis=-1) > 0
-        logits, truth = logits[is_known], known[is_known].argmax(axis=-1)
-        rows = np.arange(len(truth))
-        np.add.at(confusion, (truth, logits.argmax(axis=-1)), 1)
-        if not np.isfinite(logits).all():
-            raise NoNumbersError("the logits are no numbers")
-        own = logits[rows, truth]
-        places = np.arange(number)
-        is_before = (logits == own[:, np.newaxis]) & (places < truth[:, np.newaxis])
-        rank = ((logits > own[:, np.newaxis]) | is_before).sum(axis=-1)
-        np.add.at(in_five, truth[rank < _MANY], 1)
-        largest = logits.max(axis=-1)
-        exponents = np.exp(logits - largest[:, np.newaxis])
-        loss += float((np.log(exponents.sum(axis=-1)) + largest - own).sum())
-        confidence = 1 / exponents.sum(axis=-1)
-        is_right = logits.argmax(axis=-1) == truth
+    several = scores == taxonomies.SIGMOID
+    with contextlib.ExitStack() as stack:
+        tally = stack.enter_context(_Sets(classes)) if several else _Singles(classes)
+        for images, labels in batches:
+            found = step(images, labels)
+            logits, known = (np.asarray(part, np.float64) for part in found)
+            see(logits, known)
+            is_known = pipeline.is_known(known)
+            if not np.isfinite(logits[is_known]).all():
+                raise NoNumbersError("the logits are no numbers")
+            if is_known.any():
+                tally.add(logits[is_known], known[is_known])
+        return tally.report()
+
+
+class _Sums:
+    """Sums of a figure and of its square, for the mean over all examples."""
+
+    def __init__(self) -> None:
+        self._count, self._sum, self._squares = 0, 0.0, 0.0
+
+    def add(self, values: np.ndarray) -> None:
+        self._count += len(values)
+        self._sum += float(values.sum())
+        self._squares += float((values**2).sum())
+
+    def mean(self) -> reports.Mean:
+        count = max(self._count, 1)
+        value = self._sum / count
+        variance = max(self._squares / count - value**2, 0.0)
+        return reports.Mean(
+            value=value, deviation=math.sqrt(variance), count=self._count
+        )
+
+
+class _Bins:
+    """Confidence and rightness by bins of confidence, for the calibration error."""
+
+    def __init__(self) -> None:
+        self._gaps = np.zeros(_BINS)
+        self._squares, self._count = 0.0, 0
+
+    def add(self, confidence: np.ndarray, is_right: np.ndarray) -> None:
         place = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-        np.add.at(bins, (0, place), confidence)
-        np.add.at(bins, (1, place), is_right)
-    examples = int(confusion.sum())
-    return Report(
-        classes=classes,
-        confusion=confusion,
-        in_five=in_five,
-        loss=loss / max(examples, 1),
-        calibration_error=float(np.abs(bins[0] - bins[1]).sum() / max(examples, 1)),
-    )
+        gaps = confidence - is_right
+        np.add.at(self._gaps, place, gaps)
+        self._squares += float((gaps**2).sum())
+        self._count += gaps.size
+
+    def error(self) -> reports.Mean:
+        """The expected calibration error.
+
+        It is the mean of what each example adds to its bin, with the bin's sign; so
+        its deviation is that of these, as long as no sign is in doubt.
+        """
+        count = max(self._count, 1)
+        value = float(np.abs(self._gaps).sum()) / count
+        variance = max(self._squares / count - value**2, 0.0)
+        return reports.Mean(
+            value=value, deviation=math.sqrt(variance), count=self._count
+        )
+
+
+class _Singles:
+    """Counts examples of one class each."""
+
+    def __init__(self, classes: Sequence[taxonomies.ClassDefinition]) -> None:
+        self._classes = classes
+        self._counts, self._right, self._in_five = (
+            np.zeros(len(classes), np.int64) for _ in range(3)
+        )
+        self._confused: collections.Counter[tuple[int, int]] = collections.Counter()
+        self._losses, self._bins = _Sums(), _Bins()
+
+    def add(self, logits: np.ndarray, known: np.ndarray) -> None:
+        """Takes logits and one-hot labels [B, K]."""
+        truth, said = known.argmax(axis=-1), logits.argmax(axis=-1)
+        own = np.take_along_axis(logits, truth[:, np.newaxis], axis=-1)
+        places = np.arange(logits.shape[-1])
+        is_before = (logits == own) & (places < truth[:, np.newaxis])
+        rank = ((logits > own) | is_before).sum(axis=-1)
+        is_right = said == truth
+        np.add.at(self._counts, truth, 1)
+        np.add.at(self._right, truth[is_right], 1)
+        np.add.at(self._in_five, truth[rank < _MANY], 1)
+        wrong = zip(truth[~is_right].tolist(), said[~is_right].tolist(), strict=True)
+        self._confused.update(wrong)
+        largest = logits.max(axis=-1)
+        total = np.exp(logits - largest[:, np.newaxis]).sum(axis=-1)
+        self._losses.add(np.log(total) + largest - own[:, 0])
+        self._bins.add(1 / total, is_right)
+
+    def report(self) -> reports.OneLabel:
+        return reports.OneLabel(
+            classes=self._classes,
+            counts=self._counts,
+            examples=int(self._counts.sum()),
+            likeliest_right=int(self._right.sum()),
+            right=self._right,
+            in_five=self._in_five,
+            confused=self._confused,
+            losses=self._losses.mean(),
+            calibration=self._bins.error(),
+        )
+
+
+class _Sets:
+    """Counts examples of any number of classes each.
+
+    Average precision takes the order of all examples, so logits and labels are kept:
+    in files, 5 bytes for each class of an example.
+    """
+
+    def __init__(self, classes: Sequence[taxonomies.ClassDefinition]) -> None:
+        self._classes = classes
+        self._counts, self._found = (np.zeros(len(classes), np.int64) for _ in range(2))
+        self._examples = self._labelled = self._likeliest_right = 0
+        self._losses, self._bins = _Sums(), _Bins()
+
+    def __enter__(self) -> _Sets:
+        with contextlib.ExitStack() as stack:
+            self._logits, self._labels = (
+                stack.enter_context(tempfile.TemporaryFile()) for _ in range(2)
+            )
+            self._close = stack.pop_all().close
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def add(self, logits: np.ndarray, known: np.ndarray) -> None:
+        """Takes logits and labels [B, K], which are 0 or 1."""
+        labels = known > 0.5
+        self._logits.write(logits.astype(np.float32).tobytes())
+        self._labels.write(labels.tobytes())
+        self._examples += len(labels)
+        self._labelled += int(labels.any(axis=-1).sum())
+        self._counts += labels.sum(axis=0)
+        self._found += (labels & (logits >= 0)).sum(axis=0)
+        likeliest = logits.argmax(axis=-1)[:, np.newaxis]
+        self._likeliest_right += int(np.take_along_axis(labels, likeliest, -1).sum())
+        self._losses.add((np.logaddexp(0.0, logits) - labels * logits).sum(axis=-1))
+        probabilities = np.exp(-np.logaddexp(0.0, -logits))
+        self._bins.add(probabilities.ravel(), labels.ravel())
+
+    def report(self) -> reports.SeveralLabels:
+        return reports.SeveralLabels(
+            classes=self._classes,
+            counts=self._counts,
+            examples=self._examples,
+            likeliest_right=self._likeliest_right,
+            found=self._found,
+            with_any=self._labelled,
+            average_precisions=self._average_precisions(),
+            losses=self._losses.mean(),
+            calibration=self._bins.error(),
+        )
+
+    def _average_precisions(self) -> np.ndarray:
+        """[K] float64; NaN for classes without examples."""
+        try:
+            from sklearn import metrics
+        except ImportError as missing:
+            raise ImportError(f"{missing}: run tools/setup train") from None
+        number = len(self._classes)
+        found = np.full(number, np.nan)
+        if not self._examples:
+            return found
+        shape = (self._examples, number)
+        self._logits.flush()
+        self._labels.flush()
+        logits = np.memmap(self._logits, np.float32, "r", shape=shape)
+        labels = np.memmap(self._labels, np.bool_, "r", shape=shape)
+        for first in range(0, number, _AT_ONCE):
+            of = np.arange(first, min(first + _AT_ONCE, number))
+            of = of[self._counts[of] > 0]
+            if len(of):
+                found[of] = metrics.average_precision_score(
+                    labels[:, of], logits[:, of], average=None
+                )
+        return found

@@ -12,12 +12,14 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from training import evaluation, history, plots
+from training import history, plots, reports
 from zoo.weights import own
 
 HISTORY = "history.json"
 CURVES = "curves.png"
 _SAMPLES = 16  # images to show
+# What says how good a model is, the first that there is.
+_MAIN = tuple(f"test_{kind.main}" for kind in (reports.SeveralLabels, reports.OneLabel))
 
 Record = dict[str, typing.Any]
 
@@ -165,7 +167,7 @@ class Journal:
             f"{self._saved}"
         )
 
-    def end_epoch(self, step: int, report: evaluation.Report | None) -> None:
+    def end_epoch(self, step: int, report: reports.Report | None) -> None:
         """Takes down what the epoch that ended with a step came to."""
         sums, self._sums = self._sums, _Sums()
         number = step // self._steps_per_epoch
@@ -179,19 +181,22 @@ class Journal:
             "images_per_second": round(sums.steps * self._batch_size / sums.seconds, 1),
         }
         if report:
-            found |= {"test_loss": report.loss, "test_top1": report.top1}
+            found |= {
+                f"test_{name}": report.measures[name]
+                for name in dict.fromkeys(["loss", "top1", report.main])
+            }
         self._epochs.append(found)
         for name, value in found.items():
             if name not in ("epoch", "step"):
                 tf.summary.scalar(f"epoch/{name}", value, step=number)
-        told = {"loss": 4, "top1": 4, "test_top1": 4, "images_per_second": 0}
+        told = {"loss": 4, "top1": 4, **dict.fromkeys(_MAIN, 4), "images_per_second": 0}
         figures = [f"{k} {found[k]:.{n}f}" for k, n in told.items() if k in found]
         self.say(f"epoch {number}/{self._number_of_epochs}  {'  '.join(figures)}")
 
     def is_best(self) -> bool:
         """Whether the last epoch is the best so far."""
-        has_test = "test_top1" in self._epochs[-1]
-        measure, sign = ("test_top1", 1) if has_test else ("loss", -1)
+        tested = [name for name in _MAIN if name in self._epochs[-1]]
+        measure, sign = (tested[0], 1) if tested else ("loss", -1)
         values = [sign * epoch[measure] for epoch in self._epochs]
         return values[-1] > max(values[:-1], default=-math.inf)
 
@@ -213,7 +218,7 @@ class Journal:
     def metrics(self) -> Record:
         """What was measured on the test split in the end."""
         last = self._epochs[-1]
-        return {key: last[key] for key in ("test_top1", "test_loss") if key in last}
+        return {key: last[key] for key in (*_MAIN, "test_loss") if key in last}
 
     def draw(self, title: str) -> None:
         """Writes the curves."""

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from images import model_input
-from training import checkpoints, evaluation, journal, strategies, trainer
+from training import checkpoints, evaluation, journal, reports, strategies, trainer
 from training import recipe as recipes
 from training.data import inventory, pipeline, sources, split
 from zoo import config
@@ -304,18 +304,23 @@ class _Training:
             return 0
         return came[0] if came else signal.SIGTERM
 
-    def _evaluate(self, step: int) -> evaluation.Report | None:
+    def _evaluate(self, step: int) -> reports.Report | None:
         """Of the test split, if there is one."""
         if split.TEST not in self._halves:
             return None
-        classes = self._model.taxonomy.classes
+        taxonomy = self._model.taxonomy
         stream = self._stream(split.TEST, self._test_ledger, None)
         batches = self._strategy.distribute_datasets_from_function(
             lambda _: stream.evaluation(shard=self._shard)
         )
         try:
             with self._trainer.averaged():
-                found = evaluation.evaluate(self._trainer.test_step(), batches, classes)
+                found = evaluation.evaluate(
+                    self._trainer.test_step(),
+                    batches,
+                    taxonomy.classes,
+                    scores=taxonomy.scores,
+                )
         except evaluation.NoNumbersError as error:
             raise self._journal.diverged(str(error), step) from error
         self._test_ledger.check()

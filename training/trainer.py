@@ -13,6 +13,7 @@ import numpy as np
 from training import optimizers
 from training import recipe as recipes
 from zoo import model as zoo_model
+from zoo import taxonomy as taxonomies
 
 Tensor = typing.Any
 """An array of the backend."""
@@ -164,20 +165,32 @@ class Trainer(abc.ABC):
     def _loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy and how many are right, of some images.
 
-        Both over the images of all: the sums are the mean and the share.
+        Both over the images of all: the sums are the mean and the share. Where an image
+        has any number of classes, its loss is the sum of their binary ones, so that
+        learning rates hold: of each logit the gradient is probability less label, as
+        that of a softmax is. It is right if the likeliest class is one of its own.
         """
         logits = keras.ops.cast(logits, labels.dtype)
-        is_known = keras.ops.sum(labels, axis=-1, keepdims=True)
+        is_known = keras.ops.logical_not(keras.ops.isnan(labels[:, :1]))
+        labels = keras.ops.where(is_known, labels, 0.0)
         smoothing = self.recipe.label_smoothing
-        spread = smoothing * is_known / labels.shape[-1]
-        targets = (1.0 - smoothing) * labels + spread
-        losses = -keras.ops.sum(targets * keras.ops.log_softmax(logits), axis=-1)
-        truth, likeliest = (keras.ops.argmax(x, axis=-1) for x in (labels, logits))
-        right = keras.ops.logical_and(truth == likeliest, is_known[:, 0] > 0)
+        if self.model.taxonomy.scores == taxonomies.SIGMOID:
+            targets = (1.0 - smoothing) * labels + smoothing / 2
+            losses = keras.ops.sum(
+                keras.ops.softplus(logits) - targets * logits, axis=-1
+            )
+        else:
+            targets = (1.0 - smoothing) * labels + smoothing / labels.shape[-1]
+            losses = -keras.ops.sum(targets * keras.ops.log_softmax(logits), axis=-1)
+        losses = keras.ops.where(is_known[:, 0], losses, 0.0)
+        likeliest = keras.ops.argmax(logits, axis=-1)
+        own = keras.ops.take_along_axis(labels, likeliest[:, None], axis=-1)
+        is_right = own >= keras.ops.max(labels, axis=-1, keepdims=True)
+        is_right = keras.ops.logical_and(is_right, own > 0)
         size = self.recipe.batch_size
         return (
             keras.ops.sum(losses) / size,
-            keras.ops.sum(keras.ops.cast(right, "float32")) / size,
+            keras.ops.sum(keras.ops.cast(is_right, "float32")) / size,
         )
 
     def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

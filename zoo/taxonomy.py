@@ -12,7 +12,7 @@ import re
 from zoo import config
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "taxonomies"
-SCORES = ("softmax", "sigmoid")
+SCORES = SOFTMAX, SIGMOID = "softmax", "sigmoid"
 _HEADER = ("index", "id", "name")
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
@@ -41,7 +41,7 @@ class Taxonomy:
 
     name: str
     classes: tuple[ClassDefinition, ...]
-    scores: str = "softmax"
+    scores: str = SOFTMAX
 
     def __post_init__(self) -> None:
         if self.scores not in SCORES:

@@ -276,7 +276,10 @@ def test_records_are_retrained_on(tool, tmp_path):
     arguments.append("--gin_binding=tfrecord.image='picture'")
     done = tool("retrain", *arguments)
     assert done.returncode == 2
-    assert "labels below 1: --gin_binding=tfrecord.first_label=0" in done.stderr
+    assert (
+        "labels below the first class: --gin_binding=tfrecord.first_label=0"
+        in done.stderr
+    )
     arguments.append("--gin_binding=tfrecord.first_label=0")
     done = tool("retrain", *arguments)
     assert done.returncode == 0, done.stderr

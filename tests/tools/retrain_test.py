@@ -249,7 +249,7 @@ def test_killed_it_goes_on(images, module, tmp_path):
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
             if "fine-tuned, epoch 1" in line:
-                first = line.split("of the images held out")[1]
+                first = line.split("held out:")[1]
             if "fine-tuned, epoch 2" in line:
                 break
         process.kill()

@@ -101,11 +101,11 @@ def test_evaluation_has_each_example_once():
     stream = stream_of(numbered(), batch_size=4)
     made = list(stream.evaluation())
     assert len(made) == 6
-    assert sum(float(tf.reduce_sum(labels)) for _, labels in made) == 22
+    assert sum(np.nansum(labels) for _, labels in made) == 22
     assert made[-1][0].shape[0] == 4
-    assert made[-1][1].numpy().sum(axis=-1).tolist() == [1, 1, 0, 0]
+    assert pipeline.is_known(made[-1][1].numpy()).tolist() == [True, True, False, False]
     halves = [stream.evaluation(shard=pipeline.Shard(index=i, count=2)) for i in (0, 1)]
-    assert sum(float(tf.reduce_sum(y)) for half in halves for _, y in half) == 22
+    assert sum(np.nansum(y) for half in halves for _, y in half) == 22
 
 
 @pytest.fixture
@@ -125,8 +125,8 @@ def test_what_can_not_be_read_is_named_and_left_out(folder):
     half = sources.open_split(str(folder), "train")
     stream = stream_of(half, limit=0.1)
     made = list(stream.training(first=0, last=16, seed=0, augment=PLAIN))
-    unread = [i for i, label in enumerate(made) if not np.all(label[1].numpy().sum(-1))]
-    assert unread
+    known = [pipeline.is_known(labels.numpy()).all() for _, labels in made]
+    assert not all(known)
     assert stream.ledger.unreadable == [
         str(folder / "a" / "07.png"),
         str(folder / "b" / "11.png"),
@@ -185,4 +185,4 @@ def test_batches_of_any_size_are_made_of_what_threads_read(batch_size):
     assert found[:600].tolist() == [n % 256 for n in range(600)]
     labels = np.concatenate([y.numpy() for _, y in made])
     assert labels[:600].argmax(axis=1).tolist() == [n % 10 for n in range(600)]
-    assert not labels[600:].any()
+    assert np.isnan(labels[600:]).all()

@@ -86,6 +86,36 @@ def test_spreadsheets_and_other_columns_are_taken(folder):
     assert sources.open_split(source, "train").size == 8
 
 
+def test_images_of_several_labels(folder):
+    rows = [(f"images/{n}.png", label, "train" if n % 4 else "test")
+            for n, label in enumerate(["a", "a|b", " b | c ", "", "c|a|c", "a|b|c"] * 2)
+           ]  # fmt: skip
+    found = sources.open_splits(written(folder, rows, ("path", "label", "split")))
+    train = found["train"]
+    assert train.scores == "sigmoid"
+    assert [c.name for c in train.classes] == ["a", "b", "c"]
+    _, labels = train.fetch(np.arange(train.size))
+    assert ["".join("abc"[i] for i in np.flatnonzero(row)) for row in labels] == [
+        *("ab", "bc", "", "abc", "a", "ab", "", "ac", "abc")
+    ]
+    backwards = np.arange(train.size)[::-1]
+    np.testing.assert_array_equal(train.fetch(backwards)[1], labels[::-1])
+    assert sources.taxonomy_of(train).scores == "sigmoid"
+    assert (
+        "any number an image" in sources.describe(train, sources.taxonomy_of(train))[0]
+    )
+
+
+def test_of_several_labels_the_rarest_decides_on_the_half(folder):
+    """All have `common`; every fifth image of each other class is to test on."""
+    rows = [(path, f"common|{label}") for path, label in ROWS]
+    found = sources.open_splits(written(folder, rows))
+    single = sources.open_splits(written(folder, ROWS))
+    for name in ("train", "test"):
+        assert found[name].paths == single[name].paths
+        assert (found[name].fetch(np.arange(found[name].size))[1][:, 0] == 1).all()
+
+
 def test_changes_are_named(folder):
     source = written(folder, ROWS)
     inventory.save(folder / "data.npz", sources.open_splits(source))
@@ -101,10 +131,11 @@ def test_changes_are_named(folder):
         (ROWS, ("path", "class"), "it has path, class"),
         ([*ROWS, ("none.png", "rose")], None, "line 14: none.png is missing\\.$"),
         ([("a", "b"), ("c", "d"), *ROWS], None, "a is missing, and 1 more"),
-        ([*ROWS, ("images/1.png", "")], None, "line 14: an image or its label"),
+        ([*ROWS, ("images/1.png", "")], None, "line 14: the label is missing"),
+        ([*ROWS, ("", "rose")], None, "line 14: an image is missing"),
         ([*ROWS, ("images/1.png",)], None, "line 14: it has 1 cells, and the header 2"),
         ([*ROWS, ("images/1.png", "Rose")], None, "Rose and rose, which differ"),
-        ([("images/1.png", "a|b")], None, "line 2: 'a|b' are several labels"),
+        ([("images/1.png", "a|")], None, "two or more classes to train on; it has a"),
         (ROWS[:1], None, "two or more classes to train on; it has tulip"),
         ([], None, "it has none"),
         (
@@ -133,7 +164,7 @@ def test_what_can_not_be_used_is_told_with_its_line(folder, rows, header, messag
         ("wsd:a.tar", "Did you mean 'wds:'?"),
         ("digit", "Did you mean 'digits'?"),
         ("csv:", "--data=csv: names nothing after the colon."),
-        ("nowhere", "csv:FILE, wds:GLOB, tfrecord:GLOB"),
+        ("nowhere", "csv:FILE, parquet:GLOB, hf:NAME_OR_FOLDER, wds:GLOB"),
     ],
 )
 def test_a_misspelt_source_is_told_with_what_there_is(source, message):

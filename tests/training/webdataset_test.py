@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tests.training import pipeline_test
-from training.data import records, sources, split
+from training.data import sources, split
 
 
 def write(path, examples, *, kind="png", others=()):
@@ -74,7 +74,7 @@ def test_what_is_no_example_is_counted(tmp_path):
 def test_classes_are_numbered(tmp_path):
     write(tmp_path / "train.tar", {"a": 0, "b": 2})
     write(tmp_path / "test.tar", {"a": 1})
-    halves = records.named(sources.open_splits(f"wds:{tmp_path}/*.tar"))
+    halves = sources.named(sources.open_splits(f"wds:{tmp_path}/*.tar"))
     assert [c.name for c in halves["test"].classes] == ["class 0", "class 1", "class 2"]
     assert labels_of(halves["train"]) == [0, 2]
 

@@ -38,9 +38,7 @@ def opener(folder: str, source: str) -> Callable[[str], split.Split]:
 
     @functools.cache
     def halves() -> dict[str, split.Split]:
-        return image_files.halves(
-            _listed(root, {split.TRAIN: root}, split.TRAIN, source)
-        )
+        return split.halves(_listed(root, {split.TRAIN: root}, split.TRAIN, source))
 
     def open_split(name: str) -> split.Split:
         if not splits:

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from training.data import labels as label_sets
 from training.data import split
+from zoo import taxonomy as taxonomies
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,14 +24,14 @@ class Files(split.Split):
       names: their paths in it, one after the other.
       ends: where in `names` each ends, [N] int64.
       states: their bytes, and the time of their last change in ns, [N, 2] int64.
-      labels: of each, [N] int32.
+      labels: of each, [N] int32, or their sets.
     """
 
     folder: bytes
     names: bytearray
     ends: np.ndarray
     states: np.ndarray
-    labels: np.ndarray
+    labels: label_sets.Labels
 
     image_is = split.PATH
 
@@ -42,7 +44,7 @@ class Files(split.Split):
         return paths, self.labels[numbers].astype(np.int64)
 
     def all_labels(self) -> np.ndarray:
-        return self.labels
+        return label_sets.rarest(self.labels)
 
     def describe(self, number: int) -> str:
         (path,), _ = self.fetch(np.array([number]))
@@ -60,57 +62,54 @@ class Collector:
         self._folder = folder
         self._names = bytearray()
         self._ends, self._states = array.array("q"), array.array("q")
-        self._labels = array.array("i")
+        self._labels = label_sets.Collector()
 
-    def add(self, path: str, state: os.stat_result, label: int) -> None:
-        """Adds a file."""
+    def add(self, path: str, state: os.stat_result, *labels: int) -> None:
+        """Adds a file with its class, or its classes."""
         self._names += os.fsencode(path[len(self._folder) :])
         self._ends.append(len(self._names))
         self._states.append(state.st_size)
         self._states.append(state.st_mtime_ns)
-        self._labels.append(label)
+        self._labels.add(labels)
 
     def files(
-        self, *, order: Sequence[int] | None = None, **about: typing.Any
+        self,
+        *,
+        classes: Sequence[taxonomies.ClassDefinition],
+        order: Sequence[int] | None = None,
+        scores: str = taxonomies.SOFTMAX,
+        **about: typing.Any,
     ) -> Files:
         """All that was added.
 
         The fingerprint is of their names, sizes, times and labels.
 
         Args:
+          classes: see `split.Split`.
           order: which label each that was given stands for; None for the same.
+          scores: see `split.Split`.
           about: what else there is to say of a split.
         """
         ends = np.frombuffer(self._ends, np.int64)
         states = np.frombuffer(self._states, np.int64).reshape(-1, 2)
-        labels = np.frombuffer(self._labels, np.int32)
-        if order is not None:
-            labels = np.array(order, np.int32)[labels]
+        labels = self._labels.labels(
+            order=order,
+            num_classes=len(classes),
+            several=scores == taxonomies.SIGMOID,
+        )
+        parts = [self._names, ends, states, *label_sets.arrays(labels)]
         return Files(
             size=len(ends),
-            fingerprint=split.fingerprint([self._names, ends, states, labels]),
+            fingerprint=split.fingerprint(parts),
             folder=os.fsencode(self._folder),
             names=self._names,
             ends=ends,
             states=states,
+            classes=tuple(classes),
+            scores=scores,
             labels=labels,
             **about,
         )
-
-
-def halves(whole: Files) -> dict[str, split.Split]:
-    """Every fifth image of each class to test on; a single one is to train on."""
-    order = np.argsort(whole.labels, kind="stable")
-    labels = whole.labels[order]
-    firsts = np.flatnonzero(np.diff(labels, prepend=-1))
-    counts = np.diff(firsts, append=whole.size)
-    places = np.arange(whole.size) - np.repeat(firsts, counts)
-    in_test = np.empty(whole.size, bool)
-    in_test[order] = (places % split.EVERY == 0) & (np.repeat(counts, counts) > 1)
-    return {
-        split.TRAIN: split.part(whole, np.flatnonzero(~in_test), split.TRAIN),
-        split.TEST: split.part(whole, np.flatnonzero(in_test), split.TEST),
-    }
 
 
 def check_case(classes: Iterable[str], where: str) -> None:

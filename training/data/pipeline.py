@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from images import model_input
 from training.data import augmentation, split
+from zoo import taxonomy as taxonomies
 
 _GROUP_BYTES = 40_000_000  # of images that are read by one thread, one by one
 _GROUP = (16, 256)  # least and most of them; a group costs a millisecond itself
@@ -24,6 +25,11 @@ _DATA, _MIXING = 1, 2  # what a seed is for
 _SHUFFLE = 498247692  # the key of `index_shuffle` in TensorFlow
 _FILLER = np.int64(-1)  # the number of no example
 _NONE = np.int64(-1)  # the label of what has none
+
+
+def is_known(labels: np.ndarray) -> np.ndarray:
+    """[B] whether labels [B, K] are of an example; else they are NaN."""
+    return ~np.isnan(labels[:, 0])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,6 +87,8 @@ class Ledger:
         with self._lock:
             is_example = numbers >= 0
             self._unreadable.update(int(n) for n in numbers[is_example & ~read])
+            if labels.ndim > 1:
+                labels = labels.max(axis=1)  # of zeros and ones: all are classes
             is_class = (labels >= 0) & (labels < self._num_classes)
             for i in np.flatnonzero(is_example & read & ~is_class):
                 self._strange = self._strange or (int(numbers[i]), int(labels[i]))
@@ -164,8 +172,8 @@ class Stream:
 
         Returns:
           Pairs of images [b, S, S, 3] float32 in [0, 1] and labels [b, K] float32,
-          where b is the batch size by workers and parts. What can't be read has labels
-          of zero.
+          where b is the batch size by workers and parts. The labels of what can't be
+          read are NaN.
         """
         own = shard.size(self.batch_size)
 
@@ -202,7 +210,7 @@ class Stream:
     def evaluation(self, *, shard: Shard = Shard()) -> tf.data.Dataset:
         """Every example once, in order, as pairs like those of `training`.
 
-        The last batches are filled up with labels of zero, so that all are alike.
+        The last batches are filled up with labels of NaN, so that all are alike.
         """
         own = shard.size(self.batch_size)
         steps = -(-self.split.size // self.batch_size)
@@ -237,6 +245,11 @@ class Stream:
         """Whether images are files that have to be decoded, which may fail."""
         return self.split.image_is != split.PIXELS
 
+    @property
+    def _has_sets(self) -> bool:
+        """Whether labels are zeros and ones for each class, not the number of one."""
+        return self.split.scores == taxonomies.SIGMOID
+
     def _read(
         self, drawn: tf.data.Dataset, image: typing.Callable, size: int
     ) -> tf.data.Dataset:
@@ -261,7 +274,7 @@ class Stream:
         def unread(
             data: tf.Tensor, label: tf.Tensor, number: tf.Tensor, seed: tf.Tensor
         ) -> tuple[typing.Any, ...]:
-            return tf.zeros(shape), number, _NONE, False
+            return tf.zeros(shape), number, tf.fill(tf.shape(label), _NONE), False
 
         def guarded(*example: tf.Tensor) -> tf.data.Dataset:
             one = tf.data.Dataset.from_tensors(example)
@@ -272,7 +285,7 @@ class Stream:
             images, labels = tf.numpy_function(
                 self.split.fetch, [tf.maximum(numbers, 0)], [kind, tf.int64]
             )
-            labels.set_shape([None])
+            labels.set_shape([None, self.num_classes] if self._has_sets else [None])
             images.set_shape([None] if self._is_encoded else [None, None, None, 3])
             some = tf.data.Dataset.from_tensor_slices((images, labels, numbers, seeds))
             at_once = some.map(read).batch(size)
@@ -296,7 +309,7 @@ class Stream:
         image: typing.Callable,
         size: int,
     ) -> tf.data.Dataset:
-        """(images, one-hot labels) of `size`; what could not be read is noted.
+        """(images, labels [size, K]); what could not be read is noted.
 
         Args:
           counts: of the examples that are made.
@@ -314,8 +327,15 @@ class Stream:
                     tf.numpy_function(self.ledger.note, [numbers, labels, read], [])
                 ]
             with tf.control_dependencies(note):
-                labels = tf.one_hot(tf.ensure_shape(labels, [size]), self.num_classes)
-            return tf.ensure_shape(images, [size, *images.shape[1:]]), labels
+                labels = tf.ensure_shape(labels, [size, *labels.shape[1:]])
+            if self._has_sets:
+                is_known, known = labels >= 0, tf.cast(labels, tf.float32)
+            else:
+                is_class = (labels >= 0) & (labels < self.num_classes)
+                is_known = is_class[:, tf.newaxis]
+                known = tf.one_hot(labels, self.num_classes)
+            known = tf.where(is_known, known, np.nan)
+            return tf.ensure_shape(images, [size, *images.shape[1:]]), known
 
         group = self._group(size)
         batches = self._read(counts.batch(group).map(draw), image, group)

@@ -7,17 +7,16 @@ step without reading what came before.
 
 from __future__ import annotations
 
-import abc
 import ast
-import collections
 import concurrent.futures
 import dataclasses
+import functools
 import glob
 import os
 import pathlib
 import struct
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
 import gin
 import numpy as np
@@ -86,7 +85,7 @@ def bound(bindings: Sequence[str]) -> Features:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stored(split.Split):
-    """Examples that stand in larger files, whose labels are numbers.
+    """Examples that stand in larger files.
 
     Attributes:
       files: their paths.
@@ -97,18 +96,6 @@ class Stored(split.Split):
     starts: np.ndarray
 
     image_is = split.ENCODED
-
-    @property
-    def first_label(self) -> int:
-        """The number that the first class has in the files."""
-        return 0
-
-    @abc.abstractmethod
-    def labels_and_names(self) -> Iterator[tuple[int, str]]:
-        """The label of each example, from 0, and its class's name or nothing."""
-
-    def all_labels(self) -> np.ndarray:
-        return np.array([label for label, _ in self.labels_and_names()])
 
     def describe(self, number: int) -> str:
         file, start, _ = self.starts[number]
@@ -133,10 +120,6 @@ class Records(Stored):
 
     label_hint = "--gin_binding=tfrecord.first_label=0 says where they begin"
 
-    @property
-    def first_label(self) -> int:
-        return self.features.first_label
-
     def fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         import tensorflow as tf
 
@@ -154,8 +137,15 @@ class Records(Stored):
             labels[place] = label - self.features.first_label
         return images, labels
 
-    def labels_and_names(self) -> Iterator[tuple[int, str]]:
-        """See `Stored`; only these are taken out of what is read."""
+    def all_labels(self) -> np.ndarray:
+        return self._labels_and_names[0]
+
+    def class_names(self) -> dict[int, str]:
+        return self._labels_and_names[1]
+
+    @functools.cached_property
+    def _labels_and_names(self) -> tuple[np.ndarray, dict[int, str]]:
+        """All that is to be known of classes takes reading all records, once."""
         import tensorflow as tf
 
         features = self.features
@@ -163,15 +153,20 @@ class Records(Stored):
             features.label: tf.io.FixedLenFeature([], tf.int64),
             features.name: tf.io.FixedLenFeature([], tf.string, default_value=b""),
         }
+        labels: list[int] = []
+        names: dict[int, str] = {}
         for start in range(0, self.size, _PARSED_AT_ONCE):
             numbers = range(start, min(start + _PARSED_AT_ONCE, self.size))
             parsed = tf.io.parse_example([self.read(n) for n in numbers], wanted)
-            for label, name in zip(
-                parsed[features.label].numpy(),
-                parsed[features.name].numpy(),
-                strict=True,
-            ):
-                yield int(label) - features.first_label, name.decode(errors="replace")
+            found = parsed[features.label].numpy() - features.first_label
+            texts = [
+                text.decode(errors="replace") for text in parsed[features.name].numpy()
+            ]
+            labels.extend(found.tolist())
+            for label, text in zip(found.tolist(), texts, strict=True):
+                if text:
+                    names.setdefault(label, text)
+        return np.array(labels), names
 
 
 def open_split(
@@ -208,6 +203,11 @@ def files_of(pattern: str, name: str) -> tuple[list[str], bool]:
             f"with {' or '.join(_NAMES[name])}: there is no {name} split."
         )
     return halves[name], False
+
+
+def folder_of(paths: Sequence[str]) -> str:
+    """The name of the folder of files, which classes may be called by."""
+    return pathlib.Path(paths[0]).resolve().parent.name
 
 
 def states(paths: Sequence[str]) -> list[typing.Any]:
@@ -255,7 +255,7 @@ def index(
         name=name,
         size=len(starts),
         classes=classes,
-        taxonomy=taxonomy,
+        taxonomy=taxonomy or folder_of(files),
         fingerprint=split.fingerprint([*states(files), starts.astype("<i8")]),
         features=features,
         files=tuple(files),
@@ -263,36 +263,6 @@ def index(
     )
     _check_features(found)
     return found
-
-
-def named(splits: Mapping[str, Stored]) -> dict[str, split.Split]:
-    """The same splits with classes, which records do not list.
-
-    There is one more than the largest label to train on. A class is called as its
-    first example says, or by its number.
-
-    Raises:
-      ValueError: labels are negative, or two classes share a name.
-    """
-    train = splits[split.TRAIN]
-    names: dict[int, str] = {}
-    for label, name in train.labels_and_names():
-        if label < 0:
-            raise ValueError(
-                f"{train.source} has labels below {train.first_label}: "
-                f"{train.label_hint}."
-            )
-        names.setdefault(label, name or f"class {label}")
-    texts = [names.get(label, f"class {label}") for label in range(max(names) + 1)]
-    for text, count in collections.Counter(texts).items():
-        if count > 1:
-            raise ValueError(f"{train.source}: {count} classes are called {text!r}.")
-    classes = tuple(taxonomies.ClassDefinition(id=t, name=t) for t in texts)
-    taxonomy = pathlib.Path(train.files[0]).resolve().parent.name
-    return {
-        name: dataclasses.replace(half, classes=classes, taxonomy=taxonomy)
-        for name, half in splits.items()
-    }
 
 
 def _check_features(records: Records) -> None:

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from training.data import folders, idx, records, split, tables, tfds, webdataset
+from training.data import (
+    folders,
+    hugging_face,
+    idx,
+    records,
+    split,
+    tables,
+    tfds,
+    webdataset,
+)
 from training.data.split import Split
 from zoo import config
 from zoo import taxonomy as taxonomies
 
 _SHOWN_CLASSES = 20
-_KINDS = ("csv", "wds", "tfrecord", "tfds", "fashion_mnist")  # before a colon
 FORMS = (
-    *("DIRECTORY", "csv:FILE", "wds:GLOB", "tfrecord:GLOB", "tfds:NAME", "digits"),
-    "fashion_mnist:DIRECTORY",
+    *("DIRECTORY", "csv:FILE", "parquet:GLOB", "hf:NAME_OR_FOLDER", "wds:GLOB"),
+    *("tfrecord:GLOB", "tfds:NAME", "digits", "fashion_mnist:DIRECTORY"),
 )
+_KINDS = tuple(form.partition(":")[0] for form in FORMS if ":" in form)
 
 
 def open_split(
@@ -27,11 +38,11 @@ def open_split(
 
     Args:
       source: one of `FORMS`. A directory has a folder for each class, or such folders
-        below `train` and one of `test`, `validation`, `val`. Of TFRecord files and
-        WebDataset shards, those whose names begin with `train` are for training, and
-        those that begin with `validation`, `val` or `test` for testing. A CSV file may
-        have a column `split`. Where a source has no such halves, every fifth example is
-        for testing, and never trained on.
+        below `train` and one of `test`, `validation`, `val`. Of TFRecord files, Parquet
+        files and WebDataset shards, those whose names begin with `train` are for
+        training, and those that begin with `validation`, `val` or `test` for testing.
+        A CSV file may have a column `split`. Where a source has no such halves, every
+        fifth example is for testing, and never trained on.
       name: `train` or `test`.
       features: what the fields of TFRecord examples are called.
 
@@ -79,6 +90,8 @@ def _opener(source: str, features: records.Features) -> Callable[[str], Split]:
             raise ValueError(f"--data={source} names nothing after the colon.")
         if kind == "csv":
             return tables.opener(rest, source)
+        if kind in ("parquet", "hf"):
+            return hugging_face.opener(kind, rest, source)
         by_kind: dict[str, Callable[..., Split]] = {
             "wds": webdataset.open_split,
             "tfrecord": functools.partial(records.open_split, features=features),
@@ -97,6 +110,35 @@ def _opener(source: str, features: records.Features) -> Callable[[str], Split]:
     return folders.opener(source, source)
 
 
+def named(splits: Mapping[str, Split]) -> dict[str, Split]:
+    """The same splits with classes, where these are numbers alone.
+
+    There is one more than the largest label to train on. A class is called as its
+    first example says, or by its number.
+
+    Raises:
+      ValueError: labels are negative, or two classes share a name.
+    """
+    train = splits[split.TRAIN]
+    if train.classes:
+        return dict(splits)
+    labels = train.all_labels()
+    if labels.min() < 0:
+        raise ValueError(
+            f"{train.source} has labels below the first class: {train.label_hint}."
+        )
+    names = train.class_names()
+    texts = [names.get(n, f"class {n}") for n in range(int(labels.max()) + 1)]
+    for text, count in collections.Counter(texts).items():
+        if count > 1:
+            raise ValueError(f"{train.source}: {count} classes are called {text!r}.")
+    classes = tuple(taxonomies.ClassDefinition(id=t, name=t) for t in texts)
+    return {
+        name: dataclasses.replace(half, classes=classes, taxonomy=train.taxonomy)
+        for name, half in splits.items()
+    }
+
+
 def taxonomy_of(examples: Split) -> taxonomies.Taxonomy:
     """The classes of a source, as a taxonomy.
 
@@ -111,6 +153,8 @@ def taxonomy_of(examples: Split) -> taxonomies.Taxonomy:
     ids = [definition.id for definition in examples.classes]
     for name in taxonomies.names():
         known = taxonomies.load(name)
+        if known.scores != examples.scores:
+            continue
         if known.classes == examples.classes:
             return known
         has_ids = [definition.id for definition in known.classes] == ids
@@ -118,7 +162,7 @@ def taxonomy_of(examples: Split) -> taxonomies.Taxonomy:
             return known
     is_taken = examples.taxonomy in taxonomies.names()
     name = f"{examples.taxonomy}_folder" if is_taken else examples.taxonomy
-    return taxonomies.Taxonomy(name, examples.classes)
+    return taxonomies.Taxonomy(name, examples.classes, examples.scores)
 
 
 def describe(examples: Split, taxonomy: taxonomies.Taxonomy) -> list[str]:
@@ -130,7 +174,8 @@ def describe(examples: Split, taxonomy: taxonomies.Taxonomy) -> list[str]:
         definition.name for definition in taxonomy.classes
     ]
     known = f" by the ids of {taxonomy.name}" if renamed and examples.classes else ""
-    return [f"{len(names)} classes{known}: {some}{rest}", *examples.notes]
+    several = ", any number an image" * (examples.scores == taxonomies.SIGMOID)
+    return [f"{len(names)} classes{known}{several}: {some}{rest}", *examples.notes]
 
 
 def _digits(name: str) -> Split:

@@ -33,6 +33,8 @@ class Split(abc.ABC):
       size: number of examples.
       classes: what labels count, in order; nothing where the source does not say.
       taxonomy: a name of the zoo's for them, or of one's own.
+      scores: `softmax` where each example has one class, `sigmoid` where it has any
+        number of them.
       fingerprint: changes where the examples do.
       notes: what users should know, such as which files were left out; a line each.
     """
@@ -42,6 +44,7 @@ class Split(abc.ABC):
     size: int
     classes: tuple[taxonomies.ClassDefinition, ...] = ()
     taxonomy: str = ""
+    scores: str = taxonomies.SOFTMAX
     fingerprint: str
     notes: tuple[str, ...] = ()
 
@@ -60,7 +63,8 @@ class Split(abc.ABC):
 
         Returns:
           Pixels [n, H, W, 3] uint8; or [n] bytes, empty where they can't be had: of
-          files, or their paths. And labels [n] int64.
+          files, or their paths. And labels: classes [n] int64, or where `scores` is
+          `sigmoid` zeros and ones [n, K] int64.
         """
 
     @property
@@ -72,7 +76,15 @@ class Split(abc.ABC):
 
     @abc.abstractmethod
     def all_labels(self) -> np.ndarray:
-        """The class of each example, [size] integers."""
+        """The class of each example, [size] integers.
+
+        Of several the one that the fewest examples have, and of none -1: for parts in
+        which every class has its share.
+        """
+
+    def class_names(self) -> dict[int, str]:
+        """What examples call classes, by number, where no list of classes does."""
+        return {}
 
     @abc.abstractmethod
     def describe(self, number: int) -> str:
@@ -133,6 +145,9 @@ class Part(Split):
         """The class of each example, [size] integers."""
         return self.all_labels()
 
+    def class_names(self) -> dict[int, str]:
+        return self.whole.class_names()
+
     def describe(self, number: int) -> str:
         return self.whole.describe(int(self.numbers[number]))
 
@@ -158,6 +173,22 @@ def held_out(whole: Split, every: int | None) -> tuple[Part, Part]:
     )
 
 
+def halves(whole: Split) -> dict[str, Split]:
+    """Every fifth example of each class to test on; a single one is to train on."""
+    all_labels = whole.all_labels()
+    order = np.argsort(all_labels, kind="stable")
+    labels = all_labels[order]
+    firsts = np.flatnonzero(np.diff(labels, prepend=labels[:1] - 1))
+    counts = np.diff(firsts, append=whole.size)
+    places = np.arange(whole.size) - np.repeat(firsts, counts)
+    in_test = np.empty(whole.size, bool)
+    in_test[order] = (places % EVERY == 0) & (np.repeat(counts, counts) > 1)
+    return {
+        TRAIN: part(whole, np.flatnonzero(~in_test), TRAIN),
+        TEST: part(whole, np.flatnonzero(in_test), TEST),
+    }
+
+
 def part(whole: Split, numbers: np.ndarray, name: str) -> Part:
     """Some examples of a split, by their numbers there."""
     return Part(
@@ -166,6 +197,7 @@ def part(whole: Split, numbers: np.ndarray, name: str) -> Part:
         size=len(numbers),
         classes=whole.classes,
         taxonomy=whole.taxonomy,
+        scores=whole.scores,
         notes=whole.notes,
         fingerprint=fingerprint([whole.fingerprint.encode(), numbers.tobytes()]),
         whole=whole,

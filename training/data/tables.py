@@ -1,4 +1,4 @@
-"""A CSV file that names images and their classes."""
+"""A CSV file that names images and their classes, one of each or several."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from zoo import taxonomy as taxonomies
 
 _PATHS = ("path", "image")  # what the column of the files may be called
 _LABEL, _SPLIT = "label", "split"
+_BETWEEN = "|"  # labels of one image
 _LONGEST_CELL = 1_000_000  # characters
 
 
@@ -25,13 +26,13 @@ class _Row(typing.NamedTuple):
     Attributes:
       line: of the file, from 1.
       path: as it is written.
-      label: the name of the class.
+      labels: the names of its classes.
       split: `train`, `test`, or nothing where the file does not say.
     """
 
     line: int
     path: str
-    label: str
+    labels: tuple[str, ...]
     split: str
 
 
@@ -41,6 +42,7 @@ def opener(file: str, source: str) -> Callable[[str], split.Split]:
     The header has `path` (or `image`), relative to the file's folder, and `label`; the
     column `split`, if there is one, says `train` or `test`, or one of the words that
     folders may be called by. Without it every fifth image of a class is to test on.
+    Where the label of any image has a `|`, each may have several, or none.
 
     Returns:
       A function of the split's name. It raises NoSplitError where the file has a column
@@ -62,10 +64,12 @@ def opener(file: str, source: str) -> Callable[[str], split.Split]:
 
 def _splits(file: str, source: str) -> dict[str, split.Split]:
     collectors: dict[str, image_files.Collector] = {}
-    labels: dict[str, int] = {}  # numbered as they come, of all splits
+    numbers: dict[str, int] = {}  # of the classes, as they come, of all splits
     learnt: set[str] = set()
     tested: dict[str, int] = {}  # the first line of each class that is tested
+    unlabelled: list[int] = []
     missing: list[tuple[int, str]] = []
+    several = False
     folder = os.path.join(os.path.dirname(file), "")
     for row in _rows(file):
         path = os.path.join(folder, row.path)
@@ -75,34 +79,42 @@ def _splits(file: str, source: str) -> dict[str, split.Split]:
             missing.append((row.line, row.path))
             continue
         collector = collectors.setdefault(row.split, image_files.Collector())
-        collector.add(path, state, labels.setdefault(row.label, len(labels)))
+        classes = [numbers.setdefault(label, len(numbers)) for label in row.labels]
+        collector.add(path, state, *classes)
+        several |= len(classes) > 1
+        if not classes:
+            unlabelled.append(row.line)
         if row.split == split.TEST:
-            tested.setdefault(row.label, row.line)
+            for label in row.labels:
+                tested.setdefault(label, row.line)
         else:
-            learnt.add(row.label)
+            learnt.update(row.labels)
     if missing:
         line, path = missing[0]
         more = f", and {len(missing) - 1} more" if missing[1:] else ""
         raise ValueError(f"{file}, line {line}: {path} is missing{more}.")
+    if unlabelled and not several:
+        raise ValueError(f"{file}, line {unlabelled[0]}: the label is missing.")
     for label, line in tested.items():
         if label not in learnt:
             raise ValueError(f"{file}, line {line}: no row to train on is {label!r}.")
-    classes = sorted(learnt)
-    if len(classes) < 2:
+    names = sorted(learnt)
+    if len(names) < 2:
         raise ValueError(
             f"{file} must have images of two or more classes to train on; it has "
-            f"{', '.join(classes) or 'none'}."
+            f"{', '.join(names) or 'none'}."
         )
-    image_files.check_case(classes, file)
-    order = {label: number for number, label in enumerate(classes)}
+    image_files.check_case(names, file)
+    order = {label: number for number, label in enumerate(names)}
     about: dict[str, typing.Any] = {
         "source": source,
-        "classes": tuple(taxonomies.ClassDefinition(id=c, name=c) for c in classes),
+        "classes": [taxonomies.ClassDefinition(id=name, name=name) for name in names],
         "taxonomy": pathlib.Path(file).stem,
-        "order": [order[label] for label in labels],
+        "scores": taxonomies.SIGMOID if several else taxonomies.SOFTMAX,
+        "order": [order[label] for label in numbers],
     }
     if "" in collectors:
-        return image_files.halves(collectors[""].files(name=split.TRAIN, **about))
+        return split.halves(collectors[""].files(name=split.TRAIN, **about))
     return {name: made.files(name=name, **about) for name, made in collectors.items()}
 
 
@@ -155,13 +167,12 @@ def _row(
             f"{file}, line {line}: it has {len(cells)} cells, and the header {width}."
         )
     path, label = cells[places[_PATHS[0]]], cells[places[_LABEL]]
-    if not path or not label or "\0" in path:
-        raise ValueError(f"{file}, line {line}: an image or its label is missing.")
-    if "|" in label:
-        raise ValueError(
-            f"{file}, line {line}: {label[:80]!r} are several labels of one image, "
-            "which can't be trained on yet."
-        )
+    if not path or "\0" in path:
+        raise ValueError(f"{file}, line {line}: an image is missing.")
+    label = unicodedata.normalize("NFC", label)
+    labels = [label]
+    if _BETWEEN in label:
+        labels = [part.strip() for part in label.split(_BETWEEN)]
     name = ""
     if _SPLIT in places:
         cell = cells[places[_SPLIT]]
@@ -171,4 +182,4 @@ def _row(
                 f"{file}, line {line}: {_SPLIT} must be {split.TRAIN} or {split.TEST}, "
                 f"not {cell[:80]!r}."
             )
-    return _Row(line, path, unicodedata.normalize("NFC", label), name)
+    return _Row(line, path, tuple(filter(None, dict.fromkeys(labels))), name)

@@ -13,7 +13,7 @@ import dataclasses
 import os
 import tarfile
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -47,10 +47,6 @@ class Shards(records.Stored):
 
     def all_labels(self) -> np.ndarray:
         return self.labels
-
-    def labels_and_names(self) -> Iterator[tuple[int, str]]:
-        for label in self.labels:
-            yield int(label), ""
 
 
 class _Example(typing.NamedTuple):
@@ -90,6 +86,7 @@ def open_split(pattern: str, name: str, source: str) -> split.Split:
         source=source,
         name=name,
         size=len(starts),
+        taxonomy=records.folder_of(paths),
         fingerprint=split.fingerprint([*records.states(paths), starts, classes]),
         notes=(f"files left out: {others} beside images and classes",) * bool(others),
         files=tuple(paths),

@@ -1,0 +1,204 @@
+"""Parquet files and Hugging Face data sets."""
+
+import io
+import pathlib
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from tests.training import pipeline_test
+from training.data import pipeline, sources
+
+datasets = pytest.importorskip("datasets")
+parquet = pytest.importorskip("pyarrow.parquet")
+pyarrow = pytest.importorskip("pyarrow")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def png(number):
+    stream = io.BytesIO()
+    PIL.Image.new("RGB", (8, 8), (number, 0, 0)).save(stream, "png")
+    return stream.getvalue()
+
+
+def written(path, labels, image="image", label="label", kind=None):
+    images = [{"bytes": png(n), "path": f"{n}.png"} for n in range(len(labels))]
+    values = pyarrow.array(labels, kind)
+    parquet.write_table(pyarrow.table({image: images, label: values}), path)
+    return f"parquet:{path}"
+
+
+def reds(examples):
+    images, _ = examples.fetch(np.arange(examples.size))
+    return [PIL.Image.open(io.BytesIO(image)).getpixel((0, 0))[0] for image in images]
+
+
+def labels_of(examples):
+    return examples.fetch(np.arange(examples.size))[1].tolist()
+
+
+def test_names_are_classes_and_every_fifth_is_to_test_on(tmp_path):
+    source = written(tmp_path / "flowers.parquet", ["tulip", "rose"] * 6)
+    found = sources.open_splits(source)
+    assert [c.id for c in found["train"].classes] == ["rose", "tulip"]
+    assert reds(found["test"]) == [0, 1, 10, 11]
+    assert labels_of(found["test"]) == [1, 0, 1, 0]
+    assert found["train"].describe(0) == f"row 2 of {source}, train"
+    stream = pipeline_test.stream_of(found["train"], num_classes=2, batch_size=4)
+    images, labels = next(iter(stream.evaluation()))
+    assert pipeline.is_known(labels.numpy()).all()
+    assert images.numpy()[0, 0, 0, 0] == pytest.approx(2 / 255)
+
+
+def test_files_are_of_the_split_that_they_begin_with(tmp_path):
+    written(tmp_path / "train-00000-of-00002.parquet", [0, 1, 2])
+    written(tmp_path / "train-00001-of-00002.parquet", [2, 1])
+    written(tmp_path / "validation-00000-of-00001.parquet", [1])
+    found = sources.open_splits(f"parquet:{tmp_path}/*.parquet")
+    assert labels_of(found["train"]) == [0, 1, 2, 2, 1]
+    assert labels_of(found["test"]) == [1]
+    assert not found["train"].classes
+    named = sources.named(found)
+    assert [c.name for c in named["test"].classes] == ["class 0", "class 1", "class 2"]
+    assert named["test"].taxonomy == tmp_path.name
+
+
+@pytest.mark.parametrize("kind", [None, pyarrow.large_list(pyarrow.large_string())])
+def test_lists_are_several_labels(tmp_path, kind):
+    labels = [["a"], ["c"], [], None, ["c", "a", "b"], ["c"]]
+    found = sources.open_splits(written(tmp_path / "a.parquet", labels, kind=kind))
+    examples = found["train"].whole
+    assert examples.scores == "sigmoid"
+    assert labels_of(examples) == [
+        *([1, 0, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0], [1, 1, 1], [0, 0, 1])
+    ]
+    assert examples.all_labels().tolist() == [0, 2, -1, -1, 1, 2]
+
+
+def test_lists_of_numbers(tmp_path):
+    found = sources.open_splits(written(tmp_path / "a.parquet", [[2, 0], [1]] * 6))
+    assert [c.name for c in found["train"].classes] == ["class 0", "class 1", "class 2"]
+
+
+def a_dataset(labels, names=("a", "b", "c")):
+    images = [{"bytes": png(n), "path": None} for n in range(len(labels))]
+    features = datasets.Features(
+        {"img": datasets.Image(), "fine_label": datasets.ClassLabel(names=list(names))}
+    )
+    columns = {"img": images, "fine_label": labels}
+    return datasets.Dataset.from_dict(columns, features=features)
+
+
+def test_the_features_of_a_saved_data_set_are_its_classes(tmp_path):
+    saved = datasets.DatasetDict(
+        train=a_dataset([0, 1, 2, 0]), validation=a_dataset([1]), test=a_dataset([-1])
+    )
+    saved["test"] = saved["test"].rename_column("fine_label", "label")
+    for name in ("train", "validation"):
+        saved[name] = saved[name].rename_column("fine_label", "label")
+    saved.save_to_disk(tmp_path / "saved")
+    found = sources.open_splits(f"hf:{tmp_path}/saved")
+    assert [c.name for c in found["train"].classes] == ["a", "b", "c"]
+    assert found["train"].taxonomy == "saved"
+    assert labels_of(found["train"]) == [0, 1, 2, 0]
+    assert labels_of(found["test"]) == [1]  # the labels of `test` are not known
+
+
+def test_columns_of_any_name_are_found_by_what_they_hold(tmp_path):
+    a_dataset([0, 1, 2] * 4).save_to_disk(tmp_path / "saved")
+    found = sources.open_splits(f"hf:{tmp_path}/saved")
+    assert sorted(reds(found["train"]) + reds(found["test"])) == list(range(12))
+
+
+def test_a_folder_of_image_files(tmp_path):
+    for half, count in (("train", 5), ("test", 2)):
+        for name in ("rose", "tulip"):
+            for number in range(count):
+                path = tmp_path / "flowers" / half / name / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(png(number))
+    found = sources.open_splits(f"hf:{tmp_path}/flowers")
+    assert [c.name for c in found["train"].classes] == ["rose", "tulip"]
+    assert sorted(zip(labels_of(found["test"]), reds(found["test"]), strict=True)) == [
+        *((0, 0), (0, 1), (1, 0), (1, 1))
+    ]
+
+
+def test_paths_in_a_parquet_file_are_not_followed(tmp_path):
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(png(7))
+    images = [{"bytes": None, "path": str(secret)}] * 4
+    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    table = pyarrow.table({"image": pyarrow.array(images, kind), "label": list("abab")})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    found = sources.open_split(f"parquet:{tmp_path}/a.parquet", "train")
+    assert found.fetch(np.arange(found.size))[0].tolist() == [b""] * found.size
+
+
+def test_what_has_changed_has_another_fingerprint(tmp_path):
+    path = tmp_path / "a.parquet"
+    first = sources.open_split(written(path, list("ab") * 5), "train")
+    again = sources.open_split(f"parquet:{path}", "train")
+    assert again.fingerprint == first.fingerprint
+    images = [{"bytes": png(n + 100)} for n in range(10)]
+    parquet.write_table(pyarrow.table({"image": images, "label": list("ab") * 5}), path)
+    other = sources.open_split(f"parquet:{path}", "train")
+    assert other.fingerprint != first.fingerprint
+    assert reds(other) == [n + 100 for n in reds(first)]
+
+
+def corrupted(path):
+    written(path, list("ab") * 5)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: written(p, ["a", None, "b"]), "train: label 1 is missing"),
+        (lambda p: written(p, ["a", "A", "b"]), "a and A, which differ in case only"),
+        (lambda p: written(p, [1, -5, 2]), "labels go from -5 to 2"),
+        (lambda p: written(p, [0.5, 1.5]), "must have a column 'label' of classes"),
+        (
+            lambda p: parquet.write_table(pyarrow.table({"label": ["a", "b"]}), p),
+            "must have a column 'image' with the bytes of images; it has label",
+        ),
+        (lambda p: written(p, []), "can't be read: "),
+        (corrupted, "can't be read: "),
+        (lambda p: p.write_bytes(b"no parquet"), "can't be read: "),
+    ],
+)
+def test_what_can_not_be_used_is_told_in_a_line(tmp_path, make, message):
+    make(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=message) as caught:
+        sources.open_splits(f"parquet:{tmp_path}/a.parquet")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_that_is_tested_alone_is_told(tmp_path):
+    written(tmp_path / "train.parquet", ["a", "b"])
+    written(tmp_path / "test.parquet", ["a", "lily"])
+    with pytest.raises(ValueError, match="test: no example to train on is 'lily'"):
+        sources.open_splits(f"parquet:{tmp_path}/*.parquet")
+
+
+def test_missing_ones_are_told_in_a_line(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="no file matches"):
+        sources.open_split(f"parquet:{tmp_path}/*.parquet", "train")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ValueError, match="hf:nobody/nothing can't be read") as caught:
+        sources.open_split("hf:nobody/nothing", "train")
+    assert "\n" not in str(caught.value)
+
+
+def test_without_the_library_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    with pytest.raises(ImportError, match="run tools/setup datasets"):
+        sources.open_split(f"hf:{pathlib.Path(tmp_path)}", "train")

@@ -1,0 +1,357 @@
+"""Parquet files and Hugging Face data sets, which the library `datasets` reads.
+
+It writes what it reads once into its cache, in a form in which any example can be had
+by its number. No code of a data set is run: `datasets` does not since version 4.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+import sys
+import typing
+import unicodedata
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from training.data import image_files, records, split
+from training.data import labels as label_sets
+from zoo import taxonomy as taxonomies
+
+_IMAGES, _LABELS = ("image", "img"), ("label", "labels")
+_TESTS = ("test", "validation")
+_SAVED = ("dataset_dict.json", "state.json")  # in a folder of `save_to_disk`
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table(split.Split):
+    """Examples of a table.
+
+    Attributes:
+      rows: a `datasets.Dataset` of the images alone, which gives Arrow tables.
+      has_files: whether images may be given by their paths.
+      labels: of each example.
+    """
+
+    rows: typing.Any
+    has_files: bool
+    labels: label_sets.Labels
+
+    image_is = split.ENCODED
+    label_hint = "they have to count from 0"
+
+    def fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        images = np.empty(len(numbers), object)
+        (column,) = self.rows[numbers.tolist()].columns
+        images[:] = [self._bytes(value) for value in column.to_pylist()]
+        return images, self.labels[numbers].astype(np.int64)
+
+    def all_labels(self) -> np.ndarray:
+        return label_sets.rarest(self.labels)
+
+    def describe(self, number: int) -> str:
+        return f"row {number} of {self.source}, {self.name}"
+
+    def _bytes(self, value: typing.Any) -> bytes:
+        """Of an image; nothing where it can't be had."""
+        if isinstance(value, bytes):
+            return value
+        found = value or {}
+        path = found.get("path")
+        if found.get("bytes") is None and path and self.has_files:
+            try:
+                return pathlib.Path(path).read_bytes()
+            except (OSError, ValueError):
+                return b""
+        return found.get("bytes") or b""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Columns:
+    """Of a data set: the names of its columns, and what the labels stand for.
+
+    Attributes:
+      image: of the images.
+      label: of the labels.
+      several: whether an example has a list of labels.
+      names: of the classes, if the data set says what they are.
+      are_texts: whether labels are names themselves.
+    """
+
+    image: str
+    label: str
+    several: bool
+    names: tuple[str, ...]
+    are_texts: bool
+
+
+def opener(kind: str, place: str, source: str) -> Callable[[str], split.Split]:
+    """What opens the splits of a data set, which is read once for both.
+
+    It has a column `image` (or the only one of images) with the bytes of a file, or a
+    record of which they are `bytes`, and a column `label`: a class's number or name,
+    or a list of such. The splits are its own, `train` and `test` or `validation`; of
+    Parquet files see `records.files_of`. Where it has but one, every fifth example of a
+    class is to test on.
+
+    Args:
+      kind: `parquet` or `hf`.
+      place: a pattern of files; a folder, or a name on Hugging Face's hub.
+      source: what `--data` said.
+
+    Returns:
+      A function of the split's name. It raises NoSplitError where there is none of it,
+      ValueError where it can't be read, in one line, and ImportError where the library
+      is missing.
+    """
+
+    @functools.cache
+    def splits() -> dict[str, split.Split]:
+        return _splits(kind, place, source)
+
+    def open_split(name: str) -> split.Split:
+        if name not in splits():
+            raise split.NoSplitError(f"--data: {source} has no {name} split.")
+        return splits()[name]
+
+    return open_split
+
+
+def _splits(kind: str, place: str, source: str) -> dict[str, split.Split]:
+    loaded, is_whole = _loaded(kind, place, source)
+    columns = _columns(loaded[split.TRAIN], source)
+    labels = {
+        name: _labels(rows, columns, f"--data: {source}, {name}")
+        for name, rows in loaded.items()
+    }
+    names = columns.names or labels[split.TRAIN].names(columns.several)
+    path = pathlib.Path(place).resolve()
+    found: dict[str, split.Split] = {}
+    for name, rows in loaded.items():
+        numbered = labels[name].numbered(names)
+        found[name] = Table(
+            source=source,
+            name=name,
+            size=len(rows),
+            classes=tuple(taxonomies.ClassDefinition(id=n, name=n) for n in names),
+            taxonomy=(path.parent if kind == "parquet" else path).name,
+            scores=taxonomies.SIGMOID if columns.several else taxonomies.SOFTMAX,
+            fingerprint=split.fingerprint(
+                [*_origin(rows, place), *label_sets.arrays(numbered)]
+            ),
+            rows=rows.with_format("arrow", columns=[columns.image]),
+            has_files=kind == "hf",
+            labels=numbered,
+        )
+    return split.halves(found[split.TRAIN]) if is_whole else found
+
+
+def _loaded(kind: str, place: str, source: str) -> tuple[dict[str, typing.Any], bool]:
+    """The data sets of `train` and `test`, and whether `train` is all there is.
+
+    Raises:
+      ValueError: the library can't give them.
+      ImportError: it is missing.
+    """
+    try:
+        import datasets
+    except ImportError as missing:
+        raise ImportError(
+            f"--data={kind}: {missing}: run tools/setup datasets"
+        ) from None
+    files = _files(place) if kind == "parquet" else None
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    is_saved = any(pathlib.Path(place, name).is_file() for name in _SAVED)
+    try:
+        if files:
+            found = datasets.load_dataset("parquet", data_files=files)
+        elif is_saved:
+            found = datasets.load_from_disk(place)
+        else:
+            found = datasets.load_dataset(place)
+    except Exception as error:  # of many kinds, of many libraries
+        cause = error.__cause__ or error  # what it could not write, or not read
+        raise ValueError(
+            f"--data: {source} can't be read: {' '.join(str(cause).split())[:300]}"
+        ) from error
+    named = dict(found) if isinstance(found, dict) else {split.TRAIN: found}
+    named = {str(name): rows for name, rows in named.items() if len(rows)}
+    if not named:
+        raise ValueError(f"--data: {source} has no examples.")
+    if len(named) == 1:
+        return {split.TRAIN: next(iter(named.values()))}, True
+    if split.TRAIN not in named:
+        raise ValueError(
+            f"--data: {source} has the splits {', '.join(named)}, and none called "
+            f"{split.TRAIN}."
+        )
+    halves = {split.TRAIN: named[split.TRAIN]}
+    for name in _TESTS:
+        if name in named and _is_labelled(named[name]):
+            return halves | {split.TEST: named[name]}, False
+    return halves, False
+
+
+def _files(pattern: str) -> dict[str, list[str]]:
+    """Parquet files by split; of a remote pattern the library finds them itself."""
+    if "://" in pattern:
+        return {split.TRAIN: [pattern]}
+    found = {}
+    for name in (split.TRAIN, split.TEST):
+        try:
+            paths, is_whole = records.files_of(pattern, name)
+        except split.NoSplitError:
+            continue
+        found[name] = paths
+        if is_whole:
+            break
+    return found
+
+
+def _is_labelled(rows: typing.Any) -> bool:
+    """Whether the first example has a label: those of contests' tests are -1."""
+    names = [name for name in _LABELS if name in rows.column_names]
+    return not names or rows.with_format(columns=names[:1])[0][names[0]] != -1
+
+
+def _columns(rows: typing.Any, source: str) -> _Columns:
+    """Raises ValueError where there are no such columns."""
+    import pyarrow as pa
+
+    types = {field.name: field.type for field in rows.features.arrow_schema}
+
+    def holds_images(name: str) -> bool:
+        kind = types[name]
+        if pa.types.is_struct(kind):
+            kind = next(
+                (
+                    kind.field(i).type
+                    for i in range(kind.num_fields)
+                    if kind.field(i).name == "bytes"
+                ),
+                pa.null(),
+            )
+        return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+    def holds_labels(name: str) -> bool:
+        kind = types[name]
+        if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            kind = kind.value_type
+        return pa.types.is_integer(kind) or _is_text(kind)
+
+    def column(names: Sequence[str], fits: Callable[[str], bool], what: str) -> str:
+        usual = [name for name in names if name in types and fits(name)]
+        fitting = [name for name in types if fits(name)]
+        if usual:
+            return usual[0]
+        if len(fitting) == 1:
+            return fitting[0]
+        raise ValueError(
+            f"--data: {source} must have a column {names[0]!r} {what}; it has "
+            f"{', '.join(f'{name} ({kind})' for name, kind in types.items())[:300]}."
+        )
+
+    image = column(_IMAGES, holds_images, "with the bytes of images")
+    label = column(_LABELS, holds_labels, "of classes, by number or name")
+    feature = rows.features[label]
+    inner = getattr(feature, "feature", feature)  # of a list
+    kind = types[label]
+    several = inner is not feature
+    return _Columns(
+        image=image,
+        label=label,
+        several=several,
+        names=tuple(getattr(inner, "names", None) or ()),
+        are_texts=_is_text(kind.value_type if several else kind),
+    )
+
+
+def _is_text(kind: typing.Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Labels:
+    """Labels as they stand in a table.
+
+    Attributes:
+      where: of the table, for messages.
+      values: of all examples one after the other, numbers or, by `texts`, names.
+      texts: the names that there are; none where values are the classes' numbers.
+      ends: where in `values` those of each example end; None where each has one.
+    """
+
+    where: str
+    values: np.ndarray
+    texts: tuple[str, ...]
+    ends: np.ndarray | None
+
+    def names(self, several: bool) -> tuple[str, ...]:
+        """Of the classes, in order; nothing where numbers may be anybody's."""
+        if self.texts:
+            image_files.check_case(self.texts, self.where)
+            return tuple(sorted(set(self.texts)))
+        count = int(self.values.max(initial=-1)) + 1
+        return tuple(f"class {number}" for number in range(count)) if several else ()
+
+    def numbered(self, names: Sequence[str]) -> label_sets.Labels:
+        """As numbers of classes.
+
+        Raises:
+          ValueError: a label is none of them.
+        """
+        values = self.values
+        if self.texts:
+            places = {name: place for place, name in enumerate(names)}
+            for text in sorted(set(self.texts) - places.keys()):
+                raise ValueError(f"{self.where}: no example to train on is {text!r}.")
+            values = np.array([places[text] for text in self.texts])[values]
+        least, most = values.min(initial=0), values.max(initial=0)
+        if least < 0 or (names and most >= len(names)):
+            raise ValueError(
+                f"{self.where}: labels go from {least} to {most}, and there are "
+                f"{len(names) or 'none below 0'} classes."
+            )
+        if self.ends is None:
+            return values
+        return label_sets.Sets(classes=values, ends=self.ends, num_classes=len(names))
+
+
+def _labels(rows: typing.Any, columns: _Columns, where: str) -> _Labels:
+    """Raises ValueError where an example has none, and must have one."""
+    import pyarrow.compute as arrow
+
+    (column,) = rows.with_format("arrow", columns=[columns.label])[:].columns
+    values, ends = column.combine_chunks(), None
+    if columns.several:
+        sizes = arrow.fill_null(arrow.list_value_length(values), 0)
+        ends = np.cumsum(np.asarray(sizes), dtype=np.int64)
+        values = values.flatten()
+    if values.null_count:
+        row = arrow.index(arrow.is_null(values), True).as_py()
+        raise ValueError(f"{where}: label {row} is missing.")
+    texts: tuple[str, ...] = ()
+    if columns.are_texts:
+        encoded = values.dictionary_encode()
+        texts = tuple(
+            unicodedata.normalize("NFC", text)
+            for text in encoded.dictionary.to_pylist()
+        )
+        values = encoded.indices
+    return _Labels(where, np.asarray(values).astype(np.int64), texts, ends)
+
+
+def _origin(rows: typing.Any, place: str) -> list[typing.Any]:
+    """Where the images are from, and when that changed: for a fingerprint.
+
+    The library's cache has a folder for each: its name is a hash of both.
+    """
+    files = [file["filename"] for file in rows.cache_files]
+    if files and pathlib.Path(place).resolve() in pathlib.Path(files[0]).parents:
+        return records.states(files)  # it is no cache
+    return ["/".join(pathlib.Path(file).parts[-4:]).encode() for file in files]
