@@ -52,6 +52,42 @@ def test_it_is_as_good_as_scikit_learns_own():
     assert head.validation_loss == pytest.approx(loss, rel=0.5)
 
 
+def test_each_of_several_labels_has_a_regression_of_its_own():
+    """Digits: which it is, whether it is odd, and whether it is above 4."""
+    features, digits = datasets.load_digits(return_X_y=True)
+    labels = np.stack([digits == 3, digits % 2, digits > 4], axis=1).astype(float)
+    is_test = np.arange(len(digits)) % 3 == 0
+    head = heads.fit_each(
+        features[~is_test].astype(np.float32),
+        labels[~is_test],
+        seed=0,
+        say=lambda line: None,
+    )
+    logits = features[is_test] @ head.kernel + head.bias
+    for number in range(3):
+        theirs = pipeline.make_pipeline(
+            preprocessing.StandardScaler(), linear_model.LogisticRegression(C=0.1)
+        ).fit(features[~is_test], labels[~is_test, number])
+        truth = labels[is_test, number]
+        chances = theirs.predict_proba(features[is_test])[:, 1]
+        ours = 1 / (1 + np.exp(-logits[:, number]))
+        loss = metrics.log_loss(truth, ours)
+        assert loss <= 1.1 * metrics.log_loss(truth, chances)
+        precision = metrics.average_precision_score(truth, ours)
+        assert precision >= metrics.average_precision_score(truth, chances) - 0.01
+
+
+def test_a_class_that_every_image_has_is_always_said():
+    features = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    labels = np.stack([np.ones(40), features[:, 0] > 0], axis=1)
+    head = heads.fit_each(features, labels, seed=0, say=lambda line: None)
+    logits = features @ head.kernel + head.bias
+    assert (logits[:, 0] > 3).all()
+    assert ((logits[:, 1] > 0) == labels[:, 1]).mean() > 0.9
+    with pytest.raises(ValueError, match="Class 1 has no image"):
+        heads.fit_each(features, labels * [1, 0], seed=0, say=lambda line: None)
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_layer_is_the_regression_of_the_strength_that_was_chosen(classes):
     """Standardising is folded in, and two classes have two rows."""

@@ -11,7 +11,11 @@ import pytest
 import safetensors.numpy
 import tensorflow as tf
 
-SOURCES = ("folder", "csv", "wds", "tfrecord")
+pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+SOURCES = ("folder", "csv", "parquet", "hf", "wds", "tfrecord")
+WITHOUT_NAMES = ("parquet", "wds", "tfrecord")  # whose classes are numbers
 COUNTS = {"train": 4, "test": 2}  # images of each of ten classes
 
 pytestmark = pytest.mark.slow
@@ -52,11 +56,19 @@ def sources(tmp_path_factory):
                 feature["image/encoded"].bytes_list.value.append(data)
                 feature["image/class/label"].int64_list.value.append(label + 1)
                 writer.write(example.SerializeToString())
+        found = list(examples(half))
+        table = {
+            "image": [{"bytes": data, "path": name} for name, data, _ in found],
+            "label": [label for _, _, label in found],
+        }
+        parquet.write_table(pyarrow.table(table), root / f"{half}-0.parquet")
     with (root / "data.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("path", "label", "split"), *rows])
     return {
         "folder": [f"--data={root}/data"],
         "csv": [f"--data=csv:{root}/data.csv"],
+        "parquet": [f"--data=parquet:{root}/*.parquet"],
+        "hf": [f"--data=hf:{root}/data"],
         "wds": [f"--data=wds:{root}/*.tar"],
         "tfrecord": [f"--data=tfrecord:{root}/*.tfrecord"],
     }
@@ -89,7 +101,7 @@ def test_train(tool, sources, tmp_path):
             *("--arch=resnet_cifar_20", "--recipe=digits", *sources[name]),
             "--gin_binding=training.run.batch_size=8",
             "--gin_binding=training.run.epochs=2",
-            *(["--gin_binding=model.taxonomy_name='digits'"] * (name in SOURCES[2:])),
+            *(["--gin_binding=model.taxonomy_name='digits'"] * (name in WITHOUT_NAMES)),
             f"--model_dir={folder}",
         )
         assert done.returncode == 0, done.stderr

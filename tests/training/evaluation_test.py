@@ -1,12 +1,15 @@
 """Counting how often a classifier is right; the pictures of it."""
 
+import dataclasses
 import io
+import json
+import tracemalloc
 
 import numpy as np
 import PIL.Image
 import pytest
 
-from training import evaluation, plots
+from training import evaluation, plots, reports
 from training.data import split
 from zoo import taxonomy as taxonomies
 
@@ -47,6 +50,138 @@ def test_the_calibration_error_is_that_of_its_definition():
     assert report.calibration_error == pytest.approx((0.3 + 0.3) / 2)
     certain = report_of(100 * np.eye(10), np.arange(10))
     assert certain.calibration_error == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("count", "of"), [(0, 10), (3, 10), (10, 10), (430, 1000)])
+def test_intervals_of_shares_are_those_of_scipy(count, of):
+    from scipy import stats
+
+    theirs = stats.binomtest(count, of).proportion_ci(0.95, method="wilson")
+    assert reports.share_interval(count, of) == pytest.approx(tuple(theirs), abs=1e-6)
+
+
+def drawn(random, size):
+    """Logits of 10 classes, and classes drawn by other probabilities than theirs."""
+    logits = random.normal(size=(size, 10), scale=2)
+    truth = np.argmax(0.7 * logits + random.gumbel(size=logits.shape), axis=-1)
+    return logits, truth
+
+
+def test_intervals_hold_the_truth_in_about_95_of_100_samples():
+    """Of every figure; the truth is that of a very large sample."""
+    random = np.random.default_rng(0)
+    large = report_of(*drawn(random, 400_000)).measures
+    inside = dict.fromkeys(large, 0)
+    for _ in range(200):
+        found = report_of(*drawn(random, 400))
+        for name, (low, high) in found.intervals.items():
+            inside[name] += low <= large[name] <= high
+    assert inside.keys() == large.keys()
+    for name, count in inside.items():
+        assert 180 <= count <= 198, name
+
+
+def test_of_a_class_of_few_images_the_interval_is_wide():
+    truth = np.array([0] * 40 + [1] * 2)
+    (often, rare, none), *_ = [report_of(np.eye(10)[truth], truth).per_class[:3]]
+    assert often["top1"] == rare["top1"] == 1
+    assert often["interval"][0] > 0.9 > 0.4 > rare["interval"][0]
+    assert none["interval"] == [0, 1]
+
+
+def test_pairs_that_are_often_confused_come_first():
+    truth = np.array([0] * 9 + [1] * 5 + [2] * 2)
+    said = np.array([0] * 6 + [3] * 3 + [4] * 5 + [2, 0])
+    report = report_of(np.eye(10)[said], truth)
+    assert report.most_confused(2) == [(1, 4, 5), (0, 3, 3)]
+    assert report.confusion.sum() == 16
+    assert report.confusion[2].tolist() == [1, 0, 1, *[0] * 7]
+    assert report.to_json()["most_confused"][0] == {
+        **{"class": "b", "taken_for": "e", "examples": 5}
+    }
+
+
+def test_many_classes_take_little_memory():
+    """21,843 of them: a square of counts would be 3.8 GB."""
+    number = 21_843
+    names = [taxonomies.ClassDefinition(id=str(i), name=str(i)) for i in range(number)]
+
+    def batches():
+        for start in range(0, 320, 32):
+            labels = np.zeros((32, number), np.float32)
+            labels[np.arange(32), np.arange(start, start + 32)] = 1
+            yield np.roll(labels, 1, axis=1), labels
+
+    tracemalloc.start()
+    report = evaluation.evaluate(lambda x, y: (x, y), batches(), names)
+    picture = plots.mistakes(report, title="many")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert report.top1 == 0
+    assert len(report.confused) == 320
+    assert peak < 150e6
+    with PIL.Image.open(io.BytesIO(picture)) as image:
+        assert image.height < 3000
+
+
+def sets_of(logits, labels):
+    return evaluation.evaluate(
+        lambda x, y: (x, y),
+        [(logits[:7], labels[:7]), (logits[7:], labels[7:])],
+        TEN,
+        scores="sigmoid",
+    )
+
+
+def test_of_several_labels_the_figures_are_those_of_scikit_learn():
+    from sklearn import metrics
+
+    random = np.random.default_rng(0)
+    labels = (random.random((60, 10)) < 0.3).astype(float)
+    labels[:, 9] = 0  # a class of no image
+    logits = random.normal(size=(60, 10)) + labels
+    labels[3] = np.nan  # what can't be read
+    report = sets_of(logits, labels)
+    kept = np.arange(60) != 3
+    logits, labels = logits[kept], labels[kept]
+    precisions = [
+        metrics.average_precision_score(labels[:, i], logits[:, i]) for i in range(9)
+    ]
+    assert report.mean_average_precision == pytest.approx(np.mean(precisions))
+    assert np.isnan(report.average_precisions[9])
+    probabilities = 1 / (1 + np.exp(-logits))
+    loss = [
+        10 * metrics.log_loss(row, chance, labels=[0, 1])
+        for row, chance in zip(labels, probabilities, strict=True)
+    ]
+    assert report.loss == pytest.approx(np.mean(loss))
+    assert report.examples == 59
+    assert report.counts.tolist() == labels.sum(axis=0).tolist()
+    with_any = labels.any(axis=1)
+    likeliest = labels[np.arange(59), logits.argmax(axis=1)]
+    assert report.top1 == pytest.approx(likeliest[with_any].mean())
+    recall = metrics.recall_score(labels, logits >= 0, average=None, zero_division=0)
+    assert [e["recall"] for e in report.per_class] == pytest.approx(recall.tolist())
+    json.dumps(report.to_json(), allow_nan=False)
+    with PIL.Image.open(io.BytesIO(plots.mistakes(report, title="sets"))) as image:
+        assert image.size > (300, 100)
+
+
+def half_with(scores):
+    return dataclasses.replace(half_of("A", "B"), scores=scores)
+
+
+def test_several_labels_are_not_for_classes_that_exclude_each_other():
+    def of(data, model):
+        return evaluation._about_scores(half_with(data), model)
+
+    with pytest.raises(
+        ValueError, match="has several labels an image, and the model's"
+    ):
+        of("sigmoid", "softmax")
+    assert "loss and calibration error" in of("softmax", "sigmoid")
+    assert not of("sigmoid", None)
+    assert not of("softmax", "softmax")
 
 
 def test_rare_classes_count_as_much_in_the_mean_per_class():

@@ -12,13 +12,14 @@ import tensorflow as tf
 
 from training import on_tensorflow, recipe
 from zoo import model as zoo_model
+from zoo import taxonomy
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 ARCH = "resnet_cifar_20"
 SMALL = ["ResNetCifar.image_size = 16"]
 
 
-def make(*bindings, arch=ARCH, small=SMALL, strategy=None, kind=None):
+def make(*bindings, arch=ARCH, small=SMALL, strategy=None, kind=None, taxonomy=None):
     """A trainer of `kind`: that of TensorFlow within a strategy, or another."""
     strategy = strategy or tf.distribute.get_strategy()
     path = recipe.find("digits", arch)
@@ -30,6 +31,7 @@ def make(*bindings, arch=ARCH, small=SMALL, strategy=None, kind=None):
             seed=1,
             gin_files=[str(path)],
             gin_bindings=bindings,
+            taxonomy=taxonomy,
             roots=("model", recipe.ROOT),
         )
         if kind:
@@ -76,6 +78,34 @@ def test_one_step_by_hand():
     gradient = features.T @ (shares - targets) / 8 + 0.01 * before
     np.testing.assert_allclose(
         kernel.numpy(), before - 0.1 * gradient, rtol=1e-3, atol=1e-6
+    )
+
+
+def test_one_step_of_several_labels_by_hand():
+    """The sum of binary cross-entropies, with smoothing; no image has to have any."""
+    bindings = ["training.run.label_smoothing = 0.1", "model.weight_decay = 0.0"]
+    bindings += ["training.run.schedule = @Constant()", "Constant.peak = 0.1"]
+    names = [taxonomy.ClassDefinition(id=str(i), name=str(i)) for i in range(10)]
+    sets = taxonomy.Taxonomy("sets", tuple(names), taxonomy.SIGMOID)
+    made = make(*bindings, taxonomy=sets)
+    head = made.model.head.get_layer("logits")
+    images, _ = batch()
+    labels = (np.random.default_rng(1).random((8, 10)) < 0.3).astype(np.float32)
+    labels[0], labels[1] = 0, np.nan  # of no class; not read
+    kernel, bias = head.kernel.numpy().copy(), head.bias.numpy()
+    features = made.model.feature_vector(images, training=True).numpy()
+    logits = features @ kernel + bias
+    shares = 1 / (1 + np.exp(-logits))
+    targets = 0.9 * labels + 0.05
+    terms = -(targets * np.log(shares) + (1 - targets) * np.log(1 - shares))
+    known = np.arange(8) != 1
+    loss, right = made.train_step()(images, tf.constant(labels))
+    np.testing.assert_allclose(float(loss), terms[known].sum() / 8, rtol=1e-5)
+    is_right = labels[np.arange(8), logits.argmax(axis=-1)] == 1
+    np.testing.assert_allclose(float(right), is_right.mean(), rtol=1e-6)
+    gradient = features[known].T @ (shares - targets)[known] / 8
+    np.testing.assert_allclose(
+        head.kernel.numpy(), kernel - 0.1 * gradient, rtol=1e-3, atol=1e-6
     )
 
 

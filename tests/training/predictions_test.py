@@ -1,0 +1,99 @@
+"""Tables of what a classifier says of each image."""
+
+import numpy as np
+import pandas
+import pytest
+
+from training import predictions
+from training.data import split
+from zoo import taxonomy as taxonomies
+
+NAMES = ('a "b"', "c\nd", "e,f", "日本", "g", "h", "i")
+CLASSES = tuple(
+    taxonomies.ClassDefinition(id=f"id{i}", name=name) for i, name in enumerate(NAMES)
+)
+READ = {".csv": pandas.read_csv, ".parquet": pandas.read_parquet}
+
+
+def examples(size, scores="softmax"):
+    images = np.zeros((size, 4, 4), np.uint8)
+    return split.Pixels(
+        source="dots",
+        name="test",
+        size=size,
+        scores=scores,
+        fingerprint="",
+        images=images,
+        labels=np.zeros(size, int),
+    )
+
+
+def written(path, half, *batches):
+    with predictions.Writer(path, half, CLASSES) as writer:
+        for logits, labels in batches:
+            writer.add(logits, labels)
+    return READ[path.suffix](path)
+
+
+@pytest.mark.parametrize("suffix", predictions.SUFFIXES)
+def test_each_image_has_a_row_for_each_of_five_classes(tmp_path, suffix):
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(6, 7))
+    labels = np.eye(7)[[0, 1, 2, 3, 4, 5]]
+    labels[2] = np.nan  # what can't be read
+    labels[5] = np.nan  # fills the last batch
+    batches = [(logits[:3], labels[:3]), (logits[3:], labels[3:])]
+    found = written(tmp_path / f"a{suffix}", examples(5), *batches)
+    assert found.columns.tolist() == list(predictions.COLUMNS)
+    assert len(found) == 4 * 5 + 1
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    for number in (0, 1, 3, 4):
+        rows = found[found.image == f"test example {number} of dots"]
+        best = np.argsort(-logits[number])[:5]
+        assert rows["index"].tolist() == best.tolist()
+        assert rows["rank"].tolist() == [1, 2, 3, 4, 5]
+        assert rows["label"].tolist() == [f"id{number}"] * 5
+        assert rows["id"].tolist() == [f"id{i}" for i in best]
+        assert rows["name"].tolist() == [NAMES[i] for i in best]
+        np.testing.assert_allclose(rows["score"], logits[number, best], rtol=1e-6)
+        np.testing.assert_allclose(rows["probability"], shares[number, best], rtol=1e-6)
+    (unread,) = found[found.image == "test example 2 of dots"].values.tolist()
+    assert all(pandas.isna(value) for value in unread[1:])
+
+
+def test_several_labels_are_side_by_side_and_probabilities_are_sigmoids(tmp_path):
+    logits = np.zeros((2, 7))
+    labels = np.array([[1, 0, 1, 0, 0, 0, 0], [0] * 7])
+    half = examples(2, "sigmoid")
+    found = written(tmp_path / "a.parquet", half, (logits, labels.astype(float)))
+    assert found["label"].tolist() == ["id0|id2"] * 5 + [""] * 5
+    assert found["probability"].tolist() == [0.5] * 10
+
+
+@pytest.mark.parametrize("suffix", predictions.SUFFIXES)
+def test_what_fails_leaves_the_file_as_it_was(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"before")
+    with (
+        pytest.raises(IndexError),
+        predictions.Writer(path, examples(2), CLASSES) as writer,
+    ):
+        writer.add(np.zeros((2, 7)), np.eye(7)[:1])  # labels of one alone
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with (
+        pytest.raises(ImportError, match="run tools/setup datasets"),
+        predictions.Writer(tmp_path / "a.parquet", examples(1), CLASSES),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_rows_than_a_group_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(predictions, "_AT_ONCE", 7)
+    batches = [(np.zeros((4, 7)), np.eye(7)[:4])] * 3
+    assert len(written(tmp_path / "a.parquet", examples(12), *batches)) == 60
