@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import array
+import heapq
 import io
+import itertools
 import pathlib
+import typing
 import zipfile
 from collections.abc import Mapping
 
@@ -33,22 +37,52 @@ def difference(path: pathlib.Path, splits: Mapping[str, split.Split]) -> str:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            before = _known({name: file[name] for name in file.files})
+            before = _listed({name: file[name] for name in file.files})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return ""
-    now = _known(_arrays(splits))
-    kinds = {
-        "added": sorted(now.keys() - before.keys()),
-        "removed": sorted(before.keys() - now.keys()),
-        "changed": sorted(n for n in now.keys() & before.keys() if now[n] != before[n]),
-    }
-    return "; ".join(_told(kind, names) for kind, names in kinds.items() if names)
+    now = _listed(_arrays(splits))
+    is_old = np.isin(now.hashes, before.hashes)
+    is_left = np.isin(before.hashes, now.hashes)
+    order = np.argsort(before.hashes)
+    found = np.searchsorted(before.hashes, now.hashes[is_old], sorter=order)
+    is_changed = is_old.copy()
+    is_changed[is_old] = (now.states[is_old] != before.states[order[found]]).any(axis=1)
+    told = (
+        _told("added", now, ~is_old),
+        _told("removed", before, ~is_left),
+        _told("changed", now, is_changed),
+    )
+    return "; ".join(filter(None, told))
 
 
-def _told(kind: str, names: list[bytes]) -> str:
-    some = ", ".join(name.decode(errors="replace") for name in names[:_SHOWN])
-    rest = ", …" if len(names) > _SHOWN else ""
-    return f"{len(names)} {kind}: {some}{rest}"
+class _Listing(typing.NamedTuple):
+    """Millions of files.
+
+    Attributes:
+      names: one after the other.
+      ends: where in `names` each ends, [N].
+      states: size and time of each, [N, 2].
+      hashes: of the names, [N] int64; those of one process compare.
+    """
+
+    names: bytes
+    ends: np.ndarray
+    states: np.ndarray
+    hashes: np.ndarray
+
+    def name(self, number: int) -> bytes:
+        start = int(self.ends[number - 1]) if number else 0
+        return self.names[start : int(self.ends[number])]
+
+
+def _told(kind: str, listing: _Listing, is_meant: np.ndarray) -> str:
+    numbers = np.flatnonzero(is_meant).tolist()
+    if not numbers:
+        return ""
+    names = heapq.nsmallest(_SHOWN, map(listing.name, numbers))
+    some = ", ".join(name.decode(errors="replace") for name in names)
+    rest = ", …" if len(numbers) > _SHOWN else ""
+    return f"{len(numbers)} {kind}: {some}{rest}"
 
 
 def _arrays(splits: Mapping[str, split.Split]) -> dict[str, np.ndarray]:
@@ -65,15 +99,24 @@ def _arrays(splits: Mapping[str, split.Split]) -> dict[str, np.ndarray]:
     return found
 
 
-def _known(arrays: Mapping[str, np.ndarray]) -> dict[bytes, tuple[int, int]]:
-    """Size and time of each file, by name."""
-    found: dict[bytes, tuple[int, int]] = {}
-    for half in {name.partition("/")[0] for name in arrays}:
+def _listed(arrays: Mapping[str, np.ndarray]) -> _Listing:
+    """The files of all halves as one list."""
+    parts = []
+    for half in sorted({name.partition("/")[0] for name in arrays}):
         names = arrays[f"{half}/names"].tobytes()
-        ends = arrays[f"{half}/ends"].tolist()
-        starts = [0, *ends[:-1]]
-        for start, end, state in zip(
-            starts, ends, arrays[f"{half}/states"].tolist(), strict=True
-        ):
-            found[names[start:end]] = tuple(state)
-    return found
+        ends, states = arrays[f"{half}/ends"], arrays[f"{half}/states"]
+        plain = array.array("q", ends.astype("<i8").tobytes())
+        bounds = itertools.pairwise(itertools.chain([0], plain))
+        hashes = (hash(names[start:end]) for start, end in bounds)
+        parts.append((names, ends, states, np.fromiter(hashes, np.int64, len(ends))))
+    if not parts:
+        return _Listing(b"", *(np.zeros(shape, np.int64) for shape in (0, (0, 2), 0)))
+    starts = itertools.accumulate((len(names) for names, *_ in parts), initial=0)
+    return _Listing(
+        names=b"".join(names for names, *_ in parts),
+        ends=np.concatenate(
+            [e + s for (_, e, *_), s in zip(parts, starts, strict=False)]
+        ),
+        states=np.concatenate([states for _, _, states, _ in parts]),
+        hashes=np.concatenate([hashes for *_, hashes in parts]),
+    )
