@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import re
@@ -14,8 +15,8 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from conformance import clauses, clients, process, report, suite
-from tests.conformance import hub_modules, models, mutants
+from conformance import clauses, clients, documents, process, report, suite
+from tests.conformance import here, hub_modules, models, mutants
 
 GIB = 1 << 30
 SLOW = pytest.mark.slow
@@ -66,6 +67,18 @@ class TakesAllMemory(models.FeatureVector):
             return super().normalise(tf.identity(images), training)
 
 
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """The report of a model whose process ends; each model is judged once."""
+
+    @functools.cache
+    def judge(model):
+        path = model().save(tmp_path_factory.mktemp("ends"))
+        return suite.check(path, clauses=["R02", "I02", "I03", "S"], limits=tight)
+
+    return judge
+
+
 @pytest.mark.parametrize(
     ("model", "observed"),
     [
@@ -74,9 +87,8 @@ class TakesAllMemory(models.FeatureVector):
         pytest.param(TakesAllMemory, "it took more than 2.0 GiB of memory", marks=SLOW),
     ],
 )
-def test_what_ends_the_process_is_one_clause_that_fails(model, observed, tmp_path):
-    path = model().save(tmp_path)
-    found = suite.check(path, clauses=["R02", "I02", "I03", "S"], limits=tight)
+def test_what_ends_the_process_is_one_clause_that_fails(model, observed, judged):
+    found = judged(model)
     statuses = {result.id: result.status for result in found.clauses}
     assert statuses == dict.fromkeys(("R02", "I02", "S01", "S02"), "pass") | {
         "I03": "fail",
@@ -84,8 +96,15 @@ def test_what_ends_the_process_is_one_clause_that_fails(model, observed, tmp_pat
         "S04": "warn",
     }
     message = by_id(found)["I03"].message
-    assert message.startswith(f"I03 {path}: expected the process to go on; observed ")
+    expected = f"I03 {found.path}: expected the process to go on; observed "
+    assert message.startswith(expected)
     assert re.search(observed, message), message
+
+
+def test_a_crash_ends_the_search_and_keeps_what_was_found(judged):
+    found = judged(Crashes)
+    assert found.measured.stopped.startswith("the process was ended by SIGABRT")
+    assert found.measured.batch_sizes == [1, 2, 3, 7, 32, 64]
 
 
 class EndsQuietly(models.FeatureVector):
@@ -221,13 +240,6 @@ def test_the_search_takes_the_signature_where_there_is_no_call(tmp_path):
     assert not found.failed
 
 
-def test_a_crash_ends_the_search_and_keeps_what_was_found(tmp_path):
-    path = Crashes().save(tmp_path)
-    found = suite.check(path, clauses=["I03"])
-    assert found.measured.stopped.startswith("the process was ended by SIGABRT")
-    assert found.measured.batch_sizes == [1, 2, 3, 7, 32, 64]
-
-
 def test_the_documentation_in_a_model_holds(tmp_path):
     path = models.FeatureVector().save(tmp_path)
     manifest = path / "assets.extra" / "manifest.json"
@@ -237,7 +249,7 @@ def test_the_documentation_in_a_model_holds(tmp_path):
     assert found.documented == {"height_range": [16, 48], "width_range": [8, 40]}
     assert "16x8, 48x40" in found.clauses[0].message
     manifest.write_text('{"input": 7}')
-    assert suite.check(path, clauses=["R02"], level="quick").documented == {}
+    assert documents.read(path, None, kind="auto").ranges == {}
 
 
 @pytest.mark.parametrize(
@@ -330,7 +342,7 @@ class Endpoints(WithoutCall):
 
 def test_the_default_of_a_signature_is_its_result(tmp_path):
     path = Endpoints().save(tmp_path)
-    found = suite.check(path, clauses=["F", "I01", "S03"], level="quick")
+    found = here.check(path, clauses=["F", "I01", "S03"])
     assert not found.failed, found.to_text()
 
 
@@ -343,13 +355,13 @@ def archived(path, target, *, below="model"):
     return target
 
 
-def test_an_archive_is_unpacked_and_judged(tmp_path):
+@pytest.mark.parametrize("below", ["model", pytest.param(".", marks=SLOW)])
+def test_an_archive_is_unpacked_and_judged(below, tmp_path):
     path = models.FeatureVector().save(tmp_path)
-    for below in ("model", "."):
-        archive = archived(path, tmp_path / "model.tar.gz", below=below)
-        found = suite.check(archive, clauses=["R01"], level="quick")
-        assert found.path == str(archive)
-        assert found.clauses[0].status == report.PASS
+    archive = archived(path, tmp_path / "model.tar.gz", below=below)
+    found = suite.check(archive, clauses=["R01"], level="quick")
+    assert found.path == str(archive)
+    assert found.clauses[0].status == report.PASS
 
 
 def test_a_url_is_asked_for_its_compressed_form(tmp_path, monkeypatch):
