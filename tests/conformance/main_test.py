@@ -9,10 +9,10 @@ import sys
 import pytest
 
 from conformance import __main__ as command
-from conformance import suite
-from tests.conformance import here, models, mutants
+from tests.conformance import models, mutants
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_text_and_status_0_for_a_model_that_passes(tmp_path, capsys):
     path = models.FeatureVector().save(tmp_path)
     assert command.main([str(path), "--clauses=R,F", "--level=quick"]) == 0
@@ -22,6 +22,7 @@ def test_text_and_status_0_for_a_model_that_passes(tmp_path, capsys):
     assert last.startswith("17 pass, 0 fail, 0 warn, 1 not_applicable")
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_json_and_status_1_for_one_that_fails(tmp_path, capsys):
     path = mutants.make(mutants.S01Missing, tmp_path)
     arguments = [str(path), "--format=json", "--clauses=S", "--kind=feature_vector"]
@@ -34,6 +35,7 @@ def test_json_and_status_1_for_one_that_fails(tmp_path, capsys):
     }
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_pair_is_held_against_the_other_half(tmp_path, capsys):
     features = models.FeatureVector().save(tmp_path)
     classifier = models.Classification().save(tmp_path)
@@ -69,6 +71,7 @@ def test_one_line_and_status_2_for_wrong_usage(arguments, message, tmp_path, cap
     assert printed.err.count("\n") == 1
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_guess_of_the_kind_is_called_one(tmp_path, capsys):
     class Model(models.FeatureVector):
         def signature_names(self):
@@ -121,13 +124,8 @@ def test_a_report_is_written_whole_to_a_file(tmp_path, capsys):
     assert [p.name for p in tmp_path.glob(".*")] == []
 
 
-def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path, monkeypatch):
-    """The report is of a model that is judged in this process, which is quicker."""
-
-    def check(path, *, clauses, **kwargs):
-        return here.check(path, clauses=clauses)
-
-    monkeypatch.setattr(suite, "check", check)
+@pytest.mark.usefixtures("in_this_process")
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
     path, link = models.FeatureVector().save(tmp_path), tmp_path / "link"
     target = tmp_path / "target"
     target.write_text("")
