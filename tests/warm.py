@@ -41,6 +41,7 @@ class Server:
           command: path of a program, and its arguments.
           timeout: seconds.
           file_limit: the most bytes that a file may have; it stands in for a full disk.
+            The files that take the output have this limit too.
 
         Raises:
           subprocess.TimeoutExpired: it took longer, and was killed.

@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -412,7 +413,7 @@ def test_a_full_disk_is_a_line_and_it_goes_on(tool, trained, tmp_path, limit):
     folder = tmp_path / "run"
     done = tool(
         *("train", *DIGITS, f"--model_dir={folder}"),
-        file_limit=limit,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
     assert_refused(done, str(folder))
     assert "File too large" in done.stderr.splitlines()[-1]
