@@ -65,7 +65,7 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[warm.Server]:
+def warm_server() -> Iterator[warm.Server]:
     """Runs Python programs in forks of a process that has imported TensorFlow."""
     server = warm.Server()
     yield server
@@ -73,7 +73,7 @@ def server() -> Iterator[warm.Server]:
 
 
 @pytest.fixture(scope="session")
-def tool(server: warm.Server) -> Run:
+def tool(warm_server: warm.Server) -> Run:
     """Runs a command of tools/ and returns what it printed.
 
     It is a process of its own where it is given more than arguments, or `fresh=True`.
@@ -95,7 +95,7 @@ def tool(server: warm.Server) -> Run:
             return subprocess.run(
                 whole, capture_output=True, text=True, timeout=timeout, **kwargs
             )
-        return server.run(command, timeout=timeout, file_limit=file_limit)
+        return warm_server.run(command, timeout=timeout, file_limit=file_limit)
 
     return run
 

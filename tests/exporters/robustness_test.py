@@ -260,11 +260,11 @@ pair.export(
         pytest.param(2, marks=pytest.mark.slow),
     ],
 )
-def test_killed_between_two_renames(tool, server, output, tmp_path, placed):
+def test_killed_between_two_renames(tool, warm_server, output, tmp_path, placed):
     script = tmp_path / "killed.py"
     script.write_text(KILLED_WHILE_PLACING)
     command = map(str, [script, placed, ARCH, output, ROOT])
-    done = server.run(list(command), timeout=300)
+    done = warm_server.run(list(command), timeout=300)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (output / ARCH / "pair-1.json").exists()
     assert_whole_or_absent(output, finished=False)

@@ -32,12 +32,12 @@ def checkout(tmp_path_factory):
 
 
 @pytest.fixture
-def run(checkout, server, monkeypatch):
+def run(checkout, warm_server, monkeypatch):
     """Runs a program in the checkout, where all modules of the project are its own."""
     monkeypatch.chdir(checkout)
 
     def run(program, *arguments):
-        return server.run([str(checkout / program), *arguments], timeout=300)
+        return warm_server.run([str(checkout / program), *arguments], timeout=300)
 
     return run
 
