@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import hashlib
 import importlib.util
 import json
@@ -57,19 +58,34 @@ def pytest_collection_modifyitems(
     items[:] = [item for item in items if item in chosen]
 
 
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector what stays to the end: tests and imports."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
-def tool() -> Iterator[Run]:
+def warm_server() -> Iterator[warm.Server]:
+    """Runs Python programs in forks of a process that has imported TensorFlow."""
+    server = warm.Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def tool(warm_server: warm.Server) -> Run:
     """Runs a command of tools/ and returns what it printed.
 
     It is a process of its own where it is given more than arguments, or `fresh=True`.
+    With `file_limit` no file can have more bytes, as on a full disk.
     """
-    server = warm.Server()
 
     def run(
         name: str,
         *arguments: object,
         timeout: float = 300,
         fresh: bool = False,
+        file_limit: int | None = None,
         **kwargs: object,
     ) -> subprocess.CompletedProcess[str]:
         command = [str(ROOT / "tools" / name), *map(str, arguments)]
@@ -79,10 +95,9 @@ def tool() -> Iterator[Run]:
             return subprocess.run(
                 whole, capture_output=True, text=True, timeout=timeout, **kwargs
             )
-        return server.run(command, timeout=timeout)
+        return warm_server.run(command, timeout=timeout, file_limit=file_limit)
 
-    yield run
-    server.stop()
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,11 @@ processes make, they have to be processes.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import pathlib
+import resource
 import runpy
 import signal
 import socket
@@ -31,13 +33,15 @@ class Server:
         self._environment: dict[str, str] = {}
 
     def run(
-        self, command: Sequence[str], *, timeout: float
+        self, command: Sequence[str], *, timeout: float, file_limit: int | None = None
     ) -> subprocess.CompletedProcess[str]:
         """As `subprocess.run` of a Python program would, its output captured as text.
 
         Args:
           command: path of a program, and its arguments.
           timeout: seconds.
+          file_limit: the most bytes that a file may have; it stands in for a full disk.
+            The files that take the output have this limit too.
 
         Raises:
           subprocess.TimeoutExpired: it took longer, and was killed.
@@ -51,10 +55,12 @@ class Server:
                 text=True,
                 timeout=timeout,
                 check=False,
+                preexec_fn=lambda: _limit_files(file_limit),
             )
         with contextlib.ExitStack() as stack:
             files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(2)]
-            request = {"command": list(command), "folder": os.getcwd()}
+            request: dict[str, typing.Any] = {"command": list(command)}
+            request |= {"folder": os.getcwd(), "file_limit": file_limit}
             request["test"] = os.environ.get("PYTEST_CURRENT_TEST", "")
             handles = [file.fileno() for file in files]
             socket.send_fds(self._socket, [json.dumps(request).encode()], handles)
@@ -90,6 +96,11 @@ class Server:
             self._process.wait(10)
 
 
+def _limit_files(file_limit: int | None) -> None:
+    if file_limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+
+
 def _environment() -> dict[str, str]:
     found = dict(os.environ)
     found.pop("PYTEST_CURRENT_TEST", None)
@@ -103,6 +114,10 @@ def _serve(connection: socket.socket) -> None:
     import keras  # noqa: F401
     import tensorflow  # noqa: F401
 
+    # Otherwise the garbage collector of each fork visits every object of the imports,
+    # and the kernel copies the pages that they are on: a second for each fork.
+    gc.collect()
+    gc.freeze()
     while True:
         data, handles, _, _ = socket.recv_fds(connection, _LONGEST_REQUEST, 2)
         if not data:
@@ -129,6 +144,7 @@ def _become(request: dict[str, typing.Any], handles: Sequence[int]) -> None:
     os.environ["PYTEST_CURRENT_TEST"] = request["test"]
     for name in ("TF_CPP_MIN_LOG_LEVEL", "KERAS_BACKEND"):
         del os.environ[name]
+    _limit_files(request["file_limit"])
     sys.argv = [program, *arguments]
     sys.path[0] = str(pathlib.Path(program).parent)
     runpy.run_path(program, run_name="__main__")

@@ -266,6 +266,7 @@ def test_a_page_of_both_halves_speaks_to_each(toy, tmp_path):
     assert known.page == page
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_the_suite_takes_a_page(toy, tmp_path):
     path = tmp_path / "page.md"
     path.write_text(PAGE_FOR_BOTH)

@@ -1,11 +1,14 @@
-"""The suite without its processes: all but the clients, judged in this one."""
+"""The suite without a process for the model: all but the clients is judged here."""
 
 from __future__ import annotations
 
+import json
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 from conformance import clauses as clauses_lib
-from conformance import judging, report, subject
+from conformance import judging, report, subject, worker
 
 
 def model(path, *, kind="auto", level="quick", pair=None, documented=None, **kwargs):
@@ -38,3 +41,16 @@ def check(path, *, clauses=None, **kwargs) -> report.Report:
         kind=under_test.kind if loads or given != "auto" else "unknown",
         clauses=tuple(results[clause.id] for clause in selected),
     )
+
+
+def messages(run, **job) -> Iterator[Any]:
+    """Stands in for `suite._Run._worker`: what the worker says, from this process."""
+    said = []
+
+    def say(**message):
+        said.append(json.loads(json.dumps(message)))
+
+    job = json.loads(json.dumps({**run.job, "kind": run.kind, **job}))
+    work = worker._search if job["search"] else worker._judge
+    work(job, say)
+    return iter(said)

@@ -12,6 +12,7 @@ from conformance import __main__ as command
 from tests.conformance import models, mutants
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_text_and_status_0_for_a_model_that_passes(tmp_path, capsys):
     path = models.FeatureVector().save(tmp_path)
     assert command.main([str(path), "--clauses=R,F", "--level=quick"]) == 0
@@ -21,6 +22,7 @@ def test_text_and_status_0_for_a_model_that_passes(tmp_path, capsys):
     assert last.startswith("17 pass, 0 fail, 0 warn, 1 not_applicable")
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_json_and_status_1_for_one_that_fails(tmp_path, capsys):
     path = mutants.make(mutants.S01Missing, tmp_path)
     arguments = [str(path), "--format=json", "--clauses=S", "--kind=feature_vector"]
@@ -33,6 +35,7 @@ def test_json_and_status_1_for_one_that_fails(tmp_path, capsys):
     }
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_pair_is_held_against_the_other_half(tmp_path, capsys):
     features = models.FeatureVector().save(tmp_path)
     classifier = models.Classification().save(tmp_path)
@@ -68,6 +71,7 @@ def test_one_line_and_status_2_for_wrong_usage(arguments, message, tmp_path, cap
     assert printed.err.count("\n") == 1
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_guess_of_the_kind_is_called_one(tmp_path, capsys):
     class Model(models.FeatureVector):
         def signature_names(self):
@@ -79,7 +83,9 @@ def test_a_guess_of_the_kind_is_called_one(tmp_path, capsys):
     assert first.endswith("nothing tells of classes; --kind may say otherwise)")
 
 
-@pytest.mark.parametrize("stderr", ["/dev/full", None])
+@pytest.mark.parametrize(
+    "stderr", ["/dev/full", pytest.param(None, marks=pytest.mark.slow)]
+)
 def test_where_nobody_listens_to_progress_there_is_a_report(stderr, tmp_path):
     """In a folder whose Python is the author's of the model, too."""
     path, output = mutants.make(mutants.S01Missing, tmp_path), tmp_path / "report.txt"
@@ -118,6 +124,7 @@ def test_a_report_is_written_whole_to_a_file(tmp_path, capsys):
     assert [p.name for p in tmp_path.glob(".*")] == []
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
     path, link = models.FeatureVector().save(tmp_path), tmp_path / "link"
     target = tmp_path / "target"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import re
@@ -66,6 +67,18 @@ class TakesAllMemory(models.FeatureVector):
             return super().normalise(tf.identity(images), training)
 
 
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """The report of a model whose process ends; each model is judged once."""
+
+    @functools.cache
+    def judge(model):
+        path = model().save(tmp_path_factory.mktemp("ends"))
+        return suite.check(path, clauses=["R02", "I02", "I03", "S"], limits=tight)
+
+    return judge
+
+
 @pytest.mark.parametrize(
     ("model", "observed"),
     [
@@ -74,9 +87,8 @@ class TakesAllMemory(models.FeatureVector):
         pytest.param(TakesAllMemory, "it took more than 2.0 GiB of memory", marks=SLOW),
     ],
 )
-def test_what_ends_the_process_is_one_clause_that_fails(model, observed, tmp_path):
-    path = model().save(tmp_path)
-    found = suite.check(path, clauses=["R02", "I02", "I03", "S"], limits=tight)
+def test_what_ends_the_process_is_one_clause_that_fails(model, observed, judged):
+    found = judged(model)
     statuses = {result.id: result.status for result in found.clauses}
     assert statuses == dict.fromkeys(("R02", "I02", "S01", "S02"), "pass") | {
         "I03": "fail",
@@ -84,8 +96,15 @@ def test_what_ends_the_process_is_one_clause_that_fails(model, observed, tmp_pat
         "S04": "warn",
     }
     message = by_id(found)["I03"].message
-    assert message.startswith(f"I03 {path}: expected the process to go on; observed ")
+    expected = f"I03 {found.path}: expected the process to go on; observed "
+    assert message.startswith(expected)
     assert re.search(observed, message), message
+
+
+def test_a_crash_ends_the_search_and_keeps_what_was_found(judged):
+    found = judged(Crashes)
+    assert found.measured.stopped.startswith("the process was ended by SIGABRT")
+    assert found.measured.batch_sizes == [1, 2, 3, 7, 32, 64]
 
 
 class EndsQuietly(models.FeatureVector):
@@ -115,6 +134,7 @@ class Strings(models.FeatureVector):
         return tf.zeros([tf.shape(images)[0], 64, 64, 3])
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_an_input_that_images_are_not_is_that_clause_alone(tmp_path):
     path = Strings().save(tmp_path)
     found = suite.check(path, clauses=["R03", "I01", "K02"], level="quick")
@@ -203,6 +223,7 @@ class InSteps(models.FeatureVector):
         return super().normalise(images, training)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_the_search_finds_ends_and_steps(tmp_path):
     path = InSteps().save(tmp_path)
     found = suite.check(path, clauses=["I03"])
@@ -221,13 +242,7 @@ def test_the_search_takes_the_signature_where_there_is_no_call(tmp_path):
     assert not found.failed
 
 
-def test_a_crash_ends_the_search_and_keeps_what_was_found(tmp_path):
-    path = Crashes().save(tmp_path)
-    found = suite.check(path, clauses=["I03"])
-    assert found.measured.stopped.startswith("the process was ended by SIGABRT")
-    assert found.measured.batch_sizes == [1, 2, 3, 7, 32, 64]
-
-
+@pytest.mark.usefixtures("in_this_process")
 def test_the_documentation_in_a_model_holds(tmp_path):
     path = models.FeatureVector().save(tmp_path)
     manifest = path / "assets.extra" / "manifest.json"
@@ -260,6 +275,7 @@ def test_a_file_of_documentation_must_be_one(text, message, tmp_path):
         suite.check(path, doc=doc)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_what_is_no_plain_file_is_not_waited_for(tmp_path):
     path = models.FeatureVector().save(tmp_path)
     pipe = path / "assets.extra" / "manifest.json"
@@ -314,6 +330,7 @@ class SignatureOfStrings(models.FeatureVector):
         return {"serving_default": lengths.get_concrete_function(spec)}
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_signature_that_takes_no_images_is_that_clause_alone(tmp_path):
     path = SignatureOfStrings().save(tmp_path)
     found = suite.check(path)
@@ -328,6 +345,7 @@ class Endpoints(WithoutCall):
         return {"default": output, "Toy/features": output + 1}
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_the_default_of_a_signature_is_its_result(tmp_path):
     path = Endpoints().save(tmp_path)
     found = suite.check(path, clauses=["F", "I01", "S03"], level="quick")
@@ -343,6 +361,7 @@ def archived(path, target, *, below="model"):
     return target
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_an_archive_is_unpacked_and_judged(tmp_path):
     path = models.FeatureVector().save(tmp_path)
     for below in ("model", "."):
@@ -352,6 +371,7 @@ def test_an_archive_is_unpacked_and_judged(tmp_path):
         assert found.clauses[0].status == report.PASS
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_url_is_asked_for_its_compressed_form(tmp_path, monkeypatch):
     path = models.FeatureVector().save(tmp_path)
     data = archived(path, tmp_path / "m.tar.gz", below=".").read_bytes()

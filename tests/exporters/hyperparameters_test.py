@@ -162,7 +162,7 @@ def test_other_dtypes_are_refused(model, dtype):
 
 def test_models_have_what_their_layers_have(exported):
     features = tf.saved_model.load(
-        str(exported("mobilenet_v2_035_96") / "feature_vector" / "1")
+        str(exported("resnet_cifar_20") / "feature_vector" / "1")
     )
     with pytest.raises(TypeError, match="drop_path_rate"):
         features(IMAGES, drop_path_rate=0.0)

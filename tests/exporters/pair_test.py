@@ -127,13 +127,13 @@ def test_regularization_loss_is_half_the_decayed_squares(folders):
 def test_no_weight_decay_means_no_loss(tool, tmp_path):
     done = tool(
         "export",
-        "--arch=mobilenet_v2_035_96",
+        "--arch=resnet_cifar_20",
         "--gin_binding=model.weight_decay=0.0",
         f"--output={tmp_path}",
         "--check=none",
     )
     assert done.returncode == 0, done.stderr
-    folder = tmp_path / "mobilenet_v2_035_96" / "classification" / "1"
+    folder = tmp_path / "resnet_cifar_20" / "classification" / "1"
     assert len(tf.saved_model.load(str(folder)).regularization_losses) == 0
 
 

@@ -12,10 +12,10 @@ DATA = "variables/variables.data-00000-of-00001"
 
 
 def test_export_import_export_gives_the_same_bytes_of_weights(exported, tool, tmp_path):
-    first = exported("efficientnet_lite0", "imagenet")
+    first = exported("resnet_cifar_20", "fashion_mnist")
     again = tool(
         "export",
-        "--arch=efficientnet_lite0",
+        "--arch=resnet_cifar_20",
         f"--weights={first / 'classification' / '1'}",
         f"--output={tmp_path}",
         "--check=none",
@@ -23,7 +23,7 @@ def test_export_import_export_gives_the_same_bytes_of_weights(exported, tool, tm
     assert again.returncode == 0, again.stderr
     for kind in manifest.KINDS:
         old, new = (
-            folder / kind / "1" for folder in (first, tmp_path / "efficientnet_lite0")
+            folder / kind / "1" for folder in (first, tmp_path / "resnet_cifar_20")
         )
         assert (old / DATA).read_bytes() == (new / DATA).read_bytes()
         before, after = manifest.read(old), manifest.read(new)
@@ -83,10 +83,10 @@ def test_a_trained_copy_still_says_what_it_was_built_with(tool, tmp_path):
 
 
 def test_a_random_head_is_said_loudly(exported, tool, tmp_path):
-    source = exported("efficientnet_lite0", "imagenet") / "feature_vector" / "1"
+    source = exported("resnet_cifar_20", "fashion_mnist") / "feature_vector" / "1"
     done = tool(
         "export",
-        "--arch=efficientnet_lite0",
+        "--arch=resnet_cifar_20",
         f"--weights={source}",
         f"--output={tmp_path}",
         "--check=none",
@@ -94,7 +94,7 @@ def test_a_random_head_is_said_loudly(exported, tool, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "RANDOM HEAD" in done.stderr
-    folder = tmp_path / "efficientnet_lite0" / "classification" / "1"
+    folder = tmp_path / "resnet_cifar_20" / "classification" / "1"
     record = json.loads((folder / manifest.MANIFEST).read_text())
     assert record["weights"]["head"] == {"name": "random", "seed": 9}
     image = tmp_path / "image.png"

@@ -11,7 +11,7 @@ from tensorflow.python.saved_model import fingerprinting_utils
 
 from exporters import slimming
 
-ARCH = "mobilenet_v2_035_96"
+ARCH = "resnet_cifar_20"
 IMAGES = np.random.default_rng(0).random((2, 96, 80, 3), np.float32)
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 

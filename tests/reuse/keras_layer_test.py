@@ -316,7 +316,9 @@ def compiled(package, layer, outputs=2):
     return model
 
 
-@pytest.mark.parametrize("trainable", [False, True])
+@pytest.mark.parametrize(
+    "trainable", [pytest.param(False, marks=pytest.mark.slow), True]
+)
 def test_fit_evaluate_and_predict(features, images, trainable):
     found = []
     for package, layer in zip(

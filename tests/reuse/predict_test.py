@@ -15,7 +15,7 @@ from reuse import predict
 
 @pytest.fixture(scope="module")
 def folder(exported):
-    return exported("mobilenet_v2") / "classification" / "1"
+    return exported("resnet_cifar_20") / "classification" / "1"
 
 
 @pytest.fixture

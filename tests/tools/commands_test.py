@@ -158,7 +158,7 @@ def test_predict_names_the_file_that_is_no_image(
     image = tmp_path / "photo.png"
     if data is not None:
         image.write_bytes(data)
-    done = tool("predict", exported("mobilenet_v2") / "classification" / "1", image)
+    done = tool("predict", exported("resnet_cifar_20") / "classification" / "1", image)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith(f"predict: {image}{message}")
@@ -169,7 +169,8 @@ def test_predict_draws_each_image_beside_its_classes(tool, exported, tmp_path):
     names = ["wide.png", "tall.png", "price $5$ _x^.png"]
     for name, size in zip(names, [(40, 20), (20, 40), (8, 8)], strict=True):
         PIL.Image.new("RGB", size, "teal").save(tmp_path / name)
-    model, plot = exported("mobilenet_v2") / "classification" / "1", tmp_path / "p.png"
+    model = exported("resnet_cifar_20") / "classification" / "1"
+    plot = tmp_path / "p.png"
     images = [tmp_path / name for name in names]
     done = tool("predict", model, *images, f"--plot={plot}")
     assert done.returncode == 0, done.stderr
@@ -183,7 +184,7 @@ def test_predict_draws_each_image_beside_its_classes(tool, exported, tmp_path):
 def test_predict_refuses_a_feature_vector(tool, exported, tmp_path):
     image = tmp_path / "photo.png"
     PIL.Image.new("RGB", (8, 8)).save(image)
-    done = tool("predict", exported("mobilenet_v2") / "feature_vector" / "1", image)
+    done = tool("predict", exported("resnet_cifar_20") / "feature_vector" / "1", image)
     assert done.returncode == 2
     assert "gives feature vectors, not classes" in done.stderr
 

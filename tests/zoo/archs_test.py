@@ -1,7 +1,9 @@
 """Every arch against its facts, and against an independent implementation."""
 
 import dataclasses
+import re
 
+import gin
 import keras
 import numpy as np
 import pytest
@@ -11,11 +13,32 @@ from tests.zoo import parity
 from zoo import config, facts
 from zoo.layers import dropping
 
-SLOW_PARAMS = 50_000_000  # building more takes more than some seconds
+SLOW_PARAMS = 30_000_000  # building more takes more than some seconds
+ONLY_ONE = "resnet_rs_50"  # the others of its generation are larger yet
+
+
+SIZED = re.compile(r"(mobilenet_v[12]_\d{3})_\d+")
+
+
+def smallest(arch):
+    """The arch that has the same layers, for the smallest images."""
+    sized = SIZED.fullmatch(arch)
+    if not sized:
+        return arch
+    same = [a for a in config.config_files() if re.fullmatch(rf"{sized[1]}_\d+", a)]
+    return min(same, key=lambda arch: int(arch.rpartition("_")[2]))
+
+
+OTHER_SIZES = [arch for arch in config.config_files() if smallest(arch) != arch]
+
+
+def is_slow(arch):
+    is_large = facts.value(facts.load(arch), "params") > SLOW_PARAMS
+    return arch in OTHER_SIZES or (is_large and arch != ONLY_ONE)
+
+
 ARCHS = [
-    pytest.param(arch, marks=pytest.mark.slow)
-    if facts.value(facts.load(arch), "params") > SLOW_PARAMS
-    else arch
+    pytest.param(arch, marks=pytest.mark.slow if is_slow(arch) else [])
     for arch in sorted(config.config_files())
 ]
 ENDPOINTS = [
@@ -101,6 +124,27 @@ def test_facts_hold(arch):
         dataclasses.replace(model.spec, image_size=0)
 
 
+def spec_of(arch):
+    """What the arch's gin file describes, without building it."""
+    with config.bound(arch):
+        return gin.query_parameter("model.backbone").scoped_configurable_fn()
+
+
+@pytest.mark.parametrize("arch", OTHER_SIZES)
+def test_for_images_of_other_sizes_the_layers_are_the_same(arch):
+    """So what holds of one of them holds of all; convolutions cost more."""
+    known, same = facts.load(arch), facts.load(smallest(arch))
+    spec = spec_of(arch)
+    assert spec.image_size == facts.value(known, "image_size")
+    size = facts.value(same, "image_size")
+    assert dataclasses.replace(spec, image_size=size) == spec_of(smallest(arch))
+    for name in ("params", "trainable_params", "num_features", "num_classes"):
+        assert facts.value(known, name) == facts.value(same, name)
+    head = facts.value(same, "num_features") * facts.value(same, "num_classes")
+    costs = [facts.value(each, "multiply_adds") - head for each in (known, same)]
+    assert costs[0] / costs[1] == pytest.approx((spec.image_size / size) ** 2)
+
+
 @pytest.mark.parametrize("arch", sorted(config.config_files()))
 def test_a_published_figure_that_differs_from_the_count_is_explained(arch):
     known = facts.load(arch)
@@ -170,7 +214,13 @@ def carry_over(ours, theirs):
 
 
 @pytest.mark.parametrize("odd", [False, True], ids=["default_size", "odd_size"])
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    "width",
+    [
+        pytest.param(w, marks=[] if w in (0.35, 1.0) else pytest.mark.slow)
+        for w in WIDTHS
+    ],
+)
 def test_mobilenet_v2_equals_keras_applications(width, odd):
     ours = zoo.build(WIDTHS[width])
     size = ours.spec.image_size

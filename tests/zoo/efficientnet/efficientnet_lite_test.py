@@ -5,10 +5,14 @@ import pytest
 import zoo
 from tests.zoo.efficientnet import timm_side
 
+SIZES = [
+    pytest.param(False, id="default_size", marks=pytest.mark.slow),
+    pytest.param(True, id="odd_size"),
+]
 SLOW = [pytest.param(number, marks=pytest.mark.slow) for number in (0, 2, 3, 4)]
 
 
-@pytest.mark.parametrize("odd", [False, True], ids=["default_size", "odd_size"])
+@pytest.mark.parametrize("odd", SIZES)
 @pytest.mark.parametrize("number", [1, *SLOW])
 def test_equals_timm(number, odd):
     arch = f"efficientnet_lite{number}"

@@ -11,11 +11,13 @@ SIZES = [
     pytest.param(False, id="default_size", marks=pytest.mark.slow),
     pytest.param(True, id="odd_size"),
 ]
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("b1", "b2", "m", "l")]
+SLOW = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("b1", "b2", "b3", "m", "l")
+]
 
 
 @pytest.mark.parametrize("odd", SIZES)
-@pytest.mark.parametrize("name", ["b0", "b3", "s", *SLOW])
+@pytest.mark.parametrize("name", ["b0", "s", *SLOW])
 def test_equals_keras_applications(name, odd):
     arch = f"efficientnet_v2_{name}"
     spec = zoo.build(arch).spec

@@ -151,7 +151,10 @@ def test_keras_v2(tmp_path, name, version):
 @pytest.mark.parametrize(
     ("name", "arch", "counts"),
     [
-        ("EfficientNetB0", "efficientnet_b0", (309, "3 ignored")),
+        pytest.param(
+            *("EfficientNetB0", "efficientnet_b0", (309, "3 ignored")),
+            marks=pytest.mark.slow,
+        ),
         ("EfficientNetV2B0", "efficientnet_v2_b0", (359,)),
     ],
 )
@@ -329,7 +332,7 @@ def test_lite(tmp_path, number):
     compare(arch, theirs, path, sizes=[halved_as_default(arch)], mean=mean, std=std)
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_lite_says_of_nine_photographs_what_the_torch_code_says(number, photographs):
     pytest.importorskip("torch", reason=oracles.HOW)
     theirs = pytest.importorskip("efficientnet_lite_pytorch", reason=oracles.HOW)

@@ -66,9 +66,9 @@ def ours(arch):
     ("arch", "builder"),
     [
         ("efficientnet_b0", "EfficientNetB0"),
-        ("efficientnet_b3", "EfficientNetB3"),
+        pytest.param("efficientnet_b3", "EfficientNetB3", marks=pytest.mark.slow),
         ("efficientnet_v2_b0", "EfficientNetV2B0"),
-        ("efficientnet_v2_s", "EfficientNetV2S"),
+        pytest.param("efficientnet_v2_s", "EfficientNetV2S", marks=pytest.mark.slow),
     ],
 )
 def test_efficientnets_drop_as_keras_applications_do(arch, builder):

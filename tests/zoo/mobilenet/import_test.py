@@ -113,7 +113,14 @@ OLD_KERAS = {
 
 @pytest.mark.parametrize(
     ("arch", "whole"),
-    [*((arch, False) for arch in OLD_KERAS), ("mobilenet_v1_025_128", True)],
+    [
+        ("mobilenet_v1_025_128", False),
+        # The files with names of 2018 are of this architecture.
+        pytest.param("mobilenet_v2_035_96", False, marks=pytest.mark.slow),
+        ("mobilenet_v3_small", False),
+        ("mobilenet_v3_large_minimalistic", False),
+        ("mobilenet_v1_025_128", True),
+    ],
 )
 def test_keras_of_before_keras_3(arch, whole, tmp_path):
     theirs = keras_model(arch, tf_keras)
@@ -132,7 +139,13 @@ OLD_NAMES = (
 )
 
 
-@pytest.mark.parametrize("renames", [OLD_NAMES, ()], ids=["blocks_too", "head_alone"])
+@pytest.mark.parametrize(
+    "renames",
+    [
+        pytest.param(OLD_NAMES, id="blocks_too"),
+        pytest.param((), id="head_alone", marks=pytest.mark.slow),
+    ],
+)
 def test_keras_files_with_the_names_of_2018(renames, tmp_path):
     theirs = keras_model("mobilenet_v2_035_96", tf_keras)
     other_side.randomise(other_side.of_keras(theirs))
@@ -278,7 +291,12 @@ def test_timm_without_classes(arch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arch", ["mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"]
+    "arch",
+    [
+        "mobilenet_v2",
+        pytest.param("mobilenet_v3_large", marks=pytest.mark.slow),
+        "mobilenet_v3_small",
+    ],
 )
 def test_torchvision(arch, tmp_path):
     theirs = getattr(oracles.torchvision().models, arch)()
@@ -347,10 +365,12 @@ VARIABLES = {
     ("arch", "classes", "training"),
     [
         ("mobilenet_v1_025_128", 1001, True),
-        ("mobilenet_v1_025_128", 1000, False),
+        pytest.param("mobilenet_v1_025_128", 1000, False, marks=pytest.mark.slow),
         ("mobilenet_v2_100_96", 1001, False),
         ("mobilenet_v3_small", 1001, False),
-        ("mobilenet_v3_small_minimalistic", 1001, True),
+        pytest.param(
+            *("mobilenet_v3_small_minimalistic", 1001, True), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_slim(arch, classes, training, tmp_path):

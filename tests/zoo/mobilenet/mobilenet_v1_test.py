@@ -62,7 +62,10 @@ def test_equals_keras_applications_at_default_size(width):
     assert max(found.values()) < 1e-4, found
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    "width",
+    [pytest.param(w, marks=[] if w == 0.25 else pytest.mark.slow) for w in WIDTHS],
+)
 def test_equals_keras_applications_at_odd_size(width):
     # Their strided depthwise convolutions pad the bottom and right alone, which is
     # TensorFlow's SAME on even inputs only: the stem's may be odd.

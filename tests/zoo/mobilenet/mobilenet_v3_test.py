@@ -90,7 +90,11 @@ def differences(arch, shape=(224, 224, 3)):
     [pytest.param(a, marks=[] if a in QUICK else pytest.mark.slow) for a in ARCHS],
 )
 @pytest.mark.parametrize(
-    "shape", [(224, 224, 3), (97, 131, 3)], ids=["default_size", "odd_size"]
+    "shape",
+    [
+        pytest.param((224, 224, 3), id="default_size", marks=pytest.mark.slow),
+        pytest.param((97, 131, 3), id="odd_size"),
+    ],
 )
 def test_equals_keras_applications(arch, shape):
     found = differences(arch, shape)

@@ -101,7 +101,13 @@ def differences(variant, shape=None, *, bindings=(), **arguments):
     "variant",
     [pytest.param(v, marks=[] if v in QUICK else pytest.mark.slow) for v in VARIANTS],
 )
-@pytest.mark.parametrize("shape", [None, (97, 131, 3)], ids=["default", "odd_size"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(None, id="default", marks=pytest.mark.slow),
+        pytest.param((97, 131, 3), id="odd_size"),
+    ],
+)
 def test_equals_timm(variant, shape):
     found = differences(variant, shape)
     assert max(found.values()) < 1e-4, found

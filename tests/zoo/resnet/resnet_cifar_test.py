@@ -78,7 +78,10 @@ def paper_name(path):
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize("depth", PAPER_MILLIONS)
+@pytest.mark.parametrize(
+    "depth",
+    [pytest.param(d, marks=[] if d < 40 else pytest.mark.slow) for d in PAPER_MILLIONS],
+)
 def test_cifar_equals_the_paper(depth, size):
     theirs = paper_network()((depth - 2) // 6)
     from tests.zoo.resnet import torch_side

@@ -37,7 +37,7 @@ def keras_name(path):
     ("depth", "padding"),
     [
         (50, "symmetric"),
-        (50, "same"),
+        pytest.param(50, "same", marks=slow),  # as in the quick tests of resnet_v2
         pytest.param(101, "symmetric", marks=slow),
         pytest.param(152, "symmetric", marks=slow),
     ],

@@ -34,7 +34,7 @@ def keras_name(path):
     ("depth", "padding"),
     [
         (50, "same"),
-        (50, "symmetric"),
+        pytest.param(50, "symmetric", marks=slow),  # as in those of resnet_v1
         pytest.param(101, "same", marks=slow),
         pytest.param(152, "same", marks=slow),
     ],
