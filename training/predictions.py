@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import pathlib
 import tempfile
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -61,12 +62,22 @@ class Writer:
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         try:
-            self._table.close()
+            with self._named():
+                self._table.close()
             if kind is None:
                 self._partial.chmod(0o644)
                 self._partial.replace(self._path)
         finally:
             self._partial.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Lets errors of writing say what could not be written."""
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or error
+            raise OSError(f"Can't write {self._path}: {reason}") from error
 
     def add(self, logits: np.ndarray, labels: np.ndarray) -> None:
         """Takes a batch of the examples: [B, K] each, as `evaluation.evaluate` has it.
@@ -86,7 +97,7 @@ class Writer:
         for row, number in enumerate(numbers):
             image = self._examples.describe(number)
             if not is_known[row]:
-                self._table.add((image, *[None] * (len(COLUMNS) - 1)))
+                self._add(image)
                 continue
             own = [self._classes[i].id for i in np.flatnonzero(labels[row]).tolist()]
             label = _BETWEEN.join(own)
@@ -95,7 +106,12 @@ class Writer:
                 score, probability = logits[row, place], probabilities[row, place]
                 about = (rank, place, known.id, known.name)
                 figures = (float(score), float(probability))
-                self._table.add((image, label, *about, *figures))
+                self._add(image, label, *about, *figures)
+
+    def _add(self, *cells: typing.Any) -> None:
+        missing = [None] * (len(COLUMNS) - len(cells))
+        with self._named():
+            self._table.add((*cells, *missing))
 
 
 class _Csv:

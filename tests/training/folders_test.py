@@ -1,12 +1,14 @@
 """Folders of images as people keep them: which are splits, classes, or neither."""
 
 import os
+import pathlib
 import unicodedata
 
 import numpy as np
 import PIL.Image
 import pytest
 
+from images import files
 from training.data import sources, split
 from zoo import taxonomy as taxonomies
 
@@ -258,3 +260,19 @@ def test_a_class_whose_name_is_no_text_is_refused(tmp_path):
         ValueError, match=r"folder b'caf\\xe9', whose name is not UTF-8"
     ):
         sources.open_split(str(tmp_path), "train")
+
+
+def test_a_file_that_goes_while_its_folder_is_listed_is_named(tmp_path, monkeypatch):
+    fill(tmp_path, "rose", "tulip")
+    listed = files.find
+
+    def find(folder, **options):
+        found = listed(folder, **options)
+        for entry in found.images[:1]:
+            pathlib.Path(entry.path).unlink()
+        return found
+
+    monkeypatch.setattr(files, "find", find)
+    with pytest.raises(FileNotFoundError) as caught:
+        sources.open_split(str(tmp_path), "train")
+    assert str(tmp_path / "rose") in caught.value.filename

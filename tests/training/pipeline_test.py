@@ -1,5 +1,7 @@
 """Batches: the same ones from a seed, whoever makes them and wherever they begin."""
 
+import pathlib
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -106,6 +108,16 @@ def test_evaluation_has_each_example_once():
     assert pipeline.is_known(made[-1][1].numpy()).tolist() == [True, True, False, False]
     halves = [stream.evaluation(shard=pipeline.Shard(index=i, count=2)) for i in (0, 1)]
     assert sum(np.nansum(y) for half in halves for _, y in half) == 22
+
+
+def test_a_file_that_goes_after_the_listing_is_one_that_can_not_be_read(tmp_path):
+    folders_test.fill(tmp_path, "rose", "tulip")
+    half = sources.open_split(str(tmp_path), "train")
+    pathlib.Path(half.paths[0]).unlink()
+    stream = stream_of(half, num_classes=2, batch_size=8, limit=0.5)
+    known = [pipeline.is_known(y.numpy()) for _, y in stream.evaluation()]
+    assert np.concatenate(known).sum() == half.size - 1
+    assert stream.ledger.unreadable == [half.paths[0]]
 
 
 @pytest.fixture

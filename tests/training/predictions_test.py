@@ -83,6 +83,17 @@ def test_what_fails_leaves_the_file_as_it_was(tmp_path, suffix):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_full_disk_is_told_with_the_file(tmp_path):
+    writer = predictions.Writer(tmp_path / "a.csv", examples(1), CLASSES)
+    with (
+        pytest.raises(OSError, match=f"Can't write {tmp_path}/a.csv: No space"),
+        writer,
+    ):
+        full = writer._table._file = open("/dev/full", "w")  # noqa: SIM115 - closed by it
+        full.write("x")
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with (
