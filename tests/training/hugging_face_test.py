@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 
 from tests.training import pipeline_test
-from training.data import pipeline, sources
+from training.data import pipeline, sources, split
 
 datasets = pytest.importorskip("datasets")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -66,6 +66,22 @@ def test_files_are_of_the_split_that_they_begin_with(tmp_path):
     named = sources.named(found)
     assert [c.name for c in named["test"].classes] == ["class 0", "class 1", "class 2"]
     assert named["test"].taxonomy == tmp_path.name
+
+
+def test_what_is_to_test_on_alone_is_tested_whole(tmp_path):
+    source = written(tmp_path / "test-00000-of-00001.parquet", ["a", "b"] * 5)
+    assert sources.open_split(source, "test").size == 10
+    with pytest.raises(split.NoSplitError):
+        sources.open_split(source, "train")
+    datasets.DatasetDict(test=a_dataset([0, 1, 2])).save_to_disk(tmp_path / "saved")
+    assert sources.open_split(f"hf:{tmp_path}/saved", "test").size == 3
+
+
+def test_what_is_to_train_on_alone_has_no_other_half(tmp_path):
+    source = written(tmp_path / "train-00000-of-00001.parquet", ["a", "b"] * 5)
+    assert sources.open_split(source, "train").size == 10
+    with pytest.raises(split.NoSplitError):
+        sources.open_split(source, "test")
 
 
 @pytest.mark.parametrize("kind", [None, pyarrow.large_list(pyarrow.large_string())])

@@ -85,12 +85,11 @@ def test_what_fails_leaves_the_file_as_it_was(tmp_path, suffix):
 
 def test_a_full_disk_is_told_with_the_file(tmp_path):
     writer = predictions.Writer(tmp_path / "a.csv", examples(1), CLASSES)
-    with (
-        pytest.raises(OSError, match=f"Can't write {tmp_path}/a.csv: No space"),
-        writer,
-    ):
-        full = writer._table._file = open("/dev/full", "w")  # noqa: SIM115 - closed by it
-        full.write("x")
+    writer.__enter__()
+    writer._table._file = open("/dev/full", "w")  # noqa: SIM115 - the writer closes it
+    writer._table._file.write("x")
+    with pytest.raises(OSError, match=f"Can't write {tmp_path}/a.csv: No space left"):
+        writer.__exit__(None)
     assert not list(tmp_path.iterdir())
 
 

@@ -79,6 +79,14 @@ def test_without_rows_to_test_on_there_is_no_such_split(folder):
         sources.open_split(source, "test")
 
 
+def test_rows_to_test_on_alone_are_tested_whole(folder):
+    rows = [(*row, "test") for row in ROWS]
+    source = written(folder, rows, ("path", "label", "split"))
+    assert sources.open_split(source, "test").size == 12
+    with pytest.raises(split.NoSplitError):
+        sources.open_split(source, "train")
+
+
 def test_spreadsheets_and_other_columns_are_taken(folder):
     rows = [(label, "x, y", str(folder / path), "") for path, label in ROWS]
     header = ("Label", "note", " Path ", "")
@@ -135,8 +143,8 @@ def test_changes_are_named(folder):
         ([*ROWS, ("", "rose")], None, "line 14: an image is missing"),
         ([*ROWS, ("images/1.png",)], None, "line 14: it has 1 cells, and the header 2"),
         ([*ROWS, ("images/1.png", "Rose")], None, "Rose and rose, which differ"),
-        ([("images/1.png", "a|")], None, "two or more classes to train on; it has a"),
-        (ROWS[:1], None, "two or more classes to train on; it has tulip"),
+        ([("images/1.png", "a|")], None, "two or more classes; it has a"),
+        (ROWS[:1], None, "two or more classes; it has tulip"),
         ([], None, "it has none"),
         (
             [*((*row, "train") for row in ROWS[:2]), ("images/2.png", "lily", "test")],

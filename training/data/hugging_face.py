@@ -6,6 +6,7 @@ by its number. No code of a data set is run: `datasets` does not since version 4
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -121,12 +122,13 @@ def opener(kind: str, place: str, source: str) -> Callable[[str], split.Split]:
 
 def _splits(kind: str, place: str, source: str) -> dict[str, split.Split]:
     loaded, is_whole = _loaded(kind, place, source)
-    columns = _columns(loaded[split.TRAIN], source)
+    first = next(iter(loaded))  # to train on, if there is such a half
+    columns = _columns(loaded[first], source)
     labels = {
         name: _labels(rows, columns, f"--data: {source}, {name}")
         for name, rows in loaded.items()
     }
-    names = columns.names or labels[split.TRAIN].names(columns.several)
+    names = columns.names or labels[first].names(columns.several)
     path = pathlib.Path(place).resolve()
     found: dict[str, split.Split] = {}
     for name, rows in loaded.items():
@@ -161,7 +163,7 @@ def _loaded(kind: str, place: str, source: str) -> tuple[dict[str, typing.Any], 
         raise ImportError(
             f"--data={kind}: {missing}: run tools/setup datasets"
         ) from None
-    files = _files(place) if kind == "parquet" else None
+    files, is_whole = _files(place) if kind == "parquet" else ({}, False)
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     is_saved = any(pathlib.Path(place, name).is_file() for name in _SAVED)
@@ -181,34 +183,35 @@ def _loaded(kind: str, place: str, source: str) -> tuple[dict[str, typing.Any], 
     named = {str(name): rows for name, rows in named.items() if len(rows)}
     if not named:
         raise ValueError(f"--data: {source} has no examples.")
-    if len(named) == 1:
-        return {split.TRAIN: next(iter(named.values()))}, True
-    if split.TRAIN not in named:
+    if len(named) == 1 and (is_whole or not named.keys() & set(_TESTS)):
+        is_whole = is_whole or not files
+        return {split.TRAIN: next(iter(named.values()))}, is_whole
+    halves = {split.TRAIN: named[split.TRAIN]} if split.TRAIN in named else {}
+    for name in _TESTS:
+        if name in named and _is_labelled(named[name]):
+            return halves | {split.TEST: named[name]}, False
+    if not halves:
         raise ValueError(
             f"--data: {source} has the splits {', '.join(named)}, and none called "
             f"{split.TRAIN}."
         )
-    halves = {split.TRAIN: named[split.TRAIN]}
-    for name in _TESTS:
-        if name in named and _is_labelled(named[name]):
-            return halves | {split.TEST: named[name]}, False
     return halves, False
 
 
-def _files(pattern: str) -> dict[str, list[str]]:
-    """Parquet files by split; of a remote pattern the library finds them itself."""
+def _files(pattern: str) -> tuple[dict[str, list[str]], bool]:
+    """Parquet files by split, and whether one has all examples.
+
+    Files of a remote pattern the library finds itself.
+    """
     if "://" in pattern:
-        return {split.TRAIN: [pattern]}
+        return {split.TRAIN: [pattern]}, True
     found = {}
     for name in (split.TRAIN, split.TEST):
-        try:
-            paths, is_whole = records.files_of(pattern, name)
-        except split.NoSplitError:
-            continue
-        found[name] = paths
-        if is_whole:
-            break
-    return found
+        with contextlib.suppress(split.NoSplitError):
+            found[name], is_whole = records.files_of(pattern, name)
+            if is_whole:
+                return found, True
+    return found, False
 
 
 def _is_labelled(rows: typing.Any) -> bool:

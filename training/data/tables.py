@@ -95,13 +95,14 @@ def _splits(file: str, source: str) -> dict[str, split.Split]:
         raise ValueError(f"{file}, line {line}: {path} is missing{more}.")
     if unlabelled and not several:
         raise ValueError(f"{file}, line {unlabelled[0]}: the label is missing.")
+    learnt = learnt or set(tested)  # all are to test on
     for label, line in tested.items():
         if label not in learnt:
             raise ValueError(f"{file}, line {line}: no row to train on is {label!r}.")
     names = sorted(learnt)
     if len(names) < 2:
         raise ValueError(
-            f"{file} must have images of two or more classes to train on; it has "
+            f"{file} must have images of two or more classes; it has "
             f"{', '.join(names) or 'none'}."
         )
     image_files.check_case(names, file)
