@@ -34,12 +34,18 @@ class Reader:
         if not path.is_file():
             raise ValueError(f"{path} is no file.")
         try:
-            return self._read(path.read_bytes()).numpy()
+            data = path.read_bytes()
         except OSError as error:
             raise ValueError(f"{path}: {error.strerror}.") from error
+        return self.decode(str(path), data)
+
+    def decode(self, name: str, data: bytes) -> np.ndarray:
+        """Decodes a file's bytes; see `read`. `name` says what they are of."""
+        try:
+            return self._read(data).numpy()
         except tf.errors.OpError as error:
             raise ValueError(
-                f"{path} is not a usable image: {reason(error)}."
+                f"{name} is not a usable image: {reason(error)}."
             ) from error
 
 

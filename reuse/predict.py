@@ -5,12 +5,13 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import pathlib
 import re
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -241,45 +242,53 @@ class Classifier:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """What became of one image file.
+    """What became of one image.
 
     Attributes:
-      path: of the file.
+      name: the path of its file, or where else it is.
       image: the model's input, [H, W, 3] float32 in [0, 1]; None if unreadable.
       predictions: the most likely classes, the best first.
       error: why it can't be read, if so.
     """
 
-    path: pathlib.Path
+    name: str
     image: np.ndarray | None = None
     predictions: Sequence[Prediction] = ()
     error: str = ""
 
 
-def classify_files(
-    classifier: Classifier, paths: Sequence[pathlib.Path], *, batch_size: int = 32
+def classify_all(
+    classifier: Classifier,
+    images: Iterable[pathlib.Path | tuple[str, bytes]],
+    *,
+    batch_size: int = 32,
 ) -> Iterator[Result]:
-    """Classifies image files in their order, holding one batch in memory.
+    """Classifies images in their order, holding one batch in memory.
 
     Args:
       classifier: the model.
-      paths: of the files; those that can't be read give results with an error.
+      images: paths of files, or names of images and their encoded bytes; those that
+        can't be read give results with an error.
       batch_size: images that the model takes at once.
 
     Raises:
       ValueError: the model does not take the images, or gives no scores for them.
     """
-    images = reader.Reader(classifier.preprocessing)
+    reads = reader.Reader(classifier.preprocessing)
 
-    def read(path: pathlib.Path) -> Result:
+    def read(image: pathlib.Path | tuple[str, bytes]) -> Result:
+        name = image[0] if isinstance(image, tuple) else _text(image)
         try:
-            return Result(path=path, image=images.read(path))
+            if isinstance(image, tuple):
+                return Result(name=name, image=reads.decode(*image))
+            return Result(name=name, image=reads.read(image))
         except ValueError as error:
-            return Result(path=path, error=str(error))
+            return Result(name=name, error=str(error))
 
+    waiting = iter(images)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(paths), batch_size):
-            batch = list(pool.map(read, paths[start : start + batch_size]))
+        while some := list(itertools.islice(waiting, batch_size)):
+            batch = list(pool.map(read, some))
             readable = [result.image for result in batch if result.image is not None]
             predicted = iter(classifier.predict(np.stack(readable)) if readable else [])
             for result in batch:
@@ -288,6 +297,11 @@ def classify_files(
                     if result.error
                     else dataclasses.replace(result, predictions=next(predicted))
                 )
+
+
+def _text(path: pathlib.Path) -> str:
+    """A path whose name may be no UTF-8."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 class _ImageFunction:

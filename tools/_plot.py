@@ -72,7 +72,7 @@ def draw_predictions(shown: list, path: pathlib.Path, *, title: str) -> None:
     """A row for each photograph: what the model saw of it, and a bar for each class.
 
     Args:
-      shown: for each, its path, its pixels [H, W, 3] in [0, 1], its predictions.
+      shown: for each, its name, its pixels [H, W, 3] in [0, 1], its predictions.
       path: to write.
       title: above all.
     """
@@ -92,7 +92,9 @@ def draw_predictions(shown: list, path: pathlib.Path, *, title: str) -> None:
     for (left, right), (image, pixels, predictions) in zip(panels, shown, strict=True):
         left.imshow(pixels)
         left.set_axis_off()
-        right.set_title(_plain(image.name), loc="left", color=_INK, fontsize=9)
+        right.set_title(
+            _plain(pathlib.Path(image).name), loc="left", color=_INK, fontsize=9
+        )
         places = range(len(predictions))
         bars = right.barh(places, [p.probability for p in predictions], color=_BETTER)
         labels = [f"{p.probability:.1%}" for p in predictions]

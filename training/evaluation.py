@@ -98,9 +98,14 @@ def _about_scores(examples: split.Split, scores: str | None) -> str:
     Raises:
       ValueError: the images have several, of which the model tells one.
     """
+    several = examples.scores == taxonomies.SIGMOID
+    if scores is None and several:
+        return (
+            "the model does not say what its scores are: they are taken for sigmoids'"
+        )
     if scores in (None, examples.scores):
         return ""
-    if scores == taxonomies.SOFTMAX:
+    if several:
         raise ValueError(
             f"{examples.source} has several labels an image, and the model's classes "
             "exclude each other: it is for images of one label."

@@ -333,9 +333,13 @@ def test_files_are_classified_in_batches_and_damaged_ones_are_told(tmp_path):
         PIL.Image.new("RGB", (9, 9), (number,) * 3).save(path)
         paths.append(path)
     paths[4].write_bytes(b"nothing")
-    results = list(predict.classify_files(Counting(), paths, batch_size=4))
+    images = [
+        (str(path), path.read_bytes()) if number % 3 else path
+        for number, path in enumerate(paths)
+    ]
+    results = list(predict.classify_all(Counting(), iter(images), batch_size=4))
     assert sizes == [4, 3, 3]
-    assert [result.path for result in results] == paths
+    assert [result.name for result in results] == list(map(str, paths))
     assert "04.png is not a usable image" in results[4].error
     assert [r.predictions for r in results if not r.error] == [
         [number] for number in range(11) if number != 4

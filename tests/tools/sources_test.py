@@ -127,3 +127,25 @@ def test_retrain(tool, sources, module, tmp_path):
     for name in SOURCES[1:]:
         assert found[name]["top1"] == found["folder"]["top1"]
         assert found[name]["loss"] == pytest.approx(found["folder"]["loss"], rel=1e-3)
+
+
+def test_predict(tool, sources, module):
+    """Every image of both halves; labels are not asked for."""
+    model = module / "classification" / "1"
+    done = tool(
+        "predict", model, sources["folder"][0].partition("=")[2], "--format=json"
+    )
+    assert done.returncode == 0, done.stderr
+    wanted = said(done.stdout)
+    assert len(wanted) == sum(10 * count for count in COUNTS.values())
+    for name in SOURCES[1:]:
+        done = tool(
+            "predict", model, sources[name][0].partition("=")[2], "--format=json"
+        )
+        assert done.returncode == 0, done.stderr
+        assert said(done.stdout) == pytest.approx(wanted, abs=1e-4), name
+
+
+def said(text):
+    """The highest score of each image, in ascending order."""
+    return sorted(image["predictions"][0]["score"] for image in json.loads(text))

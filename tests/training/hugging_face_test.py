@@ -97,8 +97,20 @@ def test_lists_are_several_labels(tmp_path, kind):
 
 
 def test_lists_of_numbers(tmp_path):
+    """They are indices, which `evaluation.match_classes` takes for a model's."""
     found = sources.open_splits(written(tmp_path / "a.parquet", [[2, 0], [1]] * 6))
-    assert [c.name for c in found["train"].classes] == ["class 0", "class 1", "class 2"]
+    assert [c.name for c in found["train"].classes] == ["0", "1", "2"]
+
+
+def test_images_need_no_labels_to_be_predicted(tmp_path):
+    images = [{"bytes": png(n)} for n in range(3)]
+    for half in ("train", "test"):
+        parquet.write_table(
+            pyarrow.table({"image": images}), tmp_path / f"{half}.parquet"
+        )
+    (found,) = sources.open_images(f"parquet:{tmp_path}/*.parquet")
+    assert reds(found) == [0, 1, 2, 0, 1, 2]
+    assert found.describe(4) == f"row 4 of parquet:{tmp_path}/*.parquet, all"
 
 
 def a_dataset(labels, names=("a", "b", "c")):

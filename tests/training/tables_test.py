@@ -87,6 +87,20 @@ def test_rows_to_test_on_alone_are_tested_whole(folder):
         sources.open_split(source, "train")
 
 
+def test_images_need_no_labels_to_be_predicted(folder):
+    source = written(folder, [(path,) for path, _ in ROWS], ("image",))
+    (found,) = sources.open_images(source)
+    assert [os.path.basename(path) for path in found.paths] == [
+        os.path.basename(path) for path, _ in ROWS
+    ]
+    with pytest.raises(ValueError, match="line 2: none.png is missing, and 1 more"):
+        sources.open_images(written(folder, [("none.png",)] * 2, ("path",)))
+    with pytest.raises(ValueError, match="line 1: the header must have path or image;"):
+        sources.open_images(written(folder, ROWS, ("file", "label")))
+    with pytest.raises(ValueError, match="has no images"):
+        sources.open_images(written(folder, [], ("path",)))
+
+
 def test_spreadsheets_and_other_columns_are_taken(folder):
     rows = [(label, "x, y", str(folder / path), "") for path, label in ROWS]
     header = ("Label", "note", " Path ", "")

@@ -71,6 +71,15 @@ def test_what_is_no_example_is_counted(tmp_path):
     assert half.notes == ("files left out: 5 beside images and classes",)
 
 
+def test_images_need_no_classes_to_be_predicted(tmp_path):
+    write(tmp_path / "train-0.tar", {"a/0": 3})
+    write(tmp_path / "val-0.tar", {"x": 0}, others=["b/1.png", "x.json"])
+    (found,) = sources.open_images(f"wds:{tmp_path}/*.tar")
+    assert found.size == 3
+    assert found.notes == ("files left out: 1 beside images and classes",)
+    assert found.fetch(np.array([2]))[0].tolist() == [b"{}"]
+
+
 def test_classes_are_numbered(tmp_path):
     write(tmp_path / "train.tar", {"a": 0, "b": 2})
     write(tmp_path / "test.tar", {"a": 1})

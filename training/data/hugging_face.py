@@ -13,7 +13,7 @@ import pathlib
 import sys
 import typing
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -120,6 +120,28 @@ def opener(kind: str, place: str, source: str) -> Callable[[str], split.Split]:
     return open_split
 
 
+def open_images(kind: str, place: str, source: str) -> list[split.Split]:
+    """All images of a data set, split by split; they need no labels.
+
+    Raises:
+      ValueError: as `opener`.
+      ImportError: likewise.
+    """
+    files = {split.ALL: _every_file(place)} if kind == "parquet" else {}
+    return [
+        _table(
+            rows,
+            _image_column(rows, source),
+            np.full(len(rows), -1),
+            kind=kind,
+            place=place,
+            source=source,
+            name=name,
+        )
+        for name, rows in _load(kind, place, source, files).items()
+    ]
+
+
 def _splits(kind: str, place: str, source: str) -> dict[str, split.Split]:
     loaded, is_whole = _loaded(kind, place, source)
     first = next(iter(loaded))  # to train on, if there is such a half
@@ -129,60 +151,54 @@ def _splits(kind: str, place: str, source: str) -> dict[str, split.Split]:
         for name, rows in loaded.items()
     }
     names = columns.names or labels[first].names(columns.several)
-    path = pathlib.Path(place).resolve()
-    found: dict[str, split.Split] = {}
-    for name, rows in loaded.items():
-        numbered = labels[name].numbered(names)
-        found[name] = Table(
+    found = {
+        name: _table(
+            rows,
+            columns.image,
+            labels[name].numbered(names),
+            kind=kind,
+            place=place,
             source=source,
             name=name,
-            size=len(rows),
             classes=tuple(taxonomies.ClassDefinition(id=n, name=n) for n in names),
-            taxonomy=(path.parent if kind == "parquet" else path).name,
             scores=taxonomies.SIGMOID if columns.several else taxonomies.SOFTMAX,
-            fingerprint=split.fingerprint(
-                [*_origin(rows, place), *label_sets.arrays(numbered)]
-            ),
-            rows=rows.with_format("arrow", columns=[columns.image]),
-            has_files=kind == "hf",
-            labels=numbered,
         )
-    return split.halves(found[split.TRAIN]) if is_whole else found
+        for name, rows in loaded.items()
+    }
+    return split.halves(found[split.TRAIN]) if is_whole else dict(found)
+
+
+def _table(
+    rows: typing.Any,
+    image: str,
+    labels: label_sets.Labels,
+    *,
+    kind: str,
+    place: str,
+    **about: typing.Any,
+) -> Table:
+    path = pathlib.Path(place).resolve()
+    parts = [*_origin(rows, place), *label_sets.arrays(labels)]
+    return Table(
+        size=len(rows),
+        taxonomy=(path.parent if kind == "parquet" else path).name,
+        fingerprint=split.fingerprint(parts),
+        rows=rows.with_format("arrow", columns=[image]),
+        has_files=kind == "hf",
+        labels=labels,
+        **about,
+    )
 
 
 def _loaded(kind: str, place: str, source: str) -> tuple[dict[str, typing.Any], bool]:
     """The data sets of `train` and `test`, and whether `train` is all there is.
 
     Raises:
-      ValueError: the library can't give them.
+      ValueError: the library can't give them, or has no such halves.
       ImportError: it is missing.
     """
-    try:
-        import datasets
-    except ImportError as missing:
-        raise ImportError(
-            f"--data={kind}: {missing}: run tools/setup datasets"
-        ) from None
     files, is_whole = _files(place) if kind == "parquet" else ({}, False)
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-    is_saved = any(pathlib.Path(place, name).is_file() for name in _SAVED)
-    try:
-        if files:
-            found = datasets.load_dataset("parquet", data_files=files)
-        elif is_saved:
-            found = datasets.load_from_disk(place)
-        else:
-            found = datasets.load_dataset(place)
-    except Exception as error:  # of many kinds, of many libraries
-        cause = error.__cause__ or error  # what it could not write, or not read
-        raise ValueError(
-            f"--data: {source} can't be read: {' '.join(str(cause).split())[:300]}"
-        ) from error
-    named = dict(found) if isinstance(found, dict) else {split.TRAIN: found}
-    named = {str(name): rows for name, rows in named.items() if len(rows)}
-    if not named:
-        raise ValueError(f"--data: {source} has no examples.")
+    named = _load(kind, place, source, files)
     if len(named) == 1 and (is_whole or not named.keys() & set(_TESTS)):
         is_whole = is_whole or not files
         return {split.TRAIN: next(iter(named.values()))}, is_whole
@@ -198,13 +214,58 @@ def _loaded(kind: str, place: str, source: str) -> tuple[dict[str, typing.Any], 
     return halves, False
 
 
-def _files(pattern: str) -> tuple[dict[str, list[str]], bool]:
-    """Parquet files by split, and whether one has all examples.
+def _load(
+    kind: str, place: str, source: str, files: Mapping[str, Sequence[str]]
+) -> dict[str, typing.Any]:
+    """The data sets of all splits that have examples, by their names.
 
-    Files of a remote pattern the library finds itself.
+    Args:
+      kind: see `opener`.
+      place: likewise.
+      source: likewise.
+      files: of `parquet`, those of each split.
+
+    Raises:
+      ValueError: the library can't give them.
+      ImportError: it is missing.
     """
+    try:
+        import datasets
+    except ImportError as missing:
+        raise ImportError(
+            f"--data={kind}: {missing}: run tools/setup datasets"
+        ) from None
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    is_saved = any(pathlib.Path(place, name).is_file() for name in _SAVED)
+    try:
+        if files:
+            found = datasets.load_dataset("parquet", data_files=dict(files))
+        elif is_saved:
+            found = datasets.load_from_disk(place)
+        else:
+            found = datasets.load_dataset(place)
+    except Exception as error:  # of many kinds, of many libraries
+        cause = error.__cause__ or error  # what it could not write, or not read
+        raise ValueError(
+            f"--data: {source} can't be read: {' '.join(str(cause).split())[:300]}"
+        ) from error
+    named = dict(found) if isinstance(found, dict) else {split.TRAIN: found}
+    named = {str(name): rows for name, rows in named.items() if len(rows)}
+    if not named:
+        raise ValueError(f"--data: {source} has no examples.")
+    return named
+
+
+def _every_file(pattern: str) -> list[str]:
+    """Parquet files; those of a remote pattern the library finds itself."""
+    return [pattern] if "://" in pattern else records.matching(pattern)
+
+
+def _files(pattern: str) -> tuple[dict[str, list[str]], bool]:
+    """Parquet files by split, and whether one has all examples."""
     if "://" in pattern:
-        return {split.TRAIN: [pattern]}, True
+        return {split.TRAIN: _every_file(pattern)}, True
     found = {}
     for name in (split.TRAIN, split.TEST):
         with contextlib.suppress(split.NoSplitError):
@@ -220,55 +281,65 @@ def _is_labelled(rows: typing.Any) -> bool:
     return not names or rows.with_format(columns=names[:1])[0][names[0]] != -1
 
 
+def _image_column(rows: typing.Any, source: str) -> str:
+    """The name of the column of images."""
+    import pyarrow as pa
+
+    def holds_images(kind: typing.Any) -> bool:
+        if pa.types.is_struct(kind):
+            fields = {field.name: field.type for field in kind}
+            kind = fields.get("bytes", pa.null())
+        return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+    return _column(rows, source, _IMAGES, holds_images, "with the bytes of images")
+
+
+def _column(
+    rows: typing.Any,
+    source: str,
+    names: Sequence[str],
+    fits: Callable[[typing.Any], bool],
+    what: str,
+) -> str:
+    """The column of one of the names, or the only one that fits.
+
+    Raises:
+      ValueError: there is none.
+    """
+    kinds = {field.name: field.type for field in rows.features.arrow_schema}
+    fitting = [name for name, kind in kinds.items() if fits(kind)]
+    usual = [name for name in names if name in fitting]
+    if not usual and len(fitting) != 1:
+        some = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+        raise ValueError(
+            f"--data: {source} must have a column {names[0]!r} {what}; it has "
+            f"{some[:300]}."
+        )
+    return (usual or fitting)[0]
+
+
 def _columns(rows: typing.Any, source: str) -> _Columns:
     """Raises ValueError where there are no such columns."""
     import pyarrow as pa
 
-    types = {field.name: field.type for field in rows.features.arrow_schema}
+    def inner(kind: typing.Any) -> typing.Any:
+        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        return kind.value_type if is_list else kind
 
-    def holds_images(name: str) -> bool:
-        kind = types[name]
-        if pa.types.is_struct(kind):
-            kind = next(
-                (
-                    kind.field(i).type
-                    for i in range(kind.num_fields)
-                    if kind.field(i).name == "bytes"
-                ),
-                pa.null(),
-            )
-        return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    def holds_labels(kind: typing.Any) -> bool:
+        return pa.types.is_integer(inner(kind)) or _is_text(inner(kind))
 
-    def holds_labels(name: str) -> bool:
-        kind = types[name]
-        if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-            kind = kind.value_type
-        return pa.types.is_integer(kind) or _is_text(kind)
-
-    def column(names: Sequence[str], fits: Callable[[str], bool], what: str) -> str:
-        usual = [name for name in names if name in types and fits(name)]
-        fitting = [name for name in types if fits(name)]
-        if usual:
-            return usual[0]
-        if len(fitting) == 1:
-            return fitting[0]
-        raise ValueError(
-            f"--data: {source} must have a column {names[0]!r} {what}; it has "
-            f"{', '.join(f'{name} ({kind})' for name, kind in types.items())[:300]}."
-        )
-
-    image = column(_IMAGES, holds_images, "with the bytes of images")
-    label = column(_LABELS, holds_labels, "of classes, by number or name")
+    image = _image_column(rows, source)
+    what = "of classes, by number or name"
+    label = _column(rows, source, _LABELS, holds_labels, what)
     feature = rows.features[label]
-    inner = getattr(feature, "feature", feature)  # of a list
-    kind = types[label]
-    several = inner is not feature
+    of_one = getattr(feature, "feature", feature)  # of a list
     return _Columns(
         image=image,
         label=label,
-        several=several,
-        names=tuple(getattr(inner, "names", None) or ()),
-        are_texts=_is_text(kind.value_type if several else kind),
+        several=of_one is not feature,
+        names=tuple(getattr(of_one, "names", None) or ()),
+        are_texts=_is_text(inner(rows.features.arrow_schema.field(label).type)),
     )
 
 
@@ -300,7 +371,7 @@ class _Labels:
             image_files.check_case(self.texts, self.where)
             return tuple(sorted(set(self.texts)))
         count = int(self.values.max(initial=-1)) + 1
-        return tuple(f"class {number}" for number in range(count)) if several else ()
+        return tuple(map(str, range(count))) if several else ()
 
     def numbered(self, names: Sequence[str]) -> label_sets.Labels:
         """As numbers of classes.

@@ -130,6 +130,8 @@ class Records(Stored):
                 example = tf.train.Example.FromString(self.read(number))
                 fields = example.features.feature
                 (images[place],) = fields[self.features.image].bytes_list.value
+                if self.name == split.ALL:
+                    continue
                 (label,) = fields[self.features.label].int64_list.value
             except (OSError, ValueError, message.DecodeError):
                 images[place] = b""
@@ -181,6 +183,28 @@ def open_split(
     return index(paths, name, source, features=features, is_whole=is_whole)
 
 
+def open_images(pattern: str, source: str, *, features: Features) -> Records:
+    """All records of the files that `pattern` matches; they need no labels.
+
+    Raises:
+      ValueError: as `open_split`.
+    """
+    files = matching(pattern)
+    return index(files, split.ALL, source, features=features, labelled=False)
+
+
+def matching(pattern: str) -> list[str]:
+    """The files that match a pattern, by their names.
+
+    Raises:
+      ValueError: there are none.
+    """
+    found = sorted(glob.glob(pattern, recursive=True))
+    if not found:
+        raise ValueError(f"--data: no file matches {pattern!r}.")
+    return found
+
+
 def files_of(pattern: str, name: str) -> tuple[list[str], bool]:
     """The files of a split, by their names, and whether they hold both splits.
 
@@ -188,9 +212,7 @@ def files_of(pattern: str, name: str) -> tuple[list[str], bool]:
       NoSplitError: some are called as those to train on are, and none as of this split.
       ValueError: nothing matches.
     """
-    found = sorted(glob.glob(pattern, recursive=True))
-    if not found:
-        raise ValueError(f"--data: no file matches {pattern!r}.")
+    found = matching(pattern)
     halves = {
         half: [path for path in found if pathlib.Path(path).name.startswith(words)]
         for half, words in _NAMES.items()
@@ -225,6 +247,7 @@ def index(
     classes: tuple[taxonomies.ClassDefinition, ...] = (),
     taxonomy: str = "",
     is_whole: bool = False,
+    labelled: bool = True,
 ) -> Records:
     """Finds every record.
 
@@ -236,6 +259,7 @@ def index(
       classes: see `Split`.
       taxonomy: see `Split`.
       is_whole: whether `files` hold both splits: then every fifth example is in test.
+      labelled: whether examples must have a label.
 
     Raises:
       ValueError: a file is cut off, or is no TFRecord file; its examples have no such
@@ -261,11 +285,11 @@ def index(
         files=tuple(files),
         starts=starts,
     )
-    _check_features(found)
+    _check_features(found, ("image", "label") if labelled else ("image",))
     return found
 
 
-def _check_features(records: Records) -> None:
+def _check_features(records: Records, parameters: Sequence[str]) -> None:
     """Holds the first example's fields against the names that are asked for."""
     import tensorflow as tf
 
@@ -274,7 +298,7 @@ def _check_features(records: Records) -> None:
     except Exception as error:  # protobuf's, of a module that comes and goes
         raise ValueError(f"{records.describe(0)} is no tf.train.Example.") from error
     fields = sorted(example.features.feature)
-    for parameter in ("image", "label"):
+    for parameter in parameters:
         name = getattr(records.features, parameter)
         if name not in fields:
             raise ValueError(

@@ -80,6 +80,29 @@ def open_splits(
     return found
 
 
+def open_images(
+    source: str, features: records.Features = records.IMAGENET
+) -> list[Split]:
+    """All images of a table, of shards or of a data set; they need no labels.
+
+    Raises:
+      ValueError: there is nothing that can be read; the message is one line.
+      ImportError: a package is missing.
+    """
+    kind, _, rest = source.partition(":")
+    if not rest:
+        raise ValueError(f"{source} names nothing after the colon.")
+    if kind == "csv":
+        return [tables.open_images(rest, source)]
+    if kind in ("parquet", "hf"):
+        return hugging_face.open_images(kind, rest, source)
+    if kind == "wds":
+        return [webdataset.open_images(rest, source)]
+    if kind == "tfrecord":
+        return [records.open_images(rest, source, features=features)]
+    return list(open_splits(source, features).values())
+
+
 def _opener(source: str, features: records.Features) -> Callable[[str], Split]:
     """What opens a source's splits by name; it may remember what both need."""
     if not source:

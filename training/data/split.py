@@ -14,6 +14,8 @@ import numpy as np
 from zoo import taxonomy as taxonomies
 
 TRAIN, TEST = "train", "test"
+ALL = "all"
+"""What all images of a source are called, whose labels are not asked for."""
 PIXELS, ENCODED, PATH = "pixels", "encoded", "path"
 EVERY = 5
 """Where a source has no test split of its own, every fifth example is in it."""

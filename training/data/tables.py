@@ -62,25 +62,68 @@ def opener(file: str, source: str) -> Callable[[str], split.Split]:
     return open_split
 
 
+def open_images(file: str, source: str) -> split.Split:
+    """All images of a CSV file, which needs no column `label`.
+
+    Raises:
+      ValueError: as `opener`.
+    """
+    collector, missing = image_files.Collector(), _Missing(file)
+    for row in _rows(file, labelled=False):
+        state = missing.state(row)
+        if state:
+            collector.add(_path(file, row), state, 0)
+    missing.check()
+    found = collector.files(source=source, name=split.ALL, classes=())
+    if not found.size:
+        raise ValueError(f"{file} has no images.")
+    return found
+
+
+class _Missing:
+    """Takes down which files of a table are not there."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._rows: list[_Row] = []
+
+    def state(self, row: _Row) -> os.stat_result | None:
+        """Of a row's file, if it is there."""
+        try:
+            return os.stat(_path(self._file, row))
+        except OSError:
+            self._rows.append(row)
+            return None
+
+    def check(self) -> None:
+        """Raises ValueError where any is not."""
+        if self._rows:
+            row = self._rows[0]
+            more = f", and {len(self._rows) - 1} more" if self._rows[1:] else ""
+            raise ValueError(
+                f"{self._file}, line {row.line}: {row.path} is missing{more}."
+            )
+
+
+def _path(file: str, row: _Row) -> str:
+    """Of a row's file: that in the table is from the table's folder."""
+    return os.path.join(os.path.dirname(file), row.path)
+
+
 def _splits(file: str, source: str) -> dict[str, split.Split]:
     collectors: dict[str, image_files.Collector] = {}
     numbers: dict[str, int] = {}  # of the classes, as they come, of all splits
     learnt: set[str] = set()
     tested: dict[str, int] = {}  # the first line of each class that is tested
     unlabelled: list[int] = []
-    missing: list[tuple[int, str]] = []
-    several = False
-    folder = os.path.join(os.path.dirname(file), "")
-    for row in _rows(file):
-        path = os.path.join(folder, row.path)
-        try:
-            state = os.stat(path)
-        except OSError:
-            missing.append((row.line, row.path))
+    missing, several = _Missing(file), False
+    for row in _rows(file, labelled=True):
+        state = missing.state(row)
+        if not state:
             continue
         collector = collectors.setdefault(row.split, image_files.Collector())
         classes = [numbers.setdefault(label, len(numbers)) for label in row.labels]
-        collector.add(path, state, *classes)
+        collector.add(_path(file, row), state, *classes)
         several |= len(classes) > 1
         if not classes:
             unlabelled.append(row.line)
@@ -89,10 +132,7 @@ def _splits(file: str, source: str) -> dict[str, split.Split]:
                 tested.setdefault(label, row.line)
         else:
             learnt.update(row.labels)
-    if missing:
-        line, path = missing[0]
-        more = f", and {len(missing) - 1} more" if missing[1:] else ""
-        raise ValueError(f"{file}, line {line}: {path} is missing{more}.")
+    missing.check()
     if unlabelled and not several:
         raise ValueError(f"{file}, line {unlabelled[0]}: the label is missing.")
     learnt = learnt or set(tested)  # all are to test on
@@ -119,8 +159,12 @@ def _splits(file: str, source: str) -> dict[str, split.Split]:
     return {name: made.files(name=name, **about) for name, made in collectors.items()}
 
 
-def _rows(file: str) -> Iterator[_Row]:
+def _rows(file: str, *, labelled: bool) -> Iterator[_Row]:
     """The rows of a file, one after the other.
+
+    Args:
+      file: the table.
+      labelled: whether it must have labels.
 
     Raises:
       ValueError: it is not as `opener` says.
@@ -135,7 +179,7 @@ def _rows(file: str) -> Iterator[_Row]:
         rows = csv.reader(opened, strict=True)
         try:
             header = [name.strip().lower() for name in next(rows, [])]
-            places = _places(file, header)
+            places = _places(file, header, labelled)
             for cells in rows:
                 if cells:
                     yield _row(file, rows.line_num, cells, len(header), places)
@@ -147,15 +191,15 @@ def _rows(file: str) -> Iterator[_Row]:
             ) from error
 
 
-def _places(file: str, header: list[str]) -> dict[str, int]:
+def _places(file: str, header: list[str], labelled: bool) -> dict[str, int]:
     """Which column is which, by `path`, `label` and `split`."""
     known = {name: place for place, name in enumerate(header)}
     paths = [known[name] for name in _PATHS if name in known]
-    if not paths or _LABEL not in known:
+    if not paths or (labelled and _LABEL not in known):
         some = ", ".join(header)[:200] or "nothing"
         raise ValueError(
-            f"{file}, line 1: the header must have {' or '.join(_PATHS)}, and "
-            f"{_LABEL}; it has {some}."
+            f"{file}, line 1: the header must have {' or '.join(_PATHS)}"
+            f"{f', and {_LABEL}' if labelled else ''}; it has {some}."
         )
     return {**known, _PATHS[0]: paths[0]}
 
@@ -167,7 +211,8 @@ def _row(
         raise ValueError(
             f"{file}, line {line}: it has {len(cells)} cells, and the header {width}."
         )
-    path, label = cells[places[_PATHS[0]]], cells[places[_LABEL]]
+    path = cells[places[_PATHS[0]]]
+    label = cells[places[_LABEL]] if _LABEL in places else ""
     if not path or "\0" in path:
         raise ValueError(f"{file}, line {line}: an image is missing.")
     label = unicodedata.normalize("NFC", label)

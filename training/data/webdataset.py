@@ -65,11 +65,20 @@ def open_split(pattern: str, name: str, source: str) -> split.Split:
       ValueError: it matches none, or one that is no whole tar file with examples.
     """
     paths, is_whole = records.files_of(pattern, name)
+    return _shards(paths, name, source, is_whole=is_whole)
+
+
+def open_images(pattern: str, source: str) -> split.Split:
+    """All images of the shards that `pattern` matches; they need no classes."""
+    return _shards(records.matching(pattern), split.ALL, source, is_whole=False)
+
+
+def _shards(paths: Sequence[str], name: str, source: str, *, is_whole: bool) -> Shards:
     rows: list[tuple[int, int, int]] = []
     labels: list[int] = []
     others = 0
     for number, path in enumerate(paths):
-        examples, left_out = _scan(path)
+        examples, left_out = _scan(path, labelled=name != split.ALL)
         rows += [(number, example.start, example.length) for example in examples]
         labels += [example.label for example in examples]
         others += left_out
@@ -95,7 +104,7 @@ def open_split(pattern: str, name: str, source: str) -> split.Split:
     )
 
 
-def _scan(path: str) -> tuple[Sequence[_Example], int]:
+def _scan(path: str, *, labelled: bool) -> tuple[Sequence[_Example], int]:
     """The examples of a shard in their order, and how many other files there are.
 
     Raises:
@@ -124,11 +133,13 @@ def _scan(path: str) -> tuple[Sequence[_Example], int]:
             f"{path} is cut off, compressed, or no tar file: {error}."
         ) from error
     examples = [
-        _Example(*place, labels[name])
+        _Example(*place, labels.get(name, -1))
         for name, place in images.items()
-        if name in labels
+        if name in labels or not labelled
     ]
-    return examples, others + len(images) + len(labels) - 2 * len(examples)
+    used = images.keys() & labels.keys() if labelled else images.keys()
+    others += len(images.keys() - used) + len(labels.keys() - used)
+    return examples, others
 
 
 def _parts(name: str) -> tuple[str, str]:
