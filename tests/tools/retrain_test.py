@@ -385,6 +385,7 @@ def retraining_of(module):
     work = retraining.Retraining(
         reuse.KerasLayer(module),
         num_classes=2,
+        scores="softmax",
         image_size=(32, 32),
         balanced=False,
         seed=0,

@@ -19,7 +19,6 @@ from zoo import taxonomy as taxonomies
 _GROUP_BYTES = 40_000_000  # of images that are read by one thread, one by one
 _GROUP = (16, 256)  # least and most of them; a group costs a millisecond itself
 _AT_ONCE = max(2, os.cpu_count() or 1)  # groups that are read at once
-_GROUPS_AHEAD = 1  # of those that are read at once
 _AHEAD = 1  # batches, beside those of the groups that are read
 _FEW = 3  # images that may be unreadable in the smallest data set
 _MOST_TOLD = 10  # unreadable images that are told one by one
@@ -297,7 +296,7 @@ class Stream:
             one_by_one = some.flat_map(guarded).batch(size)
             return at_once.concatenate(one_by_one).take(1)
 
-        # What `interleave` makes; but that reads ahead two groups for each of these.
+        # What `interleave` makes; but that reads ahead twice as many.
         return interleave_op._ParallelInterleaveDataset(
             drawn,
             group,
@@ -305,7 +304,7 @@ class Stream:
             block_length=1,
             num_parallel_calls=_AT_ONCE,  # tf.data's own choice is one, now and then
             buffer_output_elements=1,
-            prefetch_input_elements=_GROUPS_AHEAD,
+            prefetch_input_elements=_AT_ONCE,
             deterministic=True,
         )
 
