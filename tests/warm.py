@@ -30,6 +30,7 @@ class Server:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen | None = None
+        self._fork: int | None = None
         self._environment: dict[str, str] = {}
 
     def run(
@@ -63,22 +64,40 @@ class Server:
             request |= {"folder": os.getcwd(), "file_limit": file_limit}
             request["test"] = os.environ.get("PYTEST_CURRENT_TEST", "")
             handles = [file.fileno() for file in files]
-            socket.send_fds(self._socket, [json.dumps(request).encode()], handles)
-            self._socket.settimeout(10)
-            pid = int(self._socket.recv(32))
-            self._socket.settimeout(timeout)
             try:
-                code = int(self._socket.recv(32))
-            except TimeoutError:
-                os.kill(pid, signal.SIGKILL)
-                self._socket.settimeout(10)
-                self._socket.recv(32)
+                code = self._exchange(request, handles, timeout)
+            except BaseException as error:  # an answer may be left: begin anew
+                self._abandon()
+                if not isinstance(error, TimeoutError):
+                    raise
                 raise subprocess.TimeoutExpired(command, timeout) from None
             output = []
             for file in files:
                 file.seek(0)
                 output.append(file.read().decode())
         return subprocess.CompletedProcess(command, code, *output)
+
+    def _exchange(
+        self, request: dict[str, typing.Any], handles: Sequence[int], timeout: float
+    ) -> int:
+        """The exit code of what was asked for."""
+        self._socket.settimeout(timeout)
+        socket.send_fds(self._socket, [json.dumps(request).encode()], handles)
+        self._fork = int(self._socket.recv(32))
+        code = int(self._socket.recv(32))
+        self._fork = None
+        return code
+
+    def _abandon(self) -> None:
+        """Ends the process, and the fork that it may wait for."""
+        process, self._process = self._process, None
+        if self._fork:
+            os.kill(self._fork, signal.SIGKILL)
+            self._fork = None
+        if process:
+            process.kill()
+            process.wait()
+            self._socket.close()
 
     def _start(self) -> None:
         self._environment = _environment()

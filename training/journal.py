@@ -218,7 +218,8 @@ class Journal:
     def metrics(self) -> Record:
         """What was measured on the test split in the end."""
         last = self._epochs[-1]
-        return {key: last[key] for key in (*_MAIN, "test_loss") if key in last}
+        main = [name for name in _MAIN if name in last][:1]
+        return {key: last[key] for key in (*main, "test_loss") if key in last}
 
     def draw(self, title: str) -> None:
         """Writes the curves."""

@@ -180,7 +180,7 @@ def test_several_labels_are_not_for_classes_that_exclude_each_other():
     ):
         of("sigmoid", "softmax")
     assert "loss and calibration error" in of("softmax", "sigmoid")
-    assert "taken for those of sigmoids" in of("sigmoid", None)
+    assert "taken for sigmoids'" in of("sigmoid", None)
     assert not of("softmax", None)
     assert not of("softmax", "softmax")
 

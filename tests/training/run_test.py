@@ -72,7 +72,7 @@ def test_evaluate_takes_an_arch_with_weights(tool, trained):
     done = tool("evaluate", "resnet_cifar_20", weights, "--data=digits")
     assert done.returncode == 0, done.stderr
     top1 = history_of(trained)["epochs"][-1]["test_top1"]
-    assert f"top1 {top1:25.4f}" in done.stdout
+    assert f"{'top1':22s} {top1:8.4f}" in done.stdout
 
 
 def test_history_says_what_it_was(trained):

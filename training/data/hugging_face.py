@@ -127,7 +127,7 @@ def open_images(kind: str, place: str, source: str) -> list[split.Split]:
       ValueError: as `opener`.
       ImportError: likewise.
     """
-    files = {split.ALL: _every_file(place)} if kind == "parquet" else {}
+    files = {split.TRAIN: _every_file(place)} if kind == "parquet" else {}
     return [
         _table(
             rows,
@@ -136,7 +136,7 @@ def open_images(kind: str, place: str, source: str) -> list[split.Split]:
             kind=kind,
             place=place,
             source=source,
-            name=name,
+            name=split.ALL if files else name,
         )
         for name, rows in _load(kind, place, source, files).items()
     ]
