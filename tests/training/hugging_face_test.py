@@ -189,7 +189,7 @@ def corrupted(path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: written(p, ["a", None, "b"]), "train: label 1 is missing"),
+        (lambda p: written(p, ["a", None, "b"]), "train: row 1 has no label"),
         (lambda p: written(p, ["a", "A", "b"]), "a and A, which differ in case only"),
         (lambda p: written(p, [1, -5, 2]), "labels go from -5 to 2"),
         (lambda p: written(p, [0.5, 1.5]), "must have a column 'label' of classes"),

@@ -408,7 +408,7 @@ def _labels(rows: typing.Any, columns: _Columns, where: str) -> _Labels:
         values = values.flatten()
     if values.null_count:
         row = arrow.index(arrow.is_null(values), True).as_py()
-        raise ValueError(f"{where}: label {row} is missing.")
+        raise ValueError(f"{where}: row {row} has no label.")
     texts: tuple[str, ...] = ()
     if columns.are_texts:
         encoded = values.dictionary_encode()

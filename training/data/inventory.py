@@ -55,6 +55,11 @@ def difference(path: pathlib.Path, splits: Mapping[str, split.Split]) -> str:
     return "; ".join(filter(None, told))
 
 
+def has_files(splits: Mapping[str, split.Split]) -> bool:
+    """Whether splits are of files that `difference` compares."""
+    return bool(_arrays(splits))
+
+
 class _Listing(typing.NamedTuple):
     """Millions of files.
 

@@ -197,6 +197,8 @@ def describe(examples: Split, taxonomy: taxonomies.Taxonomy) -> list[str]:
         definition.name for definition in taxonomy.classes
     ]
     known = f" by the ids of {taxonomy.name}" if renamed and examples.classes else ""
+    if not examples.classes:
+        known = f" of {taxonomy.name}, since the images have numbers alone"
     several = ", any number an image" * (examples.scores == taxonomies.SIGMOID)
     return [f"{len(names)} classes{known}{several}: {some}{rest}", *examples.notes]
 
