@@ -195,7 +195,7 @@ class Retraining:
                 from_logits=True,
                 label_smoothing=plan.label_smoothing,
             ),
-            weighted_metrics=[_Top1(name="top1")],
+            weighted_metrics=[keras.metrics.MeanMetricWrapper(_is_right, name="top1")],
         )
         optimizer.build(self.network.trainable_variables)
         kept = _Kept(state, [*self.network.variables, *optimizer.variables])
@@ -358,14 +358,6 @@ def _is_known(labels: typing.Any) -> np.ndarray:
     return ~np.isnan(np.asarray(labels)[:, 0])
 
 
-@keras.saving.register_keras_serializable("image_model_zoo")
-class _Top1(keras.metrics.MeanMetricWrapper):
-    """The share of images whose likeliest class is one of theirs."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(_is_right, name=name)
-
-
 def _binary(labels: tf.Tensor, logits: tf.Tensor, **options: typing.Any) -> tf.Tensor:
     """The sum over the classes of the cross-entropy of having it or not."""
     mean = keras.losses.binary_crossentropy(labels, logits, **options)
@@ -373,6 +365,7 @@ def _binary(labels: tf.Tensor, logits: tf.Tensor, **options: typing.Any) -> tf.T
 
 
 def _is_right(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """[B] whether the likeliest class of an image is one of its own."""
     likeliest = tf.argmax(logits, axis=-1)[:, tf.newaxis]
     return tf.gather(labels, likeliest, batch_dims=1)[:, 0]
 

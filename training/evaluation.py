@@ -303,6 +303,7 @@ class _Singles:
             classes=self._classes,
             counts=self._counts,
             examples=int(self._counts.sum()),
+            labelled=int(self._counts.sum()),
             likeliest_right=int(self._right.sum()),
             right=self._right,
             in_five=self._in_five,
@@ -321,7 +322,7 @@ class _Sets:
 
     def __init__(self, classes: Sequence[taxonomies.ClassDefinition]) -> None:
         self._classes = classes
-        self._counts, self._found = (np.zeros(len(classes), np.int64) for _ in range(2))
+        self._counts, self._right = (np.zeros(len(classes), np.int64) for _ in range(2))
         self._examples = self._labelled = self._likeliest_right = 0
         self._losses, self._bins = _Sums(), _Bins()
 
@@ -344,7 +345,7 @@ class _Sets:
         self._examples += len(labels)
         self._labelled += int(labels.any(axis=-1).sum())
         self._counts += labels.sum(axis=0)
-        self._found += (labels & (logits >= 0)).sum(axis=0)
+        self._right += (labels & (logits >= 0)).sum(axis=0)
         likeliest = logits.argmax(axis=-1)[:, np.newaxis]
         self._likeliest_right += int(np.take_along_axis(labels, likeliest, -1).sum())
         self._losses.add((np.logaddexp(0.0, logits) - labels * logits).sum(axis=-1))
@@ -357,8 +358,8 @@ class _Sets:
             counts=self._counts,
             examples=self._examples,
             likeliest_right=self._likeliest_right,
-            found=self._found,
-            with_any=self._labelled,
+            right=self._right,
+            labelled=self._labelled,
             average_precisions=self._average_precisions(),
             losses=self._losses.mean(),
             calibration=self._bins.error(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 import typing
@@ -37,13 +38,17 @@ class Mean:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(abc.ABC):
     """What both kinds of report have.
 
     Attributes:
       classes: in the order of the logits, K of them.
       counts: [K] examples of each class.
+      right: [K] examples of each class that are recognised as such: their likeliest
+        class is that, or where classes do not exclude each other its probability is at
+        least a half.
       examples: how many there were.
+      labelled: how many of them have a class.
       likeliest_right: how many have the likeliest class as one of theirs.
       losses: the cross-entropy of examples in nats: of the class, or where classes do
         not exclude each other the sum of their binary ones.
@@ -55,7 +60,9 @@ class Report:
 
     classes: Sequence[taxonomies.ClassDefinition]
     counts: np.ndarray
+    right: np.ndarray
     examples: int
+    labelled: int
     likeliest_right: int
     losses: Mean
     calibration: Mean
@@ -66,11 +73,6 @@ class Report:
     """The name of the measure that says which of two models is better."""
     of_class: typing.ClassVar[str]
     """The name of what is measured for each class."""
-
-    @property
-    def labelled(self) -> int:
-        """How many examples have a class."""
-        raise NotImplementedError
 
     @property
     def top1(self) -> float:
@@ -87,9 +89,9 @@ class Report:
         return self.calibration.value
 
     @property
+    @abc.abstractmethod
     def measures(self) -> dict[str, float]:
         """Every figure by its name."""
-        raise NotImplementedError
 
     @property
     def intervals(self) -> dict[str, Interval]:
@@ -101,18 +103,25 @@ class Report:
 
     @property
     def per_class(self) -> list[dict[str, typing.Any]]:
-        """A record for each class, with `of_class` where it has examples."""
-        raise NotImplementedError
+        """A record for each class, with `of_class`."""
+        return [
+            {
+                "id": definition.id,
+                "name": definition.name,
+                "examples": int(self.counts[number]),
+                **self._of_class(number),
+            }
+            for number, definition in enumerate(self.classes)
+        ]
 
-    @property
-    def recognised(self) -> np.ndarray:
-        """[K] examples of each class that are recognised as such."""
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _of_class(self, number: int) -> dict[str, typing.Any]:
+        """What there is to say of a class."""
 
     @property
     def never_recognised(self) -> list[str]:
         """The names of the classes that have examples, none of which was recognised."""
-        is_lost = (self.counts > 0) & (self.recognised == 0)
+        is_lost = (self.counts > 0) & (self.right == 0)
         return [self.classes[int(i)].name for i in np.flatnonzero(is_lost)]
 
     def to_json(self) -> dict[str, typing.Any]:
@@ -132,25 +141,15 @@ class OneLabel(Report):
     """Of images of which each has one class.
 
     Attributes:
-      right: [K]; examples of each class whose likeliest class is that.
       in_five: [K]; examples of each class that are among the five likeliest.
       confused: how many examples of class i were taken for class j, by (i, j).
     """
 
-    right: np.ndarray
     in_five: np.ndarray
     confused: Mapping[tuple[int, int], int]
 
     main = "top1"
     of_class = "top1"
-
-    @property
-    def labelled(self) -> int:
-        return self.examples
-
-    @property
-    def recognised(self) -> np.ndarray:
-        return self.right
 
     @property
     def top5(self) -> float:
@@ -198,20 +197,12 @@ class OneLabel(Report):
         value = self.mean_per_class
         return max(value - margin, 0.0), min(value + margin, 1.0)
 
-    @property
-    def per_class(self) -> list[dict[str, typing.Any]]:
-        return [
-            {
-                "id": definition.id,
-                "name": definition.name,
-                "examples": int(count),
-                "top1": float(right / max(count, 1)),
-                "interval": list(share_interval(int(right), int(count))),
-            }
-            for definition, count, right in zip(
-                self.classes, self.counts, self.right, strict=True
-            )
-        ]
+    def _of_class(self, number: int) -> dict[str, typing.Any]:
+        right, count = int(self.right[number]), int(self.counts[number])
+        return {
+            "top1": right / max(count, 1),
+            "interval": list(share_interval(right, count)),
+        }
 
     @property
     def confusion(self) -> np.ndarray:
@@ -245,24 +236,12 @@ class SeveralLabels(Report):
     Attributes:
       average_precisions: [K]; of each class the mean precision over its examples in the
         order of its probability, without interpolation. NaN where it has none.
-      found: [K]; examples of each class whose probability of it is at least a half.
-      with_any: how many examples have a class.
     """
 
     average_precisions: np.ndarray
-    found: np.ndarray
-    with_any: int
 
     main = "mean_average_precision"
     of_class = "average_precision"
-
-    @property
-    def labelled(self) -> int:
-        return self.with_any
-
-    @property
-    def recognised(self) -> np.ndarray:
-        return self.found
 
     @property
     def mean_average_precision(self) -> float:
@@ -279,24 +258,11 @@ class SeveralLabels(Report):
             "calibration_error": self.calibration_error,
         }
 
-    @property
-    def per_class(self) -> list[dict[str, typing.Any]]:
-        return [
-            {
-                "id": definition.id,
-                "name": definition.name,
-                "examples": int(count),
-                "average_precision": float(precision) if count else 0.0,
-                "recall": float(found / max(count, 1)),
-            }
-            for definition, count, precision, found in zip(
-                self.classes,
-                self.counts,
-                self.average_precisions,
-                self.found,
-                strict=True,
-            )
-        ]
+    def _of_class(self, number: int) -> dict[str, typing.Any]:
+        count = int(self.counts[number])
+        precision = float(self.average_precisions[number]) if count else 0.0
+        recall = int(self.right[number]) / max(count, 1)
+        return {"average_precision": precision, "recall": recall}
 
 
 def share_interval(count: int, of: int) -> Interval:
