@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from training import evaluation, plots, reports
+from training import evaluation, journal, plots, reports
 from training.data import split
 from zoo import taxonomy as taxonomies
 
@@ -274,3 +274,20 @@ def test_names_are_no_mathematics():
     picture = plots.mistakes(report, title="a$b")
     with PIL.Image.open(io.BytesIO(picture)) as image:
         assert image.size > (300, 300)
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_weights_are_told_with_the_figure_that_counts(several):
+    made = journal.Journal(
+        None,
+        None,
+        facts={},
+        rate=lambda step: 0.1,
+        batch_size=1,
+        steps_per_epoch=1,
+        epochs=1,
+    )
+    found = {"test_loss": 1.0, "test_top1": 0.5}
+    main = "test_mean_average_precision" if several else "test_top1"
+    made._epochs.append({"loss": 2.0, **found, main: 0.75})
+    assert made.metrics() == {main: 0.75, "test_loss": 1.0}

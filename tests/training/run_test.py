@@ -67,6 +67,19 @@ def test_digits_are_learnt_and_exported(tool, trained, tmp_path):
         assert image.size > (400, 400)
 
 
+def test_predictions_never_replace_the_data(tool, trained, tmp_path):
+    table = tmp_path / "data.csv"
+    table.write_text("path,label\n")
+    weights = f"--weights={trained / 'final.safetensors'}"
+    done = tool(
+        *("evaluate", "resnet_cifar_20", weights),
+        *(f"--data=csv:{table}", f"--predictions={table}"),
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"evaluate: --predictions={table} would replace the data.\n"
+    assert table.read_text() == "path,label\n"
+
+
 def test_evaluate_takes_an_arch_with_weights(tool, trained):
     weights = f"--weights={trained}/final.safetensors"
     done = tool("evaluate", "resnet_cifar_20", weights, "--data=digits")

@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 from training.data import records, sources, split
+from zoo import taxonomy as taxonomies
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
@@ -286,3 +287,10 @@ def test_what_can_not_be_read_is_told_in_a_line(tmp_path, source, message):
         sources.open_split(source.format(tmp=tmp_path), split.TEST)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_that_take_a_taxonomy_s_names_are_told(tmp_path):
+    write_records(tmp_path / "train-0", [1, 2])
+    half = sources.open_split(f"tfrecord:{tmp_path}/*", "train")
+    line, *_ = sources.describe(half, taxonomies.load("cifar10"))
+    assert line.startswith("10 classes of cifar10, since the images have numbers alone")
