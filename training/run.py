@@ -241,9 +241,7 @@ class _Training:
         before = found.record.get("identity", {})
         different = [k for k, now in self._identity.items() if before.get(k) != now]
         if different:
-            changes = inventory.difference(self._inventory, self._halves)
-            if not changes and inventory.has_files(self._halves):
-                changes = "no file was added, removed or changed, but labels or halves"
+            changes = inventory.explain(self._inventory, self._halves)
             detail = f" ({changes})" if "data" in different and changes else ""
             raise ValueError(
                 f"{self._request.model_dir} holds a training that differs in "

@@ -77,6 +77,27 @@ def test_each_of_several_labels_has_a_regression_of_its_own():
         assert precision >= metrics.average_precision_score(truth, chances) - 0.01
 
 
+def test_the_strength_is_the_median_of_some_classes(monkeypatch):
+    """Of three classes that choose 0.1, 10 and 1."""
+    asked = []
+
+    def fit(features, labels, *, strengths, **options):
+        asked.append(list(strengths))
+        chosen = (
+            strengths[0] if len(strengths) == 1 else [0.1, 10.0, 1.0][len(asked) - 1]
+        )
+        zeros = np.zeros((features.shape[1], 2), np.float32)
+        return heads.Head(
+            kernel=zeros, bias=zeros[0], strength=chosen, validation_loss=0.5
+        )
+
+    monkeypatch.setattr(heads, "fit", fit)
+    labels = np.eye(3)[np.arange(12) % 3]
+    found = heads.fit_each(np.zeros((12, 2)), labels, seed=0, say=lambda line: None)
+    assert found.strength == 1.0
+    assert asked[3:] == [[1.0]] * 3
+
+
 def test_a_class_that_every_image_has_is_always_said():
     features = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     labels = np.stack([np.ones(40), features[:, 0] > 0], axis=1)

@@ -174,7 +174,10 @@ def test_percentages_of_sigmoids_are_their_own(tmp_path, images, number):
     folder = classifier_of(tmp_path, head(number, "sigmoid", scale=2.0, offset=-1.0))
     model = predict.Classifier(folder)
     assert model.scores == "independent probabilities"
+    assert model.known_scores == "sigmoid"
     truth = outputs_of(folder, images)
+    chances = 1 / (1 + np.exp(-model.logits(images)))
+    np.testing.assert_allclose(chances, truth, rtol=1e-4)
     for row, predictions in zip(truth, model.predict(images), strict=True):
         for p in predictions:
             assert p.probability == pytest.approx(row[p.index], rel=1e-6)

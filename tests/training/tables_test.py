@@ -146,6 +146,19 @@ def test_changes_are_named(folder):
     assert found == f"1 changed: {folder}/images/3.png"
 
 
+def test_labels_that_changed_are_told_where_no_file_did(folder):
+    inventory.save(folder / "data.npz", sources.open_splits(written(folder, ROWS)))
+    rows = [*ROWS[:-1], (ROWS[-1][0], "tulip")]
+    now = sources.open_splits(written(folder, rows))
+    assert "but labels or halves" in inventory.explain(folder / "data.npz", now)
+    os.utime(folder / "images" / "3.png", ns=(0, 0))
+    now = sources.open_splits(written(folder, rows))
+    assert inventory.explain(folder / "data.npz", now).startswith("1 changed")
+    digits = sources.open_splits("digits")
+    inventory.save(folder / "digits.npz", digits)
+    assert inventory.explain(folder / "digits.npz", digits) == ""
+
+
 @pytest.mark.parametrize(
     ("rows", "header", "message"),
     [

@@ -55,9 +55,12 @@ def difference(path: pathlib.Path, splits: Mapping[str, split.Split]) -> str:
     return "; ".join(filter(None, told))
 
 
-def has_files(splits: Mapping[str, split.Split]) -> bool:
-    """Whether splits are of files that `difference` compares."""
-    return bool(_arrays(splits))
+def explain(path: pathlib.Path, splits: Mapping[str, split.Split]) -> str:
+    """Why the fingerprints of splits are others than at `save`; "" if that is open."""
+    found = difference(path, splits)
+    if not found and _arrays(splits):
+        return "no file was added, removed or changed, but labels or halves"
+    return found
 
 
 class _Listing(typing.NamedTuple):
