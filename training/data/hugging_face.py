@@ -235,6 +235,7 @@ def _load(
         raise ImportError(
             f"--data={kind}: {missing}: run tools/setup datasets"
         ) from None
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # errors say the same
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     is_saved = any(pathlib.Path(place, name).is_file() for name in _SAVED)
