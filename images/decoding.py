@@ -51,15 +51,15 @@ def decode(data: tf.Tensor, *, use_pillow: bool = True) -> tf.Tensor:
       tf.errors.OpError: when the graph runs; the file is damaged, of a format that
         can't be read, or has more than `MAX_PIXELS` pixels.
     """
-    if not use_pillow:  # as small as can be: who loads an export loads this graph, too
-        return _decode_any(data, use_pillow=False)
-    return _if_plain_jpeg(data, _decode_jpeg, _decode_any)
+    number = formats.number(data)
+    stored = _decode_stored(data, number, use_pillow=use_pillow)
+    return exif.turn_upright(_on_white(stored), exif.orientation(data, number))
 
 
 @tf.autograph.experimental.do_not_convert
 def decode_window(
     data: tf.Tensor, choose: Callable[[tf.Tensor], tf.Tensor]
-) -> tf.Tensor:
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes a window of an image; of a JPEG file, only that is decoded.
 
     Args:
@@ -68,66 +68,52 @@ def decode_window(
         it: top, left, height, width.
 
     Returns:
-      [h, w, 3] uint8: upright, on white.
+      [h, w, 3] uint8: upright, on white. And the size [2] of the whole.
 
     Raises:
       tf.errors.OpError: as `decode`.
     """
 
-    def decode_plain(data: tf.Tensor) -> tf.Tensor:
-        return _decode_jpeg_window(data, choose(_jpeg_size(data)))
-
-    def decode_jpeg(data: tf.Tensor) -> tf.Tensor:
+    def decode_jpeg() -> tuple[tf.Tensor, tf.Tensor]:
         orientation = exif.orientation(data, formats.JPEG)
-        size = exif.upright_size(_jpeg_size(data), orientation)
+        size = exif.upright_size(jpeg_size(data), orientation)
         window = exif.stored_window(choose(size), size, orientation)
-        return exif.turn_upright(_decode_jpeg_window(data, window), orientation)
+        pixels = decode_jpeg_window(data, window)
+        return exif.turn_upright(pixels, orientation), size
 
-    def decode_and_crop(data: tf.Tensor) -> tf.Tensor:
-        pixels = _decode_any(data)
-        return crop(pixels, choose(tf.shape(pixels)[:2]))
-
-    def decode_rest(data: tf.Tensor) -> tf.Tensor:
-        return tf.cond(
-            _is_rgb_jpeg(data) & _is_whole_jpeg(data),
-            lambda: decode_jpeg(data),
-            lambda: decode_and_crop(data),
-        )
+    def decode_and_crop() -> tuple[tf.Tensor, tf.Tensor]:
+        pixels = decode(data)
+        size = tf.shape(pixels)[:2]
+        return crop(pixels, choose(size)), size
 
     # Of a file that is cut off, windows in the upper part would be read.
-    return _if_plain_jpeg(data, decode_plain, decode_rest, has_to_be_whole=True)
+    is_whole_jpeg = _is_rgb_jpeg(data) & _is_whole_jpeg(data)
+    pixels, size = tf.cond(is_whole_jpeg, decode_jpeg, decode_and_crop)
+    return tf.ensure_shape(pixels, [None, None, 3]), size
+
+
+def jpeg_size(data: tf.Tensor) -> tf.Tensor:
+    """Height and width [2] int32 of a JPEG file as it is stored."""
+    return _checked_size(tf.image.extract_jpeg_shape(data)[:2])
+
+
+def decode_jpeg(data: tf.Tensor) -> tf.Tensor:
+    """`decode` of a JPEG file as it is stored, not turned."""
+    with tf.control_dependencies([jpeg_size(data)]):
+        return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def decode_jpeg_window(data: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+    """The part of `decode_jpeg` that a window [4] names; see `decode_window`."""
+    return tf.image.decode_and_crop_jpeg(
+        data, window, channels=3, dct_method="INTEGER_ACCURATE"
+    )
 
 
 def crop(pixels: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
     """The part of pixels [H, W, 3] that a window [4] names; see `decode_window`."""
     size = tf.concat([window[2:], [3]], axis=0)
     return tf.slice(pixels, tf.pad(window[:2], [[0, 1]]), size)
-
-
-def _decode_any(data: tf.Tensor, *, use_pillow: bool = True) -> tf.Tensor:
-    """`decode`, whatever the format is."""
-    number = formats.number(data)
-    stored = _decode_stored(data, number, use_pillow=use_pillow)
-    return exif.turn_upright(_on_white(stored), exif.orientation(data, number))
-
-
-def _if_plain_jpeg(
-    data: tf.Tensor, plain: _Decoder, rest: _Decoder, *, has_to_be_whole: bool = False
-) -> tf.Tensor:
-    """Decodes by `plain` a JPEG file without EXIF, and by `rest` all other images.
-
-    Most images of data sets are the former, for which the latter costs one call of a
-    function that is not made: TensorFlow passes through every node of a branch that it
-    does not take, but for those of a function that is not inlined.
-    """
-    is_plain = _is_rgb_jpeg(data) & ~exif.may_have_exif(data)
-    if has_to_be_whole:
-        is_plain &= _is_whole_jpeg(data)
-    rarely = tf.function(
-        rest, autograph=False, experimental_attributes={"_noinline": True}
-    )
-    pixels = tf.cond(is_plain, lambda: plain(data), lambda: rarely(data))
-    return tf.ensure_shape(pixels, [None, None, 3])
 
 
 def _is_rgb_jpeg(data: tf.Tensor) -> tf.Tensor:
@@ -145,33 +131,18 @@ def _is_whole_jpeg(data: tf.Tensor) -> tf.Tensor:
     return formats.part(data, tf.cast(start, tf.int64), 2) == _END_OF_JPEG
 
 
-def _jpeg_size(data: tf.Tensor) -> tf.Tensor:
-    return _checked_size(tf.image.extract_jpeg_shape(data)[:2])
-
-
-def _decode_jpeg(data: tf.Tensor) -> tf.Tensor:
-    with tf.control_dependencies([_jpeg_size(data)]):
-        return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
-
-
 def _decode_any_jpeg(data: tf.Tensor, *, use_pillow: bool) -> tf.Tensor:
     """Adobe stores CMYK as negatives, and TensorFlow takes all CMYK for such."""
     is_known = _is_rgb_jpeg(data) | formats.contains(data, _ADOBE)
     if use_pillow:
         return tf.cond(
             is_known,
-            lambda: _decode_jpeg(data),
+            lambda: decode_jpeg(data),
             lambda: _decode_with_pillow(data)[..., :3],
         )
     message = "JPEG: CMYK that is not Adobe's"
     with tf.control_dependencies([tf.debugging.Assert(is_known, [message])]):
-        return _decode_jpeg(data)
-
-
-def _decode_jpeg_window(data: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
-    return tf.image.decode_and_crop_jpeg(
-        data, window, channels=3, dct_method="INTEGER_ACCURATE"
-    )
+        return decode_jpeg(data)
 
 
 def _decode_stored(

@@ -99,6 +99,16 @@ def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
         return sorted(entries, key=operator.attrgetter("name"), reverse=True)
 
 
+def read_small(path: bytes | str, limit: int) -> bytes | None:
+    """What a file holds; None if it can't be read, or has more bytes than `limit`."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            data = file.read(limit + 1)
+    except OSError:
+        return None
+    return None if data is None or len(data) > limit else data
+
+
 def describe_skipped(skipped: Mapping[str, int]) -> str:
     """A line on files that were left out, the most frequent kind first; or nothing."""
     ordered = sorted(skipped.items(), key=lambda kind: (-kind[1], kind[0]))

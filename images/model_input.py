@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import typing
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from images import decoding
+from images import decoding, jpeg
 
 INTERPOLATIONS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 """By name, the kernel of TensorFlow's op that is Pillow's."""
@@ -16,6 +17,23 @@ LARGEST_SIZE = 4096  # pixels
 _TO_UNIT = 1 / 255
 _BYTES = tf.TensorSpec([None], tf.string, "image_bytes")
 _TRIES = 10  # to draw a window of the wanted area and shape
+_LARGE = 2.5  # times the input's side, from which on random parts are antialiased
+
+
+class Kind(enum.IntEnum):
+    """What is known of an image before a graph reads it.
+
+    Attributes:
+      JPEG: it is the bytes of a plain JPEG file, see `jpeg.plain_size`; scalar string.
+      LARGE_JPEG: those of one that is much larger than the model's input.
+      FILE: those of any file.
+      PIXELS: it is pixels, [H, W, 3] uint8.
+    """
+
+    JPEG = 0
+    LARGE_JPEG = 1
+    FILE = 2
+    PIXELS = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,9 +86,23 @@ class Preprocessing:
         """
         return self.from_pixels(decoding.decode(data, use_pillow=use_pillow))
 
-    def central(self, image: tf.Tensor, *, is_encoded: bool) -> tf.Tensor:
-        """`read` of a file's bytes, or `from_pixels` of pixels [H, W, 3] uint8."""
-        return self.read(image) if is_encoded else self.from_pixels(image)
+    def kind(self, data: bytes) -> Kind:
+        """Of an image file."""
+        size = jpeg.plain_size(data)
+        if size is None:
+            return Kind.FILE
+        height, width = size
+        if height > _LARGE * self.height or width > _LARGE * self.width:
+            return Kind.LARGE_JPEG
+        return Kind.JPEG
+
+    def central(self, image: tf.Tensor, kind: Kind) -> tf.Tensor:
+        """What `read` gives, of an image of any kind."""
+        if kind == Kind.FILE:
+            return self.read(image)
+        if kind == Kind.PIXELS:
+            return self.from_pixels(image)
+        return self.from_pixels(decoding.decode_jpeg(image))
 
     def from_pixels(self, pixels: tf.Tensor) -> tf.Tensor:
         """Central crop -> resize -> [0, 1].
@@ -99,20 +131,20 @@ class Preprocessing:
         image: tf.Tensor,
         seed: tf.Tensor,
         *,
-        is_encoded: bool,
+        kind: Kind,
         area: tuple[float, float],
         aspect: tuple[float, float],
     ) -> tf.Tensor:
         """A random part of random shape, resized: Inception's crop.
 
-        Source: arXiv:1409.4842, section 6. A part that shrinks to no less than a half
-        is not antialiased: that takes a third of the time, and at such a scale the
-        interpolation still sees each pixel.
+        Source: arXiv:1409.4842, section 6. Parts of an image of up to two and a half
+        times the input's size are not antialiased: that takes a third of the time, and
+        at such a scale the interpolation still sees most pixels.
 
         Args:
-          image: bytes of a file, or pixels [H, W, 3] uint8.
-          seed: [2] int32; the part follows from it.
-          is_encoded: whether `image` is a file.
+          image: of a kind.
+          seed: [2] integers; the part follows from it.
+          kind: what is known of the image.
           area: least and largest share of the image that is kept.
           aspect: least and largest ratio of width to height.
 
@@ -136,13 +168,19 @@ class Preprocessing:
             )
             return tf.concat([begin[:2], extent[:2]], axis=0)
 
-        if is_encoded:
-            part = decoding.decode_window(image, choose)
+        if kind == Kind.PIXELS:
+            size = tf.shape(image)[:2]
+            part = decoding.crop(image, choose(size))
+        elif kind == Kind.FILE:
+            part, size = decoding.decode_window(image, choose)
         else:
-            part = decoding.crop(image, choose(tf.shape(image)[:2]))
-        shrinks = tf.reduce_any(tf.shape(part)[:2] > (2 * self.height, 2 * self.width))
+            window = choose(decoding.jpeg_size(image))
+            part = decoding.decode_jpeg_window(image, window)
+        if kind in (Kind.JPEG, Kind.LARGE_JPEG):
+            return self._resize(part, antialias=kind == Kind.LARGE_JPEG)
+        sides = tf.cast(size, tf.float32)
         return tf.cond(
-            shrinks,
+            tf.reduce_any(sides > (_LARGE * self.height, _LARGE * self.width)),
             lambda: self._resize(part, antialias=True),
             lambda: self._resize(part, antialias=False),
         )
@@ -210,6 +248,12 @@ class Preprocessing:
         )
         x = tf.ensure_shape(x, (self.height, self.width, 3))
         return tf.clip_by_value(x * _TO_UNIT, 0.0, 1.0)
+
+
+def mirror(image: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
+    """An image [H, W, 3], or what a mirror shows of it, by a scalar bool."""
+    # `tf.where` would broadcast the condition, which takes six times as long.
+    return tf.raw_ops.Select(condition=mirrored, x=tf.reverse(image, axis=[1]), y=image)
 
 
 def shift(image: tf.Tensor, seed: tf.Tensor, *, margin: int) -> tf.Tensor:

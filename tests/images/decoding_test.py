@@ -13,6 +13,7 @@ from tests.images import kinds
 
 KINDS = kinds.every_kind()
 STRING = [tf.TensorSpec([], tf.string)]
+read = tf.function(decoding.decode, input_signature=STRING, autograph=False)
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["here", "in exports"])
@@ -44,7 +45,9 @@ def test_it_shows_what_it_shows(decode, name):
 def test_a_window_is_that_of_the_whole(name):
     """Of JPEG files only the window is decoded; colours at its edge may differ."""
     kind, window = KINDS[name], [9, 4, 21, 13]
-    found = decoding.decode_window(kind.data, lambda _: tf.constant(window)).numpy()
+    found, size = decoding.decode_window(kind.data, lambda _: tf.constant(window))
+    assert size.numpy().tolist() == [kinds.HEIGHT, kinds.WIDTH]
+    found = found.numpy()
     whole = kind.pixels[9:30, 4:17].astype(int)
     assert found.shape == whole.shape
     difference = np.abs(found - whole)
@@ -55,17 +58,18 @@ def test_a_window_is_that_of_the_whole(name):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_window_of_a_turned_photograph_is_upright(orientation):
     kind = KINDS[f"jpeg turned {orientation} >"]
-    found = decoding.decode_window(
+    found, size = decoding.decode_window(
         kind.data, lambda size: tf.concat([size - [35, 57], [21, 13]], axis=0)
-    ).numpy()
+    )
+    assert size.numpy().tolist() == [kinds.HEIGHT, kinds.WIDTH]
     whole = kind.pixels[9:30, 4:17].astype(int)
-    assert np.abs(found - whole)[2:-2, 2:-2].max() == 0
+    assert np.abs(found.numpy() - whole)[2:-2, 2:-2].max() == 0
 
 
 def test_all_of_a_photograph_is_decoded_as_a_window_alike():
     for name in ("jpeg", "jpeg progressive", "jpeg turned 5 <"):
         data = KINDS[name].data
-        found = decoding.decode_window(
+        found, _ = decoding.decode_window(
             data, lambda size: tf.concat([[0, 0], size], axis=0)
         )
         assert np.array_equal(found, decoding.decode(data))
@@ -73,7 +77,8 @@ def test_all_of_a_photograph_is_decoded_as_a_window_alike():
 
 def test_a_window_of_what_pillow_reads_is_upright():
     kind = KINDS["jpeg cmyk not of Adobe turned"]
-    found = decoding.decode_window(kind.data, lambda _: tf.constant([9, 4, 21, 13]))
+    window = tf.constant([9, 4, 21, 13])
+    found, _ = decoding.decode_window(kind.data, lambda _: window)
     assert np.array_equal(found, kind.pixels[9:30, 4:17])
 
 
@@ -143,7 +148,7 @@ def test_pillow_refuses_bombs_of_its_own_formats():
     buffer = io.BytesIO()
     PIL.Image.new("1", (20_000, 20_000)).save(buffer, "TIFF", compression="group4")
     with pytest.raises(tf.errors.OpError, match="bomb"):
-        decoding.decode(buffer.getvalue())
+        read(buffer.getvalue())
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
@@ -151,13 +156,13 @@ def test_values_without_a_largest_one_are_refused(mode):
     values = np.linspace(0, 1000, 64).reshape(8, 8)
     image = PIL.Image.fromarray(values.astype({"I": np.int32, "F": np.float32}[mode]))
     with pytest.raises(tf.errors.OpError, match="no defined largest value"):
-        decoding.decode(kinds.encoded(image, "TIFF"))
+        read(kinds.encoded(image, "TIFF"))
 
 
 def test_formats_whose_readers_start_programs_are_refused():
     """Pillow reads PostScript by Ghostscript."""
     with pytest.raises(tf.errors.OpError, match="no image, or of a format"):
-        decoding.decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+        read(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
 
 
 @pytest.mark.slow

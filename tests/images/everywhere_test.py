@@ -5,6 +5,8 @@
 | each of `kinds.every_kind()` | yes | yes | yes | yes | yes, or refused |
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -51,11 +53,11 @@ def check(images, expected, names=NAMES):
     assert not wrong
 
 
-def stream_of(split):
+def stream_of(split, size=24):
     return pipeline.Stream(
         split=split,
         num_classes=2,
-        preprocessing=READ,
+        preprocessing=dataclasses.replace(READ, height=size, width=size),
         batch_size=split.size,
         ledger=pipeline.Ledger(split, num_classes=2, limit=0.0),
     )
@@ -79,12 +81,37 @@ def test_training(folder, expected):
     assert not missing
 
 
-def test_evaluation_and_retraining(folder, expected):
+@pytest.mark.parametrize("small", [1 << 18, 500])
+def test_evaluation_and_retraining(folder, expected, monkeypatch, small):
+    """Also of files that are too large to be read as a group."""
+    monkeypatch.setattr(pipeline, "_SMALL_FILE", small)
     split = sources.open_split(str(folder), "test")
     stream = stream_of(split)
     ((images, _),) = stream.evaluation()
     stream.ledger.check()
     check(images.numpy(), expected, in_order(split))
+
+
+def test_plain_files_among_themselves(tmp_path):
+    """They are read without a question; alone, and of two sizes."""
+    names = ["jpeg", "jpeg 4:4:4", "jpeg grey", "jpeg progressive"]
+    for number, name in enumerate(names):
+        path = tmp_path / "test" / f"class_{number % 2}" / f"{NAMES.index(name):04}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(KINDS[name].data)
+    (tmp_path / "train").symlink_to(tmp_path / "test")
+    split = sources.open_split(str(tmp_path), "test")
+    for size, kind in ((24, model_input.Kind.LARGE_JPEG), (40, model_input.Kind.JPEG)):
+        stream = stream_of(split, size)
+        data = KINDS["jpeg"].data
+        assert stream.preprocessing.kind(data) == kind
+        ((images, _),) = stream.evaluation()
+        read = stream.preprocessing
+        found = {
+            name: read.from_pixels(tf.constant(KINDS[name].pixels)).numpy()
+            for name in names
+        }
+        check(images.numpy(), found, in_order(split))
 
 
 def test_records(tmp_path, expected):
@@ -130,5 +157,5 @@ def test_exported_models(tmp_path, expected):
 def test_pixels_that_are_no_file(expected):
     """Of IDX files, and of scikit-learn's digits."""
     image = tf.constant(kinds.photograph())
-    found = READ.central(image, is_encoded=False).numpy()
+    found = READ.central(image, model_input.Kind.PIXELS).numpy()
     assert np.array_equal(found, expected["png"])

@@ -74,3 +74,12 @@ def test_some_folders_can_be_passed_over(tmp_path):
     touch(tmp_path / "a" / "b.jpg")
     kept = touch(tmp_path / "c" / "a" / "d.jpg")
     assert paths(files.find(tmp_path, except_in=["a"])) == [kept]
+
+
+def test_small_files_are_read_and_others_are_not(tmp_path):
+    path = tmp_path / "some"
+    path.write_bytes(b"12345")
+    assert files.read_small(str(path), 5) == b"12345"
+    assert files.read_small(os.fsencode(path), 4) is None
+    assert files.read_small(tmp_path / "none", 5) is None
+    assert files.read_small(tmp_path, 5) is None

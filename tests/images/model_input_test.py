@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from images import model_input, reader
+from images import decoding, model_input, reader
 from tests.images import kinds
 
 
@@ -58,7 +58,7 @@ def test_a_single_pixel_is_enough():
     np.testing.assert_allclose(found[2, 3], [1, 0, 0.2], atol=1e-6)
 
 
-def test_a_part_that_shrinks_much_is_antialiased():
+def test_parts_of_an_image_that_is_much_larger_are_antialiased():
     """Stripes of one pixel are grey where many of them fall into one."""
     stripes = np.zeros((256, 256, 3), np.uint8)
     stripes[:, ::2] = 255
@@ -70,14 +70,35 @@ def test_a_part_that_shrinks_much_is_antialiased():
         return read.random_part(
             tf.constant(stripes),
             tf.constant([1, 2]),
-            is_encoded=False,
+            kind=model_input.Kind.PIXELS,
             area=(1.0, 1.0),
             aspect=(1.0, 1.0),
         ).numpy()
 
     assert np.abs(whole(64)[8:-8, 8:-8] - 0.5).max() < 0.02
-    plain = tf.image.resize(stripes, (200, 200)) / 255.0
-    np.testing.assert_allclose(whole(200), plain, atol=1e-6)
+    plain = tf.image.resize(stripes, (103, 103)) / 255.0
+    np.testing.assert_allclose(whole(103), plain, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "antialias"), [(24, True), (25, False)])
+def test_all_kinds_of_an_image_have_the_same_parts(size, antialias):
+    read = model_input.Preprocessing(height=size, width=size)
+    data = kinds.every_kind()["jpeg"].data
+    pixels = decoding.decode(data)
+
+    def part(image, kind):
+        return read.random_part(
+            image, tf.constant([3, 4]), kind=kind, area=(1.0, 1.0), aspect=(1.3, 1.4)
+        ).numpy()
+
+    kind = read.kind(data)
+    large = model_input.Kind.LARGE_JPEG
+    assert kind == (large if antialias else model_input.Kind.JPEG)
+    found = part(data, kind)
+    assert np.array_equal(found, part(data, model_input.Kind.FILE))
+    assert np.array_equal(found, part(pixels, model_input.Kind.PIXELS))
+    other = model_input.Kind.JPEG if antialias else large
+    assert np.abs(found - part(data, other)).max() > 0.001
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,25 @@ def test_a_file_that_goes_after_the_listing_is_one_that_can_not_be_read(tmp_path
     assert stream.ledger.unreadable == [half.paths[0]]
 
 
+def test_an_image_is_the_same_in_any_company(tmp_path):
+    """Alone it is read without a question; among others each is asked for its kind."""
+    for name in ("a", "b"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for number in range(12):
+        pixels = random.integers(0, 256, (30, 40, 3), np.uint8)
+        suffix = "png" if number % 3 == 0 else "jpg"
+        path = tmp_path / "train" / "ab"[number % 2] / f"{number:02}.{suffix}"
+        PIL.Image.fromarray(pixels).save(path)
+    half = sources.open_split(str(tmp_path), "train")
+    augment = augmentation.Augmentation(crop="inception", flip=True)
+    for size in (9, 20):
+        together = batches(stream_of(half, batch_size=12, size=size), 0, 1, augment)
+        alone = batches(stream_of(half, batch_size=1, size=size), 0, 12, augment)
+        found = np.concatenate([images for images, _ in alone])
+        np.testing.assert_array_equal(found, together[0][0])
+
+
 @pytest.fixture
 def folder(tmp_path):
     for name in ("a", "b"):

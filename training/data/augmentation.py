@@ -14,6 +14,8 @@ from training.data import randomness
 from zoo import spec as specs
 
 CROPS = ("inception", "pad", "central")
+SEEDS = 3
+"""How many an image needs: for its part, for the mirror, for RandAugment."""
 _STRONGEST = 10.0  # of RandAugment's scale
 
 
@@ -80,41 +82,38 @@ class Augmentation:
     def image(
         self,
         image: tf.Tensor,
-        seed: tf.Tensor,
+        seeds: tf.Tensor,
         *,
-        is_encoded: bool,
+        kind: model_input.Kind,
         preprocessing: model_input.Preprocessing,
     ) -> tf.Tensor:
         """Crops and changes one image for training.
 
         Args:
-          image: pixels [H, W, 3] uint8, or the bytes of a file.
-          seed: [2] int32; all that is random follows from it.
-          is_encoded: whether `image` is a file.
+          image: of a kind.
+          seeds: [SEEDS, 2] integers; all that is random follows from them.
+          kind: what is known of the image.
           preprocessing: what evaluation does.
 
         Returns:
           [height, width, 3] float32 in [0, 1], of the size that `preprocessing` gives.
         """
-        seeds = tf.random.split(seed, 3)
+        of_part, of_mirror, of_layers = tf.unstack(seeds)
         if self.crop == "inception":
             x = preprocessing.random_part(
-                image,
-                seeds[0],
-                is_encoded=is_encoded,
-                area=self.area,
-                aspect=self.aspect,
+                image, of_part, kind=kind, area=self.area, aspect=self.aspect
             )
         else:
-            x = preprocessing.central(image, is_encoded=is_encoded)
+            x = preprocessing.central(image, kind)
         if self.crop == "pad":
             margin = round(preprocessing.height * self.pad)
-            x = model_input.shift(x, seeds[0], margin=margin)
+            x = model_input.shift(x, of_part, margin=margin)
         if self.flip:
-            x = tf.image.stateless_random_flip_left_right(x, seeds[1])
+            is_mirrored = tf.random.stateless_uniform([], of_mirror) < 0.5
+            x = model_input.mirror(x, is_mirrored)
         if self.rand_augment_layers:
             keras_cv = _keras_cv()
-            with randomness.drawn_from(seeds[2]):
+            with randomness.drawn_from(of_layers):
                 x = keras_cv.layers.RandAugment(
                     value_range=(0, 1),
                     augmentations_per_image=self.rand_augment_layers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import threading
 import typing
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.data.ops import interleave_op
 
-from images import model_input
+from images import files, model_input
 from training.data import augmentation, split
 from zoo import taxonomy as taxonomies
 
@@ -22,8 +23,11 @@ _AT_ONCE = max(2, os.cpu_count() or 1)  # groups that are read at once
 _AHEAD = 1  # batches, beside those of the groups that are read
 _FEW = 3  # images that may be unreadable in the smallest data set
 _MOST_TOLD = 10  # unreadable images that are told one by one
-_DATA, _MIXING = 1, 2  # what a seed is for
+_SMALL_FILE = 1 << 18  # bytes; larger ones are read one by one, not as a group
+_MIXING = 0  # what a seed is for, beside what an image needs
 _SHUFFLE = 498247692  # the key of `index_shuffle` in TensorFlow
+_PLAIN = (model_input.Kind.JPEG, model_input.Kind.LARGE_JPEG)
+_PATH = np.int64(-1)  # the kind of an image that is large, or gone: its path is given
 _FILLER = np.int64(-1)  # the number of no example
 _NONE = np.int64(-1)  # the label of what has none
 
@@ -184,14 +188,15 @@ class Stream:
             epoch = step // self.steps_per_epoch
             rest += step % self.steps_per_epoch * self.batch_size
             shuffled = _shuffled(rest, seed, epoch, self.split.size)
-            return shuffled, _seeds(seed, _DATA, places)
+            purposes = range(_MIXING + 1, _MIXING + 1 + augmentation.SEEDS)
+            seeds = [_seeds(seed, purpose, places) for purpose in purposes]
+            return shuffled, tf.stack(seeds, axis=1)
 
-        def image(data: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        def image(
+            data: tf.Tensor, seeds: tf.Tensor, kind: model_input.Kind
+        ) -> tf.Tensor:
             return augment.image(
-                data,
-                seed,
-                is_encoded=self._is_encoded,
-                preprocessing=self.preprocessing,
+                data, seeds, kind=kind, preprocessing=self.preprocessing
             )
 
         def mixed(
@@ -219,10 +224,12 @@ class Stream:
         def draw(counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             places = shard.place(counts, self.batch_size)
             numbers = tf.where(places < self.split.size, places, _FILLER)
-            return numbers, tf.zeros([tf.size(places), 2], tf.int64)
+            return numbers, tf.zeros([tf.size(places), 0, 2], tf.int64)
 
-        def image(data: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-            return self.preprocessing.central(data, is_encoded=self._is_encoded)
+        def image(
+            data: tf.Tensor, seeds: tf.Tensor, kind: model_input.Kind
+        ) -> tf.Tensor:
+            return self.preprocessing.central(data, kind)
 
         counts = tf.data.Dataset.range(steps * own)
         batches = self._batches(counts, draw, image, own // shard.parts)
@@ -251,50 +258,103 @@ class Stream:
         """Whether labels are zeros and ones for each class, not the number of one."""
         return self.split.scores == taxonomies.SIGMOID
 
+    def _fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Images [n], what is known of each [n] int64, and labels, of some examples."""
+        found, labels = self.split.fetch(numbers)
+        if not self._is_encoded:
+            return found, np.full(len(found), model_input.Kind.PIXELS), labels
+        images, kinds = np.empty(len(found), object), np.empty(len(found), np.int64)
+        for i, image in enumerate(found):
+            data: bytes | None = image
+            if self.split.image_is == split.PATH:
+                data = files.read_small(image, _SMALL_FILE)
+            images[i] = image if data is None else data
+            kinds[i] = _PATH if data is None else self.preprocessing.kind(data)
+        return images, kinds, labels
+
+    def _readers(
+        self, image: typing.Callable, num_seeds: int
+    ) -> tuple[typing.Any, dict[model_input.Kind, typing.Any]]:
+        """Functions of (image, kind, seeds [num_seeds, 2]): of any kind, and of some.
+
+        Those of one kind ask no questions.
+        """
+        if self._is_encoded:
+            of_image = tf.TensorSpec([], tf.string)
+        else:
+            of_image = tf.TensorSpec([None, None, 3], tf.uint8)
+        of_kind = tf.TensorSpec([], tf.int64)
+        of_seeds = tf.TensorSpec([num_seeds, 2], tf.int64)
+
+        def traced(function: typing.Callable) -> typing.Any:
+            return tf.function(function).get_concrete_function(
+                of_image, of_kind, of_seeds
+            )
+
+        def reader(kind: model_input.Kind) -> typing.Any:
+            return traced(lambda data, _, seeds: image(data, seeds, kind))
+
+        def read_any(data: tf.Tensor, kind: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+            if self.split.image_is == split.PATH:
+                is_path = kind == _PATH
+                data = tf.cond(is_path, lambda: tf.io.read_file(data), lambda: data)
+            branches = {k: functools.partial(image, data, seeds, k) for k in _PLAIN}
+            other = functools.partial(image, data, seeds, model_input.Kind.FILE)
+            return tf.switch_case(tf.cast(kind, tf.int32), branches, other)
+
+        if not self._is_encoded:
+            return reader(model_input.Kind.PIXELS), {}
+        return traced(read_any), {kind: reader(kind) for kind in _PLAIN}
+
     def _read(
         self, drawn: tf.data.Dataset, image: typing.Callable, size: int
     ) -> tf.data.Dataset:
-        """Groups of (image, number, label, whether it was read).
+        """Groups of (images, whether each was read), (numbers, labels).
 
         Args:
-          drawn: numbers of examples and seeds [n, 2] int64 of each group.
-          image: from an example's image and seed to the model's input.
+          drawn: numbers of examples [n] and seeds [n, k, 2] int64 of each group.
+          image: from an example's image, seeds [k, 2] and kind to the model's input.
           size: of a group.
         """
-        kind = tf.uint8 if self.split.image_is == split.PIXELS else tf.string
         shape = (self.preprocessing.height, self.preprocessing.width, 3)
-
-        @tf.function  # traced once, for both ways of reading a group
-        def read(
-            data: tf.Tensor, label: tf.Tensor, number: tf.Tensor, seed: tf.Tensor
-        ) -> tuple[typing.Any, ...]:
-            if self.split.image_is == split.PATH:
-                data = tf.io.read_file(data)
-            return image(data, seed), number, tf.where(number < 0, _NONE, label), True
-
-        def unread(
-            data: tf.Tensor, label: tf.Tensor, number: tf.Tensor, seed: tf.Tensor
-        ) -> tuple[typing.Any, ...]:
-            return tf.zeros(shape), number, tf.fill(tf.shape(label), _NONE), False
+        read_any, read_kinds = self._readers(image, drawn.element_spec[1].shape[1])
+        of_image = read_any.structured_input_signature[0][0]
 
         def guarded(*example: tf.Tensor) -> tf.data.Dataset:
-            one = tf.data.Dataset.from_tensors(example)
-            return one.map(read).ignore_errors().concatenate(one.map(unread)).take(1)
+            read = tf.data.Dataset.from_tensors(example)
+            read = read.map(lambda *example: (read_any(*example), True))
+            unread = tf.data.Dataset.from_tensors((tf.zeros(shape), False))
+            return read.ignore_errors().concatenate(unread).take(1)
 
         def group(numbers: tf.Tensor, seeds: tf.Tensor) -> tf.data.Dataset:
             """At once; where one can't be read, one by one."""
-            images, labels = tf.numpy_function(
-                self.split.fetch, [tf.maximum(numbers, 0)], [kind, tf.int64]
+            images, kinds, labels = tf.numpy_function(
+                self._fetch,
+                [tf.maximum(numbers, 0)],
+                [of_image.dtype, tf.int64, tf.int64],
             )
             labels.set_shape([None, self.num_classes] if self._has_sets else [None])
-            images.set_shape([None] if self._is_encoded else [None, None, None, 3])
-            some = tf.data.Dataset.from_tensor_slices((images, labels, numbers, seeds))
-            at_once = some.map(read).batch(size)
-            if not self._is_encoded:
-                return at_once
-            at_once = at_once.ignore_errors()
-            one_by_one = some.flat_map(guarded).batch(size)
-            return at_once.concatenate(one_by_one).take(1)
+            kinds.set_shape([None])
+            images.set_shape([None, *of_image.shape])
+            about = tf.data.Dataset.from_tensors((numbers, labels))
+
+            def at_once(*examples: tf.Tensor, function: typing.Any) -> tuple:
+                read = tf.ones(tf.shape(numbers), tf.bool)
+                return _map_each(function, examples, shape), read
+
+            # What is concatenated is made when all before it has given nothing.
+            whole = tf.data.Dataset.from_tensors((images, kinds, seeds))
+            found = whole.map(functools.partial(at_once, function=read_any))
+            if self._is_encoded:
+                examples = tf.data.Dataset.from_tensor_slices((images, kinds, seeds))
+                one_by_one = examples.flat_map(guarded).batch(size)
+                found = found.ignore_errors().concatenate(one_by_one)
+            for kind, function in read_kinds.items():
+                is_it = tf.reduce_all(kinds == kind)
+                of_kind = whole.take(tf.cast(is_it, tf.int64))
+                of_kind = of_kind.map(functools.partial(at_once, function=function))
+                found = of_kind.ignore_errors().concatenate(found)
+            return tf.data.Dataset.zip(found.take(1), about)
 
         # What `interleave` makes; but that reads ahead twice as many.
         return interleave_op._ParallelInterleaveDataset(
@@ -325,8 +385,13 @@ class Stream:
         """
 
         def noted(
-            images: tf.Tensor, numbers: tf.Tensor, labels: tf.Tensor, read: tf.Tensor
+            found: tuple[tf.Tensor, tf.Tensor], about: tuple[tf.Tensor, tf.Tensor]
         ) -> tuple[tf.Tensor, tf.Tensor]:
+            (images, read), (numbers, labels) = found, about
+            is_known = read & (numbers >= 0)
+            labels = tf.where(
+                is_known[:, tf.newaxis] if self._has_sets else is_known, labels, _NONE
+            )
             note = []
             if self._is_encoded:
                 note = [
@@ -348,6 +413,24 @@ class Stream:
         if group != size:
             batches = batches.rebatch(size, drop_remainder=True)
         return batches.map(noted)
+
+
+def _map_each(
+    function: typing.Any, parts: tuple[tf.Tensor, ...], shape: tuple[int, ...]
+) -> tf.Tensor:
+    """A traced function of each element, as [n, *shape] float32.
+
+    As `tf.map_fn` does; but by threads, each of which writes to the result at once.
+    """
+    (result,) = tf.raw_ops.MapDefun(
+        arguments=parts,
+        captured_inputs=function.captured_inputs,
+        output_types=[tf.float32],
+        output_shapes=[tf.TensorShape(shape)],
+        f=function,
+        max_intra_op_parallelism=1,
+    )
+    return result
 
 
 def _shuffled(places: tf.Tensor, seed: int, epochs: tf.Tensor, size: int) -> tf.Tensor:
