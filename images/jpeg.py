@@ -11,7 +11,7 @@ _SIZES = (0xC0, 0xC1, 0xC2)  # of baseline, extended and progressive images
 _TABLES = (0xC4, 0xDB, 0xDD)
 _APP1, _PIXELS = 0xE1, 0xDA
 _OTHERS = (*range(0xE0, 0xF0), 0xFE)  # of programs, comments
-_KNOWN = frozenset([*_SIZES, *_TABLES, *_OTHERS])
+_PARTS = frozenset([*_TABLES, *_OTHERS])
 
 
 def plain_size(data: bytes) -> tuple[int, int] | None:
@@ -35,9 +35,9 @@ def plain_size(data: bytes) -> tuple[int, int] | None:
             if channels > 3:
                 return None
             size = height, width
-        elif marker == _APP1 and data.startswith(_EXIF, place + 4):
-            return None
-        elif marker not in _KNOWN:
-            return None
+        else:
+            is_exif = marker == _APP1 and data.startswith(_EXIF, place + 4)
+            if is_exif or marker not in _PARTS:
+                return None
         place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
     return None

@@ -122,7 +122,8 @@ def match_classes(
     """Finds the classes of a split among those of a model.
 
     By their ids, else by their names, else, where they are numbers, by the index. A
-    split without classes has the model's, and so have classes of a model without names.
+    split without classes has the model's, but for a background, in order; and so have
+    classes of a model without names.
 
     Returns:
       For each class of the split, which of the model's it is; and a line for users
@@ -155,8 +156,11 @@ def match_classes(
             f"{examples.source} has {number} classes, and the model "
             f"{len(classes) - offset} others."
         )
-    note = "the model has no class names: they are matched by their order"
-    return list(range(offset, len(classes))), note if examples.classes else ""
+    if examples.classes:
+        note = "the model has no class names: they are matched by their order"
+    else:
+        note = "the images have numbers alone: they count the model's classes, from 0"
+    return list(range(offset, len(classes))), note
 
 
 def _plain(name: str) -> str:

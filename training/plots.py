@@ -68,6 +68,8 @@ def mistakes(report: reports.Report, *, title: str) -> bytes:
             _Bar(names[i], report.average_precisions[i], f"{report.counts[i]} images")
             for i in worst[:_MOST_NAMES]
         ]
+        if len(worst) > len(bars):
+            title = f"{title}: the {len(bars)} worst of {len(worst)} classes"
         return _bars(bars, title=title, label="average precision")
     assert isinstance(report, reports.OneLabel)
     if len(names) <= _MOST_NAMES:
@@ -80,6 +82,9 @@ def mistakes(report: reports.Report, *, title: str) -> bytes:
         )
         for truth, said, count in report.most_confused(_MOST_NAMES)
     ]
+    pairs = len(report.confused)
+    if pairs > len(bars):
+        title = f"{title}: the {len(bars)} most frequent of {pairs} confusions"
     label = "share of the class's images that are taken for the other"
     return _bars(bars, title=title, label=label)
 
@@ -121,7 +126,8 @@ def _bars(bars: Sequence[_Bar], *, title: str, label: str) -> bytes:
     drawn = axis.barh(places, [bar.length for bar in bars], color="tab:blue")
     axis.bar_label(drawn, [bar.about for bar in bars], padding=3, fontsize=8)
     axis.set_yticks(places, [bar.name for bar in bars], fontsize=8)
-    axis.set_xlim(0, 1.15)
+    axis.set_xlim(0, 1.15)  # with room for what is written beside
+    axis.set_xticks(np.linspace(0, 1, 6))
     axis.invert_yaxis()
     axis.set_xlabel(label)
     axis.set_title(_shown(title))

@@ -105,6 +105,8 @@ def train(request: Request, watcher: journal.Watcher) -> pathlib.Path:
         if strategies.is_chief(strategy):
             for line in sources.describe(halves[split.TRAIN], model.taxonomy):
                 watcher.say(line)
+            if split.TEST not in halves:
+                watcher.say("there are no images to test on: accuracy is not measured")
         try:
             return _Training(request, plan, model, strategy, halves, watcher).run()
         except tf.errors.OpError as error:  # a full disk or device, a lost worker

@@ -159,11 +159,38 @@ def test_labels_that_changed_are_told_where_no_file_did(folder):
     assert inventory.explain(folder / "digits.npz", digits) == ""
 
 
+def test_a_class_to_test_on_alone_is_for_models_that_know_it(folder):
+    """None can train on such a table."""
+    rows = [*((*row, "train") for row in ROWS), ("images/2.png", "lily", "test")]
+    source = written(folder, rows, ("path", "label", "split"))
+    half = sources.open_split(source, "test")
+    names = [c.name for c in half.classes]
+    assert names == sorted({*(label for _, label in ROWS), "lily"})
+    _, (label,) = half.fetch(np.array([0]))
+    assert names[label] == "lily"
+    with pytest.raises(ValueError, match="no row to train on is 'lily'"):
+        sources.open_split(source, "train")
+
+
+def test_images_in_both_halves_are_told(folder):
+    rows = [*((*row, "train") for row in ROWS), (*ROWS[0], "test"), (*ROWS[3], "test")]
+    source = written(folder, rows, ("path", "label", "split"))
+    (note,) = sources.open_split(source, "train").notes
+    assert note.startswith("2 images of ")
+
+
+def test_spaces_around_a_label_are_none_of_it(folder):
+    rows = [(path, f" {label}\t") for path, label in ROWS]
+    half = sources.open_split(written(folder, rows, ("path", "label")), "train")
+    assert {c.name for c in half.classes} == {label for _, label in ROWS}
+
+
 @pytest.mark.parametrize(
     ("rows", "header", "message"),
     [
         (ROWS, ("file", "class"), "line 1: .* path or image, and label; it has"),
         (ROWS, ("path", "class"), "it has path, class"),
+        (ROWS, ("path;label", "more"), "has to be a comma, not ';'"),
         ([*ROWS, ("none.png", "rose")], None, "line 14: none.png is missing\\.$"),
         ([("a", "b"), ("c", "d"), *ROWS], None, "a is missing, and 1 more"),
         ([*ROWS, ("images/1.png", "")], None, "line 14: the label is missing"),

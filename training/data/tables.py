@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import array
+import collections
 import contextlib
 import csv
 import functools
@@ -10,6 +12,8 @@ import pathlib
 import typing
 import unicodedata
 from collections.abc import Callable, Iterator
+
+import numpy as np
 
 from training.data import folders, image_files, split
 from zoo import taxonomy as taxonomies
@@ -42,7 +46,8 @@ def opener(file: str, source: str) -> Callable[[str], split.Split]:
     The header has `path` (or `image`), relative to the file's folder, and `label`; the
     column `split`, if there is one, says `train` or `test`, or one of the words that
     folders may be called by. Without it every fifth image of a class is to test on.
-    Where the label of any image has a `|`, each may have several, or none.
+    Where the label of any image has a `|`, each may have several, or none. Spaces
+    around a label are none of it.
 
     Returns:
       A function of the split's name. It raises NoSplitError where the file has a column
@@ -51,13 +56,16 @@ def opener(file: str, source: str) -> Callable[[str], split.Split]:
     """
 
     @functools.cache
-    def splits() -> dict[str, split.Split]:
+    def splits() -> tuple[dict[str, split.Split], str]:
         return _splits(file, source)
 
     def open_split(name: str) -> split.Split:
-        if name not in splits():
+        found, strange = splits()
+        if name not in found:
             raise split.NoSplitError(f"{file} has no row whose {_SPLIT} is {name}.")
-        return splits()[name]
+        if strange and name == split.TRAIN:
+            raise ValueError(strange)
+        return found[name]
 
     return open_split
 
@@ -110,13 +118,18 @@ def _path(file: str, row: _Row) -> str:
     return os.path.join(os.path.dirname(file), row.path)
 
 
-def _splits(file: str, source: str) -> dict[str, split.Split]:
+def _splits(file: str, source: str) -> tuple[dict[str, split.Split], str]:
+    """The splits of a file by name; and why none can train on it, or nothing.
+
+    A model that was trained elsewhere may know what no row to train on has.
+    """
     collectors: dict[str, image_files.Collector] = {}
     numbers: dict[str, int] = {}  # of the classes, as they come, of all splits
     learnt: set[str] = set()
     tested: dict[str, int] = {}  # the first line of each class that is tested
     unlabelled: list[int] = []
     missing, several = _Missing(file), False
+    hashes: dict[str, array.array] = collections.defaultdict(lambda: array.array("q"))
     for row in _rows(file, labelled=True):
         state = missing.state(row)
         if not state:
@@ -124,6 +137,7 @@ def _splits(file: str, source: str) -> dict[str, split.Split]:
         collector = collectors.setdefault(row.split, image_files.Collector())
         classes = [numbers.setdefault(label, len(numbers)) for label in row.labels]
         collector.add(_path(file, row), state, *classes)
+        hashes[row.split].append(hash(row.path))
         several |= len(classes) > 1
         if not classes:
             unlabelled.append(row.line)
@@ -136,10 +150,12 @@ def _splits(file: str, source: str) -> dict[str, split.Split]:
     if unlabelled and not several:
         raise ValueError(f"{file}, line {unlabelled[0]}: the label is missing.")
     learnt = learnt or set(tested)  # all are to test on
-    for label, line in tested.items():
+    strange = ""
+    for label, first in tested.items():
         if label not in learnt:
-            raise ValueError(f"{file}, line {line}: no row to train on is {label!r}.")
-    names = sorted(learnt)
+            strange = f"{file}, line {first}: no row to train on is {label!r}."
+            break
+    names = sorted(learnt | tested.keys())
     if len(names) < 2:
         raise ValueError(
             f"{file} must have images of two or more classes; it has "
@@ -155,8 +171,14 @@ def _splits(file: str, source: str) -> dict[str, split.Split]:
         "order": [order[label] for label in numbers],
     }
     if "" in collectors:
-        return split.halves(collectors[""].files(name=split.TRAIN, **about))
-    return {name: made.files(name=name, **about) for name, made in collectors.items()}
+        return split.halves(collectors[""].files(name=split.TRAIN, **about)), strange
+    both = np.intersect1d(hashes[split.TRAIN], hashes[split.TEST]).size
+    if both:
+        about["notes"] = (f"{both} images of {file} are to train on and to test on",)
+    found: dict[str, split.Split] = {
+        name: made.files(name=name, **about) for name, made in collectors.items()
+    }
+    return found, strange
 
 
 def _rows(file: str, *, labelled: bool) -> Iterator[_Row]:
@@ -197,9 +219,12 @@ def _places(file: str, header: list[str], labelled: bool) -> dict[str, int]:
     paths = [known[name] for name in _PATHS if name in known]
     if not paths or (labelled and _LABEL not in known):
         some = ", ".join(header)[:200] or "nothing"
+        between = next((sign for sign in ";\t" if sign in some), "")
+        hint = f" Between columns there has to be a comma, not {between!r}."
         raise ValueError(
             f"{file}, line 1: the header must have {' or '.join(_PATHS)}"
             f"{f', and {_LABEL}' if labelled else ''}; it has {some}."
+            f"{hint if between else ''}"
         )
     return {**known, _PATHS[0]: paths[0]}
 
@@ -216,9 +241,7 @@ def _row(
     if not path or "\0" in path:
         raise ValueError(f"{file}, line {line}: an image is missing.")
     label = unicodedata.normalize("NFC", label)
-    labels = [label]
-    if _BETWEEN in label:
-        labels = [part.strip() for part in label.split(_BETWEEN)]
+    labels = [part.strip() for part in label.split(_BETWEEN)]
     name = ""
     if _SPLIT in places:
         cell = cells[places[_SPLIT]]
