@@ -19,7 +19,7 @@ from zoo import taxonomy as taxonomies
 
 _GROUP_BYTES = 40_000_000  # of images that are read by one thread, one by one
 _GROUP = (16, 256)  # least and most of them; a group costs a millisecond itself
-_AT_ONCE = max(2, os.cpu_count() or 1)  # groups that are read at once
+_AT_ONCE = max(1, (os.cpu_count() or 1) // 2)  # groups that are read, by all threads
 _AHEAD = 1  # batches, beside those of the groups that are read
 _FEW = 3  # images that may be unreadable in the smallest data set
 _MOST_TOLD = 10  # unreadable images that are told one by one
@@ -362,7 +362,7 @@ class Stream:
             group,
             cycle_length=_AT_ONCE,
             block_length=1,
-            num_parallel_calls=_AT_ONCE,  # tf.data's own choice is one, now and then
+            num_parallel_calls=_AT_ONCE,
             buffer_output_elements=1,
             prefetch_input_elements=_AT_ONCE,
             deterministic=True,
