@@ -22,14 +22,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from images import bmp, exif, formats, gif
+from images import bmp, exif, formats, gif, jpeg
 
 MAX_PIXELS = 1 << 28
 """Larger images are refused: a small file may claim to be one that fills all memory."""
 
 _ALPHA = np.array([0, 0, 0, 1], np.uint8)
 _ADOBE = b"\xff\xee\x00\x0eAdobe"  # begins the part of a JPEG file that Adobe writes
-_END_OF_JPEG = b"\xff\xd9"
 _ANIMATED, _HAS_ALPHA = 0x02, 0x10  # flags of WebP
 _TOO_LARGE = f"The image has more than {MAX_PIXELS} pixels."
 _Decoder = Callable[[tf.Tensor], tf.Tensor]
@@ -127,8 +126,8 @@ def _is_rgb_jpeg(data: tf.Tensor) -> tf.Tensor:
 
 def _is_whole_jpeg(data: tf.Tensor) -> tf.Tensor:
     """Whether a file ends as JPEG files do."""
-    start = tf.maximum(tf.strings.length(data) - len(_END_OF_JPEG), 0)
-    return formats.part(data, tf.cast(start, tf.int64), 2) == _END_OF_JPEG
+    start = tf.maximum(tf.strings.length(data) - len(jpeg.END), 0)
+    return formats.part(data, tf.cast(start, tf.int64), 2) == jpeg.END
 
 
 def _decode_any_jpeg(data: tf.Tensor, *, use_pillow: bool) -> tf.Tensor:

@@ -13,14 +13,13 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-from images import formats
+from images import formats, jpeg
 
 _TAG = 0x0112
 _SHORT, _LONG = 3, 4  # types of 16 and 32 bits; the standard asks for the former
 _TIFF = 42  # the third and fourth byte of EXIF, which is a TIFF file in itself
 _MOST_ENTRIES = 512  # of a directory, that are looked at
 _ENTRY_BYTES = 12
-_PREFIX = b"Exif\0\0"  # of EXIF in JPEG, and of what some programs write elsewhere
 _NOWHERE = -1
 _JPEG_FILL, _JPEG_PIXELS = 0xFF, 0xDA  # a marker's first byte; where headers end
 
@@ -67,11 +66,6 @@ def orientation(data: tf.Tensor, format_number: tf.Tensor | int) -> tf.Tensor:
     return tf.cond(
         start == _NOWHERE, lambda: np.int64(1), lambda: _read_tag(data, start)
     )
-
-
-def may_have_exif(data: tf.Tensor) -> tf.Tensor:
-    """Whether a JPEG file has the bytes anywhere that its EXIF begins with."""
-    return formats.contains(data, _PREFIX)
 
 
 def turn_upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
@@ -163,8 +157,8 @@ def _rest(matrix: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
 
 def _read_tag(data: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     """The orientation that the EXIF at `start` gives, or 1."""
-    has_prefix = formats.part(data, start, len(_PREFIX)) == _PREFIX
-    start += tf.cast(has_prefix, tf.int64) * len(_PREFIX)
+    has_prefix = formats.part(data, start, len(jpeg.EXIF)) == jpeg.EXIF
+    start += tf.cast(has_prefix, tf.int64) * len(jpeg.EXIF)
     order = formats.part(data, start, 2)
     is_big = order == b"MM"
 

@@ -7,9 +7,11 @@ import re
 import numpy as np
 import tensorflow as tf
 
+from images import jpeg
+
 # Format -> its first bytes; a dot is any byte.
 _SIGNATURES = {
-    "jpeg": b"\xff\xd8\xff",
+    "jpeg": jpeg.START,
     "png": b"\x89PNG\r\n\x1a\n",
     "webp": b"RIFF....WEBP",
     "gif": b"GIF8.a",

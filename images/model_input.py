@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import operator
 import typing
 from collections.abc import Callable
 
@@ -91,10 +92,12 @@ class Preprocessing:
         size = jpeg.plain_size(data)
         if size is None:
             return Kind.FILE
-        height, width = size
-        if height > _LARGE * self.height or width > _LARGE * self.width:
-            return Kind.LARGE_JPEG
-        return Kind.JPEG
+        is_large = any(map(operator.gt, size, self._most()))
+        return Kind.LARGE_JPEG if is_large else Kind.JPEG
+
+    def _most(self) -> tuple[float, float]:
+        """The height and width beyond which an image is large."""
+        return _LARGE * self.height, _LARGE * self.width
 
     def central(self, image: tf.Tensor, kind: Kind) -> tf.Tensor:
         """What `read` gives, of an image of any kind."""
@@ -178,9 +181,8 @@ class Preprocessing:
             part = decoding.decode_jpeg_window(image, window)
         if kind in (Kind.JPEG, Kind.LARGE_JPEG):
             return self._resize(part, antialias=kind == Kind.LARGE_JPEG)
-        sides = tf.cast(size, tf.float32)
         return tf.cond(
-            tf.reduce_any(sides > (_LARGE * self.height, _LARGE * self.width)),
+            tf.reduce_any(tf.cast(size, tf.float32) > self._most()),
             lambda: self._resize(part, antialias=True),
             lambda: self._resize(part, antialias=False),
         )
@@ -252,7 +254,7 @@ class Preprocessing:
 
 def mirror(image: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
     """An image [H, W, 3], or what a mirror shows of it, by a scalar bool."""
-    # `tf.where` would broadcast the condition, which takes six times as long.
+    # `tf.where` would broadcast the condition, which takes longer.
     return tf.raw_ops.Select(condition=mirrored, x=tf.reverse(image, axis=[1]), y=image)
 
 

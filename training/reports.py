@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+import operator
 import typing
 from collections.abc import Mapping, Sequence
 
@@ -113,6 +114,11 @@ class Report(abc.ABC):
             }
             for number, definition in enumerate(self.classes)
         ]
+
+    def worst(self, number: int) -> list[dict[str, typing.Any]]:
+        """So many of `per_class` that have examples, those of the least value first."""
+        entries = [entry for entry in self.per_class if entry["examples"]]
+        return sorted(entries, key=operator.itemgetter(self.of_class))[:number]
 
     @abc.abstractmethod
     def _of_class(self, number: int) -> dict[str, typing.Any]:

@@ -101,6 +101,39 @@ def test_pairs_that_are_often_confused_come_first():
     }
 
 
+def test_the_worst_classes_are_those_that_have_examples():
+    truth = np.array([0] * 4 + [1] * 4 + [2] * 4)
+    said = np.array([0] * 3 + [3] + [1] * 4 + [2, 4, 4, 4])
+    worst = report_of(np.eye(10)[said], truth).worst(2)
+    assert [(entry["id"], entry["top1"]) for entry in worst] == [
+        ("c", 0.25),
+        ("a", 0.75),
+    ]
+
+
+def test_a_picture_of_a_part_says_so(monkeypatch):
+    titles = []
+    monkeypatch.setattr(
+        plots, "_bars", lambda bars, *, title, label: titles.append(title)
+    )
+    number = plots._MOST_NAMES + 5
+    names = classes(*(f"name {i}" for i in range(number)))
+    labels = np.eye(number)
+    for wrong in (number, 3):
+        said = np.vstack([np.roll(labels, 1, axis=1)[:wrong], labels[wrong:]])
+        report = evaluation.evaluate(lambda x, y: (x, y), [(said, labels)], names)
+        plots.mistakes(report, title="some")
+    several = evaluation.evaluate(
+        lambda x, y: (x, y), [(labels, labels)], names, scores=taxonomies.SIGMOID
+    )
+    plots.mistakes(several, title="some")
+    assert titles == [
+        f"some: the {number - 5} most frequent of {number} confusions",
+        "some",
+        f"some: the {number - 5} worst of {number} classes",
+    ]
+
+
 def test_many_classes_take_little_memory():
     """21,843 of them: a square of counts would be 3.8 GB."""
     number = 21_843

@@ -117,6 +117,23 @@ def test_history_says_what_it_was(trained):
     assert kept[0] == "best.safetensors"
 
 
+def test_without_images_to_test_on_it_says_so(tool, tmp_path):
+    rows = ["path,label,split"]
+    for number in range(8):
+        PIL.Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{'ab'[number % 2]},train")
+    table = tmp_path / "some.csv"
+    table.write_text("\n".join(rows))
+    done = tool(
+        *("train", "--arch=resnet_cifar_20", "--recipe=digits", f"--data=csv:{table}"),
+        *(f"--model_dir={tmp_path / 'made'}", "--gin_binding=ResNetCifar.image_size=8"),
+        "--gin_binding=training.run.epochs=1",
+        "--gin_binding=training.run.batch_size=4",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "there are no images to test on: accuracy is not measured" in done.stderr
+
+
 def test_a_finished_training_is_recognised(tool, trained):
     done = tool("train", *DIGITS, f"--model_dir={trained}")
     assert done.returncode == 0

@@ -379,7 +379,7 @@ class Stream:
 
         Args:
           counts: of the examples that are made.
-          draw: from some of them to numbers of examples and seeds [n, 2] int64.
+          draw: from some of them to numbers of examples and seeds [n, k, 2] int64.
           image: see `_read`.
           size: of a batch.
         """
