@@ -92,9 +92,10 @@ def test_evaluation_and_retraining(folder, expected, monkeypatch, small):
     check(images.numpy(), expected, in_order(split))
 
 
-def test_plain_files_among_themselves(tmp_path):
-    """They are read without a question; alone, and of two sizes."""
-    names = ["jpeg", "jpeg 4:4:4", "jpeg grey", "jpeg progressive"]
+@pytest.mark.parametrize("other", ["jpeg progressive", "jpeg turned 6 <"])
+def test_plain_files_among_themselves_and_with_a_turned_one(tmp_path, other):
+    """Among themselves they are read without a question; of two sizes."""
+    names = ["jpeg", "jpeg 4:4:4", "jpeg grey", other]
     for number, name in enumerate(names):
         path = tmp_path / "test" / f"class_{number % 2}" / f"{NAMES.index(name):04}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
