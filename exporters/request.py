@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Sequence
 
 from exporters import formats, manifest, placing
-from zoo import config, facts
+from zoo import config, facts, source_hash
 from zoo.weights import registry
 
 
@@ -70,7 +70,7 @@ class Request:
         return {
             "arch": self.arch,
             "version": self.version,
-            "gin": hashlib.sha256("\n".join(texts).encode()).hexdigest(),
+            "gin": source_hash.of_gin(texts),
             "weights": source.sha256 if source else registry.RANDOM,
             "weights_record": _record_hash(source) if source else None,
             "seed": self.seed,
@@ -98,8 +98,4 @@ def _code_hash(arch: str) -> str:
         *gin_file.parent.parent.glob("names/*.json"),
         gin_file.with_suffix(".facts.json"),
     ]
-    digest = hashlib.sha256()
-    for path in sorted(path.resolve() for path in paths):
-        digest.update(f"{path.relative_to(config.ZOO.parent)}\n".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return source_hash.of_files(paths, root=config.ZOO.parent)

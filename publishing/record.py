@@ -7,7 +7,6 @@ suite alone. Numbers that need a build are kept, as manifests say them, in `RECO
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ from typing import Any
 from conformance import report as reports
 from exporters import manifest
 from publishing import condensing
-from zoo import config, facts, taxonomy
+from zoo import config, facts, source_hash, taxonomy
 from zoo.weights import registry
 
 PUBLISHER = "image-model-zoo"
@@ -288,11 +287,7 @@ def _hash(arch: str, names: Iterable[str], further: Iterable[pathlib.Path]) -> s
         *family.glob("*.py"),
         *further,
     ]
-    digest = hashlib.sha256("\n".join(config.texts(arch)).encode())
-    for path in sorted(paths):
-        digest.update(f"{path.relative_to(ROOT).as_posix()}\n".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return source_hash.of_files(paths, root=ROOT, gin_texts=config.texts(arch))
 
 
 def about_taxonomy(name: str) -> dict[str, str]:

@@ -64,6 +64,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True)
+def free_memory(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Collects the models of a slow test, which are reference cycles of gigabytes."""
+    yield
+    if request.node.get_closest_marker("slow"):
+        gc.collect()
+
+
 @pytest.fixture(scope="session")
 def warm_server() -> Iterator[warm.Server]:
     """Runs Python programs in forks of a process that has imported TensorFlow."""

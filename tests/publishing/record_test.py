@@ -12,6 +12,12 @@ from publishing import condensing, record, site
 from zoo import config, facts
 
 ROOT = record.ROOT
+MORE = {  # a change of a file, by its suffix
+    "py": "_MORE = 1\n",
+    "gin": "model.dropout_rate = 0.5\n",
+    "json": "\n",
+    "tsv": "1000\tmore\tmore\n",
+}
 
 
 def test_docs_are_not_stale(tool):
@@ -82,7 +88,10 @@ def test_a_record_is_of_its_sources(file, tmp_path, monkeypatch):
     )
     assert record.is_current("mobilenet_v2")
     with (tmp_path / file).open("a") as changed:
-        changed.write("\n" if file.endswith("json") else "# more\n")
+        changed.write("# a comment\n" if not file.endswith(("json", "tsv")) else "")
+    assert record.sources("mobilenet_v2") == before
+    with (tmp_path / file).open("a") as changed:
+        changed.write(MORE[file.rpartition(".")[2]])
     assert record.sources("mobilenet_v2") != before
     assert not record.is_current("mobilenet_v2")
 
@@ -105,7 +114,7 @@ def test_what_was_measured_is_of_these_sources(tmp_path, monkeypatch, file, deci
     monkeypatch.setattr(record, "ROOT", tmp_path)
     assert record.is_measure_current("resnet_cifar_20")
     with (tmp_path / file).open("a") as changed:
-        changed.write("# more\n")
+        changed.write(MORE[file.rpartition(".")[2]])
     assert record.is_measure_current("resnet_cifar_20") != decides
     assert record.is_measure_current("resnet_cifar_110")  # it never was
 

@@ -190,7 +190,7 @@ def corrupted(path):
     ("make", "message"),
     [
         (lambda p: written(p, ["a", None, "b"]), "train: row 1 has no label"),
-        (lambda p: written(p, ["a", "A", "b"]), "a and A, which differ in case only"),
+        (lambda p: written(p, ["a", "A", "b"]), "A and a, which differ in case only"),
         (lambda p: written(p, [1, -5, 2]), "labels go from -5 to 2"),
         (lambda p: written(p, [0.5, 1.5]), "must have a column 'label' of classes"),
         (
@@ -209,11 +209,15 @@ def test_what_can_not_be_used_is_told_in_a_line(tmp_path, make, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_class_that_is_tested_alone_is_told(tmp_path):
+def test_a_class_of_test_examples_alone_is_an_error_in_training_only(tmp_path):
     written(tmp_path / "train.parquet", ["a", "b"])
     written(tmp_path / "test.parquet", ["a", "lily"])
-    with pytest.raises(ValueError, match="test: no example to train on is 'lily'"):
-        sources.open_splits(f"parquet:{tmp_path}/*.parquet")
+    source = f"parquet:{tmp_path}/*.parquet"
+    with pytest.raises(ValueError, match="no example to train on is 'lily'"):
+        sources.open_splits(source)
+    test = sources.open_split(source, "test")
+    assert [c.id for c in test.classes] == ["a", "b", "lily"]
+    assert labels_of(test) == [0, 2]
 
 
 def test_missing_ones_are_told_in_a_line(tmp_path, monkeypatch):

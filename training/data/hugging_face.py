@@ -105,17 +105,20 @@ def opener(kind: str, place: str, source: str) -> Callable[[str], split.Split]:
     Returns:
       A function of the split's name. It raises NoSplitError where there is none of it,
       ValueError where it can't be read, in one line, and ImportError where the library
-      is missing.
+      is missing. A class that only test examples have is an error in training alone.
     """
 
     @functools.cache
-    def splits() -> dict[str, split.Split]:
+    def splits() -> tuple[dict[str, split.Split], str]:
         return _splits(kind, place, source)
 
     def open_split(name: str) -> split.Split:
-        if name not in splits():
+        by_name, untrained = splits()
+        if name not in by_name:
             raise split.NoSplitError(f"--data: {source} has no {name} split.")
-        return splits()[name]
+        if untrained and name == split.TRAIN:
+            raise ValueError(untrained)
+        return by_name[name]
 
     return open_split
 
@@ -142,7 +145,8 @@ def open_images(kind: str, place: str, source: str) -> list[split.Split]:
     ]
 
 
-def _splits(kind: str, place: str, source: str) -> dict[str, split.Split]:
+def _splits(kind: str, place: str, source: str) -> tuple[dict[str, split.Split], str]:
+    """The splits by name, and the message if a class has no example to train on."""
     loaded, is_whole = _loaded(kind, place, source)
     first = next(iter(loaded))  # to train on, if there is such a half
     columns = _columns(loaded[first], source)
@@ -150,8 +154,17 @@ def _splits(kind: str, place: str, source: str) -> dict[str, split.Split]:
         name: _labels(rows, columns, f"--data: {source}, {name}")
         for name, rows in loaded.items()
     }
-    names = columns.names or labels[first].names(columns.several)
-    found = {
+    texts = {text for split_labels in labels.values() for text in split_labels.texts}
+    image_files.check_case(sorted(texts), f"--data: {source}")
+    names = (
+        columns.names
+        or tuple(sorted(texts))
+        or labels[first].numbers_as_names(columns.several)
+    )
+    untrained = ""
+    for text in sorted(texts - set(labels[first].texts))[:1]:
+        untrained = f"--data: {source}: no example to train on is {text!r}."
+    by_name = {
         name: _table(
             rows,
             columns.image,
@@ -165,7 +178,9 @@ def _splits(kind: str, place: str, source: str) -> dict[str, split.Split]:
         )
         for name, rows in loaded.items()
     }
-    return split.halves(found[split.TRAIN]) if is_whole else dict(found)
+    if is_whole:
+        return split.halves(by_name[split.TRAIN]), ""
+    return dict(by_name), untrained
 
 
 def _table(
@@ -366,11 +381,11 @@ class _Labels:
     texts: tuple[str, ...]
     ends: np.ndarray | None
 
-    def names(self, several: bool) -> tuple[str, ...]:
-        """Of the classes, in order; nothing where numbers may be anybody's."""
-        if self.texts:
-            image_files.check_case(self.texts, self.where)
-            return tuple(sorted(set(self.texts)))
+    def numbers_as_names(self, several: bool) -> tuple[str, ...]:
+        """Class names `0`, `1`, … for several labels; nothing for single numbers.
+
+        Single numbers may count the classes of any taxonomy.
+        """
         count = int(self.values.max(initial=-1)) + 1
         return tuple(map(str, range(count))) if several else ()
 
@@ -378,13 +393,11 @@ class _Labels:
         """As numbers of classes.
 
         Raises:
-          ValueError: a label is none of them.
+          ValueError: a number is none of them.
         """
         values = self.values
         if self.texts:
             places = {name: place for place, name in enumerate(names)}
-            for text in sorted(set(self.texts) - places.keys()):
-                raise ValueError(f"{self.where}: no example to train on is {text!r}.")
             values = np.array([places[text] for text in self.texts])[values]
         least, most = values.min(initial=0), values.max(initial=0)
         if least < 0 or (names and most >= len(names)):
