@@ -16,7 +16,8 @@ import traceback
 import typing
 from collections.abc import Callable, Sequence
 
-from conformance import clauses, process, report, suite, writing
+from common import files
+from conformance import clauses, process, report, suite
 
 _FORMATS = ("text", "json", "junit", "html")
 _GIB = 1 << 30
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None, *, name: str = "conformance") -
         render = _renderer(options.format)
         output = pathlib.Path(options.output) if options.output else None
         if output:
-            writing.check_target(output)
+            files.check_target(output)
         found = suite.check(
             options.path,
             kind=options.kind,
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None, *, name: str = "conformance") -
         say("")
         text = render(found)
         if output:
-            writing.write(output, text)
+            files.write(output, text)
         else:
             _print(text)
     except (ValueError, OSError, ImportError) as error:
@@ -131,13 +132,13 @@ def _limits(options: argparse.Namespace) -> Callable[[process.Limits], process.L
 def _renderer(name: str) -> Callable[[report.Report], str]:
     """What makes a text of a report; each form is imported where it is used."""
     if name == "junit":
-        from conformance import junit
+        from conformance import junit_report
 
-        return junit.render
+        return junit_report.render
     if name == "html":
-        from conformance import page
+        from conformance import html_report
 
-        return page.render
+        return html_report.render
     if name == "json":
         return lambda found: json.dumps(found.to_json(), indent=2, ensure_ascii=False)
     return report.Report.to_text

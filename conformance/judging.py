@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from conformance import clauses, report, subject, verdict
+from conformance import clauses, model_under_test, report, verdict
 from conformance.checks import (
     arguments,
     classification,
@@ -14,7 +14,7 @@ from conformance.checks import (
     encoded_images,
     feature_vector,
     image_input,
-    manifest,
+    manifest_record,
     pair,
     parts,
     reusable,
@@ -23,7 +23,7 @@ from conformance.checks import (
     tf1_hub,
 )
 
-Check = Callable[[subject.Subject], str]
+Check = Callable[[model_under_test.Subject], str]
 CHECKS: dict[str, Check] = {
     "R01": reusable.r01_loads_alone,
     "R02": reusable.r02_root_is_callable,
@@ -57,7 +57,7 @@ CHECKS: dict[str, Check] = {
     "T04": tf1_hub.t04_fills_collections,
     "P01": pair.p01_backbones_are_equal,
     "P02": pair.p02_head_completes_features,
-    "P03": manifest.p03_carries_manifest,
+    "P03": manifest_record.p03_carries_manifest,
     "D01": documentation.d01_states_ranges,
     "D02": documentation.d02_states_outputs,
     "D03": documentation.d03_states_arguments,
@@ -71,7 +71,7 @@ CHECKS: dict[str, Check] = {
 
 
 def judge_all(
-    model: subject.Subject,
+    model: model_under_test.Subject,
     wanted: Iterable[clauses.Clause],
     results: dict[str, report.ClauseResult],
     *,
@@ -94,7 +94,7 @@ def judge_all(
 def judge(
     clause: clauses.Clause,
     run: Check,
-    model: subject.Subject,
+    model: model_under_test.Subject,
     results: Mapping[str, report.ClauseResult],
 ) -> report.ClauseResult:
     """Runs one check, and turns whatever comes of it into a result.
@@ -127,7 +127,7 @@ def judge(
     )
 
 
-def _stand_in(clause: clauses.Clause, model: subject.Subject) -> str:
+def _stand_in(clause: clauses.Clause, model: model_under_test.Subject) -> str:
     """Says so where a signature is called since there is no `__call__`."""
     if clauses.CALL not in (need.id for need in clauses.with_needs([clause])[:-1]):
         return ""
@@ -141,7 +141,7 @@ def _stand_in(clause: clauses.Clause, model: subject.Subject) -> str:
     return "" if model.is_callable else "by serving_default: "
 
 
-def format_of(model: subject.Subject) -> str:
+def format_of(model: model_under_test.Subject) -> str:
     """The model's format; of what can't be read, what the files beside it say."""
     try:
         return model.format

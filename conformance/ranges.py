@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator
 
-from conformance import numeric, report, subject, verdict
+from conformance import model_under_test, numeric, report, verdict
 
 _BATCHES = (1, 2, 3, 7, 32, 64)
 _STEPS = (1, 2, 4, 8, 16, 32, 64)
@@ -15,7 +15,9 @@ _LARGEST = 2048  # pixels; nothing larger is tried
 _Fit = Callable[[int], tuple[int, int]]
 
 
-def search(model: subject.Subject, *, seconds: float) -> Iterator[report.Measured]:
+def search(
+    model: model_under_test.Subject, *, seconds: float
+) -> Iterator[report.Measured]:
     """Tries batches, then heights, widths and squares; yields what it knows so far.
 
     A size works if one image of uniform noise gives one row of finite numbers. What
@@ -53,7 +55,7 @@ def search(model: subject.Subject, *, seconds: float) -> Iterator[report.Measure
 
 
 def _sides(
-    model: subject.Subject, base: int, fit: _Fit, *, seconds: float
+    model: model_under_test.Subject, base: int, fit: _Fit, *, seconds: float
 ) -> Iterator[report.Sides]:
     """One side's range, from `base`, which works."""
     deadline = time.monotonic() + seconds
@@ -106,7 +108,7 @@ def _most(limit: int, side: Callable[[int], int], failure: Callable[[int], str])
     return low
 
 
-def _failure(model: subject.Subject, batch: int, size: tuple[int, int]) -> str:
+def _failure(model: model_under_test.Subject, batch: int, size: tuple[int, int]) -> str:
     """What goes wrong with such images; nothing if all is well."""
     try:
         output = model.infer(model.images(batch, size=size))

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from conformance import plain
+from common import text as plain
 
 PASS = "pass"
 FAIL = "fail"

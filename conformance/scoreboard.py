@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from conformance import clauses as clauses_lib
-from conformance import markup
+from conformance import html_templates
 from conformance import report as report_lib
 
 _ORDER = (
@@ -134,11 +134,11 @@ def render(scoreboard: Scoreboard) -> str:
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.id[:1], []).append(row)
-    return markup.render(
+    return html_templates.render(
         "scoreboard.html.jinja",
         scoreboard=scoreboard,
         groups=groups,
-        group_name=markup.group_name,
+        group_name=html_templates.group_name,
         sources=_makers(scoreboard.columns),
     )
 
@@ -167,7 +167,7 @@ def _rows(columns: tuple[Column, ...]) -> list[Row]:
 
 def _cell(column: Column, result: report_lib.ClauseResult | None) -> Cell:
     path = column.report.path if column.report else ""
-    parts = markup.parts(result, path) if result else {}
+    parts = html_templates.parts(result, path) if result else {}
     return Cell(column=column, result=result, parts=parts)
 
 

@@ -19,7 +19,7 @@ import psutil
 
 from conformance import clauses as clauses_lib
 from conformance import clients, documents, process, report, verdict
-from reuse import sources
+from reuse import handles
 
 LEVELS = ("quick", "full")
 _SEARCH_SECONDS = 30
@@ -73,8 +73,8 @@ def check(
     start = time.monotonic()
     selected = clauses_lib.select(clauses, level=level)
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(sources.opened(path, name="path"))
-        other = pair and stack.enter_context(sources.opened(pair, name="pair"))
+        folder = stack.enter_context(handles.opened(path, name="path"))
+        other = pair and stack.enter_context(handles.opened(pair, name="pair"))
         if clauses is None:
             selected = speaking_of(folder, selected)
         known = documents.read(folder, doc, kind=kind)

@@ -77,9 +77,9 @@ def _search(job: dict[str, Any], say: Any) -> None:
 
 
 def _subject(job: dict[str, Any]) -> Any:
-    from conformance import subject
+    from conformance import model_under_test
 
-    return subject.Subject(
+    return model_under_test.Subject(
         pathlib.Path(job["path"]),
         name=job["name"],
         kind=job["kind"],

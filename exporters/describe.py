@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import keras
 
-from exporters import formats, hyperparameters, manifest, outputs
+from exporters import formats, hyperparameters, manifest, output_names
 from exporters import request as requests
 from zoo import facts
 from zoo import model as zoo_model
@@ -135,9 +135,9 @@ def _endpoints(model: zoo_model.ImageModel, kind: str) -> manifest.Record:
     side = model.spec.image_size
     shapes = model.backbone.compute_output_shape((None, side, side, 3))
     architecture = type(model.spec).__name__
-    named = outputs.of_features(architecture, shapes)
+    named = output_names.of_features(architecture, shapes)
     if kind == "classification":
-        named = outputs.of_scores(architecture, shapes, None)
+        named = output_names.of_scores(architecture, shapes, None)
     del named["default"]
     return {name: list(shape[1:]) for name, shape in named.items()}
 

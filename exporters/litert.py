@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from exporters import comparing, dead_leaves, formats, frozen, manifest
+from exporters import comparison, formats, frozen, manifest, synthetic_images
 from zoo import model as zoo_model
 
 _LIMITS = {"float32": 1e-4, "float16": 0.1, "int8": None}
@@ -26,7 +26,7 @@ _CALIBRATION_IMAGES, _SEED = 32, 0
 def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
     """Writes both halves into folders below `folder`."""
     side = model.spec.image_size
-    images = dead_leaves.draw(_CALIBRATION_IMAGES, side, _SEED)
+    images = synthetic_images.draw(_CALIBRATION_IMAGES, side, _SEED)
     for kind in manifest.KINDS:
         (folder / kind).mkdir()
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -68,7 +68,7 @@ def _convert(saved_model: str, precision: str, images: np.ndarray) -> bytes:
     return converter.convert()
 
 
-def runs(folder: pathlib.Path) -> list[comparing.Run]:
+def runs(folder: pathlib.Path) -> list[comparison.Run]:
     """What was written into the folder of one half, as functions."""
     from ai_edge_litert import interpreter
 
@@ -82,5 +82,5 @@ def runs(folder: pathlib.Path) -> list[comparing.Run]:
         loaded = interpreter.Interpreter(str(folder / file))
         runner = loaded.get_signature_runner()
         run = functools.partial(call, runner=runner)
-        found.append(comparing.Run(file=file, call=run, limit=limit))
+        found.append(comparison.Run(file=file, call=run, limit=limit))
     return found

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-from exporters import comparing, formats, frozen, manifest, onnx_converter
+from exporters import comparison, formats, frozen, manifest, onnx_converter
 from zoo import model as zoo_model
 
 _FILE = "model.onnx"
@@ -64,7 +64,7 @@ def _convert(job: manifest.Record) -> None:
         raise ChildProcessError(f"tf2onnx ended with {done.returncode}: {last}")
 
 
-def runs(folder: pathlib.Path) -> list[comparing.Run]:
+def runs(folder: pathlib.Path) -> list[comparison.Run]:
     """What was written into the folder of one half, as functions."""
     import onnxruntime
 
@@ -72,7 +72,7 @@ def runs(folder: pathlib.Path) -> list[comparing.Run]:
         str(folder / _FILE), providers=["CPUExecutionProvider"]
     )
     return [
-        comparing.Run(
+        comparison.Run(
             file=_FILE,
             call=lambda images: session.run(None, {"images": images})[0],
             limit=_LIMIT,

@@ -13,7 +13,8 @@ import contextlib
 import pathlib
 from collections.abc import Callable
 
-from exporters import manifest, placing, staging
+from common import folders
+from exporters import export_folder, manifest
 from exporters import request as requests
 
 Folders = dict[str, pathlib.Path]
@@ -45,18 +46,18 @@ def export(
     """
     identity = request.identity()
     paths = [path for place in request.places for path in place.paths]
-    with staging.locked(request.folder):
+    with folders.locked(request.folder):
         missing = request.missing(identity)
         if not missing:
             say("exported already, nothing to do")
             return paths
-        with staging.staged(request.folder) as staged:
+        with folders.staged(request.folder) as staged:
             say("import TensorFlow and Keras")
             with quiet():
-                from exporters import building, writing
+                from exporters import building, write_formats
             model = building.build(request, say)
             wanted = [place.format for place in missing]
-            pairs = writing.write(request, model, wanted, staged, say, quiet)
+            pairs = write_formats.write(request, model, wanted, staged, say, quiet)
             for place in missing:
                 if check and place.format.judged:
                     say(f"check {place.format.name}")
@@ -68,15 +69,15 @@ def export(
 
 
 def _move(
-    folder: pathlib.Path, place: placing.Place, identity: manifest.Record
+    folder: pathlib.Path, place: export_folder.Place, identity: manifest.Record
 ) -> None:
     """Moves what was written into `folder` into place; the pair's file last."""
     place.pair_file.unlink(missing_ok=True)
     for kind, target in place.targets.items():
-        staging.place(folder / kind, target)
+        folders.place(folder / kind, target)
     if not place.format.judged:
-        staging.place(folder / placing.REPORT, place.report_file)
+        folders.place(folder / export_folder.REPORT, place.report_file)
     pair_file = folder / place.pair_file.name
     record = place.pair_record(identity)
     pair_file.write_text(manifest.to_json(record), encoding="utf-8")
-    staging.place(pair_file, place.pair_file)
+    folders.place(pair_file, place.pair_file)

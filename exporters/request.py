@@ -8,8 +8,9 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from exporters import formats, manifest, placing
-from zoo import config, facts, source_hash
+from common import source_hash
+from exporters import export_folder, formats, manifest
+from zoo import config, facts
 from zoo.weights import registry
 
 
@@ -33,14 +34,16 @@ class Request:
         return self.output / self.arch
 
     @property
-    def places(self) -> list[placing.Place]:
+    def places(self) -> list[export_folder.Place]:
         """Where each format's pair goes."""
         return [
-            placing.Place(format=known, arch_folder=self.folder, version=self.version)
+            export_folder.Place(
+                format=known, arch_folder=self.folder, version=self.version
+            )
             for known in self.formats
         ]
 
-    def missing(self, identity: manifest.Record) -> list[placing.Place]:
+    def missing(self, identity: manifest.Record) -> list[export_folder.Place]:
         """The places where the export of this identity is not yet, or not to stay.
 
         Raises:

@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.saved_model import save_context
 
-from exporters import fused, hyperparameters, outputs
+from exporters import fused, hyperparameters, output_names
 from images import model_input
 from zoo import model as zoo_model
 
@@ -57,21 +57,23 @@ def pair(
 
     def vector(
         images: tf.Tensor, training: bool, **values: tf.Tensor
-    ) -> outputs.Outputs:
-        return outputs.of_features(architecture, backbone(images, training, **values))
+    ) -> output_names.Outputs:
+        return output_names.of_features(
+            architecture, backbone(images, training, **values)
+        )
 
     def scores(
         features: tf.Tensor, training: bool, **values: tf.Tensor
-    ) -> outputs.Outputs:
+    ) -> output_names.Outputs:
         return {"default": head(features, training, **values)}
 
     def logits(
         images: tf.Tensor, training: bool, **values: tf.Tensor
-    ) -> outputs.Outputs:
+    ) -> output_names.Outputs:
         of_head = {name: values.pop(name) for name in for_head if name in values}
         endpoints = backbone(images, training, **values)
         found = head(endpoints["feature_vector"], training, **of_head)
-        return outputs.of_scores(architecture, endpoints, found)
+        return output_names.of_scores(architecture, endpoints, found)
 
     features = _root(model, model.feature_vector)
     features.__call__ = _call(vector, IMAGES, {**FLAGS, **for_backbone})
@@ -224,7 +226,7 @@ def _signature(function: Function, *keys: str) -> Graph:
     """A named signature: `images` to what `function` gives under `keys`, or to all."""
 
     @tf.function(input_signature=[IMAGES], autograph=False)
-    def signature(images: tf.Tensor) -> outputs.Outputs:
+    def signature(images: tf.Tensor) -> output_names.Outputs:
         found = function(images, False)
         return {key: found[key] for key in keys or found}
 

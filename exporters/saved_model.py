@@ -12,9 +12,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
 from tensorflow.python.checkpoint import functional_saver
 
-from exporters import manifest, reusable, slimming
+from exporters import graph_cleanup, manifest, reusable
 from zoo import model as zoo_model
-from zoo.weights import files, own
+from zoo.weights import files, native_format
 
 
 def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
@@ -26,12 +26,14 @@ def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
     class_index = folder / manifest.CLASS_INDEX
     class_index.write_text(model.taxonomy.to_tsv(), encoding="utf-8")
     record = folder / files.ASSET.name
-    record.write_text(manifest.to_json(own.for_copies(model.record())), "utf-8")
+    record.write_text(
+        manifest.to_json(native_format.for_copies(model.record())), "utf-8"
+    )
     roots = reusable.pair(model, class_index=class_index, record=record)
     for kind, (root, signatures) in roots.items():
         with _without_saving():
             tf.saved_model.save(root, str(folder / kind), signatures)
-        slimming.slim(folder / kind)
+        graph_cleanup.slim(folder / kind)
         _settle_fingerprint(folder / kind / "fingerprint.pb")
 
 

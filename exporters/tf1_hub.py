@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from exporters import fused, manifest, outputs, reusable
+from exporters import fused, manifest, output_names, reusable
 from zoo import model as zoo_model
 
 _TAGS: dict[bool, list[str]] = {False: [], True: ["train"]}  # by training
@@ -29,7 +29,7 @@ _KEYS = tf.compat.v1.GraphKeys
 class _Results(typing.NamedTuple):
     """What a graph computes: outputs by signature, and terms of a loss."""
 
-    signatures: dict[str, outputs.Outputs]
+    signatures: dict[str, output_names.Outputs]
     losses: list[tf.Tensor]
 
 
@@ -103,11 +103,11 @@ def _traced(model: zoo_model.ImageModel, kind: str, training: bool) -> typing.An
     def results(images: tf.Tensor) -> _Results:
         with fused.replaced(part, training=training):
             endpoints = model.endpoints(images, training=training)
-            vector = outputs.of_features(architecture, endpoints)
+            vector = output_names.of_features(architecture, endpoints)
             found = {"image_feature_vector": vector}
             if kind == "classification":
                 logits = model.head(endpoints["feature_vector"], training=training)
-                scores = outputs.of_scores(architecture, endpoints, logits)
+                scores = output_names.of_scores(architecture, endpoints, logits)
                 found["image_classification"] = scores
         losses = reusable.regularization_losses(model, part) if training else []
         return _Results(found, [loss.python_function() for loss in losses])
@@ -167,7 +167,7 @@ def _imported(
 
 
 def _signature(
-    images: tf.Tensor, results: outputs.Outputs
+    images: tf.Tensor, results: output_names.Outputs
 ) -> meta_graph_pb2.SignatureDef:
     def info(tensor: tf.Tensor) -> meta_graph_pb2.TensorInfo:
         return meta_graph_pb2.TensorInfo(

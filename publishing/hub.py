@@ -13,8 +13,9 @@ import os
 import pathlib
 import re
 
-from exporters import manifest, staging
-from publishing import archives, hub_index, pairs, parcels
+from common import folders
+from exporters import manifest
+from publishing import archives, hub_index, pairs, upload_files
 
 JOURNAL = ".publishing.json"  # the files of a publish that has not come to its end
 TFHUB_DOCUMENT = "tfhub.md"
@@ -62,28 +63,28 @@ class Hub:
         return len(there) == len(pair.halves)
 
     def pack(
-        self, pair: pairs.Pair, papers: parcels.Papers, scratch: pathlib.Path
-    ) -> list[parcels.Item]:
+        self, pair: pairs.Pair, papers: upload_files.Papers, scratch: pathlib.Path
+    ) -> list[upload_files.Item]:
         """Archives and documents; see `parcels.Destination`."""
         items = []
         for half in pair.halves:
             archive = scratch / f"{half.kind}.tar.gz"
             archives.write(half.files(), archive)
-            items.append(parcels.item(self._handle(half), archive))
+            items.append(upload_files.item(self._handle(half), archive))
             for name, content in sorted(papers[half.kind].items()):
                 target = f"{self.publisher}/{pairs.MODELS}/{half.name}/{name}"
                 if name == TFHUB_DOCUMENT:
                     target = f"{self.publisher}/{pairs.MODELS}/{half.name}.md"
-                items.append(parcels.written(target, content, scratch))
+                items.append(upload_files.written(target, content, scratch))
         return items
 
-    def publish(self, pair: pairs.Pair, papers: parcels.Papers) -> None:
+    def publish(self, pair: pairs.Pair, papers: upload_files.Papers) -> None:
         """Publishes the pair whole or not at all; another publisher waits its turn."""
-        with staging.locked(self.folder):
+        with folders.locked(self.folder):
             self._clear()
             if self.has(pair):
                 return
-            with staging.staged(self.folder) as scratch:
+            with folders.staged(self.folder) as scratch:
                 items = self.pack(pair, papers, scratch)
                 try:
                     self._place(pair, items, scratch)
@@ -91,7 +92,7 @@ class Hub:
                     self._clear()
 
     def _place(
-        self, pair: pairs.Pair, items: list[parcels.Item], scratch: pathlib.Path
+        self, pair: pairs.Pair, items: list[upload_files.Item], scratch: pathlib.Path
     ) -> None:
         for item in items:
             if os.path.lexists(self.folder / item.target):
@@ -101,13 +102,15 @@ class Hub:
                 )
         self._write(JOURNAL, json.dumps([item.target for item in items]), scratch)
         for item in items:
-            staging.place(item.source, self.folder / item.target)
+            folders.place(item.source, self.folder / item.target)
         models = hub_index.read(self.folder)
         for half in pair.halves:
             models[self._handle(half)] = self._entry(half, items)
         self._write(hub_index.NAME, hub_index.to_text(models), scratch)
 
-    def _entry(self, half: pairs.Half, items: list[parcels.Item]) -> manifest.Record:
+    def _entry(
+        self, half: pairs.Half, items: list[upload_files.Item]
+    ) -> manifest.Record:
         """What the index says of a half."""
         documents = f"{self.publisher}/{pairs.MODELS}/{half.name}"
         own = (self._handle(half), f"{documents}.md")
@@ -124,7 +127,7 @@ class Hub:
     def _write(self, name: str, text: str, scratch: pathlib.Path) -> None:
         file = scratch / name
         file.write_text(text, encoding="utf-8")
-        staging.place(file, self.folder / name)
+        folders.place(file, self.folder / name)
 
     def _clear(self) -> None:
         """Removes what a publish placed that did not come to its end."""

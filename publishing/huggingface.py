@@ -15,7 +15,7 @@ import tempfile
 import typing
 from collections.abc import Iterator
 
-from publishing import pairs, parcels
+from publishing import pairs, upload_files
 
 _DOCUMENTS = "huggingface/"
 _REPORT = "conformance.json"
@@ -35,7 +35,7 @@ class HuggingFace:
     """
 
     def __init__(self, owner: str):
-        parcels.check_owner(owner, "hf")
+        upload_files.check_owner(owner, "hf")
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when imported
         if not sys.stderr.isatty():
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -84,29 +84,29 @@ class HuggingFace:
         return {entry.path: entry for entry in tree if hasattr(entry, "blob_id")}
 
     def pack(
-        self, pair: pairs.Pair, papers: parcels.Papers, scratch: pathlib.Path
-    ) -> list[parcels.Item]:
+        self, pair: pairs.Pair, papers: upload_files.Papers, scratch: pathlib.Path
+    ) -> list[upload_files.Item]:
         """See `parcels.Destination`; targets begin with repository and tag."""
         items = []
         for half, handle in zip(pair.halves, self.handles(pair), strict=True):
-            documents = parcels.under(_DOCUMENTS, papers[half.kind])
+            documents = upload_files.under(_DOCUMENTS, papers[half.kind])
             documents[_REPORT] = papers[half.kind][_REPORT]
             for name, path in half.files().items():
                 if name in documents:
                     raise ValueError(f"{path} is in the way of the document {name}.")
-                items.append(parcels.item(f"{handle}/{name}", path))
+                items.append(upload_files.item(f"{handle}/{name}", path))
             for name, content in documents.items():
-                made = parcels.written(name, content, scratch / half.kind)
-                items.append(parcels.item(f"{handle}/{name}", made.source))
+                made = upload_files.written(name, content, scratch / half.kind)
+                items.append(upload_files.item(f"{handle}/{name}", made.source))
         return items
 
-    def publish(self, pair: pairs.Pair, papers: parcels.Papers) -> None:
+    def publish(self, pair: pairs.Pair, papers: upload_files.Papers) -> None:
         """Sends each half that is not there; what was sent before is not sent again."""
         with tempfile.TemporaryDirectory() as scratch, _explained():
             items = self.pack(pair, papers, pathlib.Path(scratch))
             for half, handle in zip(pair.halves, self.handles(pair), strict=True):
                 if not self._has(half):
-                    self._commit(half, parcels.inside(handle, items))
+                    self._commit(half, upload_files.inside(handle, items))
 
     def _commit(self, half: pairs.Half, files: dict[str, pathlib.Path]) -> None:
         repository = self._repository(half)
@@ -133,7 +133,7 @@ def _tag(half: pairs.Half) -> str:
 def _is_same(entry: typing.Any, path: pathlib.Path) -> bool:
     """Whether a file of a repository has the bytes of one here."""
     if entry.lfs:
-        return entry.lfs.sha256 == parcels.item(path.name, path).sha256
+        return entry.lfs.sha256 == upload_files.item(path.name, path).sha256
     content = path.read_bytes()
     blob = b"blob %d\0" % len(content) + content  # as git names it
     return entry.blob_id == hashlib.sha1(blob).hexdigest()

@@ -16,7 +16,7 @@ import typing
 from collections.abc import Iterator, Mapping
 
 from exporters import manifest
-from publishing import pairs, parcels
+from publishing import pairs, upload_files
 
 _FRAMEWORK = "tensorFlow2"
 _DOCUMENTS = "kaggle/"
@@ -43,7 +43,7 @@ class Kaggle:
     """
 
     def __init__(self, owner: str):
-        parcels.check_owner(owner, "kaggle")
+        upload_files.check_owner(owner, "kaggle")
         os.environ.setdefault("KAGGLEHUB_VERBOSITY", "error")
         if not sys.stderr.isatty():
             os.environ.setdefault("TQDM_DISABLE", "1")
@@ -124,26 +124,26 @@ class Kaggle:
         request.framework = named.framework_enum()
 
     def pack(
-        self, pair: pairs.Pair, papers: parcels.Papers, scratch: pathlib.Path
-    ) -> list[parcels.Item]:
+        self, pair: pairs.Pair, papers: upload_files.Papers, scratch: pathlib.Path
+    ) -> list[upload_files.Item]:
         """See `parcels.Destination`; of the metadata it is the fields that are sent."""
         items = []
         for half, handle in zip(pair.halves, self.handles(pair), strict=True):
             for name, path in half.files().items():
-                items.append(parcels.item(f"{handle}/{name}", path))
-            documents = parcels.under(_DOCUMENTS, papers[half.kind])
+                items.append(upload_files.item(f"{handle}/{name}", path))
+            documents = upload_files.under(_DOCUMENTS, papers[half.kind])
             if _INSTANCE in documents:
                 content = documents[_INSTANCE]
-                made = parcels.written(_INSTANCE, content, scratch / half.kind)
+                made = upload_files.written(_INSTANCE, content, scratch / half.kind)
                 target = f"{self._variation(half)}#{_INSTANCE}"
-                items.append(parcels.item(target, made.source))
+                items.append(upload_files.item(target, made.source))
         return items
 
-    def publish(self, pair: pairs.Pair, papers: parcels.Papers) -> None:
+    def publish(self, pair: pairs.Pair, papers: upload_files.Papers) -> None:
         """Sends each half that is not there."""
         with _explained():
             for half in pair.halves:
-                documents = parcels.under(_DOCUMENTS, papers[half.kind])
+                documents = upload_files.under(_DOCUMENTS, papers[half.kind])
                 metadata = json.loads(documents.get(_INSTANCE, b"{}"))
                 half.files()  # refuses what should not be sent
                 if not self._has(half):

@@ -6,8 +6,9 @@ import pathlib
 import tempfile
 from collections.abc import Callable, Mapping
 
-from exporters import manifest, staging
-from publishing import pairs, parcels, reports
+from common import folders
+from exporters import manifest
+from publishing import pairs, suite_reports, upload_files
 
 REPORT = "conformance.json"
 
@@ -18,9 +19,9 @@ Documents = Callable[[pathlib.Path, Mapping[str, object]], Mapping[str, bytes]]
 def release(
     export: pathlib.Path,
     *,
-    destination: parcels.Destination,
+    destination: upload_files.Destination,
     documents: Documents,
-    check: reports.Check,
+    check: suite_reports.Check,
     suite: str,
     dry_run: bool,
     say: Callable[[str], None],
@@ -46,7 +47,7 @@ def release(
     """
     versions = pairs.versions(export)
     lines = []
-    with staging.locked(export):
+    with folders.locked(export):
         for version in versions:
             pair = pairs.read(export, version)
             for half in pair.halves:
@@ -56,7 +57,7 @@ def release(
                 say(f"{pair.name} is published already, nothing to do")
                 lines += [] if dry_run else destination.handles(pair)
                 continue
-            found = reports.of(pair, check=check, suite=suite, say=say)
+            found = suite_reports.of(pair, check=check, suite=suite, say=say)
             papers = _papers(pair, found, documents)
             if dry_run:
                 with tempfile.TemporaryDirectory() as scratch:
@@ -70,8 +71,8 @@ def release(
 
 
 def _papers(
-    pair: pairs.Pair, found: reports.Reports, documents: Documents
-) -> parcels.Papers:
+    pair: pairs.Pair, found: suite_reports.Reports, documents: Documents
+) -> upload_files.Papers:
     """All documents of both halves, the report among them."""
     return {
         half.kind: {

@@ -7,8 +7,9 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from exporters import manifest, staging
-from publishing import hub, hub_index, parcels
+from common import folders as staging
+from exporters import manifest
+from publishing import hub, hub_index, upload_files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ def _problem(path: pathlib.Path | None, sums: manifest.Record) -> str:
         return "is no plain file"
     if path.stat().st_size != sums["size"]:
         return f"has {path.stat().st_size} bytes, was published with {sums['size']}"
-    sha256 = parcels.item(path.name, path).sha256
+    sha256 = upload_files.item(path.name, path).sha256
     if sha256 != sums["sha256"]:
         return f"was changed: SHA-256 {sha256}, published with {sums['sha256']}"
     return ""

@@ -21,7 +21,7 @@ import keras
 import tensorflow as tf
 from keras.src.saving import serialization_lib
 
-from reuse import sources
+from reuse import handles
 
 _HUB_MODULE = "tfhub_module.pb"  # the file that TF1 Hub modules are known by
 _TF1_DEFAULT = "default"  # of their signatures, and of these signatures' outputs
@@ -255,8 +255,8 @@ class KerasLayer(keras.layers.Layer):
     def from_config(cls, config: dict[str, typing.Any]) -> KerasLayer:
         """Raises ValueError where the SavedModel is not to be had any more."""
         handle, name = config["handle"], config.get("name")
-        is_url = handle.startswith(sources.SCHEMES)
-        is_new = is_url and not sources.is_kept(handle)
+        is_url = handle.startswith(handles.SCHEMES)
+        is_new = is_url and not handles.is_kept(handle)
         if is_new and serialization_lib.in_safe_mode():
             raise ValueError(
                 f"The layer {name!r} is of {handle!r}, which this machine has never "
@@ -305,10 +305,10 @@ def _load(
     What an archive held is there as long as the object: its assets may be saved again.
     """
     with contextlib.ExitStack() as stack:
-        if handle.startswith(sources.SCHEMES):
-            folder = sources.kept(handle, name="handle")
+        if handle.startswith(handles.SCHEMES):
+            folder = handles.kept(handle, name="handle")
         else:
-            folder = stack.enter_context(sources.opened(handle, name="handle"))
+            folder = stack.enter_context(handles.opened(handle, name="handle"))
         is_hub_module = (folder / _HUB_MODULE).exists()
         if tags is None and is_hub_module:
             tags = []
@@ -322,7 +322,7 @@ def _load(
 
 
 def _absolute(handle: str) -> str:
-    is_url = handle.startswith(sources.SCHEMES)
+    is_url = handle.startswith(handles.SCHEMES)
     return handle if is_url else str(pathlib.Path(handle).absolute())
 
 

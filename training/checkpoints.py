@@ -18,7 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from zoo.weights import files, own
+from zoo.weights import files, native_format
 
 Record = dict[str, typing.Any]
 _PREFIX, _SUFFIX = "step-", ".safetensors"
@@ -68,7 +68,9 @@ class Folder:
         self.path.mkdir(parents=True, exist_ok=True)
         path = self.path / f"{_PREFIX}{step:09d}{_SUFFIX}"
         text = json.dumps(record, ensure_ascii=False, sort_keys=True)
-        own.replace(path, safetensors.numpy.save(values, {files.RECORD: text}))
+        native_format.replace(
+            path, safetensors.numpy.save(values, {files.RECORD: text})
+        )
         if is_best:
             beside = self.path / f".{_BEST}"
             beside.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from images import model_input
-from training import reports
+from training import evaluation_report
 from training.data import pipeline, split
 from zoo import taxonomy as taxonomies
 
@@ -42,7 +42,7 @@ def of_split(
     say: Callable[[str], None] = lambda line: None,
     step: Callable[[int, int, str], None] = lambda number, total, about: None,
     see: Callable[[np.ndarray, np.ndarray], None] = lambda logits, labels: None,
-) -> reports.Report:
+) -> evaluation_report.Report:
     """Evaluates a classifier on a split.
 
     Args:
@@ -196,7 +196,7 @@ def evaluate(
     *,
     scores: str = taxonomies.SOFTMAX,
     see: Callable[[np.ndarray, np.ndarray], None] = lambda logits, labels: None,
-) -> reports.Report:
+) -> evaluation_report.Report:
     """Runs a classifier over all batches.
 
     Args:
@@ -236,11 +236,11 @@ class _Sums:
         self._sum += float(values.sum())
         self._squares += float((values**2).sum())
 
-    def mean(self) -> reports.Mean:
+    def mean(self) -> evaluation_report.Mean:
         count = max(self._count, 1)
         value = self._sum / count
         variance = max(self._squares / count - value**2, 0.0)
-        return reports.Mean(
+        return evaluation_report.Mean(
             value=value, deviation=math.sqrt(variance), count=self._count
         )
 
@@ -259,7 +259,7 @@ class _Bins:
         self._squares += float((gaps**2).sum())
         self._count += gaps.size
 
-    def error(self) -> reports.Mean:
+    def error(self) -> evaluation_report.Mean:
         """The expected calibration error.
 
         It is the mean of what each example adds to its bin, with the bin's sign; so
@@ -268,7 +268,7 @@ class _Bins:
         count = max(self._count, 1)
         value = float(np.abs(self._gaps).sum()) / count
         variance = max(self._squares / count - value**2, 0.0)
-        return reports.Mean(
+        return evaluation_report.Mean(
             value=value, deviation=math.sqrt(variance), count=self._count
         )
 
@@ -302,8 +302,8 @@ class _Singles:
         self._losses.add(np.log(total) + largest - own[:, 0])
         self._bins.add(1 / total, is_right)
 
-    def report(self) -> reports.OneLabel:
-        return reports.OneLabel(
+    def report(self) -> evaluation_report.OneLabel:
+        return evaluation_report.OneLabel(
             classes=self._classes,
             counts=self._counts,
             examples=int(self._counts.sum()),
@@ -356,8 +356,8 @@ class _Sets:
         probabilities = np.exp(-np.logaddexp(0.0, -logits))
         self._bins.add(probabilities.ravel(), labels.ravel())
 
-    def report(self) -> reports.SeveralLabels:
-        return reports.SeveralLabels(
+    def report(self) -> evaluation_report.SeveralLabels:
+        return evaluation_report.SeveralLabels(
             classes=self._classes,
             counts=self._counts,
             examples=self._examples,

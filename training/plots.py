@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training import reports
+from training import evaluation_report
 
 _PANELS = {
     "cross-entropy": ("loss", "test_loss", "held_out_loss"),
@@ -54,7 +54,7 @@ def curves(epochs: Sequence[dict[str, typing.Any]], *, title: str) -> bytes:
     return _png(figure)
 
 
-def mistakes(report: reports.Report, *, title: str) -> bytes:
+def mistakes(report: evaluation_report.Report, *, title: str) -> bytes:
     """What a classifier takes for what, as far as there is room for it.
 
     Of up to 40 classes every pair of them; of more, the pairs that are most often
@@ -62,7 +62,7 @@ def mistakes(report: reports.Report, *, title: str) -> bytes:
     class; of many, of the worst.
     """
     names = [_shown(definition.name) for definition in report.classes]
-    if isinstance(report, reports.SeveralLabels):
+    if isinstance(report, evaluation_report.SeveralLabels):
         worst = [i for i in np.argsort(report.average_precisions) if report.counts[i]]
         bars = [
             _Bar(names[i], report.average_precisions[i], f"{report.counts[i]} images")
@@ -71,7 +71,7 @@ def mistakes(report: reports.Report, *, title: str) -> bytes:
         if len(worst) > len(bars):
             title = f"{title}: the {len(bars)} worst of {len(worst)} classes"
         return _bars(bars, title=title, label="average precision")
-    assert isinstance(report, reports.OneLabel)
+    assert isinstance(report, evaluation_report.OneLabel)
     if len(names) <= _MOST_NAMES:
         return _confusion(report.confusion, names, title=title)
     bars = [

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 import gin
 
 from training import optimizers, schedules
-from training.data import augmentation, records
+from training.data import augmentation, tfrecords
 from zoo import config
 from zoo import spec as specs
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "recipes"
 PRECISIONS = ("float32", "bfloat16", "float16")
 ROOT = "training.run"
-_AUGMENTATION, _FEATURES = augmentation.Augmentation, records.Features
+_AUGMENTATION, _FEATURES = augmentation.Augmentation, tfrecords.Features
 
 
 @gin.register(module="training")
@@ -84,7 +84,7 @@ class Recipe:
     accumulate: int
     precision: str
     synchronize_batch_norm: bool
-    records: records.Features
+    records: tfrecords.Features
 
     def stages(self) -> list[Stage]:
         """The parts of the training, in order."""
@@ -135,7 +135,7 @@ def run(
     accumulate: int = 1,
     precision: str = "float32",
     synchronize_batch_norm: bool = False,
-    records: records.Features | None = None,
+    records: tfrecords.Features | None = None,
 ) -> Recipe:
     """The one gin root of this room.
 

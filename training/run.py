@@ -14,9 +14,16 @@ import keras
 import tensorflow as tf
 
 from images import model_input
-from training import checkpoints, evaluation, journal, reports, strategies, trainer
+from training import (
+    checkpoints,
+    evaluation,
+    evaluation_report,
+    metrics_log,
+    strategies,
+    trainer,
+)
 from training import recipe as recipes
-from training.data import inventory, pipeline, sources, split
+from training.data import data_sources, file_changes, pipeline, split
 from zoo import config
 from zoo import model as zoo_model
 
@@ -64,7 +71,7 @@ class StoppedError(Exception):
         self.number = number
 
 
-def train(request: Request, watcher: journal.Watcher) -> pathlib.Path:
+def train(request: Request, watcher: metrics_log.Watcher) -> pathlib.Path:
     """Trains, or goes on training, until the recipe's end.
 
     Returns:
@@ -84,7 +91,7 @@ def train(request: Request, watcher: journal.Watcher) -> pathlib.Path:
         trust_gin_imports=request.trust_gin_imports,
     )
     strategy = strategies.make(request.strategy)
-    halves = sources.open_splits(request.data, plan.recipe.records)
+    halves = data_sources.open_splits(request.data, plan.recipe.records)
     with contextlib.ExitStack() as stack:
         if strategies.is_chief(strategy):
             stack.enter_context(_sole_use(request.model_dir))
@@ -93,7 +100,7 @@ def train(request: Request, watcher: journal.Watcher) -> pathlib.Path:
             request.arch,
             seed=request.seed,
             taxonomy=(
-                sources.taxonomy_of(halves[split.TRAIN])
+                data_sources.taxonomy_of(halves[split.TRAIN])
                 if halves[split.TRAIN].classes
                 else None
             ),
@@ -103,7 +110,7 @@ def train(request: Request, watcher: journal.Watcher) -> pathlib.Path:
             roots=_ROOTS,
         )
         if strategies.is_chief(strategy):
-            for line in sources.describe(halves[split.TRAIN], model.taxonomy):
+            for line in data_sources.describe(halves[split.TRAIN], model.taxonomy):
                 watcher.say(line)
             if split.TEST not in halves:
                 watcher.say("there are no images to test on: accuracy is not measured")
@@ -157,7 +164,7 @@ class _Training:
         model: zoo_model.ImageModel,
         strategy: tf.distribute.Strategy,
         halves: dict[str, split.Split],
-        watcher: journal.Watcher,
+        watcher: metrics_log.Watcher,
     ) -> None:
         self._request, self._recipe, self._model = request, plan.recipe, model
         self._strategy, self._halves = strategy, halves
@@ -188,7 +195,7 @@ class _Training:
             "seed": request.seed,
         }
         asked = dataclasses.asdict(request) | {"model_dir": str(request.model_dir)}
-        self._journal = journal.Journal(
+        self._journal = metrics_log.Journal(
             request.model_dir if self._is_chief else None,
             watcher,
             facts={
@@ -238,12 +245,12 @@ class _Training:
         found = self._folder.last(self._journal.say)
         if found is None:
             if self._is_chief:
-                inventory.save(self._inventory, self._halves)
+                file_changes.save(self._inventory, self._halves)
             return
         before = found.record.get("identity", {})
         different = [k for k, now in self._identity.items() if before.get(k) != now]
         if different:
-            changes = inventory.explain(self._inventory, self._halves)
+            changes = file_changes.explain(self._inventory, self._halves)
             detail = f" ({changes})" if "data" in different and changes else ""
             raise ValueError(
                 f"{self._request.model_dir} holds a training that differs in "
@@ -306,7 +313,7 @@ class _Training:
             return 0
         return came[0] if came else signal.SIGTERM
 
-    def _evaluate(self, step: int) -> reports.Report | None:
+    def _evaluate(self, step: int) -> evaluation_report.Report | None:
         """Of the test split, if there is one."""
         if split.TEST not in self._halves:
             return None
@@ -381,11 +388,11 @@ def _trainer(
 ) -> trainer.Trainer:
     """That of the backend which Keras has."""
     if keras.backend.backend() == "jax":
-        from training import on_jax
+        from training import jax_backend
 
-        return on_jax.Trainer(model, recipe, steps_per_epoch=steps_per_epoch)
-    from training import on_tensorflow
+        return jax_backend.Trainer(model, recipe, steps_per_epoch=steps_per_epoch)
+    from training import tensorflow_backend
 
-    return on_tensorflow.Trainer(
+    return tensorflow_backend.Trainer(
         model, recipe, strategy=strategy, steps_per_epoch=steps_per_epoch
     )

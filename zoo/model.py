@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import gin
 import keras
 
-from zoo import config, counting, inputs
+from zoo import config, inputs, multiply_adds
 from zoo import head as heads
 from zoo import spec as specs
 from zoo import taxonomy as taxonomies
-from zoo.weights import loading, own, registry
+from zoo.weights import loading, native_format, registry
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,16 +57,18 @@ class ImageModel:
         """The backbone's endpoints by name, for images in [0, 1], [B, H, W, 3]."""
         return self.backbone(self.normalization.layer()(images), training=training)
 
-    def record(self) -> own.Record:
+    def record(self) -> native_format.Record:
         """What a file of these weights says of them; see `zoo.weights.own`."""
         about = {
-            key: value for key, value in self.weights.items() if key in own.PROVENANCE
+            key: value
+            for key, value in self.weights.items()
+            if key in native_format.PROVENANCE
         }
         return {
             "arch": self.arch,
             "configuration": self.gin_config.splitlines(),
             "num_classes": self.taxonomy.num_classes,
-            **own.about_taxonomy(self.taxonomy),
+            **native_format.about_taxonomy(self.taxonomy),
             "normalization": dataclasses.asdict(self.normalization),
             "preprocessing": {
                 "image_size": self.spec.image_size,
@@ -91,7 +93,7 @@ class ImageModel:
         record = {**self.record(), **about}
         if "source" in about:  # other values than those that the model began with
             record.pop("head", None)
-        own.save(pathlib.Path(path), self.classifier.weights, record)
+        native_format.save(pathlib.Path(path), self.classifier.weights, record)
 
     @property
     def parts(self) -> dict[str, keras.Model]:
@@ -108,8 +110,8 @@ class ImageModel:
     def multiply_adds(self) -> dict[str, int]:
         """Of each model for one image of the spec's size, by the model's name."""
         size = (self.spec.image_size, self.spec.image_size, 3)
-        backbone = counting.multiply_adds(self.backbone, input_shape=size)
-        head = counting.multiply_adds(self.head, input_shape=(self.num_features,))
+        backbone = multiply_adds.multiply_adds(self.backbone, input_shape=size)
+        head = multiply_adds.multiply_adds(self.head, input_shape=(self.num_features,))
         return {"feature_vector": backbone, "classification": backbone + head}
 
     def decayed(self, model: keras.Model) -> list[keras.Variable]:
@@ -245,7 +247,7 @@ def build(
     if seed is not None:
         keras.utils.set_random_seed(seed)
     known = opened.taxonomy if opened else None
-    named = [f"{own.TAXONOMY} = {taxonomy.name!r}"] if taxonomy else []
+    named = [f"{native_format.TAXONOMY} = {taxonomy.name!r}"] if taxonomy else []
     with config.bound(
         arch,
         gin_files=gin_files,
@@ -262,7 +264,7 @@ def build(
         text = "".join(
             line
             for line in text.splitlines(keepends=True)
-            if not line.startswith(f"{own.TAXONOMY} =")
+            if not line.startswith(f"{native_format.TAXONOMY} =")
         )
     origin: dict[str, typing.Any] = {"name": registry.RANDOM, "seed": seed}
     if opened:

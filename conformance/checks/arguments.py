@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from conformance import clauses, numeric, subject, traces, verdict
+from conformance import clauses, model_under_test, numeric, traces, verdict
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _RATES = ("dropout_rate", "drop_path_rate")
@@ -19,7 +19,7 @@ _MEND = "Trace __call__ with one scalar tf.TensorSpec for it, or with Python val
 _MEND += "declare the default, and document dtype, shape, default and effect."
 
 
-def r09_arguments_do_what_they_say(model: subject.Subject) -> str:
+def r09_arguments_do_what_they_say(model: model_under_test.Subject) -> str:
     """Reads each argument's default and specs, then tries the documented effects.
 
     Known are the effects of batch_norm_momentum, dropout_rate, drop_path_rate and
@@ -52,7 +52,9 @@ def r09_arguments_do_what_they_say(model: subject.Subject) -> str:
     return f"{', '.join(found)}{hint}"
 
 
-def _specs(model: subject.Subject, name: str) -> set[tuple[str, tuple[int, ...]]]:
+def _specs(
+    model: model_under_test.Subject, name: str
+) -> set[tuple[str, tuple[int, ...]]]:
     """The dtypes and shapes that the traces take as a Tensor."""
     specs = [trace.arguments.get(name) for trace in model.general_traces]
     tensors = [spec for spec in specs if isinstance(spec, tf.TensorSpec)]
@@ -67,7 +69,7 @@ def _specs(model: subject.Subject, name: str) -> set[tuple[str, tuple[int, ...]]
     return {(spec.dtype.name, tuple(spec.shape)) for spec in tensors}
 
 
-def _check_default(model: subject.Subject, name: str, default: Any) -> None:
+def _check_default(model: model_under_test.Subject, name: str, default: Any) -> None:
     images = model.images(1)
     with verdict.expecting(
         f"obj(x, {name}={default!r}) to work, as its default", mend=_MEND
@@ -104,7 +106,7 @@ def _check_documented(
         )
 
 
-def _check_momentum(model: subject.Subject) -> None:
+def _check_momentum(model: model_under_test.Subject) -> None:
     """1 must leave the statistics as they are; 0 must replace them, whatever they were.
 
     Their own momentum is nothing that drop path should play into.
@@ -134,14 +136,14 @@ def _check_momentum(model: subject.Subject) -> None:
         )
 
 
-def _check_rate(name: str) -> Callable[[subject.Subject], None]:
+def _check_rate(name: str) -> Callable[[model_under_test.Subject], None]:
     """A rate of 0 must leave nothing to chance, and one of a half something.
 
     Four images share their fate in two calls by chance once in 16 times; in all of six
     calls, once in a million.
     """
 
-    def check(model: subject.Subject) -> None:
+    def check(model: model_under_test.Subject) -> None:
         for rate, calls in ((0.0, 2), (0.5, 6)):
             first, *others = (_train(model, **{name: rate}) for _ in range(calls))
             differences = [numeric.relative_difference(o, first) for o in others]
@@ -157,7 +159,7 @@ def _check_rate(name: str) -> Callable[[subject.Subject], None]:
     return check
 
 
-def _check_endpoints(model: subject.Subject) -> None:
+def _check_endpoints(model: model_under_test.Subject) -> None:
     images = model.images(1)
     endpoints = model.obj(images, return_endpoints=True)
     if not isinstance(endpoints, Mapping) or "default" not in endpoints:
@@ -175,7 +177,7 @@ def _check_endpoints(model: subject.Subject) -> None:
         )
 
 
-def _train(model: subject.Subject, **given: float) -> Any:
+def _train(model: model_under_test.Subject, **given: float) -> Any:
     """A call in training mode, with nothing random but what is asked for."""
     takes = {parameter.name for parameter in traces.parameters(model.call)}
     calm = {rate: 0.0 for rate in _RATES if rate in takes}
@@ -183,7 +185,7 @@ def _train(model: subject.Subject, **given: float) -> Any:
     return model.obj(model.images(4), training=True, **keywords)
 
 
-_EFFECTS: dict[str, Callable[[subject.Subject], None]] = {
+_EFFECTS: dict[str, Callable[[model_under_test.Subject], None]] = {
     "batch_norm_momentum": _check_momentum,
     "return_endpoints": _check_endpoints,
     **{rate: _check_rate(rate) for rate in _RATES},

@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from conformance import outputs, subject, verdict
+from conformance import model_under_test, output_checks, verdict
 from reuse import graphs
 
 _OUR_FILE = "class_index.tsv"
@@ -26,14 +26,14 @@ _ENOUGH = 8
 _HALF_PRECISION = 2e-3  # that probabilities in float16 sum to 1 by
 
 
-def c01_gives_one_matrix(model: subject.Subject) -> str:
+def c01_gives_one_matrix(model: model_under_test.Subject) -> str:
     """Looks at the output for two images, and reads the shapes of the traces."""
-    columns = outputs.check_matrix(model, columns="num_classes")
-    outputs.check_static_columns(model, columns="num_classes")
+    columns = output_checks.check_matrix(model, columns="num_classes")
+    output_checks.check_static_columns(model, columns="num_classes")
     return f"float32 [batch, {columns}]"
 
 
-def c02_gives_logits(model: subject.Subject) -> str:
+def c02_gives_logits(model: model_under_test.Subject) -> str:
     """Looks at the op that gives the outputs, and at outputs for several images.
 
     A softmax or a sigmoid at the end gives none, for any number of classes. Where
@@ -82,14 +82,14 @@ def c02_gives_logits(model: subject.Subject) -> str:
     return f"values from {rows.min():.3g} to {rows.max():.3g}"
 
 
-def c03_carries_class_index(model: subject.Subject) -> str:
+def c03_carries_class_index(model: model_under_test.Subject) -> str:
     """Reads the text assets that the SavedModel names.
 
     A first line more than there are classes is a header if all its fields are words
     such as `index` or `label`, or if it is the only line that does not begin with an
     integer.
     """
-    columns = outputs.check_matrix(model, columns="num_classes")
+    columns = output_checks.check_matrix(model, columns="num_classes")
     found = []
     for path in model.assets:
         lines = _text_lines(path)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from conformance import clauses, numeric, subject, verdict
+from conformance import clauses, model_under_test, numeric, verdict
 from conformance.checks import (
     classification,
     feature_vector,
@@ -22,7 +22,7 @@ from conformance.checks import (
 
 _MEND = "Hang all that the model needs on its root: assets, lists, named callables."
 # Those that a copy could break, and that are judged by looking, or by one call.
-_JUDGED_AGAIN: tuple[Callable[[subject.Subject], str], ...] = (
+_JUDGED_AGAIN: tuple[Callable[[model_under_test.Subject], str], ...] = (
     reusable.r02_root_is_callable,
     reusable.r03_takes_one_tensor,
     reusable.r04_lists_variables,
@@ -36,7 +36,7 @@ _JUDGED_AGAIN: tuple[Callable[[subject.Subject], str], ...] = (
 )
 
 
-def r13_saves_again(model: subject.Subject) -> str:
+def r13_saves_again(model: model_under_test.Subject) -> str:
     """Saves the loaded object with its signatures, loads the copy, and compares.
 
     The copy must give equal outputs, have the same lists, and break no clause of its
@@ -46,7 +46,7 @@ def r13_saves_again(model: subject.Subject) -> str:
         path = pathlib.Path(folder, "copy")
         with verdict.expecting("tf.saved_model.save(obj) to work", mend=_MEND):
             tf.saved_model.save(model.obj, str(path), dict(model.signatures) or None)
-        copy = subject.Subject(
+        copy = model_under_test.Subject(
             path, kind=model.kind, full=False, pair=None, documented=model.documented
         )
         with verdict.expecting("the copy to load and to predict", mend=_MEND):
@@ -65,9 +65,9 @@ def r13_saves_again(model: subject.Subject) -> str:
 
 
 def _check_again(
-    check: Callable[[subject.Subject], str],
-    model: subject.Subject,
-    copy: subject.Subject,
+    check: Callable[[model_under_test.Subject], str],
+    model: model_under_test.Subject,
+    copy: model_under_test.Subject,
 ) -> None:
     problem = _problem(check, copy)
     if problem and not _problem(check, model):
@@ -78,7 +78,9 @@ def _check_again(
         )
 
 
-def _problem(check: Callable[[subject.Subject], str], model: subject.Subject) -> str:
+def _problem(
+    check: Callable[[model_under_test.Subject], str], model: model_under_test.Subject
+) -> str:
     """Why a clause does not hold, or can't be judged; nothing where it holds."""
     try:
         check(model)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from conformance import clauses, numeric, subject, traces, verdict
-from conformance.checks import manifest
+from conformance import clauses, model_under_test, numeric, traces, verdict
+from conformance.checks import manifest_record
 
 _SIGNATURE = _INPUT = "image_bytes"
 _PREPROCESS = "preprocess"
@@ -28,7 +28,7 @@ _JPEG_LOSS = 0.04  # that a JPEG file of high quality may differ by, on average
 _MEND = "See images/model_input.py of this project for a preprocessing that does."
 
 
-def s04_takes_encoded_images(model: subject.Subject) -> str:
+def s04_takes_encoded_images(model: model_under_test.Subject) -> str:
     """Feeds photographs, files of five formats, and damaged files.
 
     A photograph that is stored turned, as its EXIF says, must give what an upright one
@@ -57,7 +57,7 @@ def s04_takes_encoded_images(model: subject.Subject) -> str:
     return f"JPEG, PNG, WebP, GIF and BMP, to {height}x{width} pixels"
 
 
-def _signature(model: subject.Subject) -> Any:
+def _signature(model: model_under_test.Subject) -> Any:
     if _SIGNATURE not in model.signatures:
         raise verdict.Broken(
             expected=f"a signature {_SIGNATURE}",
@@ -88,7 +88,7 @@ def _signature(model: subject.Subject) -> Any:
     return signature
 
 
-def _preprocess(model: subject.Subject) -> Any:
+def _preprocess(model: model_under_test.Subject) -> Any:
     part = getattr(model.obj, _PREPROCESS, None)
     function = getattr(part, "__call__", None)  # noqa: B004 - the attribute
     if not traces.is_restored_function(function):
@@ -162,9 +162,9 @@ def _check_turned(preprocess: Any) -> None:
             )
 
 
-def _check_pixels(preprocess: Any, model: subject.Subject) -> None:
+def _check_pixels(preprocess: Any, model: model_under_test.Subject) -> None:
     """Compares a photograph with what the manifest says of preprocessing."""
-    record = (manifest.read(model.path) or {}).get("preprocessing")
+    record = (manifest_record.read(model.path) or {}).get("preprocessing")
     if not record:
         return
     side = record.get("image_size")

@@ -5,22 +5,29 @@ Source: https://www.tensorflow.org/hub/common_saved_model_apis/images
 
 from __future__ import annotations
 
-from conformance import clauses, graphs, numeric, outputs, subject, verdict
+from conformance import (
+    clauses,
+    graphs,
+    model_under_test,
+    numeric,
+    output_checks,
+    verdict,
+)
 
 
-def f01_gives_one_matrix(model: subject.Subject) -> str:
+def f01_gives_one_matrix(model: model_under_test.Subject) -> str:
     """Looks at the output for two images."""
-    columns = outputs.check_matrix(model, columns="num_features")
+    columns = output_checks.check_matrix(model, columns="num_features")
     return f"float32 [batch, {columns}]"
 
 
-def f02_num_features_is_static(model: subject.Subject) -> str:
+def f02_num_features_is_static(model: model_under_test.Subject) -> str:
     """Reads the shapes of the traces."""
-    columns = outputs.check_static_columns(model, columns="num_features")
+    columns = output_checks.check_static_columns(model, columns="num_features")
     return f"num_features is {columns} in {len(model.all_traces)} traces"
 
 
-def f03_has_no_dropout(model: subject.Subject) -> str:
+def f03_has_no_dropout(model: model_under_test.Subject) -> str:
     """Looks for a random mask on the output, and whether it changes anything.
 
     Drop path and dropout within the model are not on the output: in the graph, between

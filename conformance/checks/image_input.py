@@ -9,7 +9,7 @@ import itertools
 
 import tensorflow as tf
 
-from conformance import numeric, subject, verdict
+from conformance import model_under_test, numeric, verdict
 
 _BATCHES = (1, 2, 3, 7)
 _LARGE_BATCH = 32
@@ -17,7 +17,7 @@ _OTHER_DTYPES = (tf.bfloat16, tf.float16, tf.float64, tf.uint8, tf.float32)
 _OTHER_CHANNELS = (1, 4, 3)
 
 
-def i01_takes_rgb_floats(model: subject.Subject) -> str:
+def i01_takes_rgb_floats(model: model_under_test.Subject) -> str:
     """Looks for a float32 [batch, height, width, 3] input in the traces.
 
     There must be one for every combination of the other arguments.
@@ -31,7 +31,7 @@ def i01_takes_rgb_floats(model: subject.Subject) -> str:
         spec = others.pop(model.input_name)
         rest.setdefault(repr(others), []).append(spec)
     for arguments, specs in rest.items():
-        if not any(map(subject.is_image_spec, specs)):
+        if not any(map(model_under_test.is_image_spec, specs)):
             seen = ", ".join(f"{spec.dtype.name} {spec.shape}" for spec in specs)
             raise verdict.Broken(
                 expected=f"{model.input_name}: float32 [batch, height, width, 3]",
@@ -42,7 +42,7 @@ def i01_takes_rgb_floats(model: subject.Subject) -> str:
     return f"float32 {model.input_spec.shape}"
 
 
-def i02_takes_any_batch(model: subject.Subject) -> str:
+def i02_takes_any_batch(model: model_under_test.Subject) -> str:
     """Calls with several batch sizes, then with none.
 
     Batch 0 runs in this very process: a crash there ends the run, and is seen as such.
@@ -58,7 +58,7 @@ def i02_takes_any_batch(model: subject.Subject) -> str:
     return f"batches {batches}; batch 0 gives an empty output"
 
 
-def _check_batch(model: subject.Subject, batch: int) -> None:
+def _check_batch(model: model_under_test.Subject, batch: int) -> None:
     mend = "Take the batch size from tf.shape(images)[0], wherever it is needed."
     with verdict.expecting(f"a batch of {batch} to work", mend=mend):
         output = model.infer(model.images(batch))
@@ -75,7 +75,7 @@ def _check_rows(output: object, batch: int) -> None:
             )
 
 
-def i03_takes_any_size(model: subject.Subject) -> str:
+def i03_takes_any_size(model: model_under_test.Subject) -> str:
     """Calls with one image of each size that is to be tried.
 
     These are: one that is wider than high; the low ends, then the high ends of the
@@ -98,7 +98,7 @@ def i03_takes_any_size(model: subject.Subject) -> str:
     return "sizes " + ", ".join(f"{height}x{width}" for height, width in sizes)
 
 
-def _sizes(model: subject.Subject) -> list[tuple[int, int]]:
+def _sizes(model: model_under_test.Subject) -> list[tuple[int, int]]:
     """Pairs of height and width, each once."""
     height, width = model.size
     low_height, high_height = _range(model, axis=0)
@@ -116,7 +116,7 @@ def _sizes(model: subject.Subject) -> list[tuple[int, int]]:
     return list(dict.fromkeys(sizes))
 
 
-def _range(model: subject.Subject, *, axis: int) -> tuple[int, int]:
+def _range(model: model_under_test.Subject, *, axis: int) -> tuple[int, int]:
     """The documented ends; of an end without documentation, one that is near."""
     name = ("height_range", "width_range")[axis]
     low, high = model.documented.get(name) or (None, None)
@@ -125,7 +125,7 @@ def _range(model: subject.Subject, *, axis: int) -> tuple[int, int]:
     return low or near, high or max(far, low or near)
 
 
-def i04_normalises_for_itself(model: subject.Subject) -> str:
+def i04_normalises_for_itself(model: model_under_test.Subject) -> str:
     """Looks for infinities and NaN in the outputs for values from 0 to 1.
 
     Where all is tried, in training mode too. Whether the values are scaled as the
@@ -149,7 +149,7 @@ def i04_normalises_for_itself(model: subject.Subject) -> str:
     return f"finite for {', '.join(fills)} with {', '.join(calls)}"
 
 
-def i05_rejects_other_inputs(model: subject.Subject) -> str:
+def i05_rejects_other_inputs(model: model_under_test.Subject) -> str:
     """Calls with inputs that differ from the declared one in one respect each."""
     inputs = _other_inputs(model)
     accepted = []
@@ -170,7 +170,7 @@ def i05_rejects_other_inputs(model: subject.Subject) -> str:
     return f"raises for {', '.join(inputs)}"
 
 
-def _other_inputs(model: subject.Subject) -> dict[str, tf.Tensor]:
+def _other_inputs(model: model_under_test.Subject) -> dict[str, tf.Tensor]:
     images = model.images(1)
     channels, dtype = images.shape[-1], images.dtype
     inputs = {"rank 3": images[0], "rank 5": images[tf.newaxis]}

@@ -7,11 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from conformance import clauses, numeric, subject, traces, verdict
+from conformance import clauses, model_under_test, numeric, traces, verdict
 from conformance.checks import reusable
 
 
-def p01_backbones_are_equal(model: subject.Subject) -> str:
+def p01_backbones_are_equal(model: model_under_test.Subject) -> str:
     """Looks for each of the feature vector's variables, by name, in the classifier.
 
     Where names occur twice or are not the same in both, variables of equal bits, shape
@@ -38,7 +38,7 @@ def p01_backbones_are_equal(model: subject.Subject) -> str:
     return f"{len(features.all_variables)} variables are bit-equal"
 
 
-def p02_head_completes_features(model: subject.Subject) -> str:
+def p02_head_completes_features(model: model_under_test.Subject) -> str:
     """Compares classifier(x) with classifier.head(feature_vector(x)) at inference."""
     features, classifier = _halves(model)
     head = getattr(classifier.obj, "head", None)
@@ -64,7 +64,9 @@ def p02_head_completes_features(model: subject.Subject) -> str:
     return f"difference {difference:.1e}"
 
 
-def _halves(model: subject.Subject) -> tuple[subject.Subject, subject.Subject]:
+def _halves(
+    model: model_under_test.Subject,
+) -> tuple[model_under_test.Subject, model_under_test.Subject]:
     """The feature-vector model and the classifier."""
     if model.pair is None:
         raise verdict.NotApplicable("the other half of the pair was not given")

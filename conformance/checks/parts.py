@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance import numeric, subject, traces, verdict
+from conformance import model_under_test, numeric, traces, verdict
 
 _KERAS_RECORD = "keras_api"
 _MEND = "Make the part a tf.Module with a traced __call__ and the lists variables and "
 _MEND += "trainable_variables of what that call uses, and hang it on the root itself."
 
 
-def r12_parts_are_whole(model: subject.Subject) -> str:
+def r12_parts_are_whole(model: model_under_test.Subject) -> str:
     """Looks at every attribute of the root that has a `__call__` of its own."""
     parts = _parts(model.obj)
     if not parts:

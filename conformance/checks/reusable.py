@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from conformance import clauses, graphs, numeric, subject, traces, verdict
+from conformance import clauses, graphs, model_under_test, numeric, traces, verdict
 
 _PYTHON_OPS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 # TensorFlow's own, but nothing that an image model needs: who calls one runs it. A
@@ -30,7 +30,7 @@ _TABLES = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
 _BUILT_IN_OBJECTS = ("_generic_user_object", "signature_map", "trackable_", "_tf_keras")
 
 
-def r01_loads_alone(model: subject.Subject) -> str:
+def r01_loads_alone(model: model_under_test.Subject) -> str:
     """Looks for Python and files in the graphs and for registered classes, then loads.
 
     A custom op makes loading fail in a process that did not load its library; one that
@@ -115,7 +115,7 @@ def _custom_objects(proto: Any) -> list[str]:
     return sorted(found)
 
 
-def r02_root_is_callable(model: subject.Subject) -> str:
+def r02_root_is_callable(model: model_under_test.Subject) -> str:
     """Looks at the root's attribute `__call__`."""
     if not model.is_callable:
         observed = "no __call__" if model.call is None else f"a {type(model.call)}"
@@ -127,7 +127,7 @@ def r02_root_is_callable(model: subject.Subject) -> str:
     return f"__call__ has {len(model.all_traces)} traces"
 
 
-def r03_takes_one_tensor(model: subject.Subject) -> str:
+def r03_takes_one_tensor(model: model_under_test.Subject) -> str:
     """Reads the declared parameters, and the first one's spec in the traces.
 
     A trace whose every call another, more general one takes too is of no matter.
@@ -158,7 +158,7 @@ def r03_takes_one_tensor(model: subject.Subject) -> str:
     return f"{name}, {model.input_spec.dtype.name} {model.input_spec.shape}"
 
 
-def r04_lists_variables(model: subject.Subject) -> str:
+def r04_lists_variables(model: model_under_test.Subject) -> str:
     """Holds what the traces capture against the list, by the variables' handles.
 
     A trace captures what the functions that it calls capture.
@@ -180,7 +180,7 @@ def r04_lists_variables(model: subject.Subject) -> str:
     return f"{len(model.variables)} listed, {len(captured)} captured"
 
 
-def r05_lists_trainable_variables(model: subject.Subject) -> str:
+def r05_lists_trainable_variables(model: model_under_test.Subject) -> str:
     """Compares the two lists by identity, and reads `v.trainable`."""
     if not model.trainable_variables:
         raise verdict.NotApplicable("there are no trainable_variables")
@@ -203,7 +203,7 @@ def r05_lists_trainable_variables(model: subject.Subject) -> str:
     return f"{len(model.trainable_variables)} of {len(model.variables)} variables"
 
 
-def r06_regularization_losses(model: subject.Subject) -> str:
+def r06_regularization_losses(model: model_under_test.Subject) -> str:
     """Calls each loss, differentiates it, and compares all variables before and after.
 
     A gradient to any variable with `v.trainable` counts, whether or not it is listed in
@@ -226,7 +226,7 @@ def r06_regularization_losses(model: subject.Subject) -> str:
 
 
 def _check_loss(
-    model: subject.Subject, name: str, loss: Any, trainable: list[Any]
+    model: model_under_test.Subject, name: str, loss: Any, trainable: list[Any]
 ) -> None:
     mend = "Make each loss a tf.function(input_signature=[]) of the weights."
     with model.variables_kept() as before:
@@ -258,7 +258,7 @@ def _is_scalar(value: Any) -> bool:
     return tf.is_tensor(value) and value.shape.rank == 0 and value.dtype.is_floating
 
 
-def r07_training_is_a_bool(model: subject.Subject) -> str:
+def r07_training_is_a_bool(model: model_under_test.Subject) -> str:
     """Reads the declared default, then calls eagerly with and without the argument."""
     if model.training is None:
         raise verdict.NotApplicable("__call__ has no argument training")
@@ -284,7 +284,7 @@ def r07_training_is_a_bool(model: subject.Subject) -> str:
     return f"obj(x) equals obj(x, training=False), difference {difference:.1e}"
 
 
-def r08_traces_every_combination(model: subject.Subject) -> str:
+def r08_traces_every_combination(model: model_under_test.Subject) -> str:
     """Holds the traces against the product of the Python values that occur in them.
 
     Which values are permissible only documentation could say. Without it, a value that
@@ -335,7 +335,7 @@ def _combinations(
     return itertools.product(*seen)
 
 
-def r10_changes_statistics_only(model: subject.Subject) -> str:
+def r10_changes_statistics_only(model: model_under_test.Subject) -> str:
     """Compares the bits of all variables before and after a call in either mode.
 
     Trainable are the members of trainable_variables. The model has batch statistics if
@@ -376,7 +376,7 @@ def r10_changes_statistics_only(model: subject.Subject) -> str:
     return f"training changes {len(updated)} of {len(statistics)} non-trainable ones"
 
 
-def r11_gradients_reach(model: subject.Subject) -> str:
+def r11_gradients_reach(model: model_under_test.Subject) -> str:
     """Differentiates a random projection of one image's output.
 
     A gradient reaches a variable if automatic differentiation finds a path, and what
@@ -411,7 +411,7 @@ def _dense(gradient: Any) -> tf.Tensor:
     return tf.convert_to_tensor(gradient)
 
 
-def r14_images_are_independent(model: subject.Subject) -> str:
+def r14_images_are_independent(model: model_under_test.Subject) -> str:
     """Calls twice, with other neighbours, and with each image by itself."""
     images = model.images(2)
     output = model.infer(images)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from conformance import clauses, numeric, subject, verdict
+from conformance import clauses, model_under_test, numeric, verdict
 from conformance.checks import reusable
 
 _INPUT = "images"
 _OUTPUT = "default"
 
 
-def s01_has_serving_default(model: subject.Subject) -> str:
+def s01_has_serving_default(model: model_under_test.Subject) -> str:
     """Reads the signature's input."""
     spec = _input_spec(model, "serving_default")
     if spec.shape.rank is not None and (not spec.shape.rank or spec.shape[0]):
@@ -27,7 +27,7 @@ def s01_has_serving_default(model: subject.Subject) -> str:
     return f"{_INPUT}: {spec.dtype.name} {spec.shape}"
 
 
-def s02_has_named_signatures(model: subject.Subject) -> str:
+def s02_has_named_signatures(model: model_under_test.Subject) -> str:
     """Reads the named signatures' keys, and calls the one for the model's own task.
 
     Its result must equal what `__call__` gives at inference, if that can be called with
@@ -61,7 +61,7 @@ def s02_has_named_signatures(model: subject.Subject) -> str:
     return f"{', '.join(names)}; difference {difference:.1e}"
 
 
-def _difference(model: subject.Subject, name: str) -> float | None:
+def _difference(model: model_under_test.Subject, name: str) -> float | None:
     spec = _input_spec(model, name)
     height, width = spec.shape[1:3] if spec.shape.rank == 4 else (None, None)
     size = (height or model.size[0], width or model.size[1])
@@ -73,7 +73,7 @@ def _difference(model: subject.Subject, name: str) -> float | None:
     return numeric.relative_difference(result, called)
 
 
-def _input_spec(model: subject.Subject, name: str) -> tf.TensorSpec:
+def _input_spec(model: model_under_test.Subject, name: str) -> tf.TensorSpec:
     """The spec of the one input of a signature, which must be there."""
     if name not in model.signatures:
         raise verdict.Broken(
@@ -91,7 +91,7 @@ def _input_spec(model: subject.Subject, name: str) -> tf.TensorSpec:
     return inputs[_INPUT]
 
 
-def s03_names_endpoints(model: subject.Subject) -> str:
+def s03_names_endpoints(model: model_under_test.Subject) -> str:
     """Reads the output keys of the signatures for images that give a result.
 
     Keys beside the result's must have one common first part, the architecture's name,

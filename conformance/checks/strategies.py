@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from conformance import clauses, numeric, subject, verdict
+from conformance import clauses, model_under_test, numeric, verdict
 
 _MEND_STATISTICS = "Make batch statistics with synchronization=ON_READ and "
 _MEND_STATISTICS += "aggregation=MEAN, and update them by assign in training mode."
 
 
-def r15_works_wherever_it_is_called(model: subject.Subject) -> str:
+def r15_works_wherever_it_is_called(model: model_under_test.Subject) -> str:
     """Compares outputs, then runs a training step on two replicas."""
     _check_places(model)
     statistics = _check_replicas(model)
     return f"everywhere the same; {statistics} batch statistics are means"
 
 
-def _check_places(model: subject.Subject) -> None:
+def _check_places(model: model_under_test.Subject) -> None:
     """From a tf.function is how the suite calls; eagerly, and with all run eagerly."""
     images = model.images(2)
     expected = model.infer(images)
@@ -49,7 +49,7 @@ def _check_places(model: subject.Subject) -> None:
             )
 
 
-def _check_replicas(model: subject.Subject) -> int:
+def _check_replicas(model: model_under_test.Subject) -> int:
     """Returns how many statistics a training step on two replicas changed."""
     devices = [device.name for device in tf.config.list_logical_devices("CPU")[:2]]
     if len(devices) < 2:
@@ -60,7 +60,7 @@ def _check_replicas(model: subject.Subject) -> int:
         mend="Keep to ops that run on each replica for itself.",
     ):
         with strategy.scope():
-            copy = subject.Subject(
+            copy = model_under_test.Subject(
                 model.path,
                 kind=model.kind,
                 full=False,
@@ -100,7 +100,7 @@ def _check_replicas(model: subject.Subject) -> int:
     return changed
 
 
-def _statistics(model: subject.Subject) -> list[Any]:
+def _statistics(model: model_under_test.Subject) -> list[Any]:
     """The non-trainable variables of floats."""
     trainable = {id(variable) for variable in model.trainable_variables}
     return [

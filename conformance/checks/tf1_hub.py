@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 import tensorflow as tf
 
-from conformance import clauses, graphs, numeric, subject, verdict
+from conformance import clauses, graphs, model_under_test, numeric, verdict
 from conformance.checks import reusable
 
 _TRAIN = frozenset({"train"})
@@ -32,7 +32,7 @@ _COLLECTIONS = {
 _MEND = "Write it as hub.create_module_spec of tensorflow-hub 0.15 does."
 
 
-def t01_loads_as_module(model: subject.Subject) -> str:
+def t01_loads_as_module(model: model_under_test.Subject) -> str:
     """Reads what hub.Module reads, looks for Python and files, loads both variants."""
     head = (model.path / clauses.HUB_MODULE).read_bytes()[: len(_FORMAT_3)]
     if head != _FORMAT_3:
@@ -55,7 +55,7 @@ def t01_loads_as_module(model: subject.Subject) -> str:
     return f"two variants, {len(variables)} variables, {count} types of ops"
 
 
-def t02_has_signatures(model: subject.Subject) -> str:
+def t02_has_signatures(model: model_under_test.Subject) -> str:
     """Reads the signatures of both variants, and calls those for the model's own task.
 
     The default signature must give what the one named after the task gives.
@@ -104,7 +104,7 @@ def _check_signature(signatures: Mapping[str, Any], name: str, which: str) -> No
         _fail(f"signature {name} to give [batch, a constant]", f"the shape {shape}")
 
 
-def t03_has_one_size(model: subject.Subject) -> str:
+def t03_has_one_size(model: model_under_test.Subject) -> str:
     """Reads the shape of the images in every signature; runs two batches."""
     size, shapes = _size(model)
     if size is None:
@@ -125,7 +125,7 @@ def t03_has_one_size(model: subject.Subject) -> str:
 
 
 def _size(
-    model: subject.Subject,
+    model: model_under_test.Subject,
 ) -> tuple[tuple[int, int] | None, list[tf.TensorShape]]:
     """The (height, width) that all signatures have in common, and all their shapes."""
     shapes = [
@@ -140,7 +140,7 @@ def _size(
     return ((first[1], first[2]) if is_one else None), shapes
 
 
-def t04_fills_collections(model: subject.Subject) -> str:
+def t04_fills_collections(model: model_under_test.Subject) -> str:
     """Reads which variables the graphs assign, and computes the train variant's losses.
 
     What is assigned from images must be in the collection of update ops, and in the
@@ -223,14 +223,14 @@ def _collection(graph: Any, name: str) -> list[str]:
     return list(graph.collection_def[name].node_list.value)
 
 
-def _variants(model: subject.Subject) -> dict[frozenset[str], Any]:
+def _variants(model: model_under_test.Subject) -> dict[frozenset[str], Any]:
     """Both graphs, by their tags."""
     return {frozenset(g.meta_info_def.tags): g for g in model.proto.meta_graphs}
 
 
 @contextlib.contextmanager
 def _session(
-    model: subject.Subject, tags: frozenset[str]
+    model: model_under_test.Subject, tags: frozenset[str]
 ) -> Iterator[tuple[Any, tf.Graph]]:
     """A session with one variant in it, its variables restored."""
     with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:

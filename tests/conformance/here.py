@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from conformance import clauses as clauses_lib
-from conformance import judging, report, subject, worker
+from conformance import judging, model_under_test, report, worker
 
 
 def model(path, *, kind="auto", level="quick", pair=None, documented=None, **kwargs):
-    return subject.Subject(
+    return model_under_test.Subject(
         pathlib.Path(path),
         kind=kind,
         full=level == "full",

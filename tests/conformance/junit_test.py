@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from conformance import clauses, junit
+from conformance import clauses, junit_report
 from tests.conformance import reports
 
 # By element: its attributes and children, as far as pytest's `xunit2` and the xUnit
@@ -45,7 +45,7 @@ def violations(element: ET.Element) -> list[str]:
 
 
 def parsed(report) -> ET.Element:
-    return ET.fromstring(junit.render(report).encode())
+    return ET.fromstring(junit_report.render(report).encode())
 
 
 def case(root: ET.Element, clause: str) -> ET.Element:
@@ -133,7 +133,7 @@ def test_characters_that_xml_can_not_hold_are_replaced():
 def test_a_status_that_is_none_is_refused():
     report = dataclasses.replace(reports.CLEAN, clauses=(reports.result("R01", "ok"),))
     with pytest.raises(ValueError, match="status of R01 must be one of pass, fail, "):
-        junit.render(report)
+        junit_report.render(report)
 
 
 def test_it_imports_no_tensorflow():

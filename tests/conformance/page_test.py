@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from conformance import clauses, page, report
+from conformance import clauses, html_report, report
 from tests.conformance import browser, reports
 
 FAILURES = ["R04", "R06", "F03"]
@@ -47,7 +47,7 @@ class Reader(html.parser.HTMLParser):
 
 
 def rendered(**changes) -> str:
-    return page.render(dataclasses.replace(reports.FAULTY, **changes))
+    return html_report.render(dataclasses.replace(reports.FAULTY, **changes))
 
 
 def found(message: str, status: str = "fail") -> str:
@@ -143,7 +143,7 @@ def test_the_message_of_what_passed_is_left_whole():
 def test_text_of_unknown_origin_stays_text():
     hostile = reports.HOSTILE + "\ud800\x85\u2028"
     sides = report.Sides(smallest=1, largest=2, step=3, stopped=hostile)
-    text = page.render(
+    text = html_report.render(
         report.Report(
             path=hostile,
             kind=hostile,
@@ -190,8 +190,8 @@ def plotted(measured: tuple[int, int], documented: tuple[int | None, int | None]
         documented={"height_range": documented},
         measured=dataclasses.replace(reports.FAULTY.measured, sides={"height": sides}),
     )
-    ticks, (height,) = page._ranges(changed)
-    page.render(changed)
+    ticks, (height,) = html_report._ranges(changed)
+    html_report.render(changed)
     return ticks, height
 
 
@@ -229,11 +229,11 @@ def test_what_was_measured_is_told():
     assert text.count("Not all of the documented range was seen to work") == 1
     assert "Batch sizes that work: 1 2 3 7 32 64 128 256" in text
     assert "The search ended early: out of time after 120 s" in text
-    assert "Images that work" not in page.render(reports.CLEAN)
+    assert "Images that work" not in html_report.render(reports.CLEAN)
 
 
 def test_times_are_drawn_by_length():
-    bars = page._bars(reports.FAULTY)
+    bars = html_report._bars(reports.FAULTY)
     assert [bar.name for bar in bars[:3]] == ["R11", "I03", "R01"]
     assert [bar.name for bar in bars[-2:]] == [
         f"{len(reports.FAULTY.clauses) - 8} other clauses",
@@ -241,7 +241,7 @@ def test_times_are_drawn_by_length():
     ]
     assert sum(bar.seconds for bar in bars) == pytest.approx(reports.FAULTY.seconds)
     assert max(bar.length for bar in bars) == 100
-    assert page._bars(reports.EMPTY) == []
+    assert html_report._bars(reports.EMPTY) == []
 
 
 # In a browser: what is really seen.

@@ -15,7 +15,7 @@ import tensorflow as tf
 from PIL import Image
 
 import zoo
-from exporters import comparing, dead_leaves, formats, manifest, writing
+from exporters import comparison, formats, manifest, synthetic_images, write_formats
 from tests.exporters.generations import ARCHS
 
 ARCH = "mobilenet_v2_035_96"
@@ -232,16 +232,16 @@ def test_what_differs_too_much_is_unfit(difference, agreement, weights, message)
     model.weights["name"] = weights
     runs = {
         "classification": [
-            comparing.Run(file="float32.tflite", call=None, limit=1e-4),
-            comparing.Run(file="int8.tflite", call=None, limit=None),
+            comparison.Run(file="float32.tflite", call=None, limit=1e-4),
+            comparison.Run(file="int8.tflite", call=None, limit=None),
         ]
     }
     report = a_report(difference, agreement)
     if message is None:
-        comparing.judge(model, runs, report)
+        comparison.judge(model, runs, report)
         return
     with pytest.raises(formats.UnfitError, match=message):
-        comparing.judge(model, runs, report)
+        comparison.judge(model, runs, report)
 
 
 def test_comparing_sees_what_differs(expected, folder):
@@ -255,21 +255,21 @@ def test_comparing_sees_what_differs(expected, folder):
         return logits
 
     for call, difference in ((off, 0.5), (lambda x: off(x)[:, 1:], float("inf"))):
-        runs = {"classification": [comparing.Run(file="x", call=call, limit=1e-4)]}
+        runs = {"classification": [comparison.Run(file="x", call=call, limit=1e-4)]}
         halves = {"classification": folder / "classification" / "1"}
-        report = comparing.compare(model, formats.FORMATS["litert"], runs, halves)
+        report = comparison.compare(model, formats.FORMATS["litert"], runs, halves)
         found = report["classification"]["x"]["relative_difference"]
         assert found == pytest.approx(difference, rel=0.2)
 
 
 def test_drawn_images_are_the_same_every_time_and_of_many_kinds():
-    images = dead_leaves.draw(8, 64, seed=3)
+    images = synthetic_images.draw(8, 64, seed=3)
     assert images.shape == (8, 64, 64, 3)
     assert images.dtype == np.float32
     assert images.min() >= 0
     assert images.max() <= 1
-    assert np.array_equal(images[:3], dead_leaves.draw(3, 64, seed=3))
-    assert not np.array_equal(images, dead_leaves.draw(8, 64, seed=4))
+    assert np.array_equal(images[:3], synthetic_images.draw(3, 64, seed=3))
+    assert not np.array_equal(images, synthetic_images.draw(8, 64, seed=4))
     assert images.mean((1, 2)).std(0).min() > 0.1
 
 
@@ -326,6 +326,6 @@ def test_a_full_disk_says_where(monkeypatch, tmp_path):
         def save(model, folder):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(writing, "_module", lambda known: Full)
+    monkeypatch.setattr(write_formats, "_module", lambda known: Full)
     with pytest.raises(OSError, match=f"^Can't write below {tmp_path}: No space left"):
-        writing._save(formats.FORMATS["onnx"], None, tmp_path / "onnx")
+        write_formats._save(formats.FORMATS["onnx"], None, tmp_path / "onnx")

@@ -13,7 +13,7 @@ import time
 import psutil
 import pytest
 
-from exporters import batch, formats, manifest, placing
+from exporters import batch, export_folder, formats, manifest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 ARCH = "resnet_cifar_20"  # exports of others take longer
@@ -67,7 +67,7 @@ def wait_for(process, word):
 
 def assert_whole_or_absent(output, *, finished, name="saved_model"):
     known = formats.FORMATS[name]
-    place = placing.Place(format=known, arch_folder=output / ARCH, version=1)
+    place = export_folder.Place(format=known, arch_folder=output / ARCH, version=1)
     for target in place.targets.values():
         if finished or target.exists():
             record = manifest.read(target)

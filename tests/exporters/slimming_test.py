@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.saved_model import fingerprinting_utils
 
-from exporters import slimming
+from exporters import graph_cleanup
 
 ARCH = "resnet_cifar_20"
 IMAGES = np.random.default_rng(0).random((2, 96, 80, 3), np.float32)
@@ -111,7 +111,7 @@ def test_functions_within_functions_become_one(tmp_path):
     root.calls, root.scale = toy.calls, toy.scale
     tf.saved_model.save(root, str(tmp_path), toy.signature.get_concrete_function())
     before = functions(read(tmp_path))
-    slimming.slim(tmp_path)
+    graph_cleanup.slim(tmp_path)
     after = functions(read(tmp_path))
     assert len(after) < len(before)
     calls = [n for body in after.values() for n in body.node_def if n.op in CALLS]

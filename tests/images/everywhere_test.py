@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from images import model_input, reader
 from tests.images import kinds
-from training.data import augmentation, pipeline, records, sources
+from training.data import augmentation, data_sources, pipeline, tfrecords
 
 KINDS = kinds.every_kind()
 NAMES = sorted(KINDS)
@@ -70,7 +70,7 @@ def in_order(split):
 
 
 def test_training(folder, expected):
-    split = sources.open_split(str(folder), "train")
+    split = data_sources.open_split(str(folder), "train")
     stream = stream_of(split)
     plain = augmentation.Augmentation()
     ((images, _),) = stream.training(first=0, last=1, seed=0, augment=plain)
@@ -85,7 +85,7 @@ def test_training(folder, expected):
 def test_evaluation_and_retraining(folder, expected, monkeypatch, small):
     """Also of files that are too large to be read as a group."""
     monkeypatch.setattr(pipeline, "_SMALL_FILE", small)
-    split = sources.open_split(str(folder), "test")
+    split = data_sources.open_split(str(folder), "test")
     stream = stream_of(split)
     ((images, _),) = stream.evaluation()
     stream.ledger.check()
@@ -101,7 +101,7 @@ def test_plain_files_among_themselves_and_with_a_turned_one(tmp_path, other):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(KINDS[name].data)
     (tmp_path / "train").symlink_to(tmp_path / "test")
-    split = sources.open_split(str(tmp_path), "test")
+    split = data_sources.open_split(str(tmp_path), "test")
     for size, kind in ((24, model_input.Kind.LARGE_JPEG), (40, model_input.Kind.JPEG)):
         stream = stream_of(split, size)
         data = KINDS["jpeg"].data
@@ -123,8 +123,8 @@ def test_records(tmp_path, expected):
             feature["image/encoded"].bytes_list.value.append(KINDS[name].data)
             feature["image/class/label"].int64_list.value.append(1)
             writer.write(example.SerializeToString())
-    split = sources.open_split(f"tfrecord:{tmp_path}/*", "train")
-    assert isinstance(split, records.Records)
+    split = data_sources.open_split(f"tfrecord:{tmp_path}/*", "train")
+    assert isinstance(split, tfrecords.Records)
     stream = stream_of(split)
     ((images, _),) = stream.evaluation()
     stream.ledger.check()

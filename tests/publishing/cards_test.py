@@ -9,8 +9,8 @@ import re
 import pytest
 
 from conformance import statements
+from documentation import model_cards, page_data
 from exporters import manifest
-from publishing import cards, record
 
 HEADER = re.compile(
     r"# Module (?P<publisher>[a-z\d-]+)/(?P<name>[\w.-]+(/[\w.-]+)*)/(?P<version>\d+)",
@@ -40,13 +40,13 @@ def kind(request):
 
 @pytest.fixture(scope="module")
 def untrained(exported, judged, kind):
-    return cards.files(exported("resnet_cifar_20") / kind / "1", judged)
+    return model_cards.files(exported("resnet_cifar_20") / kind / "1", judged)
 
 
 @pytest.fixture(scope="module")
 def trained(exported, judged, kind):
     folder = exported("resnet_cifar_20", weights="fashion_mnist")
-    return cards.files(folder / kind / "1", judged)
+    return model_cards.files(folder / kind / "1", judged)
 
 
 def test_all_documents_are_there(untrained):
@@ -107,11 +107,11 @@ def test_tfhub_metadata_follows_the_description_at_once(untrained):
 def test_a_publisher_that_no_hub_takes_is_refused(exported, judged, publisher):
     folder = exported("resnet_cifar_20") / "classification" / "1"
     with pytest.raises(ValueError, match="small letters, digits and hyphens alone"):
-        cards.files(folder, judged, publisher=publisher)
+        model_cards.files(folder, judged, publisher=publisher)
 
 
 def test_a_publisher_has_a_page():
-    assert cards.tfhub_publisher("zoo-1").splitlines()[0] == "# Publisher zoo-1"
+    assert model_cards.tfhub_publisher("zoo-1").splitlines()[0] == "# Publisher zoo-1"
 
 
 def test_kaggle_has_its_fields(untrained, trained, kind):
@@ -205,10 +205,10 @@ def test_markdown_and_html_say_the_same(untrained, kind, tmp_path):
 
 def test_what_is_no_export_or_no_report_is_refused(exported, judged, tmp_path):
     with pytest.raises(ValueError, match="has no assets.extra/manifest.json of ours"):
-        cards.files(tmp_path, judged)
+        model_cards.files(tmp_path, judged)
     folder = exported("resnet_cifar_20") / "classification" / "1"
     with pytest.raises(ValueError, match="that is no report of tools/check"):
-        cards.files(folder, {"path": "m"})
+        model_cards.files(folder, {"path": "m"})
 
 
 HOSTILE = "<script>alert(1)</script> | `a` [x](javascript:y) \n# Title --> *b*"
@@ -221,7 +221,7 @@ def test_text_of_unknown_origin_stays_text(exported, judged, tmp_path):
     path = tmp_path / manifest.MANIFEST
     path.parent.mkdir()
     path.write_text(json.dumps(about))
-    files = cards.files(tmp_path, judged)
+    files = model_cards.files(tmp_path, judged)
     page = files["page.html"].decode()
     assert page.count("<script") == 1  # the block's own
     assert "alert(1)" in page
@@ -242,7 +242,7 @@ def test_text_of_unknown_origin_stays_text(exported, judged, tmp_path):
 @pytest.mark.slow
 def test_the_page_s_code_runs(exported, judged, kind, tmp_path):
     folder = exported("resnet_cifar_20")
-    text = cards.files(folder / kind / "1", judged)["page.md"].decode()
+    text = model_cards.files(folder / kind / "1", judged)["page.md"].decode()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(blocks) == 4
     (tmp_path / "image-model-zoo").mkdir()
@@ -258,5 +258,5 @@ def test_the_page_s_code_runs(exported, judged, kind, tmp_path):
 
 def test_handles_are_of_the_right_version(exported, judged):
     folder = exported("resnet_cifar_20") / "classification" / "1"
-    known = record.of_export(pathlib.Path(folder), judged, publisher="me")
+    known = page_data.of_export(pathlib.Path(folder), judged, publisher="me")
     assert known.handle(known.halves[0]) == "me/resnet_cifar_20/classification/1"

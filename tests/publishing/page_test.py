@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import pytest
 
 from conformance import statements
+from documentation import model_cards, model_page, page_data, rendering, site
 from exporters import manifest
-from publishing import cards, page, record, rendering, site
 from tests.conformance import browser
 from zoo import config, facts, taxonomy
 
@@ -53,7 +53,7 @@ def test_a_page_agrees_with_its_block(arch):
 @pytest.mark.parametrize("arch", ARCHS)
 def test_a_page_lists_the_weights_that_there_are(arch):
     text = (site.FOLDER / "archs" / f"{arch}.md").read_text(encoding="utf-8")
-    for name, known in record.of_arch(arch).weights.items():
+    for name, known in page_data.of_arch(arch).weights.items():
         (row,) = re.findall(rf"^\| `{name}` \|.*$", text, re.MULTILINE)
         assert f"| {known.get('license', 'unknown')} |" in row
         if known.get("published_top1"):
@@ -70,8 +70,8 @@ def test_a_page_says_which_ranges_were_measured():
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_the_picture_has_every_endpoint(arch):
-    known = record.of_arch(arch)
-    tree = ElementTree.fromstring(page.stages(known))
+    known = page_data.of_arch(arch)
+    tree = ElementTree.fromstring(model_page.stages(known))
     texts = ["".join(element.itertext()).strip() for element in tree.iter()]
     for name, shape in known.about["endpoints"].items():
         assert rendering.words(name.split("/")[-1]) in texts
@@ -120,7 +120,7 @@ def test_markdown_is_escaped():
 def url(exported, judged, tmp_path_factory):
     folder = exported("resnet_cifar_20") / "classification" / "1"
     path = tmp_path_factory.mktemp("page") / "page.html"
-    path.write_bytes(cards.files(folder, judged)["page.html"])
+    path.write_bytes(model_cards.files(folder, judged)["page.html"])
     return path.as_uri()
 
 

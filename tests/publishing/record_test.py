@@ -7,11 +7,11 @@ import shutil
 
 import pytest
 
+from documentation import manifest_summary, page_data, site
 from exporters import manifest
-from publishing import condensing, record, site
 from zoo import config, facts
 
-ROOT = record.ROOT
+ROOT = page_data.ROOT
 MORE = {  # a change of a file, by its suffix
     "py": "_MORE = 1\n",
     "gin": "model.dropout_rate = 0.5\n",
@@ -81,19 +81,20 @@ def test_a_record_is_of_its_sources(file, tmp_path, monkeypatch):
             ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("*.pyc")
         )
     monkeypatch.setattr(config, "ZOO", tmp_path / "zoo")
-    monkeypatch.setattr(record, "ROOT", tmp_path)
-    before = record.sources("mobilenet_v2")
+    monkeypatch.setattr(page_data, "ROOT", tmp_path)
+    before = page_data.sources("mobilenet_v2")
     assert (
-        before == json.loads(record.record_file("mobilenet_v2").read_text())["sources"]
+        before
+        == json.loads(page_data.record_file("mobilenet_v2").read_text())["sources"]
     )
-    assert record.is_current("mobilenet_v2")
+    assert page_data.is_current("mobilenet_v2")
     with (tmp_path / file).open("a") as changed:
         changed.write("# a comment\n" if not file.endswith(("json", "tsv")) else "")
-    assert record.sources("mobilenet_v2") == before
+    assert page_data.sources("mobilenet_v2") == before
     with (tmp_path / file).open("a") as changed:
         changed.write(MORE[file.rpartition(".")[2]])
-    assert record.sources("mobilenet_v2") != before
-    assert not record.is_current("mobilenet_v2")
+    assert page_data.sources("mobilenet_v2") != before
+    assert not page_data.is_current("mobilenet_v2")
 
 
 @pytest.mark.parametrize(
@@ -111,31 +112,31 @@ def test_what_was_measured_is_of_these_sources(tmp_path, monkeypatch, file, deci
             ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("*.pyc")
         )
     monkeypatch.setattr(config, "ZOO", tmp_path / "zoo")
-    monkeypatch.setattr(record, "ROOT", tmp_path)
-    assert record.is_measure_current("resnet_cifar_20")
+    monkeypatch.setattr(page_data, "ROOT", tmp_path)
+    assert page_data.is_measure_current("resnet_cifar_20")
     with (tmp_path / file).open("a") as changed:
         changed.write(MORE[file.rpartition(".")[2]])
-    assert record.is_measure_current("resnet_cifar_20") != decides
-    assert record.is_measure_current("resnet_cifar_110")  # it never was
+    assert page_data.is_measure_current("resnet_cifar_20") != decides
+    assert page_data.is_measure_current("resnet_cifar_110")  # it never was
 
 
 def test_what_is_no_record_is_not_current(tmp_path, monkeypatch):
-    monkeypatch.setattr(record, "RECORDS", tmp_path)
-    assert not record.is_current("mobilenet_v2")
+    monkeypatch.setattr(page_data, "RECORDS", tmp_path)
+    assert not page_data.is_current("mobilenet_v2")
     with pytest.raises(
         ValueError, match="mobilenet_v2.json is no record: .*tools/docs"
     ):
-        record.of_arch("mobilenet_v2")
+        page_data.of_arch("mobilenet_v2")
     (tmp_path / "mobilenet_v2.json").write_text("[]")
-    assert not record.is_current("mobilenet_v2")
+    assert not page_data.is_current("mobilenet_v2")
     with pytest.raises(ValueError, match="mobilenet_v2.json is no record"):
-        record.of_arch("mobilenet_v2")
+        page_data.of_arch("mobilenet_v2")
 
 
 @pytest.mark.parametrize("arch", config.config_files())
 def test_records_agree_with_the_facts(arch):
     """Facts come from other implementations than the one that records are made of."""
-    known, about = facts.load(arch), record.of_arch(arch).about
+    known, about = facts.load(arch), page_data.of_arch(arch).about
     assert about["params"]["all"] == facts.value(known, "params")
     assert about["params"]["trainable"] == facts.value(known, "trainable_params")
     assert about["multiply_adds"] == facts.value(known, "multiply_adds")
@@ -153,7 +154,7 @@ def rebuilt(arch: str) -> dict:
     asked = request.Request(arch=arch, output=pathlib.Path())
     model = building.build(asked, lambda _: None)
     return {
-        kind: condensing.condensed(
+        kind: manifest_summary.condensed(
             describe.about(asked, model, formats.SAVED_MODEL, kind)
         )
         for kind in manifest.KINDS
@@ -161,7 +162,7 @@ def rebuilt(arch: str) -> dict:
 
 
 def kept(arch: str) -> dict:
-    return json.loads(record.record_file(arch).read_text(encoding="utf-8"))["models"]
+    return json.loads(page_data.record_file(arch).read_text(encoding="utf-8"))["models"]
 
 
 def test_a_record_is_what_a_build_says():
@@ -178,13 +179,13 @@ def test_a_manifest_says_what_the_record_says(exported):
     folder = exported("resnet_cifar_20")
     for kind in manifest.KINDS:
         about = json.loads((folder / kind / "1" / manifest.MANIFEST).read_text())
-        assert condensing.condensed(about) == kept("resnet_cifar_20")[kind]
+        assert manifest_summary.condensed(about) == kept("resnet_cifar_20")[kind]
 
 
 def test_what_was_measured_is_kept_as_it_was():
     for arch in ("resnet_cifar_20", "mobilenet_v2_035_96", "efficientnet_lite0"):
-        text = record.measured_file(arch).read_text(encoding="utf-8")
-        trials = record.trials_of(arch)
+        text = page_data.measured_file(arch).read_text(encoding="utf-8")
+        trials = page_data.trials_of(arch)
         assert list(trials) == list(manifest.KINDS)
         plain = {kind: trial.to_json() for kind, trial in trials.items()}
         assert json.loads(json.dumps(plain)) == json.loads(text)["models"]
@@ -193,23 +194,23 @@ def test_what_was_measured_is_kept_as_it_was():
             low, high = facts.value(facts.load(arch), "height_range")
             assert trial.measured.sides["height"].smallest <= low
             assert trial.measured.sides["height"].largest >= high
-    assert record.trials_of("resnet_cifar_110") == {}
+    assert page_data.trials_of("resnet_cifar_110") == {}
 
 
 def test_one_of_every_generation_was_measured():
     def generations(archs):
-        found = {record.of_arch(arch).about["architecture"] for arch in archs}
+        found = {page_data.of_arch(arch).about["architecture"] for arch in archs}
         return {re.sub("Small|Medium|Large", "", name) for name in found}
 
     known = config.config_files()
-    measured = [arch for arch in known if record.measured_file(arch).is_file()]
+    measured = [arch for arch in known if page_data.measured_file(arch).is_file()]
     assert generations(measured) == generations(known)
 
 
 def test_blocks_are_counted_by_stage():
     paths = ["stem/conv/kernel", "stage_1_block_1/norm/beta", "stage_1_block_12_up/b"]
-    assert condensing.blocks([*paths, "stage_2_block_3/c"]) == {
+    assert manifest_summary.blocks([*paths, "stage_2_block_3/c"]) == {
         "stage_1": 12,
         "stage_2": 3,
     }
-    assert condensing.blocks(["stage_1_blocked/x", "logits/bias"]) == {}
+    assert manifest_summary.blocks(["stage_1_blocked/x", "logits/bias"]) == {}

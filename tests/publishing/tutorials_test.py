@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from publishing import record, tutorials
+from documentation import page_data, tutorials
 
 NAMES = [
     "classify_photographs",
@@ -44,10 +44,10 @@ def said(output):
 
 def test_each_is_on_the_site_and_in_the_readme():
     assert sorted(tutorials.paths()) == sorted(NAMES)
-    index = (record.ROOT / "docs" / "index.md").read_text()
+    index = (page_data.ROOT / "docs" / "index.md").read_text()
     listed = re.findall(r"^tutorials/(\w+)$", index, re.MULTILINE)
     assert listed == re.findall(r"\]\(tutorials/(\w+)\.ipynb\)", index) == NAMES
-    readme = (record.ROOT / "README.md").read_text()
+    readme = (page_data.ROOT / "README.md").read_text()
     linked = re.findall(r"\(docs/tutorials/(\w+)\.ipynb\)", readme)
     assert list(dict.fromkeys(linked)) == NAMES
 

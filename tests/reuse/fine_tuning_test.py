@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import reuse
 from conformance.clients import hub_load
-from training.data import sources, split
+from training.data import data_sources, split
 
 FASHION_MNIST = "fashion_mnist:/usr/share/datasets/fashion-mnist"
 SIZE = 96
@@ -27,7 +27,7 @@ np.save(outputs, keras.models.load_model(model)(np.load(images)))
 
 def examples(source, name, count):
     """Images of 96 pixels and labels, `count` at most."""
-    half = sources.open_split(source, name)
+    half = data_sources.open_split(source, name)
     chosen = np.random.default_rng(0).permutation(half.size)[:count]
     images, labels = half.fetch(chosen)
     images = tf.image.resize(images, (SIZE, SIZE), "bicubic")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import datasets, linear_model, metrics, pipeline, preprocessing
 
-from reuse import heads
+from retraining import heads
 
 
 def fitted(features, labels, **options):

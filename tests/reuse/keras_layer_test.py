@@ -22,7 +22,7 @@ import tf_keras
 
 import reuse
 from conformance.clients import hub_load
-from reuse import sources
+from reuse import handles
 from tests.conformance import models
 
 BOTH = {"reuse": reuse.KerasLayer, "hub": hub.KerasLayer}
@@ -834,7 +834,7 @@ def test_a_damaged_model(features, tmp_path):
 
 
 def test_a_url_that_stalls_is_left(monkeypatch, cache):
-    monkeypatch.setattr(sources, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(handles, "_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/model/1"
         with pytest.raises(ValueError, match=f"^handle '{url}' .*timed out"):
@@ -865,7 +865,7 @@ def test_a_url_is_downloaded_once(asked, toy, images, cache):
     for _ in range(2):
         same(reuse.KerasLayer(URL)(images), reuse.KerasLayer(toy)(images))
     assert asked == [f"{URL}?tf-hub-format=compressed"]
-    assert list(cache.iterdir()) == [sources.place_of(URL)]
+    assert list(cache.iterdir()) == [handles.place_of(URL)]
 
 
 # In .keras files.
@@ -955,7 +955,7 @@ def test_a_keras_file_downloads_nothing_unasked(asked, images, cache, tmp_path):
     expected = model.predict(images, verbose=0)
     same(keras.models.load_model(file).predict(images, verbose=0), expected)
     assert len(asked) == 1
-    for number, removed in enumerate((cache, sources.place_of(URL) / "variables"), 2):
+    for number, removed in enumerate((cache, handles.place_of(URL) / "variables"), 2):
         shutil.rmtree(removed)
         with pytest.raises(
             ValueError, match="'features' .* never downloaded.*safe_mode=Fa"

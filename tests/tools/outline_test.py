@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
+from documentation import page_data
 from exporters import manifest
-from publishing import record
 
 TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
 ARCH = "resnet_cifar_20"
@@ -24,12 +24,14 @@ def outline(monkeypatch, tmp_path):
     """
     monkeypatch.syspath_prepend(str(TOOLS))
     found = importlib.import_module("_outline")
-    monkeypatch.setattr(record, "measured_file", lambda arch: tmp_path / "found.json")
+    monkeypatch.setattr(
+        page_data, "measured_file", lambda arch: tmp_path / "found.json"
+    )
     found.judged = []
 
     def judged(arch, folders, say):
         found.judged.append(arch)
-        trial = record.Trial(measured=None, counts={"pass": 1}, versions={})
+        trial = page_data.Trial(measured=None, counts={"pass": 1}, versions={})
         return dict.fromkeys(manifest.KINDS, trial)
 
     monkeypatch.setattr(found, "_judged", judged)

@@ -17,9 +17,9 @@ import tensorflow as tf
 from sklearn import datasets
 
 import reuse
+from documentation import rendering
 from exporters import manifest
-from publishing import rendering
-from reuse import retraining
+from retraining import fine_tuning
 from tests.conformance import models
 
 DIGITS = ("nought", "one", "two", "three", "four", "five", "six", "seven")
@@ -379,11 +379,11 @@ def retraining_of(module):
     labels = np.eye(2, dtype=np.float32)[np.arange(24) % 2]
     images[::2, ..., 0] = 1
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
-    examples = retraining.Examples(
+    examples = fine_tuning.Examples(
         once=batches, validation=batches, epoch=lambda number: batches, steps=3
     )
     watcher = Tells()
-    work = retraining.Retraining(
+    work = fine_tuning.Retraining(
         reuse.KerasLayer(module),
         num_classes=2,
         scores="softmax",
@@ -396,7 +396,7 @@ def retraining_of(module):
     return work, examples, watcher
 
 
-PLAN = retraining.Plan(epochs=3, patience=3, learning_rate=1e-3, label_smoothing=0.0)
+PLAN = fine_tuning.Plan(epochs=3, patience=3, learning_rate=1e-3, label_smoothing=0.0)
 
 
 def test_a_finished_state_is_gone_on_from(small, tmp_path):

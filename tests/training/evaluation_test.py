@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from training import evaluation, journal, plots, reports
+from training import evaluation, evaluation_report, metrics_log, plots
 from training.data import split
 from zoo import taxonomy as taxonomies
 
@@ -57,7 +57,9 @@ def test_intervals_of_shares_are_those_of_scipy(count, of):
     from scipy import stats
 
     theirs = stats.binomtest(count, of).proportion_ci(0.95, method="wilson")
-    assert reports.share_interval(count, of) == pytest.approx(tuple(theirs), abs=1e-6)
+    assert evaluation_report.share_interval(count, of) == pytest.approx(
+        tuple(theirs), abs=1e-6
+    )
 
 
 def drawn(random, size):
@@ -311,7 +313,7 @@ def test_names_are_no_mathematics():
 
 @pytest.mark.parametrize("several", [True, False])
 def test_weights_are_told_with_the_figure_that_counts(several):
-    made = journal.Journal(
+    made = metrics_log.Journal(
         None,
         None,
         facts={},

@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 
 from images import files
-from training.data import sources, split
+from training.data import data_sources, split
 from zoo import taxonomy as taxonomies
 
 
@@ -23,11 +23,11 @@ def fill(root, *names, count=5):
 
 
 def names(root, name="train"):
-    return [c.name for c in sources.open_split(str(root), name).classes]
+    return [c.name for c in data_sources.open_split(str(root), name).classes]
 
 
 def size(root, name):
-    return sources.open_split(str(root), name).size
+    return data_sources.open_split(str(root), name).size
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_split_in_a_folder_of_its_own_name(tmp_path):
     for part in ("train", "test"):
         fill(tmp_path / f"seg_{part}" / f"seg_{part}", "sea", "street", count=3)
     fill(tmp_path, "seg_pred/seg_pred")
-    found = sources.open_split(str(tmp_path), "train")
+    found = data_sources.open_split(str(tmp_path), "train")
     assert [c.name for c in found.classes] == ["sea", "street"]
     assert found.size == 6
     assert "folders left out: seg_pred" in found.notes
@@ -76,7 +76,7 @@ def test_test_is_preferred_to_validation(tmp_path):
 def test_a_split_that_is_not_used_is_told(tmp_path):
     for part in ("train", "val", "test"):
         fill(tmp_path / part, "a", "b")
-    found = sources.open_split(str(tmp_path), "train")
+    found = data_sources.open_split(str(tmp_path), "train")
     assert found.notes == ("folders left out: val",)
 
 
@@ -86,13 +86,13 @@ def test_images_to_test_on_have_labels(tmp_path):
         fill(tmp_path / part, "a", "b", count=4)
     fill(tmp_path, "test")
     assert size(tmp_path, "test") == 8
-    found = sources.open_split(str(tmp_path), "test")
+    found = data_sources.open_split(str(tmp_path), "test")
     assert found.notes == ("folders left out: test",)
 
 
 def test_classes_that_are_split_inside_are_told(tmp_path):
     fill(tmp_path, "cat/train", "cat/test", "dog/train", "dog/test")
-    found = sources.open_split(str(tmp_path), "train")
+    found = data_sources.open_split(str(tmp_path), "train")
     assert [c.name for c in found.classes] == ["cat", "dog"]
     assert found.notes[0].startswith("CLASSES ARE SPLIT INSIDE: cat has folders")
 
@@ -101,20 +101,20 @@ def test_classes_that_are_split_inside_are_told(tmp_path):
 def test_a_pair_of_splits_never_becomes_two_classes(tmp_path, pair):
     fill(tmp_path, *pair)
     with pytest.raises(ValueError, match="must have a folder for each of two or more"):
-        sources.open_split(str(tmp_path), "train")
+        data_sources.open_split(str(tmp_path), "train")
 
 
 def test_splits_without_one_to_train_on_are_told(tmp_path):
     fill(tmp_path, "test/a", "test/b", "val/a", "val/b")
     with pytest.raises(ValueError, match="folders test, val: there must be one to tra"):
-        sources.open_split(str(tmp_path), "train")
+        data_sources.open_split(str(tmp_path), "train")
 
 
 def test_a_training_folder_alone_says_what_to_give(tmp_path):
     fill(tmp_path, "train/a", "train/b")
     assert size(tmp_path, "train") == 10
     with pytest.raises(split.NoSplitError, match="Give .*/train itself to have every"):
-        sources.open_split(str(tmp_path), "test")
+        data_sources.open_split(str(tmp_path), "test")
     assert size(tmp_path / "train", "test") == 2
 
 
@@ -142,14 +142,14 @@ def test_a_class_called_train_is_one_in_a_split_too(tmp_path):
 def test_where_there_is_no_telling_it_is_asked(tmp_path):
     fill(tmp_path, "train/steam", "train/diesel", "bus")
     with pytest.raises(ValueError, match="train has folders itself: it is a split or"):
-        sources.open_split(str(tmp_path), "train")
+        data_sources.open_split(str(tmp_path), "train")
 
 
 def test_hidden_folders_are_no_classes(tmp_path):
     fill(tmp_path, "a", "b", "a/deep/er")
     hidden = (".ipynb_checkpoints", ".thumbnails", ".git", "__MACOSX", "a/.thumbnails")
     fill(tmp_path, *hidden, count=2)
-    found = sources.open_split(str(tmp_path), "train")
+    found = data_sources.open_split(str(tmp_path), "train")
     assert [c.name for c in found.classes] == ["a", "b"]
     assert found.size == 12
     paths, _ = found.fetch(np.arange(found.size))
@@ -162,7 +162,7 @@ def test_files_that_are_left_out_are_told_in_a_line(tmp_path):
     for name in ("a/1.heic", "a/2.HEIC", "a/notes.txt", "labels.csv", "b/README"):
         (tmp_path / name).write_text("")
     PIL.Image.new("RGB", (8, 8)).save(tmp_path / "stray.png")
-    found = sources.open_split(str(tmp_path), "train")
+    found = data_sources.open_split(str(tmp_path), "train")
     assert found.notes == (
         "files left out: 2 .heic, 1 .csv, 1 .txt, 1 images in no folder of a class, "
         "1 without suffix",
@@ -174,7 +174,7 @@ def test_a_class_of_other_files_says_which(tmp_path):
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "1.heic").write_text("")
     with pytest.raises(ValueError, match=r"c has no images: .*left out: 1 \.heic"):
-        sources.open_split(str(tmp_path), "train")
+        data_sources.open_split(str(tmp_path), "train")
 
 
 def test_names_of_both_forms_of_unicode_are_one_class(tmp_path):
@@ -195,8 +195,8 @@ def test_names_of_both_forms_of_unicode_are_one_class(tmp_path):
 
 
 def classes_of(root):
-    found = sources.open_split(str(root), "train")
-    return sources.taxonomy_of(found)
+    found = data_sources.open_split(str(root), "train")
+    return data_sources.taxonomy_of(found)
 
 
 def test_a_folder_may_be_called_like_a_taxonomy(tmp_path):
@@ -218,15 +218,15 @@ def test_numbers_are_nobodys_ids(tmp_path):
 def test_ids_of_a_taxonomy_have_its_names_and_it_is_said(tmp_path):
     known = taxonomies.load("cifar10")
     root = fill(tmp_path / "mine", *(c.id for c in known.classes), count=2)
-    found = sources.open_split(str(root), "train")
-    assert sources.taxonomy_of(found) == known
+    found = data_sources.open_split(str(root), "train")
+    assert data_sources.taxonomy_of(found) == known
     fewer = fill(tmp_path / "fewer", *(c.id for c in known.classes[1:]), count=2)
     assert classes_of(fewer).name == "fewer"
     ids = taxonomies.load("ilsvrc_2012").classes
     root = fill(tmp_path / "imagenet", *(c.id for c in ids), count=1)
-    found = sources.open_split(str(root), "train")
-    taxonomy = sources.taxonomy_of(found)
-    (line,) = sources.describe(found, taxonomy)
+    found = data_sources.open_split(str(root), "train")
+    taxonomy = data_sources.taxonomy_of(found)
+    (line,) = data_sources.describe(found, taxonomy)
     assert line.startswith("1000 classes by the ids of ilsvrc_2012: tench, goldfish")
     assert line.endswith("… and 980 more")
 
@@ -235,7 +235,7 @@ def test_what_is_held_out_has_every_class(tmp_path):
     fill(tmp_path, "many", count=50)
     fill(tmp_path, "rare", count=3)
     fill(tmp_path, "single", count=1)
-    whole = sources.open_split(str(tmp_path), "train")
+    whole = data_sources.open_split(str(tmp_path), "train")
     learnt, chosen = split.held_out(whole, 8)
     counts = [np.bincount(part.all_labels(), minlength=3) for part in (learnt, chosen)]
     assert counts[0].tolist() == [35, 1, 1]
@@ -250,7 +250,7 @@ def test_what_is_held_out_has_every_class(tmp_path):
 def test_classes_that_differ_in_case_only_are_refused(tmp_path):
     fill(tmp_path, "Rose", "rose", "tulip")
     with pytest.raises(ValueError, match="classes Rose and rose, which differ in case"):
-        sources.open_split(str(tmp_path), "train")
+        data_sources.open_split(str(tmp_path), "train")
 
 
 def test_a_class_whose_name_is_no_text_is_refused(tmp_path):
@@ -259,7 +259,7 @@ def test_a_class_whose_name_is_no_text_is_refused(tmp_path):
     with pytest.raises(
         ValueError, match=r"folder b'caf\\xe9', whose name is not UTF-8"
     ):
-        sources.open_split(str(tmp_path), "train")
+        data_sources.open_split(str(tmp_path), "train")
 
 
 def test_a_file_that_goes_while_its_folder_is_listed_is_named(tmp_path, monkeypatch):
@@ -274,5 +274,5 @@ def test_a_file_that_goes_while_its_folder_is_listed_is_named(tmp_path, monkeypa
 
     monkeypatch.setattr(files, "find", find)
     with pytest.raises(FileNotFoundError) as caught:
-        sources.open_split(str(tmp_path), "train")
+        data_sources.open_split(str(tmp_path), "train")
     assert str(tmp_path / "rose") in caught.value.filename

@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 
 from tests.training import pipeline_test
-from training.data import pipeline, sources, split
+from training.data import data_sources, pipeline, split
 
 datasets = pytest.importorskip("datasets")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -44,7 +44,7 @@ def labels_of(examples):
 
 def test_names_are_classes_and_every_fifth_is_to_test_on(tmp_path):
     source = written(tmp_path / "flowers.parquet", ["tulip", "rose"] * 6)
-    found = sources.open_splits(source)
+    found = data_sources.open_splits(source)
     assert [c.id for c in found["train"].classes] == ["rose", "tulip"]
     assert reds(found["test"]) == [0, 1, 10, 11]
     assert labels_of(found["test"]) == [1, 0, 1, 0]
@@ -59,35 +59,35 @@ def test_files_are_of_the_split_that_they_begin_with(tmp_path):
     written(tmp_path / "train-00000-of-00002.parquet", [0, 1, 2])
     written(tmp_path / "train-00001-of-00002.parquet", [2, 1])
     written(tmp_path / "validation-00000-of-00001.parquet", [1])
-    found = sources.open_splits(f"parquet:{tmp_path}/*.parquet")
+    found = data_sources.open_splits(f"parquet:{tmp_path}/*.parquet")
     assert labels_of(found["train"]) == [0, 1, 2, 2, 1]
     assert labels_of(found["test"]) == [1]
     assert not found["train"].classes
-    named = sources.named(found)
+    named = data_sources.named(found)
     assert [c.name for c in named["test"].classes] == ["class 0", "class 1", "class 2"]
     assert named["test"].taxonomy == tmp_path.name
 
 
 def test_what_is_to_test_on_alone_is_tested_whole(tmp_path):
     source = written(tmp_path / "test-00000-of-00001.parquet", ["a", "b"] * 5)
-    assert sources.open_split(source, "test").size == 10
+    assert data_sources.open_split(source, "test").size == 10
     with pytest.raises(split.NoSplitError):
-        sources.open_split(source, "train")
+        data_sources.open_split(source, "train")
     datasets.DatasetDict(test=a_dataset([0, 1, 2])).save_to_disk(tmp_path / "saved")
-    assert sources.open_split(f"hf:{tmp_path}/saved", "test").size == 3
+    assert data_sources.open_split(f"hf:{tmp_path}/saved", "test").size == 3
 
 
 def test_what_is_to_train_on_alone_has_no_other_half(tmp_path):
     source = written(tmp_path / "train-00000-of-00001.parquet", ["a", "b"] * 5)
-    assert sources.open_split(source, "train").size == 10
+    assert data_sources.open_split(source, "train").size == 10
     with pytest.raises(split.NoSplitError):
-        sources.open_split(source, "test")
+        data_sources.open_split(source, "test")
 
 
 @pytest.mark.parametrize("kind", [None, pyarrow.large_list(pyarrow.large_string())])
 def test_lists_are_several_labels(tmp_path, kind):
     labels = [["a"], ["c"], [], None, ["c", "a", "b"], ["c"]]
-    found = sources.open_splits(written(tmp_path / "a.parquet", labels, kind=kind))
+    found = data_sources.open_splits(written(tmp_path / "a.parquet", labels, kind=kind))
     examples = found["train"].whole
     assert examples.scores == "sigmoid"
     assert labels_of(examples) == [
@@ -98,7 +98,7 @@ def test_lists_are_several_labels(tmp_path, kind):
 
 def test_lists_of_numbers(tmp_path):
     """They are indices, which `evaluation.match_classes` takes for a model's."""
-    found = sources.open_splits(written(tmp_path / "a.parquet", [[2, 0], [1]] * 6))
+    found = data_sources.open_splits(written(tmp_path / "a.parquet", [[2, 0], [1]] * 6))
     assert [c.name for c in found["train"].classes] == ["0", "1", "2"]
 
 
@@ -108,7 +108,7 @@ def test_images_need_no_labels_to_be_predicted(tmp_path):
         parquet.write_table(
             pyarrow.table({"image": images}), tmp_path / f"{half}.parquet"
         )
-    (found,) = sources.open_images(f"parquet:{tmp_path}/*.parquet")
+    (found,) = data_sources.open_images(f"parquet:{tmp_path}/*.parquet")
     assert reds(found) == [0, 1, 2, 0, 1, 2]
     assert found.describe(4) == f"row 4 of parquet:{tmp_path}/*.parquet, all"
 
@@ -130,7 +130,7 @@ def test_the_features_of_a_saved_data_set_are_its_classes(tmp_path):
     for name in ("train", "validation"):
         saved[name] = saved[name].rename_column("fine_label", "label")
     saved.save_to_disk(tmp_path / "saved")
-    found = sources.open_splits(f"hf:{tmp_path}/saved")
+    found = data_sources.open_splits(f"hf:{tmp_path}/saved")
     assert [c.name for c in found["train"].classes] == ["a", "b", "c"]
     assert found["train"].taxonomy == "saved"
     assert labels_of(found["train"]) == [0, 1, 2, 0]
@@ -139,7 +139,7 @@ def test_the_features_of_a_saved_data_set_are_its_classes(tmp_path):
 
 def test_columns_of_any_name_are_found_by_what_they_hold(tmp_path):
     a_dataset([0, 1, 2] * 4).save_to_disk(tmp_path / "saved")
-    found = sources.open_splits(f"hf:{tmp_path}/saved")
+    found = data_sources.open_splits(f"hf:{tmp_path}/saved")
     assert sorted(reds(found["train"]) + reds(found["test"])) == list(range(12))
 
 
@@ -150,7 +150,7 @@ def test_a_folder_of_image_files(tmp_path):
                 path = tmp_path / "flowers" / half / name / f"{number}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(png(number))
-    found = sources.open_splits(f"hf:{tmp_path}/flowers")
+    found = data_sources.open_splits(f"hf:{tmp_path}/flowers")
     assert [c.name for c in found["train"].classes] == ["rose", "tulip"]
     assert sorted(zip(labels_of(found["test"]), reds(found["test"]), strict=True)) == [
         *((0, 0), (0, 1), (1, 0), (1, 1))
@@ -164,18 +164,18 @@ def test_paths_in_a_parquet_file_are_not_followed(tmp_path):
     kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
     table = pyarrow.table({"image": pyarrow.array(images, kind), "label": list("abab")})
     parquet.write_table(table, tmp_path / "a.parquet")
-    found = sources.open_split(f"parquet:{tmp_path}/a.parquet", "train")
+    found = data_sources.open_split(f"parquet:{tmp_path}/a.parquet", "train")
     assert found.fetch(np.arange(found.size))[0].tolist() == [b""] * found.size
 
 
 def test_what_has_changed_has_another_fingerprint(tmp_path):
     path = tmp_path / "a.parquet"
-    first = sources.open_split(written(path, list("ab") * 5), "train")
-    again = sources.open_split(f"parquet:{path}", "train")
+    first = data_sources.open_split(written(path, list("ab") * 5), "train")
+    again = data_sources.open_split(f"parquet:{path}", "train")
     assert again.fingerprint == first.fingerprint
     images = [{"bytes": png(n + 100)} for n in range(10)]
     parquet.write_table(pyarrow.table({"image": images, "label": list("ab") * 5}), path)
-    other = sources.open_split(f"parquet:{path}", "train")
+    other = data_sources.open_split(f"parquet:{path}", "train")
     assert other.fingerprint != first.fingerprint
     assert reds(other) == [n + 100 for n in reds(first)]
 
@@ -205,7 +205,7 @@ def corrupted(path):
 def test_what_can_not_be_used_is_told_in_a_line(tmp_path, make, message):
     make(tmp_path / "a.parquet")
     with pytest.raises(ValueError, match=message) as caught:
-        sources.open_splits(f"parquet:{tmp_path}/a.parquet")
+        data_sources.open_splits(f"parquet:{tmp_path}/a.parquet")
     assert "\n" not in str(caught.value)
 
 
@@ -214,23 +214,23 @@ def test_a_class_of_test_examples_alone_is_an_error_in_training_only(tmp_path):
     written(tmp_path / "test.parquet", ["a", "lily"])
     source = f"parquet:{tmp_path}/*.parquet"
     with pytest.raises(ValueError, match="no example to train on is 'lily'"):
-        sources.open_splits(source)
-    test = sources.open_split(source, "test")
+        data_sources.open_splits(source)
+    test = data_sources.open_split(source, "test")
     assert [c.id for c in test.classes] == ["a", "b", "lily"]
     assert labels_of(test) == [0, 2]
 
 
 def test_missing_ones_are_told_in_a_line(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no file matches"):
-        sources.open_split(f"parquet:{tmp_path}/*.parquet", "train")
+        data_sources.open_split(f"parquet:{tmp_path}/*.parquet", "train")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ValueError, match="hf:nobody/nothing can't be read") as caught:
-        sources.open_split("hf:nobody/nothing", "train")
+        data_sources.open_split("hf:nobody/nothing", "train")
     assert "\n" not in str(caught.value)
 
 
 def test_without_the_library_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(ImportError, match="run tools/setup datasets"):
-        sources.open_split(f"hf:{pathlib.Path(tmp_path)}", "train")
+        data_sources.open_split(f"hf:{pathlib.Path(tmp_path)}", "train")

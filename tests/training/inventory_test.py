@@ -6,30 +6,32 @@ import numpy as np
 import pytest
 
 from tests.training import folders_test
-from training.data import inventory, sources
+from training.data import data_sources, file_changes
 
 
 @pytest.fixture
 def root(tmp_path):
     root = folders_test.fill(tmp_path / "data", "a", "b")
-    inventory.save(tmp_path / "data.npz", sources.open_splits(str(root)))
+    file_changes.save(tmp_path / "data.npz", data_sources.open_splits(str(root)))
     return root
 
 
 def difference(root):
-    splits = sources.open_splits(str(root))
-    return inventory.difference(root.parent / "data.npz", splits)
+    splits = data_sources.open_splits(str(root))
+    return file_changes.difference(root.parent / "data.npz", splits)
 
 
 def test_nothing_has_changed(root):
-    before = sources.open_splits(str(root))["train"].fingerprint
+    before = data_sources.open_splits(str(root))["train"].fingerprint
     assert difference(root) == ""
-    assert sources.open_splits(str(root))["train"].fingerprint == before
+    assert data_sources.open_splits(str(root))["train"].fingerprint == before
 
 
 def test_files_are_named_by_what_happened_to_them(root):
     first, second, third, *_ = sorted((root / "a").iterdir())
-    before = {name: s.fingerprint for name, s in sources.open_splits(str(root)).items()}
+    before = {
+        name: s.fingerprint for name, s in data_sources.open_splits(str(root)).items()
+    }
     first.rename(root / "b" / "new.png")
     second.write_bytes(second.read_bytes() + b"\0")
     os.utime(third, ns=(0, third.stat().st_mtime_ns + 1))  # the same size
@@ -37,15 +39,21 @@ def test_files_are_named_by_what_happened_to_them(root):
         f"1 added: b/new.png; 1 removed: a/{first.name}; "
         f"2 changed: a/{second.name}, a/{third.name}"
     )
-    now = {name: s.fingerprint for name, s in sources.open_splits(str(root)).items()}
+    now = {
+        name: s.fingerprint for name, s in data_sources.open_splits(str(root)).items()
+    }
     assert not set(before.values()) & set(now.values())
 
 
 def test_a_time_alone_makes_another_data_set(root):
-    before = {name: s.fingerprint for name, s in sources.open_splits(str(root)).items()}
+    before = {
+        name: s.fingerprint for name, s in data_sources.open_splits(str(root)).items()
+    }
     path = next((root / "a").iterdir())
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
-    now = {name: s.fingerprint for name, s in sources.open_splits(str(root)).items()}
+    now = {
+        name: s.fingerprint for name, s in data_sources.open_splits(str(root)).items()
+    }
     assert not set(before.values()) & set(now.values())
 
 
@@ -59,7 +67,7 @@ def test_of_many_some_are_named(root):
 def test_both_halves_of_a_split_folder_are_looked_at(tmp_path):
     folders_test.fill(tmp_path / "data", "train/a", "train/b", "test/a", "test/b")
     root = tmp_path / "data"
-    inventory.save(tmp_path / "data.npz", sources.open_splits(str(root)))
+    file_changes.save(tmp_path / "data.npz", data_sources.open_splits(str(root)))
     changed = next((root / "test" / "b").iterdir())
     os.utime(changed, ns=(0, 0))
     assert difference(root) == f"1 changed: test/b/{changed.name}"
@@ -75,7 +83,7 @@ def test_without_a_list_nothing_is_named(root, damage):
 
 
 def test_what_can_not_be_written_leaves_nothing(root, monkeypatch):
-    splits = sources.open_splits(str(root))
+    splits = data_sources.open_splits(str(root))
     path = root.parent / "data.npz"
     before = path.read_bytes()
 
@@ -84,7 +92,7 @@ def test_what_can_not_be_written_leaves_nothing(root, monkeypatch):
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match=f"Can't write {path}: No space left"):
-        inventory.save(path, splits)
+        file_changes.save(path, splits)
     monkeypatch.undo()
     assert path.read_bytes() == before
     assert sorted(p.name for p in root.parent.iterdir()) == ["data", "data.npz"]

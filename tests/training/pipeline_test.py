@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from images import model_input
 from tests.training import folders_test
-from training.data import augmentation, pipeline, randomness, sources, split
+from training.data import augmentation, data_sources, pipeline, randomness, split
 
 PLAIN = augmentation.Augmentation()
 
@@ -112,7 +112,7 @@ def test_evaluation_has_each_example_once():
 
 def test_a_file_that_goes_after_the_listing_is_one_that_can_not_be_read(tmp_path):
     folders_test.fill(tmp_path, "rose", "tulip")
-    half = sources.open_split(str(tmp_path), "train")
+    half = data_sources.open_split(str(tmp_path), "train")
     pathlib.Path(half.paths[0]).unlink()
     stream = stream_of(half, num_classes=2, batch_size=8, limit=0.5)
     known = [pipeline.is_known(y.numpy()) for _, y in stream.evaluation()]
@@ -130,7 +130,7 @@ def test_an_image_is_the_same_in_any_company(tmp_path):
         suffix = "png" if number % 3 == 0 else "jpg"
         path = tmp_path / "train" / "ab"[number % 2] / f"{number:02}.{suffix}"
         PIL.Image.fromarray(pixels).save(path)
-    half = sources.open_split(str(tmp_path), "train")
+    half = data_sources.open_split(str(tmp_path), "train")
     augment = augmentation.Augmentation(crop="inception", flip=True)
     for size in (9, 20):
         together = batches(stream_of(half, batch_size=12, size=size), 0, 1, augment)
@@ -153,7 +153,7 @@ def folder(tmp_path):
 
 
 def test_what_can_not_be_read_is_named_and_left_out(folder):
-    half = sources.open_split(str(folder), "train")
+    half = data_sources.open_split(str(folder), "train")
     stream = stream_of(half, limit=0.1)
     made = list(stream.training(first=0, last=16, seed=0, augment=PLAIN))
     known = [pipeline.is_known(labels.numpy()).all() for _, labels in made]
@@ -169,14 +169,14 @@ def test_what_can_not_be_read_is_named_and_left_out(folder):
 
 
 def test_too_many_that_can_not_be_read_are_told(folder):
-    stream = stream_of(sources.open_split(str(folder), "train"), limit=0.0)
+    stream = stream_of(data_sources.open_split(str(folder), "train"), limit=0.0)
     list(stream.training(first=0, last=16, seed=0, augment=PLAIN))
     with pytest.raises(ValueError, match=r"^2 of 64 train images of .* be: .*07.png"):
         stream.ledger.check()
 
 
 def test_a_label_that_is_no_class_is_told(folder):
-    stream = stream_of(sources.open_split(str(folder), "train"), num_classes=1)
+    stream = stream_of(data_sources.open_split(str(folder), "train"), num_classes=1)
     list(stream.training(first=0, last=16, seed=0, augment=PLAIN))
     with pytest.raises(ValueError, match=r"label 1, and the model has 1 classes"):
         stream.ledger.check()
@@ -194,7 +194,7 @@ def test_other_draws_than_known_ones_are_refused():
 
 def test_paths_are_no_constants_of_a_graph(tmp_path):
     folders_test.fill(tmp_path, "some_class", "another_class", count=3)
-    half = sources.open_split(str(tmp_path), "train")
+    half = data_sources.open_split(str(tmp_path), "train")
     stream = stream_of(half, num_classes=2)
     for made in (
         stream.evaluation(),

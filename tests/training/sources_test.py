@@ -14,7 +14,7 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from training.data import records, sources, split
+from training.data import data_sources, split, tfrecords
 from zoo import taxonomy as taxonomies
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -78,7 +78,9 @@ def paths_of(half):
 
 
 def test_every_fifth_digit_is_for_testing():
-    train, test = (sources.open_split("digits", name) for name in ("train", "test"))
+    train, test = (
+        data_sources.open_split("digits", name) for name in ("train", "test")
+    )
     assert (train.size, test.size) == (1437, 360)
     assert train.taxonomy == "digits"
     (image,), (label,) = test.fetch(np.array([1]))
@@ -89,14 +91,17 @@ def test_every_fifth_digit_is_for_testing():
 
 def test_fashion_mnist_has_its_own_halves(fashion):
     train, test = (
-        sources.open_split(f"fashion_mnist:{fashion}", n) for n in ("train", "test")
+        data_sources.open_split(f"fashion_mnist:{fashion}", n)
+        for n in ("train", "test")
     )
     assert (train.size, test.size) == (20, 6)
     assert [c.name for c in train.classes][:2] == ["T-shirt/top", "trouser"]
 
 
 def test_a_folder_of_classes(folder):
-    train, test = (sources.open_split(str(folder), name) for name in ("train", "test"))
+    train, test = (
+        data_sources.open_split(str(folder), name) for name in ("train", "test")
+    )
     assert (train.size, test.size) == (16, 4)
     assert [c.id for c in train.classes] == ["daisy", "rose"]
     assert labels_of(test) == test.labels.tolist() == [0, 0, 1, 1]
@@ -110,32 +115,34 @@ def test_a_class_that_training_has_not_is_told(folder, tmp_path):
     root = tmp_path / "halves"
     for half in ("train", "test"):
         shutil.copytree(folder, root / half)
-    assert sources.open_split(str(root), "test").size == 20
+    assert data_sources.open_split(str(root), "test").size == 20
     shutil.copytree(folder / "rose", root / "test" / "tulip")
-    assert sources.open_split(str(root), "train").size == 20
+    assert data_sources.open_split(str(root), "train").size == 20
     with pytest.raises(ValueError, match="test/tulip is of a class that .*train does"):
-        sources.open_split(str(root), "test")
+        data_sources.open_split(str(root), "test")
 
 
 def test_of_one_image_of_a_class_is_learnt(folder):
     image_file(folder / "tulip" / "only.png", "yellow")
-    train, test = (sources.open_split(str(folder), name) for name in ("train", "test"))
+    train, test = (
+        data_sources.open_split(str(folder), name) for name in ("train", "test")
+    )
     assert labels_of(train).count(2) == 1
     assert 2 not in labels_of(test)
 
 
 def test_what_is_hidden_or_no_file_is_no_image(folder):
-    before = paths_of(sources.open_split(str(folder), "train"))
+    before = paths_of(data_sources.open_split(str(folder), "train"))
     image_file(folder / "rose" / "._0.png", "red")
     (folder / "rose" / "folder.png").mkdir()
     (folder / "rose" / "dangling.png").symlink_to(folder / "nowhere.png")
-    assert paths_of(sources.open_split(str(folder), "train")) == before
+    assert paths_of(data_sources.open_split(str(folder), "train")) == before
 
 
 def test_names_need_not_be_utf_8(folder):
     source = next((folder / "rose").iterdir())
     os.rename(source, os.fsencode(folder) + b"/rose/caf\xe9.png")
-    half = sources.open_split(str(folder), "train")
+    half = data_sources.open_split(str(folder), "train")
     (number,) = (n for n, path in enumerate(paths_of(half)) if "caf" in path)
     assert tf.io.decode_png(tf.io.read_file(image_of(half, number))).shape[-1] == 3
     half.describe(number).encode()
@@ -147,7 +154,9 @@ def test_a_folder_with_halves(folder, tmp_path):
     folder.rename(root / "train")
     image_file(root / "val" / "daisy" / "x.png", "white")
     image_file(root / "val" / "rose" / "x.png", "white")
-    train, test = (sources.open_split(str(root), name) for name in ("train", "test"))
+    train, test = (
+        data_sources.open_split(str(root), name) for name in ("train", "test")
+    )
     assert (train.size, test.size) == (20, 2)
 
 
@@ -156,18 +165,18 @@ def test_records_are_read_by_number(tmp_path):
     write_records(tmp_path / "train-1.tfrecord", [4])
     write_records(tmp_path / "validation-0.tfrecord", [7, 8])
     source = f"tfrecord:{tmp_path}/*.tfrecord"
-    train, test = (sources.open_split(source, name) for name in ("train", "test"))
+    train, test = (data_sources.open_split(source, name) for name in ("train", "test"))
     assert labels_of(train) == [0, 1, 2, 3]  # ImageNet's count from 1
     assert labels_of(test) == [6, 7]
     assert tf.io.decode_jpeg(image_of(train, 3))[0, 0, 0] == 4
-    features = records.Features(first_label=0)
-    assert labels_of(sources.open_split(source, "test", features)) == [7, 8]
+    features = tfrecords.Features(first_label=0)
+    assert labels_of(data_sources.open_split(source, "test", features)) == [7, 8]
 
 
 def test_more_files_than_may_be_open_at_once(tmp_path):
     for number in range(40):
         write_records(tmp_path / f"train-{number}", [1 + number % 10])
-    half = sources.open_split(f"tfrecord:{tmp_path}/*", "train")
+    half = data_sources.open_split(f"tfrecord:{tmp_path}/*", "train")
     most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(os.listdir("/proc/self/fd"))
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + 10, hard))
@@ -180,20 +189,20 @@ def test_more_files_than_may_be_open_at_once(tmp_path):
 def test_other_fields_are_named_and_bound(tmp_path):
     write_records(tmp_path / "train-0", [1])
     source = f"tfrecord:{tmp_path}/*"
-    features = records.bound(["tfrecord.label='y'", "tfrecord.first_label=0"])
-    assert features == records.Features(label="y", first_label=0)
+    features = tfrecords.bound(["tfrecord.label='y'", "tfrecord.first_label=0"])
+    assert features == tfrecords.Features(label="y", first_label=0)
     with pytest.raises(ValueError, match="has no field 'y', but image/class/label, "):
-        sources.open_split(source, "train", features)
+        data_sources.open_split(source, "train", features)
     for binding in ("label='y'", "tfrecord.mark=1", "tfrecord.label=y", "tfrecord"):
         with pytest.raises(ValueError, match="must"):
-            records.bound([binding])
+            tfrecords.bound([binding])
 
 
 def test_records_of_other_names_are_halved(tmp_path):
     write_records(tmp_path / "a.tfrecord", range(1, 11))
     source = f"tfrecord:{tmp_path}/a.tfrecord"
-    assert labels_of(sources.open_split(source, "test")) == [0, 5]
-    assert sources.open_split(source, "train").size == 8
+    assert labels_of(data_sources.open_split(source, "test")) == [0, 5]
+    assert data_sources.open_split(source, "train").size == 8
 
 
 TFDS = """
@@ -284,13 +293,13 @@ def test_what_can_not_be_read_is_told_in_a_line(tmp_path, source, message):
     (tmp_path / "cut.tfrecord").write_bytes(whole[:-7])
     write_records(tmp_path / "train-only", [1])
     with pytest.raises(ValueError, match=".") as caught:
-        sources.open_split(source.format(tmp=tmp_path), split.TEST)
+        data_sources.open_split(source.format(tmp=tmp_path), split.TEST)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_numbers_that_take_a_taxonomy_s_names_are_told(tmp_path):
     write_records(tmp_path / "train-0", [1, 2])
-    half = sources.open_split(f"tfrecord:{tmp_path}/*", "train")
-    line, *_ = sources.describe(half, taxonomies.load("cifar10"))
+    half = data_sources.open_split(f"tfrecord:{tmp_path}/*", "train")
+    line, *_ = data_sources.describe(half, taxonomies.load("cifar10"))
     assert line.startswith("10 classes of cifar10, since the images have numbers alone")

@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from training.data import inventory, sources, split
+from training.data import data_sources, file_changes, split
 
 ROWS = [(f"images/{number}.png", "rose" if number % 2 else "tulip")
         for number in range(12)]  # fmt: skip
@@ -38,7 +38,7 @@ def listed(examples):
 
 
 def test_every_fifth_image_of_a_class_is_to_test_on(folder):
-    found = sources.open_splits(written(folder, ROWS))
+    found = data_sources.open_splits(written(folder, ROWS))
     assert [c.id for c in found["train"].classes] == ["rose", "tulip"]
     assert listed(found["test"]) == [
         *[("0.png", 1), ("1.png", 0), ("10.png", 1), ("11.png", 0)]
@@ -57,8 +57,8 @@ def test_a_folder_of_the_same_images_gives_the_same_halves(folder):
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(folder / path, target)
     ordered = sorted(ROWS, key=lambda row: (row[1], row[0]))
-    one = sources.open_splits(written(folder, ordered))
-    other = sources.open_splits(str(folder / "classes"))
+    one = data_sources.open_splits(written(folder, ordered))
+    other = data_sources.open_splits(str(folder / "classes"))
     assert one["train"].classes == other["train"].classes
     for name in ("train", "test"):
         assert listed(one[name]) == listed(other[name])
@@ -66,7 +66,7 @@ def test_a_folder_of_the_same_images_gives_the_same_halves(folder):
 
 def test_a_column_says_what_is_to_test_on(folder):
     rows = [(*row, ("val" if i > 8 else "Training")) for i, row in enumerate(ROWS)]
-    found = sources.open_splits(written(folder, rows, ("image", "label", "split")))
+    found = data_sources.open_splits(written(folder, rows, ("image", "label", "split")))
     assert [name for name, _ in listed(found["test"])] == ["9.png", "10.png", "11.png"]
     assert found["train"].size == 9
 
@@ -74,45 +74,45 @@ def test_a_column_says_what_is_to_test_on(folder):
 def test_without_rows_to_test_on_there_is_no_such_split(folder):
     rows = [(*row, "train") for row in ROWS]
     source = written(folder, rows, ("path", "label", "split"))
-    assert list(sources.open_splits(source)) == ["train"]
+    assert list(data_sources.open_splits(source)) == ["train"]
     with pytest.raises(split.NoSplitError, match="no row whose split is test"):
-        sources.open_split(source, "test")
+        data_sources.open_split(source, "test")
 
 
 def test_rows_to_test_on_alone_are_tested_whole(folder):
     rows = [(*row, "test") for row in ROWS]
     source = written(folder, rows, ("path", "label", "split"))
-    assert sources.open_split(source, "test").size == 12
+    assert data_sources.open_split(source, "test").size == 12
     with pytest.raises(split.NoSplitError):
-        sources.open_split(source, "train")
+        data_sources.open_split(source, "train")
 
 
 def test_images_need_no_labels_to_be_predicted(folder):
     source = written(folder, [(path,) for path, _ in ROWS], ("image",))
-    (found,) = sources.open_images(source)
+    (found,) = data_sources.open_images(source)
     assert [os.path.basename(path) for path in found.paths] == [
         os.path.basename(path) for path, _ in ROWS
     ]
     with pytest.raises(ValueError, match="line 2: none.png is missing, and 1 more"):
-        sources.open_images(written(folder, [("none.png",)] * 2, ("path",)))
+        data_sources.open_images(written(folder, [("none.png",)] * 2, ("path",)))
     with pytest.raises(ValueError, match="line 1: the header must have path or image;"):
-        sources.open_images(written(folder, ROWS, ("file", "label")))
+        data_sources.open_images(written(folder, ROWS, ("file", "label")))
     with pytest.raises(ValueError, match="has no images"):
-        sources.open_images(written(folder, [], ("path",)))
+        data_sources.open_images(written(folder, [], ("path",)))
 
 
 def test_spreadsheets_and_other_columns_are_taken(folder):
     rows = [(label, "x, y", str(folder / path), "") for path, label in ROWS]
     header = ("Label", "note", " Path ", "")
     source = written(folder, rows, header, encoding="utf-8-sig")
-    assert sources.open_split(source, "train").size == 8
+    assert data_sources.open_split(source, "train").size == 8
 
 
 def test_images_of_several_labels(folder):
     rows = [(f"images/{n}.png", label, "train" if n % 4 else "test")
             for n, label in enumerate(["a", "a|b", " b | c ", "", "c|a|c", "a|b|c"] * 2)
            ]  # fmt: skip
-    found = sources.open_splits(written(folder, rows, ("path", "label", "split")))
+    found = data_sources.open_splits(written(folder, rows, ("path", "label", "split")))
     train = found["train"]
     assert train.scores == "sigmoid"
     assert [c.name for c in train.classes] == ["a", "b", "c"]
@@ -122,17 +122,18 @@ def test_images_of_several_labels(folder):
     ]
     backwards = np.arange(train.size)[::-1]
     np.testing.assert_array_equal(train.fetch(backwards)[1], labels[::-1])
-    assert sources.taxonomy_of(train).scores == "sigmoid"
+    assert data_sources.taxonomy_of(train).scores == "sigmoid"
     assert (
-        "any number an image" in sources.describe(train, sources.taxonomy_of(train))[0]
+        "any number an image"
+        in data_sources.describe(train, data_sources.taxonomy_of(train))[0]
     )
 
 
 def test_of_several_labels_the_rarest_decides_on_the_half(folder):
     """All have `common`; every fifth image of each other class is to test on."""
     rows = [(path, f"common|{label}") for path, label in ROWS]
-    found = sources.open_splits(written(folder, rows))
-    single = sources.open_splits(written(folder, ROWS))
+    found = data_sources.open_splits(written(folder, rows))
+    single = data_sources.open_splits(written(folder, ROWS))
     for name in ("train", "test"):
         assert found[name].paths == single[name].paths
         assert (found[name].fetch(np.arange(found[name].size))[1][:, 0] == 1).all()
@@ -140,48 +141,52 @@ def test_of_several_labels_the_rarest_decides_on_the_half(folder):
 
 def test_changes_are_named(folder):
     source = written(folder, ROWS)
-    inventory.save(folder / "data.npz", sources.open_splits(source))
+    file_changes.save(folder / "data.npz", data_sources.open_splits(source))
     os.utime(folder / "images" / "3.png", ns=(0, 0))
-    found = inventory.difference(folder / "data.npz", sources.open_splits(source))
+    found = file_changes.difference(
+        folder / "data.npz", data_sources.open_splits(source)
+    )
     assert found == f"1 changed: {folder}/images/3.png"
 
 
 def test_labels_that_changed_are_told_where_no_file_did(folder):
-    inventory.save(folder / "data.npz", sources.open_splits(written(folder, ROWS)))
+    file_changes.save(
+        folder / "data.npz", data_sources.open_splits(written(folder, ROWS))
+    )
     rows = [*ROWS[:-1], (ROWS[-1][0], "tulip")]
-    now = sources.open_splits(written(folder, rows))
-    assert "but labels or halves" in inventory.explain(folder / "data.npz", now)
+    now = data_sources.open_splits(written(folder, rows))
+    assert "but labels or halves" in file_changes.explain(folder / "data.npz", now)
     os.utime(folder / "images" / "3.png", ns=(0, 0))
-    now = sources.open_splits(written(folder, rows))
-    assert inventory.explain(folder / "data.npz", now).startswith("1 changed")
-    digits = sources.open_splits("digits")
-    inventory.save(folder / "digits.npz", digits)
-    assert inventory.explain(folder / "digits.npz", digits) == ""
+    now = data_sources.open_splits(written(folder, rows))
+    assert file_changes.explain(folder / "data.npz", now).startswith("1 changed")
+    digits = data_sources.open_splits("digits")
+    file_changes.save(folder / "digits.npz", digits)
+    assert file_changes.explain(folder / "digits.npz", digits) == ""
 
 
 def test_a_class_to_test_on_alone_is_for_models_that_know_it(folder):
     """None can train on such a table."""
     rows = [*((*row, "train") for row in ROWS), ("images/2.png", "lily", "test")]
     source = written(folder, rows, ("path", "label", "split"))
-    half = sources.open_split(source, "test")
+    half = data_sources.open_split(source, "test")
     names = [c.name for c in half.classes]
     assert names == sorted({*(label for _, label in ROWS), "lily"})
     _, (label,) = half.fetch(np.array([0]))
     assert names[label] == "lily"
     with pytest.raises(ValueError, match="no row to train on is 'lily'"):
-        sources.open_split(source, "train")
+        data_sources.open_split(source, "train")
 
 
 def test_images_in_both_halves_are_told(folder):
     rows = [*((*row, "train") for row in ROWS), (*ROWS[0], "test"), (*ROWS[3], "test")]
     source = written(folder, rows, ("path", "label", "split"))
-    (note,) = sources.open_split(source, "train").notes
+    (note,) = data_sources.open_split(source, "train").notes
     assert note.startswith("2 images of ")
 
 
 def test_spaces_around_a_label_are_none_of_it(folder):
     rows = [(path, f" {label}\t") for path, label in ROWS]
-    half = sources.open_split(written(folder, rows, ("path", "label")), "train")
+    half = data_sources.open_split(written(folder, rows, ("path", "label")), "train")
     assert {c.name for c in half.classes} == {label for _, label in ROWS}
 
 
@@ -215,7 +220,7 @@ def test_spaces_around_a_label_are_none_of_it(folder):
 def test_what_can_not_be_used_is_told_with_its_line(folder, rows, header, message):
     source = written(folder, rows, header or ("path", "label"))
     with pytest.raises(ValueError, match=message) as caught:
-        sources.open_splits(source)
+        data_sources.open_splits(source)
     assert "\n" not in str(caught.value)
 
 
@@ -231,7 +236,7 @@ def test_what_can_not_be_used_is_told_with_its_line(folder, rows, header, messag
 )
 def test_a_misspelt_source_is_told_with_what_there_is(source, message):
     with pytest.raises(ValueError, match=".") as caught:
-        sources.open_split(source, "train")
+        data_sources.open_split(source, "train")
     assert message in str(caught.value)
 
 
@@ -250,4 +255,4 @@ def test_what_is_no_csv_is_told(folder, data, message):
     if data is not None:
         path.write_bytes(data)
     with pytest.raises(ValueError, match=message):
-        sources.open_split(f"csv:{path}", "train")
+        data_sources.open_split(f"csv:{path}", "train")

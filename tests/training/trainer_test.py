@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training import on_tensorflow, recipe
+from training import recipe, tensorflow_backend
 from zoo import model as zoo_model
 from zoo import taxonomy
 
@@ -36,7 +36,7 @@ def make(*bindings, arch=ARCH, small=SMALL, strategy=None, kind=None, taxonomy=N
         )
         if kind:
             return kind(model, plan.recipe, steps_per_epoch=10)
-        return on_tensorflow.Trainer(
+        return tensorflow_backend.Trainer(
             model, plan.recipe, strategy=strategy, steps_per_epoch=10
         )
 

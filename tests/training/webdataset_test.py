@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tests.training import pipeline_test
-from training.data import sources, split
+from training.data import data_sources, split
 
 
 def write(path, examples, *, kind="png", others=()):
@@ -40,7 +40,7 @@ def test_examples_are_read_by_number(tmp_path):
     write(tmp_path / "train-0.tar", {"a/0": 3, "a/1": 1})
     write(tmp_path / "train-1.tar", {"a/0": 2}, kind="webp")
     write(tmp_path / "val-0.tar", {"x": 0, "y": 1})
-    train, test = sources.open_splits(f"wds:{tmp_path}/*.tar").values()
+    train, test = data_sources.open_splits(f"wds:{tmp_path}/*.tar").values()
     assert labels_of(train) == [3, 1, 2]
     assert labels_of(test) == [0, 1]
     assert train.image_is == split.ENCODED
@@ -52,7 +52,7 @@ def test_examples_are_read_by_number(tmp_path):
 def test_they_make_the_batches_that_files_make(tmp_path):
     """The same examples in the same order, however they are stored."""
     write(tmp_path / "all.tar", {f"{n:02d}": n % 2 for n in range(20)})
-    half = sources.open_split(f"wds:{tmp_path}/all.tar", "train")
+    half = data_sources.open_split(f"wds:{tmp_path}/all.tar", "train")
     assert half.size == 16
     stream = pipeline_test.stream_of(half, num_classes=2)
     whole = pipeline_test.batches(stream, 0, 8)
@@ -66,7 +66,7 @@ def test_they_make_the_batches_that_files_make(tmp_path):
 def test_what_is_no_example_is_counted(tmp_path):
     others = ("0.json", "note.txt", "0.left.png", "0.left.cls", "lonely.png")
     write(tmp_path / "a.tar", {str(n): n % 2 for n in range(5)}, others=others)
-    half = sources.open_split(f"wds:{tmp_path}/a.tar", "train")
+    half = data_sources.open_split(f"wds:{tmp_path}/a.tar", "train")
     assert half.size == 4
     assert half.notes == ("files left out: 5 beside images and classes",)
 
@@ -74,7 +74,7 @@ def test_what_is_no_example_is_counted(tmp_path):
 def test_images_need_no_classes_to_be_predicted(tmp_path):
     write(tmp_path / "train-0.tar", {"a/0": 3})
     write(tmp_path / "val-0.tar", {"x": 0}, others=["b/1.png", "x.json"])
-    (found,) = sources.open_images(f"wds:{tmp_path}/*.tar")
+    (found,) = data_sources.open_images(f"wds:{tmp_path}/*.tar")
     assert found.size == 3
     assert found.notes == ("files left out: 1 beside images and classes",)
     assert found.fetch(np.array([2]))[0].tolist() == [b"{}"]
@@ -83,7 +83,7 @@ def test_images_need_no_classes_to_be_predicted(tmp_path):
 def test_classes_are_numbered(tmp_path):
     write(tmp_path / "train.tar", {"a": 0, "b": 2})
     write(tmp_path / "test.tar", {"a": 1})
-    halves = sources.named(sources.open_splits(f"wds:{tmp_path}/*.tar"))
+    halves = data_sources.named(data_sources.open_splits(f"wds:{tmp_path}/*.tar"))
     assert [c.name for c in halves["test"].classes] == ["class 0", "class 1", "class 2"]
     assert labels_of(halves["train"]) == [0, 2]
 
@@ -91,15 +91,15 @@ def test_classes_are_numbered(tmp_path):
 def test_a_change_is_another_data_set(tmp_path):
     path = write(tmp_path / "a.tar", {"a": 0, "b": 1})
     source = f"wds:{path}"
-    before = sources.open_split(source, "train").fingerprint
-    assert sources.open_split(source, "train").fingerprint == before
+    before = data_sources.open_split(source, "train").fingerprint
+    assert data_sources.open_split(source, "train").fingerprint == before
     os.utime(path, ns=(0, 0))
-    assert sources.open_split(source, "train").fingerprint != before
+    assert data_sources.open_split(source, "train").fingerprint != before
 
 
 def test_a_shard_that_is_no_longer_there_is_unreadable(tmp_path):
     path = write(tmp_path / "a.tar", {"a": 0, "b": 1, "c": 0})
-    half = sources.open_split(f"wds:{path}", "train")
+    half = data_sources.open_split(f"wds:{path}", "train")
     path.unlink()
     images, _ = half.fetch(np.arange(half.size))
     assert images.tolist() == [b"", b""]
@@ -121,13 +121,13 @@ def test_what_is_no_shard_is_told(tmp_path, data, message):
     path = write(tmp_path / "a.tar", {"a": 0, "b": 1})
     path.write_bytes(data(path.read_bytes()))
     with pytest.raises(ValueError, match=message) as caught:
-        sources.open_split(f"wds:{path}", "train")
+        data_sources.open_split(f"wds:{path}", "train")
     assert "\n" not in str(caught.value)
 
 
 def test_a_shard_without_examples_is_told(tmp_path):
     write(tmp_path / "a.tar", {}, others=("a.txt",))
     with pytest.raises(ValueError, match="has no example: an image, and a file"):
-        sources.open_split(f"wds:{tmp_path}/a.tar", "train")
+        data_sources.open_split(f"wds:{tmp_path}/a.tar", "train")
     with pytest.raises(ValueError, match="no file matches"):
-        sources.open_split(f"wds:{tmp_path}/b.tar", "train")
+        data_sources.open_split(f"wds:{tmp_path}/b.tar", "train")

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from training.data import sources
+from training.data import data_sources
 from zoo import config
 from zoo.weights import registry
 
@@ -45,7 +45,7 @@ def test_their_accuracy_can_be_measured_again(tool, tmp_path, arch, name):
     data = f"fashion_mnist:{FASHION_MNIST}"
     history = history_of(arch, name)
     for half, fingerprint in history["data"].items():
-        assert sources.open_split(data, half).fingerprint == fingerprint
+        assert data_sources.open_split(data, half).fingerprint == fingerprint
     done = tool("export", f"--arch={arch}", f"--weights={name}", f"--output={tmp_path}")
     assert done.returncode == 0, done.stderr
     model = tmp_path / arch / "classification" / "1"

@@ -3,7 +3,7 @@
 import keras
 import pytest
 
-from zoo import counting
+from zoo import multiply_adds
 
 
 class Halves(keras.layers.Layer):
@@ -25,8 +25,8 @@ def test_a_layer_that_can_not_be_counted_is_named():
     mute = keras.Model(images, Mute(name="mute")(images))
     bare = keras.Model(images, keras.layers.ReLU(name="after")(images[:, ::2]))
     with pytest.raises(ValueError, match=r"mute needs a compute_output_shape"):
-        counting.multiply_adds(mute, input_shape=(8, 8, 3))
+        multiply_adds.multiply_adds(mute, input_shape=(8, 8, 3))
     with pytest.raises(ValueError, match="after takes what no layer puts out"):
-        counting.multiply_adds(bare, input_shape=(8, 8, 3))
+        multiply_adds.multiply_adds(bare, input_shape=(8, 8, 3))
     with pytest.raises(ValueError, match="halves must have one output"):
-        counting.multiply_adds(halves, input_shape=(8, 8, 3))
+        multiply_adds.multiply_adds(halves, input_shape=(8, 8, 3))

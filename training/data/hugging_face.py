@@ -17,8 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from training.data import image_files, records, split
-from training.data import labels as label_sets
+from training.data import image_files, label_arrays, split, tfrecords
 from zoo import taxonomy as taxonomies
 
 _IMAGES, _LABELS = ("image", "img"), ("label", "labels")
@@ -38,7 +37,7 @@ class Table(split.Split):
 
     rows: typing.Any
     has_files: bool
-    labels: label_sets.Labels
+    labels: label_arrays.Labels
 
     image_is = split.ENCODED
     label_hint = "they have to count from 0"
@@ -50,7 +49,7 @@ class Table(split.Split):
         return images, self.labels[numbers].astype(np.int64)
 
     def all_labels(self) -> np.ndarray:
-        return label_sets.rarest(self.labels)
+        return label_arrays.rarest(self.labels)
 
     def describe(self, number: int) -> str:
         return f"row {number} of {self.source}, {self.name}"
@@ -186,14 +185,14 @@ def _splits(kind: str, place: str, source: str) -> tuple[dict[str, split.Split],
 def _table(
     rows: typing.Any,
     image: str,
-    labels: label_sets.Labels,
+    labels: label_arrays.Labels,
     *,
     kind: str,
     place: str,
     **about: typing.Any,
 ) -> Table:
     path = pathlib.Path(place).resolve()
-    parts = [*_origin(rows, place), *label_sets.arrays(labels)]
+    parts = [*_origin(rows, place), *label_arrays.arrays(labels)]
     return Table(
         size=len(rows),
         taxonomy=(path.parent if kind == "parquet" else path).name,
@@ -275,7 +274,7 @@ def _load(
 
 def _every_file(pattern: str) -> list[str]:
     """Parquet files; those of a remote pattern the library finds itself."""
-    return [pattern] if "://" in pattern else records.matching(pattern)
+    return [pattern] if "://" in pattern else tfrecords.matching(pattern)
 
 
 def _files(pattern: str) -> tuple[dict[str, list[str]], bool]:
@@ -285,7 +284,7 @@ def _files(pattern: str) -> tuple[dict[str, list[str]], bool]:
     found = {}
     for name in (split.TRAIN, split.TEST):
         with contextlib.suppress(split.NoSplitError):
-            found[name], is_whole = records.files_of(pattern, name)
+            found[name], is_whole = tfrecords.files_of(pattern, name)
             if is_whole:
                 return found, True
     return found, False
@@ -389,7 +388,7 @@ class _Labels:
         count = int(self.values.max(initial=-1)) + 1
         return tuple(map(str, range(count))) if several else ()
 
-    def numbered(self, names: Sequence[str]) -> label_sets.Labels:
+    def numbered(self, names: Sequence[str]) -> label_arrays.Labels:
         """As numbers of classes.
 
         Raises:
@@ -407,7 +406,7 @@ class _Labels:
             )
         if self.ends is None:
             return values
-        return label_sets.Sets(classes=values, ends=self.ends, num_classes=len(names))
+        return label_arrays.Sets(classes=values, ends=self.ends, num_classes=len(names))
 
 
 def _labels(rows: typing.Any, columns: _Columns, where: str) -> _Labels:
@@ -441,5 +440,5 @@ def _origin(rows: typing.Any, place: str) -> list[typing.Any]:
     """
     files = [file["filename"] for file in rows.cache_files]
     if files and pathlib.Path(place).resolve() in pathlib.Path(files[0]).parents:
-        return records.states(files)  # it is no cache
+        return tfrecords.states(files)  # it is no cache
     return ["/".join(pathlib.Path(file).parts[-4:]).encode() for file in files]

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from training.data import labels as label_sets
-from training.data import split
+from training.data import label_arrays, split
 from zoo import taxonomy as taxonomies
 
 
@@ -31,7 +30,7 @@ class Files(split.Split):
     names: bytearray
     ends: np.ndarray
     states: np.ndarray
-    labels: label_sets.Labels
+    labels: label_arrays.Labels
 
     image_is = split.PATH
 
@@ -44,7 +43,7 @@ class Files(split.Split):
         return paths, self.labels[numbers].astype(np.int64)
 
     def all_labels(self) -> np.ndarray:
-        return label_sets.rarest(self.labels)
+        return label_arrays.rarest(self.labels)
 
     def describe(self, number: int) -> str:
         (path,), _ = self.fetch(np.array([number]))
@@ -62,7 +61,7 @@ class Collector:
         self._folder = folder
         self._names = bytearray()
         self._ends, self._states = array.array("q"), array.array("q")
-        self._labels = label_sets.Collector()
+        self._labels = label_arrays.Collector()
 
     def add(self, path: str, state: os.stat_result, *labels: int) -> None:
         """Adds a file with its class, or its classes."""
@@ -97,7 +96,7 @@ class Collector:
             num_classes=len(classes),
             several=scores == taxonomies.SIGMOID,
         )
-        parts = [self._names, ends, states, *label_sets.arrays(labels)]
+        parts = [self._names, ends, states, *label_arrays.arrays(labels)]
         return Files(
             size=len(ends),
             fingerprint=split.fingerprint(parts),

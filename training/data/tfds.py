@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 
-from training.data import records, split
+from training.data import split, tfrecords
 from zoo import taxonomy as taxonomies
 
-_FEATURES = records.Features(image="image", label="label", first_label=0)
+_FEATURES = tfrecords.Features(image="image", label="label", first_label=0)
 _TESTS = ("test", "validation")
 
 
@@ -49,7 +49,7 @@ def open_split(name: str, half: str, source: str) -> split.Split:
         taxonomies.ClassDefinition(id=c, name=c) for c in features["label"].names
     )
     for key in found:
-        opened = records.index(
+        opened = tfrecords.index(
             files[key],
             half,
             source,

@@ -18,14 +18,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from images import files
-from training.data import records, split
+from training.data import split, tfrecords
 
 _CLASS = "cls"
 _IMAGES = frozenset(suffix.removeprefix(".") for suffix in files.SUFFIXES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Shards(records.Stored):
+class Shards(tfrecords.Stored):
     """Images in tar files.
 
     Attributes:
@@ -64,13 +64,13 @@ def open_split(pattern: str, name: str, source: str) -> split.Split:
       NoSplitError: all of them are to train on.
       ValueError: it matches none, or one that is no whole tar file with examples.
     """
-    paths, is_whole = records.files_of(pattern, name)
+    paths, is_whole = tfrecords.files_of(pattern, name)
     return _shards(paths, name, source, is_whole=is_whole)
 
 
 def open_images(pattern: str, source: str) -> split.Split:
     """All images of the shards that `pattern` matches; they need no classes."""
-    return _shards(records.matching(pattern), split.ALL, source, is_whole=False)
+    return _shards(tfrecords.matching(pattern), split.ALL, source, is_whole=False)
 
 
 def _shards(paths: Sequence[str], name: str, source: str, *, is_whole: bool) -> Shards:
@@ -95,8 +95,8 @@ def _shards(paths: Sequence[str], name: str, source: str, *, is_whole: bool) -> 
         source=source,
         name=name,
         size=len(starts),
-        taxonomy=records.folder_of(paths),
-        fingerprint=split.fingerprint([*records.states(paths), starts, classes]),
+        taxonomy=tfrecords.folder_of(paths),
+        fingerprint=split.fingerprint([*tfrecords.states(paths), starts, classes]),
         notes=(f"files left out: {others} beside images and classes",) * bool(others),
         files=tuple(paths),
         starts=starts,

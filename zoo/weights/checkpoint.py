@@ -10,12 +10,12 @@ import typing
 
 import numpy as np
 
-from zoo.weights import unread
+from zoo.weights import lazy_tensor
 
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
-def read(prefix: pathlib.Path) -> dict[str, unread.Tensor]:
+def read(prefix: pathlib.Path) -> dict[str, lazy_tensor.Tensor]:
     """The tensors of a checkpoint by the full names of their variables.
 
     Raises:
@@ -27,14 +27,14 @@ def read(prefix: pathlib.Path) -> dict[str, unread.Tensor]:
     return _by_full_name(reader, tensors, prefix)
 
 
-def _open(prefix: pathlib.Path) -> tuple[typing.Any, dict[str, unread.Tensor]]:
+def _open(prefix: pathlib.Path) -> tuple[typing.Any, dict[str, lazy_tensor.Tensor]]:
     import tensorflow as tf
 
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         dtypes = reader.get_variable_to_dtype_map()
         tensors = {
-            key: unread.Tensor(
+            key: lazy_tensor.Tensor(
                 reader, key, tuple(shape), np.dtype(dtypes[key].as_numpy_dtype)
             )
             for key, shape in reader.get_variable_to_shape_map().items()
@@ -47,8 +47,8 @@ def _open(prefix: pathlib.Path) -> tuple[typing.Any, dict[str, unread.Tensor]]:
 
 
 def _by_full_name(
-    reader: typing.Any, tensors: dict[str, unread.Tensor], prefix: pathlib.Path
-) -> dict[str, unread.Tensor]:
+    reader: typing.Any, tensors: dict[str, lazy_tensor.Tensor], prefix: pathlib.Path
+) -> dict[str, lazy_tensor.Tensor]:
     from tensorflow.core.protobuf import trackable_object_graph_pb2 as objects
 
     try:

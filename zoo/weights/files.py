@@ -143,12 +143,12 @@ def read(path: pathlib.Path) -> File:
     found = kind(path)
     if found in ("saved_model", "checkpoint"):
         return _checkpoint(path, is_model=found == "saved_model")
-    from zoo.weights import hdf5, pickled, safetensors_files
+    from zoo.weights import hdf5, safetensors_files, torch_pickle
 
     if found == "safetensors":
         tensors, metadata = safetensors_files.read(path)
         return File(tensors=tensors, record=metadata.get(RECORD))
-    return File(tensors=(hdf5 if found == "hdf5" else pickled).read(path))
+    return File(tensors=(hdf5 if found == "hdf5" else torch_pickle).read(path))
 
 
 def _index(prefix: pathlib.Path) -> pathlib.Path:

@@ -13,7 +13,7 @@ import numpy as np
 
 from zoo import config
 from zoo import taxonomy as taxonomies
-from zoo.weights import files, names, own, registry
+from zoo.weights import files, names, native_format, registry
 
 IMAGENET = "ilsvrc_2012"
 _CLASSES = " Other classes? Name them: --gin_binding=\"model.taxonomy_name='…'\""
@@ -72,17 +72,23 @@ class Weights:
             "otherwise"
         )
 
-    def provenance(self) -> own.Record:
+    def provenance(self) -> native_format.Record:
         """What the registry says of the source, or of an own record what it may say."""
         known = self.source.record or {
-            key: value for key, value in self.record.items() if key in own.PROVENANCE
+            key: value
+            for key, value in self.record.items()
+            if key in native_format.PROVENANCE
         }
-        return {key: value for key, value in known.items() if key not in own.DECIDED}
+        return {
+            key: value
+            for key, value in known.items()
+            if key not in native_format.DECIDED
+        }
 
     @property
     def taxonomy(self) -> taxonomies.Taxonomy | None:
         """The classes, where the record gives more of them than a name."""
-        return own.taxonomy_of(self.record)
+        return native_format.taxonomy_of(self.record)
 
     def made_with(self) -> list[str]:
         """Bindings that the file was made with, which a user's own come after."""
@@ -115,7 +121,7 @@ class Weights:
         has_head = f"{names.HEAD}/bias" in self.file.tensors
         if not has_head and record.get("taxonomy") not in taxonomies.names():
             record.pop("taxonomy", None)
-        return own.gin_bindings(record)
+        return native_format.gin_bindings(record)
 
     def assign(self, model: keras.Model) -> names.Matching:
         """Gives every variable of `model` its value.
@@ -202,21 +208,23 @@ def _fitting(tensors: Collection[str]) -> str:
     return f" They are of {shown}." if found else ""
 
 
-def _own_record(file: files.File, arch: str, path: pathlib.Path) -> own.Record:
+def _own_record(
+    file: files.File, arch: str, path: pathlib.Path
+) -> native_format.Record:
     """Our own format's record; what it says of the arch must hold."""
     try:
         if file.manifest is not None:
-            record = own.from_manifest(json.loads(file.manifest))
+            record = native_format.from_manifest(json.loads(file.manifest))
         elif file.record is not None:
             record = json.loads(file.record)
         else:
             return {}
         of = record["arch"]
-        record = own.with_classes(record, file.class_index)
-        own.gin_bindings(record)
-        own.taxonomy_of(record)
+        record = native_format.with_classes(record, file.class_index)
+        native_format.gin_bindings(record)
+        native_format.taxonomy_of(record)
         "".join(record.get("configuration", []))
-        own.check_provenance(record)
+        native_format.check_provenance(record)
     except (
         *(ValueError, TypeError, KeyError, AttributeError, RecursionError),
         *(SyntaxError, MemoryError),

@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
-from zoo.weights import unread
+from zoo.weights import lazy_tensor
 
 INDEX_ENDING = ".safetensors.index.json"
 """How the name of an index of shards ends."""
@@ -49,7 +49,7 @@ def parts(path: pathlib.Path) -> list[pathlib.Path]:
     return [path, *(path.parent / shard for shard in shards)]
 
 
-def read(path: pathlib.Path) -> tuple[dict[str, unread.Tensor], Mapping[str, str]]:
+def read(path: pathlib.Path) -> tuple[dict[str, lazy_tensor.Tensor], Mapping[str, str]]:
     """Opens a single file, or all shards of an index, without reading the values.
 
     Returns:
@@ -61,9 +61,9 @@ def read(path: pathlib.Path) -> tuple[dict[str, unread.Tensor], Mapping[str, str
     return (_read_shards(path), {}) if is_index(path) else _read_file(path)
 
 
-def _read_shards(index: pathlib.Path) -> dict[str, unread.Tensor]:
+def _read_shards(index: pathlib.Path) -> dict[str, lazy_tensor.Tensor]:
     weight_map = _weight_map(index)
-    tensors: dict[str, unread.Tensor] = {}
+    tensors: dict[str, lazy_tensor.Tensor] = {}
     for shard in parts(index)[1:]:
         found, _ = _read_file(shard)
         for name in found:
@@ -102,7 +102,7 @@ def _weight_map(index: pathlib.Path) -> dict[str, str]:
 
 def _read_file(
     path: pathlib.Path,
-) -> tuple[dict[str, unread.Tensor], Mapping[str, str]]:
+) -> tuple[dict[str, lazy_tensor.Tensor], Mapping[str, str]]:
     try:
         file = safetensors.safe_open(path, framework="numpy")
         tensors = {name: _tensor(file, name) for name in list(file.keys())}
@@ -115,9 +115,9 @@ def _read_file(
     return tensors, metadata
 
 
-def _tensor(file: typing.Any, name: str) -> unread.Tensor:
+def _tensor(file: typing.Any, name: str) -> lazy_tensor.Tensor:
     values = file.get_slice(name)
     if values.get_dtype() not in _DTYPES:
         raise ValueError(f"{name} has values of type {values.get_dtype()}")
     dtype = np.dtype(_DTYPES[values.get_dtype()])
-    return unread.Tensor(file, name, tuple(values.get_shape()), dtype)
+    return lazy_tensor.Tensor(file, name, tuple(values.get_shape()), dtype)

@@ -12,14 +12,17 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from training import history, plots, reports
-from zoo.weights import own
+from training import evaluation_report, plots, provenance
+from zoo.weights import native_format
 
 HISTORY = "history.json"
 CURVES = "curves.png"
 _SAMPLES = 16  # images to show
 # What says how good a model is, the first that there is.
-_MAIN = tuple(f"test_{kind.main}" for kind in (reports.SeveralLabels, reports.OneLabel))
+_MAIN = tuple(
+    f"test_{kind.main}"
+    for kind in (evaluation_report.SeveralLabels, evaluation_report.OneLabel)
+)
 
 Record = dict[str, typing.Any]
 
@@ -73,7 +76,7 @@ class Journal:
         epochs: int,
     ) -> None:
         self._folder, self._watcher = folder, watcher
-        self._facts = facts | history.provenance()
+        self._facts = facts | provenance.provenance()
         self._rate, self._batch_size = rate, batch_size
         self._steps_per_epoch, self._number_of_epochs = steps_per_epoch, epochs
         self._epochs: list[Record] = []
@@ -167,7 +170,7 @@ class Journal:
             f"{self._saved}"
         )
 
-    def end_epoch(self, step: int, report: reports.Report | None) -> None:
+    def end_epoch(self, step: int, report: evaluation_report.Report | None) -> None:
         """Takes down what the epoch that ended with a step came to."""
         sums, self._sums = self._sums, _Sums()
         number = step // self._steps_per_epoch
@@ -213,7 +216,7 @@ class Journal:
         }
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         if self._folder:
-            own.replace(self._folder / HISTORY, text.encode())
+            native_format.replace(self._folder / HISTORY, text.encode())
 
     def metrics(self) -> Record:
         """What was measured on the test split in the end."""
@@ -224,4 +227,6 @@ class Journal:
     def draw(self, title: str) -> None:
         """Writes the curves."""
         if self._folder:
-            own.replace(self._folder / CURVES, plots.curves(self._epochs, title=title))
+            native_format.replace(
+                self._folder / CURVES, plots.curves(self._epochs, title=title)
+            )

@@ -15,7 +15,7 @@ import os
 import sys
 import time
 
-import _rivals
+from benchmarks import keras_exports
 
 TELL = "now: "
 _MOST_STEPS = 50  # calls in one repetition
@@ -137,7 +137,7 @@ def _training(ours, shape: list[int], job: dict) -> dict:
     """
     import tensorflow as tf
 
-    _, keras_model = _rivals.build(job["builder"])
+    _, keras_model = keras_exports.build(job["builder"])
     images = tf.random.uniform(shape)
     labels = tf.range(shape[0]) % 1000
 

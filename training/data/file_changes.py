@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from training.data import image_files, split
-from zoo.weights import own
+from zoo.weights import native_format
 
 _SHOWN = 3  # files of each kind
 
@@ -27,7 +27,7 @@ def save(path: pathlib.Path, splits: Mapping[str, split.Split]) -> None:
     """
     file = io.BytesIO()
     np.savez_compressed(file, **_arrays(splits))  # type: ignore[arg-type]
-    own.replace(path, file.getvalue())
+    native_format.replace(path, file.getvalue())
 
 
 def difference(path: pathlib.Path, splits: Mapping[str, split.Split]) -> str:

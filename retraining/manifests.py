@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from exporters import manifest, placing
+from exporters import export_folder, manifest
 
 REPORT = "retraining-{}.json"  # of a version; written last: the pair is complete
 STATE = ".retraining-{}.npz"  # of an unfinished retraining
@@ -48,7 +48,7 @@ class Origin:
     metrics: Mapping[str, float]
 
 
-def check_room(place: placing.Place, *, overwrite: bool) -> None:
+def check_room(place: export_folder.Place, *, overwrite: bool) -> None:
     """Raises ValueError where a pair is that is to stay, or what no folder replaces.
 
     What an interrupted retraining left may be replaced.

@@ -8,7 +8,7 @@ import textwrap
 
 import _cli
 
-from conformance import writing
+from common import files
 
 _HIGHER_IS_BETTER = "images/s"
 _LONGEST = 60  # characters of a name
@@ -121,4 +121,4 @@ def _save(figure, path: pathlib.Path) -> None:
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix[1:], dpi=150)
     pyplot.close(figure)
-    writing.write(path, picture.getvalue())
+    files.write(path, picture.getvalue())

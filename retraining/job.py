@@ -12,13 +12,15 @@ from collections.abc import Iterator, Mapping
 import _checking
 import tensorflow as tf
 
-from conformance import counting, subject, writing
-from exporters import manifest, placing, retrained, staging
+from common import files
+from common import folders as staging
+from conformance import graph_counts, model_under_test
+from exporters import export_folder, manifest
 from images import model_input
-from reuse import keras_layer, predict, retraining, saving, sources
-from training import evaluation, plots, reports
-from training.data import augmentation, pipeline, records, split
-from training.data import sources as data_sources
+from retraining import fine_tuning, manifests, saved_models
+from reuse import handles, keras_layer, predict
+from training import evaluation, evaluation_report, plots
+from training.data import augmentation, data_sources, pipeline, split, tfrecords
 
 _HELD_OUT = 8  # every eighth image to learn from chooses among epochs instead
 _LEAST_AREA = 0.5  # of an image, that a random crop keeps
@@ -31,10 +33,10 @@ class Request:
 
     module: str
     data: str
-    place: placing.Place
+    place: export_folder.Place
     name: str
     overwrite: bool
-    plan: retraining.Plan
+    plan: fine_tuning.Plan
     batch_size: int
     image_size: int | None
     flip: bool
@@ -42,12 +44,12 @@ class Request:
     arguments: Mapping[str, float]
     balanced: bool
     unreadable: float
-    records: records.Features
+    records: tfrecords.Features
     seed: int
     check: str
 
 
-def retrain(request: Request, watcher: retraining.Watcher) -> None:
+def retrain(request: Request, watcher: fine_tuning.Watcher) -> None:
     """From the images to the pair in its place.
 
     Raises:
@@ -59,10 +61,10 @@ def retrain(request: Request, watcher: retraining.Watcher) -> None:
     )
     halves = data_sources.named(halves)
     with (
-        sources.opened(request.module, name="--module") as folder,
+        handles.opened(request.module, name="--module") as folder,
         staging.locked(request.place.arch_folder),
     ):
-        retrained.check_room(request.place, overwrite=request.overwrite)
+        manifests.check_room(request.place, overwrite=request.overwrite)
         _Work(request, folder, halves, watcher).run()
 
 
@@ -74,13 +76,13 @@ class _Work:
         request: Request,
         folder: pathlib.Path,
         halves: Mapping[str, split.Split],
-        watcher: retraining.Watcher,
+        watcher: fine_tuning.Watcher,
     ) -> None:
         self._request, self._watcher = request, watcher
         self._manifest = manifest.read(folder)
         self._test = halves[split.TEST]
         self._taxonomy = data_sources.taxonomy_of(halves[split.TRAIN])
-        if self._manifest and self._manifest.kind != saving.FEATURE_VECTOR:
+        if self._manifest and self._manifest.kind != saved_models.FEATURE_VECTOR:
             raise ValueError(
                 f"--module {request.module!r} gives classes: give its other half, the "
                 "feature vector."
@@ -125,7 +127,7 @@ class _Work:
                 f"--module {request.module!r} has no __call__, and so is no Reusable "
                 "SavedModel."
             ) from error
-        saving.check(layer.resolved_object, name="--module")
+        saved_models.check(layer.resolved_object, name="--module")
         return layer
 
     def _input(self, folder: pathlib.Path) -> model_input.Preprocessing:
@@ -153,13 +155,13 @@ class _Work:
         """Head, all of it, pair."""
         tf.get_logger().setLevel("ERROR")  # it warns of what is traced for each size
         request, watcher = self._request, self._watcher
-        examples = retraining.Examples(
+        examples = fine_tuning.Examples(
             once=_Checked(self._learnt),
             validation=_Checked(self._validation),
             epoch=self._epoch,
             steps=self._learnt.steps_per_epoch,
         )
-        work = retraining.Retraining(
+        work = fine_tuning.Retraining(
             self._layer,
             num_classes=self._taxonomy.num_classes,
             scores=self._taxonomy.scores,
@@ -170,24 +172,24 @@ class _Work:
         )
         best = work.fit_head(examples)
         frozen = self._tested(work.logits, say=watcher.say)
-        self._tell(retraining.FROZEN, frozen)
-        state = request.place.arch_folder / retrained.STATE.format(self._digest())
+        self._tell(fine_tuning.FROZEN, frozen)
+        state = request.place.arch_folder / manifests.STATE.format(self._digest())
         if request.plan.epochs and not self._chosen_by.size:
             watcher.say("too few images to hold any out: the head alone is trained")
         elif request.plan.epochs:
             best = work.fine_tune(examples, request.plan, state)
-        if best["phase"] == retraining.FROZEN and self._chosen_by.size:
+        if best["phase"] == fine_tuning.FROZEN and self._chosen_by.size:
             work.refit_head()
         with staging.staged(request.place.arch_folder) as staged:
             watcher.say("write the pair")
-            folders = saving.save(
+            folders = saved_models.save(
                 self._layer.resolved_object,
                 work.head,
                 self._taxonomy.to_tsv(),
                 staged,
                 preprocessing=self._preprocessing,
             )
-            written = predict.Classifier(folders[saving.CLASSIFICATION])
+            written = predict.Classifier(folders[saved_models.CLASSIFICATION])
             found = self._tested(written.logits)
             self._tell(best["phase"], found)
             self._tell_classes(found)
@@ -197,16 +199,16 @@ class _Work:
                 _checking.conform(folders, request.check)
             self._place(folders, identity)
         self._report(work.history, best, frozen, found)
-        for leftover in request.place.arch_folder.glob(retrained.STATE.format("*")):
+        for leftover in request.place.arch_folder.glob(manifests.STATE.format("*")):
             leftover.unlink()
 
-    def _tell(self, phase: str, found: reports.Report) -> None:
+    def _tell(self, phase: str, found: evaluation_report.Report) -> None:
         """Says how good a classifier is on the test images."""
         figures = {name.replace("_", " "): v for name, v in found.measures.items()}
         told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
         self._watcher.say(f"{phase}, of {found.examples} test images: {told}")
 
-    def _tell_classes(self, found: reports.Report) -> None:
+    def _tell_classes(self, found: evaluation_report.Report) -> None:
         """Says which classes are recognised least."""
         say = self._watcher.say
         entries = [e for e in found.to_json()["per_class"] if e["examples"]]
@@ -238,7 +240,7 @@ class _Work:
         self,
         call: typing.Callable,
         say: typing.Callable[[str], None] = lambda line: None,
-    ) -> reports.Report:
+    ) -> evaluation_report.Report:
         return evaluation.of_split(
             call,
             self._test,
@@ -265,23 +267,23 @@ class _Work:
     def _describe(
         self,
         folders: Mapping[str, pathlib.Path],
-        best: retraining.Epoch,
-        found: reports.Report,
+        best: fine_tuning.Epoch,
+        found: evaluation_report.Report,
     ) -> manifest.Record:
         """Writes manifests, where the module had one; what the pair's file says."""
         request = self._request
         if self._manifest is None:
             return {}
-        is_url = request.module.startswith(sources.SCHEMES)
+        is_url = request.module.startswith(handles.SCHEMES)
         known = self._manifest
         handle = f"{known.arch}/{known.kind}/{known.version}"
-        origin = retrained.Origin(
+        origin = manifests.Origin(
             name=request.name,
             version=request.place.version,
             module=known,
             handle=request.module if is_url else handle,
             data=self._taxonomy.name,
-            is_fine_tuned=best["phase"] == retraining.FINE_TUNED,
+            is_fine_tuned=best["phase"] == fine_tuning.FINE_TUNED,
             image_size=self._preprocessing.height,
             crop_fraction=self._preprocessing.crop_fraction,
             taxonomy=self._taxonomy.name,
@@ -295,7 +297,7 @@ class _Work:
         )
         manifest.write_pair(
             folders,
-            lambda kind: retrained.about(origin, kind),
+            lambda kind: manifests.about(origin, kind),
             manifest.packages(),
         )
         return {
@@ -308,14 +310,14 @@ class _Work:
 
     def _counted(self, folder: pathlib.Path) -> manifest.Record:
         """What a manifest says of one image, of a model that was written."""
-        model = subject.Subject(
+        model = model_under_test.Subject(
             folder, kind=folder.name, full=False, pair=None, documented={}
         )
-        found = counting.endpoints(model, side=self._preprocessing.height)
+        found = graph_counts.endpoints(model, side=self._preprocessing.height)
         found.pop("default", None)
         known = [name for name in self._manifest.endpoints if name in found]
         return {
-            "multiply_adds": counting.multiply_adds(
+            "multiply_adds": graph_counts.multiply_adds(
                 model, side=self._preprocessing.height
             ),
             "endpoints": {n: found[n] for n in dict.fromkeys([*known, *found])},
@@ -331,14 +333,14 @@ class _Work:
             staging.place(folders[kind], target)
         if identity:
             text = manifest.to_json(place.pair_record(identity))
-            writing.write(place.pair_file, text.encode())
+            files.write(place.pair_file, text.encode())
 
     def _report(
         self,
-        history: list[retraining.Epoch],
-        best: retraining.Epoch,
-        frozen: reports.Report,
-        found: reports.Report,
+        history: list[fine_tuning.Epoch],
+        best: fine_tuning.Epoch,
+        frozen: evaluation_report.Report,
+        found: evaluation_report.Report,
     ) -> None:
         """What was found on the way, beside the pair: figures and two pictures."""
         place, name = self._request.place, self._request.name
@@ -361,9 +363,9 @@ class _Work:
         for file, data in (
             ("confusion-{}.png", plots.mistakes(found, title=title)),
             ("curves-{}.png", plots.curves(history, title=name)),
-            (retrained.REPORT, manifest.to_json(record).encode()),
+            (manifests.REPORT, manifest.to_json(record).encode()),
         ):
-            writing.write(place.arch_folder / file.format(place.version), data)
+            files.write(place.arch_folder / file.format(place.version), data)
 
 
 class _Checked:

@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 
-from conformance import plain
+from common import text as plain
 from conformance import report as report_lib
 
 _GROUPS = {

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from conformance import clauses, plain
+from common import text
+from conformance import clauses
 from conformance import report as report_lib
 
 
@@ -30,13 +31,13 @@ def render(report: report_lib.Report) -> str:
         root,
         "testsuite",
         totals,
-        name=plain.text(report.path),
+        name=text.text(report.path),
         skipped=str(counts[report_lib.NOT_APPLICABLE]),
     )
     properties = ET.SubElement(suite, "properties")
     for name, value in {"kind": report.kind, **report.versions}.items():
         ET.SubElement(
-            properties, "property", name=plain.text(name), value=plain.text(value)
+            properties, "property", name=text.text(name), value=text.text(value)
         )
     for result in report.clauses:
         _add_case(suite, result)
@@ -51,11 +52,11 @@ def _add_case(suite: ET.Element, result: report_lib.ClauseResult) -> None:
     case = ET.SubElement(
         suite,
         "testcase",
-        classname=plain.text(f"conformance.{result.id[:1]}"),
-        name=plain.text(name),
+        classname=text.text(f"conformance.{result.id[:1]}"),
+        name=text.text(name),
         time=f"{result.seconds:.3f}",
     )
-    message = plain.text(result.message)
+    message = text.text(result.message)
     match result.status:
         case report_lib.FAIL:
             ET.SubElement(case, "failure", message=message).text = message

@@ -15,8 +15,8 @@ import sys
 import tempfile
 import time
 
-import _rivals
-from _stopwatch import tell
+from benchmarks import keras_exports
+from benchmarks.inference import tell
 
 _STEPS = 10  # in one repetition
 _FILES = 256  # photographs, so to say
@@ -61,7 +61,7 @@ def _steps(job: dict) -> dict:
     rates = {}
     for name, jit_compile in (("fit", "auto"), ("fit without XLA", False)):
         tell(f"time training step beside {name}")
-        _, model = _rivals.build(job["builder"])
+        _, model = keras_exports.build(job["builder"])
         model.compile(
             keras.optimizers.SGD(0.01, momentum=0.9),
             keras.losses.CategoricalCrossentropy(from_logits=True),
@@ -85,14 +85,14 @@ def _trainer(arch: str, batch: int):
     """Ours, with the recipe that fits any arch."""
     import tensorflow as tf
 
-    from training import on_tensorflow, recipe
+    from training import recipe, tensorflow_backend
     from zoo import model as zoo_model
 
     path = recipe.find("cifar10", arch)
     bindings = [f"training.run.batch_size = {batch}"]
     bindings += ["training.run.optimizer = @SGD()", "training.run.ema_decay = 0.0"]
     plan = recipe.load(arch, path, gin_bindings=bindings)
-    return on_tensorflow.Trainer(
+    return tensorflow_backend.Trainer(
         zoo_model.build(arch),
         plan.recipe,
         strategy=tf.distribute.get_strategy(),
@@ -141,11 +141,11 @@ def write_photographs(folder: pathlib.Path, width: int, height: int) -> list[str
     import numpy as np
     import PIL.Image
 
-    from exporters import dead_leaves
+    from exporters import synthetic_images
 
     paths = []
     for number in range(_FILES):
-        (drawn,) = dead_leaves.draw(1, max(width, height), seed=number)
+        (drawn,) = synthetic_images.draw(1, max(width, height), seed=number)
         pixels = np.uint8(255 * drawn)[:height, :width]
         paths.append(folder / f"class_{number % 2}" / f"{number}.jpg")
         paths[-1].parent.mkdir(exist_ok=True)
@@ -155,9 +155,9 @@ def write_photographs(folder: pathlib.Path, width: int, height: int) -> list[str
 
 def _ours(folder: str, size: int, count: int):
     from images import model_input
-    from training.data import augmentation, pipeline, sources, split
+    from training.data import augmentation, data_sources, pipeline, split
 
-    half = sources.open_split(folder, split.TRAIN)
+    half = data_sources.open_split(folder, split.TRAIN)
     stream = pipeline.Stream(
         split=half,
         num_classes=2,

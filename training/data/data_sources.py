@@ -10,13 +10,13 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 from training.data import (
+    csv_table,
     folders,
     hugging_face,
     idx,
-    records,
     split,
-    tables,
     tfds,
+    tfrecords,
     webdataset,
 )
 from training.data.split import Split
@@ -32,7 +32,7 @@ _KINDS = tuple(form.partition(":")[0] for form in FORMS if ":" in form)
 
 
 def open_split(
-    source: str, name: str, features: records.Features = records.IMAGENET
+    source: str, name: str, features: tfrecords.Features = tfrecords.IMAGENET
 ) -> Split:
     """Opens one split of a source.
 
@@ -56,7 +56,7 @@ def open_split(
 
 def open_splits(
     source: str,
-    features: records.Features = records.IMAGENET,
+    features: tfrecords.Features = tfrecords.IMAGENET,
     *,
     names: Sequence[str] = (split.TRAIN,),
 ) -> dict[str, Split]:
@@ -81,7 +81,7 @@ def open_splits(
 
 
 def open_images(
-    source: str, features: records.Features = records.IMAGENET
+    source: str, features: tfrecords.Features = tfrecords.IMAGENET
 ) -> list[Split]:
     """All images of a table, of shards or of a data set; they need no labels.
 
@@ -93,17 +93,17 @@ def open_images(
     if not rest:
         raise ValueError(f"{source} names nothing after the colon.")
     if kind == "csv":
-        return [tables.open_images(rest, source)]
+        return [csv_table.open_images(rest, source)]
     if kind in ("parquet", "hf"):
         return hugging_face.open_images(kind, rest, source)
     if kind == "wds":
         return [webdataset.open_images(rest, source)]
     if kind == "tfrecord":
-        return [records.open_images(rest, source, features=features)]
+        return [tfrecords.open_images(rest, source, features=features)]
     return list(open_splits(source, features).values())
 
 
-def _opener(source: str, features: records.Features) -> Callable[[str], Split]:
+def _opener(source: str, features: tfrecords.Features) -> Callable[[str], Split]:
     """What opens a source's splits by name; it may remember what both need."""
     if not source:
         raise ValueError(f"--data is missing: one of {', '.join(FORMS)}.")
@@ -112,12 +112,12 @@ def _opener(source: str, features: records.Features) -> Callable[[str], Split]:
         if not rest:
             raise ValueError(f"--data={source} names nothing after the colon.")
         if kind == "csv":
-            return tables.opener(rest, source)
+            return csv_table.opener(rest, source)
         if kind in ("parquet", "hf"):
             return hugging_face.opener(kind, rest, source)
         by_kind: dict[str, Callable[..., Split]] = {
             "wds": webdataset.open_split,
-            "tfrecord": functools.partial(records.open_split, features=features),
+            "tfrecord": functools.partial(tfrecords.open_split, features=features),
             "tfds": tfds.open_split,
             "fashion_mnist": idx.open_split,
         }

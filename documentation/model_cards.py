@@ -12,8 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from publishing import page, rendering
-from publishing import record as records
+from documentation import model_page, page_data, rendering
 
 _PUBLISHER = re.compile(r"[a-z\d-]+")
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)*", re.ASCII)
@@ -53,7 +52,7 @@ def files(
     model: pathlib.Path,
     report: Mapping[str, Any],
     *,
-    publisher: str = records.PUBLISHER,
+    publisher: str = page_data.PUBLISHER,
 ) -> dict[str, bytes]:
     """All documents of one exported model, by name.
 
@@ -69,11 +68,11 @@ def files(
     Raises:
       ValueError: no manifest of ours, no report, or a name that a hub would refuse.
     """
-    record = records.of_export(model, report, publisher=publisher)
-    picture = page.stages(record)
+    record = page_data.of_export(model, report, publisher=publisher)
+    picture = model_page.stages(record)
     texts = {
-        "page.md": page.markdown(record, picture="stages.svg"),
-        "page.html": page.html(record),
+        "page.md": model_page.markdown(record, picture="stages.svg"),
+        "page.html": model_page.html(record),
         "stages.svg": picture,
         "tfhub.md": tfhub(record),
         "kaggle/model-metadata.json": _json(kaggle_model(record)),
@@ -84,7 +83,7 @@ def files(
     return {name: text.encode() for name, text in texts.items()}
 
 
-def tfhub(record: records.Record) -> str:
+def tfhub(record: page_data.Record) -> str:
     """TensorFlow Hub's documentation of the model.
 
     It stands at PUBLISHER/models/NAME/VERSION.md in a hub's documentation.
@@ -101,7 +100,7 @@ def tfhub(record: records.Record) -> str:
         "dataset": _TFHUB_DATASETS.get(name, ""),
         "license": _TAG_LICENSES.get(half.about["license"], "custom"),
     }
-    text = page.markdown(record, for_programs=False)
+    text = model_page.markdown(record, for_programs=False)
     _, _, body = text.partition("\n")
     return rendering.render(
         "tfhub.md.jinja",
@@ -112,13 +111,13 @@ def tfhub(record: records.Record) -> str:
     )
 
 
-def tfhub_publisher(publisher: str = records.PUBLISHER) -> str:
+def tfhub_publisher(publisher: str = page_data.PUBLISHER) -> str:
     """TensorFlow Hub's page of a publisher, PUBLISHER/PUBLISHER.md."""
     _check(publisher, "x")
     return rendering.render("tfhub_publisher.md.jinja", publisher=publisher)
 
 
-def kaggle_model(record: records.Record) -> dict[str, Any]:
+def kaggle_model(record: page_data.Record) -> dict[str, Any]:
     """Kaggle's model-metadata.json: what both halves are variations of."""
     about = record.about
     return {
@@ -128,17 +127,17 @@ def kaggle_model(record: records.Record) -> dict[str, Any]:
         "subtitle": _subtitle(record),
         "isPrivate": True,
         "description": f"{_subtitle(record)}\n\n{about['title']}, from "
-        f"{about['paper']['title']} ({page.paper_name(about['paper'])}).",
+        f"{about['paper']['title']} ({model_page.paper_name(about['paper'])}).",
         "publishTime": "",
         "provenanceSources": about["weights"].get("source", ""),
     }
 
 
-def kaggle_instance(record: records.Record) -> dict[str, Any]:
+def kaggle_instance(record: page_data.Record) -> dict[str, Any]:
     """Kaggle's model-instance-metadata.json: one half."""
     (half,) = record.halves
     about = half.about
-    usage = page.markdown(record, for_programs=False)
+    usage = model_page.markdown(record, for_programs=False)
     return {
         "ownerSlug": record.publisher,
         "modelSlug": _slug(record.arch),
@@ -155,7 +154,7 @@ def kaggle_instance(record: records.Record) -> dict[str, Any]:
     }
 
 
-def hugging_face(record: records.Record) -> str:
+def hugging_face(record: page_data.Record) -> str:
     """Hugging Face's model card. A metric is in it only where it was measured."""
     (half,) = record.halves
     about = half.about
@@ -178,11 +177,11 @@ def hugging_face(record: records.Record) -> str:
         front["metrics"] = ["accuracy"]
         front["model-index"] = [_measured(record, dataset or taxonomy, top1)]
     lines = [f"{key}: {json.dumps(v, ensure_ascii=False)}" for key, v in front.items()]
-    text = page.markdown(record, picture="stages.svg")
+    text = model_page.markdown(record, picture="stages.svg")
     return "\n".join(["---", *lines, "---", "", text])
 
 
-def _measured(record: records.Record, dataset: str, top1: float) -> dict[str, Any]:
+def _measured(record: page_data.Record, dataset: str, top1: float) -> dict[str, Any]:
     return {
         "name": record.arch,
         "results": [
@@ -195,7 +194,7 @@ def _measured(record: records.Record, dataset: str, top1: float) -> dict[str, An
     }
 
 
-def _subtitle(record: records.Record) -> str:
+def _subtitle(record: page_data.Record) -> str:
     """One line: what it is, and that it was never trained, if so."""
     words = rendering.words(record.halves[0].kind)
     start = "RANDOM weights: " if record.is_random else ""

@@ -11,9 +11,9 @@ import tempfile
 import typing
 from collections.abc import Mapping
 
-from publishing import record as records
+from documentation import page_data
 
-FOLDER = records.ROOT / "docs" / "tutorials"
+FOLDER = page_data.ROOT / "docs" / "tutorials"
 RAN = "ran"
 """In a notebook's metadata: the hash of its code and of the outputs that this gave."""
 _KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from publishing import record as records
-from publishing import rendering
+from documentation import page_data, rendering
 from zoo.weights import registry
 
 _WIDTH, _ROW, _MARGIN = 400, 28, 14
@@ -15,7 +14,7 @@ _LONGEST_BAR, _SHORTEST_BAR = 130, 28  # of the picture's units
 
 
 def markdown(
-    record: records.Record,
+    record: page_data.Record,
     *,
     picture: str | None = None,
     taxonomy_link: str | None = None,
@@ -51,7 +50,7 @@ def markdown(
     )
 
 
-def html(record: records.Record) -> str:
+def html(record: page_data.Record) -> str:
     """The page of one exported model in HTML that needs nothing beside it."""
     return rendering.to_html(
         markdown(record, picture="stages.svg"),
@@ -60,7 +59,7 @@ def html(record: records.Record) -> str:
     )
 
 
-def title(record: records.Record) -> str:
+def title(record: page_data.Record) -> str:
     """Of the page: the arch's, and which half it is of, if it is of one."""
     name = record.about["title"]
     if len(record.halves) == 2:
@@ -68,7 +67,7 @@ def title(record: records.Record) -> str:
     return f"{name}: {rendering.words(record.halves[0].kind)}"
 
 
-def facts_of(record: records.Record, half: records.Half) -> dict[str, Any]:
+def facts_of(record: page_data.Record, half: page_data.Half) -> dict[str, Any]:
     """What the page says of one model, for programs."""
     about = half.about
     return {
@@ -112,10 +111,10 @@ def paper_url(paper: Mapping[str, str]) -> str:
 def data_of(known: registry.Record) -> str:
     """What weights of the registry were trained on."""
     name = known.get("taxonomy") or known.get("data") or ""
-    return records.data_title(name) if name else "see the source"
+    return page_data.data_title(name) if name else "see the source"
 
 
-def stages(record: records.Record) -> str:
+def stages(record: page_data.Record) -> str:
     """The picture of the stages: SVG, a bar for each as wide as its image is large."""
     about = record.about
     side = about["preprocessing"]["image_size"]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Iterator
 
-from publishing import index, page, rendering
-from publishing import record as records
+from documentation import front_page, model_page, page_data, rendering
 from zoo import config, taxonomy
 
-FOLDER = records.ROOT / "docs"
+FOLDER = page_data.ROOT / "docs"
 GENERATED = ("archs", "class_index", "index.md", "plots")
 """What there is in `FOLDER` that only `files` writes."""
 
@@ -20,33 +19,33 @@ def files() -> Iterator[tuple[str, str]]:
     Raises:
       ValueError: an arch has no record.
     """
-    known = [records.of_arch(arch) for arch in config.config_files()]
+    known = [page_data.of_arch(arch) for arch in config.config_files()]
     for record in known:
         link = f"../class_index/{record.taxonomy}.md"
         picture = f"{record.arch}.svg"
-        text = page.markdown(record, picture=picture, taxonomy_link=link)
+        text = model_page.markdown(record, picture=picture, taxonomy_link=link)
         yield f"archs/{record.arch}.md", text
-        yield f"archs/{picture}", page.stages(record)
+        yield f"archs/{picture}", model_page.stages(record)
     for name in taxonomy.names():
         yield f"class_index/{name}.md", class_index(name)
-    yield "index.md", index.markdown(known)
-    yield "archs/index.md", index.contents(known)
+    yield "index.md", front_page.markdown(known)
+    yield "archs/index.md", front_page.contents(known)
     yield (
         "class_index/index.md",
         rendering.render(
             "class_indices.md.jinja",
             names=taxonomy.names(),
-            about={name: records.about_taxonomy(name) for name in taxonomy.names()},
+            about={name: page_data.about_taxonomy(name) for name in taxonomy.names()},
         ),
     )
-    for axis in index.axes(known):
-        yield f"plots/{axis}.svg", index.plot(known, axis=axis)
+    for axis in front_page.axes(known):
+        yield f"plots/{axis}.svg", front_page.plot(known, axis=axis)
 
 
 def class_index(name: str) -> str:
     """The page of one class-index definition, with its whole table."""
     known = taxonomy.load(name)
-    about = records.about_taxonomy(name)
+    about = page_data.about_taxonomy(name)
     return rendering.render("class_index.md.jinja", taxonomy=known, about=about)
 
 

@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 import _cli
 
-from conformance import writing
+from common import files
+from documentation import manifest_summary, page_data
 from exporters import describe, formats, manifest
 from exporters import request as requests
-from publishing import condensing
-from publishing import record as records
 
 _BATCH = 8  # images of a timed call
 _CALLS = 15  # that are timed at most, of which the median counts
@@ -30,10 +29,10 @@ def refresh(archs: Iterable[str], say: Callable[[str], None]) -> list[pathlib.Pa
     paths = []
     for arch in archs:
         say(f"build {arch}")
-        kept = {"sources": records.sources(arch), "models": outlined(arch)}
-        path = records.record_file(arch)
+        kept = {"sources": page_data.sources(arch), "models": outlined(arch)}
+        path = page_data.record_file(arch)
         path.parent.mkdir(parents=True, exist_ok=True)
-        writing.write(path, manifest.to_json(kept).encode())
+        files.write(path, manifest.to_json(kept).encode())
         paths.append(path)
     return paths
 
@@ -56,7 +55,7 @@ def outlined(arch: str) -> dict[str, manifest.Record]:
             kind: describe.about(request, model, formats.SAVED_MODEL, kind)
             for kind in manifest.KINDS
         }
-    return {kind: condensing.condensed(found) for kind, found in about.items()}
+    return {kind: manifest_summary.condensed(found) for kind, found in about.items()}
 
 
 def measure(arch: str, say: Callable[[str], None]) -> pathlib.Path:
@@ -87,27 +86,27 @@ def measure(arch: str, say: Callable[[str], None]) -> pathlib.Path:
             kind: manifest.content_hash(manifest.file_hashes(folder))
             for kind, folder in folders.items()
         }
-        if records.measured_exports(arch) == exports:
+        if page_data.measured_exports(arch) == exports:
             say(f"{arch}: the same export as was measured")
             trials = {
-                kind: dataclasses.replace(trial, sizes=records.sizes(folders[kind]))
-                for kind, trial in records.trials_of(arch).items()
+                kind: dataclasses.replace(trial, sizes=page_data.sizes(folders[kind]))
+                for kind, trial in page_data.trials_of(arch).items()
             }
         else:
             trials = _judged(arch, folders, say)
-    path = records.measured_file(arch)
+    path = page_data.measured_file(arch)
     record = {
-        "sources": records.measured_sources(arch),
+        "sources": page_data.measured_sources(arch),
         "exports": exports,
         "models": {kind: trial.to_json() for kind, trial in trials.items()},
     }
-    writing.write(path, manifest.to_json(record).encode())
+    files.write(path, manifest.to_json(record).encode())
     return path
 
 
 def _judged(
     arch: str, folders: Mapping[str, pathlib.Path], say: Callable[[str], None]
-) -> dict[str, records.Trial]:
+) -> dict[str, page_data.Trial]:
     """What the whole suite finds of a pair.
 
     Raises:
@@ -125,13 +124,13 @@ def _judged(
         )
         if found.failed:
             raise ValueError(f"{arch} {kind}: {found.failed[0].message}")
-        trials[kind] = records.trial(found.to_json(), folder)
+        trials[kind] = page_data.trial(found.to_json(), folder)
     return trials
 
 
 def time_all(archs: Iterable[str], say: Callable[[str], None]) -> pathlib.Path:
     """Times the classifiers of archs, and forgets what was timed before."""
-    from training import history
+    from training import provenance
 
     timed = {}
     for arch in archs:
@@ -140,11 +139,11 @@ def time_all(archs: Iterable[str], say: Callable[[str], None]) -> pathlib.Path:
     record = {
         "batch": _BATCH,
         "cores": len(os.sched_getaffinity(0)),
-        "processor": history.processor(),
+        "processor": provenance.processor(),
         "images_per_second": timed,
     }
-    writing.write(records.SPEEDS, manifest.to_json(record).encode())
-    return records.SPEEDS
+    files.write(page_data.SPEEDS, manifest.to_json(record).encode())
+    return page_data.SPEEDS
 
 
 def _images_per_second(arch: str) -> float:

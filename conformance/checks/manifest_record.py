@@ -14,7 +14,7 @@ import json
 import pathlib
 from typing import Any, NoReturn
 
-from conformance import clauses, documents, subject, traces, verdict
+from conformance import clauses, documents, model_under_test, traces, verdict
 
 _LARGEST = 1 << 26  # bytes of a manifest
 _FIELDS: dict[str, type] = {
@@ -25,7 +25,7 @@ _FLAGS = ("training", "return_endpoints")
 _MEND = "Write the manifest last, from what was written, and change nothing after it."
 
 
-def p03_carries_manifest(model: subject.Subject) -> str:
+def p03_carries_manifest(model: model_under_test.Subject) -> str:
     """Reads the manifest, and holds it against the files and the other half's.
 
     Of a model without one nothing is judged, unless the other half has one.
@@ -87,7 +87,9 @@ def _check_fields(record: dict[str, Any], kind: str) -> None:
         _fail(f"the kind {kind}", record["kind"])
 
 
-def _check_arguments(documented: dict[str, Any], model: subject.Subject) -> None:
+def _check_arguments(
+    documented: dict[str, Any], model: model_under_test.Subject
+) -> None:
     if not model.is_callable:
         return
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

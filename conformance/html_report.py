@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from conformance import clauses as clauses_lib
-from conformance import markup
+from conformance import html_templates
 from conformance import report as report_lib
 
 _SLOWEST = 8  # clauses whose times are drawn one by one
@@ -73,7 +73,7 @@ class Bar:
 def render(report: report_lib.Report) -> str:
     """The page, to be encoded as UTF-8."""
     ticks, ranges = _ranges(report)
-    return markup.render(
+    return html_templates.render(
         "page.html.jinja",
         report=report,
         counts=report.counts,
@@ -90,7 +90,7 @@ def _groups(results: Iterable[report_lib.ClauseResult]) -> list[Group]:
     groups: dict[str, Group] = {}
     for result in results:
         letter = result.id[:1]
-        name = markup.group_name(letter)
+        name = html_templates.group_name(letter)
         group = groups.setdefault(letter, Group(letter=letter, name=name, rows=[]))
         group.rows.append((result, clauses_lib.BY_ID.get(result.id)))
     return list(groups.values())

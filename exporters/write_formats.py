@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from exporters import comparing, describe, formats, manifest, placing
+from exporters import comparison, describe, export_folder, formats, manifest
 from exporters import request as requests
 from zoo import model as zoo_model
 
@@ -49,12 +49,12 @@ def write(
         say(f"compare {known.name} with saved_model")
         with quiet():
             runs = {kind: _module(known).runs(f) for kind, f in pairs[known].items()}
-            report = comparing.compare(model, known, runs, pairs[formats.SAVED_MODEL])
-        comparing.judge(model, runs, report)
-        for line in comparing.remarks(report):
+            report = comparison.compare(model, known, runs, pairs[formats.SAVED_MODEL])
+        comparison.judge(model, runs, report)
+        for line in comparison.remarks(report):
             say(f"{known.name}: {line}")
         text = manifest.to_json(report)
-        (folder / known.name / placing.REPORT).write_text(text, encoding="utf-8")
+        (folder / known.name / export_folder.REPORT).write_text(text, encoding="utf-8")
     return pairs
 
 

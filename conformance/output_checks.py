@@ -7,10 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from conformance import subject, verdict
+from conformance import model_under_test, verdict
 
 
-def check_matrix(model: subject.Subject, *, columns: str) -> int:
+def check_matrix(model: model_under_test.Subject, *, columns: str) -> int:
     """Calls the model and checks for one float32 Tensor [batch, columns].
 
     Args:
@@ -39,7 +39,7 @@ def check_matrix(model: subject.Subject, *, columns: str) -> int:
     return output.shape[1]
 
 
-def check_static_columns(model: subject.Subject, *, columns: str) -> int:
+def check_static_columns(model: model_under_test.Subject, *, columns: str) -> int:
     """Reads the number of columns of every trace.
 
     Judged are traces that give one Tensor, or a dict with one under `default` or with

@@ -12,10 +12,11 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from common import source_hash
 from conformance import report as reports
+from documentation import manifest_summary
 from exporters import manifest
-from publishing import condensing
-from zoo import config, facts, source_hash, taxonomy
+from zoo import config, facts, taxonomy
 from zoo.weights import registry
 
 PUBLISHER = "image-model-zoo"
@@ -171,7 +172,7 @@ def of_export(
     if about is None:
         raise ValueError(f"{folder} has no {manifest.MANIFEST} of ours.")
     half = Half(
-        about=condensing.condensed(dataclasses.asdict(about)),
+        about=manifest_summary.condensed(dataclasses.asdict(about)),
         trial=trial(report, folder),
     )
     return Record(

@@ -15,7 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from reuse import heads, keras_layer, saving
+from retraining import heads, saved_models
+from reuse import keras_layer
 
 Batches = Iterable[tuple[typing.Any, typing.Any]]
 Epoch = dict[str, typing.Any]
@@ -112,7 +113,7 @@ class Retraining:
             features = layer(images)
             is_vector = len(features.shape) == 2
         except Exception as error:  # others' models may raise anything
-            wanted = saving.images_spec(layer.resolved_object)
+            wanted = saved_models.images_spec(layer.resolved_object)
             raise ValueError(
                 f"The module takes no images of {height} × {width}, but "
                 f"{wanted.dtype.name} of shape {wanted.shape}."

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from exporters import dead_leaves, formats, manifest
+from exporters import formats, manifest, synthetic_images
 from zoo import facts
 from zoo import model as zoo_model
 from zoo.weights import registry
@@ -53,7 +53,7 @@ def compare(
       largest value, and where values may differ the share of the images that the
       classifier has the same class for.
     """
-    images = dead_leaves.draw(_IMAGES, model.spec.image_size, _SEED)
+    images = synthetic_images.draw(_IMAGES, model.spec.image_size, _SEED)
     batches = list(_batches(model, known, images[:_OF_THEM_FOR_VALUES]))
     report: manifest.Record = {
         "images": {"drawn": _IMAGES, "of_them_for_values": _OF_THEM_FOR_VALUES}

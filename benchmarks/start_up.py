@@ -40,9 +40,9 @@ def main(job: dict) -> dict:
 
 def _ours(folder: str, size: int, batch: int):
     from images import model_input
-    from training.data import augmentation, pipeline, sources, split
+    from training.data import augmentation, data_sources, pipeline, split
 
-    half = sources.open_splits(folder)[split.TRAIN]
+    half = data_sources.open_splits(folder)[split.TRAIN]
     stream = pipeline.Stream(
         split=half,
         num_classes=len(half.classes),
