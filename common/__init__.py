@@ -1,0 +1,1 @@
+"""Small helpers that every room uses: atomic writing, text for terminals, hashes."""

@@ -16,7 +16,7 @@ import traceback
 import typing
 from collections.abc import Callable, Sequence
 
-from common import files
+from common import atomic, messages
 from conformance import clauses, process, report, suite
 
 _FORMATS = ("text", "json", "junit", "html")
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None, *, name: str = "conformance") -
         render = _renderer(options.format)
         output = pathlib.Path(options.output) if options.output else None
         if output:
-            files.check_target(output)
+            atomic.check_target(output)
         found = suite.check(
             options.path,
             kind=options.kind,
@@ -58,13 +58,13 @@ def main(arguments: Sequence[str] | None = None, *, name: str = "conformance") -
         say("")
         text = render(found)
         if output:
-            files.write(output, text)
+            atomic.write_file(output, text)
         else:
             _print(text)
     except (ValueError, OSError, ImportError) as error:
         if options.debug:
             traceback.print_exc()
-        print(f"{name}: {_printable(str(error))}", file=sys.stderr)
+        print(f"{name}: {_one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
@@ -159,10 +159,9 @@ def _progress() -> Callable[[str], None]:
     return show if sys.stderr.isatty() else log
 
 
-def _printable(text: str) -> str:
-    """`text` in one line of bounded length, without what would steer a terminal."""
-    line = " ".join(text[:_LONGEST].split())
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+def _one_line(message: str) -> str:
+    """A message in one printable line of bounded length."""
+    return messages.printable(" ".join(message[:_LONGEST].split()))
 
 
 if __name__ == "__main__":

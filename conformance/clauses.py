@@ -8,8 +8,9 @@ https://www.tensorflow.org/hub/common_saved_model_apis/images, both of TensorFlo
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+
+from common import messages
 
 TOLERANCE = 1e-5  # where a clause says equal: relative to the largest value
 
@@ -446,18 +447,12 @@ def select(names: Iterable[str] | None, *, level: str) -> tuple[Clause, ...]:
     wanted = tuple(name.strip().upper() for name in names)
     for name in wanted:
         if name not in known:
-            hint = did_you_mean(name, sorted(known))
+            hint = messages.did_you_mean(name, sorted(known))
             raise ValueError(
                 f"Unknown clause {name!r}.{hint} The suite judges "
                 f"{', '.join(BY_ID)}, and whole groups by their letter."
             )
     return tuple(c for c in CLAUSES if c.id in wanted or c.id[0] in wanted)
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """` Did you mean 'x'?` for the nearest known word, or nothing if none is near."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def with_needs(wanted: Iterable[Clause]) -> tuple[Clause, ...]:

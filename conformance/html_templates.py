@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 
-from common import text as plain
+from common import messages
 from conformance import report as report_lib
 
 _GROUPS = {
@@ -87,7 +87,7 @@ def parts(result: report_lib.ClauseResult, path: str) -> dict[str, str]:
 
 def _printable(value: object) -> object:
     """What a template prints; its own markup is left as it is."""
-    return plain.text(value) if type(value) is str else value
+    return messages.escape(value) if type(value) is str else value
 
 
 def _sha256(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from common import text
+from common import messages
 from conformance import clauses
 from conformance import report as report_lib
 
@@ -31,13 +31,16 @@ def render(report: report_lib.Report) -> str:
         root,
         "testsuite",
         totals,
-        name=text.text(report.path),
+        name=messages.escape(report.path),
         skipped=str(counts[report_lib.NOT_APPLICABLE]),
     )
     properties = ET.SubElement(suite, "properties")
     for name, value in {"kind": report.kind, **report.versions}.items():
         ET.SubElement(
-            properties, "property", name=text.text(name), value=text.text(value)
+            properties,
+            "property",
+            name=messages.escape(name),
+            value=messages.escape(value),
         )
     for result in report.clauses:
         _add_case(suite, result)
@@ -52,11 +55,11 @@ def _add_case(suite: ET.Element, result: report_lib.ClauseResult) -> None:
     case = ET.SubElement(
         suite,
         "testcase",
-        classname=text.text(f"conformance.{result.id[:1]}"),
-        name=text.text(name),
+        classname=messages.escape(f"conformance.{result.id[:1]}"),
+        name=messages.escape(name),
         time=f"{result.seconds:.3f}",
     )
-    message = text.text(result.message)
+    message = messages.escape(result.message)
     match result.status:
         case report_lib.FAIL:
             ET.SubElement(case, "failure", message=message).text = message

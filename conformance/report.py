@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common import text as plain
+from common import messages
 
 PASS = "pass"
 FAIL = "fail"
@@ -119,12 +119,12 @@ class Report:
             lines += [f"  {text}" for text in measured_lines(self)]
         tally = ", ".join(f"{count} {status}" for status, count in self.counts.items())
         lines.append(f"{tally} in {self.seconds:.1f} s")
-        return "\n".join(plain.text(text) for text in lines)
+        return "\n".join(messages.escape(text) for text in lines)
 
 
 def line(result: ClauseResult) -> str:
     """A result as a line of text."""
-    return plain.text(
+    return messages.escape(
         f"  {result.id}  {result.status:<14}  {result.seconds:6.2f} s  {result.message}"
     )
 

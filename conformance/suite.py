@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from common import messages
 from conformance import clauses as clauses_lib
 from conformance import clients, documents, process, report, verdict
 from reuse import handles
@@ -305,5 +306,5 @@ def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         raise ValueError(
             f"{name} must be one of {', '.join(choices)}, got {value!r}."
-            f"{clauses_lib.did_you_mean(value, choices)}"
+            f"{messages.did_you_mean(value, choices)}"
         )

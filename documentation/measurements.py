@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import _cli
 
-from common import files
+from common import atomic
 from documentation import manifest_summary, page_data
 from exporters import describe, formats, manifest
 from exporters import request as requests
@@ -32,7 +32,7 @@ def refresh(archs: Iterable[str], say: Callable[[str], None]) -> list[pathlib.Pa
         kept = {"sources": page_data.sources(arch), "models": outlined(arch)}
         path = page_data.record_file(arch)
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write(path, manifest.to_json(kept).encode())
+        atomic.write_file(path, manifest.to_json(kept).encode())
         paths.append(path)
     return paths
 
@@ -100,7 +100,7 @@ def measure(arch: str, say: Callable[[str], None]) -> pathlib.Path:
         "exports": exports,
         "models": {kind: trial.to_json() for kind, trial in trials.items()},
     }
-    files.write(path, manifest.to_json(record).encode())
+    atomic.write_file(path, manifest.to_json(record).encode())
     return path
 
 
@@ -142,7 +142,7 @@ def time_all(archs: Iterable[str], say: Callable[[str], None]) -> pathlib.Path:
         "processor": provenance.processor(),
         "images_per_second": timed,
     }
-    files.write(page_data.SPEEDS, manifest.to_json(record).encode())
+    atomic.write_file(page_data.SPEEDS, manifest.to_json(record).encode())
     return page_data.SPEEDS
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import importlib.util
 from collections.abc import Sequence
 
-from zoo import config as zoo_config
+from common import messages
 
 
 class UnfitError(Exception):
@@ -84,7 +84,7 @@ def find(names: Sequence[str]) -> list[Format]:
         if name not in FORMATS:
             raise ValueError(
                 f"--format must be of {', '.join(FORMATS)}, not {name!r}."
-                f"{zoo_config.did_you_mean(name, FORMATS)}"
+                f"{messages.did_you_mean(name, FORMATS)}"
             )
         FORMATS[name].require()
     return [FORMATS[name] for name in dict.fromkeys(names)]

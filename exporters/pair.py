@@ -13,7 +13,7 @@ import contextlib
 import pathlib
 from collections.abc import Callable
 
-from common import folders
+from common import atomic
 from exporters import export_folder, manifest
 from exporters import request as requests
 
@@ -46,12 +46,12 @@ def export(
     """
     identity = request.identity()
     paths = [path for place in request.places for path in place.paths]
-    with folders.locked(request.folder):
+    with atomic.locked(request.folder):
         missing = request.missing(identity)
         if not missing:
             say("exported already, nothing to do")
             return paths
-        with folders.staged(request.folder) as staged:
+        with atomic.staging_folder(request.folder) as staged:
             say("import TensorFlow and Keras")
             with quiet():
                 from exporters import building, write_formats
@@ -74,10 +74,10 @@ def _move(
     """Moves what was written into `folder` into place; the pair's file last."""
     place.pair_file.unlink(missing_ok=True)
     for kind, target in place.targets.items():
-        folders.place(folder / kind, target)
+        atomic.move_into_place(folder / kind, target)
     if not place.format.judged:
-        folders.place(folder / export_folder.REPORT, place.report_file)
+        atomic.move_into_place(folder / export_folder.REPORT, place.report_file)
     pair_file = folder / place.pair_file.name
     record = place.pair_record(identity)
     pair_file.write_text(manifest.to_json(record), encoding="utf-8")
-    folders.place(pair_file, place.pair_file)
+    atomic.move_into_place(pair_file, place.pair_file)

@@ -14,7 +14,7 @@ from tensorflow.python.checkpoint import functional_saver
 
 from exporters import graph_cleanup, manifest, reusable
 from zoo import model as zoo_model
-from zoo.weights import files, native_format
+from zoo.weights import native_format, weights_file
 
 
 def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
@@ -25,7 +25,7 @@ def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
     """
     class_index = folder / manifest.CLASS_INDEX
     class_index.write_text(model.taxonomy.to_tsv(), encoding="utf-8")
-    record = folder / files.ASSET.name
+    record = folder / weights_file.ASSET.name
     record.write_text(
         manifest.to_json(native_format.for_copies(model.record())), "utf-8"
     )

@@ -13,7 +13,7 @@ import os
 import pathlib
 import re
 
-from common import folders
+from common import atomic
 from exporters import manifest
 from publishing import archives, hub_index, pairs, upload_files
 
@@ -80,11 +80,11 @@ class Hub:
 
     def publish(self, pair: pairs.Pair, papers: upload_files.Papers) -> None:
         """Publishes the pair whole or not at all; another publisher waits its turn."""
-        with folders.locked(self.folder):
+        with atomic.locked(self.folder):
             self._clear()
             if self.has(pair):
                 return
-            with folders.staged(self.folder) as scratch:
+            with atomic.staging_folder(self.folder) as scratch:
                 items = self.pack(pair, papers, scratch)
                 try:
                     self._place(pair, items, scratch)
@@ -102,7 +102,7 @@ class Hub:
                 )
         self._write(JOURNAL, json.dumps([item.target for item in items]), scratch)
         for item in items:
-            folders.place(item.source, self.folder / item.target)
+            atomic.move_into_place(item.source, self.folder / item.target)
         models = hub_index.read(self.folder)
         for half in pair.halves:
             models[self._handle(half)] = self._entry(half, items)
@@ -127,7 +127,7 @@ class Hub:
     def _write(self, name: str, text: str, scratch: pathlib.Path) -> None:
         file = scratch / name
         file.write_text(text, encoding="utf-8")
-        folders.place(file, self.folder / name)
+        atomic.move_into_place(file, self.folder / name)
 
     def _clear(self) -> None:
         """Removes what a publish placed that did not come to its end."""

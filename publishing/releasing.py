@@ -6,7 +6,7 @@ import pathlib
 import tempfile
 from collections.abc import Callable, Mapping
 
-from common import folders
+from common import atomic
 from exporters import manifest
 from publishing import pairs, suite_reports, upload_files
 
@@ -47,7 +47,7 @@ def release(
     """
     versions = pairs.versions(export)
     lines = []
-    with folders.locked(export):
+    with atomic.locked(export):
         for version in versions:
             pair = pairs.read(export, version)
             for half in pair.halves:

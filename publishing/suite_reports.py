@@ -6,7 +6,7 @@ import json
 import pathlib
 from collections.abc import Callable
 
-from common import folders
+from common import atomic
 from conformance import report
 from exporters import manifest
 from publishing import pairs
@@ -41,12 +41,12 @@ def of(
     about = {"suite": suite, "models": {half.kind: half.sums for half in pair.halves}}
     reports = _kept(kept, about)
     if reports is None:
-        with folders.staged(pair.export) as scratch:  # or it is told at once
+        with atomic.staging_folder(pair.export) as scratch:  # or it is told at once
             reports = _made(pair, check, say)
             file = scratch / kept.name
             text = manifest.to_json({**about, "reports": reports})
             file.write_text(text, encoding="utf-8")
-            folders.place(file, kept)
+            atomic.move_into_place(file, kept)
     else:
         say(f"read {kept.name}: the suite judged these very files")
     failed = [

@@ -7,7 +7,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from common import folders as staging
+from common import atomic
 from exporters import manifest
 from publishing import hub, hub_index, upload_files
 
@@ -38,7 +38,7 @@ def verify(folder: pathlib.Path) -> Verdict:
     """
     if not (folder / hub_index.NAME).is_file():
         raise ValueError(f"{folder} is no hub: it has no {hub_index.NAME}.")
-    with staging.locked(folder):
+    with atomic.locked(folder):
         try:
             models = hub_index.read(folder)
         except ValueError as error:  # without it, nothing else can be told
@@ -51,7 +51,7 @@ def verify(folder: pathlib.Path) -> Verdict:
             for name in there
             if name in unfinished
             or name == hub.JOURNAL
-            or name.startswith(staging.PREFIX)
+            or name.startswith(atomic.STAGING_PREFIX)
         ]
         damaged = [
             f"{name}: {problem}"

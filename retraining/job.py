@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping
 import _checking
 import tensorflow as tf
 
-from common import files
-from common import folders as staging
+from common import atomic
 from conformance import graph_counts, model_under_test
 from exporters import export_folder, manifest
 from images import model_input
@@ -62,7 +61,7 @@ def retrain(request: Request, watcher: fine_tuning.Watcher) -> None:
     halves = data_sources.named(halves)
     with (
         handles.opened(request.module, name="--module") as folder,
-        staging.locked(request.place.arch_folder),
+        atomic.locked(request.place.arch_folder),
     ):
         manifests.check_room(request.place, overwrite=request.overwrite)
         _Work(request, folder, halves, watcher).run()
@@ -180,7 +179,7 @@ class _Work:
             best = work.fine_tune(examples, request.plan, state)
         if best["phase"] == fine_tuning.FROZEN and self._chosen_by.size:
             work.refit_head()
-        with staging.staged(request.place.arch_folder) as staged:
+        with atomic.staging_folder(request.place.arch_folder) as staged:
             watcher.say("write the pair")
             folders = saved_models.save(
                 self._layer.resolved_object,
@@ -330,10 +329,10 @@ class _Work:
         place = self._request.place
         place.pair_file.unlink(missing_ok=True)
         for kind, target in place.targets.items():
-            staging.place(folders[kind], target)
+            atomic.move_into_place(folders[kind], target)
         if identity:
             text = manifest.to_json(place.pair_record(identity))
-            files.write(place.pair_file, text.encode())
+            atomic.write_file(place.pair_file, text.encode())
 
     def _report(
         self,
@@ -365,7 +364,7 @@ class _Work:
             ("curves-{}.png", plots.curves(history, title=name)),
             (manifests.REPORT, manifest.to_json(record).encode()),
         ):
-            files.write(place.arch_folder / file.format(place.version), data)
+            atomic.write_file(place.arch_folder / file.format(place.version), data)
 
 
 class _Checked:

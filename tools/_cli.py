@@ -47,6 +47,8 @@ _find_packages()
 
 try:
     from absl import flags
+
+    from common import messages
 except ImportError as missing:
     print(f"{missing}: run tools/setup first", file=sys.stderr)
     sys.exit(UNUSABLE)
@@ -131,7 +133,7 @@ def progress(subject: str) -> Callable[[str], None]:
 
     def say(message: str) -> None:
         seconds = time.monotonic() - start
-        line = printable(f"{subject}  {seconds:5.1f} s  {message}")
+        line = messages.printable(f"{subject}  {seconds:5.1f} s  {message}")
         print(line, file=sys.stderr, flush=True)
 
     return say
@@ -173,12 +175,7 @@ def _explain(name: str, error: BaseException) -> None:
         message = f"{where}{error.strerror}"
     else:
         message = " ".join(str(error).split())
-    print(f"{name}: {printable(message)[:_LONGEST_MESSAGE]}", file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    """`text` without what would steer a terminal: it may come from a hostile file."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    print(f"{name}: {messages.printable(message)[:_LONGEST_MESSAGE]}", file=sys.stderr)
 
 
 def _flag_help() -> str:

@@ -18,7 +18,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from zoo.weights import files, native_format
+from common import atomic
+from zoo.weights import weights_file
 
 Record = dict[str, typing.Any]
 _PREFIX, _SUFFIX = "step-", ".safetensors"
@@ -68,8 +69,8 @@ class Folder:
         self.path.mkdir(parents=True, exist_ok=True)
         path = self.path / f"{_PREFIX}{step:09d}{_SUFFIX}"
         text = json.dumps(record, ensure_ascii=False, sort_keys=True)
-        native_format.replace(
-            path, safetensors.numpy.save(values, {files.RECORD: text})
+        atomic.write_file(
+            path, safetensors.numpy.save(values, {weights_file.RECORD: text})
         )
         if is_best:
             beside = self.path / f".{_BEST}"
@@ -117,7 +118,7 @@ class Folder:
 def _read(path: pathlib.Path) -> Checkpoint | None:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            record = json.loads(file.metadata()[files.RECORD])
+            record = json.loads(file.metadata()[weights_file.RECORD])
             values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, ValueError, TypeError, KeyError, safetensors.SafetensorError):
         return None

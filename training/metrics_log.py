@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from common import atomic
 from training import evaluation_report, plots, provenance
-from zoo.weights import native_format
 
 HISTORY = "history.json"
 CURVES = "curves.png"
@@ -216,7 +216,7 @@ class Journal:
         }
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         if self._folder:
-            native_format.replace(self._folder / HISTORY, text.encode())
+            atomic.write_file(self._folder / HISTORY, text.encode())
 
     def metrics(self) -> Record:
         """What was measured on the test split in the end."""
@@ -227,6 +227,6 @@ class Journal:
     def draw(self, title: str) -> None:
         """Writes the curves."""
         if self._folder:
-            native_format.replace(
+            atomic.write_file(
                 self._folder / CURVES, plots.curves(self._epochs, title=title)
             )

@@ -1,14 +1,14 @@
-"""Pictures of a training, as PNG files."""
+"""Pictures of trainings, evaluations and predictions."""
 
 from __future__ import annotations
 
-import io
+import pathlib
 import typing
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
+from common import pictures
 from training import evaluation_report
 
 _PANELS = {
@@ -21,12 +21,13 @@ _PANELS = {
     "learning rate": ("learning_rate",),
 }
 _MOST_NAMES = 40  # classes that have room for their names
-_LONGEST_NAME = 60  # characters
+_DPI = 120
+_BAR = "#2f6f9f"
 
 
 def curves(epochs: Sequence[dict[str, typing.Any]], *, title: str) -> bytes:
     """Loss, accuracy and learning rate by epoch, as far as they are known."""
-    pyplot = _pyplot()
+    pyplot = pictures.pyplot()
     known = {name for epoch in epochs for name in epoch}
     panels = {
         label: [name for name in names if name in known]
@@ -51,17 +52,23 @@ def curves(epochs: Sequence[dict[str, typing.Any]], *, title: str) -> bytes:
         axis.grid(alpha=0.3)
         axis.legend()
     figure.suptitle(title)
-    return _png(figure)
+    return pictures.encode(figure, dpi=_DPI)
 
 
-def mistakes(report: evaluation_report.Report, *, title: str) -> bytes:
+def mistakes(
+    report: evaluation_report.Report, *, title: str, suffix: str = ".png"
+) -> bytes:
     """What a classifier takes for what, as far as there is room for it.
 
     Of up to 40 classes every pair of them; of more, the pairs that are most often
     confused. Where images have any number of classes, the average precision of each
     class; of many, of the worst.
     """
-    names = [_shown(definition.name) for definition in report.classes]
+    return pictures.encode(_mistakes(report, title), suffix, dpi=_DPI)
+
+
+def _mistakes(report: evaluation_report.Report, title: str) -> typing.Any:
+    names = [pictures.label(definition.name) for definition in report.classes]
     if isinstance(report, evaluation_report.SeveralLabels):
         worst = [i for i in np.argsort(report.average_precisions) if report.counts[i]]
         bars = [
@@ -89,9 +96,9 @@ def mistakes(report: evaluation_report.Report, *, title: str) -> bytes:
     return _bars(bars, title=title, label=label)
 
 
-def _confusion(counts: np.ndarray, names: Sequence[str], *, title: str) -> bytes:
+def _confusion(counts: np.ndarray, names: Sequence[str], *, title: str) -> typing.Any:
     """Which class was taken for which: rows are the truth, and sum up to 1."""
-    pyplot = _pyplot()
+    pyplot = pictures.pyplot()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 4 + 0.35 * len(names)
     figure, axis = pyplot.subplots(figsize=(side + 1, side), layout="constrained")
@@ -105,8 +112,8 @@ def _confusion(counts: np.ndarray, names: Sequence[str], *, title: str) -> bytes
         axis.text(j, i, text, ha="center", va="center", color=color, fontsize=7)
     axis.set_xlabel("what the model says")
     axis.set_ylabel("what it is")
-    axis.set_title(_shown(title))
-    return _png(figure)
+    axis.set_title(pictures.label(title))
+    return figure
 
 
 class _Bar(typing.NamedTuple):
@@ -117,9 +124,9 @@ class _Bar(typing.NamedTuple):
     about: str
 
 
-def _bars(bars: Sequence[_Bar], *, title: str, label: str) -> bytes:
+def _bars(bars: Sequence[_Bar], *, title: str, label: str) -> typing.Any:
     """Bars below each other, the first on top."""
-    pyplot = _pyplot()
+    pyplot = pictures.pyplot()
     height = 1.5 + 0.25 * len(bars)
     figure, axis = pyplot.subplots(figsize=(10, height), layout="constrained")
     places = range(len(bars))
@@ -130,34 +137,55 @@ def _bars(bars: Sequence[_Bar], *, title: str, label: str) -> bytes:
     axis.set_xticks(np.linspace(0, 1, 6))
     axis.invert_yaxis()
     axis.set_xlabel(label)
-    axis.set_title(_shown(title))
+    axis.set_title(pictures.label(title))
     if not bars:
         axis.text(0.5, 0, "there are none", ha="center")
-    return _png(figure)
+    return figure
 
 
-def _shown(name: str) -> str:
-    """A name as it is drawn: in one line, of some length, and no mathematics."""
-    name = " ".join(name.split())
-    name = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
-    return name.replace("$", r"\$")
+def predictions(
+    shown: Sequence[tuple[str, np.ndarray, Sequence[typing.Any]]],
+    *,
+    title: str,
+    suffix: str,
+) -> bytes:
+    """A row for each photograph: the model's input, and a bar for each class.
 
-
-def _pyplot() -> typing.Any:
-    try:
-        import matplotlib
-    except ImportError as missing:
-        raise ImportError(f"{missing}: run tools/setup train") from None
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def _png(figure: typing.Any) -> bytes:
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a font lacks a name's letters
-        figure.savefig(stream, format="png", dpi=120)
-    _pyplot().close(figure)
-    return stream.getvalue()
+    Args:
+      shown: for each photograph its path, its pixels [H, W, 3] in [0, 1], and its
+        predictions (`reuse.predict.Prediction`).
+      title: of the picture.
+      suffix: `.png` or `.svg`.
+    """
+    pyplot = pictures.pyplot()
+    figure, panels = pyplot.subplots(
+        len(shown),
+        2,
+        figsize=(9, 0.6 + 2.2 * len(shown)),
+        width_ratios=(1, 2),
+        squeeze=False,
+        layout="constrained",
+    )
+    for (left, right), (image, pixels, classes) in zip(panels, shown, strict=True):
+        left.imshow(pixels)
+        left.set_axis_off()
+        right.set_title(
+            pictures.label(pathlib.Path(image).name),
+            loc="left",
+            color=pictures.INK,
+            fontsize=9,
+        )
+        places = range(len(classes))
+        bars = right.barh(places, [p.probability for p in classes], color=_BAR)
+        labels = [f"{p.probability:.1%}" for p in classes]
+        right.bar_label(bars, labels, padding=3, color=pictures.INK, fontsize=8)
+        right.set_yticks(places, [pictures.label(p.name) for p in classes], fontsize=8)
+        right.invert_yaxis()
+        right.set_xlim(0, 1.12)
+        right.set_xticks([])
+        right.tick_params(left=False)
+        right.spines[:].set_visible(False)
+    figure.suptitle(
+        pictures.label(title), color=pictures.INK, fontsize=10, fontweight="bold"
+    )
+    return pictures.encode(figure, suffix)

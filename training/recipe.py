@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import gin
 
+from common import messages
 from training import optimizers, schedules
 from training.data import augmentation, tfrecords
 from zoo import config
@@ -222,7 +223,7 @@ def find(name: str, arch: str) -> pathlib.Path:
     if name in names():
         raise ValueError(f"The recipe {name!r} has no part for {arch!r}.")
     raise ValueError(
-        f"Unknown recipe {name!r}.{config.did_you_mean(name, names())} There are: "
+        f"Unknown recipe {name!r}.{messages.did_you_mean(name, names())} There are: "
         f"{', '.join(names())}; and any gin file by its path."
     )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import fnmatch
 import inspect
 import pathlib
@@ -19,6 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import gin
 from gin import config_parser
+
+from common import messages
 
 ZOO = pathlib.Path(__file__).resolve().parent
 TRUSTED_PACKAGES = ("zoo", "training")
@@ -38,7 +39,7 @@ def config_file(arch: str) -> pathlib.Path:
     files = config_files()
     if arch not in files:
         raise ValueError(
-            f"Unknown arch {arch!r}.{did_you_mean(arch, files)} See tools/list."
+            f"Unknown arch {arch!r}.{messages.did_you_mean(arch, files)} See tools/list."
         )
     return files[arch]
 
@@ -59,14 +60,6 @@ def matching(patterns: Iterable[str]) -> list[str]:
             found = [config_file(pattern).stem]
         archs.update(dict.fromkeys(found))
     return list(archs)
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the nearest known word, or nothing."""
-    known = list(known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    near = near or [name for name in known if word and word in name]
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -340,7 +333,7 @@ def _parse(text: str, *, known: str) -> None:
         if parameters and statement.arg_name not in parameters:
             raise ValueError(
                 f"gin: {statement.selector} has no parameter {statement.arg_name!r}."
-                f"{did_you_mean(statement.arg_name, parameters)} "
+                f"{messages.did_you_mean(statement.arg_name, parameters)} "
                 f"It takes {', '.join(parameters)}."
             )
     try:
@@ -356,7 +349,7 @@ def _nearest(message: str, text: str, known: str) -> str:
         b.selector for b in _bound_in(text) if f"matching {b.selector!r}" in message
     ]
     choices = {b.selector for b in _bound_in(known)} - set(unknown)
-    return did_you_mean(unknown[0], choices) if unknown else ""
+    return messages.did_you_mean(unknown[0], choices) if unknown else ""
 
 
 def _bound_in(text: str) -> list[config_parser.BindingStatement]:

@@ -9,7 +9,7 @@ import json
 import pathlib
 import re
 
-from zoo import config
+from common import messages
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "taxonomies"
 SCORES = SOFTMAX, SIGMOID = "softmax", "sigmoid"
@@ -109,7 +109,7 @@ def load(
         taxonomy = Taxonomy(name, read_tsv(FOLDER / f"{name}.tsv"), about["scores"])
     else:
         raise ValueError(
-            f"Unknown taxonomy {name!r}.{config.did_you_mean(name, names())} "
+            f"Unknown taxonomy {name!r}.{messages.did_you_mean(name, names())} "
             f"There are: {', '.join(names())}."
         )
     return taxonomy.with_background() if background_class else taxonomy

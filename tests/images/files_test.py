@@ -5,7 +5,7 @@ import os
 import pathlib
 import subprocess
 
-from images import files
+from images import listing as files
 
 
 def paths(listing):

@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from images import files
+from images import listing
 from training.data import data_sources, split
 from zoo import taxonomy as taxonomies
 
@@ -264,7 +264,7 @@ def test_a_class_whose_name_is_no_text_is_refused(tmp_path):
 
 def test_a_file_that_goes_while_its_folder_is_listed_is_named(tmp_path, monkeypatch):
     fill(tmp_path, "rose", "tulip")
-    listed = files.find
+    listed = listing.find
 
     def find(folder, **options):
         found = listed(folder, **options)
@@ -272,7 +272,7 @@ def test_a_file_that_goes_while_its_folder_is_listed_is_named(tmp_path, monkeypa
             pathlib.Path(entry.path).unlink()
         return found
 
-    monkeypatch.setattr(files, "find", find)
+    monkeypatch.setattr(listing, "find", find)
     with pytest.raises(FileNotFoundError) as caught:
         data_sources.open_split(str(tmp_path), "train")
     assert str(tmp_path / "rose") in caught.value.filename

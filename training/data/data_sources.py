@@ -9,6 +9,7 @@ import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
+from common import messages
 from training.data import (
     csv_table,
     folders,
@@ -20,7 +21,6 @@ from training.data import (
     webdataset,
 )
 from training.data.split import Split
-from zoo import config
 from zoo import taxonomy as taxonomies
 
 _SHOWN_CLASSES = 20
@@ -128,7 +128,7 @@ def _opener(source: str, features: tfrecords.Features) -> Callable[[str], Split]
         known = _KINDS if colon else ("digits", *_KINDS)
         raise ValueError(
             f"--data must be one of {', '.join(FORMS)}, and {source!r} is no folder."
-            f"{config.did_you_mean(kind, [f'{k}:' if colon else k for k in known])}"
+            f"{messages.did_you_mean(kind, [f'{k}:' if colon else k for k in known])}"
         )
     return folders.opener(source, source)
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from common import atomic
 from training.data import image_files, split
-from zoo.weights import native_format
 
 _SHOWN = 3  # files of each kind
 
@@ -27,7 +27,7 @@ def save(path: pathlib.Path, splits: Mapping[str, split.Split]) -> None:
     """
     file = io.BytesIO()
     np.savez_compressed(file, **_arrays(splits))  # type: ignore[arg-type]
-    native_format.replace(path, file.getvalue())
+    atomic.write_file(path, file.getvalue())
 
 
 def difference(path: pathlib.Path, splits: Mapping[str, split.Split]) -> str:

@@ -11,7 +11,7 @@ import typing
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
-from images import files
+from images import listing as files
 from training.data import image_files, split
 from zoo import taxonomy as taxonomies
 

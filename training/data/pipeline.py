@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.data.ops import interleave_op
 
-from images import files, model_input
+from images import listing, model_input
 from training.data import augmentation, split
 from zoo import taxonomy as taxonomies
 
@@ -267,7 +267,7 @@ class Stream:
         for i, image in enumerate(found):
             data: bytes | None = image
             if self.split.image_is == split.PATH:
-                data = files.read_small(image, _SMALL_FILE)
+                data = listing.read_small(image, _SMALL_FILE)
             images[i] = image if data is None else data
             kinds[i] = _PATH if data is None else self.preprocessing.kind(data)
         return images, kinds, labels

@@ -17,11 +17,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from images import files
+from images import listing
 from training.data import split, tfrecords
 
 _CLASS = "cls"
-_IMAGES = frozenset(suffix.removeprefix(".") for suffix in files.SUFFIXES)
+_IMAGES = frozenset(suffix.removeprefix(".") for suffix in listing.SUFFIXES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

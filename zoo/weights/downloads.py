@@ -23,7 +23,7 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
 
-from zoo.weights import files
+from zoo.weights import weights_file
 
 Record = dict[str, typing.Any]
 Progress = Callable[[str, int, int | None], None]
@@ -107,7 +107,7 @@ def _download(
             time.sleep(attempt)
     try:
         if "member" not in record:
-            files.kind(part)
+            weights_file.kind(part)
         elif not tarfile.is_tarfile(part):
             raise ValueError(f"{part} is no archive.")
     except (ValueError, EOFError, zlib.error) as error:

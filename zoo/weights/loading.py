@@ -13,7 +13,7 @@ import numpy as np
 
 from zoo import config
 from zoo import taxonomy as taxonomies
-from zoo.weights import files, names, native_format, registry
+from zoo.weights import names, native_format, registry, weights_file
 
 IMAGENET = "ilsvrc_2012"
 _CLASSES = " Other classes? Name them: --gin_binding=\"model.taxonomy_name='…'\""
@@ -43,7 +43,7 @@ class Weights:
 
     arch: str
     source: registry.Source
-    file: files.File
+    file: weights_file.File
     prefix: str
     table: names.Table | None
     record: Mapping[str, typing.Any]
@@ -161,7 +161,7 @@ def recognised(arch: str, source: registry.Source) -> Weights:
       ValueError: the file is not readable, its names are nobody's that are known for
         the arch, or it says that it is of another arch.
     """
-    file = files.read(source.path)
+    file = weights_file.read(source.path)
     own_record = _own_record(file, arch, source.path)
     tables = [] if own_record else names.load(_names_folder(arch), arch)
     found = names.recognise(tables, file.tensors)
@@ -209,7 +209,7 @@ def _fitting(tensors: Collection[str]) -> str:
 
 
 def _own_record(
-    file: files.File, arch: str, path: pathlib.Path
+    file: weights_file.File, arch: str, path: pathlib.Path
 ) -> native_format.Record:
     """Our own format's record; what it says of the arch must hold."""
     try:

@@ -10,11 +10,8 @@ SavedModels say the same in their manifests and class indices.
 from __future__ import annotations
 
 import ast
-import errno
 import json
-import os
 import pathlib
-import tempfile
 import typing
 from collections.abc import Mapping
 
@@ -22,8 +19,9 @@ import keras
 import numpy as np
 import safetensors.numpy
 
+from common import atomic
 from zoo import taxonomy as taxonomies
-from zoo.weights import files
+from zoo.weights import weights_file
 
 Record = dict[str, typing.Any]
 TAXONOMY = "model.taxonomy_name"
@@ -66,32 +64,10 @@ def save(
     }
     check_provenance(record)
     text = json.dumps(record, ensure_ascii=False, sort_keys=True)
-    data = safetensors.numpy.save(tensors, {files.RECORD: text})
-    replace(path, data)
-
-
-def replace(path: pathlib.Path, data: bytes) -> None:
-    """Writes a file, whole or not at all; raises OSError, which names it."""
-    try:
-        _replace(path, data)
-    except OSError as error:
-        raise OSError(f"Can't write {path}: {error.strerror or error}") from error
-
-
-def _replace(path: pathlib.Path, data: bytes) -> None:
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise OSError(errno.EEXIST, "it is no regular file")
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        pathlib.Path(name).unlink(missing_ok=True)
-        raise
+    data = safetensors.numpy.save(tensors, {weights_file.RECORD: text})
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(f"Can't write {path}: it is no regular file")
+    atomic.write_file(path, data)
 
 
 def from_manifest(manifest: Mapping[str, typing.Any]) -> Record:
@@ -204,9 +180,3 @@ def gin_bindings(record: Mapping[str, typing.Any]) -> list[str]:
         for name in (*names, "taxonomy_name", "background_class")
         if name in values
     ]
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -15,8 +15,9 @@ import json
 import pathlib
 import typing
 
+from common import messages
 from zoo import config
-from zoo.weights import files
+from zoo.weights import weights_file
 
 RANDOM = "random"
 
@@ -79,16 +80,18 @@ def find(arch: str, weights: str) -> Source | None:
             path = _in_package(weights, record)
         else:
             path = _fetched(record)
-        return Source(name=weights, path=path, sha256=files.sha256(path), record=record)
+        return Source(
+            name=weights, path=path, sha256=weights_file.sha256(path), record=record
+        )
     path = pathlib.Path(weights)
     index = path.parent / f"{path.name}.index"
     if not weights or not (path.exists() or index.exists()):
         raise ValueError(
             f"Unknown weights {weights!r} for {arch}: neither a file nor one of "
-            f"{', '.join(names(arch))}.{config.did_you_mean(weights, names(arch))}"
+            f"{', '.join(names(arch))}.{messages.did_you_mean(weights, names(arch))}"
         )
-    kind = files.kind(path)
-    return Source(name=kind, path=path, sha256=files.sha256(path), record={})
+    kind = weights_file.kind(path)
+    return Source(name=kind, path=path, sha256=weights_file.sha256(path), record={})
 
 
 def _fetched(record: Record) -> pathlib.Path:
@@ -112,7 +115,7 @@ def _in_package(name: str, record: Record) -> pathlib.Path:
 
 def _check(path: pathlib.Path, record: Record) -> None:
     """Raises ValueError where a file is not the one that the registry knows."""
-    found = files.sha256(path) if path.is_file() else "no file"
+    found = weights_file.sha256(path) if path.is_file() else "no file"
     if found != record["sha256"]:
         raise ValueError(
             f"{path} is not the file that the registry knows: SHA-256 {found}, "

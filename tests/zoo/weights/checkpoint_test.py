@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import zoo
 from exporters import manifest
-from zoo.weights import checkpoint, files
+from zoo.weights import checkpoint, weights_file
 
 ARCH = "resnet_cifar_20"
 
@@ -38,26 +38,26 @@ def prefix(tmp_path):
 
 
 def test_tensors_are_read_by_name_when_asked_for(prefix):
-    tensors = files.read(prefix).tensors
+    tensors = weights_file.read(prefix).tensors
     assert {name: t.shape for name, t in tensors.items()} == {
         "net/kernel": (2, 3),
         "step": (),
     }
     assert np.asarray(tensors["net/kernel"])[1, 2] == 5
-    assert files.kind(prefix) == "checkpoint"
+    assert weights_file.kind(prefix) == "checkpoint"
 
 
 def test_the_hash_is_of_all_files(prefix):
-    before = files.sha256(prefix)
+    before = weights_file.sha256(prefix)
     (data,) = prefix.parent.glob("*.data-*")
     data.write_bytes(data.read_bytes()[::-1])
-    assert files.sha256(prefix) != before
+    assert weights_file.sha256(prefix) != before
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_damaged_files_are_refused_or_read(prefix, seed):
     rng = np.random.default_rng(seed)
-    for path in files.parts(prefix):
+    for path in weights_file.parts(prefix):
         data = bytearray(path.read_bytes())
         for place in rng.integers(0, len(data), 3):
             data[place] = rng.integers(256)

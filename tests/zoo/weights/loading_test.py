@@ -8,12 +8,14 @@ import safetensors.numpy
 import zoo
 from tests.zoo import parity
 from tests.zoo.weights import checkpoint_test, pickled_test, safetensors_files_test
-from zoo.weights import files, loading, registry
+from zoo.weights import loading, registry, weights_file
 
 
 @pytest.fixture(scope="module")
 def tensors():
-    return files.read(registry.find("efficientnet_lite0", "imagenet").path).tensors
+    return weights_file.read(
+        registry.find("efficientnet_lite0", "imagenet").path
+    ).tensors
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +243,7 @@ def test_a_folder_above_a_saved_model_names_it(tmp_path):
     folder.mkdir(parents=True)
     with pytest.raises(ValueError, match=r"of no SavedModel\.$"):
         zoo.build("efficientnet_lite0", weights=str(tmp_path))
-    (folder / files.SAVED_MODEL).touch()
+    (folder / weights_file.SAVED_MODEL).touch()
     with pytest.raises(ValueError, match=r"Did you mean .*classification/1\?$"):
         zoo.build("efficientnet_lite0", weights=str(tmp_path))
 

@@ -13,7 +13,7 @@ import safetensors.numpy
 import zoo
 from tests.zoo import parity
 from zoo import taxonomy
-from zoo.weights import files
+from zoo.weights import weights_file
 
 ARCH = "mobilenet_v2_035_96"
 
@@ -43,11 +43,11 @@ def path(model, tmp_path_factory):
 def rewritten(path, target, change):
     """The same tensors with another record."""
     with safetensors.safe_open(path, framework="numpy") as file:
-        record = json.loads(file.metadata()[files.RECORD])
+        record = json.loads(file.metadata()[weights_file.RECORD])
     record = change(record)
     text = record if isinstance(record, str) else json.dumps(record)
     tensors = safetensors.numpy.load_file(path)
-    safetensors.numpy.save_file(tensors, target, {files.RECORD: text})
+    safetensors.numpy.save_file(tensors, target, {weights_file.RECORD: text})
     return target
 
 
@@ -173,7 +173,7 @@ def test_a_record_says_nothing_of_what_is_measured(path, tmp_path):
     changed = rewritten(path, tmp_path / "w.safetensors", lambda r: {**r, **lies})
     weights = zoo.build(ARCH, weights=str(changed)).weights
     assert weights["name"] == "safetensors"
-    assert weights["sha256"] == files.sha256(changed)
+    assert weights["sha256"] == weights_file.sha256(changed)
     assert weights["matched"] == "names of this project: 262 matched"
     assert isinstance(weights["overruled"], list)
     broken = rewritten(path, tmp_path / "x.safetensors", lambda r: {**r, "license": 5})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from zoo.weights import files, safetensors_files
+from zoo.weights import safetensors_files, weights_file
 
 TYPES = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64")
 TYPES += ("uint32", "uint16", "uint8", "complex64", "bool", ml_dtypes.bfloat16)
@@ -41,14 +41,14 @@ def index(tmp_path):
 
 
 def test_shards_are_read_as_one_file(index):
-    found = files.read(index)
+    found = weights_file.read(index)
     assert {name: np.asarray(t).max() for name, t in found.tensors.items()} == {
         "a": 1.0,
         "b": 2.0,
         "c": 3.0,
     }
     assert found.record is None
-    assert files.kind(index) == "safetensors"
+    assert weights_file.kind(index) == "safetensors"
 
 
 def test_what_hugging_face_writes_is_read(tmp_path):
@@ -57,19 +57,23 @@ def test_what_hugging_face_writes_is_read(tmp_path):
     state = {f"{name}.weight": torch.randn(8, 8) for name in "abcde"}
     hub.save_torch_state_dict(state, tmp_path, max_shard_size=600)
     index = tmp_path / "model.safetensors.index.json"
-    found = files.read(index).tensors
+    found = weights_file.read(index).tensors
     assert found.keys() == state.keys()
     for name, tensor in state.items():
         np.testing.assert_array_equal(np.asarray(found[name]), tensor.numpy())
-    assert len(files.parts(index)) == 4
+    assert len(weights_file.parts(index)) == 4
 
 
 def test_the_hash_covers_the_index_and_every_shard(index):
-    hashes = {files.sha256(index)}
-    for part in files.parts(index):
+    hashes = {weights_file.sha256(index)}
+    for part in weights_file.parts(index):
         part.write_bytes(part.read_bytes() + b" ")
-        hashes.add(files.sha256(index))
-    assert [part.name for part in files.parts(index)] == [index.name, FIRST, SECOND]
+        hashes.add(weights_file.sha256(index))
+    assert [part.name for part in weights_file.parts(index)] == [
+        index.name,
+        FIRST,
+        SECOND,
+    ]
     assert len(hashes) == 4
 
 
@@ -78,7 +82,7 @@ def test_shapes_and_types_are_known_before_the_values(tmp_path, kind):
     path = tmp_path / "a.safetensors"
     values = {"many": np.ones((2, 3), kind), "one": np.ones((), kind)}
     safetensors.numpy.save_file(values, path)
-    for name, tensor in files.read(path).tensors.items():
+    for name, tensor in weights_file.read(path).tensors.items():
         assert (tensor.shape, tensor.dtype) == (values[name].shape, values[name].dtype)
         np.testing.assert_array_equal(np.asarray(tensor), values[name], strict=True)
 
@@ -91,7 +95,7 @@ def test_an_unknown_type_is_refused(tmp_path):
     header = data[8 : 8 + size].rstrip().replace(b'"U8"', b'"F8_E4M3"')
     path.write_bytes(len(header).to_bytes(8, "little") + header + data[8 + size :])
     with pytest.raises(ValueError, match=r"a has values of type F8_E4M3\.$"):
-        files.read(path)
+        weights_file.read(path)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +140,7 @@ def test_an_unknown_type_is_refused(tmp_path):
 def test_an_index_that_can_not_be_meant_is_refused(index, content, message):
     write_index(index.parent, content)
     with pytest.raises(ValueError, match=message) as caught:
-        files.read(index)
+        weights_file.read(index)
     assert index.name in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -145,24 +149,24 @@ def test_a_tensor_in_two_shards_is_refused(index):
     twice = {name: np.zeros(1, np.float32) for name in "bc"}
     safetensors.numpy.save_file(twice, index.parent / SECOND)
     with pytest.raises(ValueError, match=f"{SECOND} holds 'b', .* lists in '{FIRST}'"):
-        files.read(index)
+        weights_file.read(index)
 
 
 def test_a_huge_index_is_not_read(index, monkeypatch):
     monkeypatch.setattr(safetensors_files, "_LARGEST_INDEX", 100)
     with pytest.raises(ValueError, match="it has more than 100 bytes"):
-        files.parts(index)
+        weights_file.parts(index)
 
 
 def test_a_damaged_shard_is_named(index):
     shard = index.parent / SECOND
     shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(ValueError, match=f"{SECOND} is not a usable safetensors file"):
-        files.read(index)
+        weights_file.read(index)
 
 
 def test_shards_may_be_links_as_in_the_cache_of_hugging_face(index):
     shard, blob = index.parent / FIRST, index.parent / "blob"
     shard.rename(blob)
     shard.symlink_to(blob)
-    assert files.read(index).tensors.keys() == RIGHT.keys()
+    assert weights_file.read(index).tensors.keys() == RIGHT.keys()
