@@ -4,9 +4,12 @@ Run as a program with the name of a builder and a folder, it writes the same pai
 a feature vector and a classifier of 1000 logits, for images of any height and width.
 """
 
+from __future__ import annotations
+
 import os
 import pathlib
 import sys
+from typing import Any
 
 # By arch; where the architectures are the same, and nothing else is.
 COUNTERPARTS = {
@@ -22,7 +25,7 @@ COUNTERPARTS = {
 }
 
 
-def build(name: str):
+def build(name: str) -> tuple[Any, Any]:
     """Both models, with random weights; the second is the first and a dense layer."""
     import keras
 

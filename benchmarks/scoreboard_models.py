@@ -107,11 +107,11 @@ def tf_module(folder: pathlib.Path) -> None:
     import tensorflow as tf
 
     class Features(tf.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             self.kernel = tf.Variable(tf.random.normal([3, 3, 3, 16]), name="kernel")
 
         @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3])])
-        def __call__(self, images):
+        def __call__(self, images: tf.Tensor) -> tf.Tensor:
             hidden = tf.nn.relu(tf.nn.conv2d(images, self.kernel, 2, "SAME"))
             return tf.reduce_mean(hidden, axis=[1, 2])
 

@@ -5,12 +5,17 @@ Takes a job as JSON for its argument: `side` (`ours`, `keras`, `plain`), `folder
 the first batch, TensorFlow's import left out, and the most `mib` that the process held.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import pathlib
 import resource
 import sys
 import time
+from typing import Any
+
+Job = dict[str, Any]
 
 
 def link(photographs: list[pathlib.Path], folder: pathlib.Path, count: int) -> None:
@@ -24,7 +29,7 @@ def link(photographs: list[pathlib.Path], folder: pathlib.Path, count: int) -> N
             os.link(photographs[image % len(photographs)], target)
 
 
-def main(job: dict) -> dict:
+def main(job: Job) -> dict[str, Any]:
     import tensorflow as tf
 
     tf.constant(0)  # TensorFlow has started
@@ -38,7 +43,7 @@ def main(job: dict) -> dict:
     }
 
 
-def _ours(folder: str, size: int, batch: int):
+def _ours(folder: str, size: int, batch: int) -> Any:
     from images import model_input
     from training.data import augmentation, data_sources, pipeline, split
 
@@ -54,7 +59,7 @@ def _ours(folder: str, size: int, batch: int):
     return stream.training(first=0, last=1000, seed=0, augment=augment)
 
 
-def _keras(folder: str, size: int, batch: int):
+def _keras(folder: str, size: int, batch: int) -> Any:
     import keras
 
     return keras.utils.image_dataset_from_directory(
@@ -62,7 +67,7 @@ def _keras(folder: str, size: int, batch: int):
     )
 
 
-def _plain(folder: str, size: int, batch: int):
+def _plain(folder: str, size: int, batch: int) -> Any:
     """As the guides of tf.data have it: a list of all files is shuffled whole."""
     import tensorflow as tf
 
@@ -80,5 +85,4 @@ def _plain(folder: str, size: int, batch: int):
 
 if __name__ == "__main__":
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
     print(json.dumps(main(json.loads(sys.argv[1]))))

@@ -19,7 +19,7 @@ STAGING_PREFIX = ".partial-"
 
 
 def check_target(path: pathlib.Path) -> None:
-    """Raises ValueError if no file can be written to `path`; call it before long work."""
+    """Raises ValueError if `path` can't be written; call it before long work."""
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give the path of a file to write.")
     check_folder(path.parent)
@@ -110,7 +110,7 @@ def _lock(folder: pathlib.Path) -> int:
         except BlockingIOError:
             print(f"{folder}: waiting for another process to finish", file=sys.stderr)
             fcntl.flock(handle, fcntl.LOCK_EX)
-        # The former holder may have removed the folder, and a third process recreated it.
+        # The former holder may have removed the folder, and another recreated it.
         if folder.exists() and folder.stat().st_ino == os.fstat(handle).st_ino:
             return handle
         os.close(handle)

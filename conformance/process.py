@@ -11,6 +11,7 @@ import selectors
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
@@ -34,10 +35,12 @@ class Limits:
     Args:
       seconds: from one message to the next, or to its end.
       memory: bytes, that it and its children hold together.
+      cancelled: once it is set, the process is stopped within a second.
     """
 
     seconds: float
     memory: int
+    cancelled: threading.Event | None = None
 
 
 class Stopped(Exception):
@@ -130,6 +133,8 @@ def _lines(
                 )
             if os.fstat(log.fileno()).st_size > _LARGEST_LOG:
                 raise _Silent(f"printed more than {_LARGEST_LOG >> 20} MiB")
+            if limits.cancelled and limits.cancelled.is_set():
+                raise _Silent("was cancelled")
             if time.monotonic() > deadline:
                 raise _Silent(f"did not end within {limits.seconds:g} s")
 

@@ -11,8 +11,10 @@ import dataclasses
 import os
 import pathlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent import futures
 from typing import Any
 
 import psutil
@@ -119,6 +121,42 @@ def check(
         seconds=round(time.monotonic() - start, 1),
         versions=run.versions,
     )
+
+
+def failures_of_pair(folders: Mapping[str, pathlib.Path], *, level: str) -> list[str]:
+    """Judges both models of a pair at the same time.
+
+    Args:
+      folders: `feature_vector` and `classification`, and their SavedModels.
+      level: see `check`.
+
+    Returns:
+      A line for each MUST clause that fails.
+    """
+    cancelled = threading.Event()
+
+    def judge(kind: str) -> report.Report:
+        # Clauses on the pair are judged once, with the classifier.
+        other = folders["feature_vector"] if kind == "classification" else None
+        return check(
+            folders[kind],
+            kind=kind,
+            pair=other,
+            level=level,
+            limits=lambda limits: dataclasses.replace(limits, cancelled=cancelled),
+        )
+
+    with futures.ThreadPoolExecutor(len(folders)) as pool:
+        try:
+            reports = dict(zip(folders, pool.map(judge, folders), strict=True))
+        except BaseException:  # such as Ctrl-C: the pool waits for both
+            cancelled.set()
+            raise
+    return [
+        f"{kind}: {result.message}"
+        for kind, judged in reports.items()
+        for result in judged.failed
+    ]
 
 
 def speaking_of(

@@ -1,0 +1,1 @@
+"""Generates docs/, and the documents that are published with a model."""

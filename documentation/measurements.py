@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pathlib
 import statistics
@@ -12,9 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-import _cli
-
-from common import atomic
+from common import atomic, console
 from documentation import manifest_summary, page_data
 from exporters import describe, formats, manifest
 from exporters import request as requests
@@ -43,7 +42,7 @@ def outlined(arch: str) -> dict[str, manifest.Record]:
     Raises:
       ValueError: the arch can't be built.
     """
-    with _cli.quiet():
+    with console.quiet():
         import keras
 
         from exporters import building
@@ -70,7 +69,11 @@ def measure(arch: str, say: Callable[[str], None]) -> pathlib.Path:
     with tempfile.TemporaryDirectory() as scratch:
         say(f"export {arch}")
         # What was built before in a process changes the names in a graph.
-        command = [_cli.ROOT / "tools" / "export", f"--arch={arch}", "--check=none"]
+        command = [
+            str(page_data.ROOT / "tools" / "export"),
+            f"--arch={arch}",
+            "--check=none",
+        ]
         done = subprocess.run(
             [sys.executable, *command, f"--output={scratch}"],
             capture_output=True,
@@ -120,12 +123,16 @@ def _judged(
         found = suite.check(
             folder,
             pair=folders[other],
-            say=lambda line, kind=kind: say(f"{kind} {line[:70]}"),
+            say=functools.partial(_say_kind, say, kind),
         )
         if found.failed:
             raise ValueError(f"{arch} {kind}: {found.failed[0].message}")
         trials[kind] = page_data.trial(found.to_json(), folder)
     return trials
+
+
+def _say_kind(say: Callable[[str], None], kind: str, line: str) -> None:
+    say(f"{kind} {line[:70]}")
 
 
 def time_all(archs: Iterable[str], say: Callable[[str], None]) -> pathlib.Path:
@@ -148,7 +155,7 @@ def time_all(archs: Iterable[str], say: Callable[[str], None]) -> pathlib.Path:
 
 def _images_per_second(arch: str) -> float:
     """Of the classifier that an export would hold, for images of its size."""
-    with _cli.quiet(), tempfile.TemporaryDirectory() as scratch:
+    with console.quiet(), tempfile.TemporaryDirectory() as scratch:
         import keras
         import tensorflow as tf
 

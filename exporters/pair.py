@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from common import atomic
-from exporters import export_folder, manifest
+from exporters import export_folder, formats, manifest
 from exporters import request as requests
 
 Folders = dict[str, pathlib.Path]
@@ -23,7 +23,7 @@ Folders = dict[str, pathlib.Path]
 def export(
     request: requests.Request,
     *,
-    check: Callable[[Folders], None] | None,
+    check: Callable[[Folders], Sequence[str]] | None,
     say: Callable[[str], None],
     quiet: Callable[[], contextlib.AbstractContextManager[None]],
 ) -> list[pathlib.Path]:
@@ -32,7 +32,7 @@ def export(
     Args:
       request: what and where to.
       check: is given the folders of a pair by kind before they are moved into place;
-        raises where they are not fit. None: nothing is checked.
+        returns a line for each failure. None: nothing is checked.
       say: is told what is done next, in a line.
       quiet: a context for what prints more than users need, such as the import of
         TensorFlow.
@@ -41,6 +41,7 @@ def export(
       For each format the two folders and the pair's file.
 
     Raises:
+      UnfitError: the check found failures; nothing was moved into place.
       ValueError: the request can't be met, or something else is in its place.
       OSError: the file system refused; nothing half-written is left.
     """
@@ -61,7 +62,8 @@ def export(
             for place in missing:
                 if check and place.format.judged:
                     say(f"check {place.format.name}")
-                    check(pairs[place.format])
+                    if failures := check(pairs[place.format]):
+                        raise formats.UnfitError("\n".join(failures))
             for place in missing:
                 _move(staged / place.format.name, place, identity)
     say("done")

@@ -1,0 +1,1 @@
+"""Trains a classifier of one's own images on a published feature vector."""

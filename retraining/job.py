@@ -9,12 +9,11 @@ import pathlib
 import typing
 from collections.abc import Iterator, Mapping
 
-import _checking
 import tensorflow as tf
 
 from common import atomic
-from conformance import graph_counts, model_under_test
-from exporters import export_folder, manifest
+from conformance import graph_counts, model_under_test, suite
+from exporters import export_folder, formats, manifest
 from images import model_input
 from retraining import fine_tuning, manifests, saved_models
 from reuse import handles, keras_layer, predict
@@ -45,7 +44,7 @@ class Request:
     unreadable: float
     records: tfrecords.Features
     seed: int
-    check: str
+    check: str | None
 
 
 def retrain(request: Request, watcher: fine_tuning.Watcher) -> None:
@@ -193,9 +192,10 @@ class _Work:
             self._tell(best["phase"], found)
             self._tell_classes(found)
             identity = self._describe(folders, best, found)
-            if request.check != _checking.NONE:
+            if request.check:
                 watcher.say("check the pair")
-                _checking.conform(folders, request.check)
+                if failures := suite.failures_of_pair(folders, level=request.check):
+                    raise formats.UnfitError("\n".join(failures))
             self._place(folders, identity)
         self._report(work.history, best, frozen, found)
         for leftover in request.place.arch_folder.glob(manifests.STATE.format("*")):
@@ -314,6 +314,7 @@ class _Work:
         )
         found = graph_counts.endpoints(model, side=self._preprocessing.height)
         found.pop("default", None)
+        assert self._manifest
         known = [name for name in self._manifest.endpoints if name in found]
         return {
             "multiply_adds": graph_counts.multiply_adds(

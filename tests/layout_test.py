@@ -12,7 +12,10 @@ from collections.abc import Iterator
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-ROOMS = ("images", "zoo", "training", "exporters", "conformance", "publishing", "reuse")
+ROOMS = (
+    *("benchmarks", "common", "conformance", "documentation", "exporters", "images"),
+    *("publishing", "retraining", "reuse", "training", "zoo"),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

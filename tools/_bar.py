@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import _cli  # noqa: F401
 import sys
 import time
 
-import _cli
+from common import console
 
 _PATIENCE = 60.0  # seconds without a line, where there is no terminal
 
@@ -16,7 +17,7 @@ class Watcher:
     def __init__(self, subject: str) -> None:
         import tqdm
 
-        self._say = _cli.progress(subject)
+        self._say = console.progress(subject)
         self._last = time.monotonic()
         self._make = tqdm.tqdm
         self._bar = tqdm.tqdm(disable=True)

@@ -11,11 +11,9 @@ import os
 import pathlib
 import signal
 import sys
-import tempfile
-import time
 import traceback
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DONE, FAILURES, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
@@ -125,46 +123,6 @@ def require(arguments: list[str], names: list[str], *, optional: float = 0) -> N
     if len(arguments) > len(names) + optional:
         first = arguments[len(names) + int(optional)]
         raise ValueError(f"unexpected argument {first!r}; see --help.")
-
-
-def progress(subject: str) -> Callable[[str], None]:
-    """A function that prints a line on stderr: subject, seconds so far, message."""
-    start = time.monotonic()
-
-    def say(message: str) -> None:
-        seconds = time.monotonic() - start
-        line = messages.printable(f"{subject}  {seconds:5.1f} s  {message}")
-        print(line, file=sys.stderr, flush=True)
-
-    return say
-
-
-@contextlib.contextmanager
-def quiet(backend: str = "tensorflow") -> Iterator[None]:
-    """Holds back what libraries print on stderr, as TensorFlow's do when loaded.
-
-    It is shown after all if something fails.
-
-    Args:
-      backend: of Keras, whatever the user's keras.json says: all but training need
-        TensorFlow's.
-    """
-    os.environ["KERAS_BACKEND"] = backend
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as held_back:
-        os.dup2(held_back.fileno(), 2)
-        try:
-            yield
-        except (OSError, KeyboardInterrupt, SystemExit):  # they speak for themselves
-            raise
-        except BaseException:
-            held_back.seek(0)
-            os.write(saved, held_back.read())
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
 
 
 def _explain(name: str, error: BaseException) -> None:

@@ -38,9 +38,8 @@ def config_file(arch: str) -> pathlib.Path:
     """The `.gin` file of `arch`; ValueError names the nearest arch there is."""
     files = config_files()
     if arch not in files:
-        raise ValueError(
-            f"Unknown arch {arch!r}.{messages.did_you_mean(arch, files)} See tools/list."
-        )
+        hint = messages.did_you_mean(arch, files)
+        raise ValueError(f"Unknown arch {arch!r}.{hint} See tools/list.")
     return files[arch]
 
 

@@ -4,8 +4,10 @@ Takes a job as JSON for its argument: `arch`, `builder` (of keras.applications),
 `measures` (`fit`, `pipeline`), `size` of read images, `batch` and `train_size` of
 steps, `repeat`. Prints one JSON object on its last line: for each measure the images a
 second of either side, one for each repetition. The two take turns. What it is at stands
-on standard error, in lines that begin with `TELL`.
+on standard error, in lines that begin with `subprocesses.TELL`.
 """
+
+from __future__ import annotations
 
 import functools
 import json
@@ -14,9 +16,12 @@ import pathlib
 import sys
 import tempfile
 import time
+from typing import Any
 
 from benchmarks import keras_exports
-from benchmarks.inference import tell
+from benchmarks.subprocesses import tell
+
+Job = dict[str, Any]
 
 _STEPS = 10  # in one repetition
 _FILES = 256  # photographs, so to say
@@ -27,8 +32,8 @@ _IMAGES = {500: 4096, 64: 16384}  # by their width, in one repetition
 _BATCH = 64  # images of the pipelines
 
 
-def main(job: dict) -> dict:
-    rates: dict = {}
+def main(job: Job) -> dict[str, Any]:
+    rates: dict[str, Any] = {}
     if "fit" in job["measures"]:
         rates |= _steps(job)
     if "pipeline" in job["measures"]:
@@ -36,7 +41,7 @@ def main(job: dict) -> dict:
     return rates
 
 
-def _steps(job: dict) -> dict:
+def _steps(job: Job) -> dict[str, Any]:
     """Images a second of our trainer, and of `keras.Model.fit` as it compiles itself.
 
     Both: float32, SGD with momentum, cross-entropy and accuracy, images in memory. Ours
@@ -69,7 +74,7 @@ def _steps(job: dict) -> dict:
             jit_compile=jit_compile,
         )
 
-        def theirs(model=model) -> float:
+        def theirs(model: Any = model) -> float:
             start = time.perf_counter()
             model.fit(data, verbose=0)
             return time.perf_counter() - start
@@ -81,7 +86,7 @@ def _steps(job: dict) -> dict:
     return rates
 
 
-def _trainer(arch: str, batch: int):
+def _trainer(arch: str, batch: int) -> Any:
     """Ours, with the recipe that fits any arch."""
     import tensorflow as tf
 
@@ -100,7 +105,7 @@ def _trainer(arch: str, batch: int):
     )
 
 
-def _pipelines(job: dict) -> dict:
+def _pipelines(job: Job) -> dict[str, Any]:
     """Images a second and core, from JPEG files to batches: ours, and a plain one.
 
     Both crop a random part, resize it and mirror half of them. Counted from the first
@@ -126,7 +131,7 @@ def _pipelines(job: dict) -> dict:
     return found
 
 
-def _drained(batches) -> float:
+def _drained(batches: Any) -> float:
     """Seconds from the first batch to the last."""
     following = iter(batches)
     next(following)
@@ -146,14 +151,14 @@ def write_photographs(folder: pathlib.Path, width: int, height: int) -> list[str
     paths = []
     for number in range(_FILES):
         (drawn,) = synthetic_images.draw(1, max(width, height), seed=number)
-        pixels = np.uint8(255 * drawn)[:height, :width]
+        pixels = (255 * drawn).astype(np.uint8)[:height, :width]
         paths.append(folder / f"class_{number % 2}" / f"{number}.jpg")
         paths[-1].parent.mkdir(exist_ok=True)
         PIL.Image.fromarray(pixels).save(paths[-1], quality=90)
     return [str(path) for path in paths]
 
 
-def _ours(folder: str, size: int, count: int):
+def _ours(folder: str, size: int, count: int) -> Any:
     from images import model_input
     from training.data import augmentation, data_sources, pipeline, split
 
@@ -171,7 +176,7 @@ def _ours(folder: str, size: int, count: int):
     return stream.training(first=0, last=count, seed=0, augment=augment)
 
 
-def _theirs(paths: list[str], size: int, count: int):
+def _theirs(paths: list[str], size: int, count: int) -> Any:
     """As the guides of tf.data have it: interpolated without antialiasing, unseeded."""
     import tensorflow as tf
 
@@ -197,14 +202,14 @@ def _theirs(paths: list[str], size: int, count: int):
     return data.batch(_BATCH).prefetch(tf.data.AUTOTUNE).take(count)
 
 
-def _alternate(sides: dict, repeat: int, *, images: int) -> dict:
+def _alternate(sides: dict, repeat: int, *, images: int) -> dict[str, Any]:
     """Images a second, one for each repetition, of calls that tell their seconds.
 
     They take turns.
     """
     for call in sides.values():  # traced, and compiled
         call()
-    rates: dict = {side: [] for side in sides}
+    rates: dict[str, Any] = {side: [] for side in sides}
     for _ in range(repeat):
         for side, call in sides.items():
             rates[side].append(images / call())
@@ -213,5 +218,4 @@ def _alternate(sides: dict, repeat: int, *, images: int) -> dict:
 
 if __name__ == "__main__":
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
     print(json.dumps(main(json.loads(sys.argv[1]))))

@@ -1,10 +1,14 @@
-"""Flags that tools share which read labelled images."""
+"""Flags that several tools have."""
 
 from __future__ import annotations
 
 import sys
 
 from absl import flags
+
+from conformance import suite
+
+NO_CHECK = "none"
 
 
 def define_unreadable() -> flags.FlagHolder[float]:
@@ -24,5 +28,15 @@ def define_records() -> flags.FlagHolder[list[str]]:
         "gin_binding",
         [],
         "What a field of TFRecords is called, as tfrecord.label='y'. Repeatable.",
+        module_name=sys.argv[0],
+    )
+
+
+def define_check() -> flags.FlagHolder[str]:
+    return flags.DEFINE_enum(
+        "check",
+        "quick",
+        [*suite.LEVELS, NO_CHECK],
+        "Clauses of the conformance suite to run before anything is moved into place.",
         module_name=sys.argv[0],
     )

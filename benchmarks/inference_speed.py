@@ -5,37 +5,42 @@ Takes a job as JSON for its argument: `ours` and `theirs` (folders of classifier
 `neighbours` the folders of our classifier in other formats. Prints one JSON object on
 its last line: for each measure the seconds of either side, one for each repetition. The
 two take turns, so that what else the machine does hits both. What it is at stands on
-standard error, in lines that begin with `TELL`.
+standard error, in lines that begin with `subprocesses.TELL`.
 """
 
+from __future__ import annotations
+
+import functools
 import gc
 import importlib
 import json
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from benchmarks import keras_exports
+from benchmarks.subprocesses import tell
 
-TELL = "now: "
+Job = dict[str, Any]
+
 _MOST_STEPS = 50  # calls in one repetition
 _ENOUGH = 0.5  # seconds of calls in one repetition
 # OpenVINO computes in bfloat16 by default on CPUs that have instructions for it.
 _OPENVINO = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
-def main(job: dict) -> dict:
+def main(job: Job) -> dict[str, Any]:
     import tensorflow as tf
 
-    times: dict = {}
+    times: dict[str, Any] = {}
     sides = {"ours": job["ours"], "theirs": job["theirs"]}
     loaded = {side: tf.saved_model.load(path) for side, path in sides.items()}
 
-    def load(side: str) -> None:
-        tf.saved_model.load(sides[side])
-
     tell("time load")
-    times["load"] = _alternate(dict.fromkeys(sides, load), job["repeat"], most=1)
+    loads = {s: functools.partial(tf.saved_model.load, p) for s, p in sides.items()}
+    times["load"] = _alternate(loads, job["repeat"], most=1)
     tell("time first call")
     times["first call"] = _first_calls(sides, job)
     calls = {
@@ -46,14 +51,13 @@ def main(job: dict) -> dict:
         tell(f"time batch {batch}")
         images = tf.random.uniform([batch, job["size"], job["size"], 3])
         functions = {
-            side: lambda _, call=call, images=images: call(images).numpy()
-            for side, call in calls.items()
+            side: functools.partial(_call, call, images) for side, call in calls.items()
         }
         times[f"batch {batch}"] = _alternate(functions, job["repeat"])
         for name, neighbour in _neighbours(loaded["ours"], images, job).items():
             functions = {
-                "ours": lambda _, images=images: loaded["ours"](images).numpy(),
-                "theirs": lambda _, neighbour=neighbour: neighbour(),
+                "ours": functools.partial(_call, calls["ours"], images),
+                "theirs": neighbour,
             }
             tell(f"time batch {batch}, {name}")
             times[f"batch {batch}, {name}"] = _alternate(functions, job["repeat"])
@@ -64,16 +68,17 @@ def main(job: dict) -> dict:
     return times
 
 
-def tell(what: str) -> None:
-    print(f"{TELL}{what}", file=sys.stderr, flush=True)
+def _call(function: Callable[[Any], Any], images: Any) -> Any:
+    """The outputs of a model, computed to the end."""
+    return function(images).numpy()
 
 
-def _first_calls(sides: dict, job: dict) -> dict:
+def _first_calls(sides: dict[str, str], job: Job) -> dict[str, Any]:
     """Seconds of the first call of a model that was just loaded, with one image."""
     import tensorflow as tf
 
     images = tf.random.uniform([1, job["size"], job["size"], 3])
-    times: dict = {side: [] for side in sides}
+    times: dict[str, Any] = {side: [] for side in sides}
     for _ in range(job["repeat"]):
         for side, path in sides.items():
             loaded = tf.saved_model.load(path)
@@ -85,7 +90,7 @@ def _first_calls(sides: dict, job: dict) -> dict:
     return times
 
 
-def _neighbours(ours, images, job: dict) -> dict:
+def _neighbours(ours: Any, images: Any, job: Job) -> dict[str, Any]:
     """Calls of our model on these images, as other programs run it."""
     import numpy as np
     import tensorflow as tf
@@ -121,7 +126,7 @@ def _neighbours(ours, images, job: dict) -> dict:
     return found
 
 
-def _imported(module: str, title: str):
+def _imported(module: str, title: str) -> Any:
     """The module; None where it was not installed, which is told."""
     try:
         return importlib.import_module(module)
@@ -130,7 +135,7 @@ def _imported(module: str, title: str):
         return None
 
 
-def _training(ours, shape: list[int], job: dict) -> dict:
+def _training(ours: Any, shape: list[int], job: Job) -> dict[str, Any]:
     """A step of plain SGD: our SavedModel's, and that of the Keras model in memory.
 
     What Keras exports has no training mode.
@@ -141,9 +146,9 @@ def _training(ours, shape: list[int], job: dict) -> dict:
     images = tf.random.uniform(shape)
     labels = tf.range(shape[0]) % 1000
 
-    def step(model, variables):
+    def step(model: Any, variables: list[Any]) -> Callable[[], Any]:
         @tf.function
-        def run():
+        def run() -> tf.Tensor:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(variables)
                 loss = tf.reduce_mean(
@@ -157,7 +162,7 @@ def _training(ours, shape: list[int], job: dict) -> dict:
                 variable.assign_sub(1e-3 * gradient)
             return loss
 
-        return lambda _: run().numpy()
+        return lambda: run().numpy()
 
     theirs = [variable.value for variable in keras_model.trainable_weights]
     return _alternate(
@@ -169,22 +174,24 @@ def _training(ours, shape: list[int], job: dict) -> dict:
     )
 
 
-def _alternate(functions: dict, repeat: int, *, most: int = _MOST_STEPS) -> dict:
+def _alternate(
+    functions: Mapping[str, Callable[[], Any]], repeat: int, *, most: int = _MOST_STEPS
+) -> dict[str, Any]:
     """Seconds of a call, one for each repetition, in which each side has its turn."""
     steps = {}
     for side, function in functions.items():
-        function(side)  # the first call of all optimises graphs
+        function()  # the first call of all optimises graphs
         start = time.perf_counter()
-        function(side)
+        function()
         spent = time.perf_counter() - start
         steps[side] = max(1, min(most, int(_ENOUGH / spent)))
-    times: dict = {side: [] for side in functions}
+    times: dict[str, Any] = {side: [] for side in functions}
     for _ in range(repeat):
         for side, function in functions.items():
             gc.collect()  # what one side leaves behind is not the other's to sweep
             start = time.perf_counter()
             for _ in range(steps[side]):
-                function(side)
+                function()
             times[side].append((time.perf_counter() - start) / steps[side])
     return times
 
