@@ -14,7 +14,7 @@ import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
@@ -26,12 +26,14 @@ from benchmarks import (
     subprocesses,
     training_speed,
 )
+from common import progress
+
+_LOG = progress.logger(__name__)
 
 OF_EXPORTS = ("export", "size", "load", "inference", "training", "neighbours")
 OF_TRAINING = ("fit", "pipeline", "start")
 MEASURES = (*OF_EXPORTS, *OF_TRAINING)
 
-Say = Callable[[str], None]
 Row = dict[str, Any]
 Figures = dict[str, list[float]]  # of both sides, one for each repetition
 
@@ -66,33 +68,24 @@ class Settings:
     exports: int
 
 
-def measure(arch: str, settings: Settings, say: Say) -> list[Row]:
+def measure(arch: str, settings: Settings) -> list[Row]:
     """Measures an arch and its counterpart; one row for each measure.
 
     Args:
       arch: a key of `keras_exports.COUNTERPARTS`.
       settings: what to measure, and how.
-      say: is called with a line before each measurement.
 
     Raises:
       ChildProcessError: an export or a timing program failed.
     """
     return [
-        *(
-            _exports_rows(arch, settings, say)
-            if settings.measures & {*OF_EXPORTS}
-            else []
-        ),
-        *(
-            _training_rows(arch, settings, say)
-            if settings.measures & {*OF_TRAINING}
-            else []
-        ),
+        *(_exports_rows(arch, settings) if settings.measures & {*OF_EXPORTS} else []),
+        *(_training_rows(arch, settings) if settings.measures & {*OF_TRAINING} else []),
     ]
 
 
-def _training_rows(arch: str, settings: Settings, say: Say) -> list[Row]:
-    starts = _start_rows(arch, settings, say) if "start" in settings.measures else []
+def _training_rows(arch: str, settings: Settings) -> list[Row]:
+    starts = _start_rows(arch, settings) if "start" in settings.measures else []
     if not {"fit", "pipeline"} & settings.measures:
         return starts
     job = {
@@ -104,27 +97,25 @@ def _training_rows(arch: str, settings: Settings, say: Say) -> list[Row]:
         "train_size": settings.train_size,
         "repeat": settings.repeat,
     }
-    found = subprocesses.run(training_speed, job, say)
+    found = subprocesses.run(training_speed, job)
     rates = [_row(arch, what, "images/s", rates) for what, rates in found.items()]
     return [*rates, *starts]
 
 
-def _start_rows(arch: str, settings: Settings, say: Say) -> list[Row]:
+def _start_rows(arch: str, settings: Settings) -> list[Row]:
     """Seconds and MiB until the first batch of a large folder, beside two others."""
     found: dict[str, list[Any]] = {"ours": [], "keras": [], "plain": []}
     with tempfile.TemporaryDirectory() as scratch:
         drawn, folder = pathlib.Path(scratch, "drawn"), pathlib.Path(scratch, "data")
-        say(f"link {settings.files} files")
+        _LOG.info(f"link {settings.files} files")
         drawn.mkdir()
         photographs = training_speed.write_photographs(drawn, 500, 375)
         start_up.link(list(map(pathlib.Path, photographs)), folder, settings.files)
         job = {"folder": str(folder), "size": settings.size, "batch": _START_BATCH}
         for number in range(settings.exports):
             for side in found:
-                say(f"first batch, {side}, {number + 1} of {settings.exports}")
-                found[side].append(
-                    subprocesses.run(start_up, {**job, "side": side}, say)
-                )
+                _LOG.info(f"first batch, {side}, {number + 1} of {settings.exports}")
+                found[side].append(subprocesses.run(start_up, {**job, "side": side}))
     rows = []
     for side, other in (("keras", "beside Keras"), ("plain", "beside list_files")):
         for unit, key, what in (
@@ -139,10 +130,10 @@ def _start_rows(arch: str, settings: Settings, say: Say) -> list[Row]:
     return rows
 
 
-def _exports_rows(arch: str, settings: Settings, say: Say) -> list[Row]:
+def _exports_rows(arch: str, settings: Settings) -> list[Row]:
     builder = keras_exports.COUNTERPARTS[arch]
     with tempfile.TemporaryDirectory() as scratch:
-        folders, runs = _exports(arch, builder, pathlib.Path(scratch), settings, say)
+        folders, runs = _exports(arch, builder, pathlib.Path(scratch), settings)
         rows = []
         if "export" in settings.measures:
             for unit, index in (("s", 0), ("MiB", 1)):
@@ -154,8 +145,8 @@ def _exports_rows(arch: str, settings: Settings, say: Say) -> list[Row]:
             rows.append(_row(arch, "pair on disk", "MiB", sizes))
         neighbours = {}
         if "neighbours" in settings.measures:
-            neighbours = _neighbours(arch, pathlib.Path(scratch), say)
-        times = _times(builder, folders, neighbours, settings, say)
+            neighbours = _neighbours(arch, pathlib.Path(scratch))
+        times = _times(builder, folders, neighbours, settings)
     for name, figures in times.items():
         if name.startswith("batch "):
             batch = int(name.split()[1].strip(","))
@@ -167,7 +158,7 @@ def _exports_rows(arch: str, settings: Settings, say: Say) -> list[Row]:
 
 
 def _exports(
-    arch: str, builder: str, scratch: pathlib.Path, settings: Settings, say: Say
+    arch: str, builder: str, scratch: pathlib.Path, settings: Settings
 ) -> tuple[dict[str, pathlib.Path], dict[str, list[tuple[float, float]]]]:
     """Both pairs' folders, and for each export seconds and the peak in MiB."""
     repeat = settings.exports if "export" in settings.measures else 1
@@ -175,7 +166,7 @@ def _exports(
     folders = {}
     for number in range(repeat):
         for side in runs:
-            say(f"export, {side}, {number + 1} of {repeat}")
+            _LOG.info(f"export, {side}, {number + 1} of {repeat}")
             output = scratch / side / str(number)
             arguments = [*_EXPORT, f"--arch={arch}", f"--output={output}"]
             if side == "theirs":
@@ -185,9 +176,9 @@ def _exports(
     return folders, runs
 
 
-def _neighbours(arch: str, scratch: pathlib.Path, say: Say) -> dict[str, Any]:
+def _neighbours(arch: str, scratch: pathlib.Path) -> dict[str, Any]:
     """Our classifier as others run it: its files by format, and the size of one."""
-    say("export for the neighbours")
+    _LOG.info("export for the neighbours")
     output = scratch / "neighbours"
     arguments = [*_EXPORT, f"--arch={arch}", f"--output={output}"]
     subprocesses.measure([sys.executable, *arguments, "--format=onnx,litert"])
@@ -210,7 +201,6 @@ def _times(
     folders: dict[str, pathlib.Path],
     neighbours: dict[str, Any],
     settings: Settings,
-    say: Say,
 ) -> dict[str, Figures]:
     """Seconds of either side by measure, one for each repetition."""
     wanted = {"load", "inference", "training", "neighbours"} & settings.measures
@@ -227,7 +217,7 @@ def _times(
         "train_size": settings.train_size,
         "repeat": settings.repeat,
     }
-    times = subprocesses.run(inference_speed, job, say)
+    times = subprocesses.run(inference_speed, job)
     if "load" in wanted:
         return times
     return {k: v for k, v in times.items() if k not in ("load", "first call")}

@@ -9,12 +9,15 @@ import tempfile
 import threading
 import time
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
 
+from common import progress
 from zoo import config
+
+_LOG = progress.logger(__name__)
 
 ROOT = config.ZOO.parent
 TELL = "now: "
@@ -69,15 +72,12 @@ def _watch_memory(process: subprocess.Popen[bytes], peak: list[int]) -> None:
         time.sleep(_POLL)
 
 
-def run(
-    program: types.ModuleType, job: dict[str, Any], say: Callable[[str], None]
-) -> Any:
+def run(program: types.ModuleType, job: dict[str, Any]) -> Any:
     """Runs a timing program, and returns the JSON that it prints on its last line.
 
     Args:
       program: a module of this package that takes a job for its argument.
       job: the program's docstring says what is in it.
-      say: is called with each line that the program tells.
 
     Raises:
       ChildProcessError: it failed.
@@ -95,7 +95,7 @@ def run(
             last = ""
             for line in process.stderr:
                 if line.startswith(TELL):
-                    say(line.removeprefix(TELL).strip())
+                    _LOG.info(line.removeprefix(TELL).strip())
                 else:
                     last = line.strip() or last
             printed = process.stdout.read()

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None, *, name: str = "conformance") -
     options = _parser(name).parse_args(arguments)
     if sys.stderr is None:  # closed: there is nobody to tell
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - to the process's end
-    say = _progress()
+    progress = _progress()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)
     try:
@@ -53,9 +53,9 @@ def main(arguments: Sequence[str] | None = None, *, name: str = "conformance") -
             level=options.level,
             clauses=None if options.clauses is None else options.clauses.split(","),
             limits=_limits(options),
-            say=say,
+            progress=progress,
         )
-        say("")
+        progress("")
         text = render(found)
         if output:
             atomic.write_file(output, text)

@@ -34,7 +34,7 @@ _MACHINE = 0.9  # of its memory, at most
 _WORKER = (sys.executable, "-P", "-m", "conformance.worker")
 _HOME = str(pathlib.Path(__file__).resolve().parent.parent)
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 def check(
@@ -46,7 +46,7 @@ def check(
     level: str = "full",
     clauses: Iterable[str] | None = None,
     limits: Callable[[process.Limits], process.Limits] = lambda default: default,
-    say: Say = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> report.Report:
     """Holds a SavedModel against the clauses.
 
@@ -63,7 +63,7 @@ def check(
       clauses: ids and group letters, as in ("R", "F03"); None means all of the level
         that speak of the model's format.
       limits: gives those of each process, of `limits_for` the model.
-      say: is told what is being done, and each result as a line.
+      progress: is told what is being done, and each result as a line.
 
     Returns:
       A result for each selected clause, and for those that fail which they need.
@@ -85,7 +85,7 @@ def check(
             name=str(path),
             kind=kind,
             limits=limits(limits_for(folder)),
-            say=say,
+            progress=progress,
             job={
                 "path": str(folder.resolve()),
                 "name": str(path),
@@ -193,7 +193,7 @@ class _Run:
       kind: as it was given; later, as it was found.
       limits: of each process.
       job: for a worker, but for what it is to do.
-      say: see `check`.
+      progress: see `check`.
     """
 
     def __init__(
@@ -203,13 +203,13 @@ class _Run:
         kind: str,
         limits: process.Limits,
         job: Mapping[str, Any],
-        say: Say,
+        progress: Progress,
     ):
         self.name = name
         self.kind = kind
         self.limits = limits
         self.job = job
-        self.say = say
+        self.progress = progress
         self.results: dict[str, report.ClauseResult] = {}
         self.kind_reason = ""
         self.format = clauses_lib.SAVED_MODEL
@@ -239,7 +239,7 @@ class _Run:
                 self.format = message.get("format", self.format)
                 if "begin" in message:
                     begun, start = message["begin"], time.monotonic()
-                    self.say(f"{begun} …")
+                    self.progress(f"{begun} …")
                 if "result" in message:
                     self.call = message.get("call", self.call)
                     self.serving = message.get("serving", self.serving)
@@ -266,7 +266,7 @@ class _Run:
 
     def _judge_by_client(self, clause: clauses_lib.Clause) -> None:
         client = clients.BY_CLAUSE[clause.id]
-        self.say(f"{clause.id} …")
+        self.progress(f"{clause.id} …")
         start = time.monotonic()
         try:
             verdict.check_format(clause, self.format)
@@ -293,7 +293,7 @@ class _Run:
         """Measures which sizes and batches work, if the model can be called at all."""
         if any(_fails(self.results[name]) for name in ("R01", "R03")):
             return
-        self.say("search for the sizes that work …")
+        self.progress("search for the sizes that work …")
         job = {"clauses": [], "results": [], "search": _SEARCH_SECONDS}
         try:
             for message in self._worker(**job):
@@ -320,7 +320,7 @@ class _Run:
     def _add(self, result: report.ClauseResult) -> None:
         self.results[result.id] = result
         if self.format in clauses_lib.BY_ID[result.id].formats:
-            self.say(report.line(result).strip())
+            self.progress(report.line(result).strip())
 
 
 def _result(

@@ -26,31 +26,31 @@ def main() -> None:
     threading.Thread(target=_end_with_the_suite, daemon=True).start()
     with open(int(sys.argv[-1]), "w", encoding="utf-8") as pipe:
 
-        def say(**message: Any) -> None:
+        def send(**message: Any) -> None:
             pipe.write(json.dumps(message) + "\n")
             pipe.flush()
 
         _be_the_first_to_go()
         _import_tensorflow()
-        say(versions=_versions())
+        send(versions=_versions())
         if job["search"]:
-            _search(job, say)
+            _search(job, send)
         else:
-            _judge(job, say)
+            _judge(job, send)
 
 
-def _judge(job: dict[str, Any], say: Any) -> None:
+def _judge(job: dict[str, Any], send: Any) -> None:
     from conformance import judging
 
     model = _subject(job)
-    say(format=judging.format_of(model))
+    send(format=judging.format_of(model))
     results = {record["id"]: report.ClauseResult(**record) for record in job["results"]}
     wanted = [clauses.BY_ID[name] for name in job["clauses"]]
     for result in judging.judge_all(
-        model, wanted, results, begin=lambda name: say(begin=name)
+        model, wanted, results, begin=lambda name: send(begin=name)
     ):
         about = _about(model, result.id) if result.status == report.PASS else {}
-        say(result=dataclasses.asdict(result), **about)
+        send(result=dataclasses.asdict(result), **about)
 
 
 def _about(model: Any, clause: str) -> dict[str, Any]:
@@ -67,13 +67,13 @@ def _about(model: Any, clause: str) -> dict[str, Any]:
     return {}
 
 
-def _search(job: dict[str, Any], say: Any) -> None:
+def _search(job: dict[str, Any], send: Any) -> None:
     from conformance import ranges
 
     model = _subject(job)
     if model.takes_input and model.takes_images:
         for found in ranges.search(model, seconds=job["search"]):
-            say(measured=dataclasses.asdict(found))
+            send(measured=dataclasses.asdict(found))
 
 
 def _subject(job: dict[str, Any]) -> Any:

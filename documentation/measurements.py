@@ -11,23 +11,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
-from common import atomic, console
+from common import atomic, progress, stderr
 from documentation import manifest_summary, page_data
 from exporters import describe, formats, manifest
 from exporters import request as requests
+
+_LOG = progress.logger(__name__)
 
 _BATCH = 8  # images of a timed call
 _CALLS = 15  # that are timed at most, of which the median counts
 _SECONDS = 10.0  # after which no further call is begun
 
 
-def refresh(archs: Iterable[str], say: Callable[[str], None]) -> list[pathlib.Path]:
+def refresh(archs: Iterable[str]) -> list[pathlib.Path]:
     """Writes the records of archs anew."""
     paths = []
     for arch in archs:
-        say(f"build {arch}")
+        _LOG.info(f"build {arch}")
         kept = {"sources": page_data.sources(arch), "models": outlined(arch)}
         path = page_data.record_file(arch)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,14 +44,14 @@ def outlined(arch: str) -> dict[str, manifest.Record]:
     Raises:
       ValueError: the arch can't be built.
     """
-    with console.quiet():
+    with stderr.silenced():
         import keras
 
         from exporters import building
 
         keras.utils.clear_session()
         request = requests.Request(arch=arch, output=pathlib.Path())
-        model = building.build(request, lambda _: None)
+        model = building.build(request)
         about = {
             kind: describe.about(request, model, formats.SAVED_MODEL, kind)
             for kind in manifest.KINDS
@@ -57,7 +59,7 @@ def outlined(arch: str) -> dict[str, manifest.Record]:
     return {kind: manifest_summary.condensed(found) for kind, found in about.items()}
 
 
-def measure(arch: str, say: Callable[[str], None]) -> pathlib.Path:
+def measure(arch: str) -> pathlib.Path:
     """Exports an arch for a while, has it judged, and keeps what was measured.
 
     An export with the same graph, values and assets as the one that was judged before
@@ -67,7 +69,7 @@ def measure(arch: str, say: Callable[[str], None]) -> pathlib.Path:
       ValueError: it can't be exported, or a clause fails.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        say(f"export {arch}")
+        _LOG.info(f"export {arch}")
         # What was built before in a process changes the names in a graph.
         command = [
             str(page_data.ROOT / "tools" / "export"),
@@ -90,13 +92,13 @@ def measure(arch: str, say: Callable[[str], None]) -> pathlib.Path:
             for kind, folder in folders.items()
         }
         if page_data.measured_exports(arch) == exports:
-            say(f"{arch}: the same export as was measured")
+            _LOG.info(f"{arch}: the same export as was measured")
             trials = {
                 kind: dataclasses.replace(trial, sizes=page_data.sizes(folders[kind]))
                 for kind, trial in page_data.trials_of(arch).items()
             }
         else:
-            trials = _judged(arch, folders, say)
+            trials = _judged(arch, folders)
     path = page_data.measured_file(arch)
     record = {
         "sources": page_data.measured_sources(arch),
@@ -108,7 +110,7 @@ def measure(arch: str, say: Callable[[str], None]) -> pathlib.Path:
 
 
 def _judged(
-    arch: str, folders: Mapping[str, pathlib.Path], say: Callable[[str], None]
+    arch: str, folders: Mapping[str, pathlib.Path]
 ) -> dict[str, page_data.Trial]:
     """What the whole suite finds of a pair.
 
@@ -123,7 +125,7 @@ def _judged(
         found = suite.check(
             folder,
             pair=folders[other],
-            say=functools.partial(_say_kind, say, kind),
+            progress=functools.partial(_log_clause, kind),
         )
         if found.failed:
             raise ValueError(f"{arch} {kind}: {found.failed[0].message}")
@@ -131,17 +133,17 @@ def _judged(
     return trials
 
 
-def _say_kind(say: Callable[[str], None], kind: str, line: str) -> None:
-    say(f"{kind} {line[:70]}")
+def _log_clause(kind: str, line: str) -> None:
+    _LOG.info("%s %s", kind, line[:70])
 
 
-def time_all(archs: Iterable[str], say: Callable[[str], None]) -> pathlib.Path:
+def time_all(archs: Iterable[str]) -> pathlib.Path:
     """Times the classifiers of archs, and forgets what was timed before."""
     from training import provenance
 
     timed = {}
     for arch in archs:
-        say(f"time {arch}")
+        _LOG.info(f"time {arch}")
         timed[arch] = _images_per_second(arch)
     record = {
         "batch": _BATCH,
@@ -155,7 +157,7 @@ def time_all(archs: Iterable[str], say: Callable[[str], None]) -> pathlib.Path:
 
 def _images_per_second(arch: str) -> float:
     """Of the classifier that an export would hold, for images of its size."""
-    with console.quiet(), tempfile.TemporaryDirectory() as scratch:
+    with stderr.silenced(), tempfile.TemporaryDirectory() as scratch:
         import keras
         import tensorflow as tf
 
@@ -163,7 +165,7 @@ def _images_per_second(arch: str) -> float:
 
         keras.utils.clear_session()
         request = requests.Request(arch=arch, output=pathlib.Path())
-        model = building.build(request, lambda _: None)
+        model = building.build(request)
         asset = pathlib.Path(scratch, "asset")
         asset.touch()
         pair = reusable.pair(model, class_index=asset, record=asset)

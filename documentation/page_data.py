@@ -25,9 +25,12 @@ RECORDS = ROOT / "docs" / "records"
 SPEEDS = ROOT / "docs" / "speeds.json"  # of one run on one machine
 # What the values of a record are computed by, beside the arch's own files.
 _SOURCES = (
-    *(f"zoo/{name}.py" for name in ("counting", "head", "inputs", "model", "spec")),
+    *(
+        f"zoo/{name}.py"
+        for name in ("head", "inputs", "model", "multiply_adds", "spec")
+    ),
     *("zoo/taxonomy.py", "exporters/describe.py", "exporters/hyperparameters.py"),
-    *("exporters/outputs.py", "publishing/condensing.py"),
+    *("exporters/output_names.py", "documentation/manifest_summary.py"),
 )
 # What decides on the sizes that an export takes, likewise.
 _TRACED = (

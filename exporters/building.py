@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import keras
 import tensorflow as tf
 
+from common import progress
 from exporters import request as requests
 from zoo import facts
 from zoo import model as zoo_model
 
-Say = Callable[[str], None]
+_LOG = progress.logger(__name__)
 
 
-def build(request: requests.Request, say: Say) -> zoo_model.ImageModel:
+def build(request: requests.Request) -> zoo_model.ImageModel:
     """The model that the request describes, as every format writes it.
 
     Raises:
       ValueError: it can't be built.
     """
-    say("build")
     # Whatever the user's keras.json says: an export is the same everywhere.
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")
@@ -42,11 +40,11 @@ def build(request: requests.Request, say: Say) -> zoo_model.ImageModel:
                 f"not {model.spec.image_size}."
             )
     if "matched" in model.weights:
-        say(f"weights: {model.weights['matched']}")
+        _LOG.info(f"weights: {model.weights['matched']}")
         for change in model.weights["overruled"]:
-            say(f"weights: {change}")
+            _LOG.info(f"weights: {change}")
         if model.weights["assumed"]:
-            say(f"weights: {model.weights['assumed']}")
+            _LOG.info(f"weights: {model.weights['assumed']}")
     _use_random_ops(model.classifier)
     _use_means_of_replicas(model.classifier)
     return model

@@ -9,13 +9,14 @@ Other formats than SavedModels stand likewise in OUT/ARCH/FORMAT/.
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
 from collections.abc import Callable, Sequence
 
-from common import atomic
+from common import atomic, progress, stderr
 from exporters import export_folder, formats, manifest
 from exporters import request as requests
+
+_LOG = progress.logger(__name__)
 
 Folders = dict[str, pathlib.Path]
 
@@ -24,8 +25,6 @@ def export(
     request: requests.Request,
     *,
     check: Callable[[Folders], Sequence[str]] | None,
-    say: Callable[[str], None],
-    quiet: Callable[[], contextlib.AbstractContextManager[None]],
 ) -> list[pathlib.Path]:
     """Writes the pair in each format, or recognises that it is there already.
 
@@ -33,9 +32,6 @@ def export(
       request: what and where to.
       check: is given the folders of a pair by kind before they are moved into place;
         returns a line for each failure. None: nothing is checked.
-      say: is told what is done next, in a line.
-      quiet: a context for what prints more than users need, such as the import of
-        TensorFlow.
 
     Returns:
       For each format the two folders and the pair's file.
@@ -50,23 +46,24 @@ def export(
     with atomic.locked(request.folder):
         missing = request.missing(identity)
         if not missing:
-            say("exported already, nothing to do")
+            _LOG.info("exported already, nothing to do")
             return paths
         with atomic.staging_folder(request.folder) as staged:
-            say("import TensorFlow and Keras")
-            with quiet():
+            _LOG.info("import TensorFlow and Keras")
+            with stderr.silenced():
                 from exporters import building, write_formats
-            model = building.build(request, say)
+            _LOG.info("build")
+            model = building.build(request)
             wanted = [place.format for place in missing]
-            pairs = write_formats.write(request, model, wanted, staged, say, quiet)
+            pairs = write_formats.write(request, model, wanted, staged)
             for place in missing:
                 if check and place.format.judged:
-                    say(f"check {place.format.name}")
+                    _LOG.info(f"check {place.format.name}")
                     if failures := check(pairs[place.format]):
                         raise formats.UnfitError("\n".join(failures))
             for place in missing:
                 _move(staged / place.format.name, place, identity)
-    say("done")
+    _LOG.info("done")
     return paths
 
 

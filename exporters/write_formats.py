@@ -6,13 +6,16 @@ import contextlib
 import importlib
 import pathlib
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import tensorflow as tf
 
+from common import progress, stderr
 from exporters import comparison, describe, export_folder, formats, manifest
 from exporters import request as requests
 from zoo import model as zoo_model
+
+_LOG = progress.logger(__name__)
 
 Folders = dict[str, pathlib.Path]
 
@@ -22,8 +25,6 @@ def write(
     model: zoo_model.ImageModel,
     wanted: Sequence[formats.Format],
     folder: pathlib.Path,
-    say: Callable[[str], None],
-    quiet: Callable[[], contextlib.AbstractContextManager[None]],
 ) -> dict[formats.Format, Folders]:
     """Writes a pair in each format into a folder of its name, manifests included.
 
@@ -41,18 +42,18 @@ def write(
     needed = [formats.SAVED_MODEL] if converted else []
     pairs = {}
     for known in dict.fromkeys([*needed, *wanted]):
-        say(f"write {known.name}")
-        with quiet() if known in converted else contextlib.nullcontext():
+        _LOG.info(f"write {known.name}")
+        with stderr.silenced() if known in converted else contextlib.nullcontext():
             pairs[known] = _save(known, model, folder / known.name)
         describe.write_manifests(request, model, known, pairs[known])
     for known in converted:
-        say(f"compare {known.name} with saved_model")
-        with quiet():
+        _LOG.info(f"compare {known.name} with saved_model")
+        with stderr.silenced():
             runs = {kind: _module(known).runs(f) for kind, f in pairs[known].items()}
             report = comparison.compare(model, known, runs, pairs[formats.SAVED_MODEL])
         comparison.judge(model, runs, report)
         for line in comparison.remarks(report):
-            say(f"{known.name}: {line}")
+            _LOG.info(f"{known.name}: {line}")
         text = manifest.to_json(report)
         (folder / known.name / export_folder.REPORT).write_text(text, encoding="utf-8")
     return pairs

@@ -6,9 +6,11 @@ import pathlib
 import tempfile
 from collections.abc import Callable, Mapping
 
-from common import atomic
+from common import atomic, progress
 from exporters import manifest
 from publishing import pairs, suite_reports, upload_files
+
+_LOG = progress.logger(__name__)
 
 REPORT = "conformance.json"
 
@@ -24,7 +26,6 @@ def release(
     check: suite_reports.Check,
     suite: str,
     dry_run: bool,
-    say: Callable[[str], None],
 ) -> list[str]:
     """Publishes every version of an export that is not published already.
 
@@ -35,7 +36,6 @@ def release(
       check: runs the full suite, see `reports.of`.
       suite: hash of the suite.
       dry_run: only lists what would be sent.
-      say: is told what is done next, in a line.
 
     Returns:
       A line for each handle; in a dry run, for each file that would be sent.
@@ -52,19 +52,19 @@ def release(
             pair = pairs.read(export, version)
             for half in pair.halves:
                 if half.warning:
-                    say(f"{half.name}: {half.warning}")
+                    _LOG.info(f"{half.name}: {half.warning}")
             if destination.has(pair):
-                say(f"{pair.name} is published already, nothing to do")
+                _LOG.info(f"{pair.name} is published already, nothing to do")
                 lines += [] if dry_run else destination.handles(pair)
                 continue
-            found = suite_reports.of(pair, check=check, suite=suite, say=say)
+            found = suite_reports.of(pair, check=check, suite=suite)
             papers = _papers(pair, found, documents)
             if dry_run:
                 with tempfile.TemporaryDirectory() as scratch:
                     items = destination.pack(pair, papers, pathlib.Path(scratch))
                     lines += map(str, items)
                 continue
-            say(f"publish {pair.name}")
+            _LOG.info(f"publish {pair.name}")
             destination.publish(pair, papers)
             lines += destination.handles(pair)
     return lines

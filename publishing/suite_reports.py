@@ -6,10 +6,12 @@ import json
 import pathlib
 from collections.abc import Callable
 
-from common import atomic
+from common import atomic, progress
 from conformance import report
 from exporters import manifest
 from publishing import pairs
+
+_LOG = progress.logger(__name__)
 
 # A model's folder, its kind, and the other half's folder.
 Check = Callable[[pathlib.Path, str, pathlib.Path], report.Report]
@@ -20,9 +22,7 @@ class UnfitError(Exception):
     """A MUST clause does not hold; a line for each."""
 
 
-def of(
-    pair: pairs.Pair, *, check: Check, suite: str, say: Callable[[str], None]
-) -> Reports:
+def of(pair: pairs.Pair, *, check: Check, suite: str) -> Reports:
     """The reports of both halves.
 
     They are kept in the export's folder, with the hashes of what they speak of, so that
@@ -32,7 +32,6 @@ def of(
       pair: in a folder that nobody else writes to.
       check: runs the full suite.
       suite: hash of the suite: what another one found does not count.
-      say: is told what is done next.
 
     Raises:
       UnfitError: a MUST clause does not hold.
@@ -42,13 +41,13 @@ def of(
     reports = _kept(kept, about)
     if reports is None:
         with atomic.staging_folder(pair.export) as scratch:  # or it is told at once
-            reports = _made(pair, check, say)
+            reports = _made(pair, check)
             file = scratch / kept.name
             text = manifest.to_json({**about, "reports": reports})
             file.write_text(text, encoding="utf-8")
             atomic.move_into_place(file, kept)
     else:
-        say(f"read {kept.name}: the suite judged these very files")
+        _LOG.info(f"read {kept.name}: the suite judged these very files")
     failed = [
         f"{pair.name} {kind}: {result.message}"
         for kind, found in reports.items()
@@ -70,10 +69,10 @@ def _kept(path: pathlib.Path, about: manifest.Record) -> Reports | None:
     return reports if record == about else None
 
 
-def _made(pair: pairs.Pair, check: Check, say: Callable[[str], None]) -> Reports:
+def _made(pair: pairs.Pair, check: Check) -> Reports:
     reports = {}
     for half, other in zip(pair.halves, reversed(pair.halves), strict=True):
-        say(f"check {half.kind}, all clauses")
+        _LOG.info(f"check {half.kind}, all clauses")
         found = check(half.folder, half.kind, other.folder)
         text = json.dumps(found.to_json())
         # A report goes to strangers: it names models, and no folder of this machine.

@@ -15,23 +15,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from common import progress
 from retraining import heads, saved_models
 from reuse import keras_layer
+
+_LOG = progress.logger(__name__)
 
 Batches = Iterable[tuple[typing.Any, typing.Any]]
 Epoch = dict[str, typing.Any]
 FROZEN, FINE_TUNED = "frozen", "fine-tuned"  # phases
 _CLIP = 1.0  # norm of all gradients together
-
-
-class Watcher(typing.Protocol):
-    """Whom the training tells how far it is."""
-
-    def say(self, line: str) -> None:
-        """A line, about what is done next or has been found."""
-
-    def step(self, number: int, total: int, about: str) -> None:
-        """After each step."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +75,6 @@ class Retraining:
       image_size: height and width of the examples.
       balanced: whether classes count alike, however many images they have.
       seed: of what is random.
-      watcher: is told how far it is.
 
     Raises:
       ValueError: the model gives no feature vectors for such images; several classes an
@@ -98,7 +90,6 @@ class Retraining:
         image_size: tuple[int, int],
         balanced: bool,
         seed: int,
-        watcher: Watcher,
     ) -> None:
         heads.require()
         if balanced and scores == "sigmoid":
@@ -126,7 +117,7 @@ class Retraining:
         self.head = keras.layers.Dense(num_classes, name="logits")
         self.network = keras.Model(images, self.head(features))
         self._extractor = keras.Model(images, features)
-        self._balanced, self._seed, self._watcher = balanced, seed, watcher
+        self._balanced, self._seed = balanced, seed
         self._class_weights = np.ones(num_classes)
         self._has_sets = scores == "sigmoid"
         self.history: list[Epoch] = []
@@ -149,14 +140,12 @@ class Retraining:
 
     def refit_head(self) -> None:
         """Fits the head to all images, where fine-tuning was no better than that."""
-        self._watcher.say("fit the head to all images, those held out as well")
+        _LOG.info("fit the head to all images, those held out as well")
         self._set_head(*self._all)
 
     def _set_head(self, features: np.ndarray, labels: np.ndarray) -> None:
         if self._has_sets:
-            head = heads.fit_each(
-                features, labels, seed=self._seed, say=self._watcher.say
-            )
+            head = heads.fit_each(features, labels, seed=self._seed)
         else:
             head = heads.fit(
                 features,
@@ -164,7 +153,6 @@ class Retraining:
                 num_classes=self.head.units,
                 balanced=self._balanced,
                 seed=self._seed,
-                say=self._watcher.say,
             )
         self.head.set_weights([head.kernel, head.bias])
 
@@ -205,12 +193,12 @@ class Retraining:
         if done:
             self.history = done.history
             best, values = done.best, done.values
-            self._watcher.say(f"go on after epoch {self.history[-1]['epoch']}")
+            _LOG.info(f"go on after epoch {self.history[-1]['epoch']}")
         while self._goes_on(plan):
             epoch = self.history[-1]["epoch"]
             found = self._train(examples, epoch, plan)
             if not np.isfinite(found["loss"]):
-                self._watcher.say(
+                _LOG.info(
                     f"the loss is {found['loss']} in epoch {epoch + 1}: given up; a "
                     "smaller learning rate may do better"
                 )
@@ -241,8 +229,8 @@ class Retraining:
         before = epoch * examples.steps
         total = plan.epochs * examples.steps
         told = keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda step, logs: self._watcher.step(
-                before + step + 1, total, f"loss {logs['loss']:.4f}"
+            on_train_batch_end=lambda step, logs: progress.step(
+                _LOG, before + step + 1, total, f"loss {logs['loss']:.4f}"
             )
         )
         shares = tf.constant(self._class_weights, tf.float32)
@@ -283,7 +271,7 @@ class Retraining:
         }
         if told:
             figures = ", ".join(f"{name} {value:.4f}" for name, value in told.items())
-            self._watcher.say(f"{phase}, epoch {epoch['epoch']}, held out: {figures}")
+            _LOG.info(f"{phase}, epoch {epoch['epoch']}, held out: {figures}")
         return epoch
 
     def _features(self, batches: Batches, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -295,7 +283,7 @@ class Retraining:
             features.append(found[is_known])
             labels.append(np.asarray(known)[is_known])
             if steps:
-                self._watcher.step(number, steps, "features")
+                progress.step(_LOG, number, steps, "features")
         if not features:
             width, classes = self._extractor.output_shape[-1], self.head.units
             return np.zeros((0, width), np.float32), np.zeros((0, classes), np.float32)

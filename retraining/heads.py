@@ -11,9 +11,13 @@ from __future__ import annotations
 import dataclasses
 import typing
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+
+from common import progress
+
+_LOG = progress.logger(__name__)
 
 # Inverse strengths of the penalty, from strong to weak; which one is tried first.
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -59,7 +63,6 @@ def fit(
     num_classes: int,
     balanced: bool,
     seed: int,
-    say: Callable[[str], None],
     strengths: Sequence[float] = _STRENGTHS,
 ) -> Head:
     """Fits a head to all examples, each of one class.
@@ -70,7 +73,6 @@ def fit(
       num_classes: K.
       balanced: whether classes count alike, however many examples they have.
       seed: of the folds.
-      say: is told how far it is.
       strengths: inverse strengths of the penalty to choose from, ascending.
 
     Raises:
@@ -88,7 +90,7 @@ def fit(
     if not folds:
         kernel, bias = problem.solve(np.arange(len(labels)), 1.0)
         return Head(kernel=kernel, bias=bias, strength=1.0, validation_loss=None)
-    strength, held_out = _choose_strength(problem, folds, strengths, say)
+    strength, held_out = _choose_strength(problem, folds, strengths)
     temperature = held_out.temperature(len(labels))
     kernel, bias = problem.solve(np.arange(len(labels)), strength)
     return Head(
@@ -104,7 +106,6 @@ def fit_each(
     labels: np.ndarray,
     *,
     seed: int,
-    say: Callable[[str], None],
 ) -> Head:
     """Fits a head to examples of any number of classes: for each, whether it is one.
 
@@ -115,7 +116,6 @@ def fit_each(
       features: [N, D] float32.
       labels: [N, K]; 1 where an example is of the class.
       seed: of the folds.
-      say: is told how far it is.
 
     Raises:
       ValueError: a class has no example.
@@ -137,7 +137,6 @@ def fit_each(
             num_classes=2,
             balanced=False,
             seed=seed,
-            say=lambda line: None,
             strengths=strengths,
         )
 
@@ -145,12 +144,12 @@ def fit_each(
     places = np.linspace(0, len(counts) - 1, min(_MOST_TRIED, len(counts)))
     tried = [fitted(int(order[int(place)]), _STRENGTHS).strength for place in places]
     strength = sorted(tried)[len(tried) // 2]
-    say(f"penalty C = {strength:g}, by {len(tried)} of {len(counts)} classes")
+    _LOG.info(f"penalty C = {strength:g}, by {len(tried)} of {len(counts)} classes")
     heads = []
     for number in range(len(counts)):
         heads.append(fitted(number, [strength]))
         if (number + 1) % _TOLD_EACH == 0:
-            say(f"{number + 1} of {len(counts)} classes are fitted")
+            _LOG.info(f"{number + 1} of {len(counts)} classes are fitted")
     known = [head.validation_loss for head in heads if head.validation_loss is not None]
     return Head(
         kernel=np.stack([h.kernel[:, 1] - h.kernel[:, 0] for h in heads], axis=1),
@@ -287,7 +286,6 @@ def _choose_strength(
     problem: _Problem,
     folds: list[tuple[np.ndarray, np.ndarray]],
     strengths: Sequence[float],
-    say: Callable[[str], None],
 ) -> tuple[float, _HeldOut]:
     """The strength with the least loss on what is held out: goes downhill from one."""
     tried: dict[int, _HeldOut] = {}
@@ -298,7 +296,9 @@ def _choose_strength(
         if place not in tried:
             tried[place] = _validate(problem, folds, strengths[place])
             found = tried[place].loss()
-            say(f"penalty C = {strengths[place]:g}: held-out log loss {found:.4f}")
+            _LOG.info(
+                f"penalty C = {strengths[place]:g}: held-out log loss {found:.4f}"
+            )
         return tried[place].loss()
 
     place = min(_FIRST, len(strengths) - 1)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
-from common import atomic
+from common import atomic, progress
 from conformance import graph_counts, model_under_test, suite
 from exporters import export_folder, formats, manifest
 from images import model_input
@@ -19,6 +19,8 @@ from retraining import fine_tuning, manifests, saved_models
 from reuse import handles, keras_layer, predict
 from training import evaluation, evaluation_report, plots
 from training.data import augmentation, data_sources, pipeline, split, tfrecords
+
+_LOG = progress.logger(__name__)
 
 _HELD_OUT = 8  # every eighth image to learn from chooses among epochs instead
 _LEAST_AREA = 0.5  # of an image, that a random crop keeps
@@ -47,7 +49,7 @@ class Request:
     check: str | None
 
 
-def retrain(request: Request, watcher: fine_tuning.Watcher) -> None:
+def retrain(request: Request) -> None:
     """From the images to the pair in its place.
 
     Raises:
@@ -63,7 +65,7 @@ def retrain(request: Request, watcher: fine_tuning.Watcher) -> None:
         atomic.locked(request.place.arch_folder),
     ):
         manifests.check_room(request.place, overwrite=request.overwrite)
-        _Work(request, folder, halves, watcher).run()
+        _Work(request, folder, halves).run()
 
 
 class _Work:
@@ -74,9 +76,8 @@ class _Work:
         request: Request,
         folder: pathlib.Path,
         halves: Mapping[str, split.Split],
-        watcher: fine_tuning.Watcher,
     ) -> None:
-        self._request, self._watcher = request, watcher
+        self._request = request
         self._manifest = manifest.read(folder)
         self._test = halves[split.TEST]
         self._taxonomy = data_sources.taxonomy_of(halves[split.TRAIN])
@@ -93,12 +94,12 @@ class _Work:
         self._layer = self._opened(folder)
         self._preprocessing = self._input(folder)
         for line in data_sources.describe(halves[split.TRAIN], self._taxonomy):
-            watcher.say(line)
+            _LOG.info(line)
         every = _HELD_OUT if request.plan.epochs else None
         learnt, self._chosen_by = split.held_out(halves[split.TRAIN], every)
         self._learnt, self._validation = map(self._stream, (learnt, self._chosen_by))
         height, width = self._preprocessing.height, self._preprocessing.width
-        watcher.say(
+        _LOG.info(
             f"{learnt.size} images to learn from, {self._chosen_by.size} to choose by "
             f"and {self._test.size} to test on, at {height} × {width}"
         )
@@ -145,14 +146,14 @@ class _Work:
                 examples,
                 num_classes=self._taxonomy.num_classes,
                 limit=self._request.unreadable,
-                say=self._watcher.say,
+                announce=True,
             ),
         )
 
     def run(self) -> None:
         """Head, all of it, pair."""
         tf.get_logger().setLevel("ERROR")  # it warns of what is traced for each size
-        request, watcher = self._request, self._watcher
+        request = self._request
         examples = fine_tuning.Examples(
             once=_Checked(self._learnt),
             validation=_Checked(self._validation),
@@ -166,20 +167,19 @@ class _Work:
             image_size=(self._preprocessing.height, self._preprocessing.width),
             balanced=request.balanced,
             seed=request.seed,
-            watcher=watcher,
         )
         best = work.fit_head(examples)
-        frozen = self._tested(work.logits, say=watcher.say)
+        frozen = self._tested(work.logits, announce=True)
         self._tell(fine_tuning.FROZEN, frozen)
         state = request.place.arch_folder / manifests.STATE.format(self._digest())
         if request.plan.epochs and not self._chosen_by.size:
-            watcher.say("too few images to hold any out: the head alone is trained")
+            _LOG.info("too few images to hold any out: the head alone is trained")
         elif request.plan.epochs:
             best = work.fine_tune(examples, request.plan, state)
         if best["phase"] == fine_tuning.FROZEN and self._chosen_by.size:
             work.refit_head()
         with atomic.staging_folder(request.place.arch_folder) as staged:
-            watcher.say("write the pair")
+            _LOG.info("write the pair")
             folders = saved_models.save(
                 self._layer.resolved_object,
                 work.head,
@@ -193,7 +193,7 @@ class _Work:
             self._tell_classes(found)
             identity = self._describe(folders, best, found)
             if request.check:
-                watcher.say("check the pair")
+                _LOG.info("check the pair")
                 if failures := suite.failures_of_pair(folders, level=request.check):
                     raise formats.UnfitError("\n".join(failures))
             self._place(folders, identity)
@@ -205,20 +205,19 @@ class _Work:
         """Says how good a classifier is on the test images."""
         figures = {name.replace("_", " "): v for name, v in found.measures.items()}
         told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-        self._watcher.say(f"{phase}, of {found.examples} test images: {told}")
+        _LOG.info(f"{phase}, of {found.examples} test images: {told}")
 
     def _tell_classes(self, found: evaluation_report.Report) -> None:
         """Says which classes are recognised least."""
-        say = self._watcher.say
         entries = [e for e in found.to_json()["per_class"] if e["examples"]]
         entries.sort(key=lambda entry: entry[found.of_class])
         if len(entries) > _SHOWN_CLASSES:
-            say(f"the {_SHOWN_CLASSES} classes that are recognised least:")
+            _LOG.info(f"the {_SHOWN_CLASSES} classes that are recognised least:")
         for entry in entries[:_SHOWN_CLASSES]:
             share = entry[found.of_class]
-            say(f"  {share:.4f} of {entry['examples']} {entry['name']}")
+            _LOG.info(f"  {share:.4f} of {entry['examples']} {entry['name']}")
         if found.never_recognised:
-            say(
+            _LOG.info(
                 "NEVER RECOGNISED among the test images: "
                 f"{', '.join(found.never_recognised)}; --class_weight=balanced or more "
                 "images of them may help"
@@ -238,7 +237,7 @@ class _Work:
     def _tested(
         self,
         call: typing.Callable,
-        say: typing.Callable[[str], None] = lambda line: None,
+        announce: bool = False,
     ) -> evaluation_report.Report:
         return evaluation.of_split(
             call,
@@ -248,7 +247,7 @@ class _Work:
             preprocessing=self._preprocessing,
             batch_size=min(self._request.batch_size, self._test.size),
             unreadable=self._request.unreadable,
-            say=say,
+            announce=announce,
         )
 
     def _digest(self) -> str:

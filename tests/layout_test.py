@@ -37,9 +37,11 @@ TENSORFLOW = ("tensorflow", "tf_keras", "tensorflow_hub")
 # each package of zoo that has a configs folder, the same one throughout a row.
 # fmt: off
 RULES = [
+    ("common",             Rule(only=("common",))),
+    ("common",             Rule(never=("keras", *TENSORFLOW))),
     ("images",             Rule(only=("images",))),
-    ("images.files",       Rule(never=("keras", *TENSORFLOW))),
-    ("zoo",                Rule(only=("zoo",))),
+    ("images.listing",     Rule(never=("keras", *TENSORFLOW))),
+    ("zoo",                Rule(only=("zoo", "common"))),
     ("zoo",                Rule(never=TENSORFLOW, later=("zoo.weights.checkpoint",))),
     ("zoo.spec",           Rule(only=())),
     ("zoo.head",           Rule(only=("zoo.layers",))),
@@ -49,20 +51,27 @@ RULES = [
     ("zoo.config",         Rule(never=("keras", "zoo.model"))),
     ("zoo.facts",          Rule(never=("keras", "zoo.model"))),
     ("zoo.taxonomy",       Rule(never=("keras", "zoo.model"))),
-    ("training",           Rule(only=("training", "images", "zoo"))),
-    ("exporters",          Rule(only=("exporters", "images", "zoo"))),
+    ("training",           Rule(only=("training", "common", "images", "zoo"))),
+    ("exporters",          Rule(only=("exporters", "common", "images", "zoo"))),
     ("exporters.manifest", Rule(never=("keras", *TENSORFLOW))),
-    ("conformance",        Rule(only=("conformance", "reuse"))),
-    # What is said of a model comes from its manifest, its report, and what zoo knows
-    # before anything is built.
-    ("publishing",         Rule(only=("publishing", "exporters.manifest",
-                                      "exporters.staging", "conformance.report",
-                                      "zoo.catalog", "zoo.config", "zoo.facts",
-                                      "zoo.source_hash", "zoo.taxonomy",
+    ("conformance",        Rule(only=("conformance", "common", "reuse"))),
+    # Pages are written from manifests, reports, and what zoo knows before anything is
+    # built; `measurements` makes these.
+    ("documentation",      Rule(only=("documentation", "common", "conformance",
+                                      "exporters", "training.provenance",
+                                      "zoo.config", "zoo.facts", "zoo.taxonomy",
                                       "zoo.weights.registry"))),
+    ("documentation",      Rule(never=("keras", *TENSORFLOW),
+                                later=("documentation.measurements",))),
+    ("publishing",         Rule(only=("publishing", "common", "exporters.manifest",
+                                      "conformance.report"))),
     ("publishing",         Rule(never=("keras", *TENSORFLOW))),
     ("reuse",              Rule(only=("reuse", "images"))),
-    ("reuse.sources",      Rule(never=("keras", *TENSORFLOW))),
+    ("reuse.handles",      Rule(never=("keras", *TENSORFLOW))),
+    ("retraining",         Rule(only=("retraining", "common", "conformance",
+                                      "exporters", "images", "reuse", "training"))),
+    ("benchmarks",         Rule(only=("benchmarks", "common", "exporters", "images",
+                                      "training", "zoo"))),
     ("tools",              Rule()),
 ]
 # fmt: on
@@ -256,10 +265,10 @@ CLEAN = {
     "exporters/manifest.py": "import json\n",
     "exporters/pair.py": "import tensorflow as tf\nfrom zoo import model\n",
     "conformance/__init__.py": "",
-    "conformance/suite.py": "import tensorflow as tf\nfrom reuse import sources\n",
+    "conformance/suite.py": "import tensorflow as tf\nfrom reuse import handles\n",
     "reuse/__init__.py": "def __getattr__(name):\n    from reuse import layer\n",
-    "reuse/layer.py": "import keras, tensorflow\nfrom reuse import sources\n",
-    "reuse/sources.py": "import tarfile\n",
+    "reuse/layer.py": "import keras, tensorflow\nfrom reuse import handles\n",
+    "reuse/handles.py": "import tarfile\n",
     "tools/export": "#!/usr/bin/env python3\nimport zoo\nfrom exporters import pair\n",
 }
 
@@ -348,7 +357,7 @@ def test_a_clean_tree_passes(tmp_path):
         (
             "exporters/pair.py",
             "import reuse",
-            "exporters imports only exporters, images, zoo of ours",
+            "exporters imports only exporters, common, images, zoo of ours",
         ),
         (
             "exporters/manifest.py",
@@ -359,7 +368,7 @@ def test_a_clean_tree_passes(tmp_path):
         (
             "conformance/suite.py",
             "from zoo import taxonomy",
-            "conformance imports only conformance, reuse of ours",
+            "conformance imports only conformance, common, reuse of ours",
         ),
         (
             "reuse/layer.py",
@@ -367,14 +376,14 @@ def test_a_clean_tree_passes(tmp_path):
             "reuse imports only reuse, images of ours",
         ),
         (
-            "reuse/sources.py",
+            "reuse/handles.py",
             "from reuse import layer",
-            "reuse.sources imports reuse.layer, which imports keras, but reuse.sources",
+            "reuse.handles imports reuse.layer, which imports keras, but reuse.handles",
         ),
         (
             "zoo/weights.py",
             "from tools import export",
-            "zoo.weights imports tools.export, but zoo imports only zoo of ours",
+            "zoo.weights imports tools.export, but zoo imports only zoo, common of ours",
         ),
         (
             "zoo/layers/rounding.py",

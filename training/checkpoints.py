@@ -12,14 +12,15 @@ import os
 import pathlib
 import shutil
 import typing
-from collections.abc import Callable
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from common import atomic
+from common import atomic, progress
 from zoo.weights import weights_file
+
+_LOG = progress.logger(__name__)
 
 Record = dict[str, typing.Any]
 _PREFIX, _SUFFIX = "step-", ".safetensors"
@@ -84,11 +85,8 @@ class Folder:
             old.unlink()
         return path
 
-    def last(self, say: Callable[[str], None]) -> Checkpoint | None:
+    def last(self) -> Checkpoint | None:
         """The newest checkpoint that can be read; None where there is none.
-
-        Args:
-          say: is told of each that can't.
 
         Raises:
           ValueError: there are some, and none can be read.
@@ -97,7 +95,7 @@ class Folder:
         for path in paths:
             if (found := _read(path)) is not None:
                 return found
-            say(f"{path} can't be read, and is passed over")
+            _LOG.warning(f"{path} can't be read, and is passed over")
         if paths:
             raise ValueError(
                 f"None of the checkpoints in {self.path} can be read: remove it to "

@@ -14,10 +14,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from common import progress
 from images import model_input
 from training import evaluation_report
 from training.data import pipeline, split
 from zoo import taxonomy as taxonomies
+
+_LOG = progress.logger(__name__)
 
 UNNAMED = "class {}"
 """What the classes of a model are called that has no names for them."""
@@ -39,8 +42,7 @@ def of_split(
     batch_size: int,
     scores: str | None = None,
     unreadable: float = 0.01,
-    say: Callable[[str], None] = lambda line: None,
-    step: Callable[[int, int, str], None] = lambda number, total, about: None,
+    announce: bool = True,
     see: Callable[[np.ndarray, np.ndarray], None] = lambda logits, labels: None,
 ) -> evaluation_report.Report:
     """Evaluates a classifier on a split.
@@ -54,8 +56,7 @@ def of_split(
       scores: what the model's logits are for, `softmax` or `sigmoid`; None where that
         is not known.
       unreadable: share of the images that may be unreadable.
-      say: is told which images can't be read, and how classes were matched.
-      step: is told the number of each batch, of how many there are, and nothing more.
+      announce: whether to log unreadable images, how classes were matched, and steps.
       see: see `evaluate`.
 
     Raises:
@@ -64,10 +65,10 @@ def of_split(
     """
     places, note = match_classes(examples, classes)
     notes = [line for line in (note, _about_scores(examples, scores)) if line]
-    for line in notes:
-        say(line)
+    for line in notes if announce else ():
+        _LOG.info(line)
     ledger = pipeline.Ledger(
-        examples, num_classes=len(places), limit=unreadable, say=say
+        examples, num_classes=len(places), limit=unreadable, announce=announce
     )
     stream = pipeline.Stream(
         split=examples,
@@ -84,7 +85,8 @@ def of_split(
         known = np.zeros((len(labels), len(classes)), np.float32)
         known[:, places] = labels
         logits = call(images)
-        step(next(done), steps, "")
+        if announce:
+            progress.step(_LOG, next(done), steps, "")
         return logits, known
 
     found = evaluate(run, stream.evaluation(), classes, scores=examples.scores, see=see)

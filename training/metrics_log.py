@@ -12,8 +12,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from common import atomic
+from common import atomic, progress
 from training import evaluation_report, plots, provenance
+
+_LOG = progress.logger(__name__)
 
 HISTORY = "history.json"
 CURVES = "curves.png"
@@ -31,16 +33,6 @@ class DivergedError(Exception):
     """The loss is no longer a number."""
 
 
-class Watcher(typing.Protocol):
-    """Whoever wants to see how it goes."""
-
-    def say(self, line: str) -> None:
-        """Takes a line."""
-
-    def step(self, number: int, total: int, about: str) -> None:
-        """Takes a finished step, the number of all, and what to show with it."""
-
-
 @dataclasses.dataclass
 class _Sums:
     """Of the epoch so far."""
@@ -52,11 +44,10 @@ class _Sums:
 
 
 class Journal:
-    """Takes down what happens; tells the watcher, TensorBoard and `history.json`.
+    """Logs the metrics of a training to the console, TensorBoard and `history.json`.
 
     Args:
       folder: to write into; None is nowhere, for a worker that is not the chief.
-      watcher: who sees lines and steps.
       facts: of `history.json`: what does not change from epoch to epoch.
       rate: the learning rate by step.
       batch_size: images in a step.
@@ -67,7 +58,6 @@ class Journal:
     def __init__(
         self,
         folder: pathlib.Path | None,
-        watcher: Watcher,
         *,
         facts: Record,
         rate: Callable[[int], typing.Any],
@@ -75,7 +65,7 @@ class Journal:
         steps_per_epoch: int,
         epochs: int,
     ) -> None:
-        self._folder, self._watcher = folder, watcher
+        self._folder = folder
         self._facts = facts | provenance.provenance()
         self._rate, self._batch_size = rate, batch_size
         self._steps_per_epoch, self._number_of_epochs = steps_per_epoch, epochs
@@ -96,10 +86,6 @@ class Journal:
         """How many steps there are."""
         return self._steps_per_epoch * self._number_of_epochs
 
-    def say(self, line: str) -> None:
-        """Tells the watcher."""
-        self._watcher.say(line)
-
     def record(self) -> Record:
         """What a checkpoint keeps of it."""
         return {
@@ -116,7 +102,7 @@ class Journal:
         self._saved = str(path)
         if step < self.total:
             self._resumed.append(step)
-            self.say(f"goes on at step {step} of {self.total}")
+            _LOG.info(f"goes on at step {step} of {self.total}")
 
     def show(self, images: tf.Tensor, step: int) -> None:
         """Shows the first of some images [B, S, S, 3], as the model sees them."""
@@ -158,7 +144,7 @@ class Journal:
         ):
             tf.summary.scalar(f"step/{name}", figure, step=step)
         about = f"loss {value:.4f}, {speed:.0f} images/s"
-        self._watcher.step(step, self.total, about)
+        progress.step(_LOG, step, self.total, about)
         self._pending.clear()
         self.start()
 
@@ -194,7 +180,7 @@ class Journal:
                 tf.summary.scalar(f"epoch/{name}", value, step=number)
         told = {"loss": 4, "top1": 4, **dict.fromkeys(_MAIN, 4), "images_per_second": 0}
         figures = [f"{k} {found[k]:.{n}f}" for k, n in told.items() if k in found]
-        self.say(f"epoch {number}/{self._number_of_epochs}  {'  '.join(figures)}")
+        _LOG.info(f"epoch {number}/{self._number_of_epochs}  {'  '.join(figures)}")
 
     def is_best(self) -> bool:
         """Whether the last epoch is the best so far."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import keras
 import tensorflow as tf
 
+from common import progress
 from images import model_input
 from training import (
     checkpoints,
@@ -26,6 +27,8 @@ from training import recipe as recipes
 from training.data import data_sources, file_changes, pipeline, split
 from zoo import config
 from zoo import model as zoo_model
+
+_LOG = progress.logger(__name__)
 
 WEIGHTS = "final.safetensors"
 _LOOK_EVERY = 20  # steps between two looks at the losses
@@ -71,7 +74,7 @@ class StoppedError(Exception):
         self.number = number
 
 
-def train(request: Request, watcher: metrics_log.Watcher) -> pathlib.Path:
+def train(request: Request) -> pathlib.Path:
     """Trains, or goes on training, until the recipe's end.
 
     Returns:
@@ -111,11 +114,11 @@ def train(request: Request, watcher: metrics_log.Watcher) -> pathlib.Path:
         )
         if strategies.is_chief(strategy):
             for line in data_sources.describe(halves[split.TRAIN], model.taxonomy):
-                watcher.say(line)
+                _LOG.info(line)
             if split.TEST not in halves:
-                watcher.say("there are no images to test on: accuracy is not measured")
+                _LOG.info("there are no images to test on: accuracy is not measured")
         try:
-            return _Training(request, plan, model, strategy, halves, watcher).run()
+            return _Training(request, plan, model, strategy, halves).run()
         except tf.errors.OpError as error:  # a full disk or device, a lost worker
             message = error.message.partition("}} ")[2] or error.message
             raise OSError(f"TensorFlow: {message}") from error
@@ -164,7 +167,6 @@ class _Training:
         model: zoo_model.ImageModel,
         strategy: tf.distribute.Strategy,
         halves: dict[str, split.Split],
-        watcher: metrics_log.Watcher,
     ) -> None:
         self._request, self._recipe, self._model = request, plan.recipe, model
         self._strategy, self._halves = strategy, halves
@@ -178,7 +180,7 @@ class _Training:
                 halves.get(name, halves[split.TRAIN]),
                 num_classes=model.taxonomy.num_classes,
                 limit=request.unreadable,
-                say=watcher.say if self._is_chief else lambda line: None,
+                announce=self._is_chief,
             )
             for name in (split.TRAIN, split.TEST)
         )
@@ -197,7 +199,6 @@ class _Training:
         asked = dataclasses.asdict(request) | {"model_dir": str(request.model_dir)}
         self._journal = metrics_log.Journal(
             request.model_dir if self._is_chief else None,
-            watcher,
             facts={
                 "arguments": asked,
                 **self._identity,
@@ -215,7 +216,7 @@ class _Training:
         weights = self._request.model_dir / WEIGHTS
         self._resume()
         if self._trainer.steps == self._journal.total and weights.exists():
-            self._journal.say(f"trained already: {weights}")
+            _LOG.info(f"trained already: {weights}")
         with (
             _signals([signal.SIGINT, signal.SIGTERM]) as came,
             self._journal.writer.as_default(),
@@ -242,7 +243,7 @@ class _Training:
 
     def _resume(self) -> None:
         """Goes back to the last checkpoint, if there is one."""
-        found = self._folder.last(self._journal.say)
+        found = self._folder.last()
         if found is None:
             if self._is_chief:
                 file_changes.save(self._inventory, self._halves)

@@ -19,14 +19,14 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
-def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
+def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
     place = ["--dir", job["path"], "--tag_set", "serve"]
     place += ["--signature_def", "serving_default"]
-    say(step="show")
+    send(step="show")
     shown = run("show", *place)
     if "inputs['images']" not in shown:
         raise SystemExit(f"saved_model_cli shows no input images: {shown!r}")
-    say(step="run")
+    send(step="run")
     serving = job["serving"]
     import numpy as np
 
@@ -39,7 +39,7 @@ def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
         ]
         if not keys:
             raise SystemExit("saved_model_cli run shows no outputs")
-    say(saw=f"serving_default shown, and run: {len(keys)} outputs")
+    send(saw=f"serving_default shown, and run: {len(keys)} outputs")
 
 
 if __name__ == "__main__":

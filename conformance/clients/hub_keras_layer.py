@@ -12,13 +12,13 @@ RATES = (1e-3, 1e-4)  # the first throws deep networks of random weights about
 FALL = 0.9  # of the first loss is less than chance leaves of it
 
 
-def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
+def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     try:
         import tensorflow_hub as hub
         import tf_keras
     except ImportError as error:
-        say(missing=f"tensorflow-hub or tf_keras ({error})")
+        send(missing=f"tensorflow-hub or tf_keras ({error})")
         return
     import numpy as np
     import tensorflow as tf
@@ -34,7 +34,7 @@ def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
     images = 0.3 * noise + 0.6 * labels[:, None, None, None]
     scale = 255 if tf.dtypes.as_dtype(call["dtype"]).is_integer else 1
     images = tf.cast(scale * images, call["dtype"])
-    say(step="a call of the model itself")
+    send(step="a call of the model itself")
     obj = tf.saved_model.load(path)
     expected = obj(images)
     count = len(getattr(obj, "regularization_losses", ()))
@@ -48,12 +48,12 @@ def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
         tf_keras.backend.clear_session()
         gc.collect()
 
-    say(step="a frozen layer")
+    send(step="a frozen layer")
     frozen = layer(trainable=False)
     np.testing.assert_allclose(frozen(images), expected, rtol=1e-5, atol=1e-5)
     assert not frozen.trainable_variables, "a frozen layer has trainable variables"
     del frozen
-    say(step="a layer with arguments")
+    send(step="a layer with arguments")
     given = layer(arguments=call["arguments"])(images)
     np.testing.assert_allclose(given, expected, rtol=1e-5, atol=1e-5)
     names = ", ".join(call["arguments"])
@@ -85,7 +85,7 @@ def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
     def has_fallen(losses: list[float]) -> bool:
         return len(losses) > 1 and losses[-1] < FALL * losses[0]
 
-    say(step="Sequential, and fit")
+    send(step="Sequential, and fit")
     for rate in RATES:
         free()
         model = sequential(rate)
@@ -97,12 +97,12 @@ def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
     if call["trainable"]:
         assert has_fallen(losses), f"the loss does not fall: {losses}"
         saw.append(f"loss {losses[0]:.3g} falls to {losses[-1]:.3g}")
-    say(step="fit under MirroredStrategy")
+    send(step="fit under MirroredStrategy")
     free()
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         replicated = sequential()
     fit(replicated, 2)
-    say(saw=", ".join([*saw, "two devices"]))
+    send(saw=", ".join([*saw, "two devices"]))
 
 
 if __name__ == "__main__":

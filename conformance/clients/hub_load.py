@@ -42,26 +42,26 @@ def serve(folder: str) -> str:
     return f"http://127.0.0.1:{server.server_port}/model/1"
 
 
-def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
+def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     try:
         import tensorflow_hub as hub
     except ImportError as error:
-        say(missing=f"tensorflow-hub ({error})")
+        send(missing=f"tensorflow-hub ({error})")
         return
     import numpy as np
     import tensorflow as tf
 
-    say(step="hub.load of a path and of a URL")
+    send(step="hub.load of a path and of a URL")
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TFHUB_CACHE_DIR"] = cache
         found = {"a path": job["path"], "a URL": serve(job["path"])}
         loaded = {where: hub.load(place) for where, place in found.items()}
     call = job["call"]
     if not call:
-        say(saw="it loads; whether it can be called is R02's and R03's")
+        send(saw="it loads; whether it can be called is R02's and R03's")
         return
-    say(step="a call of each")
+    send(step="a call of each")
     shape = (2, *call["shape"])
     images = np.random.default_rng(0).random(shape).astype(np.float32)
     images = tf.cast(images, call["dtype"])
@@ -71,7 +71,7 @@ def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
             np.testing.assert_allclose(
                 ours, theirs, rtol=1e-5, atol=1e-5, err_msg=where
             )
-    say(saw=f"the same outputs from {' and '.join(loaded)}")
+    send(saw=f"the same outputs from {' and '.join(loaded)}")
 
 
 if __name__ == "__main__":

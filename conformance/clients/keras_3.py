@@ -46,15 +46,15 @@ def inputs_of(signature: typing.Any, shape: list[int]) -> dict[str, typing.Any]:
     return {name: tf.cast(tf.fill([2, *sizes], 0.5), spec.dtype)}
 
 
-def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
+def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     try:
         import keras
     except ImportError as error:
-        say(missing=f"Keras 3 ({error})")
+        send(missing=f"Keras 3 ({error})")
         return
     if not keras.__version__.startswith("3."):
-        say(missing=f"Keras 3 (but {keras.__version__})")
+        send(missing=f"Keras 3 (but {keras.__version__})")
         return
     import numpy as np
     import tensorflow as tf
@@ -68,7 +68,7 @@ def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
     images = 0.3 * noise + 0.6 * labels[:, None, None, None]
     scale = 255 if tf.dtypes.as_dtype(call["dtype"]).is_integer else 1
     images = tf.cast(scale * images, call["dtype"])
-    say(step="a call of the model itself")
+    send(step="a call of the model itself")
     expected = tf.saved_model.load(path)(images)
 
     def same(found: typing.Any, wanted: typing.Any) -> None:
@@ -101,13 +101,13 @@ def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
     def has_fallen(losses: list[float]) -> bool:
         return len(losses) > 1 and losses[-1] < FALL * losses[0]
 
-    say(step="a frozen layer")
+    send(step="a frozen layer")
     frozen = reuse.KerasLayer(path, arguments=call["arguments"])
     same(frozen(images), expected)
     assert not frozen.trainable_variables, "a frozen layer has trainable variables"
     del frozen
     saw = ["frozen"]
-    say(step="Sequential, and fit")
+    send(step="Sequential, and fit")
     for rate in RATES:
         keras.backend.clear_session()
         gc.collect()
@@ -118,7 +118,7 @@ def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
     if call["trainable"]:
         assert has_fallen(losses), f"the loss does not fall: {losses}"
         saw.append(f"loss {losses[0]:.3g} falls to {losses[-1]:.3g}")
-    say(step="a .keras file")
+    send(step="a .keras file")
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder, "model.keras")
         model.save(file)
@@ -129,14 +129,14 @@ def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
     saw.append("saved and loaded")
     serving = tf.saved_model.load(path).signatures.get("serving_default")
     if serving and (fed := inputs_of(serving, call["shape"])):
-        say(step="TFSMLayer")
+        send(step="TFSMLayer")
         layer = keras.layers.TFSMLayer(path, call_endpoint="serving_default")
         wanted, (given,) = serving(**fed), fed.values()
         found = layer(given)
         for key, value in wanted.items():
             same(found[key], value)
         saw.append("TFSMLayer")
-    say(saw=", ".join(saw))
+    send(saw=", ".join(saw))
 
 
 if __name__ == "__main__":

@@ -7,30 +7,30 @@ import typing
 from collections.abc import Callable
 
 
-def main(job: dict[str, typing.Any], say: Callable[..., None]) -> None:
+def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     try:
         import tensorflow_hub as hub
         import tf_keras
     except ImportError as error:
-        say(missing=f"tensorflow-hub or tf_keras ({error})")
+        send(missing=f"tensorflow-hub or tf_keras ({error})")
         return
     import numpy as np
     import tensorflow as tf
 
     shape = job["call"]["shape"]
     images = np.random.default_rng(0).random((3, *shape)).astype(np.float32)
-    say(step="hub.load")
+    send(step="hub.load")
     signature = hub.load(job["path"]).signatures["default"]
     expected = signature(images=tf.constant(images))["default"].numpy()
-    say(step="hub.KerasLayer")
+    send(step="hub.KerasLayer")
     layer = hub.KerasLayer(job["path"], signature="default", output_key="default")
     np.testing.assert_allclose(layer(images), expected, rtol=1e-5, atol=1e-5)
-    say(step="hub.KerasLayer in Sequential")
+    send(step="hub.KerasLayer in Sequential")
     model = tf_keras.Sequential([tf_keras.layers.InputLayer(shape), layer])
     found = model.predict(images, verbose=0)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    say(saw=f"the same outputs of shape {found.shape} from both")
+    send(saw=f"the same outputs of shape {found.shape} from both")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,14 @@
 """What the benchmark asks other programs for."""
 
-import importlib
-import pathlib
 import types
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
-TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
+from benchmarks import inference_speed
 
 
-@pytest.fixture
-def stopwatch(monkeypatch):
-    monkeypatch.syspath_prepend(str(TOOLS))
-    return importlib.import_module("_stopwatch")
-
-
-def test_openvino_is_asked_for_float32(stopwatch, tmp_path, monkeypatch):
+def test_openvino_is_asked_for_float32(tmp_path, monkeypatch):
     """By default it takes bfloat16 on CPUs that have it, and gives other logits."""
     model, asked = tf.Module(), []
     model.__call__ = tf.function(
@@ -31,8 +22,8 @@ def test_openvino_is_asked_for_float32(stopwatch, tmp_path, monkeypatch):
             return lambda images: [2 * images]
 
     modules = {"openvino": types.SimpleNamespace(Core=Core)}
-    monkeypatch.setattr(stopwatch, "_imported", lambda name, _: modules.get(name))
-    found = stopwatch._neighbours(
+    monkeypatch.setattr(inference_speed, "_imported", lambda name, _: modules.get(name))
+    found = inference_speed._neighbours(
         tf.saved_model.load(str(tmp_path)),
         tf.ones([2, 4, 4, 3]),
         {"neighbours": {"onnx": "model.onnx", "litert_size": 4}},

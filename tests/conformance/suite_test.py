@@ -181,7 +181,7 @@ def test_a_client_sees_what_no_other_clause_does(clause, tmp_path):
 def test_clients_take_a_correct_model_and_its_range_is_found(tmp_path):
     path = models.Classification().save(tmp_path)
     said = []
-    found = suite.check(path, say=said.append)
+    found = suite.check(path, progress=said.append)
     assert not found.failed, found.to_text()
     assert found.kind == "classification"
     assert [result.id for result in found.clauses] == [
@@ -199,7 +199,7 @@ def test_clients_take_a_correct_model_and_its_range_is_found(tmp_path):
 def test_a_hub_module_is_judged_by_the_clauses_of_its_format(tmp_path):
     path = hub_modules.Classification().save(tmp_path)
     said = []
-    found = suite.check(path, say=said.append)
+    found = suite.check(path, progress=said.append)
     assert not found.failed, found.to_text()
     assert (found.kind, found.measured) == ("classification", None)
     ids = ["T01", "T02", "T03", "T04", "T05", "P03"]

@@ -28,7 +28,7 @@ def test_docs_are_not_stale(tool):
 def test_checking_needs_no_tensorflow(tool):
     done = tool("docs", "--check", env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"})
     imported = set(re.findall(r"\| +([\w.]+)$", done.stderr, re.MULTILINE))
-    assert "publishing.site" in imported
+    assert "documentation.site" in imported
     assert not imported & {"tensorflow", "keras", "sphinx"}
 
 
@@ -76,7 +76,7 @@ def test_what_is_stale_is_named(tmp_path, monkeypatch):
     ],
 )
 def test_a_record_is_of_its_sources(file, tmp_path, monkeypatch):
-    for room in ("zoo", "exporters", "publishing"):
+    for room in ("zoo", "exporters", "documentation"):
         shutil.copytree(
             ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("*.pyc")
         )
@@ -103,11 +103,11 @@ def test_a_record_is_of_its_sources(file, tmp_path, monkeypatch):
         ("exporters/fused.py", True),
         ("zoo/resnet/resnet_cifar.py", True),
         ("zoo/resnet/configs/resnet_cifar_20.gin", True),
-        ("publishing/condensing.py", False),
+        ("documentation/manifest_summary.py", False),
     ],
 )
 def test_what_was_measured_is_of_these_sources(tmp_path, monkeypatch, file, decides):
-    for room in ("zoo", "exporters", "publishing"):
+    for room in ("zoo", "exporters", "documentation"):
         shutil.copytree(
             ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("*.pyc")
         )
@@ -152,7 +152,7 @@ def rebuilt(arch: str) -> dict:
     from exporters import building, describe, formats, request
 
     asked = request.Request(arch=arch, output=pathlib.Path())
-    model = building.build(asked, lambda _: None)
+    model = building.build(asked)
     return {
         kind: manifest_summary.condensed(
             describe.about(asked, model, formats.SAVED_MODEL, kind)

@@ -236,18 +236,19 @@ def test_an_interrupted_export_is_completed(tool, output, lost):
 KILLED_WHILE_PLACING = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[4])
-from exporters import pair, request, staging
-place, calls = staging.place, []
+from common import atomic
+from exporters import pair, request
+place, calls = atomic.move_into_place, []
 def placed(*arguments):
     calls.append(1)
     if len(calls) > int(sys.argv[1]):
         os.kill(os.getpid(), signal.SIGKILL)
     place(*arguments)
-staging.place = placed
-import contextlib, pathlib
+atomic.move_into_place = placed
+import pathlib
 pair.export(
     request.Request(arch=sys.argv[2], output=pathlib.Path(sys.argv[3]), overwrite=True),
-    check=lambda folders: None, say=print, quiet=contextlib.nullcontext,
+    check=None,
 )
 """
 

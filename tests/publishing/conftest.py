@@ -112,7 +112,6 @@ def published(tmp_path_factory):
         check=publisher.check,
         suite="of the tests",
         dry_run=False,
-        say=lambda line: None,
     )
     return folder / "hub"
 

@@ -275,15 +275,15 @@ def test_a_damaged_index_is_not_written_over(hub, tmp_path, publish):
 
 KILLED_WHILE_PLACING = """
 import os, pathlib, runpy, signal, sys
-from exporters import staging
-place, left = staging.place, [int(sys.argv.pop(1))]
+from common import atomic
+place, left = atomic.move_into_place, [int(sys.argv.pop(1))]
 def placed(source, target):
     inside = "hub" in pathlib.Path(target).parts
     if inside and not left[0]:
         os.kill(os.getpid(), signal.SIGKILL)
     left[0] -= inside
     place(source, target)
-staging.place = placed
+atomic.move_into_place = placed
 sys.argv[0] = "publisher.py"
 runpy.run_path(sys.argv.pop(1), run_name="__main__")
 """

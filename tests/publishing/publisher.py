@@ -56,7 +56,7 @@ if __name__ == "__main__":
     tool = load("publish")
     tool.description = lambda: documents
     if not os.environ.get("SUITE"):
-        tool.check_with = lambda say: check
+        tool.check = check
     import _cli
 
     sys.argv[0] = "publish"

@@ -12,7 +12,6 @@ def fitted(features, labels, **options):
         features.astype(np.float32),
         labels,
         num_classes=int(labels.max()) + 1,
-        say=lambda line: None,
         **{"balanced": False, "seed": 0, **options},
     )
     return head, lambda x: shares(x @ head.kernel + head.bias)
@@ -61,7 +60,6 @@ def test_each_of_several_labels_has_a_regression_of_its_own():
         features[~is_test].astype(np.float32),
         labels[~is_test],
         seed=0,
-        say=lambda line: None,
     )
     logits = features[is_test] @ head.kernel + head.bias
     for number in range(3):
@@ -93,7 +91,7 @@ def test_the_strength_is_the_median_of_some_classes(monkeypatch):
 
     monkeypatch.setattr(heads, "fit", fit)
     labels = np.eye(3)[np.arange(12) % 3]
-    found = heads.fit_each(np.zeros((12, 2)), labels, seed=0, say=lambda line: None)
+    found = heads.fit_each(np.zeros((12, 2)), labels, seed=0)
     assert found.strength == 1.0
     assert asked[3:] == [[1.0]] * 3
 
@@ -101,12 +99,12 @@ def test_the_strength_is_the_median_of_some_classes(monkeypatch):
 def test_a_class_that_every_image_has_is_always_said():
     features = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     labels = np.stack([np.ones(40), features[:, 0] > 0], axis=1)
-    head = heads.fit_each(features, labels, seed=0, say=lambda line: None)
+    head = heads.fit_each(features, labels, seed=0)
     logits = features @ head.kernel + head.bias
     assert (logits[:, 0] > 3).all()
     assert ((logits[:, 1] > 0) == labels[:, 1]).mean() > 0.9
     with pytest.raises(ValueError, match="Class 1 has no image"):
-        heads.fit_each(features, labels * [1, 0], seed=0, say=lambda line: None)
+        heads.fit_each(features, labels * [1, 0], seed=0)
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -17,6 +17,7 @@ import tensorflow as tf
 from sklearn import datasets
 
 import reuse
+from common import progress
 from documentation import rendering
 from exporters import manifest
 from retraining import fine_tuning
@@ -355,19 +356,6 @@ def test_too_few_to_hold_any_out_train_the_head_alone(tool, module, tmp_path):
     assert found(tmp_path / "out")["kept"]["top1"] == 1.0
 
 
-class Tells:
-    """A watcher that keeps what it was told."""
-
-    def __init__(self):
-        self.lines = []
-
-    def say(self, line):
-        self.lines.append(line)
-
-    def step(self, number, total, about):
-        pass
-
-
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     return models.FeatureVector().save(tmp_path_factory.mktemp("small"))
@@ -382,7 +370,6 @@ def retraining_of(module):
     examples = fine_tuning.Examples(
         once=batches, validation=batches, epoch=lambda number: batches, steps=3
     )
-    watcher = Tells()
     work = fine_tuning.Retraining(
         reuse.KerasLayer(module),
         num_classes=2,
@@ -390,20 +377,19 @@ def retraining_of(module):
         image_size=(32, 32),
         balanced=False,
         seed=0,
-        watcher=watcher,
     )
     work.fit_head(examples)
-    return work, examples, watcher
+    return work, examples
 
 
 PLAN = fine_tuning.Plan(epochs=3, patience=3, learning_rate=1e-3, label_smoothing=0.0)
 
 
-def test_a_finished_state_is_gone_on_from(small, tmp_path):
+def test_a_finished_state_is_gone_on_from(small, tmp_path, caplog):
     """To the bit, as if it had never stopped."""
-    whole, examples, _ = retraining_of(small)
+    whole, examples = retraining_of(small)
     whole.fine_tune(examples, PLAN, tmp_path / "whole.npz")
-    parts, examples, _ = retraining_of(small)
+    parts, examples = retraining_of(small)
 
     def stop(number):
         if number == 2:
@@ -414,9 +400,10 @@ def test_a_finished_state_is_gone_on_from(small, tmp_path):
         parts.fine_tune(
             dataclasses.replace(examples, epoch=stop), PLAN, tmp_path / "parts.npz"
         )
-    again, examples, watcher = retraining_of(small)
-    again.fine_tune(examples, PLAN, tmp_path / "parts.npz")
-    assert "go on after epoch 2" in watcher.lines
+    again, examples = retraining_of(small)
+    with caplog.at_level("INFO", progress.ROOT):
+        again.fine_tune(examples, PLAN, tmp_path / "parts.npz")
+    assert "go on after epoch 2" in caplog.messages
     assert again.history == whole.history
     for ours, theirs in zip(
         again.network.get_weights(), whole.network.get_weights(), strict=True
@@ -429,7 +416,7 @@ def test_a_finished_state_is_gone_on_from(small, tmp_path):
 )
 def test_a_damaged_state_is_begun_anew(small, tmp_path, damaged):
     state = tmp_path / "state.npz"
-    work, examples, _ = retraining_of(small)
+    work, examples = retraining_of(small)
     if isinstance(damaged, bytes):
         state.write_bytes(damaged)
     else:
@@ -438,7 +425,7 @@ def test_a_damaged_state_is_begun_anew(small, tmp_path, damaged):
             state.write_bytes(state.read_bytes()[:-50])
         else:
             np.savez(state, record="{}")
-        work, examples, _ = retraining_of(small)
+        work, examples = retraining_of(small)
     work.fine_tune(examples, PLAN, state)
     assert [epoch["epoch"] for epoch in work.history] == [0, 1, 2, 3]
 

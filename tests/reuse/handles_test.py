@@ -74,7 +74,7 @@ def test_a_server_that_lets_one_wait_is_left(tmp_path, monkeypatch):
             return b"."
 
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: Drips())
-    monkeypatch.setattr("reuse.sources._GRACE", 0.2)
+    monkeypatch.setattr("reuse.handles._GRACE", 0.2)
     with pytest.raises(ValueError, match="after 0 s, only .* bytes came"):
         use("http://127.0.0.1/toy/1")
 

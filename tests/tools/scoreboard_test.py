@@ -4,25 +4,15 @@ import html
 import importlib.util
 import json
 import pathlib
-import sys
 
 import pytest
 
+from benchmarks import scoreboard_models
 from conformance import clauses
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def loaded(name: str):
-    """A module of tools/, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses look for it
-    spec.loader.exec_module(module)
-    return module
-
-
-others = loaded("_others")
 FAST = ("tf_module", "tf1_hub")
 # What each fails, and nothing else: what a model's author would want to know. Those of
 # group C are of classifiers alone.
@@ -77,10 +67,10 @@ def test_cheap_models_are_made_and_judged(tool, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in others.MAKERS if n not in FAST])
+@pytest.mark.parametrize("name", [n for n in scoreboard_models.MAKERS if n not in FAST])
 def test_a_model_is_made_and_judged(tool, tmp_path, name):
     columns = run(tool, tmp_path / name, name)
-    maker = others.MAKERS[name]
+    maker = scoreboard_models.MAKERS[name]
     assert [column["kind"] for column in columns] == list(maker.kinds)
     for column in columns:
         if importlib.util.find_spec(name) or name != "keras_cv":
@@ -91,14 +81,14 @@ def test_a_model_is_made_and_judged(tool, tmp_path, name):
 
 
 def test_what_makes_a_model_is_shown_as_it_stands():
-    assert others.MAKERS["tf_keras"].code == (
+    assert scoreboard_models.MAKERS["tf_keras"].code == (
         "import tf_keras\n\n"
         "model = tf_keras.applications.MobileNetV2(\n"
         '    (None, None, 3), alpha=0.35, include_top=False, pooling="avg", '
         "weights=None\n)\n"
         'model.save(folder / "feature_vector", save_format="tf")'
     )
-    for maker in others.MAKERS.values():
+    for maker in scoreboard_models.MAKERS.values():
         assert "folder" in maker.code
         assert maker.kinds
 
@@ -115,23 +105,25 @@ def test_what_makes_a_model_is_shown_as_it_stands():
     ],
 )
 def test_what_can_not_be_made_says_why(tmp_path, monkeypatch, source, problem):
-    text = pathlib.Path(others.__file__).read_text("utf-8")
+    text = pathlib.Path(scoreboard_models.__file__).read_text("utf-8")
     start = text.index("    import tensorflow", text.index("def tf_module"))
     end = text.index("def tf1_hub")
     changed = tmp_path / "changed.py"
     changed.write_text(f"{text[:start]}    {source}\n\n\n{text[end:]}")
-    monkeypatch.setattr(others, "__file__", str(changed))
-    with pytest.raises(others.NotMadeError, match=f"^{problem}$"):
-        others.make("tf_module", tmp_path)
+    monkeypatch.setattr(scoreboard_models, "__file__", str(changed))
+    with pytest.raises(scoreboard_models.NotMadeError, match=f"^{problem}$"):
+        scoreboard_models.make("tf_module", tmp_path)
 
 
 def test_the_published_scoreboard_is_of_these_models():
     record = json.loads((ROOT / "docs" / "scoreboard.json").read_text("utf-8"))
-    names = [f"{name}_{k}" for name, m in others.MAKERS.items() for k in m.kinds]
+    names = [
+        f"{name}_{k}" for name, m in scoreboard_models.MAKERS.items() for k in m.kinds
+    ]
     assert [column["name"] for column in record["columns"]] == names
     for column in record["columns"]:
         name = column["name"].removesuffix(f"_{column['kind']}")
-        assert column["code"] == others.MAKERS[name].code
+        assert column["code"] == scoreboard_models.MAKERS[name].code
         if column["report"]:
             assert failed(column) == expected(name, column)
             spoken_of = clauses.TF1_HUB if name == "tf1_hub" else clauses.SAVED_MODEL

@@ -315,7 +315,6 @@ def test_names_are_no_mathematics():
 def test_weights_are_told_with_the_figure_that_counts(several):
     made = metrics_log.Journal(
         None,
-        None,
         facts={},
         rate=lambda step: 0.1,
         batch_size=1,

@@ -7,15 +7,17 @@ import functools
 import os
 import threading
 import typing
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.data.ops import interleave_op
 
+from common import progress
 from images import listing, model_input
 from training.data import augmentation, split
 from zoo import taxonomy as taxonomies
+
+_LOG = progress.logger(__name__)
 
 _GROUP_BYTES = 40_000_000  # of images that are read by one thread, one by one
 _GROUP = (16, 256)  # least and most of them; a group costs a millisecond itself
@@ -69,7 +71,7 @@ class Ledger:
       num_classes: of the model.
       limit: share of the examples that may be unreadable. A few always may, unless it
         is 0.
-      say: is told the first ten of them.
+      announce: whether the first ten of them are logged.
     """
 
     def __init__(
@@ -78,9 +80,9 @@ class Ledger:
         *,
         num_classes: int,
         limit: float,
-        say: Callable[[str], None] = lambda line: None,
+        announce: bool = False,
     ) -> None:
-        self._split, self._num_classes, self._say = split, num_classes, say
+        self._split, self._num_classes, self._announce = split, num_classes, announce
         self._most = max(_FEW, int(limit * split.size)) if limit else 0
         self._unreadable: set[int] = set()
         self._told: set[int] = set()
@@ -130,7 +132,8 @@ class Ledger:
         for number in found:
             if len(self._told) < _MOST_TOLD and number not in self._told:
                 self._told.add(number)
-                self._say(f"can't be read: {self._split.describe(number)}")
+                if self._announce:
+                    _LOG.warning(f"can't be read: {self._split.describe(number)}")
         if len(found) > self._most:
             raise ValueError(
                 f"{len(found)} of {self._split.size} {self._split.name} images of "

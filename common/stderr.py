@@ -1,4 +1,4 @@
-"""Progress on standard error, and silence while libraries are imported."""
+"""Withholds what libraries print while they are imported."""
 
 from __future__ import annotations
 
@@ -6,29 +6,12 @@ import contextlib
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-
-from common import messages
-
-
-def progress(subject: str) -> Callable[[str], None]:
-    """Returns a function that prints a line: subject, seconds since now, message."""
-    start = time.monotonic()
-
-    def say(message: str) -> None:
-        seconds = time.monotonic() - start
-        line = messages.printable(f"{subject}  {seconds:5.1f} s  {message}")
-        print(line, file=sys.stderr, flush=True)
-
-    return say
+from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def quiet(backend: str = "tensorflow") -> Iterator[None]:
-    """Withholds what libraries print on standard error, unless something fails.
-
-    TensorFlow prints a lot while it is imported.
+def silenced(backend: str = "tensorflow") -> Iterator[None]:
+    """Withholds standard error, unless something fails: TensorFlow prints a lot.
 
     Args:
       backend: the backend that Keras gets if it is imported here, whatever the user's
