@@ -53,7 +53,9 @@ def _ours(folder: str, size: int, batch: int) -> Any:
         num_classes=len(half.classes),
         preprocessing=model_input.Preprocessing(height=size, width=size),
         batch_size=batch,
-        ledger=pipeline.Ledger(half, num_classes=len(half.classes), limit=0.0),
+        ledger=pipeline.UnreadableImages(
+            half, num_classes=len(half.classes), limit=0.0
+        ),
     )
     augment = augmentation.Augmentation(crop="inception", flip=True)
     return stream.training(first=0, last=1000, seed=0, augment=augment)

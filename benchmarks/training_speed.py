@@ -170,7 +170,7 @@ def _ours(folder: str, size: int, count: int) -> Any:
             height=size, width=size, crop_fraction=0.875, interpolation="bilinear"
         ),
         batch_size=_BATCH,
-        ledger=pipeline.Ledger(half, num_classes=2, limit=0.0),
+        ledger=pipeline.UnreadableImages(half, num_classes=2, limit=0.0),
     )
     augment = augmentation.Augmentation(crop="inception", flip=True)
     return stream.training(first=0, last=count, seed=0, augment=augment)

@@ -11,7 +11,7 @@ from tensorflow.python.framework import convert_to_constants
 from conformance import model_under_test
 
 
-def multiply_adds(model: model_under_test.Subject, *, side: int) -> int:
+def multiply_adds(model: model_under_test.ModelUnderTest, *, side: int) -> int:
     """Multiplications and additions, as one each, for one image in inference.
 
     Counted are convolutions and matrix products, at every place of their output,
@@ -25,7 +25,9 @@ def multiply_adds(model: model_under_test.Subject, *, side: int) -> int:
     return sum(_of(op) for op in graph.get_operations())
 
 
-def endpoints(model: model_under_test.Subject, *, side: int) -> dict[str, list[int]]:
+def endpoints(
+    model: model_under_test.ModelUnderTest, *, side: int
+) -> dict[str, list[int]]:
     """Shapes of what `return_endpoints=True` gives, without the batch, by name.
 
     Empty where a call takes no such argument, or it does not work.
@@ -38,7 +40,7 @@ def endpoints(model: model_under_test.Subject, *, side: int) -> dict[str, list[i
     return {name: value.shape[1:].as_list() for name, value in found.items()}
 
 
-def _static_graph(model: model_under_test.Subject, side: int) -> tf.Graph:
+def _static_graph(model: model_under_test.ModelUnderTest, side: int) -> tf.Graph:
     """One call for one image, its functions inlined, all shapes known."""
     spec = tf.TensorSpec(model.images(1, size=(side, side)).shape, tf.float32)
     call = tf.function(lambda x: model.call_eagerly(x, training=False))

@@ -23,7 +23,7 @@ from conformance.checks import (
     tf1_hub,
 )
 
-Check = Callable[[model_under_test.Subject], str]
+Check = Callable[[model_under_test.ModelUnderTest], str]
 CHECKS: dict[str, Check] = {
     "R01": reusable.r01_loads_alone,
     "R02": reusable.r02_root_is_callable,
@@ -71,7 +71,7 @@ CHECKS: dict[str, Check] = {
 
 
 def judge_all(
-    model: model_under_test.Subject,
+    model: model_under_test.ModelUnderTest,
     wanted: Iterable[clauses.Clause],
     results: dict[str, report.ClauseResult],
     *,
@@ -94,7 +94,7 @@ def judge_all(
 def judge(
     clause: clauses.Clause,
     run: Check,
-    model: model_under_test.Subject,
+    model: model_under_test.ModelUnderTest,
     results: Mapping[str, report.ClauseResult],
 ) -> report.ClauseResult:
     """Runs one check, and turns whatever comes of it into a result.
@@ -118,7 +118,7 @@ def judge(
     except verdict.NotApplicable as reason:
         status, message = report.NOT_APPLICABLE, str(reason)
     except Exception as error:
-        is_finding = isinstance(error, verdict.Broken)
+        is_finding = isinstance(error, verdict.Violation)
         found = str(error) if is_finding else f"raised {verdict.one_line(error)}"
         status, message = verdict.failure(clause, model.name, by + found)
     seconds = round(time.perf_counter() - start, 3)
@@ -127,7 +127,7 @@ def judge(
     )
 
 
-def _stand_in(clause: clauses.Clause, model: model_under_test.Subject) -> str:
+def _stand_in(clause: clauses.Clause, model: model_under_test.ModelUnderTest) -> str:
     """Says so where a signature is called since there is no `__call__`."""
     if clauses.CALL not in (need.id for need in clauses.with_needs([clause])[:-1]):
         return ""
@@ -141,7 +141,7 @@ def _stand_in(clause: clauses.Clause, model: model_under_test.Subject) -> str:
     return "" if model.is_callable else "by serving_default: "
 
 
-def format_of(model: model_under_test.Subject) -> str:
+def format_of(model: model_under_test.ModelUnderTest) -> str:
     """The model's format; of what can't be read, what the files beside it say."""
     try:
         return model.format

@@ -44,7 +44,7 @@ class TrainingStep:
     neighbour_gradient: float
 
 
-class Subject:
+class ModelUnderTest:
     """One SavedModel.
 
     Args:
@@ -131,12 +131,14 @@ class Subject:
         return None
 
     @functools.cached_property
-    def pair(self) -> Subject | None:
+    def pair(self) -> ModelUnderTest | None:
         """The other half, where one was given; taken for the other kind."""
         if self._pair is None:
             return None
         (other,) = set(clauses.KINDS) - {self.kind}
-        return Subject(self._pair, kind=other, full=self.full, pair=None, documented={})
+        return ModelUnderTest(
+            self._pair, kind=other, full=self.full, pair=None, documented={}
+        )
 
     @property
     def assets(self) -> tuple[pathlib.Path, ...]:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from conformance import model_under_test, verdict
 
 
-def check_matrix(model: model_under_test.Subject, *, columns: str) -> int:
+def check_matrix(model: model_under_test.ModelUnderTest, *, columns: str) -> int:
     """Calls the model and checks for one float32 Tensor [batch, columns].
 
     Args:
@@ -27,11 +27,11 @@ def check_matrix(model: model_under_test.Subject, *, columns: str) -> int:
         observed = f"a {type(output).__name__}"
         if isinstance(output, Mapping):
             observed += f" with the keys {', '.join(sorted(output))}"
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"one Tensor [batch, {columns}]", observed=observed, mend=mend
         )
     if output.dtype != tf.float32 or output.shape.rank != 2 or output.shape[0] != 2:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"float32 [2, {columns}] for a batch of 2",
             observed=f"{output.dtype.name} {output.shape}",
             mend=mend,
@@ -39,7 +39,9 @@ def check_matrix(model: model_under_test.Subject, *, columns: str) -> int:
     return output.shape[1]
 
 
-def check_static_columns(model: model_under_test.Subject, *, columns: str) -> int:
+def check_static_columns(
+    model: model_under_test.ModelUnderTest, *, columns: str
+) -> int:
     """Reads the number of columns of every trace.
 
     Judged are traces that give one Tensor, or a dict with one under `default` or with
@@ -55,7 +57,7 @@ def check_static_columns(model: model_under_test.Subject, *, columns: str) -> in
             counts.add(spec.shape[-1] if spec.shape.rank else None)
     if len(counts) != 1 or None in counts:
         found = ", ".join("unknown" if n is None else str(n) for n in counts)
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"one {columns}, known statically in every trace",
             observed=found or "no trace with such an output",
             mend=f"Pool over height and width, so that {columns} does not depend on "

@@ -16,7 +16,7 @@ _Fit = Callable[[int], tuple[int, int]]
 
 
 def search(
-    model: model_under_test.Subject, *, seconds: float
+    model: model_under_test.ModelUnderTest, *, seconds: float
 ) -> Iterator[report.Measured]:
     """Tries batches, then heights, widths and squares; yields what it knows so far.
 
@@ -55,7 +55,7 @@ def search(
 
 
 def _sides(
-    model: model_under_test.Subject, base: int, fit: _Fit, *, seconds: float
+    model: model_under_test.ModelUnderTest, base: int, fit: _Fit, *, seconds: float
 ) -> Iterator[report.Sides]:
     """One side's range, from `base`, which works."""
     deadline = time.monotonic() + seconds
@@ -108,7 +108,9 @@ def _most(limit: int, side: Callable[[int], int], failure: Callable[[int], str])
     return low
 
 
-def _failure(model: model_under_test.Subject, batch: int, size: tuple[int, int]) -> str:
+def _failure(
+    model: model_under_test.ModelUnderTest, batch: int, size: tuple[int, int]
+) -> str:
     """What goes wrong with such images; nothing if all is well."""
     try:
         output = model.infer(model.images(batch, size=size))

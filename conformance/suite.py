@@ -76,8 +76,8 @@ def check(
     start = time.monotonic()
     selected = clauses_lib.select(clauses, level=level)
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(handles.opened(path, name="path"))
-        other = pair and stack.enter_context(handles.opened(pair, name="pair"))
+        folder = stack.enter_context(handles.open_model(path, name="path"))
+        other = pair and stack.enter_context(handles.open_model(pair, name="pair"))
         if clauses is None:
             selected = speaking_of(folder, selected)
         known = documents.read(folder, doc, kind=kind)
@@ -313,7 +313,7 @@ class _Run:
             yield message
 
     def _fail(self, clause: clauses_lib.Clause, *, start: float, **found: str) -> None:
-        broken = str(verdict.Broken(**found))
+        broken = str(verdict.Violation(**found))
         status, message = verdict.failure(clause, self.name, broken)
         self._add(_result(clause, status, message, start=start))
 

@@ -10,7 +10,7 @@ from conformance import clauses, report
 _LONGEST_LINE = 200  # characters of a foreign exception that a message repeats
 
 
-class Broken(Exception):
+class Violation(Exception):
     """The clause does not hold.
 
     Args:
@@ -40,10 +40,12 @@ def expecting(expected: str, *, mend: str) -> Iterator[None]:
     """Turns an exception of the model into `Broken`, with what was expected of it."""
     try:
         yield
-    except (Broken, NotApplicable):
+    except (Violation, NotApplicable):
         raise
     except Exception as error:
-        raise Broken(expected=expected, observed=one_line(error), mend=mend) from error
+        raise Violation(
+            expected=expected, observed=one_line(error), mend=mend
+        ) from error
 
 
 def check_needs(

@@ -79,7 +79,7 @@ def _search(job: dict[str, Any], send: Any) -> None:
 def _subject(job: dict[str, Any]) -> Any:
     from conformance import model_under_test
 
-    return model_under_test.Subject(
+    return model_under_test.ModelUnderTest(
         pathlib.Path(job["path"]),
         name=job["name"],
         kind=job["kind"],

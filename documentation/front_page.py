@@ -30,7 +30,7 @@ class Point:
     label: str
 
 
-def markdown(known: Sequence[page_data.Record]) -> str:
+def markdown(known: Sequence[page_data.PageData]) -> str:
     """The page, in Markdown."""
     return rendering.render(
         "index.md.jinja",
@@ -40,20 +40,20 @@ def markdown(known: Sequence[page_data.Record]) -> str:
     )
 
 
-def axes(known: Sequence[page_data.Record]) -> list[str]:
+def axes(known: Sequence[page_data.PageData]) -> list[str]:
     """Those of `AXES` along which there is something to show."""
     return [axis for axis in AXES if _values(known, axis)]
 
 
-def contents(known: Sequence[page_data.Record]) -> str:
+def contents(known: Sequence[page_data.PageData]) -> str:
     """The page that lists the archs of each family, in Markdown."""
-    families: dict[str, list[page_data.Record]] = {}
+    families: dict[str, list[page_data.PageData]] = {}
     for record in known:
         families.setdefault(record.about["architecture"], []).append(record)
     return rendering.render("archs.md.jinja", families=families)
 
 
-def plot(known: Sequence[page_data.Record], *, axis: str) -> str:
+def plot(known: Sequence[page_data.PageData], *, axis: str) -> str:
     """Published top-1 accuracy on ImageNet over a figure of `AXES`, as SVG.
 
     Archs of which no accuracy was published are left out.
@@ -104,7 +104,7 @@ def plot(known: Sequence[page_data.Record], *, axis: str) -> str:
     )
 
 
-def _values(known: Sequence[page_data.Record], axis: str) -> dict[str, float]:
+def _values(known: Sequence[page_data.PageData], axis: str) -> dict[str, float]:
     """What a plot shows of each arch that has an accuracy on ImageNet."""
     found = {
         record.arch: _value(record, axis)
@@ -114,7 +114,7 @@ def _values(known: Sequence[page_data.Record], axis: str) -> dict[str, float]:
     return {arch: value for arch, value in found.items() if value is not None}
 
 
-def _value(record: page_data.Record, axis: str) -> float | None:
+def _value(record: page_data.PageData, axis: str) -> float | None:
     """What an axis shows of an arch; None where it was not measured."""
     if axis == "speed":
         return record.speed.get("images_per_second")
@@ -122,7 +122,7 @@ def _value(record: page_data.Record, axis: str) -> float | None:
     return about["params"]["all"] if axis == "params" else about["multiply_adds"]
 
 
-def _family(record: page_data.Record) -> str:
+def _family(record: page_data.PageData) -> str:
     return catalog.entry(record.arch)["family"]
 
 

@@ -11,7 +11,7 @@ _DROPPED = ("variables", "configuration", "packages", "files", "pair")
 _BLOCK = re.compile(r"(stage_\d+)_block_(\d+)(?=[_/])")
 
 
-def condensed(about: Mapping[str, Any]) -> dict[str, Any]:
+def summarize(about: Mapping[str, Any]) -> dict[str, Any]:
     """A manifest's record without what no page shows.
 
     Of the variables the number of blocks of each stage is left, of the configuration

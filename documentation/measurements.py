@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 
 from common import atomic, progress, stderr
 from documentation import manifest_summary, page_data
-from exporters import describe, formats, manifest
+from exporters import formats, manifest
 from exporters import request as requests
 
 _LOG = progress.logger(__name__)
@@ -38,7 +38,7 @@ def refresh(archs: Iterable[str]) -> list[pathlib.Path]:
     return paths
 
 
-def outlined(arch: str) -> dict[str, manifest.Record]:
+def outlined(arch: str) -> dict[str, manifest.JsonObject]:
     """What an export's manifests would say of both halves, condensed.
 
     Raises:
@@ -47,7 +47,7 @@ def outlined(arch: str) -> dict[str, manifest.Record]:
     with stderr.silenced():
         import keras
 
-        from exporters import building
+        from exporters import building, describe
 
         keras.utils.clear_session()
         request = requests.Request(arch=arch, output=pathlib.Path())
@@ -56,7 +56,7 @@ def outlined(arch: str) -> dict[str, manifest.Record]:
             kind: describe.about(request, model, formats.SAVED_MODEL, kind)
             for kind in manifest.KINDS
         }
-    return {kind: manifest_summary.condensed(found) for kind, found in about.items()}
+    return {kind: manifest_summary.summarize(found) for kind, found in about.items()}
 
 
 def measure(arch: str) -> pathlib.Path:
@@ -95,7 +95,7 @@ def measure(arch: str) -> pathlib.Path:
             _LOG.info(f"{arch}: the same export as was measured")
             trials = {
                 kind: dataclasses.replace(trial, sizes=page_data.sizes(folders[kind]))
-                for kind, trial in page_data.trials_of(arch).items()
+                for kind, trial in page_data.suite_results(arch).items()
             }
         else:
             trials = _judged(arch, folders)
@@ -111,7 +111,7 @@ def measure(arch: str) -> pathlib.Path:
 
 def _judged(
     arch: str, folders: Mapping[str, pathlib.Path]
-) -> dict[str, page_data.Trial]:
+) -> dict[str, page_data.SuiteResult]:
     """What the whole suite finds of a pair.
 
     Raises:
@@ -129,7 +129,7 @@ def _judged(
         )
         if found.failed:
             raise ValueError(f"{arch} {kind}: {found.failed[0].message}")
-        trials[kind] = page_data.trial(found.to_json(), folder)
+        trials[kind] = page_data.suite_result(found.to_json(), folder)
     return trials
 
 

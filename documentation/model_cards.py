@@ -1,4 +1,4 @@
-"""The documents of one half of an exported pair, as each hub wants them.
+"""The documents of one model of an exported pair, as each hub wants them.
 
 Source: the documentation guide of TensorFlow Hub, Kaggle's wiki on model metadata, and
 Hugging Face's guide to model cards.
@@ -68,7 +68,7 @@ def files(
     Raises:
       ValueError: no manifest of ours, no report, or a name that a hub would refuse.
     """
-    record = page_data.of_export(model, report, publisher=publisher)
+    record = page_data.for_export(model, report, publisher=publisher)
     picture = model_page.stages(record)
     texts = {
         "page.md": model_page.markdown(record, picture="stages.svg"),
@@ -83,28 +83,28 @@ def files(
     return {name: text.encode() for name, text in texts.items()}
 
 
-def tfhub(record: page_data.Record) -> str:
+def tfhub(record: page_data.PageData) -> str:
     """TensorFlow Hub's documentation of the model.
 
     It stands at PUBLISHER/models/NAME/VERSION.md in a hub's documentation.
     """
-    (half,) = record.halves
-    _check(record.publisher, f"{record.arch}/{half.kind}")
+    (model,) = record.models
+    _check(record.publisher, f"{record.arch}/{model.kind}")
     name = record.about["weights"].get("taxonomy", "")
     metadata = {
-        "asset-path": f"{record.handle(half)}.tar.gz",
-        "fine-tunable": "true" if half.about["params"]["trainable"] else "false",
+        "asset-path": f"{record.handle(model)}.tar.gz",
+        "fine-tunable": "true" if model.about["params"]["trainable"] else "false",
         "format": "saved_model_2",
-        "task": _TASKS[half.kind],
+        "task": _TASKS[model.kind],
         "network-architecture": _words(record.about["architecture"]),
         "dataset": _TFHUB_DATASETS.get(name, ""),
-        "license": _TAG_LICENSES.get(half.about["license"], "custom"),
+        "license": _TAG_LICENSES.get(model.about["license"], "custom"),
     }
     text = model_page.markdown(record, for_programs=False)
     _, _, body = text.partition("\n")
     return rendering.render(
         "tfhub.md.jinja",
-        handle=record.handle(half),
+        handle=record.handle(model),
         summary=_subtitle(record),
         metadata={key: value for key, value in metadata.items() if value},
         body=body.strip("\n"),
@@ -117,8 +117,8 @@ def tfhub_publisher(publisher: str = page_data.PUBLISHER) -> str:
     return rendering.render("tfhub_publisher.md.jinja", publisher=publisher)
 
 
-def kaggle_model(record: page_data.Record) -> dict[str, Any]:
-    """Kaggle's model-metadata.json: what both halves are variations of."""
+def kaggle_model(record: page_data.PageData) -> dict[str, Any]:
+    """Kaggle's model-metadata.json: what both models are variations of."""
     about = record.about
     return {
         "ownerSlug": record.publisher,
@@ -133,15 +133,15 @@ def kaggle_model(record: page_data.Record) -> dict[str, Any]:
     }
 
 
-def kaggle_instance(record: page_data.Record) -> dict[str, Any]:
-    """Kaggle's model-instance-metadata.json: one half."""
-    (half,) = record.halves
-    about = half.about
+def kaggle_instance(record: page_data.PageData) -> dict[str, Any]:
+    """Kaggle's model-instance-metadata.json: one model."""
+    (model,) = record.models
+    about = model.about
     usage = model_page.markdown(record, for_programs=False)
     return {
         "ownerSlug": record.publisher,
         "modelSlug": _slug(record.arch),
-        "instanceSlug": _slug(half.kind),
+        "instanceSlug": _slug(model.kind),
         "framework": "tensorFlow2",
         "overview": _subtitle(record),
         "usage": usage,
@@ -154,17 +154,17 @@ def kaggle_instance(record: page_data.Record) -> dict[str, Any]:
     }
 
 
-def hugging_face(record: page_data.Record) -> str:
+def hugging_face(record: page_data.PageData) -> str:
     """Hugging Face's model card. A metric is in it only where it was measured."""
-    (half,) = record.halves
-    about = half.about
+    (model,) = record.models
+    about = model.about
     taxonomy = about["weights"].get("taxonomy", "")
     dataset = _HUGGING_FACE_DATASETS.get(taxonomy)
     top1 = about["weights"].get("metrics", {}).get("test_top1")
     front: dict[str, Any] = {
         "license": _TAG_LICENSES.get(about["license"], "other"),
         "library_name": "tf-keras",
-        "pipeline_tag": _PIPELINES[half.kind],
+        "pipeline_tag": _PIPELINES[model.kind],
         "tags": ["tensorflow", "saved-model", "tensorflow-hub", _slug(record.arch)],
     }
     if front["license"] == "other":
@@ -173,7 +173,7 @@ def hugging_face(record: page_data.Record) -> str:
         front["tags"].append("random-weights")
     elif dataset:
         front["datasets"] = [dataset]
-    if top1 is not None and half.kind == "classification":
+    if top1 is not None and model.kind == "classification":
         front["metrics"] = ["accuracy"]
         front["model-index"] = [_measured(record, dataset or taxonomy, top1)]
     lines = [f"{key}: {json.dumps(v, ensure_ascii=False)}" for key, v in front.items()]
@@ -181,7 +181,7 @@ def hugging_face(record: page_data.Record) -> str:
     return "\n".join(["---", *lines, "---", "", text])
 
 
-def _measured(record: page_data.Record, dataset: str, top1: float) -> dict[str, Any]:
+def _measured(record: page_data.PageData, dataset: str, top1: float) -> dict[str, Any]:
     return {
         "name": record.arch,
         "results": [
@@ -194,9 +194,9 @@ def _measured(record: page_data.Record, dataset: str, top1: float) -> dict[str, 
     }
 
 
-def _subtitle(record: page_data.Record) -> str:
+def _subtitle(record: page_data.PageData) -> str:
     """One line: what it is, and that it was never trained, if so."""
-    words = rendering.words(record.halves[0].kind)
+    words = rendering.words(record.models[0].kind)
     start = "RANDOM weights: " if record.is_random else ""
     return f"{start}{record.about['title']}, {words}"
 

@@ -14,7 +14,7 @@ _LONGEST_BAR, _SHORTEST_BAR = 130, 28  # of the picture's units
 
 
 def markdown(
-    record: page_data.Record,
+    record: page_data.PageData,
     *,
     picture: str | None = None,
     taxonomy_link: str | None = None,
@@ -28,29 +28,33 @@ def markdown(
       taxonomy_link: address of the page of its class-index definition.
       for_programs: whether what it says is in a comment too, as JSON.
     """
-    halves = record.halves
-    judged = [half for half in halves if half.trial]
+    models = record.models
+    judged = [model for model in models if model.suite_result]
     return rendering.render(
         "page.md.jinja",
         record=record,
         title=title(record),
-        halves=halves,
-        half=halves[-1],
+        models=models,
+        model=models[-1],
         judged=judged,
-        measured=[half for half in judged if half.trial and half.trial.measured],
+        measured=[
+            model
+            for model in judged
+            if model.suite_result and model.suite_result.measured
+        ],
         picture=picture,
         taxonomy_link=taxonomy_link,
         paper_url=paper_url(record.about["paper"]),
         published_top1=record.known.get("published_top1"),
         published_multiply_adds=record.known.get("published_multiply_adds"),
         data_of=data_of,
-        facts={"models": [facts_of(record, half) for half in halves]}
+        facts={"models": [facts_of(record, model) for model in models]}
         if for_programs
         else None,
     )
 
 
-def html(record: page_data.Record) -> str:
+def html(record: page_data.PageData) -> str:
     """The page of one exported model in HTML that needs nothing beside it."""
     return rendering.to_html(
         markdown(record, picture="stages.svg"),
@@ -59,19 +63,19 @@ def html(record: page_data.Record) -> str:
     )
 
 
-def title(record: page_data.Record) -> str:
-    """Of the page: the arch's, and which half it is of, if it is of one."""
+def title(record: page_data.PageData) -> str:
+    """Of the page: the arch's, and which model it is of, if it is of one."""
     name = record.about["title"]
-    if len(record.halves) == 2:
+    if len(record.models) == 2:
         return name
-    return f"{name}: {rendering.words(record.halves[0].kind)}"
+    return f"{name}: {rendering.words(record.models[0].kind)}"
 
 
-def facts_of(record: page_data.Record, half: page_data.Half) -> dict[str, Any]:
+def facts_of(record: page_data.PageData, model: page_data.ModelData) -> dict[str, Any]:
     """What the page says of one model, for programs."""
-    about = half.about
+    about = model.about
     return {
-        "kind": half.kind,
+        "kind": model.kind,
         "input": {
             "batch": [1, None],
             "height_range": about["input"]["height_range"],
@@ -108,13 +112,13 @@ def paper_url(paper: Mapping[str, str]) -> str:
     return f"https://arxiv.org/abs/{number}" if is_number else ""
 
 
-def data_of(known: registry.Record) -> str:
+def data_of(known: registry.Entry) -> str:
     """What weights of the registry were trained on."""
     name = known.get("taxonomy") or known.get("data") or ""
     return page_data.data_title(name) if name else "see the source"
 
 
-def stages(record: page_data.Record) -> str:
+def stages(record: page_data.PageData) -> str:
     """The picture of the stages: SVG, a bar for each as wide as its image is large."""
     about = record.about
     side = about["preprocessing"]["image_size"]

@@ -40,7 +40,7 @@ _TRACED = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Trial:
+class SuiteResult:
     """What the conformance suite found of one exported model.
 
     Args:
@@ -61,7 +61,7 @@ class Trial:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Half:
+class ModelData:
     """One model of a pair.
 
     Args:
@@ -70,7 +70,7 @@ class Half:
     """
 
     about: Mapping[str, Any]
-    trial: Trial | None = None
+    suite_result: SuiteResult | None = None
 
     @property
     def kind(self) -> str:
@@ -87,12 +87,12 @@ class Half:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Record:
-    """An arch with both halves, or one exported model.
+class PageData:
+    """An arch with both models, or one exported model.
 
     Args:
       arch: its name.
-      halves: one or both, the feature vector first.
+      models: one or both, the feature vector first.
       known: the arch's facts; none of an exported model, of which they need not hold.
       weights: what the registry offers for the arch, by name.
       speed: `images_per_second` of the classifier in batches of `batch` images of its
@@ -101,16 +101,16 @@ class Record:
     """
 
     arch: str
-    halves: tuple[Half, ...]
+    models: tuple[ModelData, ...]
     known: facts.Facts = dataclasses.field(default_factory=dict)
-    weights: Mapping[str, registry.Record] = dataclasses.field(default_factory=dict)
+    weights: Mapping[str, registry.Entry] = dataclasses.field(default_factory=dict)
     speed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     publisher: str = PUBLISHER
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """What holds for both halves, as the last one's manifest says it."""
-        return self.halves[-1].about
+        """What holds for both models, as the last one's manifest says it."""
+        return self.models[-1].about
 
     @property
     def is_random(self) -> bool:
@@ -129,12 +129,12 @@ class Record:
         name = self.about["weights"].get("taxonomy")
         return data_title(name) if name else "unknown"
 
-    def handle(self, half: Half) -> str:
+    def handle(self, model: ModelData) -> str:
         """As a hub names it: PUBLISHER/ARCH/KIND/VERSION."""
-        return f"{self.publisher}/{half.handle}"
+        return f"{self.publisher}/{model.handle}"
 
 
-def of_arch(arch: str) -> Record:
+def for_arch(arch: str) -> PageData:
     """What is kept of an arch: with random weights, as all archs can be exported.
 
     Raises:
@@ -143,11 +143,11 @@ def of_arch(arch: str) -> Record:
     path = record_file(arch)
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        models, trials = kept["models"], trials_of(arch)
-        return Record(
+        models, trials = kept["models"], suite_results(arch)
+        return PageData(
             arch=arch,
-            halves=tuple(
-                Half(about=models[kind], trial=trials.get(kind))
+            models=tuple(
+                ModelData(about=models[kind], suite_result=trials.get(kind))
                 for kind in manifest.KINDS
             ),
             known=facts.load(arch),
@@ -158,9 +158,9 @@ def of_arch(arch: str) -> Record:
         raise ValueError(f"{path} is no record: {error!r}; run tools/docs.") from error
 
 
-def of_export(
+def for_export(
     folder: pathlib.Path, report: Mapping[str, Any], *, publisher: str = PUBLISHER
-) -> Record:
+) -> PageData:
     """What is known of one exported model.
 
     Args:
@@ -174,18 +174,18 @@ def of_export(
     about = manifest.read(folder)
     if about is None:
         raise ValueError(f"{folder} has no {manifest.MANIFEST} of ours.")
-    half = Half(
-        about=manifest_summary.condensed(dataclasses.asdict(about)),
-        trial=trial(report, folder),
+    model = ModelData(
+        about=manifest_summary.summarize(dataclasses.asdict(about)),
+        suite_result=suite_result(report, folder),
     )
-    return Record(
+    return PageData(
         arch=about.arch,
-        halves=(half,),
+        models=(model,),
         publisher=publisher,
     )
 
 
-def trial(report: Mapping[str, Any], folder: pathlib.Path) -> Trial:
+def suite_result(report: Mapping[str, Any], folder: pathlib.Path) -> SuiteResult:
     """What is kept of a report, and the sizes of what it was made of.
 
     Raises:
@@ -195,7 +195,7 @@ def trial(report: Mapping[str, Any], folder: pathlib.Path) -> Trial:
         found = reports.from_json(report)
     except (LookupError, TypeError) as error:
         raise ValueError(f"that is no report of tools/check: {error!r}") from error
-    return Trial(
+    return SuiteResult(
         measured=found.measured,
         counts=found.counts,
         versions=found.versions,
@@ -209,17 +209,17 @@ def sizes(folder: pathlib.Path) -> dict[str, int]:
     return {p.relative_to(folder).as_posix(): p.stat().st_size for p in paths}
 
 
-def trial_from_json(kept: Mapping[str, Any]) -> Trial:
+def suite_result_from_json(kept: Mapping[str, Any]) -> SuiteResult:
     """The trial that `Trial.to_json` gave."""
     measured = kept["measured"]
     read = reports.measured_from_json(measured) if measured else None
-    return Trial(**{**kept, "measured": read})
+    return SuiteResult(**{**kept, "measured": read})
 
 
-def trials_of(arch: str) -> dict[str, Trial]:
+def suite_results(arch: str) -> dict[str, SuiteResult]:
     """What was measured of an arch's export, by kind; of most archs nothing was."""
     kept = _measured(arch).get("models", {})
-    return {kind: trial_from_json(values) for kind, values in kept.items()}
+    return {kind: suite_result_from_json(values) for kind, values in kept.items()}
 
 
 def measured_exports(arch: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ def files() -> Iterator[tuple[str, str]]:
     Raises:
       ValueError: an arch has no record.
     """
-    known = [page_data.of_arch(arch) for arch in config.config_files()]
+    known = [page_data.for_arch(arch) for arch in config.config_files()]
     for record in known:
         link = f"../class_index/{record.taxonomy}.md"
         picture = f"{record.arch}.svg"

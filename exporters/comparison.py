@@ -39,7 +39,7 @@ def compare(
     known: formats.Format,
     runs: Mapping[str, Sequence[Run]],
     saved_models: Mapping[str, pathlib.Path],
-) -> manifest.Record:
+) -> manifest.JsonObject:
     """How far a converted pair is from the SavedModels, on drawn images.
 
     Args:
@@ -55,7 +55,7 @@ def compare(
     """
     images = synthetic_images.draw(_IMAGES, model.spec.image_size, _SEED)
     batches = list(_batches(model, known, images[:_OF_THEM_FOR_VALUES]))
-    report: manifest.Record = {
+    report: manifest.JsonObject = {
         "images": {"drawn": _IMAGES, "of_them_for_values": _OF_THEM_FOR_VALUES}
     }
     for kind, of_the_half in runs.items():
@@ -75,7 +75,7 @@ def compare(
 def judge(
     model: zoo_model.ImageModel,
     runs: Mapping[str, Sequence[Run]],
-    report: manifest.Record,
+    report: manifest.JsonObject,
 ) -> None:
     """Holds a report of `compare` against the limits.
 
@@ -100,7 +100,7 @@ def judge(
             )
 
 
-def remarks(report: manifest.Record) -> list[str]:
+def remarks(report: manifest.JsonObject) -> list[str]:
     """What who reads nothing but the progress should know of a report."""
     found = report.get("classification", {})
     return [

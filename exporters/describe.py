@@ -37,7 +37,7 @@ def about(
     model: zoo_model.ImageModel,
     known_format: formats.Format,
     kind: str,
-) -> manifest.Record:
+) -> manifest.JsonObject:
     """What a manifest says of a model that was built; of its files, only that has."""
     known = facts.load(request.arch)
     part = model.parts[kind]
@@ -76,7 +76,7 @@ def _title(request: requests.Request, known: facts.Facts) -> str:
     return known["title"] + (f", changed by {', '.join(changes)}" if changes else "")
 
 
-def _configuration(model: zoo_model.ImageModel) -> manifest.Record:
+def _configuration(model: zoo_model.ImageModel) -> manifest.JsonObject:
     fields = dataclasses.asdict(model.spec)
     return {
         "gin": model.gin_config.splitlines(),
@@ -92,7 +92,7 @@ def _count(variables: Sequence[keras.Variable]) -> int:
 
 def _input(
     known: facts.Facts, known_format: formats.Format, side: int
-) -> manifest.Record:
+) -> manifest.JsonObject:
     ranges = {
         name: facts.value(known, name) if known_format.any_size else [side, side]
         for name in ("height_range", "width_range")
@@ -106,7 +106,7 @@ def _input(
     }
 
 
-def _weights(model: zoo_model.ImageModel) -> manifest.Record:
+def _weights(model: zoo_model.ImageModel) -> manifest.JsonObject:
     """Where the values come from; of trained ones, for which classes."""
     if model.weights["name"] == registry.RANDOM:
         return model.weights
@@ -119,7 +119,7 @@ def _license(model: zoo_model.ImageModel) -> str:
     return model.weights.get("license", "unknown")
 
 
-def _output(model: zoo_model.ImageModel, kind: str) -> manifest.Record:
+def _output(model: zoo_model.ImageModel, kind: str) -> manifest.JsonObject:
     if kind == "feature_vector":
         size = model.num_features
         return {"dtype": "float32", "shape": [None, size], "num_features": size}
@@ -127,7 +127,7 @@ def _output(model: zoo_model.ImageModel, kind: str) -> manifest.Record:
     return {"dtype": "float32", "shape": [None, size], "num_classes": size}
 
 
-def _endpoints(model: zoo_model.ImageModel, kind: str) -> manifest.Record:
+def _endpoints(model: zoo_model.ImageModel, kind: str) -> manifest.JsonObject:
     """Shapes without the batch of what `return_endpoints=True` gives beside `default`.
 
     For one image of the spec's size, in the order of the data.
@@ -142,7 +142,7 @@ def _endpoints(model: zoo_model.ImageModel, kind: str) -> manifest.Record:
     return {name: list(shape[1:]) for name, shape in named.items()}
 
 
-def _class_index(model: zoo_model.ImageModel) -> manifest.Record:
+def _class_index(model: zoo_model.ImageModel) -> manifest.JsonObject:
     return {
         "file": f"assets/{manifest.CLASS_INDEX}",
         "taxonomy": model.taxonomy.name,

@@ -13,7 +13,7 @@ REPORT = "report.json"  # where it is written; of one version where it is placed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Place:
+class ExportFolder:
     """The place of one pair.
 
     Attributes:
@@ -49,7 +49,7 @@ class Place:
     def paths(self) -> list[pathlib.Path]:
         return [*self.targets.values(), self.pair_file]
 
-    def pair_record(self, identity: manifest.Record) -> manifest.Record:
+    def pair_record(self, identity: manifest.JsonObject) -> manifest.JsonObject:
         """The contents of the pair's file, with the hashes of what is in place."""
         models = {
             kind: {
@@ -62,7 +62,7 @@ class Place:
         packages = manifest.packages(self.format.packages)
         return {**identity, "packages": packages, "models": models}
 
-    def is_finished(self, identity: manifest.Record) -> bool:
+    def is_finished(self, identity: manifest.JsonObject) -> bool:
         """Whether the export of this identity is in place, whole.
 
         Raises:

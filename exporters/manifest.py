@@ -20,7 +20,7 @@ SCHEMA = pathlib.Path(__file__).with_name("manifest.schema.json")
 MANIFEST = pathlib.PurePosixPath("assets.extra/manifest.json")
 PACKAGES = ("tensorflow", "keras", "numpy", "gin-config")
 
-Record = dict[str, typing.Any]
+JsonObject = dict[str, typing.Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,22 +53,22 @@ class Manifest:
     kind: str
     version: int
     title: str
-    paper: Record
-    configuration: Record
-    packages: Record
-    weights: Record
+    paper: JsonObject
+    configuration: JsonObject
+    packages: JsonObject
+    weights: JsonObject
     license: str
-    params: Record
+    params: JsonObject
     multiply_adds: int
     variables: list[str]
-    input: Record
-    output: Record
-    preprocessing: Record
-    class_index: Record | None
-    hyperparameters: Record
+    input: JsonObject
+    output: JsonObject
+    preprocessing: JsonObject
+    class_index: JsonObject | None
+    hyperparameters: JsonObject
     files: dict[str, str]
-    pair: Record
-    endpoints: Record = dataclasses.field(default_factory=dict)
+    pair: JsonObject
+    endpoints: JsonObject = dataclasses.field(default_factory=dict)
 
     def write(self, folder: pathlib.Path) -> None:
         """Writes it into a model's folder, if it keeps to the published schema."""
@@ -82,8 +82,8 @@ class Manifest:
 
 def write_pair(
     folders: Mapping[str, pathlib.Path],
-    about: Callable[[str], Record],
-    packages: Record,
+    about: Callable[[str], JsonObject],
+    packages: JsonObject,
 ) -> None:
     """Writes a manifest into each half's folder, with the hash of the other's files.
 
@@ -104,7 +104,7 @@ def write_pair(
         described.write(folder)
 
 
-def schema() -> Record:
+def schema() -> JsonObject:
     """What every manifest keeps to: a JSON Schema, draft 2020-12."""
     return json.loads(SCHEMA.read_text(encoding="utf-8"))
 
@@ -118,7 +118,7 @@ def read(folder: pathlib.Path) -> Manifest | None:
         return None
 
 
-def to_json(record: Record) -> str:
+def to_json(record: JsonObject) -> str:
     """JSON as all records are written: indented, as is in UTF-8, a final newline."""
     return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 

@@ -50,7 +50,7 @@ def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
         _convert({"opset": _OPSET, "models": entries})
 
 
-def _convert(job: manifest.Record) -> None:
+def _convert(job: manifest.JsonObject) -> None:
     done = subprocess.run(
         # -P: what is called onnx beside it is this file.
         [sys.executable, "-P", onnx_converter.__file__],

@@ -68,7 +68,9 @@ def export(
 
 
 def _move(
-    folder: pathlib.Path, place: export_folder.Place, identity: manifest.Record
+    folder: pathlib.Path,
+    place: export_folder.ExportFolder,
+    identity: manifest.JsonObject,
 ) -> None:
     """Moves what was written into `folder` into place; the pair's file last."""
     place.pair_file.unlink(missing_ok=True)

@@ -34,16 +34,18 @@ class Request:
         return self.output / self.arch
 
     @property
-    def places(self) -> list[export_folder.Place]:
+    def places(self) -> list[export_folder.ExportFolder]:
         """Where each format's pair goes."""
         return [
-            export_folder.Place(
+            export_folder.ExportFolder(
                 format=known, arch_folder=self.folder, version=self.version
             )
             for known in self.formats
         ]
 
-    def missing(self, identity: manifest.Record) -> list[export_folder.Place]:
+    def missing(
+        self, identity: manifest.JsonObject
+    ) -> list[export_folder.ExportFolder]:
         """The places where the export of this identity is not yet, or not to stay.
 
         Raises:
@@ -56,7 +58,7 @@ class Request:
             return self.places
         return [place for place in self.places if not place.is_finished(identity)]
 
-    def identity(self) -> manifest.Record:
+    def identity(self) -> manifest.JsonObject:
         """What decides on the bytes: equal identities give equal exports.
 
         Raises:

@@ -45,7 +45,7 @@ class Hub:
     def handles(self, pair: pairs.Pair) -> list[str]:
         return [self._handle(half) for half in pair.halves]
 
-    def _handle(self, half: pairs.Half) -> str:
+    def _handle(self, half: pairs.ExportedModel) -> str:
         return f"{self.publisher}/{half.name}"
 
     def has(self, pair: pairs.Pair) -> bool:
@@ -63,22 +63,22 @@ class Hub:
         return len(there) == len(pair.halves)
 
     def pack(
-        self, pair: pairs.Pair, papers: upload_files.Papers, scratch: pathlib.Path
-    ) -> list[upload_files.Item]:
+        self, pair: pairs.Pair, papers: upload_files.Documents, scratch: pathlib.Path
+    ) -> list[upload_files.UploadFile]:
         """Archives and documents; see `parcels.Destination`."""
         items = []
         for half in pair.halves:
             archive = scratch / f"{half.kind}.tar.gz"
             archives.write(half.files(), archive)
-            items.append(upload_files.item(self._handle(half), archive))
+            items.append(upload_files.upload_file(self._handle(half), archive))
             for name, content in sorted(papers[half.kind].items()):
                 target = f"{self.publisher}/{pairs.MODELS}/{half.name}/{name}"
                 if name == TFHUB_DOCUMENT:
                     target = f"{self.publisher}/{pairs.MODELS}/{half.name}.md"
-                items.append(upload_files.written(target, content, scratch))
+                items.append(upload_files.written_file(target, content, scratch))
         return items
 
-    def publish(self, pair: pairs.Pair, papers: upload_files.Papers) -> None:
+    def publish(self, pair: pairs.Pair, papers: upload_files.Documents) -> None:
         """Publishes the pair whole or not at all; another publisher waits its turn."""
         with atomic.locked(self.folder):
             self._clear()
@@ -92,7 +92,10 @@ class Hub:
                     self._clear()
 
     def _place(
-        self, pair: pairs.Pair, items: list[upload_files.Item], scratch: pathlib.Path
+        self,
+        pair: pairs.Pair,
+        items: list[upload_files.UploadFile],
+        scratch: pathlib.Path,
     ) -> None:
         for item in items:
             if os.path.lexists(self.folder / item.target):
@@ -109,8 +112,8 @@ class Hub:
         self._write(hub_index.NAME, hub_index.to_text(models), scratch)
 
     def _entry(
-        self, half: pairs.Half, items: list[upload_files.Item]
-    ) -> manifest.Record:
+        self, half: pairs.ExportedModel, items: list[upload_files.UploadFile]
+    ) -> manifest.JsonObject:
         """What the index says of a half."""
         documents = f"{self.publisher}/{pairs.MODELS}/{half.name}"
         own = (self._handle(half), f"{documents}.md")

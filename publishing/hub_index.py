@@ -17,7 +17,7 @@ from exporters import manifest
 NAME = "index.json"
 _FORMAT = 1
 
-Models = dict[str, manifest.Record]
+Models = dict[str, manifest.JsonObject]
 
 
 def read(hub: pathlib.Path) -> Models:
@@ -49,7 +49,7 @@ def to_text(models: Models) -> str:
     return manifest.to_json({**record, "sha256": sha256})
 
 
-def files(models: Models) -> dict[str, manifest.Record]:
+def files(models: Models) -> dict[str, manifest.JsonObject]:
     """Size and SHA-256 of every file that the models have, by path."""
     return {
         path: sums for model in models.values() for path, sums in model["files"].items()

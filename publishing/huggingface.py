@@ -52,7 +52,7 @@ class HuggingFace:
     def handles(self, pair: pairs.Pair) -> list[str]:
         return [f"{self._repository(half)}@{_tag(half)}" for half in pair.halves]
 
-    def _repository(self, half: pairs.Half) -> str:
+    def _repository(self, half: pairs.ExportedModel) -> str:
         return f"{self.owner}/{half.arch}-{half.kind}"
 
     def has(self, pair: pairs.Pair) -> bool:
@@ -61,7 +61,7 @@ class HuggingFace:
             there = [self._has(half) for half in pair.halves]  # each may refuse
         return all(there)
 
-    def _has(self, half: pairs.Half) -> bool:
+    def _has(self, half: pairs.ExportedModel) -> bool:
         errors = self._library.errors
         try:
             found = self._files(half, _tag(half))
@@ -76,7 +76,7 @@ class HuggingFace:
                 )
         return True
 
-    def _files(self, half: pairs.Half, revision: str) -> dict[str, typing.Any]:
+    def _files(self, half: pairs.ExportedModel, revision: str) -> dict[str, typing.Any]:
         """What the hub says of each file of a repository, by path."""
         tree = self._api.list_repo_tree(
             self._repository(half), revision=revision, recursive=True
@@ -84,8 +84,8 @@ class HuggingFace:
         return {entry.path: entry for entry in tree if hasattr(entry, "blob_id")}
 
     def pack(
-        self, pair: pairs.Pair, papers: upload_files.Papers, scratch: pathlib.Path
-    ) -> list[upload_files.Item]:
+        self, pair: pairs.Pair, papers: upload_files.Documents, scratch: pathlib.Path
+    ) -> list[upload_files.UploadFile]:
         """See `parcels.Destination`; targets begin with repository and tag."""
         items = []
         for half, handle in zip(pair.halves, self.handles(pair), strict=True):
@@ -94,13 +94,13 @@ class HuggingFace:
             for name, path in half.files().items():
                 if name in documents:
                     raise ValueError(f"{path} is in the way of the document {name}.")
-                items.append(upload_files.item(f"{handle}/{name}", path))
+                items.append(upload_files.upload_file(f"{handle}/{name}", path))
             for name, content in documents.items():
-                made = upload_files.written(name, content, scratch / half.kind)
-                items.append(upload_files.item(f"{handle}/{name}", made.source))
+                made = upload_files.written_file(name, content, scratch / half.kind)
+                items.append(upload_files.upload_file(f"{handle}/{name}", made.source))
         return items
 
-    def publish(self, pair: pairs.Pair, papers: upload_files.Papers) -> None:
+    def publish(self, pair: pairs.Pair, papers: upload_files.Documents) -> None:
         """Sends each half that is not there; what was sent before is not sent again."""
         with tempfile.TemporaryDirectory() as scratch, _explained():
             items = self.pack(pair, papers, pathlib.Path(scratch))
@@ -108,7 +108,9 @@ class HuggingFace:
                 if not self._has(half):
                     self._commit(half, upload_files.inside(handle, items))
 
-    def _commit(self, half: pairs.Half, files: dict[str, pathlib.Path]) -> None:
+    def _commit(
+        self, half: pairs.ExportedModel, files: dict[str, pathlib.Path]
+    ) -> None:
         repository = self._repository(half)
         self._api.create_repo(repository, exist_ok=True)
         stale = self._files(half, "main").keys() - files.keys() - {_OWN}
@@ -126,14 +128,14 @@ class HuggingFace:
         self._api.create_tag(repository, tag=_tag(half), revision=commit.oid)
 
 
-def _tag(half: pairs.Half) -> str:
+def _tag(half: pairs.ExportedModel) -> str:
     return f"v{half.version}"
 
 
 def _is_same(entry: typing.Any, path: pathlib.Path) -> bool:
     """Whether a file of a repository has the bytes of one here."""
     if entry.lfs:
-        return entry.lfs.sha256 == upload_files.item(path.name, path).sha256
+        return entry.lfs.sha256 == upload_files.upload_file(path.name, path).sha256
     content = path.read_bytes()
     blob = b"blob %d\0" % len(content) + content  # as git names it
     return entry.blob_id == hashlib.sha1(blob).hexdigest()

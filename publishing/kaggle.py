@@ -60,7 +60,7 @@ class Kaggle:
     def handles(self, pair: pairs.Pair) -> list[str]:
         return [f"{self._variation(half)}/{half.version}" for half in pair.halves]
 
-    def _variation(self, half: pairs.Half) -> str:
+    def _variation(self, half: pairs.ExportedModel) -> str:
         parts = (self.owner, _slug(half.arch), _FRAMEWORK, _slug(half.kind))
         return "/".join(parts)
 
@@ -70,7 +70,7 @@ class Kaggle:
             there = [self._has(half) for half in pair.halves]  # each may refuse
         return all(there)
 
-    def _has(self, half: pairs.Half) -> bool:
+    def _has(self, half: pairs.ExportedModel) -> bool:
         """Whether it is there; raises if Kaggle would give it another number."""
         latest = self._latest_version(half)
         if half.version > latest + 1:
@@ -94,7 +94,7 @@ class Kaggle:
             )
         return True
 
-    def _latest_version(self, half: pairs.Half) -> int:
+    def _latest_version(self, half: pairs.ExportedModel) -> int:
         from kagglehub import clients, exceptions
         from kagglesdk.models.types import model_api_service as messages
 
@@ -113,7 +113,7 @@ class Kaggle:
             raise
         return found.version_number
 
-    def _name(self, request: typing.Any, half: pairs.Half) -> None:
+    def _name(self, request: typing.Any, half: pairs.ExportedModel) -> None:
         """Says in a request which variation is meant."""
         from kagglehub import handle
 
@@ -124,22 +124,24 @@ class Kaggle:
         request.framework = named.framework_enum()
 
     def pack(
-        self, pair: pairs.Pair, papers: upload_files.Papers, scratch: pathlib.Path
-    ) -> list[upload_files.Item]:
+        self, pair: pairs.Pair, papers: upload_files.Documents, scratch: pathlib.Path
+    ) -> list[upload_files.UploadFile]:
         """See `parcels.Destination`; of the metadata it is the fields that are sent."""
         items = []
         for half, handle in zip(pair.halves, self.handles(pair), strict=True):
             for name, path in half.files().items():
-                items.append(upload_files.item(f"{handle}/{name}", path))
+                items.append(upload_files.upload_file(f"{handle}/{name}", path))
             documents = upload_files.under(_DOCUMENTS, papers[half.kind])
             if _INSTANCE in documents:
                 content = documents[_INSTANCE]
-                made = upload_files.written(_INSTANCE, content, scratch / half.kind)
+                made = upload_files.written_file(
+                    _INSTANCE, content, scratch / half.kind
+                )
                 target = f"{self._variation(half)}#{_INSTANCE}"
-                items.append(upload_files.item(target, made.source))
+                items.append(upload_files.upload_file(target, made.source))
         return items
 
-    def publish(self, pair: pairs.Pair, papers: upload_files.Papers) -> None:
+    def publish(self, pair: pairs.Pair, papers: upload_files.Documents) -> None:
         """Sends each half that is not there."""
         with _explained():
             for half in pair.halves:
@@ -156,7 +158,9 @@ class Kaggle:
                 if metadata:
                     self._describe(half, metadata)
 
-    def _describe(self, half: pairs.Half, metadata: Mapping[str, typing.Any]) -> None:
+    def _describe(
+        self, half: pairs.ExportedModel, metadata: Mapping[str, typing.Any]
+    ) -> None:
         """Sets the texts of a variation's page, which are no part of a version."""
         from google.protobuf import field_mask_pb2
         from kagglehub import clients, exceptions

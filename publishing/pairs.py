@@ -15,7 +15,7 @@ MODELS = "models"  # the folder of documents stands among those of archs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Half:
+class ExportedModel:
     """One model of a pair.
 
     Attributes:
@@ -84,7 +84,7 @@ class Pair:
     """A feature vector and the classifier that was built with it."""
 
     export: pathlib.Path
-    halves: tuple[Half, Half]
+    halves: tuple[ExportedModel, ExportedModel]
 
     @property
     def version(self) -> int:
@@ -134,7 +134,7 @@ def read(export: pathlib.Path, version: int) -> Pair:
         raise ValueError(f"{pair_file} is damaged: export the pair again.") from error
     halves = []
     for kind in manifest.KINDS:
-        half = _half(export / kind / str(version))
+        half = _exported_model(export / kind / str(version))
         if (half.sha256, half.manifest_sha256) != wanted[kind]:
             raise ValueError(
                 f"{half.folder} was changed since it was exported: export it again, "
@@ -153,14 +153,14 @@ def read(export: pathlib.Path, version: int) -> Pair:
     return Pair(export=export, halves=(first, second))
 
 
-def _half(folder: pathlib.Path) -> Half:
+def _exported_model(folder: pathlib.Path) -> ExportedModel:
     record = manifest.read(folder)
     manifest_sha256 = manifest.manifest_hash(folder)
     if record is None or manifest_sha256 is None:
         raise ValueError(
             f"{folder} is no exported model: it has no {manifest.MANIFEST}."
         )
-    return Half(
+    return ExportedModel(
         folder=folder,
         manifest=record,
         sha256=manifest.content_hash(manifest.file_hashes(folder)),

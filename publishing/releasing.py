@@ -57,7 +57,7 @@ def release(
                 _LOG.info(f"{pair.name} is published already, nothing to do")
                 lines += [] if dry_run else destination.handles(pair)
                 continue
-            found = suite_reports.of(pair, check=check, suite=suite)
+            found = suite_reports.load_or_run(pair, check=check, suite=suite)
             papers = _papers(pair, found, documents)
             if dry_run:
                 with tempfile.TemporaryDirectory() as scratch:
@@ -72,7 +72,7 @@ def release(
 
 def _papers(
     pair: pairs.Pair, found: suite_reports.Reports, documents: Documents
-) -> upload_files.Papers:
+) -> upload_files.Documents:
     """All documents of both halves, the report among them."""
     return {
         half.kind: {

@@ -82,7 +82,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.site = site
         self._lock = threading.Lock()
         self._stamp: tuple[int, ...] = ()
-        self._files: dict[str, manifest.Record] = {}
+        self._files: dict[str, manifest.JsonObject] = {}
         self._handles: frozenset[str] = frozenset()
         super().__init__(address, Handler)
 
@@ -118,7 +118,7 @@ class Server(http.server.ThreadingHTTPServer):
             found.file.close()
         return found is not None
 
-    def _published(self) -> tuple[dict[str, manifest.Record], frozenset[str]]:
+    def _published(self) -> tuple[dict[str, manifest.JsonObject], frozenset[str]]:
         """The files and handles of the index, read again when it was replaced."""
         with self._lock:
             try:

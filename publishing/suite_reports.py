@@ -15,14 +15,14 @@ _LOG = progress.logger(__name__)
 
 # A model's folder, its kind, and the other half's folder.
 Check = Callable[[pathlib.Path, str, pathlib.Path], report.Report]
-Reports = dict[str, manifest.Record]  # of each kind, as `report.Report.to_json`
+Reports = dict[str, manifest.JsonObject]  # of each kind, as `report.Report.to_json`
 
 
 class UnfitError(Exception):
     """A MUST clause does not hold; a line for each."""
 
 
-def of(pair: pairs.Pair, *, check: Check, suite: str) -> Reports:
+def load_or_run(pair: pairs.Pair, *, check: Check, suite: str) -> Reports:
     """The reports of both halves.
 
     They are kept in the export's folder, with the hashes of what they speak of, so that
@@ -58,7 +58,7 @@ def of(pair: pairs.Pair, *, check: Check, suite: str) -> Reports:
     return reports
 
 
-def _kept(path: pathlib.Path, about: manifest.Record) -> Reports | None:
+def _kept(path: pathlib.Path, about: manifest.JsonObject) -> Reports | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         reports = record.pop("reports")

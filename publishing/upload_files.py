@@ -11,14 +11,16 @@ from collections.abc import Iterable, Mapping
 
 from publishing import pairs
 
-Papers = Mapping[str, Mapping[str, bytes]]  # of each kind, the documents by their names
+Documents = Mapping[
+    str, Mapping[str, bytes]
+]  # of each kind, the documents by their names
 
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 _OWNER = re.compile(r"[A-Za-z\d][\w.-]*", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Item:
+class UploadFile:
     """A file on its way.
 
     Attributes:
@@ -51,23 +53,23 @@ class Destination(typing.Protocol):
         """
 
     def pack(
-        self, pair: pairs.Pair, papers: Papers, scratch: pathlib.Path
-    ) -> list[Item]:
+        self, pair: pairs.Pair, papers: Documents, scratch: pathlib.Path
+    ) -> list[UploadFile]:
         """All that is to be sent; what must be made first is made in `scratch`."""
 
-    def publish(self, pair: pairs.Pair, papers: Papers) -> None:
+    def publish(self, pair: pairs.Pair, papers: Documents) -> None:
         """Sends it, unless it is there."""
 
 
-def item(target: str, source: pathlib.Path) -> Item:
+def upload_file(target: str, source: pathlib.Path) -> UploadFile:
     """A file as it is now."""
     with source.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     size = source.stat().st_size
-    return Item(target=target, source=source, size=size, sha256=sha256)
+    return UploadFile(target=target, source=source, size=size, sha256=sha256)
 
 
-def written(target: str, content: bytes, scratch: pathlib.Path) -> Item:
+def written_file(target: str, content: bytes, scratch: pathlib.Path) -> UploadFile:
     """A file that is made of `content`, below `scratch`.
 
     Raises:
@@ -78,7 +80,7 @@ def written(target: str, content: bytes, scratch: pathlib.Path) -> Item:
     source = scratch / target
     source.parent.mkdir(parents=True, exist_ok=True)
     source.write_bytes(content)
-    return item(target, source)
+    return upload_file(target, source)
 
 
 def check_owner(owner: str, hub: str) -> None:
@@ -98,7 +100,7 @@ def under(prefix: str, documents: Mapping[str, bytes]) -> dict[str, bytes]:
     }
 
 
-def inside(folder: str, items: Iterable[Item]) -> dict[str, pathlib.Path]:
+def inside(folder: str, items: Iterable[UploadFile]) -> dict[str, pathlib.Path]:
     """The files whose targets are below a folder, by their paths in it."""
     return {
         each.target.removeprefix(f"{folder}/"): each.source

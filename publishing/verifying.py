@@ -80,7 +80,7 @@ def _files(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
             yield path.relative_to(folder).as_posix(), path
 
 
-def _problem(path: pathlib.Path | None, sums: manifest.Record) -> str:
+def _problem(path: pathlib.Path | None, sums: manifest.JsonObject) -> str:
     """What is wrong with a file; empty if it is as it was published."""
     if path is None:
         return "is missing"
@@ -88,7 +88,7 @@ def _problem(path: pathlib.Path | None, sums: manifest.Record) -> str:
         return "is no plain file"
     if path.stat().st_size != sums["size"]:
         return f"has {path.stat().st_size} bytes, was published with {sums['size']}"
-    sha256 = upload_files.item(path.name, path).sha256
+    sha256 = upload_files.upload_file(path.name, path).sha256
     if sha256 != sums["sha256"]:
         return f"was changed: SHA-256 {sha256}, published with {sums['sha256']}"
     return ""

@@ -48,7 +48,7 @@ class Examples:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class FineTuning:
     """How to fine-tune.
 
     Attributes:
@@ -65,7 +65,7 @@ class Plan:
     label_smoothing: float
 
 
-class Retraining:
+class ClassifierTraining:
     """A new head on a feature vector.
 
     Args:
@@ -156,7 +156,9 @@ class Retraining:
             )
         self.head.set_weights([head.kernel, head.bias])
 
-    def fine_tune(self, examples: Examples, plan: Plan, state: pathlib.Path) -> Epoch:
+    def fine_tune(
+        self, examples: Examples, plan: FineTuning, state: pathlib.Path
+    ) -> Epoch:
         """Trains all of it, and keeps what was best on the validation images.
 
         Args:
@@ -187,7 +189,7 @@ class Retraining:
             weighted_metrics=[keras.metrics.MeanMetricWrapper(_is_right, name="top1")],
         )
         optimizer.build(self.network.trainable_variables)
-        kept = _Kept(state, [*self.network.variables, *optimizer.variables])
+        kept = _StateFile(state, [*self.network.variables, *optimizer.variables])
         best, values = self.history[-1], self.network.get_weights()
         done = kept.restore()
         if done:
@@ -206,11 +208,11 @@ class Retraining:
             now = self._note(FINE_TUNED, examples, **found)
             if self._rank(now) > self._rank(best):
                 best, values = now, self.network.get_weights()
-            kept.save(_Done(history=self.history, best=best, values=values))
+            kept.save(_State(history=self.history, best=best, values=values))
         self.network.set_weights(values)
         return best
 
-    def _goes_on(self, plan: Plan) -> bool:
+    def _goes_on(self, plan: FineTuning) -> bool:
         """A head that fits is thrown off at first: patience begins with epoch 1."""
         tuned = [epoch for epoch in self.history if epoch["phase"] == FINE_TUNED]
         best = max(tuned, key=self._rank, default=self.history[-1])["epoch"]
@@ -224,7 +226,9 @@ class Retraining:
             measure = "held_out_mean_average_precision"
         return epoch.get(measure, 0.0), -epoch.get("held_out_loss", 0.0)
 
-    def _train(self, examples: Examples, epoch: int, plan: Plan) -> dict[str, float]:
+    def _train(
+        self, examples: Examples, epoch: int, plan: FineTuning
+    ) -> dict[str, float]:
         """One epoch; what Keras says of its loss and accuracy."""
         before = epoch * examples.steps
         total = plan.epochs * examples.steps
@@ -291,7 +295,7 @@ class Retraining:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Done:
+class _State:
     """What a training is about to go on with, beside the variables."""
 
     history: list[Epoch]
@@ -299,13 +303,13 @@ class _Done:
     values: list[np.ndarray]
 
 
-class _Kept:
+class _StateFile:
     """A file with the state of a training: written whole, after each epoch."""
 
     def __init__(self, path: pathlib.Path, variables: list[keras.Variable]) -> None:
         self._path, self._variables = path, variables
 
-    def save(self, done: _Done) -> None:
+    def save(self, done: _State) -> None:
         kept: dict[str, typing.Any] = {
             "record": json.dumps({"history": done.history, "best": done.best}),
             **{f"variable_{i}": np.asarray(v) for i, v in enumerate(self._variables)},
@@ -322,7 +326,7 @@ class _Kept:
             partial.unlink(missing_ok=True)
             raise OSError(f"Can't write {self._path}: {error.strerror}") from error
 
-    def restore(self) -> _Done | None:
+    def restore(self) -> _State | None:
         """Gives the variables their values; None where nothing usable was kept."""
         if not self._path.is_file():
             return None
@@ -331,7 +335,7 @@ class _Kept:
                 kept = dict(file)
             values = [kept[f"variable_{i}"] for i in range(len(self._variables))]
             count = sum(name.startswith("best_") for name in kept)
-            done = _Done(
+            done = _State(
                 values=[kept[f"best_{i}"] for i in range(count)],
                 **json.loads(str(kept["record"])),
             )

@@ -33,10 +33,10 @@ class Request:
 
     module: str
     data: str
-    place: export_folder.Place
+    place: export_folder.ExportFolder
     name: str
     overwrite: bool
-    plan: fine_tuning.Plan
+    plan: fine_tuning.FineTuning
     batch_size: int
     image_size: int | None
     flip: bool
@@ -61,7 +61,7 @@ def retrain(request: Request) -> None:
     )
     halves = data_sources.named(halves)
     with (
-        handles.opened(request.module, name="--module") as folder,
+        handles.open_model(request.module, name="--module") as folder,
         atomic.locked(request.place.arch_folder),
     ):
         manifests.check_room(request.place, overwrite=request.overwrite)
@@ -142,7 +142,7 @@ class _Work:
             num_classes=self._taxonomy.num_classes,
             preprocessing=self._preprocessing,
             batch_size=min(self._request.batch_size, max(1, examples.size)),
-            ledger=pipeline.Ledger(
+            ledger=pipeline.UnreadableImages(
                 examples,
                 num_classes=self._taxonomy.num_classes,
                 limit=self._request.unreadable,
@@ -160,7 +160,7 @@ class _Work:
             epoch=self._epoch,
             steps=self._learnt.steps_per_epoch,
         )
-        work = fine_tuning.Retraining(
+        work = fine_tuning.ClassifierTraining(
             self._layer,
             num_classes=self._taxonomy.num_classes,
             scores=self._taxonomy.scores,
@@ -267,7 +267,7 @@ class _Work:
         folders: Mapping[str, pathlib.Path],
         best: fine_tuning.Epoch,
         found: evaluation_report.Report,
-    ) -> manifest.Record:
+    ) -> manifest.JsonObject:
         """Writes manifests, where the module had one; what the pair's file says."""
         request = self._request
         if self._manifest is None:
@@ -275,7 +275,7 @@ class _Work:
         is_url = request.module.startswith(handles.SCHEMES)
         known = self._manifest
         handle = f"{known.arch}/{known.kind}/{known.version}"
-        origin = manifests.Origin(
+        origin = manifests.RetrainedPair(
             name=request.name,
             version=request.place.version,
             module=known,
@@ -306,9 +306,9 @@ class _Work:
             "seed": request.seed,
         }
 
-    def _counted(self, folder: pathlib.Path) -> manifest.Record:
+    def _counted(self, folder: pathlib.Path) -> manifest.JsonObject:
         """What a manifest says of one image, of a model that was written."""
-        model = model_under_test.Subject(
+        model = model_under_test.ModelUnderTest(
             folder, kind=folder.name, full=False, pair=None, documented={}
         )
         found = graph_counts.endpoints(model, side=self._preprocessing.height)
@@ -323,7 +323,7 @@ class _Work:
         }
 
     def _place(
-        self, folders: Mapping[str, pathlib.Path], identity: manifest.Record
+        self, folders: Mapping[str, pathlib.Path], identity: manifest.JsonObject
     ) -> None:
         """Moves the pair into place, its file last; a foreign module's has none."""
         place = self._request.place

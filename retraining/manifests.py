@@ -14,7 +14,7 @@ _HEAD = ("logits/kernel", "logits/bias")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Origin:
+class RetrainedPair:
     """What is to be said of a retrained pair.
 
     Attributes:
@@ -44,11 +44,11 @@ class Origin:
     num_classes: int
     image_size: int
     crop_fraction: float
-    counted: Mapping[str, manifest.Record]
+    counted: Mapping[str, manifest.JsonObject]
     metrics: Mapping[str, float]
 
 
-def check_room(place: export_folder.Place, *, overwrite: bool) -> None:
+def check_room(place: export_folder.ExportFolder, *, overwrite: bool) -> None:
     """Raises ValueError where a pair is that is to stay, or what no folder replaces.
 
     What an interrupted retraining left may be replaced.
@@ -64,7 +64,7 @@ def check_room(place: export_folder.Place, *, overwrite: bool) -> None:
         )
 
 
-def about(origin: Origin, kind: str) -> manifest.Record:
+def about(origin: RetrainedPair, kind: str) -> manifest.JsonObject:
     """What a manifest says of a half; of its files, only that has to be added."""
     module = dataclasses.asdict(origin.module)
     for name in ("packages", "files", "pair"):
@@ -87,7 +87,7 @@ def about(origin: Origin, kind: str) -> manifest.Record:
     }
 
 
-def _title(origin: Origin, kind: str) -> str:
+def _title(origin: RetrainedPair, kind: str) -> str:
     module, size = origin.module, origin.image_size
     if kind == manifest.KINDS[0] and not origin.is_fine_tuned:
         return module.title
@@ -95,7 +95,7 @@ def _title(origin: Origin, kind: str) -> str:
     return f"{module.title}, retrained on {origin.taxonomy}{at}"
 
 
-def _configuration(origin: Origin) -> manifest.Record:
+def _configuration(origin: RetrainedPair) -> manifest.JsonObject:
     configuration = origin.module.configuration
     return {
         "arch": configuration.get("arch", origin.module.arch),
@@ -103,14 +103,14 @@ def _configuration(origin: Origin) -> manifest.Record:
     }
 
 
-def _features(origin: Origin) -> manifest.Record:
+def _features(origin: RetrainedPair) -> manifest.JsonObject:
     """What differs in the feature vector: nothing, if it was not fine-tuned."""
     if not origin.is_fine_tuned:
         return {}
     return {"weights": _weights(origin, "trained on"), "license": _license(origin)}
 
 
-def _scores(origin: Origin) -> manifest.Record:
+def _scores(origin: RetrainedPair) -> manifest.JsonObject:
     """What differs in the classifier."""
     module, size = origin.module, origin.num_classes
     head = size * (module.output["num_features"] + 1)
@@ -130,7 +130,7 @@ def _scores(origin: Origin) -> manifest.Record:
     }
 
 
-def _weights(origin: Origin, what: str) -> manifest.Record:
+def _weights(origin: RetrainedPair, what: str) -> manifest.JsonObject:
     module = origin.module
     began = f"{module.arch} with weights {module.weights['name']!r}"
     return {
@@ -141,6 +141,6 @@ def _weights(origin: Origin, what: str) -> manifest.Record:
     }
 
 
-def _license(origin: Origin) -> str:
+def _license(origin: RetrainedPair) -> str:
     """Of what it began with; what the images allow is theirs to say who have them."""
     return origin.module.license

@@ -29,7 +29,7 @@ _LONGEST_NAME = 1 << 16  # bytes, and of a file's other attributes
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike[str], *, name: str) -> Iterator[pathlib.Path]:
+def open_model(path: str | os.PathLike[str], *, name: str) -> Iterator[pathlib.Path]:
     """The directory of a SavedModel; what had to be unpacked is there for a while.
 
     Args:
@@ -51,7 +51,7 @@ def opened(path: str | os.PathLike[str], *, name: str) -> Iterator[pathlib.Path]
         yield _saved_model(directory, name, text)
 
 
-def kept(url: str, *, name: str) -> pathlib.Path:
+def cached_folder(url: str, *, name: str) -> pathlib.Path:
     """The directory of a URL's SavedModel, which is downloaded once and then kept.
 
     Published versions never change; remove the directory to have it downloaded again.
@@ -64,8 +64,8 @@ def kept(url: str, *, name: str) -> pathlib.Path:
     Raises:
       ValueError: as `opened`, or it can't be written to the cache.
     """
-    place = place_of(url)
-    if is_kept(url):
+    place = cache_folder(url)
+    if is_cached(url):
         return place
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -80,15 +80,15 @@ def kept(url: str, *, name: str) -> pathlib.Path:
     return place
 
 
-def place_of(url: str) -> pathlib.Path:
+def cache_folder(url: str) -> pathlib.Path:
     """Where `kept` has a URL's SavedModel, or would have it."""
     home = os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras"
     return pathlib.Path(home, "reuse", hashlib.sha256(url.encode()).hexdigest())
 
 
-def is_kept(url: str) -> bool:
+def is_cached(url: str) -> bool:
     """Whether the cache has every file of a URL's SavedModel, in its full size."""
-    place = place_of(url)
+    place = cache_folder(url)
     try:
         listed = json.loads((place / _LIST).read_text(encoding="utf-8"))
         return listed.items() <= _sizes(place).items()

@@ -256,7 +256,7 @@ class KerasLayer(keras.layers.Layer):
         """Raises ValueError where the SavedModel is not to be had any more."""
         handle, name = config["handle"], config.get("name")
         is_url = handle.startswith(handles.SCHEMES)
-        is_new = is_url and not handles.is_kept(handle)
+        is_new = is_url and not handles.is_cached(handle)
         if is_new and serialization_lib.in_safe_mode():
             raise ValueError(
                 f"The layer {name!r} is of {handle!r}, which this machine has never "
@@ -306,9 +306,9 @@ def _load(
     """
     with contextlib.ExitStack() as stack:
         if handle.startswith(handles.SCHEMES):
-            folder = handles.kept(handle, name="handle")
+            folder = handles.cached_folder(handle, name="handle")
         else:
-            folder = stack.enter_context(handles.opened(handle, name="handle"))
+            folder = stack.enter_context(handles.open_model(handle, name="handle"))
         is_hub_module = (folder / _HUB_MODULE).exists()
         if tags is None and is_hub_module:
             tags = []

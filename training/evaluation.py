@@ -67,7 +67,7 @@ def of_split(
     notes = [line for line in (note, _about_scores(examples, scores)) if line]
     for line in notes if announce else ():
         _LOG.info(line)
-    ledger = pipeline.Ledger(
+    ledger = pipeline.UnreadableImages(
         examples, num_classes=len(places), limit=unreadable, announce=announce
     )
     stream = pipeline.Stream(

@@ -26,7 +26,7 @@ _MAIN = tuple(
     for kind in (evaluation_report.SeveralLabels, evaluation_report.OneLabel)
 )
 
-Record = dict[str, typing.Any]
+JsonObject = dict[str, typing.Any]
 
 
 class DivergedError(Exception):
@@ -43,7 +43,7 @@ class _Sums:
     seconds: float = 0.0
 
 
-class Journal:
+class MetricsLog:
     """Logs the metrics of a training to the console, TensorBoard and `history.json`.
 
     Args:
@@ -59,7 +59,7 @@ class Journal:
         self,
         folder: pathlib.Path | None,
         *,
-        facts: Record,
+        facts: JsonObject,
         rate: Callable[[int], typing.Any],
         batch_size: int,
         steps_per_epoch: int,
@@ -69,7 +69,7 @@ class Journal:
         self._facts = facts | provenance.provenance()
         self._rate, self._batch_size = rate, batch_size
         self._steps_per_epoch, self._number_of_epochs = steps_per_epoch, epochs
-        self._epochs: list[Record] = []
+        self._epochs: list[JsonObject] = []
         self._resumed: list[int] = []
         self._sums = _Sums()
         self._pending: list[tuple[int, typing.Any, typing.Any]] = []
@@ -86,7 +86,7 @@ class Journal:
         """How many steps there are."""
         return self._steps_per_epoch * self._number_of_epochs
 
-    def record(self) -> Record:
+    def record(self) -> JsonObject:
         """What a checkpoint keeps of it."""
         return {
             "epochs": self._epochs,
@@ -94,7 +94,7 @@ class Journal:
             "resumed": self._resumed,
         }
 
-    def resume(self, record: Record, *, step: int, path: pathlib.Path) -> None:
+    def resume(self, record: JsonObject, *, step: int, path: pathlib.Path) -> None:
         """Goes on from a checkpoint's record."""
         self._epochs = record["epochs"]
         self._sums = _Sums(**record["epoch"])
@@ -204,7 +204,7 @@ class Journal:
         if self._folder:
             atomic.write_file(self._folder / HISTORY, text.encode())
 
-    def metrics(self) -> Record:
+    def metrics(self) -> JsonObject:
         """What was measured on the test split in the end."""
         last = self._epochs[-1]
         main = [name for name in _MAIN if name in last][:1]

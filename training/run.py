@@ -176,7 +176,7 @@ class _Training:
         self._shard = pipeline.Shard(index=index, count=count, parts=parts)
         self._check_batch(halves[split.TRAIN].size)
         self._ledger, self._test_ledger = (
-            pipeline.Ledger(
+            pipeline.UnreadableImages(
                 halves.get(name, halves[split.TRAIN]),
                 num_classes=model.taxonomy.num_classes,
                 limit=request.unreadable,
@@ -197,7 +197,7 @@ class _Training:
             "seed": request.seed,
         }
         asked = dataclasses.asdict(request) | {"model_dir": str(request.model_dir)}
-        self._journal = metrics_log.Journal(
+        self._journal = metrics_log.MetricsLog(
             request.model_dir if self._is_chief else None,
             facts={
                 "arguments": asked,
@@ -337,7 +337,7 @@ class _Training:
         return found
 
     def _stream(
-        self, half: str, ledger: pipeline.Ledger, image_size: int | None
+        self, half: str, ledger: pipeline.UnreadableImages, image_size: int | None
     ) -> pipeline.Stream:
         size = image_size or self._model.spec.image_size
         return pipeline.Stream(

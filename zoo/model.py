@@ -57,7 +57,7 @@ class ImageModel:
         """The backbone's endpoints by name, for images in [0, 1], [B, H, W, 3]."""
         return self.backbone(self.normalization.layer()(images), training=training)
 
-    def record(self) -> native_format.Record:
+    def record(self) -> native_format.JsonObject:
         """What a file of these weights says of them; see `zoo.weights.own`."""
         about = {
             key: value

@@ -19,7 +19,7 @@ _MEND = "Trace __call__ with one scalar tf.TensorSpec for it, or with Python val
 _MEND += "declare the default, and document dtype, shape, default and effect."
 
 
-def r09_arguments_do_what_they_say(model: model_under_test.Subject) -> str:
+def r09_arguments_do_what_they_say(model: model_under_test.ModelUnderTest) -> str:
     """Reads each argument's default and specs, then tries the documented effects.
 
     Known are the effects of batch_norm_momentum, dropout_rate, drop_path_rate and
@@ -31,7 +31,7 @@ def r09_arguments_do_what_they_say(model: model_under_test.Subject) -> str:
         if parameter.name != "training" and parameter.kind not in _VARIADIC
     }
     for name in set(model.arguments) - set(found):
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"the argument {name}, which is documented",
             observed=f"the arguments {', '.join(found) or 'training alone'}",
             mend=_MEND,
@@ -53,7 +53,7 @@ def r09_arguments_do_what_they_say(model: model_under_test.Subject) -> str:
 
 
 def _specs(
-    model: model_under_test.Subject, name: str
+    model: model_under_test.ModelUnderTest, name: str
 ) -> set[tuple[str, tuple[int, ...]]]:
     """The dtypes and shapes that the traces take as a Tensor."""
     specs = [trace.arguments.get(name) for trace in model.general_traces]
@@ -61,7 +61,7 @@ def _specs(
     found = {(spec.dtype.name, str(spec.shape)) for spec in tensors}
     if len(found) > 1 or not all(spec.shape.is_fully_defined() for spec in tensors):
         shown = ", ".join(" ".join(spec) for spec in sorted(found))
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"{name} to be of one dtype and static shape",
             observed=shown,
             mend=_MEND,
@@ -69,7 +69,9 @@ def _specs(
     return {(spec.dtype.name, tuple(spec.shape)) for spec in tensors}
 
 
-def _check_default(model: model_under_test.Subject, name: str, default: Any) -> None:
+def _check_default(
+    model: model_under_test.ModelUnderTest, name: str, default: Any
+) -> None:
     images = model.images(1)
     with verdict.expecting(
         f"obj(x, {name}={default!r}) to work, as its default", mend=_MEND
@@ -77,7 +79,7 @@ def _check_default(model: model_under_test.Subject, name: str, default: Any) -> 
         given = model.obj(images, **{name: default})
     difference = numeric.relative_difference(given, model.obj(images))
     if difference > clauses.TOLERANCE:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"obj(x) to equal obj(x, {name}={default!r})",
             observed=f"a relative difference of {difference:.1e}",
             mend=_MEND,
@@ -93,20 +95,20 @@ def _check_documented(
     wanted = documented.get("dtype"), tuple(documented.get("shape") or ())
     if specs and "dtype" in documented and wanted not in specs:
         ((dtype, shape),) = specs
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"{name} to be {wanted[0]} {list(wanted[1])}, as documented",
             observed=f"{dtype} {list(shape)}",
             mend=_MEND,
         )
     if "default" in documented and documented["default"] != default:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"{name}={documented['default']!r} as documented",
             observed=f"{name}={default!r}",
             mend=_MEND,
         )
 
 
-def _check_momentum(model: model_under_test.Subject) -> None:
+def _check_momentum(model: model_under_test.ModelUnderTest) -> None:
     """1 must leave the statistics as they are; 0 must replace them, whatever they were.
 
     Their own momentum is nothing that drop path should play into.
@@ -116,7 +118,7 @@ def _check_momentum(model: model_under_test.Subject) -> None:
     before = numeric.values(statistics)
     _train(model, batch_norm_momentum=1.0)
     if numeric.changed(statistics, before, numeric.values(statistics)):
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="batch_norm_momentum=1 to leave the statistics as they are",
             observed="they change",
             mend="Compute momentum · old + (1 − momentum) · new.",
@@ -129,27 +131,27 @@ def _check_momentum(model: model_under_test.Subject) -> None:
         replaced.append(numeric.values(statistics))
     difference = numeric.relative_difference(*replaced)
     if difference > clauses.TOLERANCE:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="batch_norm_momentum=0 to replace the statistics by the batch's",
             observed=f"what they were before still shows, by {difference:.1e}",
             mend="Compute momentum · old + (1 − momentum) · new.",
         )
 
 
-def _check_rate(name: str) -> Callable[[model_under_test.Subject], None]:
+def _check_rate(name: str) -> Callable[[model_under_test.ModelUnderTest], None]:
     """A rate of 0 must leave nothing to chance, and one of a half something.
 
     Four images share their fate in two calls by chance once in 16 times; in all of six
     calls, once in a million.
     """
 
-    def check(model: model_under_test.Subject) -> None:
+    def check(model: model_under_test.ModelUnderTest) -> None:
         for rate, calls in ((0.0, 2), (0.5, 6)):
             first, *others = (_train(model, **{name: rate}) for _ in range(calls))
             differences = [numeric.relative_difference(o, first) for o in others]
             if (max(differences) > clauses.TOLERANCE) != bool(rate):
                 word = "random" if rate else "deterministic"
-                raise verdict.Broken(
+                raise verdict.Violation(
                     expected=f"training=True with {name}={rate} to be {word}",
                     observed=f"a relative difference of {max(differences):.1e} from "
                     "call to call",
@@ -159,25 +161,25 @@ def _check_rate(name: str) -> Callable[[model_under_test.Subject], None]:
     return check
 
 
-def _check_endpoints(model: model_under_test.Subject) -> None:
+def _check_endpoints(model: model_under_test.ModelUnderTest) -> None:
     images = model.images(1)
     endpoints = model.obj(images, return_endpoints=True)
     if not isinstance(endpoints, Mapping) or "default" not in endpoints:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="return_endpoints=True to give a dict with the key default",
             observed=f"a {type(endpoints).__name__}",
             mend="Give the output under default, beside the endpoints by name.",
         )
     difference = numeric.relative_difference(endpoints["default"], model.obj(images))
     if difference > clauses.TOLERANCE:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="the endpoint default to be the output",
             observed=f"a relative difference of {difference:.1e}",
             mend="Give the output under default, beside the endpoints by name.",
         )
 
 
-def _train(model: model_under_test.Subject, **given: float) -> Any:
+def _train(model: model_under_test.ModelUnderTest, **given: float) -> Any:
     """A call in training mode, with nothing random but what is asked for."""
     takes = {parameter.name for parameter in traces.parameters(model.call)}
     calm = {rate: 0.0 for rate in _RATES if rate in takes}
@@ -185,7 +187,7 @@ def _train(model: model_under_test.Subject, **given: float) -> Any:
     return model.obj(model.images(4), training=True, **keywords)
 
 
-_EFFECTS: dict[str, Callable[[model_under_test.Subject], None]] = {
+_EFFECTS: dict[str, Callable[[model_under_test.ModelUnderTest], None]] = {
     "batch_norm_momentum": _check_momentum,
     "return_endpoints": _check_endpoints,
     **{rate: _check_rate(rate) for rate in _RATES},

@@ -26,14 +26,14 @@ _ENOUGH = 8
 _HALF_PRECISION = 2e-3  # that probabilities in float16 sum to 1 by
 
 
-def c01_gives_one_matrix(model: model_under_test.Subject) -> str:
+def c01_gives_one_matrix(model: model_under_test.ModelUnderTest) -> str:
     """Looks at the output for two images, and reads the shapes of the traces."""
     columns = output_checks.check_matrix(model, columns="num_classes")
     output_checks.check_static_columns(model, columns="num_classes")
     return f"float32 [batch, {columns}]"
 
 
-def c02_gives_logits(model: model_under_test.Subject) -> str:
+def c02_gives_logits(model: model_under_test.ModelUnderTest) -> str:
     """Looks at the op that gives the outputs, and at outputs for several images.
 
     A softmax or a sigmoid at the end gives none, for any number of classes. Where
@@ -48,7 +48,7 @@ def c02_gives_logits(model: model_under_test.Subject) -> str:
     with contextlib.suppress(LookupError, ValueError):  # a graph may hold anything
         last = graphs.final_op(model.traced(training=False))
     if last in (graphs.SOFTMAX, graphs.SIGMOID):
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="logits",
             observed=f"what a final op {last} gives: probabilities",
             mend=mend,
@@ -61,19 +61,19 @@ def c02_gives_logits(model: model_under_test.Subject) -> str:
     for total in (1, 100):
         sums = np.abs(rows.sum(axis=1) / total - 1).max()
         if rows.min() >= 0 and rows.shape[1] > 1 and sums <= _HALF_PRECISION:
-            raise verdict.Broken(
+            raise verdict.Violation(
                 expected="logits",
                 observed=f"values that sum to {total} in each row: probabilities",
                 mend=mend,
             )
     if rows.min() >= 0 and rows.max() <= 1 and rows.shape[1] >= _ENOUGH and rows.any():
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="logits",
             observed=f"{rows.size} values all between 0 and 1: probabilities",
             mend=mend,
         )
     if rows.shape[1] >= _ENOUGH and (np.diff(rows, axis=1) < 0).all():
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="one logit for each class, in the order of the classes",
             observed=f"{rows.shape[1]} falling values in each of {len(rows)} rows: "
             "top-k",
@@ -82,7 +82,7 @@ def c02_gives_logits(model: model_under_test.Subject) -> str:
     return f"values from {rows.min():.3g} to {rows.max():.3g}"
 
 
-def c03_carries_class_index(model: model_under_test.Subject) -> str:
+def c03_carries_class_index(model: model_under_test.ModelUnderTest) -> str:
     """Reads the text assets that the SavedModel names.
 
     A first line more than there are classes is a header if all its fields are words
@@ -106,7 +106,7 @@ def c03_carries_class_index(model: model_under_test.Subject) -> str:
                 _check_our_file(lines)
             return f"{path.name}: {count} classes"
         found.append(f"{path.name} with {count} of them")
-    raise verdict.Broken(
+    raise verdict.Violation(
         expected=f"a text asset with one line for each of {columns} classes",
         observed=", ".join(found) or "no assets",
         mend="Write one line for each class, and hang the file on the root as a "
@@ -119,7 +119,7 @@ def _check_names(name: str, lines: list[str]) -> None:
     empty = sum(not line.strip() for line in lines)
     if empty or 2 * len(set(lines)) < len(lines):
         observed = f"{empty} empty lines" if empty else f"{len(set(lines))} names"
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"{name} to name {len(lines)} classes",
             observed=observed,
             mend="Write each class's own name on its line.",
@@ -164,7 +164,7 @@ def _check_our_file(lines: list[str]) -> None:
         observed = f"a background class with the id {named[0][1]}"
     else:
         return
-    raise verdict.Broken(
+    raise verdict.Violation(
         expected=f"{_OUR_FILE} with the tab-separated columns index, id, name, where "
         "the index counts from 0 and a background class has the id background",
         observed=observed,

@@ -22,7 +22,7 @@ from conformance.checks import (
 
 _MEND = "Hang all that the model needs on its root: assets, lists, named callables."
 # Those that a copy could break, and that are judged by looking, or by one call.
-_JUDGED_AGAIN: tuple[Callable[[model_under_test.Subject], str], ...] = (
+_JUDGED_AGAIN: tuple[Callable[[model_under_test.ModelUnderTest], str], ...] = (
     reusable.r02_root_is_callable,
     reusable.r03_takes_one_tensor,
     reusable.r04_lists_variables,
@@ -36,7 +36,7 @@ _JUDGED_AGAIN: tuple[Callable[[model_under_test.Subject], str], ...] = (
 )
 
 
-def r13_saves_again(model: model_under_test.Subject) -> str:
+def r13_saves_again(model: model_under_test.ModelUnderTest) -> str:
     """Saves the loaded object with its signatures, loads the copy, and compares.
 
     The copy must give equal outputs, have the same lists, and break no clause of its
@@ -46,7 +46,7 @@ def r13_saves_again(model: model_under_test.Subject) -> str:
         path = pathlib.Path(folder, "copy")
         with verdict.expecting("tf.saved_model.save(obj) to work", mend=_MEND):
             tf.saved_model.save(model.obj, str(path), dict(model.signatures) or None)
-        copy = model_under_test.Subject(
+        copy = model_under_test.ModelUnderTest(
             path, kind=model.kind, full=False, pair=None, documented=model.documented
         )
         with verdict.expecting("the copy to load and to predict", mend=_MEND):
@@ -54,7 +54,7 @@ def r13_saves_again(model: model_under_test.Subject) -> str:
             copied = copy.infer(images)
         difference = numeric.relative_difference(copied, model.infer(images))
         if difference > clauses.TOLERANCE:
-            raise verdict.Broken(
+            raise verdict.Violation(
                 expected="the copy's outputs to equal the model's",
                 observed=f"a relative difference of {difference:.1e}",
                 mend=_MEND,
@@ -65,13 +65,13 @@ def r13_saves_again(model: model_under_test.Subject) -> str:
 
 
 def _check_again(
-    check: Callable[[model_under_test.Subject], str],
-    model: model_under_test.Subject,
-    copy: model_under_test.Subject,
+    check: Callable[[model_under_test.ModelUnderTest], str],
+    model: model_under_test.ModelUnderTest,
+    copy: model_under_test.ModelUnderTest,
 ) -> None:
     problem = _problem(check, copy)
     if problem and not _problem(check, model):
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"the copy to meet {check.__name__[:3].upper()} as the model does",
             observed=problem,
             mend=_MEND,
@@ -79,7 +79,8 @@ def _check_again(
 
 
 def _problem(
-    check: Callable[[model_under_test.Subject], str], model: model_under_test.Subject
+    check: Callable[[model_under_test.ModelUnderTest], str],
+    model: model_under_test.ModelUnderTest,
 ) -> str:
     """Why a clause does not hold, or can't be judged; nothing where it holds."""
     try:

@@ -27,7 +27,7 @@ _MEND = "Write the page from the model's own record, and again when that changes
 _RANDOM = "random"
 
 
-def d01_states_ranges(model: model_under_test.Subject) -> str:
+def d01_states_ranges(model: model_under_test.ModelUnderTest) -> str:
     """Reads batch, height and width, and calls the model at both ends of each.
 
     A range must be the one in the model's own record, if that has any.
@@ -54,7 +54,7 @@ def d01_states_ranges(model: model_under_test.Subject) -> str:
     return f"batch {_span(batch)}, height {_span(height)}, width {_span(width)}"
 
 
-def d02_states_outputs(model: model_under_test.Subject) -> str:
+def d02_states_outputs(model: model_under_test.ModelUnderTest) -> str:
     """Reads how many features or classes, and of those what defines them."""
     page = _page(model)
     if model.kind == clauses.FEATURE_VECTOR:
@@ -70,7 +70,7 @@ def d02_states_outputs(model: model_under_test.Subject) -> str:
     return f"num_classes {count}, {file}, {_stated(page, 'scores')}"
 
 
-def d03_states_arguments(model: model_under_test.Subject) -> str:
+def d03_states_arguments(model: model_under_test.ModelUnderTest) -> str:
     """Reads whether it can be fine-tuned, and what of each argument of a call."""
     page = _page(model)
     stated = _stated(page, "fine_tunable")
@@ -95,7 +95,7 @@ def d03_states_arguments(model: model_under_test.Subject) -> str:
     return f"fine-tunable {_yes(really)}; {', '.join(documented) or 'no arguments'}"
 
 
-def d04_states_origins(model: model_under_test.Subject) -> str:
+def d04_states_origins(model: model_under_test.ModelUnderTest) -> str:
     """Reads paper, data, licence, sizes and weights; random ones in the first line."""
     page = _page(model)
     found = {
@@ -117,7 +117,7 @@ def d04_states_origins(model: model_under_test.Subject) -> str:
     return f"{found['paper']}; {found['data']}; {found['license']}; {found['weights']}"
 
 
-def d05_numbers_are_right(model: model_under_test.Subject) -> str:
+def d05_numbers_are_right(model: model_under_test.ModelUnderTest) -> str:
     """Computes each number of the page again.
 
     These are numbers beside the labels, defaults of arguments, shapes of endpoints.
@@ -149,7 +149,7 @@ def d05_numbers_are_right(model: model_under_test.Subject) -> str:
 
 
 def _computed(
-    model: model_under_test.Subject, page: statements.Page
+    model: model_under_test.ModelUnderTest, page: statements.Page
 ) -> Iterator[tuple[str, int]]:
     """What the numbers beside the labels must be."""
     sizes = [math.prod(v.shape) for v in model.variables]
@@ -172,7 +172,7 @@ def _computed(
         yield "image_size", size
 
 
-def _others(model: model_under_test.Subject) -> set[int]:
+def _others(model: model_under_test.ModelUnderTest) -> set[int]:
     """The numbers of the other half, of which a page may speak too.
 
     Where that was not given they are what the page says: to be judged with that half.
@@ -194,7 +194,7 @@ def _side(page: statements.Page) -> int:
     return side
 
 
-def _page(model: model_under_test.Subject) -> statements.Page:
+def _page(model: model_under_test.ModelUnderTest) -> statements.Page:
     if model.page is None:
         raise verdict.NotApplicable("no page of documentation was given")
     return statements.Page(model.page, model.kind)
@@ -218,7 +218,7 @@ def _agreement() -> Iterator[None]:
         _expect("the block for programs to say what the text says", False, str(error))
 
 
-def _record(model: model_under_test.Subject) -> Mapping[str, Any]:
+def _record(model: model_under_test.ModelUnderTest) -> Mapping[str, Any]:
     """The record inside the model; empty where there is none that can be read."""
     try:
         path = model.path / documents.IN_MODEL
@@ -230,7 +230,7 @@ def _record(model: model_under_test.Subject) -> Mapping[str, Any]:
 
 def _expect(expected: str, holds: bool, observed: str) -> None:
     if not holds:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"in the page {expected}", observed=observed, mend=_MEND
         )
 

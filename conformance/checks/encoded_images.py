@@ -28,7 +28,7 @@ _JPEG_LOSS = 0.04  # that a JPEG file of high quality may differ by, on average
 _MEND = "See images/model_input.py of this project for a preprocessing that does."
 
 
-def s04_takes_encoded_images(model: model_under_test.Subject) -> str:
+def s04_takes_encoded_images(model: model_under_test.ModelUnderTest) -> str:
     """Feeds photographs, files of five formats, and damaged files.
 
     A photograph that is stored turned, as its EXIF says, must give what an upright one
@@ -47,7 +47,7 @@ def s04_takes_encoded_images(model: model_under_test.Subject) -> str:
         fed = model.signatures["serving_default"](images=preprocess(photographs))
     difference = numeric.relative_difference(found, fed["default"])
     if difference > clauses.TOLERANCE:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"signature {_SIGNATURE} to give what serving_default gives for "
             f"obj.{_PREPROCESS}({_INPUT})",
             observed=f"a relative difference of {difference:.1e}",
@@ -57,9 +57,9 @@ def s04_takes_encoded_images(model: model_under_test.Subject) -> str:
     return f"JPEG, PNG, WebP, GIF and BMP, to {height}x{width} pixels"
 
 
-def _signature(model: model_under_test.Subject) -> Any:
+def _signature(model: model_under_test.ModelUnderTest) -> Any:
     if _SIGNATURE not in model.signatures:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"a signature {_SIGNATURE}",
             observed=f"the signatures {', '.join(sorted(model.signatures)) or 'none'}",
             mend="Pass it to tf.saved_model.save under signatures=.",
@@ -73,14 +73,14 @@ def _signature(model: model_under_test.Subject) -> Any:
         wanted.shape.as_list(),
     ):
         shown = ", ".join(f"{k} {s.dtype.name} {s.shape}" for k, s in inputs.items())
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"signature {_SIGNATURE} with the one input {_INPUT}, string "
             "(None,)",
             observed=f"the input {shown}",
             mend=f"Name the argument of its function {_INPUT}, a vector of strings.",
         )
     if "default" not in signature.structured_outputs:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"signature {_SIGNATURE} with the output key default",
             observed=f"the keys {', '.join(sorted(signature.structured_outputs))}",
             mend="Let its function give a dict with 'default'.",
@@ -88,11 +88,11 @@ def _signature(model: model_under_test.Subject) -> Any:
     return signature
 
 
-def _preprocess(model: model_under_test.Subject) -> Any:
+def _preprocess(model: model_under_test.ModelUnderTest) -> Any:
     part = getattr(model.obj, _PREPROCESS, None)
     function = getattr(part, "__call__", None)  # noqa: B004 - the attribute
     if not traces.is_restored_function(function):
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"a callable obj.{_PREPROCESS}",
             observed="none" if part is None else f"a {type(part).__name__}",
             mend=f"Hang a tf.Module with a traced __call__ on the root: {_PREPROCESS}.",
@@ -102,7 +102,7 @@ def _preprocess(model: model_under_test.Subject) -> Any:
         v for trace in traces.read(function) for v in trace.concrete.variables
     ]
     if variables:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"obj.{_PREPROCESS} without variables",
             observed=f"{variables[0].name}",
             mend="Keep what is learnt in the model itself.",
@@ -126,7 +126,7 @@ def _check_formats(preprocess: Any) -> np.ndarray:
     images = preprocess(tf.constant(list(files.values())))
     is_image = images.dtype == tf.float32 and images.shape.rank == 4
     if not is_image or images.shape[0] != len(files) or images.shape[-1] != 3:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"obj.{_PREPROCESS} to give float32 [batch, height, width, 3]",
             observed=f"{images.dtype.name} {images.shape} for {len(files)} files",
             mend=_MEND,
@@ -135,7 +135,7 @@ def _check_formats(preprocess: Any) -> np.ndarray:
     for name, value in zip(files, values, strict=True):
         wrong = np.abs(value - np.array(_COLOUR, np.float32) / 255).max()
         if not wrong <= 4 * _STEP:
-            raise verdict.Broken(
+            raise verdict.Violation(
                 expected=f"a {name} file of RGB {_COLOUR} to become that, in [0, 1]",
                 observed=f"values from {value.min():.3g} to {value.max():.3g}",
                 mend=_MEND,
@@ -155,14 +155,14 @@ def _check_turned(preprocess: Any) -> None:
         first, second = preprocess(tf.constant(files)).numpy()
         difference = float(np.abs(first - second).mean())
         if not difference <= tolerance:
-            raise verdict.Broken(
+            raise verdict.Violation(
                 expected=f"a {name} file to be turned upright, as its EXIF says",
                 observed=f"a mean difference of {difference:.3f} from an upright one",
                 mend=_MEND,
             )
 
 
-def _check_pixels(preprocess: Any, model: model_under_test.Subject) -> None:
+def _check_pixels(preprocess: Any, model: model_under_test.ModelUnderTest) -> None:
     """Compares a photograph with what the manifest says of preprocessing."""
     record = (manifest_record.read(model.path) or {}).get("preprocessing")
     if not record:
@@ -170,7 +170,7 @@ def _check_pixels(preprocess: Any, model: model_under_test.Subject) -> None:
     side = record.get("image_size")
     found = preprocess(tf.constant([_png(_photograph())])).numpy()[0]
     if found.shape[:2] != (side, side):
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"images of {side}x{side}, as the manifest says",
             observed=f"{found.shape[0]}x{found.shape[1]}",
             mend=_MEND,
@@ -183,7 +183,7 @@ def _check_pixels(preprocess: Any, model: model_under_test.Subject) -> None:
     expected = tf.image.resize(square, size, method=method, antialias=True) / 255.0
     difference = np.abs(found - np.clip(expected, 0, 1)).max()
     if not difference <= _STEP:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="a photograph to be cropped and resized as the manifest says: "
             f"crop_fraction {record['crop_fraction']}, {method}",
             observed=f"a difference of {difference:.3f}",
@@ -204,7 +204,7 @@ def _check_damaged(preprocess: Any) -> None:
             image = preprocess(tf.constant([data])).numpy()
         except Exception:  # which one is the model's choice
             continue
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"{name} to raise",
             observed=f"an image of values from {image.min():.3g} to {image.max():.3g}",
             mend="Let the error of the decoder pass.",

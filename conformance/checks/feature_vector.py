@@ -15,19 +15,19 @@ from conformance import (
 )
 
 
-def f01_gives_one_matrix(model: model_under_test.Subject) -> str:
+def f01_gives_one_matrix(model: model_under_test.ModelUnderTest) -> str:
     """Looks at the output for two images."""
     columns = output_checks.check_matrix(model, columns="num_features")
     return f"float32 [batch, {columns}]"
 
 
-def f02_num_features_is_static(model: model_under_test.Subject) -> str:
+def f02_num_features_is_static(model: model_under_test.ModelUnderTest) -> str:
     """Reads the shapes of the traces."""
     columns = output_checks.check_static_columns(model, columns="num_features")
     return f"num_features is {columns} in {len(model.all_traces)} traces"
 
 
-def f03_has_no_dropout(model: model_under_test.Subject) -> str:
+def f03_has_no_dropout(model: model_under_test.ModelUnderTest) -> str:
     """Looks for a random mask on the output, and whether it changes anything.
 
     Drop path and dropout within the model are not on the output: in the graph, between
@@ -45,7 +45,7 @@ def f03_has_no_dropout(model: model_under_test.Subject) -> str:
         with model.variables_kept():
             difference = numeric.relative_difference(call(images), call(images))
         if difference > clauses.TOLERANCE:
-            raise verdict.Broken(
+            raise verdict.Violation(
                 expected=f"no dropout on the output with training={training}",
                 observed=f"a relative difference of {difference:.1e} from call to "
                 f"call, and {', '.join(sorted(random_ops))} on the output",

@@ -17,7 +17,7 @@ _OTHER_DTYPES = (tf.bfloat16, tf.float16, tf.float64, tf.uint8, tf.float32)
 _OTHER_CHANNELS = (1, 4, 3)
 
 
-def i01_takes_rgb_floats(model: model_under_test.Subject) -> str:
+def i01_takes_rgb_floats(model: model_under_test.ModelUnderTest) -> str:
     """Looks for a float32 [batch, height, width, 3] input in the traces.
 
     There must be one for every combination of the other arguments.
@@ -33,7 +33,7 @@ def i01_takes_rgb_floats(model: model_under_test.Subject) -> str:
     for arguments, specs in rest.items():
         if not any(map(model_under_test.is_image_spec, specs)):
             seen = ", ".join(f"{spec.dtype.name} {spec.shape}" for spec in specs)
-            raise verdict.Broken(
+            raise verdict.Violation(
                 expected=f"{model.input_name}: float32 [batch, height, width, 3]",
                 observed=f"{seen}, with {arguments}",
                 mend="Trace with tf.TensorSpec([None, height, width, 3], tf.float32), "
@@ -42,7 +42,7 @@ def i01_takes_rgb_floats(model: model_under_test.Subject) -> str:
     return f"float32 {model.input_spec.shape}"
 
 
-def i02_takes_any_batch(model: model_under_test.Subject) -> str:
+def i02_takes_any_batch(model: model_under_test.ModelUnderTest) -> str:
     """Calls with several batch sizes, then with none.
 
     Batch 0 runs in this very process: a crash there ends the run, and is seen as such.
@@ -58,7 +58,7 @@ def i02_takes_any_batch(model: model_under_test.Subject) -> str:
     return f"batches {batches}; batch 0 gives an empty output"
 
 
-def _check_batch(model: model_under_test.Subject, batch: int) -> None:
+def _check_batch(model: model_under_test.ModelUnderTest, batch: int) -> None:
     mend = "Take the batch size from tf.shape(images)[0], wherever it is needed."
     with verdict.expecting(f"a batch of {batch} to work", mend=mend):
         output = model.infer(model.images(batch))
@@ -68,14 +68,14 @@ def _check_batch(model: model_under_test.Subject, batch: int) -> None:
 def _check_rows(output: object, batch: int) -> None:
     for value in numeric.leaves(output):
         if value.shape[:1] != (batch,):
-            raise verdict.Broken(
+            raise verdict.Violation(
                 expected=f"{batch} rows for a batch of {batch}",
                 observed=f"an output of shape {list(value.shape)}",
                 mend="Keep the batch dimension first, and apart from all others.",
             )
 
 
-def i03_takes_any_size(model: model_under_test.Subject) -> str:
+def i03_takes_any_size(model: model_under_test.ModelUnderTest) -> str:
     """Calls with one image of each size that is to be tried.
 
     These are: one that is wider than high; the low ends, then the high ends of the
@@ -98,7 +98,7 @@ def i03_takes_any_size(model: model_under_test.Subject) -> str:
     return "sizes " + ", ".join(f"{height}x{width}" for height, width in sizes)
 
 
-def _sizes(model: model_under_test.Subject) -> list[tuple[int, int]]:
+def _sizes(model: model_under_test.ModelUnderTest) -> list[tuple[int, int]]:
     """Pairs of height and width, each once."""
     height, width = model.size
     low_height, high_height = _range(model, axis=0)
@@ -116,7 +116,7 @@ def _sizes(model: model_under_test.Subject) -> list[tuple[int, int]]:
     return list(dict.fromkeys(sizes))
 
 
-def _range(model: model_under_test.Subject, *, axis: int) -> tuple[int, int]:
+def _range(model: model_under_test.ModelUnderTest, *, axis: int) -> tuple[int, int]:
     """The documented ends; of an end without documentation, one that is near."""
     name = ("height_range", "width_range")[axis]
     low, high = model.documented.get(name) or (None, None)
@@ -125,7 +125,7 @@ def _range(model: model_under_test.Subject, *, axis: int) -> tuple[int, int]:
     return low or near, high or max(far, low or near)
 
 
-def i04_normalises_for_itself(model: model_under_test.Subject) -> str:
+def i04_normalises_for_itself(model: model_under_test.ModelUnderTest) -> str:
     """Looks for infinities and NaN in the outputs for values from 0 to 1.
 
     Where all is tried, in training mode too. Whether the values are scaled as the
@@ -140,7 +140,7 @@ def i04_normalises_for_itself(model: model_under_test.Subject) -> str:
             calls.items(), fills.items()
         ):
             if not numeric.is_finite(call(model.images(2, fill=fill))):
-                raise verdict.Broken(
+                raise verdict.Violation(
                     expected=f"finite outputs for {what} with {mode}",
                     observed="infinite values or NaN",
                     mend="Look for NaN in the weights, normalise by constants, and "
@@ -149,7 +149,7 @@ def i04_normalises_for_itself(model: model_under_test.Subject) -> str:
     return f"finite for {', '.join(fills)} with {', '.join(calls)}"
 
 
-def i05_rejects_other_inputs(model: model_under_test.Subject) -> str:
+def i05_rejects_other_inputs(model: model_under_test.ModelUnderTest) -> str:
     """Calls with inputs that differ from the declared one in one respect each."""
     inputs = _other_inputs(model)
     accepted = []
@@ -161,7 +161,7 @@ def i05_rejects_other_inputs(model: model_under_test.Subject) -> str:
                 continue
             accepted.append(what)
     if accepted:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="a Python exception for every input but the declared one",
             observed=f"it takes {', '.join(accepted)}",
             mend="Trace __call__ for float32 [None, height, width, 3] only; callers "
@@ -170,7 +170,7 @@ def i05_rejects_other_inputs(model: model_under_test.Subject) -> str:
     return f"raises for {', '.join(inputs)}"
 
 
-def _other_inputs(model: model_under_test.Subject) -> dict[str, tf.Tensor]:
+def _other_inputs(model: model_under_test.ModelUnderTest) -> dict[str, tf.Tensor]:
     images = model.images(1)
     channels, dtype = images.shape[-1], images.dtype
     inputs = {"rank 3": images[0], "rank 5": images[tf.newaxis]}

@@ -25,7 +25,7 @@ _FLAGS = ("training", "return_endpoints")
 _MEND = "Write the manifest last, from what was written, and change nothing after it."
 
 
-def p03_carries_manifest(model: model_under_test.Subject) -> str:
+def p03_carries_manifest(model: model_under_test.ModelUnderTest) -> str:
     """Reads the manifest, and holds it against the files and the other half's.
 
     Of a model without one nothing is judged, unless the other half has one.
@@ -88,7 +88,7 @@ def _check_fields(record: dict[str, Any], kind: str) -> None:
 
 
 def _check_arguments(
-    documented: dict[str, Any], model: model_under_test.Subject
+    documented: dict[str, Any], model: model_under_test.ModelUnderTest
 ) -> None:
     if not model.is_callable:
         return
@@ -126,6 +126,6 @@ def _sha256(data: bytes) -> str:
 
 
 def _fail(expected: str, observed: str) -> NoReturn:
-    raise verdict.Broken(
+    raise verdict.Violation(
         expected=f"in the manifest {expected}", observed=observed, mend=_MEND
     )

@@ -11,7 +11,7 @@ from conformance import clauses, model_under_test, numeric, traces, verdict
 from conformance.checks import reusable
 
 
-def p01_backbones_are_equal(model: model_under_test.Subject) -> str:
+def p01_backbones_are_equal(model: model_under_test.ModelUnderTest) -> str:
     """Looks for each of the feature vector's variables, by name, in the classifier.
 
     Where names occur twice or are not the same in both, variables of equal bits, shape
@@ -29,7 +29,7 @@ def p01_backbones_are_equal(model: model_under_test.Subject) -> str:
     if not features.all_variables:
         raise verdict.NotApplicable("the feature vector holds no variables")
     if different:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"all {len(features.all_variables)} variables of the feature "
             "vector bit-equal in the classifier",
             observed=f"{len(different)} that are not: {numeric.names(different)}",
@@ -38,14 +38,14 @@ def p01_backbones_are_equal(model: model_under_test.Subject) -> str:
     return f"{len(features.all_variables)} variables are bit-equal"
 
 
-def p02_head_completes_features(model: model_under_test.Subject) -> str:
+def p02_head_completes_features(model: model_under_test.ModelUnderTest) -> str:
     """Compares classifier(x) with classifier.head(feature_vector(x)) at inference."""
     features, classifier = _halves(model)
     head = getattr(classifier.obj, "head", None)
     function = getattr(head, "__call__", None)  # noqa: B004 - the attribute
     mend = "Hang the head on the classifier as a tf.Module with a __call__ of its own."
     if not traces.is_restored_function(function):
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="classifier.head with a __call__",
             observed="no head" if head is None else f"a {type(head).__name__}",
             mend=mend,
@@ -55,7 +55,7 @@ def p02_head_completes_features(model: model_under_test.Subject) -> str:
         logits = _infer(head, features.infer(images))
     difference = numeric.relative_difference(logits, classifier.infer(images))
     if difference > clauses.TOLERANCE:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="classifier.head(feature_vector(x)) to equal classifier(x)",
             observed=f"a relative difference of {difference:.1e}",
             mend="Build the classifier as the head on the very feature vector that "
@@ -65,14 +65,14 @@ def p02_head_completes_features(model: model_under_test.Subject) -> str:
 
 
 def _halves(
-    model: model_under_test.Subject,
-) -> tuple[model_under_test.Subject, model_under_test.Subject]:
+    model: model_under_test.ModelUnderTest,
+) -> tuple[model_under_test.ModelUnderTest, model_under_test.ModelUnderTest]:
     """The feature-vector model and the classifier."""
     if model.pair is None:
         raise verdict.NotApplicable("the other half of the pair was not given")
     reusable.r01_loads_alone(model.pair)  # before anything of it runs
     if model.pair.looks_like == model.kind:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="the other half of the pair",
             observed=f"another {model.kind}",
             mend="Give the feature vector for a classifier, and the other way round.",

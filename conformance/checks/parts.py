@@ -14,7 +14,7 @@ _MEND = "Make the part a tf.Module with a traced __call__ and the lists variable
 _MEND += "trainable_variables of what that call uses, and hang it on the root itself."
 
 
-def r12_parts_are_whole(model: model_under_test.Subject) -> str:
+def r12_parts_are_whole(model: model_under_test.ModelUnderTest) -> str:
     """Looks at every attribute of the root that has a `__call__` of its own."""
     parts = _parts(model.obj)
     if not parts:
@@ -47,7 +47,7 @@ def _check_part(name: str, part: Any) -> None:
         # One that would be empty may be left out, as on the root.
         value = lists[attribute] = getattr(part, attribute, ())
         if not isinstance(value, list | tuple):
-            raise verdict.Broken(
+            raise verdict.Violation(
                 expected=f"obj.{name}.{attribute} to be a list",
                 observed=f"a {type(value).__name__}",
                 mend=_MEND,
@@ -59,7 +59,7 @@ def _check_part(name: str, part: Any) -> None:
         for variable in trace.concrete.variables
     }
     if missing := [v for handle, v in captured.items() if handle not in listed]:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"all {len(captured)} variables that obj.{name} captures in its "
             "variables",
             observed=f"{len(missing)} missing: {numeric.names(missing)}",
@@ -67,13 +67,13 @@ def _check_part(name: str, part: Any) -> None:
         )
     strange = [v for v in lists["trainable_variables"] if id(v.handle) not in listed]
     if strange:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"obj.{name}.trainable_variables to be a subset of its variables",
             observed=f"{len(strange)} others: {numeric.names(strange)}",
             mend=_MEND,
         )
     if deeper := _parts(part):
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"obj.{name} to have no named callables of its own",
             observed=", ".join(f"obj.{name}.{inner}" for inner in deeper),
             mend=_MEND,

@@ -30,7 +30,7 @@ _TABLES = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
 _BUILT_IN_OBJECTS = ("_generic_user_object", "signature_map", "trackable_", "_tf_keras")
 
 
-def r01_loads_alone(model: model_under_test.Subject) -> str:
+def r01_loads_alone(model: model_under_test.ModelUnderTest) -> str:
     """Looks for Python and files in the graphs and for registered classes, then loads.
 
     A custom op makes loading fail in a process that did not load its library; one that
@@ -43,7 +43,7 @@ def r01_loads_alone(model: model_under_test.Subject) -> str:
         objects = _custom_objects(proto)
     count = check_ops(proto)
     if objects:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="no object of a class that its author has to register",
             observed=f"objects of {', '.join(objects)}",
             mend="Save a plain tf.Module or tf.train.Checkpoint as the root, and hang "
@@ -62,13 +62,13 @@ def check_ops(proto: Any) -> int:
     """
     ops = _ops(proto)
     if python_ops := ops & set(_PYTHON_OPS):
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="graphs of TensorFlow ops alone",
             observed=f"the ops {', '.join(sorted(python_ops))}, which call Python",
             mend="Replace tf.py_function and tf.numpy_function by TensorFlow ops.",
         )
     if file_ops := _file_ops(proto):
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="no op that reads or writes files by itself",
             observed=f"the ops {', '.join(sorted(file_ops))}; nothing was run",
             mend="Leave files to assets, and to whoever calls the model.",
@@ -115,11 +115,11 @@ def _custom_objects(proto: Any) -> list[str]:
     return sorted(found)
 
 
-def r02_root_is_callable(model: model_under_test.Subject) -> str:
+def r02_root_is_callable(model: model_under_test.ModelUnderTest) -> str:
     """Looks at the root's attribute `__call__`."""
     if not model.is_callable:
         observed = "no __call__" if model.call is None else f"a {type(model.call)}"
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="a __call__ that is a tf.function with traces",
             observed=observed,
             mend="Set root.__call__ to a tf.function and trace it before saving.",
@@ -127,7 +127,7 @@ def r02_root_is_callable(model: model_under_test.Subject) -> str:
     return f"__call__ has {len(model.all_traces)} traces"
 
 
-def r03_takes_one_tensor(model: model_under_test.Subject) -> str:
+def r03_takes_one_tensor(model: model_under_test.ModelUnderTest) -> str:
     """Reads the declared parameters, and the first one's spec in the traces.
 
     A trace whose every call another, more general one takes too is of no matter.
@@ -135,7 +135,7 @@ def r03_takes_one_tensor(model: model_under_test.Subject) -> str:
     parameters = traces.parameters(model.call)
     required = traces.required(model.call)
     if required != parameters[:1] or required[0].kind is inspect.Parameter.KEYWORD_ONLY:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="one required argument, the first and positional",
             observed=f"__call__{inspect.signature(model.call)}",
             mend="Give every argument but the first a default.",
@@ -144,13 +144,13 @@ def r03_takes_one_tensor(model: model_under_test.Subject) -> str:
     for trace in model.general_traces:
         spec = trace.arguments[name]
         if not traces.is_tensor(spec):
-            raise verdict.Broken(
+            raise verdict.Violation(
                 expected=f"{name} to be a single Tensor",
                 observed=f"a trace for {type(spec).__name__} {spec!r}",
                 mend="Trace __call__ with one tf.TensorSpec, no list and no dict.",
             )
         if spec.shape.rank is not None and (not spec.shape.rank or spec.shape[0]):
-            raise verdict.Broken(
+            raise verdict.Violation(
                 expected="an undefined batch dimension",
                 observed=f"a trace for {name} of shape {spec.shape}",
                 mend="Trace with a tf.TensorSpec whose first dimension is None.",
@@ -158,7 +158,7 @@ def r03_takes_one_tensor(model: model_under_test.Subject) -> str:
     return f"{name}, {model.input_spec.dtype.name} {model.input_spec.shape}"
 
 
-def r04_lists_variables(model: model_under_test.Subject) -> str:
+def r04_lists_variables(model: model_under_test.ModelUnderTest) -> str:
     """Holds what the traces capture against the list, by the variables' handles.
 
     A trace captures what the functions that it calls capture.
@@ -172,7 +172,7 @@ def r04_lists_variables(model: model_under_test.Subject) -> str:
         if not hasattr(model.obj, "variables"):
             mend = "Hang a list named variables on a root that keeps it, such as a "
             mend += "tf.train.Checkpoint: the property of a tf.Module is not saved."
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"all {len(captured)} captured variables in root.variables",
             observed=f"{len(missing)} missing: {numeric.names(missing)}",
             mend=mend,
@@ -180,21 +180,21 @@ def r04_lists_variables(model: model_under_test.Subject) -> str:
     return f"{len(model.variables)} listed, {len(captured)} captured"
 
 
-def r05_lists_trainable_variables(model: model_under_test.Subject) -> str:
+def r05_lists_trainable_variables(model: model_under_test.ModelUnderTest) -> str:
     """Compares the two lists by identity, and reads `v.trainable`."""
     if not model.trainable_variables:
         raise verdict.NotApplicable("there are no trainable_variables")
     listed = {id(variable) for variable in model.variables}
     strange = [v for v in model.trainable_variables if id(v) not in listed]
     if strange:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="trainable_variables to be a subset of variables",
             observed=f"{len(strange)} others: {numeric.names(strange)}",
             mend="Put the very same tf.Variable objects into both lists.",
         )
     frozen = [v for v in model.trainable_variables if not v.trainable]
     if frozen:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="v.trainable to be true for each of trainable_variables",
             observed=f"{len(frozen)} that are not: {numeric.names(frozen)}",
             mend="Leave them out of trainable_variables, or make them with "
@@ -203,7 +203,7 @@ def r05_lists_trainable_variables(model: model_under_test.Subject) -> str:
     return f"{len(model.trainable_variables)} of {len(model.variables)} variables"
 
 
-def r06_regularization_losses(model: model_under_test.Subject) -> str:
+def r06_regularization_losses(model: model_under_test.ModelUnderTest) -> str:
     """Calls each loss, differentiates it, and compares all variables before and after.
 
     A gradient to any variable with `v.trainable` counts, whether or not it is listed in
@@ -212,7 +212,7 @@ def r06_regularization_losses(model: model_under_test.Subject) -> str:
     """
     losses = getattr(model.obj, "regularization_losses", ())
     if not isinstance(losses, list | tuple) or not all(map(callable, losses)):
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="a list of callables",
             observed=f"a {type(losses).__name__}",
             mend="Set root.regularization_losses to a list of tf.functions.",
@@ -226,7 +226,7 @@ def r06_regularization_losses(model: model_under_test.Subject) -> str:
 
 
 def _check_loss(
-    model: model_under_test.Subject, name: str, loss: Any, trainable: list[Any]
+    model: model_under_test.ModelUnderTest, name: str, loss: Any, trainable: list[Any]
 ) -> None:
     mend = "Make each loss a tf.function(input_signature=[]) of the weights."
     with model.variables_kept() as before:
@@ -249,7 +249,7 @@ def _check_loss(
         found = ("a gradient to a trainable variable", "a gradient to none")
     if found:
         expected, observed = found
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"{name}: {expected}", observed=observed, mend=mend
         )
 
@@ -258,14 +258,14 @@ def _is_scalar(value: Any) -> bool:
     return tf.is_tensor(value) and value.shape.rank == 0 and value.dtype.is_floating
 
 
-def r07_training_is_a_bool(model: model_under_test.Subject) -> str:
+def r07_training_is_a_bool(model: model_under_test.ModelUnderTest) -> str:
     """Reads the declared default, then calls eagerly with and without the argument."""
     if model.training is None:
         raise verdict.NotApplicable("__call__ has no argument training")
     default = inspect.signature(model.call).parameters["training"].default
     mend = "Declare training=False and trace with the Python values False and True."
     if default is not False:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="training=False as the default",
             observed=f"training={default!r}",
             mend=mend,
@@ -276,7 +276,7 @@ def r07_training_is_a_bool(model: model_under_test.Subject) -> str:
     with model.variables_kept():
         difference = numeric.relative_difference(model.obj(images), explicit)
     if difference > clauses.TOLERANCE:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="obj(x) to equal obj(x, training=False)",
             observed=f"a relative difference of {difference:.1e}",
             mend=mend,
@@ -284,7 +284,7 @@ def r07_training_is_a_bool(model: model_under_test.Subject) -> str:
     return f"obj(x) equals obj(x, training=False), difference {difference:.1e}"
 
 
-def r08_traces_every_combination(model: model_under_test.Subject) -> str:
+def r08_traces_every_combination(model: model_under_test.ModelUnderTest) -> str:
     """Holds the traces against the product of the Python values that occur in them.
 
     Which values are permissible only documentation could say. Without it, a value that
@@ -308,7 +308,7 @@ def r08_traces_every_combination(model: model_under_test.Subject) -> str:
         missing = set(_combinations(flags, traced)) - set(traced)
         if missing:
             pairs = zip(flags, min(missing), strict=True)
-            raise verdict.Broken(
+            raise verdict.Violation(
                 expected="a trace for every combination of Python-valued arguments",
                 observed=f"{len(missing)} missing, as for "
                 + ", ".join(f"{flag}={value}" for flag, value in pairs),
@@ -335,7 +335,7 @@ def _combinations(
     return itertools.product(*seen)
 
 
-def r10_changes_statistics_only(model: model_under_test.Subject) -> str:
+def r10_changes_statistics_only(model: model_under_test.ModelUnderTest) -> str:
     """Compares the bits of all variables before and after a call in either mode.
 
     Trainable are the members of trainable_variables. The model has batch statistics if
@@ -347,7 +347,7 @@ def r10_changes_statistics_only(model: model_under_test.Subject) -> str:
         model.infer(model.images(2))
         after = numeric.values(model.all_variables)
     if changed := numeric.changed(model.all_variables, before, after):
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="a call with training=False to change no variable",
             observed=f"it changed {numeric.names(changed)}",
             mend=mend,
@@ -357,7 +357,7 @@ def r10_changes_statistics_only(model: model_under_test.Subject) -> str:
     step = model.training_step
     trainable = {id(v) for v in model.trainable_variables}
     if touched := [v for v in step.changed if id(v) in trainable]:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="a call with training=True to change no trainable variable",
             observed=f"it changed {numeric.names(touched)}",
             mend=mend,
@@ -367,7 +367,7 @@ def r10_changes_statistics_only(model: model_under_test.Subject) -> str:
     ]
     updated = [v for v in step.changed if v.dtype.is_floating]
     if statistics and step.neighbour_gradient and not updated:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="a call with training=True to update the batch statistics, since "
             "in this mode an image's output depends on its batch",
             observed=f"none of {len(statistics)} non-trainable variables changed",
@@ -376,7 +376,7 @@ def r10_changes_statistics_only(model: model_under_test.Subject) -> str:
     return f"training changes {len(updated)} of {len(statistics)} non-trainable ones"
 
 
-def r11_gradients_reach(model: model_under_test.Subject) -> str:
+def r11_gradients_reach(model: model_under_test.ModelUnderTest) -> str:
     """Differentiates a random projection of one image's output.
 
     A gradient reaches a variable if automatic differentiation finds a path, and what
@@ -391,14 +391,14 @@ def r11_gradients_reach(model: model_under_test.Subject) -> str:
     gradients = model.training_step.variable_gradients
     named = list(zip(model.trainable_variables, gradients, strict=True))
     if unreached := [v for v, gradient in named if gradient is None]:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected=f"a gradient for each of {len(named)} trainable variables",
             observed=f"{len(unreached)} without: {numeric.names(unreached)}",
             mend="Leave variables that the output does not depend on out of "
             "trainable_variables, and look for stop_gradient and casts to integers.",
         )
     if infinite := [v for v, g in named if not numeric.is_finite(_dense(g))]:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="finite gradients",
             observed=f"{len(infinite)} that are not: {numeric.names(infinite)}",
             mend="Look for divisions by zero and square roots of zero.",
@@ -411,7 +411,7 @@ def _dense(gradient: Any) -> tf.Tensor:
     return tf.convert_to_tensor(gradient)
 
 
-def r14_images_are_independent(model: model_under_test.Subject) -> str:
+def r14_images_are_independent(model: model_under_test.ModelUnderTest) -> str:
     """Calls twice, with other neighbours, and with each image by itself."""
     images = model.images(2)
     output = model.infer(images)
@@ -428,7 +428,7 @@ def r14_images_are_independent(model: model_under_test.Subject) -> str:
     }
     what, difference = max(found.items(), key=lambda item: item[1])
     if difference > clauses.TOLERANCE:
-        raise verdict.Broken(
+        raise verdict.Violation(
             expected="each image's output to depend on that image alone",
             observed=f"with {what}, a relative difference of {difference:.1e}",
             mend="With training=False normalise by stored statistics, and use no "

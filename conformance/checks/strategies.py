@@ -17,14 +17,14 @@ _MEND_STATISTICS = "Make batch statistics with synchronization=ON_READ and "
 _MEND_STATISTICS += "aggregation=MEAN, and update them by assign in training mode."
 
 
-def r15_works_wherever_it_is_called(model: model_under_test.Subject) -> str:
+def r15_works_wherever_it_is_called(model: model_under_test.ModelUnderTest) -> str:
     """Compares outputs, then runs a training step on two replicas."""
     _check_places(model)
     statistics = _check_replicas(model)
     return f"everywhere the same; {statistics} batch statistics are means"
 
 
-def _check_places(model: model_under_test.Subject) -> None:
+def _check_places(model: model_under_test.ModelUnderTest) -> None:
     """From a tf.function is how the suite calls; eagerly, and with all run eagerly."""
     images = model.images(2)
     expected = model.infer(images)
@@ -42,14 +42,14 @@ def _check_places(model: model_under_test.Subject) -> None:
     for where, output in found.items():
         difference = numeric.relative_difference(output, expected)
         if difference > clauses.TOLERANCE:
-            raise verdict.Broken(
+            raise verdict.Violation(
                 expected=f"a call {where} to equal one from a tf.function",
                 observed=f"a relative difference of {difference:.1e}",
                 mend=mend,
             )
 
 
-def _check_replicas(model: model_under_test.Subject) -> int:
+def _check_replicas(model: model_under_test.ModelUnderTest) -> int:
     """Returns how many statistics a training step on two replicas changed."""
     devices = [device.name for device in tf.config.list_logical_devices("CPU")[:2]]
     if len(devices) < 2:
@@ -60,7 +60,7 @@ def _check_replicas(model: model_under_test.Subject) -> int:
         mend="Keep to ops that run on each replica for itself.",
     ):
         with strategy.scope():
-            copy = model_under_test.Subject(
+            copy = model_under_test.ModelUnderTest(
                 model.path,
                 kind=model.kind,
                 full=False,
@@ -89,7 +89,7 @@ def _check_replicas(model: model_under_test.Subject) -> int:
         difference = numeric.relative_difference(read, np.mean(local, axis=0))
         is_shared = len(local) < 2
         if difference > clauses.TOLERANCE or is_shared:
-            raise verdict.Broken(
+            raise verdict.Violation(
                 expected=f"{variable.name}, read across replicas after a training "
                 "step, to be the mean of theirs",
                 observed="one replica's value alone"
@@ -100,7 +100,7 @@ def _check_replicas(model: model_under_test.Subject) -> int:
     return changed
 
 
-def _statistics(model: model_under_test.Subject) -> list[Any]:
+def _statistics(model: model_under_test.ModelUnderTest) -> list[Any]:
     """The non-trainable variables of floats."""
     trainable = {id(variable) for variable in model.trainable_variables}
     return [

@@ -32,7 +32,7 @@ _COLLECTIONS = {
 _MEND = "Write it as hub.create_module_spec of tensorflow-hub 0.15 does."
 
 
-def t01_loads_as_module(model: model_under_test.Subject) -> str:
+def t01_loads_as_module(model: model_under_test.ModelUnderTest) -> str:
     """Reads what hub.Module reads, looks for Python and files, loads both variants."""
     head = (model.path / clauses.HUB_MODULE).read_bytes()[: len(_FORMAT_3)]
     if head != _FORMAT_3:
@@ -55,7 +55,7 @@ def t01_loads_as_module(model: model_under_test.Subject) -> str:
     return f"two variants, {len(variables)} variables, {count} types of ops"
 
 
-def t02_has_signatures(model: model_under_test.Subject) -> str:
+def t02_has_signatures(model: model_under_test.ModelUnderTest) -> str:
     """Reads the signatures of both variants, and calls those for the model's own task.
 
     The default signature must give what the one named after the task gives.
@@ -104,7 +104,7 @@ def _check_signature(signatures: Mapping[str, Any], name: str, which: str) -> No
         _fail(f"signature {name} to give [batch, a constant]", f"the shape {shape}")
 
 
-def t03_has_one_size(model: model_under_test.Subject) -> str:
+def t03_has_one_size(model: model_under_test.ModelUnderTest) -> str:
     """Reads the shape of the images in every signature; runs two batches."""
     size, shapes = _size(model)
     if size is None:
@@ -125,7 +125,7 @@ def t03_has_one_size(model: model_under_test.Subject) -> str:
 
 
 def _size(
-    model: model_under_test.Subject,
+    model: model_under_test.ModelUnderTest,
 ) -> tuple[tuple[int, int] | None, list[tf.TensorShape]]:
     """The (height, width) that all signatures have in common, and all their shapes."""
     shapes = [
@@ -140,7 +140,7 @@ def _size(
     return ((first[1], first[2]) if is_one else None), shapes
 
 
-def t04_fills_collections(model: model_under_test.Subject) -> str:
+def t04_fills_collections(model: model_under_test.ModelUnderTest) -> str:
     """Reads which variables the graphs assign, and computes the train variant's losses.
 
     What is assigned from images must be in the collection of update ops, and in the
@@ -223,14 +223,14 @@ def _collection(graph: Any, name: str) -> list[str]:
     return list(graph.collection_def[name].node_list.value)
 
 
-def _variants(model: model_under_test.Subject) -> dict[frozenset[str], Any]:
+def _variants(model: model_under_test.ModelUnderTest) -> dict[frozenset[str], Any]:
     """Both graphs, by their tags."""
     return {frozenset(g.meta_info_def.tags): g for g in model.proto.meta_graphs}
 
 
 @contextlib.contextmanager
 def _session(
-    model: model_under_test.Subject, tags: frozenset[str]
+    model: model_under_test.ModelUnderTest, tags: frozenset[str]
 ) -> Iterator[tuple[Any, tf.Graph]]:
     """A session with one variant in it, its variables restored."""
     with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
@@ -240,4 +240,4 @@ def _session(
 
 
 def _fail(expected: str, observed: str) -> NoReturn:
-    raise verdict.Broken(expected=expected, observed=observed, mend=_MEND)
+    raise verdict.Violation(expected=expected, observed=observed, mend=_MEND)

@@ -12,7 +12,7 @@ from conformance import judging, model_under_test, report, worker
 
 
 def model(path, *, kind="auto", level="quick", pair=None, documented=None, **kwargs):
-    return model_under_test.Subject(
+    return model_under_test.ModelUnderTest(
         pathlib.Path(path),
         kind=kind,
         full=level == "full",

@@ -375,7 +375,7 @@ def test_an_unexpected_exception_fails_the_clause(pair):
 
 def test_a_should_that_does_not_hold_warns(pair):
     def run(model):
-        raise verdict.Broken(expected="this", observed="that", mend="Do this.")
+        raise verdict.Violation(expected="this", observed="that", mend="Do this.")
 
     assert judged(pair, run).status == report.FAIL
     should = judged(pair, run, level="SHOULD")

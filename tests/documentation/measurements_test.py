@@ -26,7 +26,7 @@ def judged_archs(monkeypatch, tmp_path):
 
     def judged(arch, folders):
         archs.append(arch)
-        trial = page_data.Trial(measured=None, counts={"pass": 1}, versions={})
+        trial = page_data.SuiteResult(measured=None, counts={"pass": 1}, versions={})
         return dict.fromkeys(manifest.KINDS, trial)
 
     monkeypatch.setattr(measurements, "_judged", judged)

@@ -53,7 +53,7 @@ def test_a_page_agrees_with_its_block(arch):
 @pytest.mark.parametrize("arch", ARCHS)
 def test_a_page_lists_the_weights_that_there_are(arch):
     text = (site.FOLDER / "archs" / f"{arch}.md").read_text(encoding="utf-8")
-    for name, known in page_data.of_arch(arch).weights.items():
+    for name, known in page_data.for_arch(arch).weights.items():
         (row,) = re.findall(rf"^\| `{name}` \|.*$", text, re.MULTILINE)
         assert f"| {known.get('license', 'unknown')} |" in row
         if known.get("published_top1"):
@@ -70,7 +70,7 @@ def test_a_page_says_which_ranges_were_measured():
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_the_picture_has_every_endpoint(arch):
-    known = page_data.of_arch(arch)
+    known = page_data.for_arch(arch)
     tree = ElementTree.fromstring(model_page.stages(known))
     texts = ["".join(element.itertext()).strip() for element in tree.iter()]
     for name, shape in known.about["endpoints"].items():

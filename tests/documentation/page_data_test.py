@@ -126,17 +126,17 @@ def test_what_is_no_record_is_not_current(tmp_path, monkeypatch):
     with pytest.raises(
         ValueError, match="mobilenet_v2.json is no record: .*tools/docs"
     ):
-        page_data.of_arch("mobilenet_v2")
+        page_data.for_arch("mobilenet_v2")
     (tmp_path / "mobilenet_v2.json").write_text("[]")
     assert not page_data.is_current("mobilenet_v2")
     with pytest.raises(ValueError, match="mobilenet_v2.json is no record"):
-        page_data.of_arch("mobilenet_v2")
+        page_data.for_arch("mobilenet_v2")
 
 
 @pytest.mark.parametrize("arch", config.config_files())
 def test_records_agree_with_the_facts(arch):
     """Facts come from other implementations than the one that records are made of."""
-    known, about = facts.load(arch), page_data.of_arch(arch).about
+    known, about = facts.load(arch), page_data.for_arch(arch).about
     assert about["params"]["all"] == facts.value(known, "params")
     assert about["params"]["trainable"] == facts.value(known, "trainable_params")
     assert about["multiply_adds"] == facts.value(known, "multiply_adds")
@@ -154,7 +154,7 @@ def rebuilt(arch: str) -> dict:
     asked = request.Request(arch=arch, output=pathlib.Path())
     model = building.build(asked)
     return {
-        kind: manifest_summary.condensed(
+        kind: manifest_summary.summarize(
             describe.about(asked, model, formats.SAVED_MODEL, kind)
         )
         for kind in manifest.KINDS
@@ -179,13 +179,13 @@ def test_a_manifest_says_what_the_record_says(exported):
     folder = exported("resnet_cifar_20")
     for kind in manifest.KINDS:
         about = json.loads((folder / kind / "1" / manifest.MANIFEST).read_text())
-        assert manifest_summary.condensed(about) == kept("resnet_cifar_20")[kind]
+        assert manifest_summary.summarize(about) == kept("resnet_cifar_20")[kind]
 
 
 def test_what_was_measured_is_kept_as_it_was():
     for arch in ("resnet_cifar_20", "mobilenet_v2_035_96", "efficientnet_lite0"):
         text = page_data.measured_file(arch).read_text(encoding="utf-8")
-        trials = page_data.trials_of(arch)
+        trials = page_data.suite_results(arch)
         assert list(trials) == list(manifest.KINDS)
         plain = {kind: trial.to_json() for kind, trial in trials.items()}
         assert json.loads(json.dumps(plain)) == json.loads(text)["models"]
@@ -194,12 +194,12 @@ def test_what_was_measured_is_kept_as_it_was():
             low, high = facts.value(facts.load(arch), "height_range")
             assert trial.measured.sides["height"].smallest <= low
             assert trial.measured.sides["height"].largest >= high
-    assert page_data.trials_of("resnet_cifar_110") == {}
+    assert page_data.suite_results("resnet_cifar_110") == {}
 
 
 def test_one_of_every_generation_was_measured():
     def generations(archs):
-        found = {page_data.of_arch(arch).about["architecture"] for arch in archs}
+        found = {page_data.for_arch(arch).about["architecture"] for arch in archs}
         return {re.sub("Small|Medium|Large", "", name) for name in found}
 
     known = config.config_files()

@@ -169,10 +169,10 @@ def test_archs_are_filtered(tab, url):
     assert shown == f"{count} of {len(archs)} archs"
     fill(tab, 0, "")
     fill(tab, 2, "3")
-    small = [a for a in archs if page_data.of_arch(a).about["params"]["all"] <= 3e6]
+    small = [a for a in archs if page_data.for_arch(a).about["params"]["all"] <= 3e6]
     assert sorted(tab.run(NAMES)) == sorted(small)
     fill(tab, 4, "trained")
-    trained = [arch for arch in small if page_data.of_arch(arch).weights]
+    trained = [arch for arch in small if page_data.for_arch(arch).weights]
     assert sorted(tab.run(NAMES)) == sorted(trained)
     assert foreign(tab, url) == []
 
@@ -181,7 +181,7 @@ def test_archs_are_sorted(tab, url):
     opened(tab, url, "index.html")
     press = "document.querySelectorAll('.archs th button')[2].click()"
     sizes = {
-        a: page_data.of_arch(a).about["params"]["all"] for a in config.config_files()
+        a: page_data.for_arch(a).about["params"]["all"] for a in config.config_files()
     }
     tab.run(press)
     assert tab.run(NAMES)[0] in [

@@ -67,7 +67,9 @@ def wait_for(process, word):
 
 def assert_whole_or_absent(output, *, finished, name="saved_model"):
     known = formats.FORMATS[name]
-    place = export_folder.Place(format=known, arch_folder=output / ARCH, version=1)
+    place = export_folder.ExportFolder(
+        format=known, arch_folder=output / ARCH, version=1
+    )
     for target in place.targets.values():
         if finished or target.exists():
             record = manifest.read(target)

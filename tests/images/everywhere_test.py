@@ -59,7 +59,7 @@ def stream_of(split, size=24):
         num_classes=2,
         preprocessing=dataclasses.replace(READ, height=size, width=size),
         batch_size=split.size,
-        ledger=pipeline.Ledger(split, num_classes=2, limit=0.0),
+        ledger=pipeline.UnreadableImages(split, num_classes=2, limit=0.0),
     )
 
 
@@ -124,7 +124,7 @@ def test_records(tmp_path, expected):
             feature["image/class/label"].int64_list.value.append(1)
             writer.write(example.SerializeToString())
     split = data_sources.open_split(f"tfrecord:{tmp_path}/*", "train")
-    assert isinstance(split, tfrecords.Records)
+    assert isinstance(split, tfrecords.TFRecordSplit)
     stream = stream_of(split)
     ((images, _),) = stream.evaluation()
     stream.ledger.check()

@@ -370,7 +370,7 @@ def retraining_of(module):
     examples = fine_tuning.Examples(
         once=batches, validation=batches, epoch=lambda number: batches, steps=3
     )
-    work = fine_tuning.Retraining(
+    work = fine_tuning.ClassifierTraining(
         reuse.KerasLayer(module),
         num_classes=2,
         scores="softmax",
@@ -382,7 +382,9 @@ def retraining_of(module):
     return work, examples
 
 
-PLAN = fine_tuning.Plan(epochs=3, patience=3, learning_rate=1e-3, label_smoothing=0.0)
+PLAN = fine_tuning.FineTuning(
+    epochs=3, patience=3, learning_rate=1e-3, label_smoothing=0.0
+)
 
 
 def test_a_finished_state_is_gone_on_from(small, tmp_path, caplog):

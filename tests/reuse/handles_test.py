@@ -18,7 +18,7 @@ URL = "http://hub.invalid/toy/1"
 
 
 def use(handle):
-    with handles.opened(handle, name="handle"):
+    with handles.open_model(handle, name="handle"):
         pass
 
 
@@ -91,7 +91,7 @@ def test_of_a_pair_s_folder_the_newest_classifier_is_meant(tmp_path):
     for name in ("feature_vector/11", "classification/2", "classification/10"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "saved_model.pb").touch()
-    with handles.opened(tmp_path, name="handle") as folder:
+    with handles.open_model(tmp_path, name="handle") as folder:
         assert folder == tmp_path / "classification" / "10"
 
 
@@ -127,11 +127,11 @@ def serve(monkeypatch, *names):
 def test_a_url_is_kept_and_its_like_is_another(cache, monkeypatch):
     asked = serve(monkeypatch, "toy/saved_model.pb")
     for _ in range(2):
-        place = handles.kept(URL, name="handle")
+        place = handles.cached_folder(URL, name="handle")
         assert (place / "saved_model.pb").read_bytes() == b"abc"
     assert asked == [f"{URL}?tf-hub-format=compressed"]
     assert list(cache.iterdir()) == [place]
-    assert handles.kept(f"{URL}0", name="handle") != place
+    assert handles.cached_folder(f"{URL}0", name="handle") != place
     assert len(asked) == 2
 
 
@@ -139,7 +139,7 @@ def test_what_is_no_model_is_not_kept(cache, monkeypatch):
     serve(monkeypatch, "readme.txt")
     message = f"handle must be the directory of a SavedModel, got '{URL}'"
     with pytest.raises(ValueError, match=message):
-        handles.kept(URL, name="handle")
+        handles.cached_folder(URL, name="handle")
     assert not list(cache.iterdir())
 
 
@@ -147,7 +147,7 @@ def test_a_cache_that_can_t_be_written(cache, monkeypatch):
     serve(monkeypatch, "saved_model.pb")
     cache.parent.write_text("no folder")
     with pytest.raises(ValueError, match="can't be kept in .*Not a directory.*KERAS_H"):
-        handles.kept(URL, name="handle")
+        handles.cached_folder(URL, name="handle")
 
 
 FILES = ("saved_model.pb", "variables/variables.index", "assets/classes.txt")
@@ -191,17 +191,17 @@ CLEANERS = {
 def cleaned(cache, monkeypatch, request):
     """A model in the cache of which a cleaner removed something."""
     serve(monkeypatch, *FILES)
-    place = handles.kept(URL, name="handle")
-    assert handles.is_kept(URL)
+    place = handles.cached_folder(URL, name="handle")
+    assert handles.is_cached(URL)
     CLEANERS[request.param](place)
     return place
 
 
 def test_what_a_cleaner_removed_is_downloaded_again(cleaned, cache, monkeypatch):
     asked = serve(monkeypatch, *FILES)
-    assert not handles.is_kept(URL)
+    assert not handles.is_cached(URL)
     for _ in range(2):
-        assert handles.kept(URL, name="handle") == cleaned
+        assert handles.cached_folder(URL, name="handle") == cleaned
     assert is_whole(cleaned)
     assert len(asked) == 1
     assert list(cache.iterdir()) == [cleaned]
@@ -219,7 +219,7 @@ def test_a_download_that_fails_leaves_what_is_there(cleaned, cache, monkeypatch)
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     with pytest.raises(ValueError, match=f"^handle '{URL}' can't be used: .*no net"):
-        handles.kept(URL, name="handle")
+        handles.cached_folder(URL, name="handle")
     assert contents(cache) == before
 
 
@@ -231,15 +231,15 @@ def test_a_cleaned_cache_that_can_t_be_written(cleaned, cache, monkeypatch):
 
     monkeypatch.setattr("tempfile.TemporaryDirectory", refuse)
     with pytest.raises(ValueError, match="^handle .* can't be kept in .*Read-only"):
-        handles.kept(URL, name="handle")
+        handles.cached_folder(URL, name="handle")
     assert contents(cache) == before
 
 
 def test_a_cache_is_only_read_while_it_is_whole(cache, monkeypatch):
     serve(monkeypatch, *FILES)
-    place = handles.kept(URL, name="handle")
+    place = handles.cached_folder(URL, name="handle")
     monkeypatch.setattr("tempfile.TemporaryDirectory", None)
-    assert handles.kept(URL, name="handle") == place
+    assert handles.cached_folder(URL, name="handle") == place
 
 
 def test_a_model_stays_whole_while_a_second_process_completes_it(
@@ -251,18 +251,18 @@ def test_a_model_stays_whole_while_a_second_process_completes_it(
 
     def meanwhile(*arguments):
         if next(others, False):
-            handles.kept(URL, name="handle")
+            handles.cached_folder(URL, name="handle")
             seen.clear()
         return unpack(*arguments)
 
     def watched(path, target):
-        seen.append(handles.is_kept(URL))
+        seen.append(handles.is_cached(URL))
         replace(path, target)
-        seen.append(handles.is_kept(URL))
+        seen.append(handles.is_cached(URL))
 
     monkeypatch.setattr(handles, "_unpacked", meanwhile)
     monkeypatch.setattr(pathlib.Path, "replace", watched)
-    assert handles.kept(URL, name="handle") == cleaned
+    assert handles.cached_folder(URL, name="handle") == cleaned
     assert seen == [True] * 2 * (len(FILES) + 1)
     assert is_whole(cleaned)
     assert list(cache.iterdir()) == [cleaned]
@@ -271,5 +271,5 @@ def test_a_model_stays_whole_while_a_second_process_completes_it(
 def test_an_archive_of_a_cache_is_kept_as_another(cache, monkeypatch):
     asked = serve(monkeypatch, *FILES, ".files.json")
     for _ in range(2):
-        handles.kept(URL, name="handle")
+        handles.cached_folder(URL, name="handle")
     assert len(asked) == 1

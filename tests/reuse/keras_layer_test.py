@@ -865,7 +865,7 @@ def test_a_url_is_downloaded_once(asked, toy, images, cache):
     for _ in range(2):
         same(reuse.KerasLayer(URL)(images), reuse.KerasLayer(toy)(images))
     assert asked == [f"{URL}?tf-hub-format=compressed"]
-    assert list(cache.iterdir()) == [handles.place_of(URL)]
+    assert list(cache.iterdir()) == [handles.cache_folder(URL)]
 
 
 # In .keras files.
@@ -955,7 +955,9 @@ def test_a_keras_file_downloads_nothing_unasked(asked, images, cache, tmp_path):
     expected = model.predict(images, verbose=0)
     same(keras.models.load_model(file).predict(images, verbose=0), expected)
     assert len(asked) == 1
-    for number, removed in enumerate((cache, handles.place_of(URL) / "variables"), 2):
+    for number, removed in enumerate(
+        (cache, handles.cache_folder(URL) / "variables"), 2
+    ):
         shutil.rmtree(removed)
         with pytest.raises(
             ValueError, match="'features' .* never downloaded.*safe_mode=Fa"

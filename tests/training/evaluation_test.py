@@ -244,7 +244,7 @@ def test_what_is_no_number_is_no_answer(value):
 
 
 def half_of(*names):
-    return split.Pixels(
+    return split.PixelSplit(
         source="flowers",
         name="test",
         size=1,
@@ -313,7 +313,7 @@ def test_names_are_no_mathematics():
 
 @pytest.mark.parametrize("several", [True, False])
 def test_weights_are_told_with_the_figure_that_counts(several):
-    made = metrics_log.Journal(
+    made = metrics_log.MetricsLog(
         None,
         facts={},
         rate=lambda step: 0.1,

@@ -23,7 +23,7 @@ def stream_of(half, *, batch_size=4, size=8, num_classes=None, limit=0.0):
             height=size, width=size, interpolation="bilinear"
         ),
         batch_size=batch_size,
-        ledger=pipeline.Ledger(half, num_classes=number, limit=limit),
+        ledger=pipeline.UnreadableImages(half, num_classes=number, limit=limit),
     )
 
 
@@ -31,7 +31,7 @@ def numbered(size=22):
     """A split whose images say which example they are."""
     images = np.repeat(np.arange(size, dtype=np.uint8), 64).reshape(size, 8, 8)
     labels = np.arange(size) % 10
-    return split.pixels(
+    return split.pixel_split(
         images, labels, source="numbered", name="train", taxonomy="digits"
     )
 

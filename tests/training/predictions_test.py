@@ -17,7 +17,7 @@ READ = {".csv": pandas.read_csv, ".parquet": pandas.read_parquet}
 
 def examples(size, scores="softmax"):
     images = np.zeros((size, 4, 4), np.uint8)
-    return split.Pixels(
+    return split.PixelSplit(
         source="dots",
         name="test",
         size=size,

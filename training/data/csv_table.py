@@ -171,7 +171,9 @@ def _splits(file: str, source: str) -> tuple[dict[str, split.Split], str]:
         "order": [order[label] for label in numbers],
     }
     if "" in collectors:
-        return split.halves(collectors[""].files(name=split.TRAIN, **about)), strange
+        return split.train_and_test(
+            collectors[""].files(name=split.TRAIN, **about)
+        ), strange
     both = np.intersect1d(hashes[split.TRAIN], hashes[split.TEST]).size
     if both:
         about["notes"] = (f"{both} images of {file} are to train on and to test on",)

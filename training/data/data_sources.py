@@ -212,7 +212,7 @@ def _digits(name: str) -> Split:
     images, labels = datasets.load_digits(return_X_y=True)
     images = (images.reshape(-1, 8, 8) * (255 / 16)).round().astype("uint8")
     numbers = split.every_fifth(range(len(images)), name)
-    return split.pixels(
+    return split.pixel_split(
         images[numbers],
         labels[numbers],
         source="digits",

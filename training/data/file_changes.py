@@ -98,8 +98,8 @@ def _arrays(splits: Mapping[str, split.Split]) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     told = set()
     for name, half in splits.items():
-        whole = half.whole if isinstance(half, split.Part) else half
-        if isinstance(whole, image_files.Files) and id(whole) not in told:
+        whole = half.whole if isinstance(half, split.Subset) else half
+        if isinstance(whole, image_files.ImageFileSplit) and id(whole) not in told:
             told.add(id(whole))
             found[f"{name}/names"] = np.frombuffer(whole.names, np.uint8)
             found[f"{name}/ends"] = whole.ends

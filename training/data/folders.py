@@ -38,7 +38,9 @@ def opener(folder: str, source: str) -> Callable[[str], split.Split]:
 
     @functools.cache
     def halves() -> dict[str, split.Split]:
-        return split.halves(_listed(root, {split.TRAIN: root}, split.TRAIN, source))
+        return split.train_and_test(
+            _listed(root, {split.TRAIN: root}, split.TRAIN, source)
+        )
 
     def open_split(name: str) -> split.Split:
         if not splits:
@@ -57,7 +59,7 @@ def opener(folder: str, source: str) -> Callable[[str], split.Split]:
 
 def _listed(
     root: pathlib.Path, splits: Mapping[str, pathlib.Path], name: str, source: str
-) -> image_files.Files:
+) -> image_files.ImageFileSplit:
     """The images in the folder of a split, of the classes of the one to train on."""
     train, folder = splits[split.TRAIN], splits[name]
     classes, own_classes = list(_classes(train)), _classes(folder)

@@ -26,7 +26,7 @@ _SAVED = ("dataset_dict.json", "state.json")  # in a folder of `save_to_disk`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Table(split.Split):
+class TableSplit(split.Split):
     """Examples of a table.
 
     Attributes:
@@ -178,7 +178,7 @@ def _splits(kind: str, place: str, source: str) -> tuple[dict[str, split.Split],
         for name, rows in loaded.items()
     }
     if is_whole:
-        return split.halves(by_name[split.TRAIN]), ""
+        return split.train_and_test(by_name[split.TRAIN]), ""
     return dict(by_name), untrained
 
 
@@ -190,10 +190,10 @@ def _table(
     kind: str,
     place: str,
     **about: typing.Any,
-) -> Table:
+) -> TableSplit:
     path = pathlib.Path(place).resolve()
     parts = [*_origin(rows, place), *label_arrays.arrays(labels)]
-    return Table(
+    return TableSplit(
         size=len(rows),
         taxonomy=(path.parent if kind == "parquet" else path).name,
         fingerprint=split.fingerprint(parts),

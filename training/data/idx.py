@@ -33,7 +33,7 @@ def open_split(folder: str, name: str, source: str) -> split.Split:
     images, labels = (_read(pathlib.Path(folder), file) for file in _FILES[name])
     if images.ndim != 3 or labels.ndim != 1:
         raise ValueError(f"{folder} holds other dimensions than Fashion-MNIST.")
-    return split.pixels(
+    return split.pixel_split(
         images, labels, source=source, name=name, taxonomy="fashion_mnist"
     )
 

@@ -15,7 +15,7 @@ from zoo import taxonomy as taxonomies
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Files(split.Split):
+class ImageFileSplit(split.Split):
     """Image files; millions of them take some dozens of bytes each.
 
     Attributes:
@@ -78,7 +78,7 @@ class Collector:
         order: Sequence[int] | None = None,
         scores: str = taxonomies.SOFTMAX,
         **about: typing.Any,
-    ) -> Files:
+    ) -> ImageFileSplit:
         """All that was added.
 
         The fingerprint is of their names, sizes, times and labels.
@@ -97,7 +97,7 @@ class Collector:
             several=scores == taxonomies.SIGMOID,
         )
         parts = [self._names, ends, states, *label_arrays.arrays(labels)]
-        return Files(
+        return ImageFileSplit(
             size=len(ends),
             fingerprint=split.fingerprint(parts),
             folder=os.fsencode(self._folder),

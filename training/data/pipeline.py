@@ -63,7 +63,7 @@ class Shard:
         return count // own * batch_size + self.index * own + count % own
 
 
-class Ledger:
+class UnreadableImages:
     """The images that could not be read, as far as they were met.
 
     Args:
@@ -158,7 +158,7 @@ class Stream:
     num_classes: int
     preprocessing: model_input.Preprocessing
     batch_size: int
-    ledger: Ledger
+    ledger: UnreadableImages
 
     @property
     def steps_per_epoch(self) -> int:

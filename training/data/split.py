@@ -94,7 +94,7 @@ class Split(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pixels(Split):
+class PixelSplit(Split):
     """Examples in memory.
 
     Attributes:
@@ -121,7 +121,7 @@ class Pixels(Split):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Part(Split):
+class Subset(Split):
     """Some examples of a split.
 
     Attributes:
@@ -154,7 +154,7 @@ class Part(Split):
         return self.whole.describe(int(self.numbers[number]))
 
 
-def held_out(whole: Split, every: int | None) -> tuple[Part, Part]:
+def held_out(whole: Split, every: int | None) -> tuple[Subset, Subset]:
     """All examples but about one of `every`, and these: the same share of each class.
 
     Of a class with two or more examples at least one is held out, of a class with one
@@ -170,12 +170,12 @@ def held_out(whole: Split, every: int | None) -> tuple[Part, Part]:
         chosen[random.permutation(numbers)[:count]] = True
 
     return (
-        part(whole, np.flatnonzero(~chosen), whole.name),
-        part(whole, np.flatnonzero(chosen), whole.name),
+        subset(whole, np.flatnonzero(~chosen), whole.name),
+        subset(whole, np.flatnonzero(chosen), whole.name),
     )
 
 
-def halves(whole: Split) -> dict[str, Split]:
+def train_and_test(whole: Split) -> dict[str, Split]:
     """Every fifth example of each class to test on; a single one is to train on."""
     all_labels = whole.all_labels()
     order = np.argsort(all_labels, kind="stable")
@@ -186,14 +186,14 @@ def halves(whole: Split) -> dict[str, Split]:
     in_test = np.empty(whole.size, bool)
     in_test[order] = (places % EVERY == 0) & (np.repeat(counts, counts) > 1)
     return {
-        TRAIN: part(whole, np.flatnonzero(~in_test), TRAIN),
-        TEST: part(whole, np.flatnonzero(in_test), TEST),
+        TRAIN: subset(whole, np.flatnonzero(~in_test), TRAIN),
+        TEST: subset(whole, np.flatnonzero(in_test), TEST),
     }
 
 
-def part(whole: Split, numbers: np.ndarray, name: str) -> Part:
+def subset(whole: Split, numbers: np.ndarray, name: str) -> Subset:
     """Some examples of a split, by their numbers there."""
-    return Part(
+    return Subset(
         source=whole.source,
         name=name,
         size=len(numbers),
@@ -207,9 +207,9 @@ def part(whole: Split, numbers: np.ndarray, name: str) -> Part:
     )
 
 
-def pixels(
+def pixel_split(
     images: np.ndarray, labels: np.ndarray, *, source: str, name: str, taxonomy: str
-) -> Pixels:
+) -> PixelSplit:
     """A split of images whose classes are a taxonomy of the zoo.
 
     Raises:
@@ -223,7 +223,7 @@ def pixels(
             f"{source}: labels go from {labels.min()} to {labels.max()}, and "
             f"{taxonomy} has {len(classes)} classes."
         )
-    return Pixels(
+    return PixelSplit(
         source=source,
         name=name,
         size=len(images),
@@ -238,8 +238,8 @@ def pixels(
 def fingerprint(parts: Iterable[typing.Any]) -> str:
     """SHA-256 of parts, bytes or arrays of numbers, and their lengths."""
     digest = hashlib.sha256()
-    for part in parts:
-        view = memoryview(part)
+    for subset in parts:
+        view = memoryview(subset)
         digest.update(view.nbytes.to_bytes(8, "little"))
         digest.update(view)
     return digest.hexdigest()

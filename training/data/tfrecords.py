@@ -84,7 +84,7 @@ def bound(bindings: Sequence[str]) -> Features:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Stored(split.Split):
+class StoredSplit(split.Split):
     """Examples that stand in larger files.
 
     Attributes:
@@ -109,7 +109,7 @@ class Stored(split.Split):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Records(Stored):
+class TFRecordSplit(StoredSplit):
     """Records of TFRecord files.
 
     Attributes:
@@ -183,7 +183,7 @@ def open_split(
     return index(paths, name, source, features=features, is_whole=is_whole)
 
 
-def open_images(pattern: str, source: str, *, features: Features) -> Records:
+def open_images(pattern: str, source: str, *, features: Features) -> TFRecordSplit:
     """All records of the files that `pattern` matches; they need no labels.
 
     Raises:
@@ -248,7 +248,7 @@ def index(
     taxonomy: str = "",
     is_whole: bool = False,
     labelled: bool = True,
-) -> Records:
+) -> TFRecordSplit:
     """Finds every record.
 
     Args:
@@ -274,7 +274,7 @@ def index(
         starts = starts[split.every_fifth(range(len(starts)), name)]
     if not len(starts):
         raise ValueError(f"--data: {source} has no {name} examples.")
-    found = Records(
+    found = TFRecordSplit(
         source=source,
         name=name,
         size=len(starts),
@@ -289,7 +289,7 @@ def index(
     return found
 
 
-def _check_features(records: Records, parameters: Sequence[str]) -> None:
+def _check_features(records: TFRecordSplit, parameters: Sequence[str]) -> None:
     """Holds the first example's fields against the names that are asked for."""
     import tensorflow as tf
 

@@ -25,7 +25,7 @@ _IMAGES = frozenset(suffix.removeprefix(".") for suffix in listing.SUFFIXES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Shards(tfrecords.Stored):
+class Shards(tfrecords.StoredSplit):
     """Images in tar files.
 
     Attributes:

@@ -72,7 +72,7 @@ class Weights:
             "otherwise"
         )
 
-    def provenance(self) -> native_format.Record:
+    def provenance(self) -> native_format.JsonObject:
         """What the registry says of the source, or of an own record what it may say."""
         known = self.source.record or {
             key: value
@@ -210,7 +210,7 @@ def _fitting(tensors: Collection[str]) -> str:
 
 def _own_record(
     file: weights_file.File, arch: str, path: pathlib.Path
-) -> native_format.Record:
+) -> native_format.JsonObject:
     """Our own format's record; what it says of the arch must hold."""
     try:
         if file.manifest is not None:

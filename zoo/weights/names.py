@@ -82,7 +82,7 @@ HEAD = "logits"
 
 
 @dataclasses.dataclass(frozen=True)
-class Origin:
+class TensorSource:
     """Where a variable's value is, and what to do to it."""
 
     tensor: str
@@ -107,7 +107,7 @@ class Matching:
     """
 
     source: str
-    origins: Mapping[str, Origin]
+    origins: Mapping[str, TensorSource]
     folded: Sequence[str]
     ignored: Sequence[str]
     missing: Sequence[str]
@@ -276,7 +276,7 @@ def match(
         averages = {n.removesuffix(end): n for n in names if n.endswith(end)}
         averaged = {names[n] for n in averages if n in names}
         names |= {n: names[average] for n, average in averages.items()}
-    origins = _origins(table, shapes, names, tensors)
+    origins = _tensor_sources(table, shapes, names, tensors)
     ignored = [*table["ignored"], *map(glob.escape, averaged)]
     return _matching(table["source"], ignored, origins, shapes, tensors)
 
@@ -285,11 +285,11 @@ def match_ours(
     shapes: Mapping[str, tuple[int, ...]], tensors: Tensors, *, ignored: Sequence[str]
 ) -> Matching:
     """Matches tensors that are called as our variables are."""
-    origins = {path: Origin(path) for path in shapes if path in tensors}
+    origins = {path: TensorSource(path) for path in shapes if path in tensors}
     return _matching(OURS, ignored, origins, shapes, tensors)
 
 
-def value(tensors: Tensors, origin: Origin) -> np.ndarray:
+def value(tensors: Tensors, origin: TensorSource) -> np.ndarray:
     """The value of a variable; a 1 × 1 kernel's may lack the ones, or have them."""
     array = np.asarray(tensors[origin.tensor])
     if origin.axes:
@@ -304,7 +304,7 @@ def value(tensors: Tensors, origin: Origin) -> np.ndarray:
 def _matching(
     source: str,
     patterns: Sequence[str],
-    origins: Mapping[str, Origin],
+    origins: Mapping[str, TensorSource],
     shapes: Mapping[str, tuple[int, ...]],
     tensors: Tensors,
 ) -> Matching:
@@ -337,7 +337,7 @@ def _matching(
     )
 
 
-def _shape(tensors: Tensors, origin: Origin) -> list[int]:
+def _shape(tensors: Tensors, origin: TensorSource) -> list[int]:
     """The shape of a value, in our order of axes."""
     shape = list(tensors[origin.tensor].shape)
     return [shape[axis] for axis in origin.axes] if origin.axes else shape
@@ -361,12 +361,12 @@ def _unscoped(tensors: Iterable[str], table: Table) -> dict[str, str]:
     }
 
 
-def _origins(
+def _tensor_sources(
     table: Table,
     shapes: Mapping[str, tuple[int, ...]],
     names: Mapping[str, str],
     tensors: Tensors,
-) -> dict[str, Origin]:
+) -> dict[str, TensorSource]:
     """Where each variable is to be found, for those that are."""
     ends = _ENDS[table["framework"]]
     fields = _fields(shapes)
@@ -397,7 +397,7 @@ def _origins(
             if row.get("depthwise") and axes:
                 axes = _TORCH_DEPTHWISE_AXES
         folds = "folds" in row and leaf == "moving_mean"
-        origins[path] = Origin(
+        origins[path] = TensorSource(
             tensor,
             axes=axes,
             reversed_inputs=leaf == "kernel" and "bgr" in row,

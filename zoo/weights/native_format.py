@@ -23,7 +23,7 @@ from common import atomic
 from zoo import taxonomy as taxonomies
 from zoo.weights import weights_file
 
-Record = dict[str, typing.Any]
+JsonObject = dict[str, typing.Any]
 TAXONOMY = "model.taxonomy_name"
 """The gin parameter that names the classes."""
 _OLD_CLASSES = "model.classes"
@@ -44,7 +44,7 @@ PROVENANCE: dict[str, type] = {
 
 
 def save(
-    path: pathlib.Path, variables: typing.Iterable[keras.Variable], record: Record
+    path: pathlib.Path, variables: typing.Iterable[keras.Variable], record: JsonObject
 ) -> None:
     """Writes the values of `variables`, whole or not at all; the same ones, the same
     bytes.
@@ -70,7 +70,7 @@ def save(
     atomic.write_file(path, data)
 
 
-def from_manifest(manifest: Mapping[str, typing.Any]) -> Record:
+def from_manifest(manifest: Mapping[str, typing.Any]) -> JsonObject:
     """The record that an exported SavedModel's manifest amounts to."""
     weights = manifest["weights"]
     record = {
@@ -89,7 +89,7 @@ def from_manifest(manifest: Mapping[str, typing.Any]) -> Record:
     return record
 
 
-def about_taxonomy(taxonomy: taxonomies.Taxonomy) -> Record:
+def about_taxonomy(taxonomy: taxonomies.Taxonomy) -> JsonObject:
     """The part of a record on classes: the zoo's own by their name alone."""
     found = {"taxonomy": taxonomy.name, "background_class": taxonomy.has_background}
     if taxonomy.name in taxonomies.names():
@@ -98,7 +98,7 @@ def about_taxonomy(taxonomy: taxonomies.Taxonomy) -> Record:
     return {**found, "scores": taxonomy.scores, "class_index": classes}
 
 
-def with_classes(record: Record, class_index: pathlib.Path | None) -> Record:
+def with_classes(record: JsonObject, class_index: pathlib.Path | None) -> JsonObject:
     """A record with the classes that stand elsewhere, if the zoo has no such taxonomy.
 
     Args:
@@ -158,7 +158,7 @@ def check_provenance(record: Mapping[str, typing.Any]) -> None:
             raise ValueError(f"{name} must be a {kind.__name__}, not {value!r}.")
 
 
-def for_copies(record: Record) -> Record:
+def for_copies(record: JsonObject) -> JsonObject:
     """What an exported model's copies may go on saying, trained as they may be."""
     source = f"a copy of a model that was exported with weights {record['source']!r}"
     # The class index is a file of its own, which is copied too.

@@ -21,7 +21,7 @@ from zoo.weights import weights_file
 
 RANDOM = "random"
 
-Record = dict[str, typing.Any]
+Entry = dict[str, typing.Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,10 +38,10 @@ class Source:
     name: str
     path: pathlib.Path
     sha256: str
-    record: Record
+    record: Entry
 
 
-def records(arch: str) -> dict[str, Record]:
+def records(arch: str) -> dict[str, Entry]:
     """The public weights of `arch` by name."""
     path = config.config_file(arch).parent.parent / "weights.json"
     if not path.is_file():
@@ -94,13 +94,13 @@ def find(arch: str, weights: str) -> Source | None:
     return Source(name=kind, path=path, sha256=weights_file.sha256(path), record={})
 
 
-def _fetched(record: Record) -> pathlib.Path:
+def _fetched(record: Entry) -> pathlib.Path:
     from zoo.weights import downloads
 
     return downloads.fetch(record)
 
 
-def _in_package(name: str, record: Record) -> pathlib.Path:
+def _in_package(name: str, record: Entry) -> pathlib.Path:
     """Finds a file that an installed package carries, without importing it."""
     package = importlib.util.find_spec(record["module"])
     if package is None or not package.origin:
@@ -113,7 +113,7 @@ def _in_package(name: str, record: Record) -> pathlib.Path:
     return path
 
 
-def _check(path: pathlib.Path, record: Record) -> None:
+def _check(path: pathlib.Path, record: Entry) -> None:
     """Raises ValueError where a file is not the one that the registry knows."""
     found = weights_file.sha256(path) if path.is_file() else "no file"
     if found != record["sha256"]:
