@@ -48,7 +48,8 @@ def show(subject: str) -> Iterator[None]:
         yield
     finally:
         handler.close()
-        root.level, root.propagate, root.handlers = before
+        level, root.propagate, root.handlers = before
+        root.setLevel(level)
 
 
 class _Handler(logging.Handler):

@@ -259,4 +259,4 @@ def test_the_page_s_code_runs(exported, judged, kind, tmp_path):
 def test_handles_are_of_the_right_version(exported, judged):
     folder = exported("resnet_cifar_20") / "classification" / "1"
     known = page_data.for_export(pathlib.Path(folder), judged, publisher="me")
-    assert known.handle(known.halves[0]) == "me/resnet_cifar_20/classification/1"
+    assert known.handle(known.models[0]) == "me/resnet_cifar_20/classification/1"

@@ -11,7 +11,6 @@ import sys
 
 import pytest
 
-from conformance import report
 from exporters import manifest
 from publishing import hub as hubs
 from publishing import releasing
@@ -120,22 +119,3 @@ def published(tmp_path_factory):
 def hub(published, tmp_path):
     """A copy of that hub, to be damaged."""
     return pathlib.Path(shutil.copytree(published, tmp_path / "hub"))
-
-
-@pytest.fixture(scope="session")
-def judged():
-    """What tools/check would print of a model that meets every clause."""
-    results = [
-        report.ClauseResult(id=name, status="pass", message="", seconds=0.0)
-        for name in ("R01", "R02", "I01")
-    ]
-    sides = report.Sides(smallest=7, largest=1040, step=1, stopped="not tried")
-    return report.Report(
-        path="m",
-        kind="classification",
-        clauses=tuple(results),
-        measured=report.Measured(
-            base=(64, 64), sides={"height": sides}, batch_sizes=(1, 2, 64)
-        ),
-        versions={"python": "3.11.0", "tensorflow": "2.21.0"},
-    ).to_json()
