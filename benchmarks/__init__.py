@@ -1,1 +1,1 @@
-"""Speed and size of exports and trainings, side by side with the usual alternatives."""
+"""Compares the speed and size of exports and of training with common alternatives."""

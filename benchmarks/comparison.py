@@ -1,7 +1,7 @@
-"""Compares exports and trainings with their usual alternatives, side by side.
+"""Runs the benchmarks: compares exports and training with common alternatives.
 
-Exports are compared with their keras.applications counterparts as Keras exports them,
-training with `keras.Model.fit` and a plain tf.data pipeline.
+Exports are compared with their keras.applications counterparts, exported by Keras.
+Training is compared with `keras.Model.fit` and a plain tf.data pipeline.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from common import progress
 
 _LOG = progress.logger(__name__)
 
-OF_EXPORTS = ("export", "size", "load", "inference", "training", "neighbours")
-OF_TRAINING = ("fit", "pipeline", "start")
-MEASURES = (*OF_EXPORTS, *OF_TRAINING)
+EXPORT_MEASURES = ("export", "size", "load", "inference", "training", "neighbours")
+TRAINING_MEASURES = ("fit", "pipeline", "start")
+MEASURES = (*EXPORT_MEASURES, *TRAINING_MEASURES)
 
 Row = dict[str, Any]
-Figures = dict[str, list[float]]  # of both sides, one for each repetition
+Figures = dict[str, list[float]]  # values of each side, one per repetition
 
 _EXPORT = (str(subprocesses.ROOT / "tools" / "export"), "--check=none")
 _START_BATCH = 64  # images
@@ -45,17 +45,17 @@ _CALLS = {"inference", "neighbours"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What to measure, and how.
+    """Settings of a benchmark run.
 
     Attributes:
-      measures: of `MEASURES`.
-      batches: images in a call.
-      size: side of the images, in pixels.
-      train_batch: images in a training step.
-      train_size: their side, in pixels.
-      files: images of the measure `start`.
-      repeat: repetitions, of which the median counts.
-      exports: repetitions of whole processes.
+      measures: names of the measures, a subset of `MEASURES`.
+      batches: batch sizes of inference calls.
+      size: side of the images in inference, in pixels.
+      train_batch: batch size of a training step.
+      train_size: side of the images in training, in pixels.
+      files: number of image files in the measure `start`.
+      repeat: number of repetitions; results are medians.
+      exports: number of repetitions of measures that run a whole process.
     """
 
     measures: frozenset[str]
@@ -69,19 +69,21 @@ class Settings:
 
 
 def measure(arch: str, settings: Settings) -> list[Row]:
-    """Measures an arch and its counterpart; one row for each measure.
+    """Measures an architecture and its counterpart, and returns a row per measure.
 
     Args:
       arch: a key of `keras_exports.COUNTERPARTS`.
-      settings: what to measure, and how.
+      settings: settings of the run.
 
     Raises:
       ChildProcessError: an export or a timing program failed.
     """
-    return [
-        *(_exports_rows(arch, settings) if settings.measures & {*OF_EXPORTS} else []),
-        *(_training_rows(arch, settings) if settings.measures & {*OF_TRAINING} else []),
-    ]
+    rows: list[Row] = []
+    if settings.measures & {*EXPORT_MEASURES}:
+        rows += _export_rows(arch, settings)
+    if settings.measures & {*TRAINING_MEASURES}:
+        rows += _training_rows(arch, settings)
+    return rows
 
 
 def _training_rows(arch: str, settings: Settings) -> list[Row]:
@@ -97,40 +99,44 @@ def _training_rows(arch: str, settings: Settings) -> list[Row]:
         "train_size": settings.train_size,
         "repeat": settings.repeat,
     }
-    found = subprocesses.run(training_speed, job)
-    rates = [_row(arch, what, "images/s", rates) for what, rates in found.items()]
-    return [*rates, *starts]
+    rates = subprocesses.run(training_speed, job)
+    rows = [_row(arch, name, "images/s", figures) for name, figures in rates.items()]
+    return [*rows, *starts]
 
 
 def _start_rows(arch: str, settings: Settings) -> list[Row]:
-    """Seconds and MiB until the first batch of a large folder, beside two others."""
-    found: dict[str, list[Any]] = {"ours": [], "keras": [], "plain": []}
+    """Measures time and memory until the first batch of a large folder.
+
+    The alternatives are Keras' `image_dataset_from_directory` and tf.data's
+    `list_files`.
+    """
+    runs: dict[str, list[Any]] = {"ours": [], "keras": [], "plain": []}
     with tempfile.TemporaryDirectory() as scratch:
         drawn, folder = pathlib.Path(scratch, "drawn"), pathlib.Path(scratch, "data")
-        _LOG.info(f"link {settings.files} files")
+        _LOG.info(f"linking {settings.files} files")
         drawn.mkdir()
         photographs = training_speed.write_photographs(drawn, 500, 375)
         start_up.link(list(map(pathlib.Path, photographs)), folder, settings.files)
         job = {"folder": str(folder), "size": settings.size, "batch": _START_BATCH}
         for number in range(settings.exports):
-            for side in found:
+            for side in runs:
                 _LOG.info(f"first batch, {side}, {number + 1} of {settings.exports}")
-                found[side].append(subprocesses.run(start_up, {**job, "side": side}))
+                runs[side].append(subprocesses.run(start_up, {**job, "side": side}))
     rows = []
-    for side, other in (("keras", "beside Keras"), ("plain", "beside list_files")):
-        for unit, key, what in (
+    for side, suffix in (("keras", "beside Keras"), ("plain", "beside list_files")):
+        for unit, key, name in (
             ("s", "seconds", "first batch"),
             ("MiB", "mib", "memory until then"),
         ):
             figures = {
-                "ours": [run[key] for run in found["ours"]],
-                "theirs": [run[key] for run in found[side]],
+                "ours": [run[key] for run in runs["ours"]],
+                "theirs": [run[key] for run in runs[side]],
             }
-            rows.append(_row(arch, f"{what}, {other}", unit, figures))
+            rows.append(_row(arch, f"{name}, {suffix}", unit, figures))
     return rows
 
 
-def _exports_rows(arch: str, settings: Settings) -> list[Row]:
+def _export_rows(arch: str, settings: Settings) -> list[Row]:
     builder = keras_exports.COUNTERPARTS[arch]
     with tempfile.TemporaryDirectory() as scratch:
         folders, runs = _exports(arch, builder, pathlib.Path(scratch), settings)
@@ -138,14 +144,14 @@ def _exports_rows(arch: str, settings: Settings) -> list[Row]:
         if "export" in settings.measures:
             for unit, index in (("s", 0), ("MiB", 1)):
                 figures = {s: [run[index] for run in runs[s]] for s in runs}
-                what = "export of the pair" if unit == "s" else "peak memory of it"
-                rows.append(_row(arch, what, unit, figures))
+                name = "export of the pair" if unit == "s" else "peak memory of it"
+                rows.append(_row(arch, name, unit, figures))
         if "size" in settings.measures:
             sizes = {side: [_size(folder) / _MIB] for side, folder in folders.items()}
             rows.append(_row(arch, "pair on disk", "MiB", sizes))
         neighbours = {}
         if "neighbours" in settings.measures:
-            neighbours = _neighbours(arch, pathlib.Path(scratch))
+            neighbours = _export_other_formats(arch, pathlib.Path(scratch))
         times = _times(builder, folders, neighbours, settings)
     for name, figures in times.items():
         if name.startswith("batch "):
@@ -160,7 +166,11 @@ def _exports_rows(arch: str, settings: Settings) -> list[Row]:
 def _exports(
     arch: str, builder: str, scratch: pathlib.Path, settings: Settings
 ) -> tuple[dict[str, pathlib.Path], dict[str, list[tuple[float, float]]]]:
-    """Both pairs' folders, and for each export seconds and the peak in MiB."""
+    """Exports both pairs.
+
+    Returns:
+      The folder of each pair, and for each export its seconds and peak memory in MiB.
+    """
     repeat = settings.exports if "export" in settings.measures else 1
     runs: dict[str, list[tuple[float, float]]] = {"ours": [], "theirs": []}
     folders = {}
@@ -176,19 +186,23 @@ def _exports(
     return folders, runs
 
 
-def _neighbours(arch: str, scratch: pathlib.Path) -> dict[str, Any]:
-    """Our classifier as others run it: its files by format, and the size of one."""
-    _LOG.info("export for the neighbours")
+def _export_other_formats(arch: str, scratch: pathlib.Path) -> dict[str, Any]:
+    """Exports our classifier to ONNX and LiteRT, for the measure `neighbours`.
+
+    Returns:
+      The file of each format, and the image size of the LiteRT model.
+    """
+    _LOG.info("export to ONNX and LiteRT")
     output = scratch / "neighbours"
     arguments = [*_EXPORT, f"--arch={arch}", f"--output={output}"]
     subprocesses.measure([sys.executable, *arguments, "--format=onnx,litert"])
-    half = "classification/1"
-    litert = output / arch / "litert" / half
-    about = json.loads((litert / "assets.extra" / "manifest.json").read_text())
+    classifier = "classification/1"
+    litert = output / arch / "litert" / classifier
+    manifest = json.loads((litert / "assets.extra" / "manifest.json").read_text())
     return {
-        "onnx": str(output / arch / "onnx" / half / "model.onnx"),
+        "onnx": str(output / arch / "onnx" / classifier / "model.onnx"),
         "litert": str(litert / "float32.tflite"),
-        "litert_size": about["input"]["shape"][1],
+        "litert_size": manifest["input"]["shape"][1],
     }
 
 
@@ -202,32 +216,32 @@ def _times(
     neighbours: dict[str, Any],
     settings: Settings,
 ) -> dict[str, Figures]:
-    """Seconds of either side by measure, one for each repetition."""
-    wanted = {"load", "inference", "training", "neighbours"} & settings.measures
-    if not wanted:
+    """Times both sides, and returns the seconds of each repetition by measure."""
+    measures = {"load", "inference", "training", "neighbours"} & settings.measures
+    if not measures:
         return {}
     job = {
         "ours": str(folders["ours"] / "classification" / "1"),
         "theirs": str(folders["theirs"] / "classification"),
         "builder": builder,
         "size": settings.size,
-        "batches": list(settings.batches) if wanted & _CALLS else [],
+        "batches": list(settings.batches) if measures & _CALLS else [],
         "neighbours": neighbours,
-        "train_batch": settings.train_batch if "training" in wanted else 0,
+        "train_batch": settings.train_batch if "training" in measures else 0,
         "train_size": settings.train_size,
         "repeat": settings.repeat,
     }
     times = subprocesses.run(inference_speed, job)
-    if "load" in wanted:
+    if "load" in measures:
         return times
     return {k: v for k, v in times.items() if k not in ("load", "first call")}
 
 
-def _row(arch: str, what: str, unit: str, figures: Figures) -> Row:
+def _row(arch: str, name: str, unit: str, figures: Figures) -> Row:
     medians = {side: statistics.median(values) for side, values in figures.items()}
     return {
         "arch": arch,
-        "measure": what,
+        "measure": name,
         "unit": unit,
         **medians,
         "ratio": medians["ours"] / medians["theirs"],
@@ -239,7 +253,7 @@ def _row(arch: str, what: str, unit: str, figures: Figures) -> Row:
 
 
 def to_json(rows: Sequence[Row], settings: Settings) -> str:
-    """The rows, and the machine and packages that they were measured with."""
+    """Returns the rows as JSON, with the machine and the package versions."""
     packages = ("tensorflow", "keras", "numpy")
     record = {
         "machine": f"{psutil.cpu_count()} cores, {platform.machine()}",
@@ -253,15 +267,13 @@ def to_json(rows: Sequence[Row], settings: Settings) -> str:
 
 
 def to_table(rows: Sequence[Row]) -> str:
-    """The rows as aligned columns."""
-    lines = [
-        f"{'':38}{'ours':>10}{'theirs':>10}  {'':9}{'ratio':>6}   spread of either"
-    ]
+    """Returns the rows as a text table with aligned columns."""
+    lines = [f"{'':38}{'ours':>10}{'theirs':>10}  {'':9}{'ratio':>6}   spread of each"]
     arch = ""
     for row in rows:
         if row["arch"] != arch:
             arch = row["arch"]
-            lines.append(f"{arch} beside {keras_exports.COUNTERPARTS[arch]}")
+            lines.append(f"{arch} compared with {keras_exports.COUNTERPARTS[arch]}")
         spreads = " ".join(f"{share:5.0%}" for share in row["spread"].values())
         lines.append(
             f"  {row['measure']:<36}{row['ours']:10.3g}{row['theirs']:10.3g}  "

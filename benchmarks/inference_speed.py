@@ -1,11 +1,12 @@
-"""Times two SavedModels side by side; run as a program, in a process of its own.
+"""Times two SavedModels side by side. This program runs in a separate process.
 
-Takes a job as JSON for its argument: `ours` and `theirs` (folders of classifiers),
-`builder` (of keras.applications), `size` in pixels, `batches`, `repeat`, and under
-`neighbours` the folders of our classifier in other formats. Prints one JSON object on
-its last line: for each measure the seconds of either side, one for each repetition. The
-two take turns, so that what else the machine does hits both. What it is at stands on
-standard error, in lines that begin with `subprocesses.TELL`.
+Its argument is a job in JSON: `ours` and `theirs` (folders of the classifiers),
+`builder` (name in keras.applications), `size` in pixels, `batches`, `train_batch`,
+`train_size` in pixels, `repeat`, and `neighbours` (files of our classifier in other
+formats). The last line of its output is a JSON object: for each measure the seconds of
+each side, one value per repetition. The sides alternate, so that other load on the
+machine affects both. Progress is written to standard error, in lines that begin with
+`subprocesses.PROGRESS_PREFIX`.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks import keras_exports
-from benchmarks.subprocesses import tell
+from benchmarks.subprocesses import report_progress
 
 Job = dict[str, Any]
 
-_MOST_STEPS = 50  # calls in one repetition
-_ENOUGH = 0.5  # seconds of calls in one repetition
-# OpenVINO computes in bfloat16 by default on CPUs that have instructions for it.
+_MAX_CALLS = 50  # per repetition
+_TARGET_SECONDS = 0.5  # of calls per repetition
+# By default, OpenVINO computes in bfloat16 on CPUs with bfloat16 instructions.
 _OPENVINO = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
@@ -38,43 +39,43 @@ def main(job: Job) -> dict[str, Any]:
     sides = {"ours": job["ours"], "theirs": job["theirs"]}
     loaded = {side: tf.saved_model.load(path) for side, path in sides.items()}
 
-    tell("time load")
+    report_progress("time load")
     loads = {s: functools.partial(tf.saved_model.load, p) for s, p in sides.items()}
     times["load"] = _alternate(loads, job["repeat"], most=1)
-    tell("time first call")
+    report_progress("time first call")
     times["first call"] = _first_calls(sides, job)
     calls = {
         "ours": lambda images: loaded["ours"](images),
         "theirs": loaded["theirs"].serve,
     }
     for batch in job["batches"]:
-        tell(f"time batch {batch}")
+        report_progress(f"time batch {batch}")
         images = tf.random.uniform([batch, job["size"], job["size"], 3])
         functions = {
             side: functools.partial(_call, call, images) for side, call in calls.items()
         }
         times[f"batch {batch}"] = _alternate(functions, job["repeat"])
-        for name, neighbour in _neighbours(loaded["ours"], images, job).items():
+        for name, call in _other_runtimes(loaded["ours"], images, job).items():
             functions = {
                 "ours": functools.partial(_call, calls["ours"], images),
-                "theirs": neighbour,
+                "theirs": call,
             }
-            tell(f"time batch {batch}, {name}")
+            report_progress(f"time batch {batch}, {name}")
             times[f"batch {batch}, {name}"] = _alternate(functions, job["repeat"])
     if job["train_batch"]:
-        tell("time fine-tune step")
+        report_progress("time fine-tune step")
         shape = [job["train_batch"], job["train_size"], job["train_size"], 3]
         times["fine-tune step"] = _training(loaded["ours"], shape, job)
     return times
 
 
 def _call(function: Callable[[Any], Any], images: Any) -> Any:
-    """The outputs of a model, computed to the end."""
+    """Calls a model and waits for its outputs."""
     return function(images).numpy()
 
 
 def _first_calls(sides: dict[str, str], job: Job) -> dict[str, Any]:
-    """Seconds of the first call of a model that was just loaded, with one image."""
+    """Times the first call of a freshly loaded model, with one image."""
     import tensorflow as tf
 
     images = tf.random.uniform([1, job["size"], job["size"], 3])
@@ -90,8 +91,12 @@ def _first_calls(sides: dict[str, str], job: Job) -> dict[str, Any]:
     return times
 
 
-def _neighbours(ours: Any, images: Any, job: Job) -> dict[str, Any]:
-    """Calls of our model on these images, as other programs run it."""
+def _other_runtimes(ours: Any, images: Any, job: Job) -> dict[str, Any]:
+    """Returns functions that run our model on the images with other runtimes.
+
+    Raises:
+      ValueError: a runtime's logits differ from those of the SavedModel.
+    """
     import numpy as np
     import tensorflow as tf
     from tensorflow.python.framework import convert_to_constants
@@ -100,17 +105,17 @@ def _neighbours(ours: Any, images: Any, job: Job) -> dict[str, Any]:
         return {}
     signature = ours.signatures["serving_default"]
     frozen = convert_to_constants.convert_variables_to_constants_v2(signature)
-    found = {"frozen constants": lambda: frozen(images)[0].numpy()}
+    runtimes = {"frozen constants": lambda: frozen(images)[0].numpy()}
     values, path = images.numpy(), job["neighbours"].get("onnx")
-    if onnxruntime := _imported("onnxruntime", "ONNX Runtime"):
+    if onnxruntime := _import_optional("onnxruntime", "ONNX Runtime"):
         session = onnxruntime.InferenceSession(path)
-        found["ONNX Runtime"] = lambda: session.run(None, {"images": values})[0]
-    if openvino := _imported("openvino", "OpenVINO"):
+        runtimes["ONNX Runtime"] = lambda: session.run(None, {"images": values})[0]
+    if openvino := _import_optional("openvino", "OpenVINO"):
         compiled = openvino.Core().compile_model(path, "CPU", _OPENVINO)
-        found["OpenVINO"] = lambda: compiled(values)[0]
+        runtimes["OpenVINO"] = lambda: compiled(values)[0]
     size = job["neighbours"]["litert_size"]
     if values.shape[:2] != (1, size):
-        tell(f"LiteRT is left out: it takes one image of {size} px")
+        report_progress(f"LiteRT is skipped: its model takes one image of {size} px")
     else:
         from ai_edge_litert import interpreter
 
@@ -118,27 +123,27 @@ def _neighbours(ours: Any, images: Any, job: Job) -> dict[str, Any]:
         threads = tf.config.threading.get_intra_op_parallelism_threads()
         loaded = interpreter.Interpreter(file, num_threads=threads or os.cpu_count())
         runner = loaded.get_signature_runner()
-        found["LiteRT"] = lambda: runner(images=values)["logits"]
+        runtimes["LiteRT"] = lambda: runner(images=values)["logits"]
     expected = ours(images).numpy()
-    for name, call in found.items():
+    for name, call in runtimes.items():
         if not np.allclose(call(), expected, rtol=1e-3, atol=1e-3):
-            raise ValueError(f"{name} gives other logits than the SavedModel")
-    return found
+            raise ValueError(f"{name} returns other logits than the SavedModel")
+    return runtimes
 
 
-def _imported(module: str, title: str) -> Any:
-    """The module; None where it was not installed, which is told."""
+def _import_optional(module: str, title: str) -> Any:
+    """Imports a module; returns None, and reports it, if it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError:
-        tell(f"{title} is left out: {module} was not installed")
+        report_progress(f"{title} is skipped: {module} is not installed")
         return None
 
 
 def _training(ours: Any, shape: list[int], job: Job) -> dict[str, Any]:
-    """A step of plain SGD: our SavedModel's, and that of the Keras model in memory.
+    """Times a step of plain SGD for our SavedModel and the in-memory Keras model.
 
-    What Keras exports has no training mode.
+    SavedModels that Keras exports have no training mode.
     """
     import tensorflow as tf
 
@@ -164,31 +169,31 @@ def _training(ours: Any, shape: list[int], job: Job) -> dict[str, Any]:
 
         return lambda: run().numpy()
 
-    theirs = [variable.value for variable in keras_model.trainable_weights]
+    keras_variables = [variable.value for variable in keras_model.trainable_weights]
     return _alternate(
         {
             "ours": step(ours, list(ours.trainable_variables)),
-            "theirs": step(keras_model, theirs),
+            "theirs": step(keras_model, keras_variables),
         },
         job["repeat"],
     )
 
 
 def _alternate(
-    functions: Mapping[str, Callable[[], Any]], repeat: int, *, most: int = _MOST_STEPS
+    functions: Mapping[str, Callable[[], Any]], repeat: int, *, most: int = _MAX_CALLS
 ) -> dict[str, Any]:
-    """Seconds of a call, one for each repetition, in which each side has its turn."""
+    """Times the calls of each side in turn; returns the mean seconds per repetition."""
     steps = {}
     for side, function in functions.items():
-        function()  # the first call of all optimises graphs
+        function()  # the first call optimizes graphs
         start = time.perf_counter()
         function()
         spent = time.perf_counter() - start
-        steps[side] = max(1, min(most, int(_ENOUGH / spent)))
+        steps[side] = max(1, min(most, int(_TARGET_SECONDS / spent)))
     times: dict[str, Any] = {side: [] for side in functions}
     for _ in range(repeat):
         for side, function in functions.items():
-            gc.collect()  # what one side leaves behind is not the other's to sweep
+            gc.collect()  # so neither side collects the other's garbage
             start = time.perf_counter()
             for _ in range(steps[side]):
                 function()

@@ -1,7 +1,8 @@
-"""What a user would pick instead of an export: keras.applications, exported by Keras.
+"""Exports keras.applications models with Keras, for comparison with our exports.
 
-Run as a program with the name of a builder and a folder, it writes the same pair there:
-a feature vector and a classifier of 1000 logits, for images of any height and width.
+Run as a program with the name of a builder and a folder, this module writes a pair into
+the folder: a feature-vector model and a classifier with 1000 logits, for images of any
+height and width.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import pathlib
 import sys
 from typing import Any
 
-# By arch; where the architectures are the same, and nothing else is.
+# Arch -> name in keras.applications, for models of the same architecture.
 COUNTERPARTS = {
     "mobilenet_v1": "MobileNet",
     "mobilenet_v2": "MobileNetV2",
@@ -26,7 +27,7 @@ COUNTERPARTS = {
 
 
 def build(name: str) -> tuple[Any, Any]:
-    """Both models, with random weights; the second is the first and a dense layer."""
+    """Builds both models with random weights; the classifier adds a dense layer."""
     import keras
 
     features = getattr(keras.applications, name)(

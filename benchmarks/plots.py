@@ -1,4 +1,4 @@
-"""Draws the ratios of a benchmark."""
+"""Plots the ratios of a benchmark."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BETTER, _WORSE = "#2f6f9f", "#b0413e"
 
 
 def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
-    """A panel for each arch, a bar for each measure: to the right is better for us."""
+    """Plots one panel per arch and one bar per measure; right means ours is better."""
     pyplot = pictures.pyplot()
     from matplotlib import ticker
 
@@ -28,11 +28,11 @@ def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
         layout="constrained",
     )
     for panel, arch in zip(panels[0], archs, strict=True):
-        own = [row for row in rows if row["arch"] == arch]
-        names = [row["measure"] for row in own]
+        arch_rows = [row for row in rows if row["arch"] == arch]
+        names = [row["measure"] for row in arch_rows]
         gains = [
             row["ratio"] if row["unit"] == _HIGHER_IS_BETTER else 1 / row["ratio"]
-            for row in own
+            for row in arch_rows
         ]
         colours = [_BETTER if gain >= 1 else _WORSE for gain in gains]
         bars = panel.barh(names, [math.log2(gain) for gain in gains], color=colours)
@@ -48,5 +48,5 @@ def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
         panel.tick_params(left=False, labelsize=8)
         panel.xaxis.set_major_locator(ticker.MultipleLocator(1))
         panel.xaxis.set_major_formatter(lambda value, _: f"{2**value:g}×")
-    figure.supxlabel("times better than theirs", color=pictures.INK, fontsize=9)
+    figure.supxlabel("improvement over the alternative", color=pictures.INK, fontsize=9)
     atomic.write_file(path, pictures.encode(figure, path.suffix))

@@ -1,9 +1,10 @@
-"""The models of the scoreboard: how other people's tools write them, and how ours do.
+"""Makes the models of the scoreboard with this project and with other tools.
 
-Each function writes one folder, or two that belong together, with random weights. What
-stands in it is what its users write: the scoreboard shows it as it is.
+Each function writes one model, or a pair, with random weights. Its body is the code
+that users of the tool would write; the scoreboard shows the body unchanged.
 
-Run as a program with the name of one and a folder, it makes that one there.
+Run as a program with the name of a model and a folder, this module writes the model
+into the folder.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ import textwrap
 from collections.abc import Callable
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
-_LONGEST = 300  # characters of what went wrong
+_MAX_ERROR = 300  # characters of an error message
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Maker:
-    """How to make a model, or the two halves of a pair.
+    """Makes a model, or the two models of a pair, with one tool.
 
     Args:
-      title: the tool that writes it.
-      note: in a few words, what of that tool.
-      kinds: the folders that it writes, named by what is in them.
-      make: writes these folders into the one that it is given.
+      title: name of the tool.
+      note: function of the tool and the kind of model, in a few words.
+      kinds: kinds of the models, which are the names of their folders.
+      make: function that writes these folders into the folder it is called with.
     """
 
     title: str
@@ -39,13 +40,13 @@ class Maker:
 
     @property
     def code(self) -> str:
-        """What `make` does, as it stands below."""
+        """Source code of the body of `make`."""
         _, _, body = inspect.getsource(self.make).partition(":\n")
         return textwrap.dedent(body.partition('"""\n')[2] or body).strip()
 
 
 class NotMadeError(Exception):
-    """A model that could not be made, and why."""
+    """Raised if a model could not be made; the message gives the reason."""
 
 
 def this_project(folder: pathlib.Path) -> None:
@@ -107,11 +108,11 @@ def tf_module(folder: pathlib.Path) -> None:
     import tensorflow as tf
 
     class Features(tf.Module):
-        def __init__(self) -> None:
+        def __init__(self):
             self.kernel = tf.Variable(tf.random.normal([3, 3, 3, 16]), name="kernel")
 
         @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3])])
-        def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        def __call__(self, images):
             hidden = tf.nn.relu(tf.nn.conv2d(images, self.kernel, 2, "SAME"))
             return tf.reduce_mean(hidden, axis=[1, 2])
 
@@ -174,15 +175,16 @@ MAKERS = {
 
 
 def make(name: str, folder: pathlib.Path, *, packages: str = "") -> None:
-    """Makes one in a process of its own.
+    """Makes a model in a separate process.
 
     Args:
-      name: of `MAKERS`.
-      folder: an empty one for its kinds.
-      packages: a folder of packages beside those that are installed, or none.
+      name: a key of `MAKERS`.
+      folder: an empty folder for the models.
+      packages: a folder with additional packages, or "".
 
     Raises:
-      NotMadeError: with the last line that the process said, or what is missing.
+      NotMadeError: the process failed, and the message is the last line of its output;
+        or it did not write a model.
     """
     command = [sys.executable, __file__, name, str(folder), packages]
     done = subprocess.run(
@@ -195,18 +197,18 @@ def make(name: str, folder: pathlib.Path, *, packages: str = "") -> None:
     missing = [k for k in MAKERS[name].kinds if not (folder / k).is_dir()]
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
-        raise NotMadeError(lines[-1][:_LONGEST])
+        raise NotMadeError(lines[-1][:_MAX_ERROR])
     if missing:
         raise NotMadeError(f"it wrote no {' and no '.join(missing)}")
 
 
 def main() -> None:
-    """Makes the one that the command line names, and says in one line what failed."""
+    """Makes the model named on the command line; reports an error in one line."""
     name, folder, packages = sys.argv[1:]
-    # At the end: what both have is taken from what is installed.
+    # At the end, so that installed packages take precedence.
     sys.path += [packages] if packages else []
     try:
-        if name != "this_project":  # whose weights have a seed of their own
+        if name != "this_project":  # tools/export sets its own seed
             import keras
             import tensorflow as tf
 

@@ -1,8 +1,9 @@
-"""Opens a folder of images for training, ours or another way; run as a program.
+"""Measures the time and memory until the first batch of a folder of images.
 
-Takes a job as JSON for its argument: `side` (`ours`, `keras`, `plain`), `folder`,
-`size` of the images and `batch`. Prints one JSON object on its last line: `seconds` to
-the first batch, TensorFlow's import left out, and the most `mib` that the process held.
+This program runs in a separate process. Its argument is a job in JSON: `side` (`ours`,
+`keras` or `plain`), `folder`, `size` of the images in pixels and `batch`. The last line
+of its output is a JSON object: `seconds` until the first batch, without the import of
+TensorFlow, and `mib`, the peak memory of the process.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ Job = dict[str, Any]
 
 
 def link(photographs: list[pathlib.Path], folder: pathlib.Path, count: int) -> None:
-    """Fills a folder with about a thousand classes of hard links to photographs."""
+    """Fills a folder with hard links to photographs, in up to a thousand classes."""
     classes = min(1000, count // 2)
     for number in range(classes):
-        place = folder / f"n{number:08d}"
-        place.mkdir(parents=True)
+        class_folder = folder / f"n{number:08d}"
+        class_folder.mkdir(parents=True)
         for image in range(number, count, classes):
-            target = place / f"n{number:08d}_{image}.JPEG"
+            target = class_folder / f"n{number:08d}_{image}.JPEG"
             os.link(photographs[image % len(photographs)], target)
 
 
 def main(job: Job) -> dict[str, Any]:
     import tensorflow as tf
 
-    tf.constant(0)  # TensorFlow has started
+    tf.constant(0)  # initializes TensorFlow
     start = time.perf_counter()
     sides = {"ours": _ours, "keras": _keras, "plain": _plain}
     images, _ = next(iter(sides[job["side"]](job["folder"], job["size"], job["batch"])))
@@ -47,14 +48,14 @@ def _ours(folder: str, size: int, batch: int) -> Any:
     from images import model_input
     from training.data import augmentation, data_sources, pipeline, split
 
-    half = data_sources.open_splits(folder)[split.TRAIN]
+    examples = data_sources.open_splits(folder)[split.TRAIN]
     stream = pipeline.Stream(
-        split=half,
-        num_classes=len(half.classes),
+        split=examples,
+        num_classes=len(examples.classes),
         preprocessing=model_input.Preprocessing(height=size, width=size),
         batch_size=batch,
-        ledger=pipeline.UnreadableImages(
-            half, num_classes=len(half.classes), limit=0.0
+        unreadable_images=pipeline.UnreadableImages(
+            examples, num_classes=len(examples.classes), limit=0.0
         ),
     )
     augment = augmentation.Augmentation(crop="inception", flip=True)
@@ -70,7 +71,7 @@ def _keras(folder: str, size: int, batch: int) -> Any:
 
 
 def _plain(folder: str, size: int, batch: int) -> Any:
-    """As the guides of tf.data have it: a list of all files is shuffled whole."""
+    """Same as in the tf.data guides: lists all files, and shuffles the whole list."""
     import tensorflow as tf
 
     names = tf.constant(sorted(os.listdir(folder)))

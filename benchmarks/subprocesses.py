@@ -1,4 +1,4 @@
-"""Runs commands and timing programs in processes of their own."""
+"""Runs commands and timing programs in separate processes."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from zoo import config
 _LOG = progress.logger(__name__)
 
 ROOT = config.ZOO.parent
-TELL = "now: "
-"""Lines on standard error with this prefix tell what a timing program does next."""
-_POLL = 0.05  # seconds between two looks at the memory
+PROGRESS_PREFIX = "now: "
+"""Prefix of the lines on standard error in which a timing program logs its progress."""
+_POLL = 0.05  # seconds between two samples of the memory
 _MIB = 1 << 20
 
 
-def tell(message: str) -> None:
-    """Tells the parent process what this timing program does next."""
-    print(f"{TELL}{message}", file=sys.stderr, flush=True)
+def report_progress(message: str) -> None:
+    """Logs the next step of this timing program through the parent process."""
+    print(f"{PROGRESS_PREFIX}{message}", file=sys.stderr, flush=True)
 
 
 def measure(command: Sequence[str]) -> tuple[float, float]:
-    """Runs a command to its end.
+    """Runs a command and measures its time and memory.
 
     Returns:
-      Seconds of the process, and the most memory that it and its children held, in MiB.
+      Seconds, and the peak memory of the process and its children in MiB.
 
     Raises:
-      ChildProcessError: it failed.
+      ChildProcessError: the command failed.
     """
     start = time.monotonic()
     with tempfile.TemporaryFile() as log:
@@ -48,7 +48,7 @@ def measure(command: Sequence[str]) -> tuple[float, float]:
         watch.start()
         try:
             status = process.wait()
-        finally:  # this process may have been interrupted
+        finally:  # also if this process is interrupted
             process.kill()
             process.wait()
         spent = time.monotonic() - start
@@ -56,7 +56,7 @@ def measure(command: Sequence[str]) -> tuple[float, float]:
         if status:
             log.seek(0)
             lines = log.read().decode("utf-8", "replace").strip().splitlines()
-            raise ChildProcessError(f"{command[1]} ended with {status}: {lines[-1:]}")
+            raise ChildProcessError(f"{command[1]} exited with {status}: {lines[-1:]}")
     return spent, peak[0] / _MIB
 
 
@@ -64,9 +64,9 @@ def _watch_memory(process: subprocess.Popen[bytes], peak: list[int]) -> None:
     while process.poll() is None:
         try:
             root = psutil.Process(process.pid)
-            family = [root, *root.children(recursive=True)]
-            held = sum(member.memory_info().rss for member in family)
-            peak[0] = max(peak[0], held)
+            processes = [root, *root.children(recursive=True)]
+            memory = sum(process.memory_info().rss for process in processes)
+            peak[0] = max(peak[0], memory)
         except psutil.Error:
             pass
         time.sleep(_POLL)
@@ -76,11 +76,11 @@ def run(program: types.ModuleType, job: dict[str, Any]) -> Any:
     """Runs a timing program, and returns the JSON that it prints on its last line.
 
     Args:
-      program: a module of this package that takes a job for its argument.
-      job: the program's docstring says what is in it.
+      program: a module of this package that takes a job as its argument.
+      job: the job, described in the docstring of the program.
 
     Raises:
-      ChildProcessError: it failed.
+      ChildProcessError: the program failed.
     """
     with subprocess.Popen(
         [sys.executable, "-m", program.__name__, json.dumps(job)],
@@ -94,14 +94,16 @@ def run(program: types.ModuleType, job: dict[str, Any]) -> Any:
         try:
             last = ""
             for line in process.stderr:
-                if line.startswith(TELL):
-                    _LOG.info(line.removeprefix(TELL).strip())
+                if line.startswith(PROGRESS_PREFIX):
+                    _LOG.info(line.removeprefix(PROGRESS_PREFIX).strip())
                 else:
                     last = line.strip() or last
             printed = process.stdout.read()
-        except BaseException:  # this process is interrupted
+        except BaseException:  # also if this process is interrupted
             process.kill()
             raise
     if process.returncode:
-        raise ChildProcessError(f"timing ended with {process.returncode}: {last}")
+        raise ChildProcessError(
+            f"{program.__name__} exited with {process.returncode}: {last}"
+        )
     return json.loads(printed.splitlines()[-1])

@@ -1,10 +1,11 @@
-"""Times our training beside what a user would write; run as a program, in a process.
+"""Times our training and input pipeline against `keras.Model.fit` and plain tf.data.
 
-Takes a job as JSON for its argument: `arch`, `builder` (of keras.applications),
-`measures` (`fit`, `pipeline`), `size` of read images, `batch` and `train_size` of
-steps, `repeat`. Prints one JSON object on its last line: for each measure the images a
-second of either side, one for each repetition. The two take turns. What it is at stands
-on standard error, in lines that begin with `subprocesses.TELL`.
+This program runs in a separate process. Its argument is a job in JSON: `arch`,
+`builder` (name in keras.applications), `measures` (`fit`, `pipeline`), `size` of the
+images from the input pipeline in pixels, `batch` and `train_size` of the training
+steps, and `repeat`. The last line of its output is a JSON object: for each measure the
+images per second of each side, one value per repetition. The sides alternate. Progress
+is written to standard error, in lines that begin with `subprocesses.PROGRESS_PREFIX`.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ import time
 from typing import Any
 
 from benchmarks import keras_exports
-from benchmarks.subprocesses import tell
+from benchmarks.subprocesses import report_progress
 
 Job = dict[str, Any]
 
-_STEPS = 10  # in one repetition
-_FILES = 256  # photographs, so to say
-# Their width and height, and the side of what the model sees: ImageNet's median; and
-# one of images that cost little, so that it shows what else an example costs.
+_STEPS = 10  # per repetition
+_FILES = 256  # synthetic photographs
+# Width and height of the photographs, and side of the model's input (None: the job's
+# size): the median of ImageNet, and small images that show the fixed cost per example.
 _SIZES = ((500, 375, None), (64, 48, 64))
-_IMAGES = {500: 4096, 64: 16384}  # by their width, in one repetition
-_BATCH = 64  # images of the pipelines
+_IMAGES = {500: 4096, 64: 16384}  # width -> images per repetition
+_BATCH = 64  # images per batch of the input pipelines
 
 
 def main(job: Job) -> dict[str, Any]:
@@ -42,10 +43,10 @@ def main(job: Job) -> dict[str, Any]:
 
 
 def _steps(job: Job) -> dict[str, Any]:
-    """Images a second of our trainer, and of `keras.Model.fit` as it compiles itself.
+    """Measures the images per second of our trainer and of `keras.Model.fit`.
 
-    Both: float32, SGD with momentum, cross-entropy and accuracy, images in memory. Ours
-    has the recipe's L2 loss besides.
+    Both use float32, SGD with momentum, cross-entropy, accuracy and images in memory.
+    Our trainer also computes the recipe's L2 loss.
     """
     import keras
     import tensorflow as tf
@@ -65,7 +66,7 @@ def _steps(job: Job) -> dict[str, Any]:
 
     rates = {}
     for name, jit_compile in (("fit", "auto"), ("fit without XLA", False)):
-        tell(f"time training step beside {name}")
+        report_progress(f"time training step, {name}")
         _, model = keras_exports.build(job["builder"])
         model.compile(
             keras.optimizers.SGD(0.01, momentum=0.9),
@@ -87,7 +88,7 @@ def _steps(job: Job) -> dict[str, Any]:
 
 
 def _trainer(arch: str, batch: int) -> Any:
-    """Ours, with the recipe that fits any arch."""
+    """Builds our trainer with the recipe `cifar10`, which supports any architecture."""
     import tensorflow as tf
 
     from training import recipe, tensorflow_backend
@@ -106,43 +107,44 @@ def _trainer(arch: str, batch: int) -> Any:
 
 
 def _pipelines(job: Job) -> dict[str, Any]:
-    """Images a second and core, from JPEG files to batches: ours, and a plain one.
+    """Measures the images per second and core of our and a plain input pipeline.
 
-    Both crop a random part, resize it and mirror half of them. Counted from the first
-    batch on: what comes before it is paid once in a training, not in every epoch.
+    Both read JPEG files, crop a random area, resize it and mirror half of the images.
+    The time until the first batch is excluded, because it occurs once per training run,
+    not in every epoch.
     """
-    found = {}
+    rates_per_core = {}
     for width, height, size in _SIZES:
-        tell(f"time the input pipeline, {width} × {height}")
+        report_progress(f"time the input pipeline, {width} × {height}")
         with tempfile.TemporaryDirectory() as folder:
             paths = write_photographs(pathlib.Path(folder), width, height)
             count, size = _IMAGES[width] // _BATCH, size or job["size"]
             rates = _alternate(
                 {
-                    "ours": functools.partial(_drained, _ours(folder, size, count)),
-                    "theirs": functools.partial(_drained, _theirs(paths, size, count)),
+                    "ours": functools.partial(_drain, _ours(folder, size, count)),
+                    "theirs": functools.partial(_drain, _theirs(paths, size, count)),
                 },
                 job["repeat"],
                 images=(count - 1) * _BATCH,
             )
         cores = len(os.sched_getaffinity(0))
         per_core = {side: [rate / cores for rate in rates[side]] for side in rates}
-        found[f"input pipeline, {width} × {height}, a core"] = per_core
-    return found
+        rates_per_core[f"input pipeline, {width} × {height}, a core"] = per_core
+    return rates_per_core
 
 
-def _drained(batches: Any) -> float:
-    """Seconds from the first batch to the last."""
-    following = iter(batches)
-    next(following)
+def _drain(batches: Any) -> float:
+    """Returns the seconds from the first batch to the last."""
+    remaining = iter(batches)
+    next(remaining)
     start = time.perf_counter()
-    for _ in following:
+    for _ in remaining:
         pass
     return time.perf_counter() - start
 
 
 def write_photographs(folder: pathlib.Path, width: int, height: int) -> list[str]:
-    """Draws JPEG files in folders of two classes; their paths."""
+    """Writes synthetic JPEG files in folders of two classes, and returns the paths."""
     import numpy as np
     import PIL.Image
 
@@ -162,22 +164,22 @@ def _ours(folder: str, size: int, count: int) -> Any:
     from images import model_input
     from training.data import augmentation, data_sources, pipeline, split
 
-    half = data_sources.open_split(folder, split.TRAIN)
+    examples = data_sources.open_split(folder, split.TRAIN)
     stream = pipeline.Stream(
-        split=half,
+        split=examples,
         num_classes=2,
         preprocessing=model_input.Preprocessing(
             height=size, width=size, crop_fraction=0.875, interpolation="bilinear"
         ),
         batch_size=_BATCH,
-        ledger=pipeline.UnreadableImages(half, num_classes=2, limit=0.0),
+        unreadable_images=pipeline.UnreadableImages(examples, num_classes=2, limit=0.0),
     )
     augment = augmentation.Augmentation(crop="inception", flip=True)
     return stream.training(first=0, last=count, seed=0, augment=augment)
 
 
 def _theirs(paths: list[str], size: int, count: int) -> Any:
-    """As the guides of tf.data have it: interpolated without antialiasing, unseeded."""
+    """Same as in the tf.data guides: resizes without antialiasing, without seeds."""
     import tensorflow as tf
 
     def example(path: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -203,11 +205,14 @@ def _theirs(paths: list[str], size: int, count: int) -> Any:
 
 
 def _alternate(sides: dict, repeat: int, *, images: int) -> dict[str, Any]:
-    """Images a second, one for each repetition, of calls that tell their seconds.
+    """Calls each side in turn and returns its images per second, per repetition.
 
-    They take turns.
+    Args:
+      sides: functions that return their seconds, by side.
+      repeat: number of repetitions.
+      images: number of images that a call processes.
     """
-    for call in sides.values():  # traced, and compiled
+    for call in sides.values():  # trace and compile
         call()
     rates: dict[str, Any] = {side: [] for side in sides}
     for _ in range(repeat):

@@ -1,1 +1,1 @@
-"""Small helpers that every room uses: atomic writing, text for terminals, hashes."""
+"""Helpers shared by all packages: atomic writes, messages, plots, progress, hashes."""

@@ -1,6 +1,6 @@
-"""Writes files and folders so that each is complete or absent, even after a crash.
+"""Writes files and folders atomically: complete or absent, even after a crash.
 
-New contents are written beside the target, under a hidden name, and renamed into place.
+New contents are written next to the target under a hidden name, and then renamed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 
 STAGING_PREFIX = ".partial-"
-"""Names of folders that an interrupted writer leaves behind begin with this."""
+"""Prefix of the staging folders that an interrupted writer leaves behind."""
 
 
 def check_target(path: pathlib.Path) -> None:
@@ -28,20 +28,20 @@ def check_target(path: pathlib.Path) -> None:
 def check_folder(folder: pathlib.Path) -> None:
     """Raises ValueError if no file can be created in `folder`."""
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder.")
+        raise ValueError(f"{folder} is not a folder.")
     if not os.access(folder, os.W_OK):
         raise ValueError(f"{folder} can't be written.")
 
 
 def write_file(path: pathlib.Path, content: str | bytes) -> None:
-    """Writes a file completely or not at all; devices and pipes are written directly.
+    """Writes a file atomically; devices and pipes are written directly.
 
     Args:
       path: the file to write.
-      content: bytes, or text without its last newline.
+      content: bytes, or text without the final newline.
 
     Raises:
-      OSError: the file can't be written; the message names it.
+      OSError: the file can't be written; the message gives its path.
     """
     data = content if isinstance(content, bytes) else f"{content}\n".encode()
     if path.exists() and not path.is_file():
@@ -53,10 +53,10 @@ def write_file(path: pathlib.Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def replacement(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields an empty file beside `path` that replaces it if the block succeeds.
+    """Yields an empty file that replaces `path` when the block succeeds.
 
     Raises:
-      OSError: the file can't be created or replaced; the message names it.
+      OSError: the file can't be created or replaced; the message gives its path.
     """
     path = path.resolve()
     with naming(path):
@@ -75,7 +75,7 @@ def replacement(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def naming(path: pathlib.Path) -> Iterator[None]:
-    """Within the context, an OSError says that `path` can't be written, and why."""
+    """Within the context, rewords an OSError: `path` can't be written, and why."""
     try:
         yield
     except OSError as error:
@@ -87,7 +87,7 @@ def naming(path: pathlib.Path) -> Iterator[None]:
 def locked(folder: pathlib.Path) -> Iterator[None]:
     """Creates `folder` and locks it for this process; other processes wait.
 
-    A folder that was created here and is still empty at the end is removed again.
+    At the end, folders that were created here are removed if they are empty.
     """
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     handle = _lock(folder)
@@ -101,7 +101,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _lock(folder: pathlib.Path) -> int:
-    """Returns an open, locked handle of the folder; closing it unlocks."""
+    """Locks a folder and returns its file descriptor; closing it unlocks."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -110,7 +110,7 @@ def _lock(folder: pathlib.Path) -> int:
         except BlockingIOError:
             print(f"{folder}: waiting for another process to finish", file=sys.stderr)
             fcntl.flock(handle, fcntl.LOCK_EX)
-        # The former holder may have removed the folder, and another recreated it.
+        # The last holder may have removed the folder, and another process recreated it.
         if folder.exists() and folder.stat().st_ino == os.fstat(handle).st_ino:
             return handle
         os.close(handle)
@@ -120,7 +120,8 @@ def _lock(folder: pathlib.Path) -> int:
 def staging_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a new folder inside the locked `folder`, and removes it at the end.
 
-    Leftovers of killed writers are removed first: the lock proves that they are dead.
+    It first removes staging folders of other processes. As `folder` is locked, those
+    processes have ended.
     """
     for leftover in folder.glob(f"{STAGING_PREFIX}*"):
         shutil.rmtree(leftover)
@@ -132,10 +133,10 @@ def staging_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def move_into_place(staged_path: pathlib.Path, target: pathlib.Path) -> None:
-    """Moves a finished file or folder to `target`, replacing what is there.
+    """Moves a finished file or folder to `target`, replacing an existing one.
 
-    A folder that is replaced is moved away first: if the process is killed in between,
-    the target is absent.
+    An existing folder is moved away first. If the process is killed in between, the
+    target is absent.
     """
     staged_path.chmod(0o755 if staged_path.is_dir() else 0o644)
     _sync(staged_path)
@@ -147,6 +148,7 @@ def move_into_place(staged_path: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def _sync(path: pathlib.Path) -> None:
+    """Flushes a file, or a folder with all its contents, to disk."""
     for child in [*path.rglob("*"), path]:
         _sync_one(child)
 
@@ -160,7 +162,7 @@ def _sync_one(path: pathlib.Path) -> None:
 
 
 def _umask() -> int:
-    """The umask of this process; reading it means setting it for a moment."""
+    """Returns the umask of this process; it can only be read by setting it."""
     umask = os.umask(0o022)
     os.umask(umask)
     return umask

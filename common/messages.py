@@ -1,4 +1,4 @@
-"""Text for messages: suggestions for misspelt words, and characters made printable."""
+"""Text for messages: suggests similar words, replaces unprintable characters."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ _LAYOUT = "\n\t"
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the choice nearest to `word`, or an empty string."""
+    """Returns ` Did you mean 'x'?` for the choice most similar to `word`, or ``."""
     choices = list(choices)
-    near = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    near = near or [choice for choice in choices if word and word in choice]
-    return f" Did you mean {near[0]!r}?" if near else ""
+    matches = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    matches = matches or [choice for choice in choices if word and word in choice]
+    return f" Did you mean {matches[0]!r}?" if matches else ""
 
 
 def printable(text: str) -> str:
-    """Replaces characters that could control a terminal; text may come from a file."""
+    """Replaces unprintable characters, which could control a terminal, by U+FFFD."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def escape(text: str) -> str:
-    r"""Writes each unprintable character but newline and tab as a Python escape.
+    r"""Replaces unprintable characters by Python escapes, except newline and tab.
 
-    Unprintable are control characters, direction marks, halves of surrogate pairs,
+    Unprintable characters are control characters, direction marks, lone surrogates,
     unusual spaces and unassigned characters: `\x1b`, `\u202e`, `\udc80`. The result can
-    be encoded as UTF-8, and XML 1.0 can hold it.
+    be encoded as UTF-8 and is valid in XML 1.0.
     """
     return "".join(
         c

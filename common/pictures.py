@@ -1,4 +1,4 @@
-"""Draws with matplotlib, without a display: opening, labels, and PNG or SVG bytes."""
+"""Helpers for plots: matplotlib without a display, labels, PNG or SVG bytes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from common import messages
 
 INK = "#1f2933"
 SUFFIXES = (".png", ".svg")
-_LONGEST_LABEL = 60  # characters
+_MAX_LABEL = 60  # characters
 
 
 def require(path: pathlib.Path) -> None:
-    """Checks that a picture can be drawn, before anything is computed for it.
+    """Checks that a plot can be drawn; call it before long work.
 
     Raises:
-      ValueError: the name does not end in .png or .svg.
-      ImportError: matplotlib is missing.
+      ValueError: the file name does not end in .png or .svg.
+      ImportError: matplotlib is not installed.
     """
     if path.suffix not in SUFFIXES:
         raise ValueError(f"--plot must end in .png or .svg, not {path.name!r}.")
@@ -29,15 +29,15 @@ def require(path: pathlib.Path) -> None:
 
 
 def pyplot() -> typing.Any:
-    """The module `matplotlib.pyplot`, drawing to memory.
+    """Imports `matplotlib.pyplot` with a backend that needs no display.
 
     Raises:
-      ImportError: matplotlib is missing.
+      ImportError: matplotlib is not installed.
     """
     try:
         import matplotlib
-    except ImportError as missing:
-        raise ImportError(f"{missing}: run tools/setup plot") from None
+    except ImportError as error:
+        raise ImportError(f"{error}: run tools/setup plot") from None
     matplotlib.use("agg")
     from matplotlib import pyplot
 
@@ -45,18 +45,18 @@ def pyplot() -> typing.Any:
 
 
 def label(text: str) -> str:
-    """Text in one printable line of bounded length, with `$` taken literally."""
+    """Formats a label: one printable line of at most 60 characters, `$` escaped."""
     line = " ".join(messages.printable(" ".join(text.split())).split())
-    if len(line) > _LONGEST_LABEL:
-        line = f"{line[: _LONGEST_LABEL - 1]}…"
+    if len(line) > _MAX_LABEL:
+        line = f"{line[: _MAX_LABEL - 1]}…"
     return line.replace("$", r"\$")
 
 
 def encode(figure: typing.Any, suffix: str = ".png", *, dpi: int = 150) -> bytes:
-    """Returns a figure as a PNG or SVG file, and closes it."""
+    """Encodes a figure as a PNG or SVG file, and closes it."""
     stream = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a font lacks a name's letters
+        warnings.simplefilter("ignore", UserWarning)  # glyphs missing from the font
         figure.savefig(stream, format=suffix.removeprefix("."), dpi=dpi)
     pyplot().close(figure)
     return stream.getvalue()

@@ -1,7 +1,7 @@
-"""Progress of long work: log lines, and a bar on a terminal.
+"""Logs progress, and shows it on standard error as log lines or a progress bar.
 
 Every package logs to `logger(__name__)`. Nothing is printed until a program calls
-`show`, or configures Python's logging by itself.
+`show` or configures Python's logging.
 """
 
 from __future__ import annotations
@@ -16,43 +16,46 @@ from collections.abc import Iterator
 from common import messages
 
 ROOT = "image_model_zoo"
-"""Logger above those of all packages."""
-_STEP = logging.DEBUG + 5  # level of finished steps
-_SECONDS_BETWEEN_STEPS = 60.0  # where there is no terminal
+"""Name of the parent logger of all packages."""
+_STEP = logging.DEBUG + 5  # log level of steps
+_SECONDS_BETWEEN_STEPS = 60.0  # interval of printed steps without a progress bar
 
 
 def logger(module: str) -> logging.Logger:
-    """The logger of a module, by its `__name__`."""
+    """Returns the logger of a module, given its `__name__`."""
     return logging.getLogger(f"{ROOT}.{module}")
 
 
-def step(log: logging.Logger, number: int, total: int, about: str) -> None:
-    """Logs that step `number` of `total` is done; `about` says how it went."""
-    extra = {"step": (number, total, about)}
-    log.log(_STEP, "step %d/%d  %s", number, total, about, extra=extra)
+def step(log: logging.Logger, number: int, total: int, message: str) -> None:
+    """Logs that step `number` of `total` is done; `message` holds its metrics."""
+    extra = {"step": (number, total, message)}
+    log.log(_STEP, "step %d/%d  %s", number, total, message, extra=extra)
 
 
 @contextlib.contextmanager
 def show(subject: str) -> Iterator[None]:
-    """Within the context, log lines are printed on standard error.
+    """Within the context, prints log lines on standard error.
 
-    A line has the subject, seconds since the context was entered, and the message.
-    Steps are a bar on a terminal, if tqdm is installed; elsewhere a line a minute.
+    A line consists of the subject, the seconds since the context was entered, and the
+    message. On a terminal, steps appear as a progress bar if tqdm is installed, and are
+    not shown otherwise. Elsewhere, one step per minute is printed as a line.
     """
     root, handler = logging.getLogger(ROOT), _Handler(subject)
-    before = root.level, root.propagate, root.handlers
+    previous = root.level, root.propagate, root.handlers
     root.handlers = [handler]
     root.setLevel(_STEP)
-    root.propagate = False  # absl has a handler of its own
+    root.propagate = False  # absl's handler would print each line again
     try:
         yield
     finally:
         handler.close()
-        level, root.propagate, root.handlers = before
+        level, root.propagate, root.handlers = previous
         root.setLevel(level)
 
 
 class _Handler(logging.Handler):
+    """Prints log records on standard error, and draws steps as a progress bar."""
+
     def __init__(self, subject: str) -> None:
         super().__init__()
         self._subject = subject
@@ -60,10 +63,10 @@ class _Handler(logging.Handler):
         self._bar: typing.Any = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        found = getattr(record, "step", None)
-        if found and sys.stderr.isatty():
-            self._draw(*found)
-        elif not found or time.monotonic() - self._last_line > _SECONDS_BETWEEN_STEPS:
+        details = getattr(record, "step", None)
+        if details and sys.stderr.isatty():
+            self._draw(*details)
+        elif not details or time.monotonic() - self._last_line > _SECONDS_BETWEEN_STEPS:
             self._print(record.getMessage())
 
     def close(self) -> None:
@@ -79,20 +82,20 @@ class _Handler(logging.Handler):
         line = messages.printable(f"{self._subject}  {seconds:5.1f} s  {message}")
         print(line, file=sys.stderr, flush=True)
 
-    def _draw(self, number: int, total: int, about: str) -> None:
+    def _draw(self, number: int, total: int, message: str) -> None:
         try:
             import tqdm
         except ImportError:
             return
-        if self._bar is None or self._bar.total != total:  # it may begin in the middle
+        if self._bar is None or self._bar.total != total:
             if self._bar is not None:
                 self._bar.close()
             self._bar = tqdm.tqdm(
                 total=total,
-                initial=number,
+                initial=number,  # not 0 if the work was resumed
                 unit="step",
                 leave=False,
                 dynamic_ncols=True,
             )
-        self._bar.set_postfix_str(about, refresh=False)
+        self._bar.set_postfix_str(message, refresh=False)
         self._bar.update(number - self._bar.n)

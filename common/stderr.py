@@ -1,4 +1,4 @@
-"""Withholds what libraries print while they are imported."""
+"""Suppresses the messages that libraries print while they are imported."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def silenced(backend: str = "tensorflow") -> Iterator[None]:
-    """Withholds standard error, unless something fails: TensorFlow prints a lot.
+    """Within the context, suppresses standard error, and prints it after a failure.
 
     Args:
-      backend: the backend that Keras gets if it is imported here, whatever the user's
-        keras.json says: everything but training needs TensorFlow's.
+      backend: backend of Keras if it is imported here; overrides the user's keras.json,
+        because everything but training needs the TensorFlow backend.
     """
     os.environ["KERAS_BACKEND"] = backend
     sys.stderr.flush()
     saved = os.dup(2)
-    with tempfile.TemporaryFile() as withheld:
-        os.dup2(withheld.fileno(), 2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
         try:
             yield
-        except (OSError, KeyboardInterrupt, SystemExit):  # their messages say enough
+        except (OSError, KeyboardInterrupt, SystemExit):  # their messages suffice
             raise
         except BaseException:
-            withheld.seek(0)
-            os.write(saved, withheld.read())
+            captured.seek(0)
+            os.write(saved, captured.read())
             raise
         finally:
             os.dup2(saved, 2)

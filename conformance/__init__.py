@@ -1,6 +1,7 @@
-"""Holds any image SavedModel against the clauses that such a model must meet.
+"""Conformance suite for image SavedModels.
 
-`conformance.suite.check` runs the clauses of `conformance.clauses`, one function each
-under `conformance.checks`. Importing this package, or `conformance.report`, does not
-import TensorFlow; importing the suite does.
+`conformance.suite.check` runs the suite on a SavedModel. The clauses are listed in
+`conformance.clauses`, and each has one check function in `conformance.checks`.
+Importing this package, `conformance.report` or `conformance.suite` does not import
+TensorFlow: the checks run in separate processes.
 """

@@ -1,6 +1,6 @@
-"""Holds a SavedModel against the clauses of an image model, and reports.
+"""Runs the conformance suite on an image SavedModel and prints a report.
 
-Exit status: 0 if all MUST clauses hold, 1 if one does not, 2 for wrong usage.
+Exit status: 0 if all MUST clauses pass, 1 if one fails, 2 for a usage error.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from conformance import clauses, process, report, suite
 
 _FORMATS = ("text", "json", "junit", "html")
 _GIB = 1 << 30
-_MOST = 1e6  # seconds, or GiB
-_LONGEST = 1000  # characters of an error
+_LARGEST_LIMIT = 1e6  # seconds or GiB
+_LONGEST_ERROR = 1000  # characters
 
 
 def main(arguments: Sequence[str] | None = None, *, name: str = "conformance") -> int:
-    """Parses the command line, checks, writes the report; returns the exit status.
+    """Runs the command line program and returns its exit status.
 
     Args:
-      arguments: of the command line; None is that of this process.
-      name: what the program is called.
+      arguments: command line arguments; None means `sys.argv[1:]`.
+      name: the program's name in messages.
     """
     options = _parser(name).parse_args(arguments)
-    if sys.stderr is None:  # closed: there is nobody to tell
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - to the process's end
+    if sys.stderr is None:  # standard error is closed
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - open until exit
     progress = _progress()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)
     try:
         if sys.stdout is None and not options.output:
-            raise ValueError("standard output is closed: give --output.")
+            raise ValueError("standard output is closed; use --output.")
         render = _renderer(options.format)
         output = pathlib.Path(options.output) if options.output else None
         if output:
             atomic.check_target(output)
-        found = suite.check(
+        result = suite.check(
             options.path,
             kind=options.kind,
             pair=options.pair,
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None, *, name: str = "conformance") -
             progress=progress,
         )
         progress("")
-        text = render(found)
+        text = render(result)
         if output:
             atomic.write_file(output, text)
         else:
@@ -69,12 +69,12 @@ def main(arguments: Sequence[str] | None = None, *, name: str = "conformance") -
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
-    return 1 if found.failed else 0
+    return 1 if result.failed else 0
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> typing.NoReturn:
-        """Ends with one line."""
+        """Prints a one-line message and exits with status 2."""
         self.exit(2, f"{self.prog}: {message}; see --help.\n")
 
 
@@ -87,37 +87,57 @@ def _parser(name: str) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("path", help="directory, .tar.gz archive or URL of a SavedModel")
-    add("--kind", default="auto", choices=["auto", *clauses.KINDS])
-    add("--pair", help="the other half of the pair, for group P")
-    add("--doc", help="page (.md, .html) for group D, or JSON; default: the manifest")
-    add("--clauses", help="ids and group letters, as in R,I,F03")
+    add(
+        "--kind",
+        default="auto",
+        choices=["auto", *clauses.KINDS],
+        help="kind of model; default: detected",
+    )
+    add("--pair", help="the other model of the pair, for group P")
+    add(
+        "--doc",
+        help="documentation page (.md, .html) for group D, or a JSON file; "
+        "default: the model's manifest",
+    )
+    add("--clauses", help="clause ids and group letters, for example R,I,F03")
     add("--level", default="full", choices=suite.LEVELS)
     add("--format", default="text", choices=_FORMATS)
     add("--output", help="file to write the report to; default: standard output")
-    add("--time_limit", type=float, help="seconds for each clause; default: by size")
-    add("--memory_limit", type=float, help="GiB for each process; default: by size")
-    add("--debug", action="store_true", help="show the whole traceback of an error")
+    add(
+        "--time_limit",
+        type=float,
+        help="seconds for each clause; default: depends on the model's size",
+    )
+    add(
+        "--memory_limit",
+        type=float,
+        help="GiB for each process; default: depends on the model's size",
+    )
+    add("--debug", action="store_true", help="print the traceback of an error")
     return parser
 
 
 def _print(text: str) -> None:
     try:
         print(text, flush=True)
-    except BrokenPipeError:  # whoever reads this has read enough
+    except BrokenPipeError:  # the reader closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminate(number: int, frame: object) -> typing.NoReturn:
-    """Lets the processes that were started be ended before this one."""
+    """Signal handler: exits through SystemExit, so that child processes are killed."""
     sys.exit(128 + number)
 
 
 def _limits(options: argparse.Namespace) -> Callable[[process.Limits], process.Limits]:
-    """What the command line says of the limits, and else what the model's size does."""
+    """Returns a function that applies the limit flags to the default limits."""
     for name in ("time_limit", "memory_limit"):
-        given = getattr(options, name)
-        if given is not None and not 0 < given < _MOST:
-            raise ValueError(f"--{name} must be more than 0, not {given}.")
+        value = getattr(options, name)
+        if value is not None and not 0 < value < _LARGEST_LIMIT:
+            raise ValueError(
+                f"--{name} must be more than 0 and less than {_LARGEST_LIMIT:g}, "
+                f"got {value}."
+            )
 
     def limits(default: process.Limits) -> process.Limits:
         memory = options.memory_limit
@@ -130,7 +150,7 @@ def _limits(options: argparse.Namespace) -> Callable[[process.Limits], process.L
 
 
 def _renderer(name: str) -> Callable[[report.Report], str]:
-    """What makes a text of a report; each form is imported where it is used."""
+    """Returns the function that formats a report; imports only what it needs."""
     if name == "junit":
         from conformance import junit_report
 
@@ -140,12 +160,16 @@ def _renderer(name: str) -> Callable[[report.Report], str]:
 
         return html_report.render
     if name == "json":
-        return lambda found: json.dumps(found.to_json(), indent=2, ensure_ascii=False)
+        return lambda result: json.dumps(result.to_json(), indent=2, ensure_ascii=False)
     return report.Report.to_text
 
 
 def _progress() -> Callable[[str], None]:
-    """Shows on a terminal what is being done now; elsewhere each result, in short."""
+    """Returns a function that shows progress on standard error.
+
+    On a terminal it overwrites one status line; elsewhere it prints one short line for
+    each result.
+    """
 
     def show(text: str) -> None:
         print(f"\r\033[K{text[:70]}", end="", file=sys.stderr, flush=True)
@@ -153,15 +177,17 @@ def _progress() -> Callable[[str], None]:
     def log(text: str) -> None:
         words = text.split()[:4]
         if len(words) == 4 and not text.endswith("…"):
-            with contextlib.suppress(OSError):  # a report is worth more than progress
+            with contextlib.suppress(
+                OSError
+            ):  # failing to show progress must not lose the report
                 print(*words, file=sys.stderr, flush=True)
 
     return show if sys.stderr.isatty() else log
 
 
 def _one_line(message: str) -> str:
-    """A message in one printable line of bounded length."""
-    return messages.printable(" ".join(message[:_LONGEST].split()))
+    """Returns a message as one printable line of bounded length."""
+    return messages.printable(" ".join(message[:_LONGEST_ERROR].split()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The clauses that the suite judges: their words, their source and what they need.
+"""The clauses of the suite: their text, source, level and dependencies.
 
 Sources: *Reusable SavedModels*, https://www.tensorflow.org/hub/reusable_saved_models,
 and *Common SavedModel APIs for Image Tasks*,
@@ -12,17 +12,17 @@ from collections.abc import Iterable
 
 from common import messages
 
-TOLERANCE = 1e-5  # where a clause says equal: relative to the largest value
+TOLERANCE = 1e-5  # for outputs that must be equal; relative to the largest value
 
 FEATURE_VECTOR = "feature_vector"
 CLASSIFICATION = "classification"
 KINDS = (FEATURE_VECTOR, CLASSIFICATION)
 CALL, INPUT = "R03", "I01"
-"""Where these do not hold, there is nothing to feed images to."""
+"""Clauses without which the model can't be called with images."""
 SAVED_MODEL, TF1_HUB = "TF2 SavedModel", "TF1 Hub module"
 FORMATS = (SAVED_MODEL, TF1_HUB)
 HUB_MODULE = "tfhub_module.pb"
-"""The file that TF1 Hub modules are known by."""
+"""The file that marks a TF1 Hub module."""
 
 _REUSABLE = "Reusable SavedModels, TensorFlow Hub"
 _IMAGES = "Common SavedModel APIs for Image Tasks, TensorFlow Hub"
@@ -33,18 +33,18 @@ _OURS = "this project"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Clause:
-    """One clause.
+    """One requirement that a model must or should meet.
 
     Args:
       id: group letter and number.
-      text: what the model must meet.
-      source: the document that asks for it.
+      text: the requirement.
+      source: the document that states the requirement.
       level: MUST or SHOULD.
-      kinds: the kinds of model that it speaks of.
-      formats: those of `FORMATS` that it speaks of.
-      needs: clauses without which this one can't be judged.
-      by_signature: whether serving_default may stand in for a missing `__call__`.
-      by_client: whether a program judges it that knows nothing of this suite.
+      kinds: the kinds of model that the clause applies to.
+      formats: the formats from `FORMATS` that the clause applies to.
+      needs: ids of clauses that must pass before this one can be checked.
+      by_signature: whether serving_default is called where there is no `__call__`.
+      by_client: whether an independent client program checks the clause.
     """
 
     id: str
@@ -58,13 +58,13 @@ class Clause:
     by_client: bool = False
 
 
-# In the order in which they are judged: a clause stands below those that it needs.
+# In the order in which they are checked: a clause comes after the clauses it needs.
 CLAUSES = (
     Clause(
         id="R01",
-        text="Loads with tf.saved_model.load alone: no custom object, no custom op, no "
-        "Python of the project that wrote it, no py_function, no op that reads or "
-        "writes files.",
+        text="Loads with tf.saved_model.load alone: no custom objects, no custom ops, "
+        "no Python code of the project that wrote it, no py_function, no op that "
+        "reads or writes files.",
         source=_REUSABLE,
     ),
     Clause(
@@ -75,8 +75,8 @@ CLAUSES = (
     ),
     Clause(
         id="R03",
-        text="One required positional argument, a single Tensor; its batch dimension "
-        "is undefined.",
+        text="__call__ has one required positional argument, a single Tensor whose "
+        "batch dimension is undefined.",
         source=_REUSABLE,
         needs=("R02",),
     ),
@@ -95,39 +95,41 @@ CLAUSES = (
     ),
     Clause(
         id="R06",
-        text="regularization_losses is a list of callables of zero inputs, each giving "
-        "one scalar float, finite, with a gradient to at least one trainable variable; "
-        "calling one changes no variable.",
+        text="regularization_losses is a list of callables without arguments. Each "
+        "returns one finite float scalar with a gradient to at least one trainable "
+        "variable; calling it changes no variable.",
         source=_REUSABLE,
         needs=("R01",),
     ),
     Clause(
         id="R07",
-        text="training takes a Python bool, its default is False: obj(x) equals "
+        text="training takes a Python bool and defaults to False: obj(x) equals "
         "obj(x, training=False).",
         source=_REUSABLE,
         needs=("R03",),
     ),
     Clause(
         id="R08",
-        text="Every permissible combination of Python-valued arguments is traced; "
-        "flipping training changes nothing in what is permissible.",
+        text="Every permissible combination of Python-valued arguments is traced; the "
+        "same combinations are permissible for training=True and training=False.",
         source=_REUSABLE,
         needs=("R02",),
     ),
     Clause(
         id="R09",
-        text="Each further keyword argument has a default, is of documented dtype and "
-        "shape, and has its documented effect: batch_norm_momentum=1 freezes the "
-        "statistics, 0 replaces them; dropout_rate=0 makes the training-mode head "
-        "deterministic. Without documentation dtype, shape and default are judged.",
+        text="Each additional keyword argument has a default, the documented dtype "
+        "and shape, and its documented effect: batch_norm_momentum=1 freezes the "
+        "statistics and 0 replaces them; dropout_rate=0 makes the training-mode head "
+        "deterministic. Without documentation, only dtype, shape and default are "
+        "checked.",
         source=_REUSABLE,
         needs=("R03",),
     ),
     Clause(
         id="R10",
-        text="training=False changes no variable; training=True changes only "
-        "non-trainable ones, and changes them if the model has batch statistics.",
+        text="A call with training=False changes no variable. A call with "
+        "training=True changes only non-trainable variables, and changes them if the "
+        "model has batch statistics.",
         source=_REUSABLE,
         needs=("R03",),
     ),
@@ -139,71 +141,71 @@ CLAUSES = (
     ),
     Clause(
         id="R12",
-        text="Named callables (obj.part), where present, each carry their own "
-        "__call__, variables and trainable_variables; one level deep.",
+        text="Named callables (obj.part), if any, each have their own __call__, "
+        "variables and trainable_variables; they are nested only one level deep.",
         source=_REUSABLE,
         needs=("R01",),
     ),
     Clause(
         id="R13",
-        text="A loaded object can be saved again, and the copy passes the same clauses "
-        "with equal outputs.",
+        text="A loaded object can be saved again; the copy passes the same clauses "
+        "and gives equal outputs.",
         source=_REUSABLE,
         needs=("R03",),
     ),
     Clause(
         id="R14",
-        text="Inference is deterministic, and image i's output does not depend on the "
-        "rest of the batch.",
+        text="Inference is deterministic, and the output for an image does not depend "
+        "on the rest of the batch.",
         source=_OURS,
         needs=("R03",),
         by_signature=True,
     ),
     Clause(
         id="R15",
-        text="Works when called from a tf.function, eagerly, under "
+        text="Works when called eagerly, from a tf.function, under "
         "tf.config.run_functions_eagerly, and under tf.distribute.MirroredStrategy on "
-        "two devices, where after a training step a cross-replica read of each batch "
-        "statistic is the mean over the replicas.",
+        "two devices. There, after a training step, a cross-replica read of each "
+        "batch statistic returns the mean over the replicas.",
         source=_OURS,
         needs=("R03",),
     ),
     Clause(
         id="I01",
-        text="dtype float32, shape [batch, height, width, 3], channels last, RGB.",
+        text="The input is float32 [batch, height, width, 3]: RGB, channels last.",
         source=_IMAGES,
         needs=("R03",),
         by_signature=True,
     ),
     Clause(
         id="I02",
-        text="Any batch size, at least 1, 2, 3, 7 and 32. Batch 0 with training=False "
-        "gives an empty output or a Python exception, never a crash.",
+        text="Any batch size works; 1, 2, 3, 7 and 32 are checked. Batch size 0 with "
+        "training=False gives an empty output or a Python exception, never a crash.",
         source=_IMAGES,
         needs=("R03",),
         by_signature=True,
     ),
     Clause(
         id="I03",
-        text="Both ends of the documented range of heights and of widths, inner sizes "
-        "and non-square sizes work.",
+        text="The smallest and the largest documented height and width, sizes between "
+        "them, and non-square sizes work.",
         source=_IMAGES,
         needs=("R03",),
         by_signature=True,
     ),
     Clause(
         id="I04",
-        text="Values are in [0, 1]; the model normalises for itself. Outputs are "
-        "finite for all zeros, all ones and uniform noise.",
+        text="Input values are in [0, 1]; the model does its own normalisation. "
+        "Outputs are finite for all zeros, all ones and uniform noise.",
         source=_IMAGES,
         needs=("R03",),
         by_signature=True,
     ),
     Clause(
         id="I05",
-        # No signature looks at ranks: with a wrong one, any ends the process.
-        text="Another number of channels, rank or dtype (bfloat16 and float16 too) "
-        "raises a Python exception; nothing crashes.",
+        # Signatures do not check ranks: a wrong rank crashes the process for any model.
+        text="An input of another number of channels, rank or dtype (bfloat16 and "
+        "float16 included) raises a Python exception; it never crashes the process.",
         source=_OURS,
         needs=("R03",),
     ),
@@ -217,8 +219,8 @@ CLAUSES = (
     ),
     Clause(
         id="F02",
-        text="num_features is a constant, known statically in every trace, the same "
-        "for every input size.",
+        text="num_features is a constant that is statically known in every trace and "
+        "is the same for every input size.",
         source=_IMAGES,
         kinds=(FEATURE_VECTOR,),
         needs=("F01",),
@@ -226,7 +228,7 @@ CLAUSES = (
     ),
     Clause(
         id="F03",
-        text="No dropout on the output, in either mode.",
+        text="There is no dropout on the output, in inference or in training mode.",
         source=_IMAGES,
         kinds=(FEATURE_VECTOR,),
         needs=("F01",),
@@ -234,7 +236,7 @@ CLAUSES = (
     ),
     Clause(
         id="C01",
-        text="The output is one float32 Tensor [batch, num_classes], num_classes a "
+        text="The output is one float32 Tensor [batch, num_classes]; num_classes is a "
         "static constant.",
         source=_IMAGES,
         kinds=(CLASSIFICATION,),
@@ -251,10 +253,10 @@ CLAUSES = (
     ),
     Clause(
         id="C03",
-        text="The class-index definition travels with the model: a text asset with one "
-        "line per class, num_classes of them, with or without a header line. "
-        "class_index.tsv has the header index, id, name; a background class has the "
-        "id background.",
+        text="The model contains its class index: a text asset with one line for each "
+        "of the num_classes classes, with or without a header line. An asset "
+        "class_index.tsv has the header index, id, name, and a background class in it "
+        "has the id background.",
         source=_OURS,
         kinds=(CLASSIFICATION,),
         needs=("C01",),
@@ -262,15 +264,17 @@ CLAUSES = (
     ),
     Clause(
         id="T01",
-        text="Loads as a TF1 Hub module: tfhub_module.pb, graph variants tagged {} and "
-        "{train}, no op that calls Python or reads or writes files.",
+        text="Loads as a TF1 Hub module: it has tfhub_module.pb, graph variants with "
+        "the tags {} and {train}, and no op that calls Python or reads or writes "
+        "files.",
         source=_HUB_FORMAT,
         formats=(TF1_HUB,),
     ),
     Clause(
         id="T02",
-        text="The default signature takes images and gives the primary task's output "
-        "under default; the named signatures of S02 are there too, in both variants.",
+        text="The default signature takes images and returns the main task's output "
+        "under the key default. Both graph variants also have the named signatures of "
+        "S02.",
         source=_SIGNATURES,
         formats=(TF1_HUB,),
         needs=("T01",),
@@ -278,24 +282,24 @@ CLAUSES = (
     Clause(
         id="T03",
         text="Height and width are fixed to the expected size, which "
-        "hub.get_expected_image_size (tensorflow-hub before 0.16) reads; batch is "
-        "unknown.",
+        "hub.get_expected_image_size (tensorflow-hub before 0.16) returns; the batch "
+        "dimension is undefined.",
         source=_SIGNATURES,
         formats=(TF1_HUB,),
         needs=("T02",),
     ),
     Clause(
         id="T04",
-        text="Regularisation losses and update ops are in their collections in the "
-        "train variant; no dropout on the output features.",
+        text="In the train variant, regularisation losses and update ops are in their "
+        "collections, and there is no dropout on the output features.",
         source=_SIGNATURES,
         formats=(TF1_HUB,),
         needs=("T02",),
     ),
     Clause(
         id="T05",
-        text="hub.load and hub.KerasLayer of the current tensorflow-hub can run it for "
-        "inference.",
+        text="hub.load and hub.KerasLayer of the current tensorflow-hub can run the "
+        "module for inference.",
         source=_OURS,
         formats=(TF1_HUB,),
         needs=("T03",),
@@ -303,117 +307,120 @@ CLAUSES = (
     ),
     Clause(
         id="P01",
-        text="Feature-vector model and classifier hold bit-equal backbone variables.",
+        text="The feature-vector model and the classifier have bit-equal backbone "
+        "variables.",
         source=_OURS,
         needs=("R01",),
     ),
     Clause(
         id="P02",
-        text="The classifier carries its head as a named callable, obj.head, and "
+        text="The classifier has its head as a named callable, obj.head, and "
         "classifier.head(feature_vector(x)) equals classifier(x).",
         source=_OURS,
         needs=("R03",),
     ),
     Clause(
         id="P03",
-        text="Each carries assets.extra/manifest.json, sufficient by itself: arch, "
+        text="Each model contains a self-contained assets.extra/manifest.json: arch, "
         "version, configuration, ranges, hyperparameters, class index, source of the "
-        "weights, the hash of every file, and the other half's hash.",
+        "weights, the hash of every file, and the other model's hash.",
         source=_OURS,
         formats=FORMATS,
         needs=("R01", "T01"),
     ),
     Clause(
         id="D01",
-        text="The documentation states batch, height and width ranges, and they are "
-        "those that work.",
+        text="The documentation states the ranges of batch size, height and width, "
+        "and the model works in these ranges.",
         source=_IMAGES,
         needs=("R03",),
     ),
     Clause(
         id="D02",
-        text="The documentation states num_features or num_classes, and the "
-        "class-index definition.",
+        text="The documentation states num_features, or num_classes and the class "
+        "index.",
         source=_IMAGES,
         needs=("R03",),
     ),
     Clause(
         id="D03",
-        text="The documentation states whether the model can be fine-tuned, and each "
-        "call-time hyperparameter with dtype, default and effect.",
+        text="The documentation states whether the model can be fine-tuned, and the "
+        "dtype, default and effect of each call-time hyperparameter.",
         source=_REUSABLE,
         needs=("R03",),
     ),
     Clause(
         id="D04",
-        text="The documentation states architecture paper, data set, licence, "
-        "parameter count, multiply-adds at the default size, and how the weights were "
-        "made; random weights are said to be that in the first line.",
+        text="The documentation states the architecture's paper, the data set, the "
+        "licence, the parameter count, the multiply-adds at the default size, and the "
+        "source of the weights; the first line says so if the weights are random.",
         source=_OURS,
         needs=("R03",),
     ),
     Clause(
         id="D05",
-        text="Every number in the documentation is recomputed from the model; a "
-        "mismatch fails.",
+        text="Every number in the documentation matches the value computed from the "
+        "model.",
         source=_OURS,
         needs=("R03",),
     ),
     Clause(
         id="S01",
-        text="serving_default exists, with input key images and undefined batch.",
+        text="The signature serving_default exists, with the input key images and an "
+        "undefined batch dimension.",
         source=_OURS,
         needs=("R01",),
     ),
     Clause(
         id="S02",
-        text="Named signatures image_feature_vector (both models) and "
-        "image_classification (the classifier): input key images, the result under "
-        "output key default.",
+        text="The named signatures image_feature_vector (in both models) and "
+        "image_classification (in the classifier) exist, with the input key images "
+        "and the result under the output key default.",
         source=_SIGNATURES,
         needs=("R01",),
     ),
     Clause(
         id="S03",
-        text="Further outputs of signatures are endpoint activations whose keys begin "
-        "with the architecture's name, as in InceptionV3/Mixed_5c.",
+        text="All other outputs of signatures are endpoint activations whose keys "
+        "begin with the architecture's name, for example InceptionV3/Mixed_5c.",
         source=_SIGNATURES,
         level="SHOULD",
         needs=("R01",),
     ),
     Clause(
         id="S04",
-        text="A signature image_bytes, whose input key image_bytes is a string Tensor "
-        "[batch] of encoded images (JPEG, PNG, WebP, GIF, BMP) and whose default is "
-        "what serving_default gives for obj.preprocess(image_bytes); obj.preprocess is "
-        "a named callable without variables, from encoded images to [batch, S, S, 3] "
-        "float32 in [0, 1], upright as EXIF says, exactly as the model was evaluated. "
-        "A damaged image raises; it never becomes a black one.",
+        text="The signature image_bytes exists. Its input image_bytes is a string "
+        "Tensor [batch] of encoded images (JPEG, PNG, WebP, GIF, BMP); its output "
+        "default is serving_default's output for obj.preprocess(image_bytes). "
+        "obj.preprocess is a named callable without variables that turns encoded "
+        "images into float32 [batch, S, S, 3] in [0, 1], rotated upright according to "
+        "EXIF, exactly as in the model's evaluation. A damaged image raises an error; "
+        "it never becomes a black image.",
         source=_OURS,
         level="SHOULD",
         needs=("S01",),
     ),
     Clause(
         id="K01",
-        text="hub.load(path) gives a model that does what it does without hub, and so "
-        "does hub.load of an http:// URL from a static server.",
+        text="hub.load(path) returns a model with the same outputs as without hub, "
+        "and so does hub.load of an http:// URL on a static file server.",
         source=_OURS,
         needs=("R01",),
         by_client=True,
     ),
     Clause(
         id="K02",
-        text="hub.KerasLayer (tf_keras) takes it, trainable or not, with arguments= "
-        "given, in Sequential, under MirroredStrategy, and through fit with a falling "
-        "loss.",
+        text="hub.KerasLayer (tf_keras) can use the model, trainable or not, with "
+        "arguments=, in Sequential, under MirroredStrategy, and in fit, where the "
+        "loss falls.",
         source=_OURS,
         needs=("R03", "K01"),
         by_client=True,
     ),
     Clause(
         id="K03",
-        text="In Keras 3, reuse.KerasLayer takes it, trainable or not, through fit "
-        "with a falling loss, and saved in a .keras file and loaded again; "
+        text="In Keras 3, reuse.KerasLayer can use the model, trainable or not: in "
+        "fit, where the loss falls, and saved to a .keras file and loaded again. "
         "keras.layers.TFSMLayer runs serving_default.",
         source=_OURS,
         needs=("R03", "R04", "K02"),
@@ -421,7 +428,7 @@ CLAUSES = (
     ),
     Clause(
         id="K04",
-        text="saved_model_cli shows it, and runs serving_default.",
+        text="saved_model_cli shows the model and runs serving_default.",
         source=_OURS,
         needs=("S01",),
         by_client=True,
@@ -432,33 +439,35 @@ BY_ID = {clause.id: clause for clause in CLAUSES}
 
 
 def select(names: Iterable[str] | None, *, level: str) -> tuple[Clause, ...]:
-    """The clauses that `names` asks for, in the order in which they are judged.
+    """Returns the selected clauses, in the order in which they are checked.
 
     Args:
-      names: ids and group letters, as in ("R", "F03"); None means all of the level.
-      level: quick leaves out those that clients judge, if not asked for by name.
+      names: clause ids and group letters, for example ("R", "F03"); None selects all
+        clauses of the level.
+      level: full, or quick, which leaves out clauses that clients check unless `names`
+        selects them.
 
     Raises:
-      ValueError: for a name that is neither.
+      ValueError: a name is neither a clause id nor a group letter.
     """
     if names is None:
         return tuple(c for c in CLAUSES if level == "full" or not c.by_client)
-    known = {*BY_ID, *(clause.id[0] for clause in CLAUSES)}
-    wanted = tuple(name.strip().upper() for name in names)
-    for name in wanted:
-        if name not in known:
-            hint = messages.did_you_mean(name, sorted(known))
+    valid_names = {*BY_ID, *(clause.id[0] for clause in CLAUSES)}
+    selected = tuple(name.strip().upper() for name in names)
+    for name in selected:
+        if name not in valid_names:
+            hint = messages.did_you_mean(name, sorted(valid_names))
             raise ValueError(
-                f"Unknown clause {name!r}.{hint} The suite judges "
-                f"{', '.join(BY_ID)}, and whole groups by their letter."
+                f"Unknown clause {name!r}.{hint} Valid are {', '.join(BY_ID)}, and "
+                "the letter of a group for all its clauses."
             )
-    return tuple(c for c in CLAUSES if c.id in wanted or c.id[0] in wanted)
+    return tuple(c for c in CLAUSES if c.id in selected or c.id[0] in selected)
 
 
-def with_needs(wanted: Iterable[Clause]) -> tuple[Clause, ...]:
-    """`wanted` and all that they need, in the order in which they are judged."""
+def with_needs(selected: Iterable[Clause]) -> tuple[Clause, ...]:
+    """Returns the clauses and all clauses that they need, in checking order."""
     ids: set[str] = set()
-    open_ids = [clause.id for clause in wanted]
+    open_ids = [clause.id for clause in selected]
     while open_ids:
         clause = BY_ID[open_ids.pop()]
         ids.add(clause.id)

@@ -1,4 +1,4 @@
-"""What the publisher of a model says of it, as far as the suite holds it to that."""
+"""Reads a model's documentation: documented input ranges, arguments and page."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from typing import Any
 
 from conformance import statements
 
-IN_MODEL = pathlib.PurePosixPath("assets.extra/manifest.json")
-_LARGEST = 10_000_000  # bytes
+MANIFEST = pathlib.PurePosixPath("assets.extra/manifest.json")
+_LARGEST_FILE = 10_000_000  # bytes
 _LARGEST_SIDE = 1 << 16  # pixels
 _RANGES = ("height_range", "width_range")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Documents:
-    """What is documented.
+    """The documentation of one model.
 
     Args:
-      ranges: (low, high) in pixels under `height_range` and `width_range`.
-      arguments: of `__call__`, by name, each with its `dtype`, `shape` and `default`.
-      page: what `statements.read` gave; None where no page is given.
+      ranges: (low, high) in pixels, with the keys `height_range` and `width_range`.
+      arguments: documented arguments of `__call__` by name, each with its `dtype`,
+        `shape` and `default`.
+      page: the page as `statements.read` returns it; None without a page.
     """
 
     ranges: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
@@ -34,80 +35,90 @@ class Documents:
 
 def read(
     folder: pathlib.Path,
-    given: str | os.PathLike[str] | None,
+    doc: str | os.PathLike[str] | None,
     *,
     kind: str = "auto",
 ) -> Documents:
-    """Reads the documentation that is given, or else the one inside the model.
+    """Reads a file of documentation, by default the manifest inside the model.
 
-    It is a JSON object: `input` may have `height_range` and `width_range`, and
-    `hyperparameters` an object for each argument. Everything else is of no matter. Or
-    it is a page, see `statements`, whose block says likewise; where it speaks of both
-    kinds of model and neither `kind` nor the model tells which, of that only the first.
+    The file is one of these:
+
+    - a JSON object, in which `input` may have `height_range` and `width_range`, and
+      `hyperparameters` an object for each argument; all other keys are ignored;
+    - a page whose JSON block has the same keys, see `statements`. If the block
+      describes both kinds of model, and neither `kind` nor the model's manifest tells
+      which one applies, the first is used.
+
+    Args:
+      folder: the SavedModel's directory.
+      doc: the file; None for the manifest. A manifest that is missing or can't be read
+        counts as no documentation.
+      kind: kind of the model, or auto.
 
     Raises:
-      ValueError: the file that was given can't be read, or says nothing of the kind.
-        One inside the model is then taken for none.
+      ValueError: `doc` can't be read, or is a JSON file with neither ranges nor
+        arguments.
     """
-    path = pathlib.Path(given) if given is not None else folder / IN_MODEL
-    if given is not None and path.suffix.lower() in statements.SUFFIXES:
-        return _of_page(path, folder, kind)
+    path = pathlib.Path(doc) if doc is not None else folder / MANIFEST
+    if doc is not None and path.suffix.lower() in statements.SUFFIXES:
+        return _read_page(path, folder, kind)
     try:
         if path.exists() and not path.is_file():
-            raise ValueError("it is no plain file")
+            raise ValueError("it is not a regular file")
         with path.open("rb") as file:
-            record = json.loads(file.read(_LARGEST))
-        found = _documents(record)
-        if given is not None and found == Documents():
+            record = json.loads(file.read(_LARGEST_FILE))
+        documents = _parse(record)
+        if doc is not None and documents == Documents():
             raise ValueError("it has neither")
-        return found
+        return documents
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        if given is None:
+        if doc is None:
             return Documents()
         raise ValueError(
             f"doc must be a JSON file with height_range and width_range under input, "
-            f"or hyperparameters, got {str(given)!r}: {error}"
+            f"or hyperparameters, got {str(doc)!r}: {error}"
         ) from error
 
 
-def _of_page(path: pathlib.Path, folder: pathlib.Path, kind: str) -> Documents:
+def _read_page(path: pathlib.Path, folder: pathlib.Path, kind: str) -> Documents:
     try:
         if path.exists() and not path.is_file():
-            raise ValueError("it is no plain file")
+            raise ValueError("it is not a regular file")
         page = statements.read(path)
         if kind == "auto":
-            kind = _kind_in(folder)
+            kind = _kind_in_manifest(folder)
         models = (page["block"] or {}).get("models", [page["block"] or {}])
-        own = [model for model in models if model.get("kind") == kind] or models
-        found = _documents(own[0]) if own else Documents()
+        models = [model for model in models if model.get("kind") == kind] or models
+        documents = _parse(models[0]) if models else Documents()
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"doc can't be read as a page, {path}: {error}") from error
-    return dataclasses.replace(found, page=page)
+    return dataclasses.replace(documents, page=page)
 
 
-def _kind_in(folder: pathlib.Path) -> str:
-    """What the model's own record says; empty where it has none."""
+def _kind_in_manifest(folder: pathlib.Path) -> str:
+    """Returns the model's kind from its manifest; empty if that is not there."""
     try:
-        record = json.loads((folder / IN_MODEL).read_text(encoding="utf-8"))
+        record = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return str(record["kind"])
     except (OSError, ValueError, LookupError, TypeError):
         return ""
 
 
-def _documents(record: Any) -> Documents:
-    about = record.get("input", {})
-    ranges = {name: about[name] for name in _RANGES if about.get(name)}
+def _parse(record: Any) -> Documents:
+    """Checks and returns the documented ranges and arguments of a JSON object."""
+    inputs = record.get("input", {})
+    ranges = {name: inputs[name] for name in _RANGES if inputs.get(name)}
     for low, high in ranges.values():
         sides = (low, high)
         if not all(type(side) is int for side in sides) or not (
             1 <= low <= high <= _LARGEST_SIDE
         ):
-            raise ValueError(f"{low!r} to {high!r} is no range of pixels")
+            raise ValueError(f"{low!r} to {high!r} is not a valid range of pixels")
     arguments = record.get("hyperparameters", {})
     for name, argument in arguments.items():
         shape = argument.get("shape", [])
         if not isinstance(shape, list) or not all(type(side) is int for side in shape):
-            raise ValueError(f"{shape!r} is no shape of {name}")
+            raise ValueError(f"{shape!r} is not a valid shape for {name}")
         if not isinstance(argument.get("dtype", ""), str):
-            raise ValueError(f"{argument['dtype']!r} is no dtype of {name}")
+            raise ValueError(f"{argument['dtype']!r} is not a valid dtype for {name}")
     return Documents(ranges=ranges, arguments=arguments)

@@ -1,4 +1,4 @@
-"""Counts what a model computes: multiply-adds, and the shapes of its endpoints."""
+"""Counts a model's multiply-adds and reads the shapes of its endpoints."""
 
 from __future__ import annotations
 
@@ -12,36 +12,40 @@ from conformance import model_under_test
 
 
 def multiply_adds(model: model_under_test.ModelUnderTest, *, side: int) -> int:
-    """Multiplications and additions, as one each, for one image in inference.
+    """Counts the multiply-adds of inference on one image.
 
-    Counted are convolutions and matrix products, at every place of their output,
-    padding included.
+    One multiplication with its addition counts as one. Convolutions and matrix
+    products count, at every position of their output, including products with padding.
 
     Args:
-      model: that can be called with images.
+      model: a model that can be called with images.
       side: height and width of the image in pixels.
     """
     graph = _static_graph(model, side)
-    return sum(_of(op) for op in graph.get_operations())
+    return sum(_multiply_adds_of_op(op) for op in graph.get_operations())
 
 
 def endpoints(
     model: model_under_test.ModelUnderTest, *, side: int
 ) -> dict[str, list[int]]:
-    """Shapes of what `return_endpoints=True` gives, without the batch, by name.
+    """Returns the shape of each endpoint without its batch dimension, by name.
 
-    Empty where a call takes no such argument, or it does not work.
+    The result is empty if a call with `return_endpoints=True` does not work.
+
+    Args:
+      model: a model that can be called with images.
+      side: height and width of the image in pixels.
     """
     images = model.images(1, size=(side, side))
     try:
-        found = model.obj(images, training=False, return_endpoints=True)
+        tensors = model.obj(images, training=False, return_endpoints=True)
     except (TypeError, ValueError):
         return {}
-    return {name: value.shape[1:].as_list() for name, value in found.items()}
+    return {name: value.shape[1:].as_list() for name, value in tensors.items()}
 
 
 def _static_graph(model: model_under_test.ModelUnderTest, side: int) -> tf.Graph:
-    """One call for one image, its functions inlined, all shapes known."""
+    """Returns the graph of a call with one image: functions inlined, static shapes."""
     spec = tf.TensorSpec(model.images(1, size=(side, side)).shape, tf.float32)
     call = tf.function(lambda x: model.call_eagerly(x, training=False))
     frozen = convert_to_constants.convert_variables_to_constants_v2(
@@ -53,7 +57,7 @@ def _static_graph(model: model_under_test.ModelUnderTest, side: int) -> tf.Graph
     return graph
 
 
-def _of(op: Any) -> int:
+def _multiply_adds_of_op(op: Any) -> int:
     if op.type == "Conv2D":
         return _size(op.outputs[0]) * math.prod(op.inputs[1].shape[:3])
     if op.type == "DepthwiseConv2dNative":
@@ -63,12 +67,12 @@ def _of(op: Any) -> int:
     if op.type.startswith("BatchMatMul"):
         return _size(op.outputs[0]) * op.inputs[0].shape[-1 - op.get_attr("adj_x")]
     if op.type == "Einsum":
-        return _of_einsum(op)
+        return _multiply_adds_of_einsum(op)
     return 0
 
 
-def _of_einsum(op: Any) -> int:
-    """The product of the sizes of all its indices."""
+def _multiply_adds_of_einsum(op: Any) -> int:
+    """Returns the product of the sizes of all indices in the equation."""
     inputs, _ = op.get_attr("equation").decode().split("->")
     sizes: dict[str, int] = {}
     for letters, tensor in zip(inputs.split(","), op.inputs, strict=True):

@@ -1,4 +1,4 @@
-"""Reads graphs: which nodes a model runs, and what an output was computed from."""
+"""Reads TensorFlow graphs: the nodes a model runs and the inputs of its outputs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.framework import variable_pb2
 
-# What sums over elements: noise before it is not on what comes after it.
+# Ops that combine elements: random noise before them is not noise on the output.
 _MIXING = re.compile(
     r"Conv|MatMul|Einsum|Pool|^Mean$|^Sum$|^Max$|^Min$|^Prod$|Norm|Softmax|Cumsum"
     r"|SegmentSum|TensorDot"
 )
-# Of these, the shape of the first input is all that matters.
-_OF_SHAPES = {"Shape", "ShapeN", "Rank", "Size"}
+# Ops that read only the shape of their input.
+_SHAPE_OPS = {"Shape", "ShapeN", "Rank", "Size"}
 _RANDOM = re.compile(r"Random|TruncatedNormal|Multinomial|NonDeterministicInts")
-# Calls, and which of their attributes name functions; an If's first input is its
-# condition.
+# Ops that call functions, and their attributes that name these functions. The first
+# input of an If is its condition.
 _CALLS = {
     "PartitionedCall": ("f",),
     "StatefulPartitionedCall": ("f",),
@@ -28,16 +28,16 @@ _CALLS = {
 
 
 def random_ops_on_output(function: Any) -> set[str]:
-    """The types of random ops that reach an output without an op that sums between.
+    """Returns the types of random ops that act elementwise on an output.
 
-    Dropout on the output is such a path: a random mask, compared, multiplied. Dropout
-    or drop path further up is not: pooling, a convolution or a matrix product comes
-    between.
+    On the path from such an op to the output, no op combines elements. Dropout on the
+    output is such a case: a random mask is compared and multiplied. Dropout or drop
+    path in earlier layers is not: a pooling, convolution or matrix product follows.
 
     Args:
-      function: a concrete function; the functions that it calls are followed too.
+      function: a concrete function. The functions that it calls are searched too.
     """
-    # Differentiating a function appends outputs to its graph: only the first count.
+    # Differentiating a function appends outputs to its graph: skip these.
     outputs = function.outputs[: len(tf.nest.flatten(function.structured_outputs))]
     return random_ops_on(
         [tensor.name for tensor in outputs], function.graph.as_graph_def()
@@ -45,7 +45,7 @@ def random_ops_on_output(function: Any) -> set[str]:
 
 
 def random_ops_on(tensors: Iterable[str], graph: Any) -> set[str]:
-    """The same of some tensors of a GraphDef."""
+    """Same as `random_ops_on_output`, for named tensors of a GraphDef."""
     library = {body.signature.name: body for body in graph.library.function}
     nodes = {node.name: node for node in graph.node}
     return set().union(*(_reached(name, nodes, library)[0] for name in tensors))
@@ -54,9 +54,9 @@ def random_ops_on(tensors: Iterable[str], graph: Any) -> set[str]:
 def _reached(
     tensor: str, nodes: Mapping[str, Any], library: Mapping[str, Any]
 ) -> tuple[set[str], set[str]]:
-    """The random ops, and the arguments of the function body, behind one tensor.
+    """Returns the random ops and function arguments that reach a tensor elementwise.
 
-    Tensors are named "node" or "node:0" in a graph, "node:output:0" in a function's
+    A tensor's name is "node" or "node:0" in a graph and "node:output:0" in a function's
     body, where a name without a node is an argument.
     """
     random_ops, arguments, seen = set(), set(), set()
@@ -74,10 +74,10 @@ def _reached(
             random_ops.add(node.op)
         elif node.op in _CALLS:
             index = int(output.split(":")[-1] or 0)
-            found, operands = _reached_in_call(node, index, library)
-            random_ops |= found
+            ops_in_call, operands = _reached_in_call(node, index, library)
+            random_ops |= ops_in_call
             open_tensors.extend(operands)
-        elif not _MIXING.search(node.op) and node.op not in _OF_SHAPES:
+        elif not _MIXING.search(node.op) and node.op not in _SHAPE_OPS:
             open_tensors.extend(_data_inputs(node))
     return random_ops, arguments
 
@@ -85,7 +85,7 @@ def _reached(
 def _reached_in_call(
     node: Any, index: int, library: Mapping[str, Any]
 ) -> tuple[set[str], list[str]]:
-    """The random ops behind one output of a call, and the call's inputs behind it."""
+    """Returns the random ops and the inputs of a call that reach one of its outputs."""
     random_ops, reached = set(), []
     inputs = _data_inputs(node)
     operands = inputs[1:] if node.op.endswith("If") else inputs
@@ -93,8 +93,8 @@ def _reached_in_call(
         body = library[node.attr[attribute].func.name]
         output = body.ret[body.signature.output_arg[index].name]
         nodes = {inner.name: inner for inner in body.node_def}
-        found, arguments = _reached(output, nodes, library)
-        random_ops |= found
+        ops_in_body, arguments = _reached(output, nodes, library)
+        random_ops |= ops_in_body
         reached += [
             operand
             for operand, argument in zip(
@@ -106,10 +106,10 @@ def _reached_in_call(
 
 
 def nodes_that_run(meta_graph: Any) -> Iterator[Any]:
-    """The nodes that loading, initialising or calling a model can run.
+    """Yields the nodes that loading, initialising or calling a model can run.
 
     Args:
-      meta_graph: a MetaGraphDef of a SavedModel, of either version of TensorFlow.
+      meta_graph: a MetaGraphDef of a TF1 or TF2 SavedModel.
     """
     roots = [
         tensor.name
@@ -128,7 +128,7 @@ def nodes_that_run(meta_graph: Any) -> Iterator[Any]:
 
 
 def nodes_of_saver(meta_graph: Any) -> Iterator[Any]:
-    """The nodes that saving and restoring variables runs."""
+    """Yields the nodes that saving and restoring variables runs."""
     saver = meta_graph.saver_def
     yield from _run_for((saver.save_tensor_name, saver.restore_op_name), meta_graph)
 
@@ -136,45 +136,51 @@ def nodes_of_saver(meta_graph: Any) -> Iterator[Any]:
 def _run_for(
     roots: Iterable[str], meta_graph: Any, functions: Iterable[str] = ()
 ) -> Iterator[Any]:
-    """The nodes behind tensors or nodes of a graph, and in functions."""
+    """Yields the nodes that `roots` need, and those of all functions called.
+
+    Args:
+      roots: names of nodes or tensors of the graph.
+      meta_graph: the MetaGraphDef.
+      functions: names of further functions to include.
+    """
     nodes = {node.name: node for node in meta_graph.graph_def.node}
     bodies = {
         body.signature.name: body.node_def
         for body in meta_graph.graph_def.library.function
     }
-    found = [nodes[name] for name in sorted(upstream(roots, nodes))]
+    graph_nodes = [nodes[name] for name in sorted(upstream(roots, nodes))]
     called = {name for name in functions if name in bodies}
-    called |= _called(found, bodies)
+    called |= _called(graph_nodes, bodies)
     for name in tuple(called):
         called |= _called(bodies[name], bodies)
-    yield from found
+    yield from graph_nodes
     for name in sorted(called):
         yield from bodies[name]
 
 
 def upstream(names: Iterable[str], nodes: Mapping[str, Any]) -> set[str]:
-    """The nodes that these nodes or tensors are computed from, and they themselves."""
-    found: set[str] = set()
+    """Returns the named nodes and all nodes that they are computed from."""
+    reached: set[str] = set()
     open_names = list(names)
     while open_names:
         name = open_names.pop().lstrip("^").partition(":")[0]
-        if name in nodes and name not in found:
-            found.add(name)
+        if name in nodes and name not in reached:
+            reached.add(name)
             open_names.extend(nodes[name].input)
-    return found
+    return reached
 
 
 def _called(nodes: Iterable[Any], bodies: Mapping[str, Any]) -> set[str]:
-    """The functions that nodes name, and those that these name in turn."""
-    found: set[str] = set()
+    """Returns the names of the functions that nodes call, directly or indirectly."""
+    called: set[str] = set()
     open_nodes = list(nodes)
     while open_nodes:
         for value in open_nodes.pop().attr.values():
             for function in (value.func, *value.list.func):
-                if function.name in bodies and function.name not in found:
-                    found.add(function.name)
+                if function.name in bodies and function.name not in called:
+                    called.add(function.name)
                     open_nodes.extend(bodies[function.name])
-    return found
+    return called
 
 
 def _data_inputs(node: Any) -> list[str]:

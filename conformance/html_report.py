@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing beside it. Imports no TensorFlow."""
+"""Formats a report as one self-contained HTML page. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from conformance import clauses as clauses_lib
 from conformance import html_templates
 from conformance import report as report_lib
 
-_SLOWEST = 8  # clauses whose times are drawn one by one
-_MOST_TICKS = 10  # of an axis
+_SLOWEST = 8  # number of clauses that have their own time bar
+_MOST_TICKS = 10  # on an axis
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Group:
-    """The clauses with one letter, each with its words and what was found."""
+    """A group of clauses, with a row of result and clause for each.
+
+    A row's clause is None if this version of the suite does not have it.
+    """
 
     letter: str
     name: str
@@ -25,13 +28,13 @@ class Group:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Span:
-    """One range on the axis.
+    """A range of pixels and its line on the axis.
 
     Args:
-      low: in pixels; None if open.
-      high: the same.
-      start: of the drawn line, in percent of the axis.
-      end: the same.
+      low: lower end in pixels; None if there is no limit.
+      high: upper end in pixels; None if there is no limit.
+      start: start of the line, in percent of the axis.
+      end: end of the line, in percent of the axis.
     """
 
     low: int | None
@@ -42,7 +45,7 @@ class Span:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Range:
-    """What was measured of one side of images, and what is documented."""
+    """The measured and the documented range of height, width or square size."""
 
     name: str
     sides: report_lib.Sides
@@ -51,7 +54,7 @@ class Range:
 
     @property
     def is_short(self) -> bool:
-        """Whether some of what is documented was not seen to work."""
+        """Whether the documented range exceeds the measured one."""
         if self.documented is None:
             return False
         low, high = self.documented.low, self.documented.high
@@ -62,7 +65,7 @@ class Range:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A time, and its length in percent of the longest."""
+    """A bar of the time chart; `length` is in percent of the longest bar."""
 
     name: str
     seconds: float
@@ -71,7 +74,7 @@ class Bar:
 
 
 def render(report: report_lib.Report) -> str:
-    """The page, to be encoded as UTF-8."""
+    """Returns the HTML page of a report, to be encoded as UTF-8."""
     ticks, ranges = _ranges(report)
     return html_templates.render(
         "page.html.jinja",
@@ -97,7 +100,10 @@ def _groups(results: Iterable[report_lib.ClauseResult]) -> list[Group]:
 
 
 def _ranges(report: report_lib.Report) -> tuple[dict[int, float], list[Range]]:
-    """The ticks of one logarithmic axis, by pixels, and the ranges along it."""
+    """Returns the ticks of a logarithmic axis, by pixels, and the ranges on it.
+
+    A tick's position is in percent of the axis.
+    """
     if not report.measured or not report.measured.sides:
         return {}, []
     measured = report.measured.sides
@@ -114,14 +120,14 @@ def _ranges(report: report_lib.Report) -> tuple[dict[int, float], list[Range]]:
     high = max(math.ceil(_log2(max(ends))), low + 1)
 
     def span(start: int | None, end: int | None) -> Span:
-        def at(pixels: int) -> float:
+        def position(pixels: int) -> float:
             return round(100 * (_log2(pixels) - low) / (high - low), 2)
 
         return Span(
             low=start,
             high=end,
-            start=0 if start is None else at(start),
-            end=100 if end is None else at(end),
+            start=0 if start is None else position(start),
+            end=100 if end is None else position(end),
         )
 
     stride = math.ceil((high - low) / _MOST_TICKS)
@@ -145,15 +151,15 @@ def _log2(pixels: int) -> float:
 
 
 def _bars(report: report_lib.Report) -> list[Bar]:
-    """The slowest clauses, the others together, and what was done outside of them."""
+    """Returns time bars: the slowest clauses, the other clauses, and the rest."""
     slowest = sorted(report.clauses, key=lambda result: -result.seconds)
-    alone, others = slowest[:_SLOWEST], slowest[_SLOWEST:]
-    times = [(result.id, result.seconds, True) for result in alone]
+    own_bar, others = slowest[:_SLOWEST], slowest[_SLOWEST:]
+    times = [(result.id, result.seconds, True) for result in own_bar]
     if others:
         rest = sum(result.seconds for result in others)
         times.append((f"{len(others)} other clauses", rest, False))
     outside = report.seconds - sum(result.seconds for result in report.clauses)
-    times.append(("outside of clauses", outside, False))
+    times.append(("outside clauses", outside, False))
     times = [time for time in times if time[1] >= 0.005]
     longest = max((seconds for _, seconds, _ in times), default=1.0)
     return [

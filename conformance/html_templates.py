@@ -1,7 +1,8 @@
-"""What the pages share: their templates' environment, and how results are worded.
+"""Renders the Jinja templates of the HTML pages, and splits messages into parts.
 
-All of a report is text of unknown origin: the environment escapes whatever a template
-prints, and each page forbids itself scripts other than its own and every request.
+The text in a report is untrusted. The template environment escapes everything that a
+template prints, and each page's content security policy forbids foreign scripts and
+all requests.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ _GROUPS = {
     "K": "Clients",
 }
 
-# What `verdict.Broken` and `judging.judge` write. Of a path that holds the words
-# between the parts, and of observations that do, the outermost reading is taken.
-_BROKEN = re.compile(
-    r"expected (?P<Expected>.*?); observed (?P<Observed>.*)\. To mend: (?P<mend>.*)",
+# The forms of message that `verdict.Violation` and `judging.judge` write. Repeated
+# separators: the first "; observed " and the last ". To fix: " split the message.
+_VIOLATION = re.compile(
+    r"expected (?P<Expected>.*?); observed (?P<Observed>.*)\. To fix: (?P<fix>.*)",
     re.DOTALL,
 )
 _RAISED = re.compile(r"raised (?P<Raised>.*)", re.DOTALL)
 
 
 def render(template: str, **values: Any) -> str:
-    """The page that a template of this folder makes of `values`."""
+    """Returns the page that a template of this folder renders from `values`."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         autoescape=True,
@@ -53,43 +54,45 @@ def render(template: str, **values: Any) -> str:
 
 
 def group_name(clause: str) -> str:
-    """The readable name of the group that a clause's id belongs to."""
-    return _GROUPS.get(clause[:1], "Further clauses")
+    """Returns the readable name of a clause's group; `clause` is its id or letter."""
+    return _GROUPS.get(clause[:1], "Other clauses")
 
 
 def parts(result: report_lib.ClauseResult, path: str) -> dict[str, str]:
-    """A message's parts by their labels; under no label, if it is of another form.
+    """Splits a result's message into parts by label.
 
-    Clause and path, which begin a message, stand elsewhere on the page: a path other
-    than `path` is kept.
+    The clause id and the path at the start of a message are dropped, since the page
+    shows them elsewhere; a path other than `path` becomes the part `Path`. A message of
+    any other form is one part with an empty label.
     """
     if result.status not in (report_lib.FAIL, report_lib.WARN):
         return {"": result.message}
-    own = f"{result.id} {path}: "
-    if result.message.startswith(own):
-        where, found = "", result.message.removeprefix(own)
-    else:
-        start = re.escape(result.id)
-        told = re.match(rf"{start} (.*?): (?=expected |raised )", result.message, re.S)
-        where, found = (told[1], result.message[told.end() :]) if told else ("", "")
-    named = {"Path": where} if where else {}
-    if match := _BROKEN.fullmatch(found):
+    prefix = f"{result.id} {path}: "
+    other_path, detail = "", ""
+    if result.message.startswith(prefix):
+        detail = result.message.removeprefix(prefix)
+    elif match := re.match(
+        rf"{re.escape(result.id)} (.*?): (?=expected |raised )", result.message, re.S
+    ):
+        other_path, detail = match[1], result.message[match.end() :]
+    path_part = {"Path": other_path} if other_path else {}
+    if match := _VIOLATION.fullmatch(detail):
         return {
-            **named,
+            **path_part,
             "Expected": match["Expected"],
             "Observed": match["Observed"],
-            "To mend": match["mend"],
+            "To fix": match["fix"],
         }
-    if match := _RAISED.fullmatch(found):
-        return {**named, "Raised": match["Raised"]}
+    if match := _RAISED.fullmatch(detail):
+        return {**path_part, "Raised": match["Raised"]}
     return {"": result.message}
 
 
 def _printable(value: object) -> object:
-    """What a template prints; its own markup is left as it is."""
+    """Escapes unprintable characters in a printed string; leaves markup as it is."""
     return messages.escape(value) if type(value) is str else value
 
 
 def _sha256(text: str) -> str:
-    """As a content security policy names the script that it allows."""
+    """Returns the base64 hash that allows a script in a content security policy."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

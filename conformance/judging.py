@@ -1,4 +1,4 @@
-"""Judges clauses of one SavedModel, in the process that it is loaded into."""
+"""Runs the checks of clauses on one SavedModel, in the process that loads it."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ CHECKS: dict[str, Check] = {
     "R06": reusable.r06_regularization_losses,
     "R07": reusable.r07_training_is_a_bool,
     "R08": reusable.r08_traces_every_combination,
-    "R09": arguments.r09_arguments_do_what_they_say,
+    "R09": arguments.r09_arguments_work_as_documented,
     "R10": reusable.r10_changes_statistics_only,
-    "R11": reusable.r11_gradients_reach,
-    "R12": parts.r12_parts_are_whole,
-    "R13": copies.r13_saves_again,
+    "R11": reusable.r11_gradients_reach_variables,
+    "R12": parts.r12_named_callables_are_complete,
+    "R13": copies.r13_can_be_saved_again,
     "R14": reusable.r14_images_are_independent,
-    "R15": strategies.r15_works_wherever_it_is_called,
+    "R15": strategies.r15_works_in_every_call_context,
     "I01": image_input.i01_takes_rgb_floats,
     "I02": image_input.i02_takes_any_batch,
     "I03": image_input.i03_takes_any_size,
-    "I04": image_input.i04_normalises_for_itself,
+    "I04": image_input.i04_outputs_are_finite,
     "I05": image_input.i05_rejects_other_inputs,
     "F01": feature_vector.f01_gives_one_matrix,
     "F02": feature_vector.f02_num_features_is_static,
@@ -72,20 +72,20 @@ CHECKS: dict[str, Check] = {
 
 def judge_all(
     model: model_under_test.ModelUnderTest,
-    wanted: Iterable[clauses.Clause],
+    selected: Iterable[clauses.Clause],
     results: dict[str, report.ClauseResult],
     *,
     begin: Callable[[str], None] = lambda _: None,
 ) -> Iterator[report.ClauseResult]:
-    """Judges one clause after the other.
+    """Checks clauses one by one and yields their results.
 
     Args:
-      model: to be judged.
-      wanted: the clauses, those first that others need.
-      results: of clauses that were judged before; each new one is added.
-      begin: is told a clause's id before it is judged.
+      model: the model.
+      selected: the clauses; a clause comes after the clauses it needs.
+      results: results of clauses that were checked before; new results are added.
+      begin: called with each clause's id before its check.
     """
-    for clause in wanted:
+    for clause in selected:
         begin(clause.id)
         results[clause.id] = judge(clause, CHECKS[clause.id], model, results)
         yield results[clause.id]
@@ -93,56 +93,60 @@ def judge_all(
 
 def judge(
     clause: clauses.Clause,
-    run: Check,
+    check: Check,
     model: model_under_test.ModelUnderTest,
     results: Mapping[str, report.ClauseResult],
 ) -> report.ClauseResult:
-    """Runs one check, and turns whatever comes of it into a result.
+    """Runs one check and returns its result; an exception of the check fails it.
 
     Args:
-      clause: what is judged.
-      run: its check.
-      model: what it is judged of.
-      results: of the clauses before it.
+      clause: the clause.
+      check: its check function.
+      model: the model.
+      results: results of the clauses that this one needs.
     """
     start = time.perf_counter()
-    by = ""
+    prefix = ""
     try:
-        _check_kind(clause, model.given_kind)
+        _check_kind(clause, model.requested_kind)
         verdict.check_format(clause, format_of(model))
         verdict.check_needs(clause, results)
         if clause.kinds != clauses.KINDS:
             _check_kind(clause, model.kind)
-        by = _stand_in(clause, model)
-        status, message = report.PASS, by + run(model)
+        prefix = _prefix(clause, model)
+        status, message = report.PASS, prefix + check(model)
     except verdict.NotApplicable as reason:
         status, message = report.NOT_APPLICABLE, str(reason)
     except Exception as error:
-        is_finding = isinstance(error, verdict.Violation)
-        found = str(error) if is_finding else f"raised {verdict.one_line(error)}"
-        status, message = verdict.failure(clause, model.name, by + found)
+        is_violation = isinstance(error, verdict.Violation)
+        detail = str(error) if is_violation else f"raised {verdict.one_line(error)}"
+        status, message = verdict.failure(clause, model.name, prefix + detail)
     seconds = round(time.perf_counter() - start, 3)
     return report.ClauseResult(
         id=clause.id, status=status, message=message, seconds=seconds
     )
 
 
-def _stand_in(clause: clauses.Clause, model: model_under_test.ModelUnderTest) -> str:
-    """Says so where a signature is called since there is no `__call__`."""
+def _prefix(clause: clauses.Clause, model: model_under_test.ModelUnderTest) -> str:
+    """Returns the start of a message: whether serving_default replaces `__call__`.
+
+    Raises:
+      NotApplicable: the clause needs a call, and the model can't be called with images.
+    """
     if clauses.CALL not in (need.id for need in clauses.with_needs([clause])[:-1]):
         return ""
-    if not model.is_callable and model.stand_in is None:
+    if not model.is_callable and model.fallback_signature is None:
         raise verdict.NotApplicable(
-            "can't be judged, since R02 fails, and no serving_default takes any batch "
+            "can't be checked because R02 fails and no serving_default takes any batch "
             "of images"
         )
     if clause.id != clauses.INPUT and not model.takes_images:
-        raise verdict.NotApplicable(f"what it takes are no images, see {clauses.INPUT}")
+        raise verdict.NotApplicable(f"the input is not images, see {clauses.INPUT}")
     return "" if model.is_callable else "by serving_default: "
 
 
 def format_of(model: model_under_test.ModelUnderTest) -> str:
-    """The model's format; of what can't be read, what the files beside it say."""
+    """Returns the model's format; judged by its files if it can't be parsed."""
     try:
         return model.format
     except Exception:
@@ -151,7 +155,10 @@ def format_of(model: model_under_test.ModelUnderTest) -> str:
 
 
 def _check_kind(clause: clauses.Clause, kind: str) -> None:
-    """Raises `NotApplicable` where the clause speaks of other models; auto is any."""
+    """Raises `NotApplicable` if the clause applies only to the other kind of model.
+
+    The kind auto passes.
+    """
     if kind in clauses.KINDS and kind not in clause.kinds:
         kinds = " or ".join(clause.kinds)
-        raise verdict.NotApplicable(f"speaks of {kinds}; the model is {kind}")
+        raise verdict.NotApplicable(f"applies to {kinds}; the model is {kind}")

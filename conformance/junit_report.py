@@ -1,7 +1,7 @@
-"""A report as JUnit XML, which CI servers read. Imports no TensorFlow.
+"""Formats a report as JUnit XML for CI servers. Does not import TensorFlow.
 
-The elements and attributes are those that pytest's `junit_family=xunit2` and the xUnit
-plugin of Jenkins know.
+Only elements and attributes are used that both pytest's `junit_family=xunit2` and the
+xUnit plugin of Jenkins support.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from conformance import report as report_lib
 
 
 def render(report: report_lib.Report) -> str:
-    """One testsuite for the model, with a testcase for each clause.
+    """Returns a report as JUnit XML: a testsuite with a testcase for each clause.
 
     Returns:
       An XML document, to be encoded as UTF-8.

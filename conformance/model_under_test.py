@@ -1,7 +1,7 @@
-"""A SavedModel under test: loads it, finds out how it is called, and calls it.
+"""A SavedModel under test: loads it, detects how it is called, and calls it.
 
-All is found when first asked for and kept, so that clauses share what is slow: loading,
-the trace of a call, the gradients of a training step.
+Results are computed on first use and cached, so that checks share the slow steps:
+loading, tracing a call, and the gradients of a training step.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from tensorflow.python.saved_model import loader_impl
 
 from conformance import clauses, numeric, traces
 
-# Sides to try, in pixels, where the model leaves height and width free: small, for
-# speed, then larger, for models that need it. Multiples of 32.
+# Image sides to try, in pixels, if the input's height and width are not fixed. Small
+# sides come first, since they are fast. All are multiples of 32.
 _SIDES = (64, 128, 224, 320)
-_GUESS = "a guess, since nothing tells of classes; --kind may say otherwise"
+_GUESS = "a guess: no signature or asset tells the kind; --kind overrides it"
 _UNKNOWN_SIZE = (224, 224)
 _CLASS_INDEX_WORDS = ("class", "label")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingStep:
-    """What one call in training mode did.
+    """Effects and gradients of one call in training mode.
 
     Args:
-      changed: the variables whose value the call changed.
-      variable_gradients: of image 0's output, for each of trainable_variables; None
-        where there is no path.
-      neighbour_gradient: the largest gradient of image 0's output to another image of
-        the batch; 0 where each image is processed for itself.
+      changed: the variables whose values the call changed.
+      variable_gradients: gradients of image 0's output with respect to each of
+        trainable_variables; None for an unconnected variable.
+      neighbour_gradient: the largest absolute gradient of image 0's output with respect
+        to the other image of the batch; 0 if images are processed independently.
     """
 
     changed: Sequence[Any]
@@ -45,17 +45,18 @@ class TrainingStep:
 
 
 class ModelUnderTest:
-    """One SavedModel.
+    """A SavedModel, with what is known about it.
 
     Args:
-      path: its directory.
-      name: what messages call it.
+      path: the SavedModel's directory.
+      name: the model's name in messages; default: `path`.
       kind: one of `clauses.KINDS`, or auto.
-      full: whether clauses try all that they can, rather than what is quick.
-      pair: directory of the other half, or None.
-      documented: ranges (low, high) in pixels under `height_range` and `width_range`.
-      arguments: what is documented of further arguments of `__call__`, by name.
-      page: what a page of documentation says, see `statements.read`; None without one.
+      full: whether checks try everything, including what is slow.
+      pair: directory of the other model of the pair, or None.
+      documented: documented ranges (low, high) in pixels, with the keys `height_range`
+        and `width_range`.
+      arguments: documentation of additional arguments of `__call__`, by name.
+      page: the documentation page as `statements.read` returns it; None without a page.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class ModelUnderTest:
         self.page = page
         self.full = full
         self.documented = documented
-        self.given_kind = kind
+        self.requested_kind = kind
         self._pair = pair
         self._traced: dict[bool | None, Any] = {}
 
@@ -93,7 +94,10 @@ class ModelUnderTest:
 
     @functools.cached_property
     def format(self) -> str:
-        """One of `clauses.FORMATS`: a TF1 Hub module says so, and has graphs alone."""
+        """One of `clauses.FORMATS`.
+
+        A TF1 Hub module has the file `clauses.HUB_MODULE` and no object graph.
+        """
         has_objects = any(
             graph.object_graph_def.nodes for graph in self.proto.meta_graphs
         )
@@ -102,20 +106,21 @@ class ModelUnderTest:
 
     @property
     def kind(self) -> str:
-        """The kind given, or what the object looks like."""
+        """The requested kind, or the detected kind."""
         return self.kind_and_reason[0]
 
     @functools.cached_property
     def kind_and_reason(self) -> tuple[str, str]:
-        """The kind, and why it is taken for that.
+        """The kind, and how it is known.
 
-        A model with a signature `image_classification` is a classifier, else one with
-        `image_feature_vector` a feature vector, else one with an asset that is named
-        after classes or labels a classifier, else it is taken for a feature vector.
+        The first that applies: a model with a signature `image_classification` is a
+        classifier; one with `image_feature_vector` is a feature vector; one with an
+        asset named after classes or labels is a classifier; any other is a feature
+        vector.
         """
-        if self.given_kind in clauses.KINDS:
-            return self.given_kind, "as was said"
-        if kind := self.looks_like:
+        if self.requested_kind in clauses.KINDS:
+            return self.requested_kind, "as requested"
+        if kind := self.kind_by_signature:
             return kind, f"by its signature image_{kind}"
         for asset in self.assets:
             if any(word in asset.stem.lower() for word in _CLASS_INDEX_WORDS):
@@ -123,8 +128,8 @@ class ModelUnderTest:
         return clauses.FEATURE_VECTOR, _GUESS
 
     @property
-    def looks_like(self) -> str | None:
-        """The kind that its signatures tell, whatever was said."""
+    def kind_by_signature(self) -> str | None:
+        """The kind according to the signatures; the requested kind is ignored."""
         for kind in (clauses.CLASSIFICATION, clauses.FEATURE_VECTOR):
             if f"image_{kind}" in self.signatures:
                 return kind
@@ -132,7 +137,7 @@ class ModelUnderTest:
 
     @functools.cached_property
     def pair(self) -> ModelUnderTest | None:
-        """The other half, where one was given; taken for the other kind."""
+        """The other model of the pair, with the other kind; None without a pair."""
         if self._pair is None:
             return None
         (other,) = set(clauses.KINDS) - {self.kind}
@@ -142,7 +147,7 @@ class ModelUnderTest:
 
     @property
     def assets(self) -> tuple[pathlib.Path, ...]:
-        """The asset files that the SavedModel itself names, and so takes along."""
+        """The asset files that the SavedModel's graph refers to."""
         files = self.proto.meta_graphs[0].asset_file_def
         return tuple(self.path / "assets" / file.filename for file in files)
 
@@ -150,40 +155,40 @@ class ModelUnderTest:
     def signatures(self) -> Mapping[str, Any]:
         return getattr(self.obj, "signatures", {})
 
-    # What it holds.
+    # Variables.
 
     @property
     def variables(self) -> tuple[Any, ...]:
-        """The list `variables`, which may be left out where it would be empty."""
+        """The root's list `variables`; empty if it is missing."""
         return tuple(getattr(self.obj, "variables", ()))
 
     @property
     def trainable_variables(self) -> tuple[Any, ...]:
-        """The list `trainable_variables`, which may be left out likewise."""
+        """The root's list `trainable_variables`; empty if it is missing."""
         return tuple(getattr(self.obj, "trainable_variables", ()))
 
     @functools.cached_property
     def captured_variables(self) -> tuple[Any, ...]:
-        """Every variable that any trace of a call captures, each once.
+        """All variables that any trace of a call captures, without duplicates.
 
-        What a nested function captures, the trace that calls it captures too.
+        A trace also captures the variables of the functions that it calls.
         """
-        found: dict[int, Any] = {}
+        by_handle: dict[int, Any] = {}
         for trace in self.all_traces:
             for variable in trace.concrete.variables:
-                found.setdefault(id(variable.handle), variable)
-        return tuple(found.values())
+                by_handle.setdefault(id(variable.handle), variable)
+        return tuple(by_handle.values())
 
     @functools.cached_property
     def all_variables(self) -> tuple[Any, ...]:
-        """The listed and the captured variables, each once."""
+        """The listed and the captured variables, without duplicates."""
         listed = (*self.variables, *self.trainable_variables)
         captured = self.captured_variables if self.takes_input else ()
         return tuple({id(v.handle): v for v in (*listed, *captured)}.values())
 
     @contextlib.contextmanager
     def variables_kept(self) -> Iterator[list[np.ndarray]]:
-        """Gives the variables their values back at the end; yields these values."""
+        """Restores the values of all variables at the end; yields these values."""
         before = numeric.values(self.all_variables)
         try:
             yield before
@@ -192,7 +197,7 @@ class ModelUnderTest:
                 if variable.numpy().tobytes() != old.tobytes():
                     variable.assign(old)
 
-    # How it is called.
+    # Calls.
 
     @property
     def call(self) -> Any:
@@ -204,10 +209,10 @@ class ModelUnderTest:
         return traces.is_restored_function(self.call)
 
     @functools.cached_property
-    def stand_in(self) -> Any:
-        """The signature to call where there is no `__call__`, or None.
+    def fallback_signature(self) -> Any:
+        """The signature to call if there is no `__call__`, or None.
 
-        It is serving_default, if that takes one Tensor of any batch.
+        It is serving_default, if that has one input Tensor with a free batch dimension.
         """
         signature = self.signatures.get("serving_default")
         if self.is_callable or signature is None:
@@ -218,42 +223,42 @@ class ModelUnderTest:
 
     @property
     def takes_input(self) -> bool:
-        """Whether there is anything to call."""
-        return self.is_callable or self.stand_in is not None
+        """Whether the model has a `__call__` or a signature that can be called."""
+        return self.is_callable or self.fallback_signature is not None
 
     @property
     def takes_images(self) -> bool:
-        """Whether what it takes could be images."""
+        """Whether the input can be images."""
         return is_numeric_image(self.input_spec)
 
     @functools.cached_property
     def all_traces(self) -> tuple[traces.Trace, ...]:
-        if self.stand_in is None:
+        if self.fallback_signature is None:
             return traces.read(self.call)
-        _, arguments = self.stand_in.structured_input_signature
-        return (traces.Trace(self.stand_in, arguments),)
+        _, arguments = self.fallback_signature.structured_input_signature
+        return (traces.Trace(self.fallback_signature, arguments),)
 
     @functools.cached_property
     def general_traces(self) -> tuple[traces.Trace, ...]:
-        """The traces, without those that a more general one makes superfluous."""
+        """The traces that no more general trace covers."""
         return traces.most_general(self.all_traces)
 
     @functools.cached_property
     def input_name(self) -> str:
-        """The name of the one required argument."""
-        if self.stand_in is None:
+        """The name of the argument that takes the images."""
+        if self.fallback_signature is None:
             return traces.required(self.call)[0].name
         return next(iter(self.all_traces[0].arguments))
 
     @functools.cached_property
     def input_spec(self) -> tf.TensorSpec:
-        """What the suite feeds: the first input that clause I01 asks for, or any."""
+        """The spec of the input to feed: the first that I01 accepts, else the first."""
         specs = [trace.arguments[self.input_name] for trace in self.general_traces]
         return next(filter(is_image_spec, specs), specs[0])
 
     @functools.cached_property
     def training(self) -> tuple[Any, ...] | None:
-        """What `training` was traced with, values or specs; None without it."""
+        """Values or specs that `training` was traced with; None without `training`."""
         if not self.is_callable:
             return None
         if "training" not in {p.name for p in traces.parameters(self.call)}:
@@ -267,7 +272,7 @@ class ModelUnderTest:
 
     @functools.cached_property
     def size(self) -> tuple[int, int]:
-        """A small (height, width) that the model takes, square where it is free to."""
+        """A small (height, width) that works; square if the input's shape allows it."""
         for side in self._sides():
             size = self._fit(side)
             with contextlib.suppress(Exception):
@@ -287,7 +292,7 @@ class ModelUnderTest:
 
     @property
     def static_size(self) -> tuple[int | None, int | None]:
-        """Height and width where the input's shape fixes them."""
+        """Height and width in the input's static shape; None for a free dimension."""
         shape = self.input_spec.shape
         return (shape[1], shape[2]) if shape.rank == 4 else (None, None)
 
@@ -300,10 +305,17 @@ class ModelUnderTest:
         seed: int = 0,
         spec: tf.TensorSpec | None = None,
     ) -> tf.Tensor:
-        """Images as the model wants them: uniform noise in [0, 1), or one value.
+        """Returns a batch of test images: uniform noise in [0, 1), or one constant.
 
-        Their dtype and number of channels are those of `spec`, by default of the
-        model's input, so that a model of another input can be judged in all the rest.
+        Their dtype and number of channels match the model's input, so that a model that
+        fails clause I01 can still be checked for other clauses.
+
+        Args:
+          batch: number of images.
+          size: (height, width) in pixels; default: `self.size`.
+          fill: the constant value of all pixels; None for noise.
+          seed: seed of the noise.
+          spec: dtype and channels to use in place of the model's input.
         """
         spec = spec or self.input_spec
         channels = spec.shape[-1] if spec.shape.rank else None
@@ -314,11 +326,11 @@ class ModelUnderTest:
         return tf.cast(values if spec.dtype.is_floating else values * 255, spec.dtype)
 
     def infer(self, images: tf.Tensor) -> Any:
-        """The output in inference mode, whatever the default mode is."""
+        """Returns the output of a call with training=False if `training` exists."""
         return self._run(images, training=False)
 
     def train(self, images: tf.Tensor) -> Any:
-        """The output in training mode, or in the only mode that there is."""
+        """Returns the output of a call with training=True if `training` exists."""
         return self._run(images, training=True)
 
     def _run(self, images: tf.Tensor, *, training: bool) -> Any:
@@ -327,20 +339,20 @@ class ModelUnderTest:
         return self.call_eagerly(images, training=training)
 
     def call_eagerly(self, images: tf.Tensor, *, training: bool) -> Any:
-        """The output of the object itself, as a consumer calls it."""
+        """Returns the output of calling the loaded object, as its users do."""
         keywords = self._keywords(training)
-        if self.stand_in is None:
+        if self.fallback_signature is None:
             return self.obj(images, **keywords)
-        results = self.stand_in(**{self.input_name: images})
-        only = next(iter(results.values())) if len(results) == 1 else results
-        return results.get("default", only)
+        results = self.fallback_signature(**{self.input_name: images})
+        output = next(iter(results.values())) if len(results) == 1 else results
+        return results.get("default", output)
 
     def traced(self, *, training: bool) -> Any:
-        """A call in one of the modes as a concrete function of all that input_spec is.
+        """Returns the call as a concrete function for inputs of `input_spec`.
 
-        Tracing the call once is what makes the suite quick: called eagerly, a restored
-        function compiles its graph anew for every shape. It must not be given anything
-        else, since concrete functions do not look at shapes.
+        Tracing the call once makes the suite fast: called eagerly, a restored function
+        compiles its graph again for every shape. Call it only with inputs of
+        `input_spec`, since concrete functions do not check shapes.
         """
         keywords = self._keywords(training)
         key = keywords.get("training")
@@ -349,10 +361,10 @@ class ModelUnderTest:
             self._traced[key] = call.get_concrete_function(self.input_spec)
         return self._traced[key]
 
-    def about_call(self) -> dict[str, Any]:
-        """What a client must know to call the model, as plain values."""
-        further = traces.parameters(self.call)[1:]
-        defaults = {p.name: p.default for p in further if p.name != "training"}
+    def call_interface(self) -> dict[str, Any]:
+        """Returns what a client needs to call the model, as JSON values."""
+        others = traces.parameters(self.call)[1:]
+        defaults = {p.name: p.default for p in others if p.name != "training"}
         return {
             "shape": [*self.size, self.images(1).shape[-1]],
             "dtype": self.input_spec.dtype.name,
@@ -364,14 +376,14 @@ class ModelUnderTest:
             },
         }
 
-    def about_module(self) -> dict[str, Any]:
-        """What a client must know to call a TF1 Hub module."""
+    def hub_module_interface(self) -> dict[str, Any]:
+        """Returns what a client needs to call a TF1 Hub module, as JSON values."""
         signature = self.signatures["default"]
         (spec,) = signature.structured_input_signature[1].values()
         return {"shape": spec.shape[1:].as_list(), "dtype": spec.dtype.name}
 
-    def about_serving(self) -> dict[str, Any] | None:
-        """What a client must feed to serving_default; None if that is no image."""
+    def serving_interface(self) -> dict[str, Any] | None:
+        """Returns shape and dtype of serving_default's images; None if not images."""
         _, inputs = self.signatures["serving_default"].structured_input_signature
         (spec,) = inputs.values()
         if not is_numeric_image(spec):
@@ -386,7 +398,7 @@ class ModelUnderTest:
 
     @functools.cached_property
     def training_step(self) -> TrainingStep:
-        """Calls the model in training mode on two images, and differentiates it."""
+        """Calls the model in training mode on two images and computes the gradients."""
         images = self.images(2)
         watched = [images, *self.trainable_variables]
         with self.variables_kept() as before:
@@ -406,13 +418,13 @@ class ModelUnderTest:
 
 
 def is_numeric_image(spec: tf.TensorSpec) -> bool:
-    """Whether a Tensor could be images: numbers, of four dimensions."""
+    """Returns whether a Tensor can be images: numeric, with four dimensions."""
     is_number = spec.dtype.is_floating or spec.dtype.is_integer
     return is_number and spec.shape.rank in (4, None)
 
 
 def is_image_spec(spec: Any) -> bool:
-    """Whether a trace's argument is what clause I01 asks for."""
+    """Returns whether a trace's argument is what clause I01 requires."""
     return (
         traces.is_tensor(spec)
         and spec.dtype == tf.float32
@@ -422,10 +434,10 @@ def is_image_spec(spec: Any) -> bool:
 
 
 def _project_first(outputs: Any) -> tf.Tensor:
-    """A random projection to a scalar of all that was computed for image 0.
+    """Returns a random linear combination of all outputs for image 0, a scalar.
 
-    Random weights, since the plain sum of what batch normalisation or softmax give is
-    constant.
+    The weights are random because the plain sum over the output of batch normalisation
+    or softmax is constant.
     """
     random = np.random.default_rng(1)
     floats = [out[0] for out in tf.nest.flatten(outputs) if out.dtype.is_floating]

@@ -10,16 +10,16 @@ import tensorflow as tf
 
 
 def leaves(outputs: Any) -> list[np.ndarray]:
-    """The tensors of any structure of outputs, in TensorFlow's order."""
+    """Returns the tensors of a nested structure as arrays, in `tf.nest` order."""
     return [np.asarray(tensor) for tensor in tf.nest.flatten(outputs)]
 
 
 def relative_difference(left: Any, right: Any) -> float:
-    """The largest difference of two structures, relative to the largest value.
+    """Returns the largest difference between outputs, relative to the largest value.
 
     Returns:
-      0.0 for equal ones, where NaN equals NaN; infinity where the structures or shapes
-      differ, or where one is finite and the other is not.
+      0.0 for equal outputs (NaN equals NaN); infinity if structures or shapes differ,
+      or if a value is finite in only one of them.
     """
     lefts, rights = leaves(left), leaves(right)
     if [a.shape for a in lefts] != [b.shape for b in rights]:
@@ -40,7 +40,7 @@ def _relative(left: np.ndarray, right: np.ndarray) -> float:
 
 
 def is_finite(outputs: Any) -> bool:
-    """Whether no floating-point value of the outputs is infinite or NaN."""
+    """Returns whether all floating-point values of the outputs are finite."""
     return all(
         bool(np.isfinite(value).all())
         for value in leaves(outputs)
@@ -49,7 +49,7 @@ def is_finite(outputs: Any) -> bool:
 
 
 def values(variables: Sequence[Any]) -> list[np.ndarray]:
-    """Copies of the variables' values."""
+    """Returns copies of the variables' values."""
     return [variable.numpy() for variable in variables]
 
 
@@ -58,7 +58,7 @@ def changed(
     before: Sequence[np.ndarray],
     after: Sequence[np.ndarray],
 ) -> list[Any]:
-    """The variables whose bits differ before and after."""
+    """Returns the variables whose values differ in any bit."""
     return [
         variable
         for variable, old, new in zip(variables, before, after, strict=True)
@@ -67,7 +67,7 @@ def changed(
 
 
 def names(variables: Sequence[Any], *, at_most: int = 3) -> str:
-    """The variables' names for a message, the first few of them."""
+    """Returns the first names of variables and a count of the rest, for a message."""
     shown = ", ".join(variable.name for variable in variables[:at_most])
     rest = len(variables) - at_most
     return f"{shown} and {rest} more" if rest > 0 else shown

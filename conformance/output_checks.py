@@ -1,4 +1,4 @@
-"""What a call gives back, judged alike for feature vectors and for logits."""
+"""Checks of a model's output that feature vectors and logits share."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from conformance import model_under_test, verdict
 
 
 def check_matrix(model: model_under_test.ModelUnderTest, *, columns: str) -> int:
-    """Calls the model and checks for one float32 Tensor [batch, columns].
+    """Calls the model and checks that it returns one float32 Tensor [batch, columns].
 
     Args:
       model: the model.
-      columns: what the second dimension counts, for messages.
+      columns: name of the second dimension in messages, for example num_classes.
 
     Returns:
       The number of columns.
+
+    Raises:
+      Violation: the output has another type, dtype or shape.
     """
-    mend = f"Give back one float32 Tensor [batch, {columns}] and nothing beside it; "
-    mend += "further outputs are for a flag of their own."
+    mend = f"Return one float32 Tensor [batch, {columns}] and nothing else; return "
+    mend += "other outputs only if an additional argument asks for them."
     output = model.infer(model.images(2))
     if not tf.is_tensor(output):
         observed = f"a {type(output).__name__}"
@@ -42,25 +45,35 @@ def check_matrix(model: model_under_test.ModelUnderTest, *, columns: str) -> int
 def check_static_columns(
     model: model_under_test.ModelUnderTest, *, columns: str
 ) -> int:
-    """Reads the number of columns of every trace.
+    """Checks that all traces have the same static number of columns.
 
-    Judged are traces that give one Tensor, or a dict with one under `default` or with
-    no other. What is the same in each of them is the same for every input size.
+    The number is then the same for every input size. Traces are read whose output is
+    one Tensor, a dict with one entry, or a dict with the key `default`.
+
+    Args:
+      model: the model.
+      columns: name of the second dimension in messages, for example num_classes.
+
+    Returns:
+      The number of columns.
+
+    Raises:
+      Violation: the number differs between traces or is not static.
     """
     counts: set[Any] = set()
     for trace in model.all_traces:
         spec = trace.concrete.structured_outputs
         if isinstance(spec, Mapping):
-            (only, *others) = spec.values()
-            spec = spec.get("default") if others else only
+            (first, *others) = spec.values()
+            spec = spec.get("default") if others else first
         if hasattr(spec, "shape"):
             counts.add(spec.shape[-1] if spec.shape.rank else None)
     if len(counts) != 1 or None in counts:
-        found = ", ".join("unknown" if n is None else str(n) for n in counts)
+        numbers = ", ".join("unknown" if n is None else str(n) for n in counts)
         raise verdict.Violation(
-            expected=f"one {columns}, known statically in every trace",
-            observed=found or "no trace with such an output",
-            mend=f"Pool over height and width, so that {columns} does not depend on "
-            "them, or fix the shape with tf.ensure_shape.",
+            expected=f"the same static {columns} in every trace",
+            observed=numbers or "no trace with such an output",
+            mend=f"Pool over height and width so that {columns} does not depend on "
+            "them, or set the shape with tf.ensure_shape.",
         )
     return counts.pop()

@@ -1,4 +1,4 @@
-"""Runs a program in a process of its own, within limits, and reads what it says."""
+"""Runs a program in a subprocess with time and memory limits; reads its messages."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from typing import IO, Any
 
 import psutil
 
-_POLL = 0.1  # seconds between two looks at the memory
+_POLL = 0.1  # seconds between checks of the limits
 _LONGEST_MESSAGE = 10_000_000  # bytes
-_LONGEST_LINE = 200  # characters of a program's last words
+_LONGEST_LINE = 200  # characters of the last output line in an error
 _LARGEST_LOG = 100 << 20  # bytes
 _GIB = 1 << 30
-_NO_WORDS = re.compile(
+_NOISE = re.compile(
     r"\s*($|@|\*\*\*|PC: |\[\[\{\{|I0000 |WARNING: All log messages)"
-)  # stack traces, and such
+)  # empty lines, stack traces and TensorFlow's log lines
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a process may take.
+    """Limits of a process.
 
     Args:
-      seconds: from one message to the next, or to its end.
-      memory: bytes, that it and its children hold together.
-      cancelled: once it is set, the process is stopped within a second.
+      seconds: longest time between two messages, or until the process ends.
+      memory: bytes that the process and its children may use together.
+      cancelled: setting this event stops the process within a second.
     """
 
     seconds: float
@@ -44,7 +44,7 @@ class Limits:
 
 
 class Stopped(Exception):
-    """The process crashed, failed, or was stopped at a limit; the message says how."""
+    """The process crashed, failed or exceeded a limit; the message says which."""
 
 
 def messages(
@@ -54,32 +54,32 @@ def messages(
     limits: Limits,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Any]:
-    """Runs a program, and yields each line of JSON that it writes to its pipe.
+    """Runs a program and yields the JSON messages that it writes to a pipe, one a line.
 
-    The program gets the number of the pipe as its last argument, and `job` as a line of
-    JSON on its standard input, which ends when nobody listens any more. Its temporary
-    files are its own, and are removed. Whatever becomes of it, its process and its
-    children are gone when this ends.
+    The program gets the pipe's file descriptor as its last argument, and `job` as a
+    line of JSON on standard input. Standard input is closed when the caller stops
+    reading messages. TMPDIR is a directory that is deleted at the end. The process and
+    its children are always killed at the end.
 
     Args:
       command: program and arguments.
-      job: what JSON can say.
-      limits: of the process.
-      environment: variables to set for it.
+      job: a JSON-serialisable value.
+      limits: limits of the process.
+      environment: additional environment variables.
 
     Raises:
-      Stopped: it did not end by itself, and well.
+      Stopped: the process crashed, failed or exceeded a limit.
     """
-    ours, theirs = os.pipe()
+    read_end, write_end = os.pipe()
     with tempfile.TemporaryFile() as log, contextlib.ExitStack() as stack:
         scratch = stack.enter_context(_scratch())
-        stack.callback(os.close, ours)
+        stack.callback(os.close, read_end)
         process = subprocess.Popen(
-            [*command, str(theirs)],
+            [*command, str(write_end)],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            pass_fds=[theirs],
+            pass_fds=[write_end],
             start_new_session=True,
             env={
                 **os.environ,
@@ -88,30 +88,30 @@ def messages(
                 **(environment or {}),
             },
         )
-        stack.callback(_end, process)
-        os.close(theirs)
+        stack.callback(_kill, process)
+        os.close(write_end)
         assert process.stdin
         stack.callback(_close, process.stdin)
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()
         try:
-            yield from _lines(process, ours, log, limits=limits)
-        except _Silent as error:
-            raise Stopped(f"{error}{_last_words(log)}") from None
+            yield from _read_messages(process, read_end, log, limits=limits)
+        except _GiveUpError as error:
+            raise Stopped(f"{error}{_last_output(log)}") from None
         status = process.wait(limits.seconds)
         if status:
-            raise Stopped(f"{_how(status)}{_last_words(log)}")
+            raise Stopped(f"{_exit_reason(status)}{_last_output(log)}")
 
 
-class _Silent(Exception):
-    """Nothing more is to be expected of a process."""
+class _GiveUpError(Exception):
+    """A process exceeded a limit, sent an invalid message, or was cancelled."""
 
 
-def _lines(
+def _read_messages(
     process: subprocess.Popen[bytes], pipe: int, log: IO[bytes], *, limits: Limits
 ) -> Iterator[Any]:
-    """The messages until the pipe is closed."""
+    """Yields messages until the program closes the pipe."""
     data = b""
     deadline = time.monotonic() + limits.seconds
     with selectors.DefaultSelector() as selector:
@@ -123,31 +123,31 @@ def _lines(
                     return
                 *lines, data = (data + chunk).split(b"\n")
                 for line in lines:
-                    yield _message(line)
+                    yield _parse(line)
                     deadline = time.monotonic() + limits.seconds
             if len(data) > _LONGEST_MESSAGE:
-                raise _Silent("said more than any message has")
+                raise _GiveUpError("sent too long a message")
             if _memory(process) > limits.memory:
-                raise _Silent(
-                    f"took more than {limits.memory / _GIB:.1f} GiB of memory"
+                raise _GiveUpError(
+                    f"used more than {limits.memory / _GIB:.1f} GiB of memory"
                 )
             if os.fstat(log.fileno()).st_size > _LARGEST_LOG:
-                raise _Silent(f"printed more than {_LARGEST_LOG >> 20} MiB")
+                raise _GiveUpError(f"printed more than {_LARGEST_LOG >> 20} MiB")
             if limits.cancelled and limits.cancelled.is_set():
-                raise _Silent("was cancelled")
+                raise _GiveUpError("was cancelled")
             if time.monotonic() > deadline:
-                raise _Silent(f"did not end within {limits.seconds:g} s")
+                raise _GiveUpError(f"did not end within {limits.seconds:g} s")
 
 
-def _message(line: bytes) -> Any:
+def _parse(line: bytes) -> Any:
     try:
         return json.loads(line)
     except ValueError as error:
-        raise _Silent("wrote into the pipe of its messages") from error
+        raise _GiveUpError("wrote invalid JSON to the message pipe") from error
 
 
 def _memory(process: subprocess.Popen[bytes]) -> int:
-    """Bytes that the process and its children hold."""
+    """Returns the bytes of memory that the process and its children use."""
     try:
         root = psutil.Process(process.pid)
         family = [root, *root.children(recursive=True)]
@@ -160,27 +160,29 @@ def _memory(process: subprocess.Popen[bytes]) -> int:
     return total
 
 
-def _how(status: int) -> str:
-    """How a process ended that did not end well."""
+def _exit_reason(status: int) -> str:
+    """Describes a non-zero exit status."""
     if status > 0:
         return f"ended with status {status}"
     name = signal.Signals(-status).name
-    hint = ", as where the machine's memory runs out" if name == "SIGKILL" else ""
-    return f"was ended by {name}{hint}"
+    hint = (
+        ", possibly because the machine ran out of memory" if name == "SIGKILL" else ""
+    )
+    return f"was killed by {name}{hint}"
 
 
-def _last_words(log: IO[bytes]) -> str:
-    """The last line for people that a process printed, if any."""
+def _last_output(log: IO[bytes]) -> str:
+    """Returns the last readable line that a process printed, as the end of an error."""
     size = log.seek(0, os.SEEK_END)
     log.seek(max(0, size - 10_000))
     lines = log.read().decode("utf-8", "replace").split("\n")
-    words = [line.strip() for line in lines if not _NO_WORDS.match(line)]
-    return f"; its last words: {words[-1][:_LONGEST_LINE]}" if words else ""
+    lines = [line.strip() for line in lines if not _NOISE.match(line)]
+    return f"; its last output: {lines[-1][:_LONGEST_LINE]}" if lines else ""
 
 
 @contextlib.contextmanager
 def _scratch() -> Iterator[str]:
-    """A folder for temporary files; who is killed leaves some."""
+    """Yields a folder for temporary files, which a killed process may leave behind."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         yield folder
 
@@ -190,8 +192,8 @@ def _close(stdin: IO[bytes]) -> None:
         stdin.close()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kills a process with all that it started, if they are still there."""
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kills a process and its children if they are still running."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

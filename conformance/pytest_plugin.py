@@ -1,9 +1,9 @@
-"""Lets other projects' tests hold a model against the suite: an option and a fixture.
+"""pytest plugin: options and a fixture to check a SavedModel in any project's tests.
 
 `pytest --pyargs conformance --saved-model=PATH` runs one test for each clause.
 
-Installing this project is all that pytest needs to know the options and the fixture
-`saved_model_report`; it does nothing where they are not used.
+Installing this project registers the plugin. It does nothing unless a test uses the
+fixture `saved_model_report`.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from conformance import clauses, report, suite
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds the command line's options, under names of their own."""
+    """Adds the options of `tools/check` with the prefix `--saved-model`."""
     group = parser.getgroup("conformance", "conformance of a SavedModel")
     add = group.addoption
     add("--saved-model", metavar="PATH", help="directory, .tar.gz archive or URL")
     add("--saved-model-kind", default="auto", choices=["auto", *clauses.KINDS])
-    add("--saved-model-pair", metavar="PATH", help="the other half, for group P")
+    add("--saved-model-pair", metavar="PATH", help="the other model, for group P")
     add("--saved-model-level", default="full", choices=suite.LEVELS)
 
 
 @pytest.fixture(scope="session")
 def saved_model_report(pytestconfig: pytest.Config) -> report.Report:
-    """What the suite finds of the model that `--saved-model` names."""
+    """The conformance report of the model at `--saved-model`."""
     path = pytestconfig.getoption("--saved-model")
     if path is None:
         pytest.skip("--saved-model=PATH was not given")

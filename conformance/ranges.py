@@ -1,4 +1,4 @@
-"""Searches for the sizes and batches that a model really works with."""
+"""Searches by trial for the image sizes and batch sizes that a model works with."""
 
 from __future__ import annotations
 
@@ -10,92 +10,102 @@ from conformance import model_under_test, numeric, report, verdict
 
 _BATCHES = (1, 2, 3, 7, 32, 64)
 _STEPS = (1, 2, 4, 8, 16, 32, 64)
-_LARGEST = 2048  # pixels; nothing larger is tried
+_LARGEST = 2048  # pixels; larger sizes are not tried
 
-_Fit = Callable[[int], tuple[int, int]]
+_SizeOf = Callable[[int], tuple[int, int]]  # the (height, width) for a side
 
 
 def search(
     model: model_under_test.ModelUnderTest, *, seconds: float
 ) -> Iterator[report.Measured]:
-    """Tries batches, then heights, widths and squares; yields what it knows so far.
+    """Tries batch sizes, heights, widths and square sizes; yields interim results.
 
-    A size works if one image of uniform noise gives one row of finite numbers. What
-    works is taken to go on working between a size that does and a larger one that does,
-    in the steps that were found.
+    A size works if one image of uniform noise gives one row of finite numbers. If two
+    sizes work, the sizes between them in the measured steps are assumed to work too.
 
     Args:
-      model: that can be called with images.
-      seconds: after which nothing new is begun.
+      model: a model that can be called with images.
+      seconds: time after which no new trial starts.
     """
     deadline = time.monotonic() + seconds
     height, width = model.size
     batches = [n for n in _BATCHES if not _failure(model, n, (height, width))]
-    found: dict[str, report.Sides] = {}
+    sides_by_axis: dict[str, report.Sides] = {}
 
-    def known() -> report.Measured:
+    def measured() -> report.Measured:
         return report.Measured(
-            base=(height, width), sides=dict(found), batch_sizes=batches
+            base=(height, width), sides=dict(sides_by_axis), batch_sizes=batches
         )
 
-    yield known()
+    yield measured()
     fixed_height, fixed_width = model.static_size
-    axes: dict[str, tuple[int, _Fit]] = {}
+    axes: dict[str, tuple[int, _SizeOf]] = {}
     if not fixed_height:
         axes["height"] = height, lambda side: (side, width)
     if not fixed_width:
         axes["width"] = width, lambda side: (height, side)
     if not fixed_height and not fixed_width and height == width:
         axes["square"] = height, lambda side: (side, side)
-    for number, (name, (base, fit)) in enumerate(axes.items()):
-        left = (deadline - time.monotonic()) / (len(axes) - number)
-        for sides in _sides(model, base, fit, seconds=left):
-            found[name] = sides
-            yield known()
+    for number, (name, (base, size_of)) in enumerate(axes.items()):
+        share = (deadline - time.monotonic()) / (len(axes) - number)
+        for sides in _search_axis(model, base, size_of, seconds=share):
+            sides_by_axis[name] = sides
+            yield measured()
 
 
-def _sides(
-    model: model_under_test.ModelUnderTest, base: int, fit: _Fit, *, seconds: float
+def _search_axis(
+    model: model_under_test.ModelUnderTest,
+    base: int,
+    size_of: _SizeOf,
+    *,
+    seconds: float,
 ) -> Iterator[report.Sides]:
-    """One side's range, from `base`, which works."""
+    """Yields the range of sides that work, starting at `base`, as it grows."""
     deadline = time.monotonic() + seconds
 
     def failure(side: int) -> str:
-        return _failure(model, 1, fit(side))
+        return _failure(model, 1, size_of(side))
 
     step = next((step for step in _STEPS if not failure(base + step)), 0)
     if not step:
-        why = f"{base + 1} px: {failure(base + 1)}"
-        yield report.Sides(smallest=base, largest=base, step=1, stopped=why)
+        reason = f"{base + 1} px: {failure(base + 1)}"
+        yield report.Sides(smallest=base, largest=base, step=1, stopped=reason)
         return
-    below = _most((base - 1) // step, lambda n: base - step * n, failure)
-    known = report.Sides(
+    below = _largest_working((base - 1) // step, lambda n: base - step * n, failure)
+    sides = report.Sides(
         smallest=base - step * below,
         largest=base + step,
         step=step,
         stopped="not tried",
     )
-    spent = 0.0
+    trial_seconds = 0.0
     while True:
-        yield known
-        wanted = base + (2 * known.largest - base) // step * step
-        if wanted > _LARGEST or time.monotonic() + 6 * spent > deadline:
+        yield sides
+        next_side = base + (2 * sides.largest - base) // step * step
+        if next_side > _LARGEST or time.monotonic() + 6 * trial_seconds > deadline:
             return
         start = time.monotonic()
-        trouble = failure(wanted)
-        spent = time.monotonic() - start
-        if trouble:
+        problem = failure(next_side)
+        trial_seconds = time.monotonic() - start
+        if problem:
             break
-        known = dataclasses.replace(known, largest=wanted)
-    low = known.largest
-    more = _most((wanted - low) // step, lambda n: low + step * n, failure)
+        sides = dataclasses.replace(sides, largest=next_side)
+    low = sides.largest
+    more = _largest_working(
+        (next_side - low) // step, lambda n: low + step * n, failure
+    )
     yield dataclasses.replace(
-        known, largest=low + step * more, stopped=f"{wanted} px: {trouble}"
+        sides, largest=low + step * more, stopped=f"{next_side} px: {problem}"
     )
 
 
-def _most(limit: int, side: Callable[[int], int], failure: Callable[[int], str]) -> int:
-    """The largest n up to `limit` whose side works, if all smaller ones do; 0 does."""
+def _largest_working(
+    limit: int, side: Callable[[int], int], failure: Callable[[int], str]
+) -> int:
+    """Returns the largest n up to `limit` for which `side(n)` works, by bisection.
+
+    `side(0)` is assumed to work, and so is every n below one that works.
+    """
     if limit > 0 and not failure(side(limit)):
         return limit
     low, high = 0, limit
@@ -111,12 +121,12 @@ def _most(limit: int, side: Callable[[int], int], failure: Callable[[int], str])
 def _failure(
     model: model_under_test.ModelUnderTest, batch: int, size: tuple[int, int]
 ) -> str:
-    """What goes wrong with such images; nothing if all is well."""
+    """Calls the model with images; returns what fails, or an empty string."""
     try:
         output = model.infer(model.images(batch, size=size))
         rows = {value.shape[:1] for value in numeric.leaves(output)}
         if rows != {(batch,)}:
-            return "another number of rows"
+            return "the output has the wrong number of rows"
         return "" if numeric.is_finite(output) else "infinite values or NaN"
     except Exception as error:
         return verdict.one_line(error)

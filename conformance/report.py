@@ -1,4 +1,4 @@
-"""What the suite found, for people and for programs. Imports no TensorFlow."""
+"""The conformance report, as text and JSON. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ STATUSES = (PASS, FAIL, WARN, NOT_APPLICABLE)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClauseResult:
-    """What was found of one clause.
+    """The result of checking one clause.
 
     Args:
-      id: the clause.
-      status: pass; fail (a MUST that does not hold); warn (a SHOULD that does not
-        hold); not_applicable.
-      message: what was seen; of a failure: clause, path, expected, observed, and how to
-        mend it; of not_applicable: the reason.
-      seconds: how long judging it took, including what later clauses need again.
+      id: the clause's id.
+      status: pass; fail (a MUST clause is violated); warn (a SHOULD clause is
+        violated); not_applicable.
+      message: an observation; for a violation: clause, path, expected, observed, and
+        how to fix it; for not_applicable: the reason.
+      seconds: duration of the check, including results that later checks reuse.
     """
 
     id: str
@@ -37,13 +37,13 @@ class ClauseResult:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sides:
-    """Which heights, widths or sides of squares work, in pixels.
+    """The heights, widths or square sizes that work, in pixels.
 
     Args:
-      smallest: that works; below it, either none does, or none was tried.
-      largest: the largest that was tried and works.
-      step: the sizes between that work are so far apart: 1 if all do.
-      stopped: why no larger one was tried: what it failed with, or out of time.
+      smallest: the smallest size that works; smaller ones fail or were not tried.
+      largest: the largest size that was tried and works.
+      step: distance between working sizes; 1 if all sizes in the range work.
+      stopped: why the range ends: the error of a larger size, or that none was tried.
     """
 
     smallest: int
@@ -54,13 +54,14 @@ class Sides:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The images that really work, by trial.
+    """The image sizes and batch sizes that work, measured by trial.
 
     Args:
-      base: height and width that were kept where the other, or the batch, was varied.
-      sides: by `height`, `width` and `square`; empty where the input's shape is fixed.
-      batch_sizes: that work.
-      stopped: why the search ended early; empty if it did not.
+      base: the fixed (height, width) while another dimension was varied.
+      sides: ranges with the keys `height`, `width` and `square`; empty if the input's
+        shape is fixed.
+      batch_sizes: the batch sizes that work.
+      stopped: why the search ended early; empty if it was completed.
     """
 
     base: tuple[int, int]
@@ -71,18 +72,18 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """What was found of one SavedModel.
+    """The conformance report of one SavedModel.
 
     Args:
-      path: its directory, archive or URL, as it was asked for.
-      kind: feature_vector or classification; unknown for one that does not load.
-      kind_reason: what tells the kind, or that it is a guess.
+      path: directory, archive or URL, as requested.
+      kind: feature_vector or classification; unknown if the model does not load.
+      kind_reason: how the kind was determined, or that it is a guess.
       clauses: the results, in the order of `conformance.clauses`.
-      documented: ranges (low, high) in pixels under `height_range` and `width_range`,
-        where the model is documented.
-      measured: None where the search was not asked for, or found nothing.
-      seconds: how long all took.
-      versions: of Python and the packages that the model was judged with.
+      documented: documented ranges (low, high) in pixels, with the keys `height_range`
+        and `width_range`.
+      measured: the sizes that work; None if they were not measured.
+      seconds: total duration.
+      versions: versions of Python and of the packages that ran the model.
     """
 
     path: str
@@ -98,21 +99,21 @@ class Report:
 
     @property
     def failed(self) -> tuple[ClauseResult, ...]:
-        """The MUST clauses that do not hold."""
+        """The results of the MUST clauses that fail."""
         return tuple(result for result in self.clauses if result.status == FAIL)
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many results there are of each status."""
-        found = collections.Counter(result.status for result in self.clauses)
-        return {status: found[status] for status in STATUSES}
+        """The number of results by status."""
+        counter = collections.Counter(result.status for result in self.clauses)
+        return {status: counter[status] for status in STATUSES}
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary of plain values; `from_json` reads it."""
+        """Returns the report as JSON values, the inverse of `from_json`."""
         return dataclasses.asdict(self)
 
     def to_text(self) -> str:
-        """A line for the model, one for each clause, and one that counts them."""
+        """Returns the report as text: the model, a line for each clause, the counts."""
         kind = ", ".join(filter(None, (self.kind, self.kind_reason)))
         lines = [f"{self.path} ({kind})", *map(line, self.clauses)]
         if self.measured:
@@ -123,14 +124,14 @@ class Report:
 
 
 def line(result: ClauseResult) -> str:
-    """A result as a line of text."""
+    """Formats a result as one line of text."""
     return messages.escape(
         f"  {result.id}  {result.status:<14}  {result.seconds:6.2f} s  {result.message}"
     )
 
 
 def measured_lines(report: Report) -> list[str]:
-    """A line for each range that was measured, beside the documented one."""
+    """Returns a line of text for each measured range, with the documented range."""
     if not report.measured:
         return []
     lines = []
@@ -140,7 +141,7 @@ def measured_lines(report: Report) -> list[str]:
         documented = report.documented.get(f"{name}_range")
         if documented:
             text += f" (documented: {documented[0]} to {documented[1]})"
-        lines.append(f"{text}; larger ones: {sides.stopped}")
+        lines.append(f"{text}; larger sizes: {sides.stopped}")
     sizes = ", ".join(map(str, report.measured.batch_sizes))
     lines.append(f"batch sizes that work: {sizes or 'none'}")
     if report.measured.stopped:
@@ -149,7 +150,7 @@ def measured_lines(report: Report) -> list[str]:
 
 
 def from_json(record: Mapping[str, Any]) -> Report:
-    """The report that `to_json` gave."""
+    """Returns the report that `to_json` wrote."""
     measured = record["measured"]
     return Report(
         **{
@@ -161,6 +162,6 @@ def from_json(record: Mapping[str, Any]) -> Report:
 
 
 def measured_from_json(record: Mapping[str, Any]) -> Measured:
-    """What `dataclasses.asdict` made of it, and JSON perhaps of that."""
+    """Returns the `Measured` that `dataclasses.asdict` converted, also after JSON."""
     sides = {name: Sides(**values) for name, values in record["sides"].items()}
     return Measured(**{**record, "sides": sides, "base": tuple(record["base"])})

@@ -1,6 +1,6 @@
-"""Reports of several models side by side, as JSON and as one HTML page.
+"""Compares the reports of several models side by side, as JSON and as an HTML page.
 
-Imports no TensorFlow.
+Does not import TensorFlow.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _ORDER = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Column:
-    """One model, or why there is none.
+    """A column of the scoreboard: one model and its report.
 
     Args:
-      name: by which links find it: letters, digits and underscores.
-      title: the tool that wrote it.
-      note: in a few words, what of that tool.
+      name: anchor in links: letters, digits and underscores.
+      title: the tool that wrote the model.
+      note: a few words on how the tool was used.
       kind: feature_vector or classification.
-      code: how it was made.
-      problem: why it could not be made, or not be judged; else empty.
-      report: what was found of it; None where there is a problem.
+      code: the code that made the model.
+      problem: why the model could not be made or checked; empty if it was.
+      report: the report; None if there is a problem.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Column:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many results there are of each status."""
+        """The number of results by status."""
         if self.report is None:
             return dict.fromkeys(report_lib.STATUSES, 0)
         return self.report.counts
@@ -54,13 +54,13 @@ class Column:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scoreboard:
-    """Columns in the order in which they are shown.
+    """The contents of the scoreboard.
 
     Args:
-      title: of the page.
-      made_by: the command that writes it again.
-      versions: of what models were made and judged with.
-      columns: the models.
+      title: title of the page.
+      made_by: the command that reproduces the page.
+      versions: versions of the packages that made and checked the models.
+      columns: the models, in display order.
     """
 
     title: str
@@ -69,19 +69,18 @@ class Scoreboard:
     columns: tuple[Column, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary of plain values; `from_json` reads it."""
+        """Returns the scoreboard as JSON values, the inverse of `from_json`."""
         return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cell:
-    """What was found of one clause in one model.
+    """The result of one clause for one model.
 
     Args:
       column: the model.
-      result: what was found; None where the model was not made, or the clause not
-        judged of it.
-      parts: of the message, see `markup.parts`.
+      result: the result; None if the model was not made or the clause not checked.
+      parts: the parts of the message, see `html_templates.parts`.
     """
 
     column: Column
@@ -90,18 +89,18 @@ class Cell:
 
     @property
     def status(self) -> str:
-        """One of `report.STATUSES`, or missing."""
+        """One of `report.STATUSES`, or missing if there is no result."""
         return self.result.status if self.result else "missing"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """One clause, and a cell for each model.
+    """A row of the scoreboard: one clause, with a cell for each model.
 
     Args:
-      id: the clause.
-      clause: its words; None for one that this version of the suite does not know.
-      cells: in the order of the columns.
+      id: the clause's id.
+      clause: the clause; None if this version of the suite does not have it.
+      cells: the cells, in the order of the columns.
     """
 
     id: str
@@ -110,26 +109,26 @@ class Row:
 
     @property
     def findings(self) -> list[list[Cell]]:
-        """Cells of which the very same was found together, the worst ones first."""
-        alike: dict[Any, list[Cell]] = collections.defaultdict(list)
+        """Groups of cells with the same status and message, failures first."""
+        groups: dict[Any, list[Cell]] = collections.defaultdict(list)
         for cell in self.cells:
             if cell.result:
-                alike[(cell.status, *cell.parts.items())].append(cell)
-        return sorted(alike.values(), key=lambda same: _ORDER.index(same[0].status))
+                groups[(cell.status, *cell.parts.items())].append(cell)
+        return sorted(groups.values(), key=lambda cells: _ORDER.index(cells[0].status))
 
 
 def from_json(record: Mapping[str, Any]) -> Scoreboard:
-    """The scoreboard that `to_json` gave."""
+    """Returns the scoreboard that `to_json` wrote."""
     columns = []
     for values in record["columns"]:
-        report = values["report"]
-        read = report_lib.from_json(report) if report else None
-        columns.append(Column(**{**values, "report": read}))
+        record_of_report = values["report"]
+        report = report_lib.from_json(record_of_report) if record_of_report else None
+        columns.append(Column(**{**values, "report": report}))
     return Scoreboard(**{**record, "columns": tuple(columns)})
 
 
 def render(scoreboard: Scoreboard) -> str:
-    """The page, to be encoded as UTF-8."""
+    """Returns the HTML page of a scoreboard, to be encoded as UTF-8."""
     rows = _rows(scoreboard.columns)
     groups: dict[str, list[Row]] = {}
     for row in rows:
@@ -139,26 +138,28 @@ def render(scoreboard: Scoreboard) -> str:
         scoreboard=scoreboard,
         groups=groups,
         group_name=html_templates.group_name,
-        sources=_makers(scoreboard.columns),
+        sources=_columns_by_source(scoreboard.columns),
     )
 
 
 def _rows(columns: tuple[Column, ...]) -> list[Row]:
-    """A row for each clause that any model was judged by, in the suite's order."""
-    found: list[dict[str, report_lib.ClauseResult]] = [
+    """Returns a row for each clause in any report, in the order of the suite."""
+    results_by_column: list[dict[str, report_lib.ClauseResult]] = [
         {result.id: result for result in column.report.clauses} if column.report else {}
         for column in columns
     ]
-    judged = list(dict.fromkeys(name for results in found for name in results))
-    known = [name for name in clauses_lib.BY_ID if name in judged]
-    names = known + [name for name in judged if name not in clauses_lib.BY_ID]
+    checked = list(
+        dict.fromkeys(name for results in results_by_column for name in results)
+    )
+    names = [name for name in clauses_lib.BY_ID if name in checked]
+    names += [name for name in checked if name not in clauses_lib.BY_ID]
     return [
         Row(
             id=name,
             clause=clauses_lib.BY_ID.get(name),
             cells=tuple(
                 _cell(column, results.get(name))
-                for column, results in zip(columns, found, strict=True)
+                for column, results in zip(columns, results_by_column, strict=True)
             ),
         )
         for name in names
@@ -171,9 +172,9 @@ def _cell(column: Column, result: report_lib.ClauseResult | None) -> Cell:
     return Cell(column=column, result=result, parts=parts)
 
 
-def _makers(columns: tuple[Column, ...]) -> list[list[Column]]:
-    """The columns by what made them: halves of a pair have one source."""
-    alike: dict[tuple[str, str], list[Column]] = collections.defaultdict(list)
+def _columns_by_source(columns: tuple[Column, ...]) -> list[list[Column]]:
+    """Groups columns by tool and code, which the models of a pair share."""
+    groups: dict[tuple[str, str], list[Column]] = collections.defaultdict(list)
     for column in columns:
-        alike[(column.title, column.code)].append(column)
-    return list(alike.values())
+        groups[(column.title, column.code)].append(column)
+    return list(groups.values())

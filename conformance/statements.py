@@ -1,14 +1,16 @@
-"""What a page of documentation says of a model, to programs and to people.
+"""Reads the facts about a model from its documentation page.
 
-A page is Markdown or HTML. To programs it speaks in one block of JSON, either in a
-comment `<!-- saved-model {…} -->` or in `<script type="application/json"
-id="saved-model">`: an object for the model, or `{"models": […]}` with one for each
-`kind`. To people it speaks in tables, whose first cells are the labels of `FACTS`,
-names of arguments or names of endpoints. A table with several columns of values names
-each by the kind that it is of. What is quoted, in a blockquote, are words of others.
+A page is Markdown or HTML, and has its facts in two forms:
 
-A page may lack the block. Where there is one, it has to agree with the text. Imports no
-TensorFlow.
+- for programs, in a block of JSON, either in a comment `<!-- saved-model {…} -->` or in
+  `<script type="application/json" id="saved-model">`: an object for the model, or
+  `{"models": […]}` with an object for each `kind`;
+- for people, in tables. The first cell of a row is a label of `FACTS`, or the name of
+  an argument or an endpoint. If a table has several columns of values, the header names
+  the kind of model for each column. Blockquotes are ignored: they quote other sources.
+
+The block is optional; if there is one, it must agree with the tables. This module does
+not import TensorFlow.
 """
 
 from __future__ import annotations
@@ -22,20 +24,20 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 SUFFIXES = (".md", ".markdown", ".html", ".htm")
-_LARGEST = 10_000_000  # bytes
+_LARGEST_FILE = 10_000_000  # bytes
 _COMMENT = re.compile(r"<!--\s*saved-model\s+(\{.*?\})\s*-->", re.DOTALL)
 _NUMBER = re.compile(r"\d[\d,]*")
-_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,]*\d)")
-_OPEN = re.compile(r"\b(any|more|from|up)\b", re.IGNORECASE)
+_GROUPED_NUMBER = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,]*\d)")
+_OPEN_ENDED = re.compile(r"\b(any|more|from|up)\b", re.IGNORECASE)
 _KIND_WORDS = {"feature_vector": ("feature",), "classification": ("classif",)}
-_UNPRINTED = ("script", "style", "svg", "title", "blockquote")
+_IGNORED_TAGS = ("script", "style", "svg", "title", "blockquote")
 
 Record = dict[str, Any]
 
 
 def _count(text: str) -> int | None:
-    found = _NUMBER.search(text)
-    return int(found[0].replace(",", "")) if found else None
+    match = _NUMBER.search(text)
+    return int(match[0].replace(",", "")) if match else None
 
 
 def _counts(text: str) -> list[int]:
@@ -43,11 +45,11 @@ def _counts(text: str) -> list[int]:
 
 
 def _range(text: str) -> list[int | None] | None:
-    """Both ends; of what is open the low one and None."""
-    found = _counts(text)
-    if len(found) == 1:
-        return [found[0], None if _OPEN.search(text) else found[0]]
-    return [found[0], found[1]] if len(found) == 2 else None
+    """Returns both ends of a range; the upper end is None if the range is open."""
+    numbers = _counts(text)
+    if len(numbers) == 1:
+        return [numbers[0], None if _OPEN_ENDED.search(text) else numbers[0]]
+    return [numbers[0], numbers[1]] if len(numbers) == 2 else None
 
 
 def _flag(text: str) -> bool | None:
@@ -60,12 +62,12 @@ def _text(text: str) -> str | None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fact:
-    """One thing that a page says.
+    """A fact that a page can state.
 
     Args:
-      label: first cell of its row, in small letters.
-      path: of keys to it in the block; empty where the block does not have it.
-      read: gives the value that a cell says, None if it says none.
+      label: first cell of its table row, in lower case.
+      path: keys that lead to its value in the block; empty if it is only in the tables.
+      read: returns the value in a cell's text, or None if there is none.
     """
 
     label: str
@@ -102,15 +104,21 @@ FACTS = {
 
 
 class DisagreementError(Exception):
-    """The block and the text say different things."""
+    """The block and the tables of a page disagree."""
 
 
 class Page:
-    """What a page says of one model.
+    """The facts that a page states about one model.
+
+    Attributes:
+      kind: kind of the model.
+      first: the first two non-empty lines of the text.
+      grouped: numbers with digit groups (1,234) in the text.
+      block: the model's object in the JSON block; None without one.
 
     Args:
-      record: what `read` gave.
-      kind: of the model.
+      record: the page as `read` returns it.
+      kind: kind of the model.
     """
 
     def __init__(self, record: Mapping[str, Any], kind: str):
@@ -120,82 +128,86 @@ class Page:
         self._tables = record["tables"]
         block = record["block"]
         models = block.get("models", [block]) if block else []
-        own = [m for m in models if m.get("kind", kind) == kind]
-        self.block: Mapping[str, Any] | None = own[0] if own else None
+        models = [m for m in models if m.get("kind", kind) == kind]
+        self.block: Mapping[str, Any] | None = models[0] if models else None
 
     def fact(self, name: str) -> Any:
-        """What the page says under a name of `FACTS`; None if it says nothing.
+        """Returns the value of a fact; None if the page does not state it.
+
+        Args:
+          name: a key of `FACTS`.
 
         Raises:
-          DisagreementError: the block says another thing than the text, or says it
-            alone.
+          DisagreementError: the block's value is different from the table's, or the
+            table has none.
         """
-        known = FACTS[name]
-        cell = self._cell(known.label)
-        told = known.read(cell) if cell is not None else None
-        written = _at(self.block, known.path) if known.path else None
-        if written is not None and not _agree(written, told):
+        fact = FACTS[name]
+        cell = self._cell(fact.label)
+        in_text = fact.read(cell) if cell is not None else None
+        in_block = _at(self.block, fact.path) if fact.path else None
+        if in_block is not None and not _agree(in_block, in_text):
             raise DisagreementError(
-                f"{known.label}: {written!r} in the block, {told!r} in the text"
+                f"{fact.label}: {in_block!r} in the block, {in_text!r} in the text"
             )
-        return told
+        return in_text
 
     def arguments(self) -> dict[str, Record]:
-        """Each documented argument with its `dtype`, `default` and `effect`.
+        """Returns `dtype`, `default` and `effect` of each documented argument, by name.
 
         Raises:
-          DisagreementError: as `fact`.
+          DisagreementError: same as for `fact`.
         """
-        told = {
+        in_text = {
             row[0]: dict(zip(header, row, strict=False))
             for header, rows in self._tables
             if "default" in header
             for row in rows
         }
-        written = (self.block or {}).get("hyperparameters", {})
-        if missing := sorted(written.keys() - told.keys()):
+        in_block = (self.block or {}).get("hyperparameters", {})
+        if missing := sorted(in_block.keys() - in_text.keys()):
             raise DisagreementError(f"{missing[0]} in the block, not in the text")
-        found: dict[str, Record] = {}
-        for name, cells in told.items():
+        arguments: dict[str, Record] = {}
+        for name, cells in in_text.items():
             cells["default"] = _number(cells["default"])
-            about = written.get(name)
-            if about is None and self.block is not None:
-                continue  # of the other half
+            block_entry = in_block.get(name)
+            if block_entry is None and self.block is not None:
+                continue  # an argument of the other model
             for key in ("dtype", "default", "effect"):
-                said, meant = cells.get(key), (about or {}).get(key, cells.get(key))
-                if said != meant and not _agree(meant, said):
+                cell = cells.get(key)
+                value = (block_entry or {}).get(key, cell)
+                if cell != value and not _agree(value, cell):
                     raise DisagreementError(
-                        f"{key} of {name}: {meant!r} in the block, {said!r} in the text"
+                        f"{key} of {name}: {value!r} in the block, {cell!r} in the text"
                     )
-            found[name] = {
+            arguments[name] = {
                 key: cells.get(key) for key in ("dtype", "default", "effect")
             }
-        return found
+        return arguments
 
     def endpoints(self) -> dict[str, list[int]]:
-        """Each documented endpoint with its shape, without the batch.
+        """Returns the shape of each documented endpoint without its batch dimension.
 
         Raises:
-          DisagreementError: as `fact`.
+          DisagreementError: same as for `fact`.
         """
-        told = {
+        in_text = {
             row[0]: _counts(row[header.index("shape")])
             for header, rows in self._tables
             if header[0] == "endpoint" and "shape" in header
             for row in rows
         }
         if self.block is None:
-            return told
-        written = self.block.get("endpoints", {})
-        for name, shape in written.items():
-            if told.get(name) != shape:
+            return in_text
+        in_block = self.block.get("endpoints", {})
+        for name, shape in in_block.items():
+            if in_text.get(name) != shape:
                 raise DisagreementError(
-                    f"{name}: {shape} in the block, {told.get(name)} in the text"
+                    f"{name}: {shape} in the block, {in_text.get(name)} in the text"
                 )
-        return written
+        return in_block
 
     def _cell(self, label: str) -> str | None:
-        """The cell beside the first one, or that of the model's kind."""
+        """Returns the value in the row `label`, in the column of the model's kind."""
         for header, rows in self._tables:
             column = 1
             for number, name in enumerate(header[1:], start=1):
@@ -208,65 +220,69 @@ class Page:
 
 
 def read(path: pathlib.Path) -> Record:
-    """The page as plain values: block, tables, first line, numbers in groups.
+    """Reads a page into JSON values, the `record` of `Page`.
+
+    Returns:
+      The JSON `block`, the `tables` as pairs of header and rows, the `first` lines, and
+      the `grouped` numbers, see `Page`.
 
     Raises:
-      ValueError: its block is no JSON object.
-      OSError: it can't be read.
+      ValueError: the block is not valid JSON or does not describe models.
+      OSError: the file can't be read.
     """
     with path.open("rb") as file:
-        text = file.read(_LARGEST).decode("utf-8")
+        text = file.read(_LARGEST_FILE).decode("utf-8")
     if path.suffix in (".html", ".htm"):
         reader = _Html()
         reader.feed(text)
-        block, tables, lines = reader.block, reader.tables, reader.lines()
+        block_text, tables, lines = reader.block, reader.tables, reader.lines()
     else:
         comment = _COMMENT.search(text)
-        block = comment[1] if comment else None
+        block_text = comment[1] if comment else None
         visible = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL).splitlines()
         visible = [line for line in visible if not line.startswith(">")]
         tables = list(_markdown_tables(visible))
         lines = [_plain(line).lstrip("# ") for line in visible]
-    found = json.loads(block) if block else None
-    if found is not None and not _is_block(found):
-        raise ValueError("its block is no object that describes models")
+    block = json.loads(block_text) if block_text else None
+    if block is not None and not _is_block(block):
+        raise ValueError("its block is not an object that describes models")
     lines = [line for line in lines if line.strip()]
-    grouped = [number for line in lines for number in _GROUPED.findall(line)]
+    grouped = [number for line in lines for number in _GROUPED_NUMBER.findall(line)]
     return {
-        "block": found,
+        "block": block,
         "tables": tables,
-        "first": "\n".join(lines[:2]),  # the title, and what comes first after it
+        "first": "\n".join(lines[:2]),  # the title and the first line after it
         "grouped": sorted({int(number.replace(",", "")) for number in grouped}),
     }
 
 
-def _is_block(found: Any) -> bool:
-    models = found.get("models", [found]) if isinstance(found, dict) else None
+def _is_block(value: Any) -> bool:
+    models = value.get("models", [value]) if isinstance(value, dict) else None
     return isinstance(models, list) and all(isinstance(m, dict) for m in models)
 
 
 def _markdown_tables(lines: list[str]) -> Iterator[tuple[list[str], list[list[str]]]]:
-    """Header, in small letters, and rows of each table with bars."""
-    block: list[list[str]] = []
+    """Yields the lower-case header and the rows of each Markdown table."""
+    table: list[list[str]] = []
     for line in [*lines, ""]:
         if line.lstrip().startswith("|"):
             cells = re.split(r"(?<!\\)\|", line.strip().strip("|"))
-            block.append([_plain(cell).strip() for cell in cells])
+            table.append([_plain(cell).strip() for cell in cells])
             continue
-        if len(block) > 1:
-            yield [cell.lower() for cell in block[0]], block[2:]
-        block = []
+        if len(table) > 1:
+            yield [cell.lower() for cell in table[0]], table[2:]
+        table = []
 
 
 def _plain(text: str) -> str:
-    """Markdown without its marks: links are their texts."""
+    """Removes Markdown's markup; a link becomes its text."""
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
     text = re.sub(r"(?<!\\)[`*]", "", text)
     return re.sub(r"\\([^\w\s])", r"\1", text)
 
 
 class _Html(html.parser.HTMLParser):
-    """Collects the block, the tables and the text that is seen."""
+    """Collects the block, the tables and the visible text of an HTML page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -283,10 +299,10 @@ class _Html(html.parser.HTMLParser):
     def handle_starttag(
         self, tag: str, attributes: list[tuple[str, str | None]]
     ) -> None:
-        given = dict(attributes)
-        if tag in _UNPRINTED:
+        values = dict(attributes)
+        if tag in _IGNORED_TAGS:
             self._hidden.append(tag)
-            self._is_block = tag == "script" and given.get("id") == "saved-model"
+            self._is_block = tag == "script" and values.get("id") == "saved-model"
         elif tag == "table":
             self._rows = []
         elif tag == "tr":
@@ -316,25 +332,26 @@ class _Html(html.parser.HTMLParser):
                 self._rows[-1][-1] += data
 
     def handle_comment(self, data: str) -> None:
-        if found := _COMMENT.fullmatch(f"<!--{data}-->"):
-            self.block = found[1]
+        if match := _COMMENT.fullmatch(f"<!--{data}-->"):
+            self.block = match[1]
 
 
 def _at(block: Mapping[str, Any] | None, path: tuple[str, ...]) -> Any:
+    """Returns the value at a path of keys; None if a key is missing."""
     value: Any = block
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
 
 
-def _agree(written: Any, told: Any) -> bool:
-    """Of text it is enough that the one is in the other."""
-    if isinstance(written, str) and isinstance(told, str):
-        return _squeezed(written) in _squeezed(told)
-    return written == told
+def _agree(in_block: Any, in_text: Any) -> bool:
+    """Returns whether two values agree; the text may contain a string of the block."""
+    if isinstance(in_block, str) and isinstance(in_text, str):
+        return _normalised(in_block) in _normalised(in_text)
+    return in_block == in_text
 
 
-def _squeezed(text: str) -> str:
+def _normalised(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 

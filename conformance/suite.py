@@ -1,7 +1,7 @@
-"""Holds a SavedModel against the clauses: opens it, has each judged, reports.
+"""Runs the conformance suite on a SavedModel and returns a report.
 
-The model is loaded into processes of their own, and so is each client. Imports no
-TensorFlow.
+The model is loaded in worker processes, and each client runs in its own process. This
+module does not import TensorFlow.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from reuse import handles
 LEVELS = ("quick", "full")
 _SEARCH_SECONDS = 30
 _SECONDS, _SECONDS_PER_MIB = 120, 2
-# K02 holds a model five times, with an optimiser's two values for each variable.
+# K02 loads a model five times, with two optimiser values for each variable.
 _MEMORY, _MEMORY_PER_BYTE = 4 << 30, 32
-_MACHINE = 0.9  # of its memory, at most
-# -P: not the folder that the user is in, which may hold Python of the model's author.
+_MEMORY_SHARE = 0.9  # largest share of the machine's memory
+# -P: does not import from the current folder, which may have the model's own Python.
 _WORKER = (sys.executable, "-P", "-m", "conformance.worker")
 _HOME = str(pathlib.Path(__file__).resolve().parent.parent)
 
@@ -48,28 +48,30 @@ def check(
     limits: Callable[[process.Limits], process.Limits] = lambda default: default,
     progress: Progress = lambda _: None,
 ) -> report.Report:
-    """Holds a SavedModel against the clauses.
+    """Runs the conformance suite on a SavedModel.
 
     Args:
-      path: its directory, an archive or a URL, see `sources.opened`.
-      kind: feature_vector, classification, or auto, see `subject.Subject.kind`.
-      pair: the other half, likewise; without it the clauses of group P are not
-        applicable.
-      doc: a file of documentation, see `documents.read`; by default the one in the
-        model, if there is one. Without a page the clauses of group D are not
-        applicable.
-      level: quick; or full for the clients and the search for sizes too, and more batch
-        sizes, image sizes and modes.
-      clauses: ids and group letters, as in ("R", "F03"); None means all of the level
-        that speak of the model's format.
-      limits: gives those of each process, of `limits_for` the model.
-      progress: is told what is being done, and each result as a line.
+      path: directory, archive or URL of the SavedModel, see `handles.open_model`.
+      kind: feature_vector, classification, or auto, which detects the kind as
+        `model_under_test.ModelUnderTest.kind_and_reason` describes.
+      pair: directory, archive or URL of the other model of the pair; without it, the
+        clauses of group P are not applicable.
+      doc: a file of documentation, see `documents.read`; default: the manifest in the
+        model, if any. Without a page, the clauses of group D are not applicable.
+      level: quick, or full, which adds the clients, the search for image sizes, and
+        more batch sizes, image sizes and modes.
+      clauses: clause ids and group letters, for example ("R", "F03"); None selects all
+        clauses of the level that apply to the model's format.
+      limits: function from the default limits of a process, see `limits_for`, to the
+        limits to use.
+      progress: called with a line of text for each step and each result.
 
     Returns:
-      A result for each selected clause, and for those that fail which they need.
+      The report, with a result for each selected clause. If a clause that they need
+      fails, the report has its result too.
 
     Raises:
-      ValueError: for an argument that is none of these, or a path without a SavedModel.
+      ValueError: an argument is invalid, or `path` has no SavedModel.
     """
     _check_choice("kind", kind, ("auto", *clauses_lib.KINDS))
     _check_choice("level", level, LEVELS)
@@ -77,10 +79,12 @@ def check(
     selected = clauses_lib.select(clauses, level=level)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(handles.open_model(path, name="path"))
-        other = pair and stack.enter_context(handles.open_model(pair, name="pair"))
+        other_folder = pair and stack.enter_context(
+            handles.open_model(pair, name="pair")
+        )
         if clauses is None:
-            selected = speaking_of(folder, selected)
-        known = documents.read(folder, doc, kind=kind)
+            selected = applicable_clauses(folder, selected)
+        documentation = documents.read(folder, doc, kind=kind)
         run = _Run(
             name=str(path),
             kind=kind,
@@ -91,21 +95,23 @@ def check(
                 "name": str(path),
                 "kind": kind,
                 "full": level == "full",
-                "pair": str(pathlib.Path(other).resolve()) if other else None,
-                "documented": dict(known.ranges),
-                "arguments": dict(known.arguments),
-                "page": known.page,
+                "pair": str(pathlib.Path(other_folder).resolve())
+                if other_folder
+                else None,
+                "documented": dict(documentation.ranges),
+                "arguments": dict(documentation.arguments),
+                "page": documentation.page,
             },
         )
         run.judge(clauses_lib.with_needs(selected))
         if level == "full" and "I03" in (clause.id for clause in selected):
             run.search()
-    if clauses is None:  # and by now it is known which format that is
+    if clauses is None:  # the worker has detected the format
         selected = tuple(c for c in selected if run.format in c.formats)
-    # A clause that fails, and that others wait for, is told with them.
-    waiting = [c for c in selected if _waits(run.results.get(c.id))]
-    blocked_by = {clause.id for clause in clauses_lib.with_needs(waiting)}
-    wanted = {clause.id for clause in selected}
+    # Failed clauses that block selected ones are part of the report.
+    blocked = [c for c in selected if _is_not_applicable(run.results.get(c.id))]
+    blocking_ids = {clause.id for clause in clauses_lib.with_needs(blocked)}
+    selected_ids = {clause.id for clause in selected}
     return report.Report(
         path=str(path),
         kind=run.kind if run.kind != "auto" else "unknown",
@@ -113,10 +119,10 @@ def check(
         clauses=tuple(
             run.results[clause.id]
             for clause in clauses_lib.CLAUSES
-            if clause.id in wanted
-            or (clause.id in blocked_by and _fails(run.results.get(clause.id)))
+            if clause.id in selected_ids
+            or (clause.id in blocking_ids and _fails(run.results.get(clause.id)))
         ),
-        documented=dict(known.ranges),
+        documented=dict(documentation.ranges),
         measured=run.measured,
         seconds=round(time.monotonic() - start, 1),
         versions=run.versions,
@@ -124,19 +130,19 @@ def check(
 
 
 def failures_of_pair(folders: Mapping[str, pathlib.Path], *, level: str) -> list[str]:
-    """Judges both models of a pair at the same time.
+    """Runs the conformance suite on both models of a pair, in parallel.
 
     Args:
-      folders: `feature_vector` and `classification`, and their SavedModels.
+      folders: directories of the SavedModels, by kind.
       level: see `check`.
 
     Returns:
-      A line for each MUST clause that fails.
+      A one-line message for each MUST clause that fails.
     """
     cancelled = threading.Event()
 
     def judge(kind: str) -> report.Report:
-        # Clauses on the pair are judged once, with the classifier.
+        # The clauses of group P are checked once, with the classifier.
         other = folders["feature_vector"] if kind == "classification" else None
         return check(
             folders[kind],
@@ -149,50 +155,50 @@ def failures_of_pair(folders: Mapping[str, pathlib.Path], *, level: str) -> list
     with futures.ThreadPoolExecutor(len(folders)) as pool:
         try:
             reports = dict(zip(folders, pool.map(judge, folders), strict=True))
-        except BaseException:  # such as Ctrl-C: the pool waits for both
+        except BaseException:  # for example Ctrl-C: the pool waits for both models
             cancelled.set()
             raise
     return [
         f"{kind}: {result.message}"
-        for kind, judged in reports.items()
-        for result in judged.failed
+        for kind, pair_report in reports.items()
+        for result in pair_report.failed
     ]
 
 
-def speaking_of(
+def applicable_clauses(
     folder: pathlib.Path, selected: Iterable[clauses_lib.Clause]
 ) -> tuple[clauses_lib.Clause, ...]:
-    """Those clauses that speak of a format that the model may be in.
+    """Returns the selected clauses that can apply to a model, judging by its files.
 
-    Which of two it is in is known where it is read.
+    A folder with `clauses.HUB_MODULE` may have either format; the worker detects which.
     """
-    may_be = {clauses_lib.SAVED_MODEL}
+    possible_formats = {clauses_lib.SAVED_MODEL}
     if (folder / clauses_lib.HUB_MODULE).exists():
-        may_be.add(clauses_lib.TF1_HUB)
-    return tuple(clause for clause in selected if may_be & set(clause.formats))
+        possible_formats.add(clauses_lib.TF1_HUB)
+    return tuple(c for c in selected if possible_formats & set(c.formats))
 
 
 def limits_for(folder: pathlib.Path) -> process.Limits:
-    """What a process may take for a model of this size: more for a larger one."""
+    """Returns the default limits of a process, which grow with the model's size."""
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     return process.Limits(
         seconds=_SECONDS + _SECONDS_PER_MIB * size / (1 << 20),
-        memory=min(_MEMORY + _MEMORY_PER_BYTE * size, _memory_of_the_machine()),
+        memory=min(_MEMORY + _MEMORY_PER_BYTE * size, _available_memory()),
     )
 
 
-def _memory_of_the_machine() -> int:
-    return int(_MACHINE * psutil.virtual_memory().total)
+def _available_memory() -> int:
+    return int(_MEMORY_SHARE * psutil.virtual_memory().total)
 
 
 class _Run:
-    """What is known so far of one model.
+    """Runs checks of one model in processes and collects their results.
 
     Args:
-      name: what it is called in messages.
-      kind: as it was given; later, as it was found.
-      limits: of each process.
-      job: for a worker, but for what it is to do.
+      name: the model's name in messages.
+      kind: the requested kind; replaced by the detected kind.
+      limits: limits of each process.
+      job: the part of a worker's job that describes the model.
       progress: see `check`.
     """
 
@@ -218,28 +224,30 @@ class _Run:
         self.versions: dict[str, str] = {}
         self.measured: report.Measured | None = None
 
-    def judge(self, wanted: Sequence[clauses_lib.Clause]) -> None:
-        """Has every clause judged, those of group K by their clients."""
-        left = [clause for clause in wanted if clause.id not in clients.BY_CLAUSE]
-        while left:
-            self._judge_in_worker(left)
-            left = [clause for clause in left if clause.id not in self.results]
-        for clause in wanted:
+    def judge(self, selected: Sequence[clauses_lib.Clause]) -> None:
+        """Checks all clauses: in a worker, or with the clause's client."""
+        remaining = [c for c in selected if c.id not in clients.BY_CLAUSE]
+        while remaining:
+            self._judge_in_worker(remaining)
+            remaining = [c for c in remaining if c.id not in self.results]
+        for clause in selected:
             if clause.id in clients.BY_CLAUSE:
                 self._judge_by_client(clause)
 
-    def _judge_in_worker(self, wanted: Sequence[clauses_lib.Clause]) -> None:
-        """Until all are judged, or the process ends: that is one clause's failure."""
-        judged = [vars(result) for result in self.results.values()]
-        names = [clause.id for clause in wanted]
-        started, start, begun = False, time.monotonic(), names[0]
+    def _judge_in_worker(self, selected: Sequence[clauses_lib.Clause]) -> None:
+        """Checks clauses in a worker; if it crashes, the current clause fails."""
+        earlier_results = [vars(result) for result in self.results.values()]
+        names = [clause.id for clause in selected]
+        started, start, current = False, time.monotonic(), names[0]
         try:
-            for message in self._worker(clauses=names, results=judged, search=None):
+            for message in self._worker(
+                clauses=names, results=earlier_results, search=None
+            ):
                 started = True
                 self.format = message.get("format", self.format)
                 if "begin" in message:
-                    begun, start = message["begin"], time.monotonic()
-                    self.progress(f"{begun} …")
+                    current, start = message["begin"], time.monotonic()
+                    self.progress(f"{current} …")
                 if "result" in message:
                     self.call = message.get("call", self.call)
                     self.serving = message.get("serving", self.serving)
@@ -247,24 +255,29 @@ class _Run:
                     self.kind_reason = message.get("kind_reason", self.kind_reason)
                     self._add(report.ClauseResult(**message["result"]))
             if names[-1] not in self.results:
-                raise process.Stopped("ended by itself, as if all were done")
+                raise process.Stopped(
+                    "ended with status 0 before all clauses were checked"
+                )
         except process.Stopped as stopped:
             if not started and not self.results:
-                raise ValueError(f"Nothing can be judged: it {stopped}.") from stopped
-            left = [name for name in names if name not in self.results]
-            if not left:
+                raise ValueError(
+                    f"No clause can be checked: the worker process {stopped}."
+                ) from stopped
+            remaining = [name for name in names if name not in self.results]
+            if not remaining:
                 return
-            if begun in self.results:
-                begun = left[0]
+            if current in self.results:
+                current = remaining[0]
             self._fail(
-                clauses_lib.BY_ID[begun],
+                clauses_lib.BY_ID[current],
                 start=start,
-                expected="the process to go on",
-                observed=f"it {stopped}",
-                mend="See what the model does there, or give it more time or memory.",
+                expected="the check to finish",
+                observed=f"the process {stopped}",
+                mend="Find out what the model does in this check, or raise the limits.",
             )
 
     def _judge_by_client(self, clause: clauses_lib.Clause) -> None:
+        """Checks a clause with its client program."""
         client = clients.BY_CLAUSE[clause.id]
         self.progress(f"{clause.id} …")
         start = time.monotonic()
@@ -272,9 +285,9 @@ class _Run:
             verdict.check_format(clause, self.format)
             verdict.check_needs(clause, self.results)
             if self.call is None and clauses_lib.CALL in clause.needs:
-                raise verdict.NotApplicable("it can't be called with images")
+                raise verdict.NotApplicable("the model can't be called with images")
             if self.serving is None and "S01" in clause.needs:
-                raise verdict.NotApplicable("serving_default takes no images")
+                raise verdict.NotApplicable("serving_default does not take images")
             job = {**self.job, "call": self.call, "serving": self.serving}
             message = client.run(job, limits=self.limits)
             self._add(_result(clause, report.PASS, message, start=start))
@@ -285,15 +298,15 @@ class _Run:
                 clause,
                 start=start,
                 expected=client.expected,
-                observed=f"it {stopped}",
+                observed=f"the process {stopped}",
                 mend=client.mend,
             )
 
     def search(self) -> None:
-        """Measures which sizes and batches work, if the model can be called at all."""
+        """Measures which image sizes and batch sizes work, if R01 and R03 pass."""
         if any(_fails(self.results[name]) for name in ("R01", "R03")):
             return
-        self.progress("search for the sizes that work …")
+        self.progress("searching for the image sizes that work …")
         job = {"clauses": [], "results": [], "search": _SEARCH_SECONDS}
         try:
             for message in self._worker(**job):
@@ -312,9 +325,10 @@ class _Run:
             self.versions = message.get("versions", self.versions)
             yield message
 
-    def _fail(self, clause: clauses_lib.Clause, *, start: float, **found: str) -> None:
-        broken = str(verdict.Violation(**found))
-        status, message = verdict.failure(clause, self.name, broken)
+    def _fail(self, clause: clauses_lib.Clause, *, start: float, **parts: str) -> None:
+        """Adds a violation; `parts` are the arguments of `verdict.Violation`."""
+        violation = str(verdict.Violation(**parts))
+        status, message = verdict.failure(clause, self.name, violation)
         self._add(_result(clause, status, message, start=start))
 
     def _add(self, result: report.ClauseResult) -> None:
@@ -332,7 +346,7 @@ def _result(
     )
 
 
-def _waits(result: report.ClauseResult | None) -> bool:
+def _is_not_applicable(result: report.ClauseResult | None) -> bool:
     return result is not None and result.status == report.NOT_APPLICABLE
 
 

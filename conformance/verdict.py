@@ -1,4 +1,4 @@
-"""How a check says that a clause is broken, or that it can't be judged."""
+"""Exceptions of checks: the clause is violated, or does not apply."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections.abc import Iterator, Mapping
 
 from conformance import clauses, report
 
-_LONGEST_LINE = 200  # characters of a foreign exception that a message repeats
+_LONGEST_LINE = 200  # characters of an exception's message that are repeated
 
 
 class Violation(Exception):
-    """The clause does not hold.
+    """The model violates the clause.
 
     Args:
-      expected: what the clause asks for.
+      expected: what the clause requires.
       observed: what the model has or does instead.
-      mend: a sentence for the author of the model.
+      mend: a sentence that tells the model's author how to fix it.
     """
 
     def __init__(self, *, expected: str, observed: str, mend: str):
-        super().__init__(f"expected {expected}; observed {observed}. To mend: {mend}")
+        super().__init__(f"expected {expected}; observed {observed}. To fix: {mend}")
 
 
 class NotApplicable(Exception):
-    """The model, or what was given beside it, has nothing to judge the clause by."""
+    """The clause doesn't apply to the model, or can't be checked."""
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's type and message, in one line of bounded length."""
+    """Returns an exception's type and message as one line of bounded length."""
     text = " ".join(str(error).split())
     if len(text) > _LONGEST_LINE:
         text = text[:_LONGEST_LINE] + "…"
@@ -37,7 +37,12 @@ def one_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def expecting(expected: str, *, mend: str) -> Iterator[None]:
-    """Turns an exception of the model into `Broken`, with what was expected of it."""
+    """Context manager that turns an exception of the model into a `Violation`.
+
+    Args:
+      expected: see `Violation`.
+      mend: see `Violation`.
+    """
     try:
         yield
     except (Violation, NotApplicable):
@@ -51,25 +56,25 @@ def expecting(expected: str, *, mend: str) -> Iterator[None]:
 def check_needs(
     clause: clauses.Clause, results: Mapping[str, report.ClauseResult]
 ) -> None:
-    """Raises `NotApplicable` where a clause fails that this one builds on.
+    """Raises `NotApplicable` if a clause that this one needs has failed.
 
-    That there is no `__call__` (R02) is no matter where a signature may stand in.
+    A failure of R02 (no `__call__`) is ignored if the clause is `by_signature`.
     """
     for need in clauses.with_needs([clause])[:-1]:
         if need.id == "R02" and clause.by_signature:
             continue
         if results[need.id].status == report.FAIL:
-            raise NotApplicable(f"can't be judged, since {need.id} fails")
+            raise NotApplicable(f"can't be checked because {need.id} fails")
 
 
-def check_format(clause: clauses.Clause, found: str) -> None:
-    """Raises `NotApplicable` where the clause speaks of another format."""
-    if found not in clause.formats:
-        (speaks_of,) = clause.formats
-        raise NotApplicable(f"speaks of {speaks_of}s; this is a {found}")
+def check_format(clause: clauses.Clause, model_format: str) -> None:
+    """Raises `NotApplicable` if the clause doesn't apply to the model's format."""
+    if model_format not in clause.formats:
+        (clause_format,) = clause.formats
+        raise NotApplicable(f"applies to {clause_format}s; this is a {model_format}")
 
 
-def failure(clause: clauses.Clause, path: str, found: str) -> tuple[str, str]:
-    """The status and the message of a clause that does not hold."""
+def failure(clause: clauses.Clause, path: str, detail: str) -> tuple[str, str]:
+    """Returns the status and the message for a clause that is violated."""
     status = report.FAIL if clause.level == "MUST" else report.WARN
-    return status, f"{clause.id} {path}: {found}"
+    return status, f"{clause.id} {path}: {detail}"

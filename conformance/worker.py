@@ -1,7 +1,7 @@
-"""The process that a model under test is loaded into; `conformance.suite` starts it.
+"""Worker process that loads and checks a model; `conformance.suite` starts it.
 
-Reads a job from standard input, and writes messages to a pipe, as `process.messages`
-says. Whatever the model does to this process, the suite goes on in another.
+Reads a job from standard input and writes messages to a pipe, see `process.messages`.
+If the model crashes this process, the suite continues in a new one.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import Any
 
 from conformance import clauses, report
 
-_DEVICES = 2  # that clause R15 shares a batch out to
+_DEVICES = 2  # CPU devices that clause R15 distributes a batch over
 
 
 def main() -> None:
-    """Judges the job's clauses, or searches for the sizes that work."""
+    """Checks the job's clauses, or searches for the image sizes that work."""
     job = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_the_suite, daemon=True).start()
+    threading.Thread(target=_exit_with_suite, daemon=True).start()
     with open(int(sys.argv[-1]), "w", encoding="utf-8") as pipe:
 
         def send(**message: Any) -> None:
             pipe.write(json.dumps(message) + "\n")
             pipe.flush()
 
-        _be_the_first_to_go()
+        _prefer_for_oom_killer()
         _import_tensorflow()
         send(versions=_versions())
         if job["search"]:
@@ -42,41 +42,41 @@ def main() -> None:
 def _judge(job: dict[str, Any], send: Any) -> None:
     from conformance import judging
 
-    model = _subject(job)
+    model = _model_under_test(job)
     send(format=judging.format_of(model))
     results = {record["id"]: report.ClauseResult(**record) for record in job["results"]}
-    wanted = [clauses.BY_ID[name] for name in job["clauses"]]
+    selected = [clauses.BY_ID[name] for name in job["clauses"]]
     for result in judging.judge_all(
-        model, wanted, results, begin=lambda name: send(begin=name)
+        model, selected, results, begin=lambda name: send(begin=name)
     ):
-        about = _about(model, result.id) if result.status == report.PASS else {}
-        send(result=dataclasses.asdict(result), **about)
+        facts = _facts(model, result.id) if result.status == report.PASS else {}
+        send(result=dataclasses.asdict(result), **facts)
 
 
-def _about(model: Any, clause: str) -> dict[str, Any]:
-    """What is known once a clause holds."""
+def _facts(model: Any, clause: str) -> dict[str, Any]:
+    """Returns the facts about a model that are available after a clause passes."""
     if clause in ("R01", "T01"):
         kind, reason = model.kind_and_reason
         return {"kind": kind, "kind_reason": reason}
     if clause == "R03" and model.takes_images:
-        return {"call": model.about_call()}
+        return {"call": model.call_interface()}
     if clause == "T03":
-        return {"call": model.about_module()}
+        return {"call": model.hub_module_interface()}
     if clause == "S01":
-        return {"serving": model.about_serving()}
+        return {"serving": model.serving_interface()}
     return {}
 
 
 def _search(job: dict[str, Any], send: Any) -> None:
     from conformance import ranges
 
-    model = _subject(job)
+    model = _model_under_test(job)
     if model.takes_input and model.takes_images:
-        for found in ranges.search(model, seconds=job["search"]):
-            send(measured=dataclasses.asdict(found))
+        for measured in ranges.search(model, seconds=job["search"]):
+            send(measured=dataclasses.asdict(measured))
 
 
-def _subject(job: dict[str, Any]) -> Any:
+def _model_under_test(job: dict[str, Any]) -> Any:
     from conformance import model_under_test
 
     return model_under_test.ModelUnderTest(
@@ -106,14 +106,14 @@ def _versions() -> dict[str, str]:
     return {"python": python, "tensorflow": tf.__version__}
 
 
-def _end_with_the_suite() -> None:
-    """Whatever ended the suite: its end of standard input is closed then."""
+def _exit_with_suite() -> None:
+    """Ends this process when the suite ends, which closes standard input."""
     sys.stdin.read()
     os._exit(1)
 
 
-def _be_the_first_to_go() -> None:
-    """Where the machine's memory runs out, Linux shall end this process, not others."""
+def _prefer_for_oom_killer() -> None:
+    """Makes Linux kill this process first if the machine runs out of memory."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
 
@@ -121,4 +121,4 @@ def _be_the_first_to_go() -> None:
 if __name__ == "__main__":
     main()
     sys.stdout.flush()
-    os._exit(0)  # at once, with what TensorFlow still holds
+    os._exit(0)  # immediately, without freeing TensorFlow's resources

@@ -1,4 +1,4 @@
-"""The first page of the docs: every arch in one table, and plots of them."""
+"""Generates the start page of the docs: a table of all archs, and plots of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from zoo import catalog
 
 AXES = {
     "params": "parameters",
-    "multiply_adds": "multiply-adds for one image",
-    "speed": "images a second of the classifier, on two cores, where it was timed",
+    "multiply_adds": "multiply-adds per image",
+    "speed": "images per second of the classifier on two CPU cores, where measured",
 }
 _WIDTH, _HEIGHT = 760, 440
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 42, 52
@@ -21,7 +21,7 @@ _COLORS = ("#2b6cb0", "#b7541c", "#2f855a", "#8a4baf", "#a8326b", "#6b6b1e")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Point:
-    """An arch in a plot, in the picture's units."""
+    """An arch in a plot, in the units of the SVG."""
 
     arch: str
     x: float
@@ -30,44 +30,44 @@ class Point:
     label: str
 
 
-def markdown(known: Sequence[page_data.PageData]) -> str:
-    """The page, in Markdown."""
+def markdown(pages: Sequence[page_data.PageData]) -> str:
+    """Returns the start page in Markdown."""
     return rendering.render(
         "index.md.jinja",
-        rows=[(record, catalog.entry(record.arch)) for record in known],
-        plots={axis: AXES[axis] for axis in axes(known)},
-        generations=len({record.about["architecture"] for record in known}),
+        rows=[(page, catalog.entry(page.arch)) for page in pages],
+        plots={axis: AXES[axis] for axis in axes(pages)},
+        num_architectures=len({page.manifest["architecture"] for page in pages}),
     )
 
 
-def axes(known: Sequence[page_data.PageData]) -> list[str]:
-    """Those of `AXES` along which there is something to show."""
-    return [axis for axis in AXES if _values(known, axis)]
+def axes(pages: Sequence[page_data.PageData]) -> list[str]:
+    """Returns the keys of `AXES` for which at least one arch has a value."""
+    return [axis for axis in AXES if _values(pages, axis)]
 
 
-def contents(known: Sequence[page_data.PageData]) -> str:
-    """The page that lists the archs of each family, in Markdown."""
-    families: dict[str, list[page_data.PageData]] = {}
-    for record in known:
-        families.setdefault(record.about["architecture"], []).append(record)
-    return rendering.render("archs.md.jinja", families=families)
+def contents(pages: Sequence[page_data.PageData]) -> str:
+    """Returns the page that lists the archs of each architecture, in Markdown."""
+    architectures: dict[str, list[page_data.PageData]] = {}
+    for page in pages:
+        architectures.setdefault(page.manifest["architecture"], []).append(page)
+    return rendering.render("archs.md.jinja", architectures=architectures)
 
 
-def plot(known: Sequence[page_data.PageData], *, axis: str) -> str:
-    """Published top-1 accuracy on ImageNet over a figure of `AXES`, as SVG.
+def plot(pages: Sequence[page_data.PageData], *, axis: str) -> str:
+    """Plots published ImageNet top-1 accuracy over one of `AXES`, as SVG.
 
-    Archs of which no accuracy was published are left out.
+    Archs without a published accuracy are left out.
     """
-    values = _values(known, axis)
-    shown = [record for record in known if record.arch in values]
-    tops = {r.arch: 100 * r.known["published_top1"]["value"] for r in shown}
-    low, high = _ends(values, base=10)
+    values = _values(pages, axis)
+    shown = [page for page in pages if page.arch in values]
+    accuracies = {p.arch: 100 * p.facts["published_top1"]["value"] for p in shown}
+    low, high = _log_range(values, base=10)
     bottom, top = (
-        5 * math.floor(min(tops.values()) / 5),
-        5 * math.ceil(max(tops.values()) / 5),
+        5 * math.floor(min(accuracies.values()) / 5),
+        5 * math.ceil(max(accuracies.values()) / 5),
     )
-    architectures = list(dict.fromkeys(_family(record) for record in shown))
-    colors = dict(zip(architectures, _COLORS, strict=False))
+    families = list(dict.fromkeys(_family(page) for page in shown))
+    colors = dict(zip(families, _COLORS, strict=False))
 
     def x_of(value: float) -> float:
         share = (math.log10(value) - low) / (high - low)
@@ -92,48 +92,48 @@ def plot(known: Sequence[page_data.PageData], *, axis: str) -> str:
         x_name=AXES[axis],
         points=[
             Point(
-                arch=record.arch,
-                x=x_of(values[record.arch]),
-                y=y_of(tops[record.arch]),
-                color=colors[_family(record)],
-                label=f"{record.arch}: {values[record.arch]:,}, "
-                f"{rendering.percent(record.known['published_top1']['value'])}",
+                arch=page.arch,
+                x=x_of(values[page.arch]),
+                y=y_of(accuracies[page.arch]),
+                color=colors[_family(page)],
+                label=f"{page.arch}: {values[page.arch]:,}, "
+                f"{rendering.percent(page.facts['published_top1']['value'])}",
             )
-            for record in shown
+            for page in shown
         ],
     )
 
 
-def _values(known: Sequence[page_data.PageData], axis: str) -> dict[str, float]:
-    """What a plot shows of each arch that has an accuracy on ImageNet."""
-    found = {
-        record.arch: _value(record, axis)
-        for record in known
-        if record.known.get("published_top1") and record.taxonomy == "ilsvrc_2012"
+def _values(pages: Sequence[page_data.PageData], axis: str) -> dict[str, float]:
+    """Returns the value on `axis` of each arch with a published ImageNet accuracy."""
+    values = {
+        page.arch: _value(page, axis)
+        for page in pages
+        if page.facts.get("published_top1") and page.taxonomy == "ilsvrc_2012"
     }
-    return {arch: value for arch, value in found.items() if value is not None}
+    return {arch: value for arch, value in values.items() if value is not None}
 
 
-def _value(record: page_data.PageData, axis: str) -> float | None:
-    """What an axis shows of an arch; None where it was not measured."""
+def _value(page: page_data.PageData, axis: str) -> float | None:
+    """Returns the value of an arch on `axis`; None if it was not measured."""
     if axis == "speed":
-        return record.speed.get("images_per_second")
-    about = record.about
-    return about["params"]["all"] if axis == "params" else about["multiply_adds"]
+        return page.speed.get("images_per_second")
+    manifest = page.manifest
+    return manifest["params"]["all"] if axis == "params" else manifest["multiply_adds"]
 
 
-def _family(record: page_data.PageData) -> str:
-    return catalog.entry(record.arch)["family"]
+def _family(page: page_data.PageData) -> str:
+    return catalog.entry(page.arch)["family"]
 
 
-def _ends(values: Mapping[str, float], *, base: int) -> tuple[float, float]:
-    """A little more than the decimal logarithms of the least and the largest value."""
+def _log_range(values: Mapping[str, float], *, base: int) -> tuple[float, float]:
+    """Returns the logarithms of the smallest and largest value, with a margin."""
     logarithms = [math.log(value, base) for value in values.values()]
     return min(logarithms) - 0.08, max(logarithms) + 0.08
 
 
 def _ticks(low: float, high: float) -> list[int]:
-    """1, 2 and 5 of each power of ten between two decimal logarithms."""
+    """Returns 1, 2 and 5 times each power of ten between two decimal logarithms."""
     candidates = [
         digit * 10**power
         for power in range(math.floor(low), math.ceil(high) + 1)
@@ -143,7 +143,7 @@ def _ticks(low: float, high: float) -> list[int]:
 
 
 def _short(value: int) -> str:
-    """A round number with the letter of its thousands."""
+    """Formats a round number with a metric prefix: `20 M`."""
     for power, letter in ((9, "G"), (6, "M"), (3, "k")):
         if value >= 10**power:
             return f"{value / 10**power:g} {letter}"

@@ -1,4 +1,4 @@
-"""What documentation keeps of a manifest."""
+"""Shortens a manifest to the values that the documentation needs."""
 
 from __future__ import annotations
 
@@ -7,30 +7,32 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-_DROPPED = ("variables", "configuration", "packages", "files", "pair")
+_OMITTED_KEYS = ("variables", "configuration", "packages", "files", "pair")
 _BLOCK = re.compile(r"(stage_\d+)_block_(\d+)(?=[_/])")
 
 
-def summarize(about: Mapping[str, Any]) -> dict[str, Any]:
-    """A manifest's record without what no page shows.
+def summarize(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a manifest's fields without those that no page shows.
 
-    Of the variables the number of blocks of each stage is left, of the configuration
-    the architecture and what is applied to the input.
+    `blocks` replaces the variables: the number of blocks in each stage. `architecture`,
+    `normalization` and `weight_decay` replace the configuration.
     """
-    kept = {name: value for name, value in about.items() if name not in _DROPPED}
-    chosen = about["configuration"]
+    fields = {
+        name: value for name, value in manifest.items() if name not in _OMITTED_KEYS
+    }
+    configuration = manifest["configuration"]
     return {
-        **kept,
-        "architecture": chosen["spec"]["class"],
-        "normalization": chosen["normalization"],
-        "weight_decay": chosen["weight_decay"],
-        "blocks": blocks(about["variables"]),
+        **fields,
+        "architecture": configuration["spec"]["class"],
+        "normalization": configuration["normalization"],
+        "weight_decay": configuration["weight_decay"],
+        "blocks": blocks(manifest["variables"]),
     }
 
 
 def blocks(paths: Iterable[str]) -> dict[str, int]:
-    """How many blocks each stage has, by the paths of the variables."""
-    found: dict[str, int] = collections.defaultdict(int)
+    """Counts the blocks of each stage in the paths of variables."""
+    counts: dict[str, int] = collections.defaultdict(int)
     for match in filter(None, map(_BLOCK.match, paths)):
-        found[match[1]] = max(found[match[1]], int(match[2]))
-    return dict(found)
+        counts[match[1]] = max(counts[match[1]], int(match[2]))
+    return dict(counts)

@@ -1,4 +1,4 @@
-"""Builds archs for what their documentation says of them."""
+"""Builds, checks and times architectures for the records of their pages."""
 
 from __future__ import annotations
 
@@ -20,26 +20,29 @@ from exporters import request as requests
 
 _LOG = progress.logger(__name__)
 
-_BATCH = 8  # images of a timed call
-_CALLS = 15  # that are timed at most, of which the median counts
-_SECONDS = 10.0  # after which no further call is begun
+_BATCH = 8  # images in a timed call
+_CALLS = 15  # at most; the median of their times counts
+_SECONDS = 10.0  # after which no further call starts
 
 
 def refresh(archs: Iterable[str]) -> list[pathlib.Path]:
-    """Writes the records of archs anew."""
+    """Builds archs and writes their records; returns the paths of the records."""
     paths = []
     for arch in archs:
         _LOG.info(f"build {arch}")
-        kept = {"sources": page_data.sources(arch), "models": outlined(arch)}
+        record = {
+            "sources": page_data.sources_hash(arch),
+            "models": manifest_summaries(arch),
+        }
         path = page_data.record_file(arch)
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_file(path, manifest.to_json(kept).encode())
+        atomic.write_file(path, manifest.to_json(record).encode())
         paths.append(path)
     return paths
 
 
-def outlined(arch: str) -> dict[str, manifest.JsonObject]:
-    """What an export's manifests would say of both halves, condensed.
+def manifest_summaries(arch: str) -> dict[str, manifest.JsonObject]:
+    """Builds an arch and returns the shortened manifests of both models, by kind.
 
     Raises:
       ValueError: the arch can't be built.
@@ -52,25 +55,28 @@ def outlined(arch: str) -> dict[str, manifest.JsonObject]:
         keras.utils.clear_session()
         request = requests.Request(arch=arch, output=pathlib.Path())
         model = building.build(request)
-        about = {
-            kind: describe.about(request, model, formats.SAVED_MODEL, kind)
+        manifests = {
+            kind: describe.manifest_fields(request, model, formats.SAVED_MODEL, kind)
             for kind in manifest.KINDS
         }
-    return {kind: manifest_summary.summarize(found) for kind, found in about.items()}
+    return {
+        kind: manifest_summary.summarize(values) for kind, values in manifests.items()
+    }
 
 
 def measure(arch: str) -> pathlib.Path:
-    """Exports an arch for a while, has it judged, and keeps what was measured.
+    """Exports an arch to a temporary folder, runs the suite, and records its results.
 
-    An export with the same graph, values and assets as the one that was judged before
-    is not judged again: remove the record for that, as where the suite has changed.
+    If the export has the same graph, values and assets as the one that was measured
+    before, the suite does not run again. To force it, as after a change of the suite,
+    remove the file of results.
 
     Raises:
-      ValueError: it can't be exported, or a clause fails.
+      ValueError: the export fails, or a clause fails.
     """
     with tempfile.TemporaryDirectory() as scratch:
         _LOG.info(f"export {arch}")
-        # What was built before in a process changes the names in a graph.
+        # In a process of its own: names in a graph depend on models built before it.
         command = [
             str(page_data.ROOT / "tools" / "export"),
             f"--arch={arch}",
@@ -91,46 +97,46 @@ def measure(arch: str) -> pathlib.Path:
             kind: manifest.content_hash(manifest.file_hashes(folder))
             for kind, folder in folders.items()
         }
-        if page_data.measured_exports(arch) == exports:
-            _LOG.info(f"{arch}: the same export as was measured")
-            trials = {
-                kind: dataclasses.replace(trial, sizes=page_data.sizes(folders[kind]))
-                for kind, trial in page_data.suite_results(arch).items()
+        if page_data.measured_export_hashes(arch) == exports:
+            _LOG.info(f"{arch}: the export has not changed since it was measured")
+            results = {
+                kind: dataclasses.replace(result, sizes=page_data.sizes(folders[kind]))
+                for kind, result in page_data.suite_results(arch).items()
             }
         else:
-            trials = _judged(arch, folders)
+            results = _run_suite(arch, folders)
     path = page_data.measured_file(arch)
     record = {
-        "sources": page_data.measured_sources(arch),
+        "sources": page_data.measurement_sources_hash(arch),
         "exports": exports,
-        "models": {kind: trial.to_json() for kind, trial in trials.items()},
+        "models": {kind: result.to_json() for kind, result in results.items()},
     }
     atomic.write_file(path, manifest.to_json(record).encode())
     return path
 
 
-def _judged(
+def _run_suite(
     arch: str, folders: Mapping[str, pathlib.Path]
 ) -> dict[str, page_data.SuiteResult]:
-    """What the whole suite finds of a pair.
+    """Runs the whole suite on both models of a pair.
 
     Raises:
       ValueError: a clause fails.
     """
     from conformance import suite
 
-    trials = {}
+    results = {}
     for kind, folder in folders.items():
         (other,) = set(folders) - {kind}
-        found = suite.check(
+        report = suite.check(
             folder,
             pair=folders[other],
             progress=functools.partial(_log_clause, kind),
         )
-        if found.failed:
-            raise ValueError(f"{arch} {kind}: {found.failed[0].message}")
-        trials[kind] = page_data.suite_result(found.to_json(), folder)
-    return trials
+        if report.failed:
+            raise ValueError(f"{arch} {kind}: {report.failed[0].message}")
+        results[kind] = page_data.suite_result(report.to_json(), folder)
+    return results
 
 
 def _log_clause(kind: str, line: str) -> None:
@@ -138,7 +144,7 @@ def _log_clause(kind: str, line: str) -> None:
 
 
 def time_all(archs: Iterable[str]) -> pathlib.Path:
-    """Times the classifiers of archs, and forgets what was timed before."""
+    """Times the classifiers of archs and overwrites the file of speeds."""
     from training import provenance
 
     timed = {}
@@ -156,7 +162,7 @@ def time_all(archs: Iterable[str]) -> pathlib.Path:
 
 
 def _images_per_second(arch: str) -> float:
-    """Of the classifier that an export would hold, for images of its size."""
+    """Times the classifier as exported, on images of its default size."""
     with stderr.silenced(), tempfile.TemporaryDirectory() as scratch:
         import keras
         import tensorflow as tf
@@ -168,7 +174,7 @@ def _images_per_second(arch: str) -> float:
         model = building.build(request)
         asset = pathlib.Path(scratch, "asset")
         asset.touch()
-        pair = reusable.pair(model, class_index=asset, record=asset)
+        pair = reusable.build_pair(model, class_index=asset, record=asset)
         classifier = pair["classification"][0].__call__
         side = model.spec.image_size
         images = tf.random.uniform([_BATCH, side, side, 3])

@@ -1,6 +1,6 @@
-"""The documents of one model of an exported pair, as each hub wants them.
+"""Generates the documents of one exported model, in the format of each hub.
 
-Source: the documentation guide of TensorFlow Hub, Kaggle's wiki on model metadata, and
+Sources: the documentation guide of TensorFlow Hub, Kaggle's wiki on model metadata, and
 Hugging Face's guide to model cards.
 """
 
@@ -24,7 +24,7 @@ _PIPELINES = {
     "feature_vector": "image-feature-extraction",
     "classification": "image-classification",
 }
-# What each hub calls a licence, by its SPDX identifier.
+# Each hub's name of a licence, by SPDX identifier.
 _KAGGLE_LICENSES = {
     "Apache-2.0": "Apache 2.0",
     "BSD-3-Clause": "BSD-3-Clause",
@@ -35,7 +35,7 @@ _TAG_LICENSES = {
     "BSD-3-Clause": "bsd-3-clause",
     "MIT": "mit",
 }
-# Data sets by the names of their classes, as the hubs call them.
+# Each hub's name of a data set, by the name of its class-index definition.
 _TFHUB_DATASETS = {
     "ilsvrc_2012": "imagenet-ilsvrc-2012-cls",
     "cifar10": "cifar-10",
@@ -54,167 +54,173 @@ def files(
     *,
     publisher: str = page_data.PUBLISHER,
 ) -> dict[str, bytes]:
-    """All documents of one exported model, by name.
+    """Returns all documents of one exported model, by path.
 
     Args:
       model: the folder of the SavedModel, with its manifest.
-      report: what `tools/check --format=json` printed of it.
-      publisher: whose handle it gets: small letters, digits and hyphens.
+      report: the output of `tools/check --format=json` for it.
+      publisher: the first part of its handle: lowercase letters, digits and hyphens.
 
     Returns:
-      `page.html`, `page.md` and `stages.svg`, the model's own page and its picture;
-      `tfhub.md`; `kaggle/…-metadata.json`; `huggingface/README.md` and its picture.
+      `page.html`, `page.md` and `stages.svg`, the model's page and its diagram;
+      `tfhub.md`; `kaggle/…-metadata.json`; `huggingface/README.md` and its diagram.
 
     Raises:
-      ValueError: no manifest of ours, no report, or a name that a hub would refuse.
+      ValueError: the model has no manifest of this project, `report` is not a
+        conformance report, or a hub would refuse a name.
     """
-    record = page_data.for_export(model, report, publisher=publisher)
-    picture = model_page.stages(record)
+    page = page_data.for_export(model, report, publisher=publisher)
+    picture = model_page.stages_svg(page)
     texts = {
-        "page.md": model_page.markdown(record, picture="stages.svg"),
-        "page.html": model_page.html(record),
+        "page.md": model_page.markdown(page, picture="stages.svg"),
+        "page.html": model_page.html(page),
         "stages.svg": picture,
-        "tfhub.md": tfhub(record),
-        "kaggle/model-metadata.json": _json(kaggle_model(record)),
-        "kaggle/model-instance-metadata.json": _json(kaggle_instance(record)),
-        "huggingface/README.md": hugging_face(record),
+        "tfhub.md": tfhub(page),
+        "kaggle/model-metadata.json": _json(kaggle_model(page)),
+        "kaggle/model-instance-metadata.json": _json(kaggle_instance(page)),
+        "huggingface/README.md": hugging_face(page),
         "huggingface/stages.svg": picture,
     }
     return {name: text.encode() for name, text in texts.items()}
 
 
-def tfhub(record: page_data.PageData) -> str:
-    """TensorFlow Hub's documentation of the model.
+def tfhub(page: page_data.PageData) -> str:
+    """Returns TensorFlow Hub's documentation page of the model.
 
-    It stands at PUBLISHER/models/NAME/VERSION.md in a hub's documentation.
+    Its path in a hub's documentation is PUBLISHER/models/NAME/VERSION.md.
     """
-    (model,) = record.models
-    _check(record.publisher, f"{record.arch}/{model.kind}")
-    name = record.about["weights"].get("taxonomy", "")
+    (model,) = page.models
+    _check_names(page.publisher, f"{page.arch}/{model.kind}")
+    name = page.manifest["weights"].get("taxonomy", "")
     metadata = {
-        "asset-path": f"{record.handle(model)}.tar.gz",
-        "fine-tunable": "true" if model.about["params"]["trainable"] else "false",
+        "asset-path": f"{page.handle(model)}.tar.gz",
+        "fine-tunable": "true" if model.manifest["params"]["trainable"] else "false",
         "format": "saved_model_2",
         "task": _TASKS[model.kind],
-        "network-architecture": _words(record.about["architecture"]),
+        "network-architecture": _hyphenated(page.manifest["architecture"]),
         "dataset": _TFHUB_DATASETS.get(name, ""),
-        "license": _TAG_LICENSES.get(model.about["license"], "custom"),
+        "license": _TAG_LICENSES.get(model.manifest["license"], "custom"),
     }
-    text = model_page.markdown(record, for_programs=False)
+    text = model_page.markdown(page, with_json=False)
     _, _, body = text.partition("\n")
     return rendering.render(
         "tfhub.md.jinja",
-        handle=record.handle(model),
-        summary=_subtitle(record),
+        handle=page.handle(model),
+        summary=_subtitle(page),
         metadata={key: value for key, value in metadata.items() if value},
         body=body.strip("\n"),
     )
 
 
 def tfhub_publisher(publisher: str = page_data.PUBLISHER) -> str:
-    """TensorFlow Hub's page of a publisher, PUBLISHER/PUBLISHER.md."""
-    _check(publisher, "x")
+    """Returns TensorFlow Hub's page of a publisher, PUBLISHER/PUBLISHER.md."""
+    _check_names(publisher, "x")
     return rendering.render("tfhub_publisher.md.jinja", publisher=publisher)
 
 
-def kaggle_model(record: page_data.PageData) -> dict[str, Any]:
-    """Kaggle's model-metadata.json: what both models are variations of."""
-    about = record.about
+def kaggle_model(page: page_data.PageData) -> dict[str, Any]:
+    """Returns Kaggle's model-metadata.json, which both variations share."""
+    manifest = page.manifest
     return {
-        "ownerSlug": record.publisher,
-        "title": record.arch.replace("_", " "),
-        "slug": _slug(record.arch),
-        "subtitle": _subtitle(record),
+        "ownerSlug": page.publisher,
+        "title": page.arch.replace("_", " "),
+        "slug": _slug(page.arch),
+        "subtitle": _subtitle(page),
         "isPrivate": True,
-        "description": f"{_subtitle(record)}\n\n{about['title']}, from "
-        f"{about['paper']['title']} ({model_page.paper_name(about['paper'])}).",
+        "description": f"{_subtitle(page)}\n\n{manifest['title']}, from "
+        f"{manifest['paper']['title']} ({model_page.paper_name(manifest['paper'])}).",
         "publishTime": "",
-        "provenanceSources": about["weights"].get("source", ""),
+        "provenanceSources": manifest["weights"].get("source", ""),
     }
 
 
-def kaggle_instance(record: page_data.PageData) -> dict[str, Any]:
-    """Kaggle's model-instance-metadata.json: one model."""
-    (model,) = record.models
-    about = model.about
-    usage = model_page.markdown(record, for_programs=False)
+def kaggle_instance(page: page_data.PageData) -> dict[str, Any]:
+    """Returns Kaggle's model-instance-metadata.json, for one variation."""
+    (model,) = page.models
+    manifest = model.manifest
+    usage = model_page.markdown(page, with_json=False)
     return {
-        "ownerSlug": record.publisher,
-        "modelSlug": _slug(record.arch),
+        "ownerSlug": page.publisher,
+        "modelSlug": _slug(page.arch),
         "instanceSlug": _slug(model.kind),
         "framework": "tensorFlow2",
-        "overview": _subtitle(record),
+        "overview": _subtitle(page),
         "usage": usage,
-        "licenseName": _KAGGLE_LICENSES.get(about["license"], "Other"),
-        "fineTunable": about["params"]["trainable"] > 0,
-        "trainingData": [] if record.is_random else [record.data],
+        "licenseName": _KAGGLE_LICENSES.get(manifest["license"], "Other"),
+        "fineTunable": manifest["params"]["trainable"] > 0,
+        "trainingData": [] if page.is_random else [page.data],
         "modelInstanceType": "Unspecified",
         "baseModelInstance": "",
         "externalBaseModelUrl": "",
     }
 
 
-def hugging_face(record: page_data.PageData) -> str:
-    """Hugging Face's model card. A metric is in it only where it was measured."""
-    (model,) = record.models
-    about = model.about
-    taxonomy = about["weights"].get("taxonomy", "")
+def hugging_face(page: page_data.PageData) -> str:
+    """Returns Hugging Face's model card, with an accuracy only if it was measured."""
+    (model,) = page.models
+    manifest = model.manifest
+    taxonomy = manifest["weights"].get("taxonomy", "")
     dataset = _HUGGING_FACE_DATASETS.get(taxonomy)
-    top1 = about["weights"].get("metrics", {}).get("test_top1")
-    front: dict[str, Any] = {
-        "license": _TAG_LICENSES.get(about["license"], "other"),
+    top1 = manifest["weights"].get("metrics", {}).get("test_top1")
+    metadata: dict[str, Any] = {
+        "license": _TAG_LICENSES.get(manifest["license"], "other"),
         "library_name": "tf-keras",
         "pipeline_tag": _PIPELINES[model.kind],
-        "tags": ["tensorflow", "saved-model", "tensorflow-hub", _slug(record.arch)],
+        "tags": ["tensorflow", "saved-model", "tensorflow-hub", _slug(page.arch)],
     }
-    if front["license"] == "other":
-        front["license_name"] = about["license"]
-    if record.is_random:
-        front["tags"].append("random-weights")
+    if metadata["license"] == "other":
+        metadata["license_name"] = manifest["license"]
+    if page.is_random:
+        metadata["tags"].append("random-weights")
     elif dataset:
-        front["datasets"] = [dataset]
+        metadata["datasets"] = [dataset]
     if top1 is not None and model.kind == "classification":
-        front["metrics"] = ["accuracy"]
-        front["model-index"] = [_measured(record, dataset or taxonomy, top1)]
-    lines = [f"{key}: {json.dumps(v, ensure_ascii=False)}" for key, v in front.items()]
-    text = model_page.markdown(record, picture="stages.svg")
+        metadata["metrics"] = ["accuracy"]
+        metadata["model-index"] = [_accuracy_result(page, dataset or taxonomy, top1)]
+    lines = [
+        f"{key}: {json.dumps(v, ensure_ascii=False)}" for key, v in metadata.items()
+    ]
+    text = model_page.markdown(page, picture="stages.svg")
     return "\n".join(["---", *lines, "---", "", text])
 
 
-def _measured(record: page_data.PageData, dataset: str, top1: float) -> dict[str, Any]:
+def _accuracy_result(
+    page: page_data.PageData, dataset: str, top1: float
+) -> dict[str, Any]:
     return {
-        "name": record.arch,
+        "name": page.arch,
         "results": [
             {
                 "task": {"type": "image-classification"},
-                "dataset": {"type": dataset, "name": record.data, "split": "test"},
+                "dataset": {"type": dataset, "name": page.data, "split": "test"},
                 "metrics": [{"type": "accuracy", "value": top1, "name": "top-1"}],
             }
         ],
     }
 
 
-def _subtitle(record: page_data.PageData) -> str:
-    """One line: what it is, and that it was never trained, if so."""
-    words = rendering.words(record.models[0].kind)
-    start = "RANDOM weights: " if record.is_random else ""
-    return f"{start}{record.about['title']}, {words}"
+def _subtitle(page: page_data.PageData) -> str:
+    """Returns a one-line description, with a warning if the weights are random."""
+    words = rendering.words(page.models[0].kind)
+    start = "RANDOM weights: " if page.is_random else ""
+    return f"{start}{page.manifest['title']}, {words}"
 
 
-def _check(publisher: str, name: str) -> None:
+def _check_names(publisher: str, name: str) -> None:
     if not _PUBLISHER.fullmatch(publisher):
         raise ValueError(
-            "A publisher's name has small letters, digits and hyphens alone, not "
-            f"{publisher!r}."
+            "A publisher's name must consist of lowercase letters, digits and hyphens, "
+            f"got {publisher!r}."
         )
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"A model's name has letters, digits, '_', '.' and '-' alone, not {name!r}."
+            "A model's name must consist of letters, digits, '_', '.' and '-', got "
+            f"{name!r}."
         )
 
 
-def _words(name: str) -> str:
-    """`MobileNetV2` as `mobilenet-v2`."""
+def _hyphenated(name: str) -> str:
+    """Converts a class name to hyphenated words: `MobileNetV2` to `mobilenet-v2`."""
     return re.sub(r"(?<=[a-z])(V\d|RS$|D$|Lite|Cifar)", r"-\1", name).lower()
 
 
@@ -222,5 +228,5 @@ def _slug(name: str) -> str:
     return re.sub(r"[^a-z\d]+", "-", name.lower()).strip("-")
 
 
-def _json(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

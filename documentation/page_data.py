@@ -1,7 +1,8 @@
-"""What is known of an arch, or of one exported model: all that pages are made of.
+"""Data model of the pages: everything known about an arch or an exported model.
 
-It comes from facts, manifests, the registry of weights and reports of the conformance
-suite alone. Numbers that need a build are kept, as manifests say them, in `RECORDS`.
+The data come only from facts, manifests, the weights registry and reports of the
+conformance suite. Values that need a build are stored in `RECORDS`, as manifests have
+them.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ PUBLISHER = "image-model-zoo"
 ROOT = config.ZOO.parent
 RECORDS = ROOT / "docs" / "records"
 SPEEDS = ROOT / "docs" / "speeds.json"  # of one run on one machine
-# What the values of a record are computed by, beside the arch's own files.
-_SOURCES = (
+# Files that determine the values of a record, besides the arch's own files.
+_RECORD_SOURCES = (
     *(
         f"zoo/{name}.py"
         for name in ("head", "inputs", "model", "multiply_adds", "spec")
@@ -32,8 +33,8 @@ _SOURCES = (
     *("zoo/taxonomy.py", "exporters/describe.py", "exporters/hyperparameters.py"),
     *("exporters/output_names.py", "documentation/manifest_summary.py"),
 )
-# What decides on the sizes that an export takes, likewise.
-_TRACED = (
+# Files that determine which image sizes an export accepts, besides the arch's own.
+_MEASUREMENT_SOURCES = (
     *("zoo/head.py", "zoo/inputs.py", "zoo/model.py", "exporters/fused.py"),
     *("exporters/reusable.py", "exporters/hyperparameters.py"),
 )
@@ -41,13 +42,13 @@ _TRACED = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SuiteResult:
-    """What the conformance suite found of one exported model.
+    """Results of the conformance suite for one exported model.
 
     Args:
-      measured: the images that work; None where that was not asked for.
-      counts: of clauses, by status.
-      versions: of what it was judged with.
-      sizes: bytes of its files by path, as far as they are known.
+      measured: the image and batch sizes that work; None if they were not measured.
+      counts: number of clauses by status.
+      versions: of Python and the packages that the suite ran with.
+      sizes: known file sizes in bytes, by path.
     """
 
     measured: reports.Measured | None
@@ -56,7 +57,7 @@ class SuiteResult:
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary of plain values; `trial_from_json` reads it."""
+        """Returns a dictionary of plain values for `suite_result_from_json`."""
         return dataclasses.asdict(self)
 
 
@@ -65,241 +66,249 @@ class ModelData:
     """One model of a pair.
 
     Args:
-      about: what its manifest says, condensed: see `condensing`.
-      trial: None where it was not exported and judged.
+      manifest: its manifest, shortened by `manifest_summary.summarize`.
+      suite_result: None if the conformance suite was not run on an export.
     """
 
-    about: Mapping[str, Any]
+    manifest: Mapping[str, Any]
     suite_result: SuiteResult | None = None
 
     @property
     def kind(self) -> str:
-        return self.about["kind"]
+        return self.manifest["kind"]
 
     @property
     def version(self) -> int:
-        return self.about["version"]
+        return self.manifest["version"]
 
     @property
     def handle(self) -> str:
-        """Relative to a hub: arch, kind and version behind the publisher's name."""
-        return f"{self.about['arch']}/{self.kind}/{self.version}"
+        """ARCH/KIND/VERSION, the handle without the publisher."""
+        return f"{self.manifest['arch']}/{self.kind}/{self.version}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PageData:
-    """An arch with both models, or one exported model.
+    """An arch with both of its models, or one exported model.
 
     Args:
       arch: its name.
-      models: one or both, the feature vector first.
-      known: the arch's facts; none of an exported model, of which they need not hold.
-      weights: what the registry offers for the arch, by name.
-      speed: `images_per_second` of the classifier in batches of `batch` images of its
-        size, on `cores` of a `processor`; nothing where it was not timed.
-      publisher: whose handles they are.
+      models: one or both models, the feature-vector model first.
+      facts: the arch's facts; empty for an exported model, which may differ from them.
+      weights: registry entries of the arch's weights, by name.
+      speed: `images_per_second` of the classifier for batches of `batch` images of the
+        default size, on `cores` cores of a `processor`; empty if it was not timed.
+      publisher: the first part of the handles.
     """
 
     arch: str
     models: tuple[ModelData, ...]
-    known: facts.Facts = dataclasses.field(default_factory=dict)
+    facts: facts.Facts = dataclasses.field(default_factory=dict)
     weights: Mapping[str, registry.Entry] = dataclasses.field(default_factory=dict)
     speed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     publisher: str = PUBLISHER
 
     @property
-    def about(self) -> Mapping[str, Any]:
-        """What holds for both models, as the last one's manifest says it."""
-        return self.models[-1].about
+    def manifest(self) -> Mapping[str, Any]:
+        """The last model's manifest, for the values that both models share."""
+        return self.models[-1].manifest
 
     @property
     def is_random(self) -> bool:
-        return self.about["weights"]["name"] == registry.RANDOM
+        return self.manifest["weights"]["name"] == registry.RANDOM
 
     @property
     def taxonomy(self) -> str:
-        """The name of the class-index definition; empty of a feature vector alone."""
-        return (self.about["class_index"] or {}).get("taxonomy", "")
+        """Name of the class-index definition; empty for a lone feature vector."""
+        return (self.manifest["class_index"] or {}).get("taxonomy", "")
 
     @property
     def data(self) -> str:
-        """What the weights were trained on, by the name of its classes."""
+        """Title of the data set that the weights were trained on."""
         if self.is_random:
             return "none"
-        name = self.about["weights"].get("taxonomy")
-        return data_title(name) if name else "unknown"
+        name = self.manifest["weights"].get("taxonomy")
+        return dataset_title(name) if name else "unknown"
 
     def handle(self, model: ModelData) -> str:
-        """As a hub names it: PUBLISHER/ARCH/KIND/VERSION."""
+        """Returns a model's handle: PUBLISHER/ARCH/KIND/VERSION."""
         return f"{self.publisher}/{model.handle}"
 
 
 def for_arch(arch: str) -> PageData:
-    """What is kept of an arch: with random weights, as all archs can be exported.
+    """Reads the data of an arch with random weights from its records.
 
     Raises:
-      ValueError: there is no record of it that can be read.
+      ValueError: its record is missing or unreadable.
     """
     path = record_file(arch)
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        models, trials = kept["models"], suite_results(arch)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        models, results = record["models"], suite_results(arch)
         return PageData(
             arch=arch,
             models=tuple(
-                ModelData(about=models[kind], suite_result=trials.get(kind))
+                ModelData(manifest=models[kind], suite_result=results.get(kind))
                 for kind in manifest.KINDS
             ),
-            known=facts.load(arch),
+            facts=facts.load(arch),
             weights=registry.records(arch),
             speed=speeds().get(arch, {}),
         )
     except (OSError, LookupError, TypeError) as error:
-        raise ValueError(f"{path} is no record: {error!r}; run tools/docs.") from error
+        raise ValueError(
+            f"{path} is not a valid record: {error!r}. Run tools/docs."
+        ) from error
 
 
 def for_export(
     folder: pathlib.Path, report: Mapping[str, Any], *, publisher: str = PUBLISHER
 ) -> PageData:
-    """What is known of one exported model.
+    """Collects the data of one exported model.
 
     Args:
       folder: of the SavedModel.
-      report: what `tools/check --format=json` printed of it.
-      publisher: who releases it.
+      report: the output of `tools/check --format=json` for it.
+      publisher: the first part of its handle.
 
     Raises:
-      ValueError: the folder holds no manifest of ours, or the report is none.
+      ValueError: the folder has no manifest of this project, or `report` is not a
+        conformance report.
     """
-    about = manifest.read(folder)
-    if about is None:
-        raise ValueError(f"{folder} has no {manifest.MANIFEST} of ours.")
+    exported = manifest.read(folder)
+    if exported is None:
+        raise ValueError(
+            f"{folder} has no {manifest.MANIFEST}: it was not written by tools/export."
+        )
     model = ModelData(
-        about=manifest_summary.summarize(dataclasses.asdict(about)),
+        manifest=manifest_summary.summarize(dataclasses.asdict(exported)),
         suite_result=suite_result(report, folder),
     )
     return PageData(
-        arch=about.arch,
+        arch=exported.arch,
         models=(model,),
         publisher=publisher,
     )
 
 
 def suite_result(report: Mapping[str, Any], folder: pathlib.Path) -> SuiteResult:
-    """What is kept of a report, and the sizes of what it was made of.
+    """Extracts a `SuiteResult` from the report on the SavedModel in `folder`.
 
     Raises:
-      ValueError: it is no report of the suite.
+      ValueError: `report` is not a conformance report.
     """
     try:
-        found = reports.from_json(report)
+        parsed = reports.from_json(report)
     except (LookupError, TypeError) as error:
-        raise ValueError(f"that is no report of tools/check: {error!r}") from error
+        raise ValueError(f"not a report of tools/check: {error!r}") from error
     return SuiteResult(
-        measured=found.measured,
-        counts=found.counts,
-        versions=found.versions,
+        measured=parsed.measured,
+        counts=parsed.counts,
+        versions=parsed.versions,
         sizes=sizes(folder),
     )
 
 
 def sizes(folder: pathlib.Path) -> dict[str, int]:
-    """Bytes of the files of a SavedModel, by path."""
+    """Returns the sizes in bytes of a SavedModel's files, by path."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {p.relative_to(folder).as_posix(): p.stat().st_size for p in paths}
 
 
-def suite_result_from_json(kept: Mapping[str, Any]) -> SuiteResult:
-    """The trial that `Trial.to_json` gave."""
-    measured = kept["measured"]
-    read = reports.measured_from_json(measured) if measured else None
-    return SuiteResult(**{**kept, "measured": read})
+def suite_result_from_json(values: Mapping[str, Any]) -> SuiteResult:
+    """Returns the result that `SuiteResult.to_json` wrote."""
+    measured = values["measured"]
+    parsed = reports.measured_from_json(measured) if measured else None
+    return SuiteResult(**{**values, "measured": parsed})
 
 
 def suite_results(arch: str) -> dict[str, SuiteResult]:
-    """What was measured of an arch's export, by kind; of most archs nothing was."""
-    kept = _measured(arch).get("models", {})
-    return {kind: suite_result_from_json(values) for kind, values in kept.items()}
+    """Reads an arch's recorded suite results by kind; most archs have none."""
+    models = _measurement(arch).get("models", {})
+    return {kind: suite_result_from_json(values) for kind, values in models.items()}
 
 
-def measured_exports(arch: str) -> dict[str, str]:
-    """A hash of each export that was measured of an arch, by kind."""
-    return _measured(arch).get("exports", {})
+def measured_export_hashes(arch: str) -> dict[str, str]:
+    """Returns the content hash of each export of an arch that was measured, by kind."""
+    return _measurement(arch).get("exports", {})
 
 
-def _measured(arch: str) -> dict[str, Any]:
+def _measurement(arch: str) -> dict[str, Any]:
     path = measured_file(arch)
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def speeds() -> dict[str, dict[str, Any]]:
-    """How fast archs are, by name; of some, nothing is known."""
+    """Reads the speeds of the archs that were timed, by arch; see `PageData.speed`."""
     if not SPEEDS.is_file():
         return {}
-    kept = json.loads(SPEEDS.read_text(encoding="utf-8"))
-    timed = kept.pop("images_per_second")
-    return {arch: {**kept, "images_per_second": n} for arch, n in timed.items()}
+    common_values = json.loads(SPEEDS.read_text(encoding="utf-8"))
+    timed = common_values.pop("images_per_second")
+    return {
+        arch: {**common_values, "images_per_second": n} for arch, n in timed.items()
+    }
 
 
 def record_file(arch: str) -> pathlib.Path:
-    """What a build says of an arch."""
+    """Returns the path of an arch's record: the shortened manifests of a build."""
     return RECORDS / f"{arch}.json"
 
 
 def measured_file(arch: str) -> pathlib.Path:
-    """What an export, judged by the whole suite, says of an arch."""
+    """Returns the path of the suite's results for an export of an arch."""
     return RECORDS / f"{arch}.measured.json"
 
 
 def is_current(arch: str) -> bool:
-    """Whether the record of an arch is there, and of the sources that are there."""
-    return _sources_of(record_file(arch)) == sources(arch)
+    """Checks that an arch has a record, made from the current sources."""
+    return _recorded_hash(record_file(arch)) == sources_hash(arch)
 
 
-def is_measure_current(arch: str) -> bool:
-    """Whether what was measured of an arch, if it was, is of the sources there are."""
+def is_measurement_current(arch: str) -> bool:
+    """Checks that an arch's suite results, if any, are from the current sources."""
     path = measured_file(arch)
-    return not path.is_file() or _sources_of(path) == measured_sources(arch)
+    return not path.is_file() or _recorded_hash(path) == measurement_sources_hash(arch)
 
 
-def _sources_of(path: pathlib.Path) -> str | None:
-    """The hash that a file says it comes from; None where it says nothing."""
+def _recorded_hash(path: pathlib.Path) -> str | None:
+    """Reads the hash of the sources that a file was made from; None if it has none."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return kept.get("sources") if isinstance(kept, dict) else None
+    return record.get("sources") if isinstance(record, dict) else None
 
 
-def sources(arch: str) -> str:
-    """SHA-256 over all that decides on the record of an arch."""
+def sources_hash(arch: str) -> str:
+    """Returns the SHA-256 of all sources that determine the record of an arch."""
     facts_file = config.config_file(arch).with_suffix(".facts.json")
-    return _hash(arch, _SOURCES, [*(config.ZOO / "taxonomies").iterdir(), facts_file])
+    more_files = [*(config.ZOO / "taxonomies").iterdir(), facts_file]
+    return _hash(arch, _RECORD_SOURCES, more_files)
 
 
-def measured_sources(arch: str) -> str:
-    """SHA-256 over all that decides on what is measured of an arch."""
-    return _hash(arch, _TRACED, [])
+def measurement_sources_hash(arch: str) -> str:
+    """Returns the SHA-256 of all sources that determine an arch's suite results."""
+    return _hash(arch, _MEASUREMENT_SOURCES, [])
 
 
-def _hash(arch: str, names: Iterable[str], further: Iterable[pathlib.Path]) -> str:
-    """Of files by name, of further ones, and of those that build an arch."""
+def _hash(arch: str, names: Iterable[str], more_files: Iterable[pathlib.Path]) -> str:
+    """Hashes named files, more files, and the files that build an arch."""
     family = config.config_file(arch).parent.parent
     paths = [
         *(ROOT / name for name in names),
         *(config.ZOO / "layers").glob("*.py"),
         *family.glob("*.py"),
-        *further,
+        *more_files,
     ]
-    return source_hash.of_files(paths, root=ROOT, gin_texts=config.texts(arch))
+    return source_hash.hash_files(paths, root=ROOT, gin_texts=config.gin_texts(arch))
 
 
-def about_taxonomy(name: str) -> dict[str, str]:
-    """Title, description and source of the class-index definition `name`."""
+def taxonomy_info(name: str) -> dict[str, str]:
+    """Reads title, description and source of the class-index definition `name`."""
     path = taxonomy.FOLDER / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def data_title(name: str) -> str:
-    """What a data set is called by people; that of one's own, as it was named."""
-    return about_taxonomy(name)["title"] if name in taxonomy.names() else name
+def dataset_title(name: str) -> str:
+    """Returns the title of a data set; a data set without a definition keeps `name`."""
+    return taxonomy_info(name)["title"] if name in taxonomy.names() else name

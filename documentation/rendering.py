@@ -1,7 +1,8 @@
-"""The templates' environment: Markdown, SVG and HTML of what records say.
+"""Renders the jinja2 templates: Markdown, SVG and HTML.
 
-Text of records may come from anybody's weights file: in Markdown it is escaped as it is
-printed, unless a filter made `Marked` of it; in HTML and SVG jinja2 escapes it.
+Texts in manifests may come from any weights file, so they are untrusted. In Markdown
+they are escaped as they are printed, unless a filter made them `Unescaped`; in HTML and
+SVG jinja2 escapes them.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ import markdown_it
 import markupsafe
 
 TEMPLATES = pathlib.Path(__file__).with_name("templates")
-# An underscore within a word marks nothing.
+# An underscore inside a word has no meaning in Markdown.
 _SPECIAL = re.compile(r"[\\`*\[\]<>|#~$]|(?<![^\W_])_|_(?![^\W_])")
-_BLOCK = re.compile(r"\n?<!-- saved-model (\{.*?\}) -->\n", re.DOTALL)
+_JSON_BLOCK = re.compile(r"\n?<!-- saved-model (\{.*?\}) -->\n", re.DOTALL)
 
 
-class Marked(str):
-    """Markdown that is printed as it is."""
+class Unescaped(str):
+    """Markdown that is printed without escaping."""
 
 
 def render(template: str, **values: Any) -> str:
-    """What a template of this room's folder makes of `values`; ends with a newline."""
+    """Renders a template of the folder `templates`; the text ends with a newline."""
     return _environment(template.split(".")[-2]).get_template(template).render(values)
 
 
@@ -38,82 +39,82 @@ def _environment(language: str) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=not is_markdown,
-        finalize=_escaped if is_markdown else None,
+        finalize=_escape if is_markdown else None,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        block=block,
         code=code,
         count=count,
-        marked=Marked,
+        json_block=json_block,
         millions=millions,
         percent=percent,
+        unescaped=Unescaped,
         words=words,
     )
     return environment
 
 
-def _escaped(value: object) -> object:
-    """A record's text in one line of Markdown that says it and does nothing else."""
+def _escape(value: object) -> object:
+    """Turns a text into one line of Markdown without any markup."""
     if type(value) is not str:
         return value
     return _SPECIAL.sub(r"\\\g<0>", " ".join(value.split()))
 
 
-def code(text: object) -> Marked:
-    """Text as code; what would end it, or a table's cell, is left out."""
-    return Marked("`" + re.sub(r"[`|\s]+", " ", str(text)) + "`")
+def code(text: object) -> Unescaped:
+    """Formats text as inline code, without backticks and bars, which would end it."""
+    return Unescaped("`" + re.sub(r"[`|\s]+", " ", str(text)) + "`")
 
 
 def count(number: int) -> str:
-    """A whole number, in groups of three digits."""
+    """Formats a whole number with commas between thousands."""
     return f"{number:,}"
 
 
 def millions(number: int) -> str:
-    """A number above 0 in millions, with at least three digits that count."""
+    """Formats a positive number in millions, with at least three significant digits."""
     digits = max(0, 2 - math.floor(math.log10(number / 1e6)))
     return f"{number / 1e6:,.{digits}f}"
 
 
 def percent(share: float) -> str:
-    """A share of 1 in percent, with the digits that it has."""
+    """Formats a fraction of 1 in percent, with up to six significant digits."""
     return f"{float(f'{100 * share:.6g}'):g} %"
 
 
 def words(name: str) -> str:
-    """A name in the words that it is made of."""
+    """Returns a name with spaces for underscores."""
     return name.replace("_", " ")
 
 
-def block(record: object) -> Marked:
-    """JSON that no text in it can end the comment or script around."""
-    text = json.dumps(record, ensure_ascii=False)
-    return Marked(text.replace("<", "\\u003c").replace(">", "\\u003e"))
+def json_block(value: object) -> Unescaped:
+    """Returns JSON that can't end the comment or script element around it."""
+    text = json.dumps(value, ensure_ascii=False)
+    return Unescaped(text.replace("<", "\\u003c").replace(">", "\\u003e"))
 
 
 def to_html(markdown: str, *, title: str, pictures: dict[str, str]) -> str:
-    """A page of Markdown as one of HTML that needs nothing beside it.
+    """Converts a Markdown page to HTML that needs no other file.
 
     Args:
-      markdown: with the block for programs, of which a script element is made.
+      markdown: the page; its JSON block becomes a script element.
       title: of the page.
-      pictures: SVG by the address that the Markdown has; they are put in its place.
+      pictures: SVG by the address that the Markdown uses; each replaces its image.
     """
-    found = _BLOCK.search(markdown)
-    text = _BLOCK.sub("\n", markdown)
+    match = _JSON_BLOCK.search(markdown)
+    text = _JSON_BLOCK.sub("\n", markdown)
     body = markdown_it.MarkdownIt("commonmark", {"html": False}).enable("table")
     content = body.render(text)
     for address, picture in pictures.items():
-        start, found_image, rest = content.partition(f'<img src="{address}"')
-        if found_image:
+        start, image, rest = content.partition(f'<img src="{address}"')
+        if image:
             content = start + picture + rest.partition(">")[2]
     return render(
         "shell.html.jinja",
         title=title,
         content=markupsafe.Markup(content),
-        block=markupsafe.Markup(found[1] if found else ""),
+        json_block=markupsafe.Markup(match[1] if match else ""),
     )

@@ -1,4 +1,4 @@
-"""The notebooks of docs/tutorials: what is in them, and how they are run."""
+"""Runs the notebooks of docs/tutorials and finds those with outdated outputs."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from collections.abc import Mapping
 from documentation import page_data
 
 FOLDER = page_data.ROOT / "docs" / "tutorials"
-RAN = "ran"
-"""In a notebook's metadata: the hash of its code and of the outputs that this gave."""
+RUN_HASH_KEY = "ran"
+"""Key in a notebook's metadata: the hash of its code and of the code's outputs."""
 _KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 _LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
-_SECONDS = 600  # for one cell
+_CELL_TIMEOUT = 600  # seconds
 
 
 class TutorialError(ValueError):
-    """A cell failed, or took too long; the message says which, and how."""
+    """A cell failed or timed out; the message names the notebook and the error."""
 
 
 def paths() -> dict[str, pathlib.Path]:
-    """Name → notebook."""
+    """Returns the path of each notebook, by name."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.ipynb"))}
 
 
 def run(path: pathlib.Path) -> str:
-    """Runs all cells of a notebook in a new kernel; the text of it with the outputs.
+    """Runs all cells of a notebook in a new kernel.
 
-    What differs from one run to the next is left out: numbers and times of executions,
-    and what was said on stderr.
+    Returns:
+      The text of the notebook with its outputs, without what differs between runs:
+      execution counts, execution times and output on stderr.
 
     Raises:
-      TutorialError: a cell failed.
+      TutorialError: a cell failed or timed out, or the file is not a notebook.
     """
     import nbclient
     import nbformat
@@ -46,28 +47,28 @@ def run(path: pathlib.Path) -> str:
     try:
         notebook = nbformat.read(path, as_version=4)
     except (ValueError, LookupError, AttributeError, nbformat.ValidationError) as error:
-        raise TutorialError(f"{path.name} is no notebook.") from error
+        raise TutorialError(f"{path.name} is not a notebook.") from error
     with tempfile.TemporaryDirectory() as scratch:
         client = nbclient.NotebookClient(
             notebook,
-            timeout=_SECONDS,
+            timeout=_CELL_TIMEOUT,
             kernel_name=_KERNEL["name"],
             resources={"metadata": {"path": str(path.parent)}},
             coalesce_streams=True,
             record_timing=False,
         )
-        own = {"TMPDIR": scratch, "IPYTHONDIR": scratch}
+        variables = {"TMPDIR": scratch, "IPYTHONDIR": scratch}
         try:
-            client.execute(env={**os.environ, **own}, stderr=subprocess.DEVNULL)
+            client.execute(env={**os.environ, **variables}, stderr=subprocess.DEVNULL)
         except (exceptions.CellControlSignal, exceptions.DeadKernelError) as error:
             raise TutorialError(f"{path.name}: {error}") from error
     tidy(notebook)
-    notebook.metadata[RAN] = fingerprint(json.loads(nbformat.writes(notebook)))
+    notebook.metadata[RUN_HASH_KEY] = fingerprint(json.loads(nbformat.writes(notebook)))
     return nbformat.writes(notebook) + "\n"
 
 
 def tidy(notebook: typing.Any) -> None:
-    """Takes out what a run leaves and nobody reads."""
+    """Removes metadata, execution counts and output on stderr; renumbers cell ids."""
     notebook.metadata = {"kernelspec": _KERNEL, "language_info": _LANGUAGE}
     for number, cell in enumerate(notebook.cells, 1):
         cell.id = f"cell-{number}"
@@ -82,22 +83,22 @@ def tidy(notebook: typing.Any) -> None:
 
 
 def fingerprint(notebook: Mapping[str, typing.Any]) -> str:
-    """SHA-256 of the code of all cells, and of their outputs."""
+    """Returns the SHA-256 of the code of all cells and of their outputs."""
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    kept = [("".join(cell["source"]), cell["outputs"]) for cell in cells]
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    contents = [("".join(cell["source"]), cell["outputs"]) for cell in cells]
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
 
 
 def stale() -> list[pathlib.Path]:
-    """Those notebooks whose outputs are not of the code that they have now.
+    """Returns the notebooks whose outputs are not from their current code.
 
-    Damaged ones are among them.
+    Damaged notebooks count as stale.
     """
 
     def is_stale(path: pathlib.Path) -> bool:
         try:
             notebook = json.loads(path.read_text(encoding="utf-8"))
-            return notebook["metadata"].get(RAN) != fingerprint(notebook)
+            return notebook["metadata"].get(RUN_HASH_KEY) != fingerprint(notebook)
         except (ValueError, LookupError, TypeError, AttributeError):
             return True
 

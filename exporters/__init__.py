@@ -1,1 +1,1 @@
-"""From an image model to what other programs load."""
+"""Exports image models as SavedModels and in other formats."""

@@ -1,4 +1,4 @@
-"""Exports of many archs, each in a process of its own."""
+"""Exports several archs, each in a separate process."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-_BAR = 30  # characters
+_BAR = 30  # width of the progress bar in characters
 
 
 def export(archs: Sequence[str], *, jobs: int, argv: Sequence[str]) -> int:
-    """Runs the command `argv` for each arch; one that fails does not stop the rest.
+    """Runs the command `argv` for each arch, and continues after failures.
 
-    A process each keeps the memory that of the largest, and the bytes those of an
-    export alone.
+    With separate processes, an export has the same bytes as if it ran alone, and the
+    memory of an arch is freed before the next one.
 
     Args:
-      archs: names.
-      jobs: how many run at once.
-      argv: the command line that asked for all of them, without their names.
+      archs: names that --arch takes.
+      jobs: number of concurrent processes.
+      argv: command line of the whole export, without --arch.
 
     Returns:
-      The largest of the processes' exit codes, a signal counting as 1.
+      The largest exit code of the processes; a signal counts as 1.
     """
     running: list[subprocess.Popen[str]] = []
 
-    def one(arch: str) -> tuple[int, str]:
-        # Of flags that come twice the later holds.
+    def export_one(arch: str) -> tuple[int, str]:
+        # If a flag is given twice, the last value counts.
         command = [sys.executable, *argv, f"--arch={arch}", "--jobs=1"]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
         )
         running.append(process)
-        printed, _ = process.communicate()
-        return process.returncode, printed
+        stdout, _ = process.communicate()
+        return process.returncode, stdout
 
     failed = {}
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         try:
-            results = zip(archs, pool.map(one, archs), strict=True)
-            for number, (arch, (code, printed)) in enumerate(results, start=1):
-                print(printed, end="", flush=True)
+            results = zip(archs, pool.map(export_one, archs), strict=True)
+            for number, (arch, (code, stdout)) in enumerate(results, start=1):
+                print(stdout, end="", flush=True)
                 print(_progress(number, len(archs), arch), file=sys.stderr)
                 if code:
                     failed[arch] = max(1, code)
@@ -56,7 +56,7 @@ def export(archs: Sequence[str], *, jobs: int, argv: Sequence[str]) -> int:
 
 
 def _progress(number: int, total: int, arch: str) -> str:
-    """How far it is; with a bar on a terminal, between the lines of each export."""
+    """Formats a progress line, which begins with a bar on a terminal."""
     done = _BAR * number // total
     bar = f"{'█' * done}{'·' * (_BAR - done)} " if sys.stderr.isatty() else ""
     return f"{bar}{number}/{total} {arch}"

@@ -1,4 +1,4 @@
-"""Builds the model that a request describes, as every format of export writes it."""
+"""Builds the model of an export request, for all formats."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _LOG = progress.logger(__name__)
 
 
 def build(request: requests.Request) -> zoo_model.ImageModel:
-    """The model that the request describes, as every format writes it.
+    """Builds the model that the request describes.
 
     Raises:
-      ValueError: it can't be built.
+      ValueError: the request is invalid.
     """
-    # Whatever the user's keras.json says: an export is the same everywhere.
+    # These override the user's keras.json, so that an export is the same everywhere.
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
@@ -31,9 +31,9 @@ def build(request: requests.Request) -> zoo_model.ImageModel:
         gin_bindings=request.gin_bindings,
         trust_gin_imports=request.trust_gin_imports,
     )
-    known = facts.load(request.arch)
+    arch_facts = facts.load(request.arch)
     for name in ("height_range", "width_range"):
-        low, high = facts.value(known, name)
+        low, high = facts.value(arch_facts, name)
         if not low <= model.spec.image_size <= high:
             raise ValueError(
                 f"image_size must be in the {name} of {request.arch}, {low} to {high}, "
@@ -46,15 +46,16 @@ def build(request: requests.Request) -> zoo_model.ImageModel:
         if model.weights["assumed"]:
             _LOG.info(f"weights: {model.weights['assumed']}")
     _use_random_ops(model.classifier)
-    _use_means_of_replicas(model.classifier)
+    _average_statistics_across_replicas(model.classifier)
     return model
 
 
-def _use_means_of_replicas(model: keras.Model) -> None:
-    """Lets batch statistics be read across replicas as the mean of theirs.
+def _average_statistics_across_replicas(model: keras.Model) -> None:
+    """Marks batch statistics to be averaged across replicas when they are read.
 
-    So a consumer's MirroredStrategy makes them. Keras' `add_weight` takes no
-    `synchronization`, and TensorFlow none after a variable is made.
+    A consumer's MirroredStrategy then creates them that way. The code sets private
+    attributes because Keras' `add_weight` has no `synchronization` argument, and
+    TensorFlow can't change it after a variable is created.
     """
     for variable in model.non_trainable_weights:
         variable.value._synchronization = tf.VariableSynchronization.ON_READ
@@ -62,14 +63,14 @@ def _use_means_of_replicas(model: keras.Model) -> None:
 
 
 def _use_random_ops(model: keras.Model) -> None:
-    """Lets dropout and its kin draw their seeds from an op instead of a variable.
+    """Makes dropout layers draw their seeds from an op instead of a variable.
 
-    Keras keeps a random state in a variable, which would be saved, listed, and
-    written by every training step of a consumer.
+    Keras keeps the random state in a variable. It would be saved and listed in
+    `variables`, and every training step of a consumer would write it.
     """
 
     def next_seed(ordered: bool = True) -> tf.Tensor:
-        # Seeds of 0 tell the op to seed itself, whatever the process set globally.
+        # With seeds of 0, the op seeds itself and ignores the process' global seed.
         draw = tf.raw_ops.RandomUniformInt(
             shape=[2], minval=0, maxval=2**31 - 1, seed=0, seed2=0
         )

@@ -1,4 +1,4 @@
-"""Holds models in other formats against the SavedModels of the same build."""
+"""Compares converted models with the SavedModels of the same build."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from zoo import facts
 from zoo import model as zoo_model
 from zoo.weights import registry
 
-_IMAGES, _OF_THEM_FOR_VALUES, _SEED = 32, 4, 1
-_LEAST_AGREEMENT = 0.6  # of top-1, where values may differ
+_IMAGES, _IMAGES_FOR_VALUES, _SEED = 32, 4, 1
+_MIN_AGREEMENT = 0.6  # of the top-1 class, for models without a limit on values
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
-    """One file of a converted model.
+class ConvertedModel:
+    """A converted model, loaded from one file.
 
     Attributes:
-      file: its name.
+      file: file name.
       call: images [B, H, W, 3] -> outputs [B, N].
-      limit: of the difference, relative to the largest value; None where values may
-        differ as long as classes agree.
+      limit: largest allowed difference, relative to the largest output; None if only
+        the top-1 classes have to agree.
     """
 
     file: str
@@ -36,93 +36,97 @@ class Run:
 
 def compare(
     model: zoo_model.ImageModel,
-    known: formats.Format,
-    runs: Mapping[str, Sequence[Run]],
+    export_format: formats.Format,
+    converted: Mapping[str, Sequence[ConvertedModel]],
     saved_models: Mapping[str, pathlib.Path],
 ) -> manifest.JsonObject:
-    """How far a converted pair is from the SavedModels, on drawn images.
+    """Compares a converted pair with the SavedModels, on synthetic images.
 
     Args:
-      model: that all were made from.
-      known: the format.
-      runs: of each half.
-      saved_models: each half's folder.
+      model: model that all files were exported from.
+      export_format: format of the converted models.
+      converted: converted models by kind.
+      saved_models: folders of the SavedModels by kind.
 
     Returns:
-      How many images; then by kind and file the largest difference, relative to the
-      largest value, and where values may differ the share of the images that the
-      classifier has the same class for.
+      The numbers of images; and by kind and file the largest difference, relative to
+      the largest output. For a classifier without a limit, also the share of the images
+      with the same top-1 class.
     """
     images = synthetic_images.draw(_IMAGES, model.spec.image_size, _SEED)
-    batches = list(_batches(model, known, images[:_OF_THEM_FOR_VALUES]))
+    batches = list(_batches(model, export_format, images[:_IMAGES_FOR_VALUES]))
     report: manifest.JsonObject = {
-        "images": {"drawn": _IMAGES, "of_them_for_values": _OF_THEM_FOR_VALUES}
+        "images": {"drawn": _IMAGES, "of_them_for_values": _IMAGES_FOR_VALUES}
     }
-    for kind, of_the_half in runs.items():
+    for kind, converted_models in converted.items():
         reference = tf.saved_model.load(str(saved_models[kind]))
         report[kind] = {}
-        for run in of_the_half:
-            pairs = [(run.call(batch), reference(batch).numpy()) for batch in batches]
-            found = {"relative_difference": max(_difference(*pair) for pair in pairs)}
-            if run.limit is None and kind == "classification":
-                classes = [(run.call(x[None]), reference(x[None])) for x in images]
-                agreeing = sum(np.argmax(a) == np.argmax(b) for a, b in classes)
-                found["top1_agreement"] = float(agreeing / len(classes))
-            report[kind][run.file] = found
+        for other in converted_models:
+            pairs = [(other.call(batch), reference(batch).numpy()) for batch in batches]
+            result = {"relative_difference": max(_difference(*pair) for pair in pairs)}
+            if other.limit is None and kind == "classification":
+                logits = [(other.call(x[None]), reference(x[None])) for x in images]
+                agreeing = sum(np.argmax(a) == np.argmax(b) for a, b in logits)
+                result["top1_agreement"] = float(agreeing / len(logits))
+            report[kind][other.file] = result
     return report
 
 
-def judge(
+def check_limits(
     model: zoo_model.ImageModel,
-    runs: Mapping[str, Sequence[Run]],
+    converted: Mapping[str, Sequence[ConvertedModel]],
     report: manifest.JsonObject,
 ) -> None:
-    """Holds a report of `compare` against the limits.
+    """Checks a report of `compare` against the limits.
 
     Raises:
-      formats.UnfitError: too far. Of random weights no classes need to agree.
+      formats.ExportCheckError: outputs differ by more than the limit, or too few top-1
+        classes agree. Classes are not checked for random weights.
     """
     is_trained = model.weights["name"] != registry.RANDOM
-    every = ((kind, run) for kind, of_the_half in runs.items() for run in of_the_half)
-    for kind, run in every:
-        found = report[kind][run.file]
-        difference = found["relative_difference"]
-        if run.limit is not None and not difference <= run.limit:
-            raise formats.UnfitError(
-                f"{kind}/{run.file}: outputs differ from the SavedModel's by "
-                f"{difference:.1e} of the largest, more than {run.limit}"
-            )
-        agreement = found.get("top1_agreement", 1.0)
-        if is_trained and agreement < _LEAST_AGREEMENT:
-            raise formats.UnfitError(
-                f"{kind}/{run.file}: has the SavedModel's class for {agreement:.0%} of "
-                f"{_IMAGES} images, not {_LEAST_AGREEMENT:.0%}"
-            )
+    for kind, converted_models in converted.items():
+        for other in converted_models:
+            result = report[kind][other.file]
+            difference = result["relative_difference"]
+            if other.limit is not None and not difference <= other.limit:
+                raise formats.ExportCheckError(
+                    f"{kind}/{other.file}: outputs differ from the SavedModel's by "
+                    f"{difference:.1e} of the largest output, more than {other.limit}"
+                )
+            agreement = result.get("top1_agreement", 1.0)
+            if is_trained and agreement < _MIN_AGREEMENT:
+                raise formats.ExportCheckError(
+                    f"{kind}/{other.file}: predicts the SavedModel's class for "
+                    f"{agreement:.0%} of {_IMAGES} images, less than "
+                    f"{_MIN_AGREEMENT:.0%}"
+                )
 
 
-def remarks(report: manifest.JsonObject) -> list[str]:
-    """What who reads nothing but the progress should know of a report."""
-    found = report.get("classification", {})
+def summary_lines(report: manifest.JsonObject) -> list[str]:
+    """Returns a one-line message for each classifier whose top-1 classes may differ."""
     return [
-        f"{file} has the SavedModel's class for {about['top1_agreement']:.0%} of "
-        f"{_IMAGES} drawn images"
-        for file, about in found.items()
-        if "top1_agreement" in about
+        f"{file} predicts the SavedModel's class for {result['top1_agreement']:.0%} of "
+        f"{_IMAGES} synthetic images"
+        for file, result in report.get("classification", {}).items()
+        if "top1_agreement" in result
     ]
 
 
 def _batches(
-    model: zoo_model.ImageModel, known: formats.Format, images: np.ndarray
+    model: zoo_model.ImageModel, export_format: formats.Format, images: np.ndarray
 ) -> Iterator[np.ndarray]:
-    """The images; and of another size, not square, for who takes those."""
+    """Yields the images, and a crop that is not square if the format takes any size."""
     yield images
-    if known.any_size:
+    if export_format.any_size:
         low, _ = facts.value(facts.load(model.arch), "width_range")
         yield images[:1, :, : (low + images.shape[2]) // 2]
 
 
-def _difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest, relative to the largest value; infinite where shapes differ."""
-    if found.shape != expected.shape:
+def _difference(actual: np.ndarray, expected: np.ndarray) -> float:
+    """Returns the largest difference relative to the largest expected absolute value.
+
+    It is infinite if the shapes differ.
+    """
+    if actual.shape != expected.shape:
         return float("inf")
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+    return float(np.abs(actual - expected).max() / np.abs(expected).max())

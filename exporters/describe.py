@@ -1,4 +1,4 @@
-"""Fills in the manifests of a pair from the model, its facts and what was written."""
+"""Writes the manifests of a pair from the model and the facts of its arch."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from zoo import facts
 from zoo import model as zoo_model
 from zoo.weights import registry
 
-LICENSE_OF_RANDOM_WEIGHTS = "Apache-2.0"  # the project's own
+LICENSE_OF_RANDOM_WEIGHTS = "Apache-2.0"  # license of this project
 
 
 def write_manifests(
     request: requests.Request,
     model: zoo_model.ImageModel,
-    known_format: formats.Format,
+    export_format: formats.Format,
     folders: dict[str, pathlib.Path],
 ) -> None:
-    """Writes a manifest into each folder of a pair."""
+    """Writes a manifest into the folder of each model of a pair."""
     manifest.write_pair(
         folders,
-        lambda kind: about(request, model, known_format, kind),
-        manifest.packages(known_format.packages),
+        lambda kind: manifest_fields(request, model, export_format, kind),
+        manifest.packages(export_format.packages),
     )
 
 
-def about(
+def manifest_fields(
     request: requests.Request,
     model: zoo_model.ImageModel,
-    known_format: formats.Format,
+    export_format: formats.Format,
     kind: str,
 ) -> manifest.JsonObject:
-    """What a manifest says of a model that was built; of its files, only that has."""
-    known = facts.load(request.arch)
+    """Returns the manifest fields of a model, except packages, files and pair."""
+    arch_facts = facts.load(request.arch)
     part = model.parts[kind]
-    takes_arguments = known_format == formats.SAVED_MODEL
+    takes_arguments = export_format == formats.SAVED_MODEL
     return {
         "arch": request.arch,
-        "format": known_format.name,
+        "format": export_format.name,
         "kind": kind,
         "version": request.version,
-        "title": _title(request, known),
-        "paper": known["paper"],
+        "title": _title(request, arch_facts),
+        "paper": arch_facts["paper"],
         "configuration": _configuration(model),
         "weights": _weights(model),
         "license": _license(model),
@@ -58,7 +58,7 @@ def about(
         },
         "multiply_adds": model.multiply_adds()[kind],
         "variables": [variable.path for variable in part.weights],
-        "input": _input(known, known_format, model.spec.image_size),
+        "input": _input(arch_facts, export_format, model.spec.image_size),
         "output": _output(model, kind),
         "endpoints": _endpoints(model, kind) if takes_arguments else {},
         "preprocessing": {
@@ -70,10 +70,11 @@ def about(
     }
 
 
-def _title(request: requests.Request, known: facts.Facts) -> str:
-    """The arch's title; a variant of it is called one."""
+def _title(request: requests.Request, arch_facts: facts.Facts) -> str:
+    """Returns the title of the arch, with the extra gin files and bindings."""
     changes = [*request.gin_files, *request.gin_bindings]
-    return known["title"] + (f", changed by {', '.join(changes)}" if changes else "")
+    suffix = f", changed by {', '.join(changes)}" if changes else ""
+    return arch_facts["title"] + suffix
 
 
 def _configuration(model: zoo_model.ImageModel) -> manifest.JsonObject:
@@ -91,15 +92,17 @@ def _count(variables: Sequence[keras.Variable]) -> int:
 
 
 def _input(
-    known: facts.Facts, known_format: formats.Format, side: int
+    arch_facts: facts.Facts, export_format: formats.Format, side: int
 ) -> manifest.JsonObject:
     ranges = {
-        name: facts.value(known, name) if known_format.any_size else [side, side]
+        name: (
+            facts.value(arch_facts, name) if export_format.any_size else [side, side]
+        )
         for name in ("height_range", "width_range")
     }
     return {
         "dtype": "float32",
-        "shape": known_format.input_shape(side),
+        "shape": export_format.input_shape(side),
         "channels": "RGB",
         "range": [0.0, 1.0],
         **ranges,
@@ -107,7 +110,7 @@ def _input(
 
 
 def _weights(model: zoo_model.ImageModel) -> manifest.JsonObject:
-    """Where the values come from; of trained ones, for which classes."""
+    """Returns the source of the weights, with the taxonomy of trained weights."""
     if model.weights["name"] == registry.RANDOM:
         return model.weights
     return {**model.weights, "taxonomy": model.taxonomy.name}
@@ -128,18 +131,19 @@ def _output(model: zoo_model.ImageModel, kind: str) -> manifest.JsonObject:
 
 
 def _endpoints(model: zoo_model.ImageModel, kind: str) -> manifest.JsonObject:
-    """Shapes without the batch of what `return_endpoints=True` gives beside `default`.
+    """Returns the shapes of the extra outputs of `return_endpoints=True`, by name.
 
-    For one image of the spec's size, in the order of the data.
+    The shapes are without the batch, for one image of the spec's size. The order is
+    that of the data flow. `default` is not included.
     """
     side = model.spec.image_size
     shapes = model.backbone.compute_output_shape((None, side, side, 3))
     architecture = type(model.spec).__name__
-    named = output_names.of_features(architecture, shapes)
+    outputs = output_names.feature_vector_outputs(architecture, shapes)
     if kind == "classification":
-        named = output_names.of_scores(architecture, shapes, None)
-    del named["default"]
-    return {name: list(shape[1:]) for name, shape in named.items()}
+        outputs = output_names.classifier_outputs(architecture, shapes, None)
+    del outputs["default"]
+    return {name: list(shape[1:]) for name, shape in outputs.items()}
 
 
 def _class_index(model: zoo_model.ImageModel) -> manifest.JsonObject:

@@ -1,4 +1,4 @@
-"""Where a pair of one format goes, and whether it is there already."""
+"""Paths of an exported pair in one format, and checks of existing exports."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pathlib
 
 from exporters import formats, manifest
 
-REPORT = "report.json"  # where it is written; of one version where it is placed
+REPORT = "report.json"  # name in the staging folder; the final name has the version
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportFolder:
-    """The place of one pair.
+    """Folder of one pair in one format.
 
     Attributes:
-      format: of the pair.
-      arch_folder: of all exports of the arch.
-      version: of both halves.
+      format: format of the pair.
+      arch_folder: folder of all exports of the arch.
+      version: version of both models.
     """
 
     format: formats.Format
@@ -28,29 +28,33 @@ class ExportFolder:
 
     @property
     def folder(self) -> pathlib.Path:
-        is_first = self.format == formats.SAVED_MODEL
-        return self.arch_folder if is_first else self.arch_folder / self.format.name
+        """Folder of the format: the arch's folder for SavedModels, else below it."""
+        if self.format == formats.SAVED_MODEL:
+            return self.arch_folder
+        return self.arch_folder / self.format.name
 
     @property
     def targets(self) -> dict[str, pathlib.Path]:
-        """Where each half goes, by kind."""
+        """Folder of each model, by kind."""
         return {kind: self.folder / kind / str(self.version) for kind in manifest.KINDS}
 
     @property
     def pair_file(self) -> pathlib.Path:
+        """File that is written last and marks the pair as complete."""
         return self.folder / f"pair-{self.version}.json"
 
     @property
     def report_file(self) -> pathlib.Path:
-        """How far a converted pair is from the SavedModels."""
+        """Report of the comparison of a converted pair with the SavedModels."""
         return self.folder / f"report-{self.version}.json"
 
     @property
     def paths(self) -> list[pathlib.Path]:
+        """Folders of both models, and the pair file."""
         return [*self.targets.values(), self.pair_file]
 
     def pair_record(self, identity: manifest.JsonObject) -> manifest.JsonObject:
-        """The contents of the pair's file, with the hashes of what is in place."""
+        """Returns the contents of the pair file, with hashes of the exported models."""
         models = {
             kind: {
                 "path": target.relative_to(self.folder).as_posix(),
@@ -63,46 +67,46 @@ class ExportFolder:
         return {**identity, "packages": packages, "models": models}
 
     def is_finished(self, identity: manifest.JsonObject) -> bool:
-        """Whether the export of this identity is in place, whole.
+        """Whether the export of this identity exists and is complete.
 
         Raises:
-          ValueError: something else is, or one that was changed.
+          ValueError: another export exists, or its files were changed.
         """
         if not self.pair_file.exists():
             self._refuse_foreign_folders()
             return False
         try:
-            found = json.loads(self.pair_file.read_text(encoding="utf-8"))
-            wanted = self.pair_record(identity)
-            keys = wanted.keys() - {"models"}
-            different = sorted(key for key in keys if found.get(key) != wanted[key])
+            record = json.loads(self.pair_file.read_text(encoding="utf-8"))
+            expected = self.pair_record(identity)
+            keys = expected.keys() - {"models"}
+            different = sorted(key for key in keys if record.get(key) != expected[key])
         except (ValueError, AttributeError):
-            found, different = {}, ["everything"]
-        if not different and found == wanted:
-            return self.format.judged or self.report_file.exists()
-        change = "what it names was changed"
+            record, different = {}, ["everything"]
+        if not different and record == expected:
+            return self.format.has_clauses or self.report_file.exists()
+        problem = "a file of its models was changed"
         if different:
-            change = f"differs in {', '.join(different)}"
+            problem = f"differs in {', '.join(different)}"
         raise ValueError(
-            f"{self.pair_file} is there already, and {change}: "
+            f"{self.pair_file} already exists, and {problem}: "
             f"give --overwrite, another --output, or another --version than "
             f"{self.version}."
         )
 
-    def check_room(self) -> None:
-        """Raises ValueError where something stands that no folder can replace."""
+    def check_replaceable(self) -> None:
+        """Raises ValueError if a path that should be a folder exists as a file."""
         targets = self.targets.values()
         for path in (self.folder, *(t.parent for t in targets), *targets):
             if os.path.lexists(path) and not path.is_dir():
                 raise ValueError(
-                    f"{path} is in the way: it is no folder. Move it away."
+                    f"{path} is in the way: it is not a folder. Move it away."
                 )
 
     def _refuse_foreign_folders(self) -> None:
-        """What an interrupted export left may be replaced, nothing else."""
+        """Raises ValueError if a target folder is not an (interrupted) export."""
         for target in self.targets.values():
             if target.exists() and manifest.read(target) is None:
                 raise ValueError(
-                    f"{target} is there already and is no export: move it away, or "
+                    f"{target} already exists and is not an export: move it away, or "
                     "give --overwrite."
                 )

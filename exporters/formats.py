@@ -1,6 +1,6 @@
-"""The formats of an export, and what a model in each takes.
+"""Export formats, with the inputs that their models take.
 
-The module of each, `exporters.NAME`, writes it; nothing here needs TensorFlow.
+The module `exporters.NAME` writes the format NAME. This module imports no TensorFlow.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from collections.abc import Sequence
 from common import messages
 
 
-class UnfitError(Exception):
-    """What was written is not what it has to be; it was not moved into place."""
+class ExportCheckError(Exception):
+    """An export failed its checks and was not moved to its final folder."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Format:
-    """A format.
+    """An export format.
 
     Attributes:
-      name: what --format takes.
-      judged: whether the conformance suite has clauses for it. What it has none for is
-        converted, and compared with the SavedModels instead.
-      batch: of the images that a model takes; None is any.
-      any_size: whether it takes other sizes than the one that it was made for.
-      extra: of packages, which it needs.
-      modules: that the extra brings.
-      packages: those of them that decide on the bytes.
+      name: value of --format.
+      has_clauses: whether the conformance suite has clauses for the format. Models in
+        other formats are converted, and compared with the SavedModels instead.
+      batch: batch size that a model takes; None means any.
+      any_size: whether a model takes images of other sizes than its own.
+      extra: name of the optional dependencies that the format needs.
+      modules: modules that the extra installs.
+      packages: packages whose versions affect the bytes of an export.
     """
 
     name: str
-    judged: bool = False
+    has_clauses: bool = False
     batch: int | None = None
     any_size: bool = False
     extra: str = ""
@@ -40,7 +40,7 @@ class Format:
     packages: tuple[str, ...] = ()
 
     def require(self) -> None:
-        """Raises ImportError where a package is missing."""
+        """Raises ImportError if a required module is not installed."""
         for module in self.modules:
             if importlib.util.find_spec(module) is None:
                 raise ImportError(
@@ -48,17 +48,17 @@ class Format:
                 )
 
     def input_shape(self, side: int) -> list[int | None]:
-        """That of the images, where `side` is the spec's image size."""
-        free = None if self.any_size else side
-        return [self.batch, free, free, 3]
+        """Returns the shape of the images; `side` is the spec's image size."""
+        size = None if self.any_size else side
+        return [self.batch, size, size, 3]
 
 
-SAVED_MODEL = Format(name="saved_model", judged=True, any_size=True)
+SAVED_MODEL = Format(name="saved_model", has_clauses=True, any_size=True)
 FORMATS = {
-    known.name: known
-    for known in (
+    entry.name: entry
+    for entry in (
         SAVED_MODEL,
-        Format(name="tf1_hub", judged=True),
+        Format(name="tf1_hub", has_clauses=True),
         Format(name="litert", batch=1, extra="litert", modules=("ai_edge_litert",)),
         Format(
             name="onnx",
@@ -72,18 +72,18 @@ FORMATS = {
 
 
 def find(names: Sequence[str]) -> list[Format]:
-    """The formats of these names, each once, ready to be written.
+    """Returns the formats with these names, without repetition.
 
     Raises:
-      ValueError: a name is unknown, or there is none.
-      ImportError: a package is missing that one needs.
+      ValueError: a name is unknown, or no name is given.
+      ImportError: a module that a format needs is not installed.
     """
     if not names:
-        raise ValueError(f"--format is missing: of {', '.join(FORMATS)}.")
+        raise ValueError(f"--format is missing: give one of {', '.join(FORMATS)}.")
     for name in names:
         if name not in FORMATS:
             raise ValueError(
-                f"--format must be of {', '.join(FORMATS)}, not {name!r}."
+                f"--format must be one of {', '.join(FORMATS)}, not {name!r}."
                 f"{messages.did_you_mean(name, FORMATS)}"
             )
         FORMATS[name].require()

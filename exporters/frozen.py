@@ -1,4 +1,4 @@
-"""Inference with constants for variables: what other formats are made from."""
+"""Frozen inference functions, the input of format converters."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ OUTPUTS = {"feature_vector": "features", "classification": "logits"}
 def freeze(
     model: zoo_model.ImageModel, kind: str, shape: Sequence[int | None]
 ) -> typing.Any:
-    """A concrete function without variables: `images` to its one output.
+    """Returns a concrete function of `images` with constants instead of variables.
 
-    Batch normalisation is folded, once and for all.
+    It has one output. Batch normalisation is folded into the kernels.
     """
     part = model.parts[kind]
 
     @tf.function(autograph=False)
     def infer(images: tf.Tensor) -> tf.Tensor:
-        with fused.replaced(part, training=False, constant=True):
+        with fused.use_fused_ops(part, training=False, constant=True):
             return part(images, training=False)
 
     traced = infer.get_concrete_function(tf.TensorSpec(shape, tf.float32, "images"))

@@ -1,9 +1,9 @@
-"""Keras' layers as the TensorFlow ops that run fastest, on the same variables.
+"""Replaces Keras layers with faster fused TensorFlow ops that read the same variables.
 
-Inference folds batch normalisation into the kernel before it where that costs less than
-scaling what comes out; what TensorFlow's graph optimiser then fuses is one op for
-convolution, bias and activation. Training takes TensorFlow's fused normalisation. Both
-read the variables at every call, so that who fine-tunes them sees it.
+Inference folds batch normalisation into the preceding kernel where that is cheaper than
+scaling the outputs; TensorFlow's graph optimiser then fuses convolution, bias and
+activation into one op. Training uses TensorFlow's fused batch normalisation. Both read
+the variables at every call, so fine-tuned weights take effect immediately.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import tensorflow as tf
 
 from zoo.layers import conv_norm
 
-# A kernel of more values is left as it is, and what comes out is scaled instead.
+# Kernels with more values are not folded; the outputs are scaled instead.
 LARGEST_FOLDED = 300_000
 
 
 class _Moments(typing.NamedTuple):
-    """What a normalisation found of its batch, of `count` places."""
+    """Mean and variance of a normalisation's batch, over `count` values per channel."""
 
     layer: keras.layers.BatchNormalization
     mean: tf.Tensor
@@ -33,21 +33,21 @@ class _Moments(typing.NamedTuple):
 
 
 @contextlib.contextmanager
-def replaced(
+def use_fused_ops(
     model: keras.Model, *, training: bool, constant: bool = False
 ) -> Iterator[None]:
-    """Within the context, layers of `model` call fused ops, in this mode alone.
+    """Within the context, the layers of `model` call fused ops, in one mode.
 
     Args:
-      model: whose layers.
-      training: with it, statistics are updated at the context's end.
-      constant: whether inference folds the variables' values of now, once and for all,
-        and into every kernel.
+      model: model to call in the context.
+      training: mode; if True, batch statistics are updated when the context ends.
+      constant: whether inference folds the current values as constants, into every
+        kernel regardless of its size.
     """
     scope = tf.init_scope if constant else contextlib.nullcontext
     layers = list(model._flatten_layers())
-    found: list[_Moments] = []
-    train = functools.partial(_train_norm, found=found)
+    moments: list[_Moments] = []
+    train = functools.partial(_train_norm, moments=moments)
     calls: dict[keras.Layer, Callable[..., tf.Tensor]] = {}
     for layer in layers:
         if type(layer) is keras.layers.BatchNormalization:
@@ -55,7 +55,7 @@ def replaced(
     if not training:
         convs = [layer for layer in layers if isinstance(layer, conv_norm.ConvNorm)]
         calls.update(dict.fromkeys(convs, _infer_scaled))
-        folded = [layer for layer in convs if constant or _folds(layer)]
+        folded = [layer for layer in convs if constant or _is_foldable(layer)]
         with scope():
             scales = _scales(folded)
         for layer, (scale, bias) in zip(folded, scales, strict=True):
@@ -67,20 +67,20 @@ def replaced(
             object.__setattr__(layer, "call", functools.partial(call, layer))
             stack.callback(object.__delattr__, layer, "call")
         for layer in layers:
-            own = getattr(layer, "activation", None)
-            if own in _ACTIVATIONS:
-                object.__setattr__(layer, "activation", _ACTIVATIONS[own])
-                stack.callback(object.__setattr__, layer, "activation", own)
+            activation = getattr(layer, "activation", None)
+            if activation in _ACTIVATIONS:
+                object.__setattr__(layer, "activation", _ACTIVATIONS[activation])
+                stack.callback(object.__setattr__, layer, "activation", activation)
         yield
-    if found:
-        _update_statistics(found)
+    if moments:
+        _update_statistics(moments)
 
 
 def _silu(x: tf.Tensor) -> tf.Tensor:
-    """The product of x and its sigmoid, with the gradients that these two ops have.
+    """SiLU as the product of x and its sigmoid.
 
-    TensorFlow's own brings a function for the gradient of each place where it is used,
-    all of which are traced, saved and loaded; and a multiplication by 1.
+    `tf.nn.silu` adds a gradient function for each use, all of which are traced, saved
+    and loaded, and a multiplication by 1.
     """
     return x * tf.sigmoid(x)
 
@@ -88,16 +88,17 @@ def _silu(x: tf.Tensor) -> tf.Tensor:
 _ACTIVATIONS = {keras.activations.silu: _silu}
 
 
-def _folds(layer: conv_norm.ConvNorm) -> bool:
+def _is_foldable(layer: conv_norm.ConvNorm) -> bool:
+    """Whether the kernel is small enough to fold the normalisation at every call."""
     return math.prod(layer.conv.kernel.shape) <= LARGEST_FOLDED
 
 
 def _scales(
     layers: Sequence[conv_norm.ConvNorm],
 ) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """What each normalisation multiplies by and adds; all of them in one go.
+    """Computes scale and bias of all normalisations with a few large ops.
 
-    Fifty times four small ops take longer than four large ones.
+    Four large ops are faster than four small ops for each of fifty layers.
     """
     if not layers:
         return []
@@ -122,7 +123,7 @@ def _infer_folded(
     bias: tf.Tensor,
     scope: Callable[[], contextlib.AbstractContextManager[None]],
 ) -> tf.Tensor:
-    """`ConvNorm` with a kernel that normalises, made in a scope."""
+    """Calls a `ConvNorm` with the folded kernel, which is computed in `scope`."""
     with scope():
         if isinstance(layer.conv, keras.layers.DepthwiseConv2D):
             scale = scale[:, None]
@@ -134,7 +135,7 @@ def _infer_folded(
 def _infer_scaled(
     layer: conv_norm.ConvNorm, inputs: tf.Tensor, training: bool = False
 ) -> tf.Tensor:
-    """`ConvNorm` with the kernel as it is."""
+    """Calls a `ConvNorm` with the original kernel, and normalises the outputs."""
     x = _convolve(layer, inputs, layer.conv.kernel.value)
     return layer.activation(_infer_norm(layer.norm, x))
 
@@ -146,7 +147,7 @@ def _convolve(
     margins = [layer.margin, layer.margin]
     padding: typing.Any = [[0, 0], margins, margins, [0, 0]] if layer.margin else "SAME"
     if isinstance(layer.conv, keras.layers.DepthwiseConv2D):
-        if layer.margin:  # the op's own crashes TensorFlow 2.21's graph optimiser
+        if layer.margin:  # the op's padding crashes TensorFlow 2.21's graph optimiser
             inputs, padding = tf.pad(inputs, padding), "VALID"
         sides = [1, strides, strides, 1]
         return tf.nn.depthwise_conv2d(inputs, kernel, sides, padding)
@@ -174,35 +175,35 @@ def _train_norm(
     training: bool = False,
     mask: None = None,
     *,
-    found: list[_Moments],
+    moments: list[_Moments],
 ) -> tf.Tensor:
-    """Normalises by the batch, and adds to `found` what the batch's moments are."""
+    """Normalises with the batch's mean and variance, and adds them to `moments`."""
     none = tf.zeros([0])
     outputs, mean, variance = _fused_norm(
         layer, inputs, mean=none, variance=none, is_training=True
     )[:3]
     count = tf.size(inputs, tf.int64) // inputs.shape[-1]
-    found.append(_Moments(layer, mean, variance, count))
+    moments.append(_Moments(layer, mean, variance, count))
     return outputs
 
 
-def _update_statistics(found: Sequence[_Moments]) -> None:
-    """Moves the moving means and variances towards the batch's; all in one go."""
-    layers = [moments.layer for moments in found]
+def _update_statistics(moments: Sequence[_Moments]) -> None:
+    """Updates all moving means and variances with a few large ops."""
+    layers = [entry.layer for entry in moments]
     sizes = [layer.gamma.shape[0] for layer in layers]
     momenta = {id(layer.momentum): layer.momentum for layer in layers}
     momentum: typing.Any = next(iter(momenta.values()))
     if len(momenta) > 1:
         momentum = tf.repeat(tf.stack([layer.momentum for layer in layers]), sizes)
-    # The op estimates the variance of more images than these; Keras takes theirs.
-    counts = tf.cast(tf.stack([moments.count for moments in found]), tf.float32)
-    means = tf.concat([moments.mean for moments in found], 0)
-    variances = tf.concat([moments.variance for moments in found], 0)
+    # The op returns the unbiased variance; Keras uses the biased one.
+    counts = tf.cast(tf.stack([entry.count for entry in moments]), tf.float32)
+    means = tf.concat([entry.mean for entry in moments], 0)
+    variances = tf.concat([entry.variance for entry in moments], 0)
     variances *= tf.repeat(1 - 1 / counts, sizes)
     for name, new in (("moving_mean", means), ("moving_variance", variances)):
         variables = [getattr(layer, name).value for layer in layers]
-        kept = tf.concat(variables, 0) * momentum + new * (1.0 - momentum)
-        for variable, value in zip(variables, tf.split(kept, sizes), strict=True):
+        values = tf.concat(variables, 0) * momentum + new * (1.0 - momentum)
+        for variable, value in zip(variables, tf.split(values, sizes), strict=True):
             variable.assign(value)
 
 

@@ -1,9 +1,10 @@
-"""Takes out of a SavedModel what loading it reads and nothing needs.
+"""Removes redundant functions and nodes from a SavedModel, so that it loads faster.
 
-Loading makes a Python graph of every function in the file. Some are there since
-TensorFlow writes them for everybody: behind each signature one that passes on what
-another computes; and one that saves all variables, which nobody calls. Programs that
-load it as TensorFlow 1 did (TensorFlow Serving, saved_model_cli) restore them only.
+Loading creates a Python graph for every function in the file. TensorFlow always writes
+two kinds of functions that nothing needs: one behind each signature that only forwards
+the results of another function, and one that saves all variables. Programs that load
+the file with the TensorFlow 1 API (TensorFlow Serving, saved_model_cli) only restore
+variables and never save them.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from tensorflow.core.framework import function_pb2, node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow.python.saved_model import fingerprinting_utils
 
-# Who calls it all the same is told so: there is no node of this name.
+# No node has this name: a program that saves variables gets an error that shows it.
 _NO_SAVING = "this_model_has_no_op_that_saves:0"
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
-def slim(folder: pathlib.Path) -> None:
+def clean_up(folder: pathlib.Path) -> None:
     """Rewrites the SavedModel in `folder`, and its fingerprint."""
     file = folder / "saved_model.pb"
     saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
@@ -36,10 +37,10 @@ def slim(folder: pathlib.Path) -> None:
 
 
 def _inline(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
-    """Puts functions that are called once, by another function, into that one."""
+    """Inlines functions that are called once, by another function."""
     functions = meta_graph.graph_def.library.function
     bodies = {body.signature.name: body for body in functions}
-    named = collections.Counter(
+    uses = collections.Counter(
         function.name
         for nodes in (meta_graph.graph_def.node, *(body.node_def for body in functions))
         for node in nodes
@@ -47,17 +48,19 @@ def _inline(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
         for function in (value.func, *value.list.func)
     )
     exported = meta_graph.object_graph_def.concrete_functions
-    once = {name for name in bodies if named[name] == 1 and name not in exported}
+    single_use = {name for name in bodies if uses[name] == 1 and name not in exported}
     for caller in bodies.values():
-        while call := next((n for n in caller.node_def if _calls(n) in once), None):
-            name = _calls(call)
-            once.remove(name)
+        while call := next(
+            (n for n in caller.node_def if _called_function(n) in single_use), None
+        ):
+            name = _called_function(call)
+            single_use.remove(name)
             _inline_call(caller, call, bodies[name])
             functions.remove(bodies[name])
 
 
-def _calls(node: node_def_pb2.NodeDef) -> str:
-    """The function that a node calls, if it does."""
+def _called_function(node: node_def_pb2.NodeDef) -> str:
+    """Returns the name of the function that a node calls, or an empty string."""
     return node.attr["f"].func.name if node.op in _CALLS else ""
 
 
@@ -66,36 +69,38 @@ def _inline_call(
     call: node_def_pb2.NodeDef,
     body: function_pb2.FunctionDef,
 ) -> None:
-    """Replaces a call by the nodes of what it calls."""
+    """Replaces a call by the nodes of the called function."""
     arguments = [argument.name for argument in body.signature.input_arg]
-    given = dict(zip(arguments, call.input, strict=False))
-    waits = [name for name in call.input if name.startswith("^")]
+    inputs = dict(zip(arguments, call.input, strict=False))
+    control_inputs = [name for name in call.input if name.startswith("^")]
     results = [body.ret[result.name] for result in body.signature.output_arg]
-    effects = sorted(body.control_ret.values())  # a map has another order every time
+    effects = sorted(body.control_ret.values())  # the order of a protobuf map varies
 
-    def inside(name: str) -> str:
-        """What an input of the body is called in the caller."""
+    def rename_in_body(name: str) -> str:
+        """Returns the name in the caller of an input of a node of the body."""
         if name.startswith("^"):
             return f"^{call.name}/{name[1:]}"
-        return given.get(name) or f"{call.name}/{name}"
+        return inputs.get(name) or f"{call.name}/{name}"
 
-    def outside(name: str) -> list[str]:
-        """What an input of the caller, which may be the call, becomes."""
+    def rename_in_caller(name: str) -> list[str]:
+        """Returns the new names of a caller's input, which may be the call's output."""
         if name == f"^{call.name}":
             return [f"^{call.name}/{node}" for node in effects]
         node, _, index = name.partition(":output:")
-        return [inside(results[int(index)])] if node == call.name and index else [name]
+        if node == call.name and index:
+            return [rename_in_body(results[int(index)])]
+        return [name]
 
     nodes = []
     for node in body.node_def:
         copy = node_def_pb2.NodeDef.FromString(node.SerializeToString())
         copy.name = f"{call.name}/{node.name}"
-        copy.input[:] = [*(inside(name) for name in node.input), *waits]
+        copy.input[:] = [*map(rename_in_body, node.input), *control_inputs]
         nodes.append(copy)
     for node in caller.node_def:
-        node.input[:] = [new for name in node.input for new in outside(name)]
+        node.input[:] = [new for name in node.input for new in rename_in_caller(name)]
     for name, value in caller.ret.items():
-        (caller.ret[name],) = outside(value)
+        (caller.ret[name],) = rename_in_caller(value)
     ends = sorted(end for end, node in caller.control_ret.items() if node == call.name)
     for end in ends:
         del caller.control_ret[end]
@@ -108,8 +113,8 @@ def _inline_call(
 
 
 def _share_constants(body: function_pb2.FunctionDef) -> None:
-    """Leaves one node of those of a function that give the same constant."""
-    kept: dict[bytes, str] = {}
+    """Merges the nodes of a function that have the same constant value."""
+    first_nodes: dict[bytes, str] = {}
     shared: dict[str, str] = {}
     for node in body.node_def:
         if node.op != "Const" or node.input:
@@ -118,42 +123,42 @@ def _share_constants(body: function_pb2.FunctionDef) -> None:
         anonymous.ClearField("name")
         anonymous.ClearField("experimental_debug_info")
         key = anonymous.SerializeToString(deterministic=True)
-        if kept.setdefault(key, node.name) != node.name:
-            shared[f"{node.name}:output:0"] = f"{kept[key]}:output:0"
+        if first_nodes.setdefault(key, node.name) != node.name:
+            shared[f"{node.name}:output:0"] = f"{first_nodes[key]}:output:0"
     _replace(body, shared)
 
 
 def _skip_identities(body: function_pb2.FunctionDef) -> None:
-    """Lets those that read an Identity read what it passes on."""
-    passed_on = {
+    """Connects the consumers of an Identity node directly to its input."""
+    sources = {
         f"{node.name}:output:0": node.input[0]
         for node in body.node_def
         if node.op == "Identity" and len(node.input) == 1
     }
-    for name, source in passed_on.items():
-        while source in passed_on:
-            source = passed_on[source]
-        passed_on[name] = source
-    # What a function gives, and what others wait for, keeps its node.
-    needed = set(body.ret.values())
-    waited = {
+    for name, source in sources.items():
+        while source in sources:
+            source = sources[source]
+        sources[name] = source
+    # Nodes of results and of control dependencies are kept.
+    results = set(body.ret.values())
+    control_nodes = {
         name[1:] for node in body.node_def for name in node.input if name[0] == "^"
     }
-    waited |= set(body.control_ret.values())
+    control_nodes |= set(body.control_ret.values())
     _replace(
         body,
         {
             name: source
-            for name, source in passed_on.items()
-            if name not in needed and name.partition(":")[0] not in waited
+            for name, source in sources.items()
+            if name not in results and name.partition(":")[0] not in control_nodes
         },
     )
 
 
 def _replace(body: function_pb2.FunctionDef, replacements: Mapping[str, str]) -> None:
-    """Replaces tensors by others, and removes the nodes that gave them."""
-    gone = {name.partition(":")[0] for name in replacements}
-    nodes = [node for node in body.node_def if node.name not in gone]
+    """Replaces tensors, and removes the nodes that computed them."""
+    removed = {name.partition(":")[0] for name in replacements}
+    nodes = [node for node in body.node_def if node.name not in removed]
     for node in nodes:
         node.input[:] = [replacements.get(name, name) for name in node.input]
     for name, value in body.ret.items():

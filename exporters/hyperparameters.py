@@ -1,7 +1,6 @@
-"""What a consumer may change from call to call: keyword arguments of `__call__`.
+"""Hyperparameters: keyword arguments of `__call__` that a consumer can set per call.
 
-Each is a scalar float32 Tensor that the layers of a kind take in place of what they
-were built with.
+Each is a scalar float32 Tensor that replaces an attribute of all layers of a class.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from zoo.layers import dropping
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Kind:
-    """A hyperparameter that any architecture with such layers has.
+class Hyperparameter:
+    """A hyperparameter of every architecture that has layers of a class.
 
     Attributes:
-      layer: class of the layers that take it.
-      attribute: of these layers.
-      effect: in a sentence, for documentation.
+      layer: class of the layers.
+      attribute: name of the layers' attribute.
+      effect: description for the documentation.
     """
 
     layer: type[keras.layers.Layer]
@@ -32,31 +31,32 @@ class Kind:
     effect: str
 
     def layers(self, model: keras.Model) -> list[keras.layers.Layer]:
+        """Returns the layers of `model` that have the hyperparameter."""
         return [x for x in model._flatten_layers() if isinstance(x, self.layer)]
 
     def default(self, model: keras.Model) -> float | None:
-        """The largest value among the model's layers; None without such layers."""
+        """Returns the largest value of the model's layers; None without such layers."""
         values = [getattr(layer, self.attribute) for layer in self.layers(model)]
         return max(values, default=None)
 
 
 RANGE = [0.0, 1.0]
-"""What all of them may be; nothing is checked, so as to cost nothing."""
-KINDS = {
-    "batch_norm_momentum": Kind(
+"""Valid range of all hyperparameters. It is not checked, which saves time."""
+HYPERPARAMETERS = {
+    "batch_norm_momentum": Hyperparameter(
         layer=keras.layers.BatchNormalization,
         attribute="momentum",
-        effect="with training=True, the share of the moving mean and variance that a "
-        "call keeps: 0 replaces them by the batch's, 1 leaves them as they are",
+        effect="with training=True, the fraction of the moving mean and variance that "
+        "a call keeps: 0 replaces them by those of the batch, 1 leaves them unchanged",
     ),
-    "drop_path_rate": Kind(
+    "drop_path_rate": Hyperparameter(
         layer=dropping.DropPath,
         attribute="rate",
         effect="with training=True, the probability that the last residual branch is "
-        "dropped for an image; earlier branches keep their share of it, as in the "
-        "recipe: 0 drops none",
+        "dropped for an image; it scales the rates of earlier branches in proportion: "
+        "0 drops none",
     ),
-    "dropout_rate": Kind(
+    "dropout_rate": Hyperparameter(
         layer=dropping.Dropout,
         attribute="rate",
         effect="with training=True, the probability that a feature is dropped before "
@@ -66,35 +66,41 @@ KINDS = {
 
 
 def defaults(model: keras.Model) -> dict[str, float]:
-    """The hyperparameters that the layers of `model` take, with the recipe's values."""
-    found = {name: kind.default(model) for name, kind in KINDS.items()}
-    return {name: value for name, value in found.items() if value is not None}
+    """Returns the hyperparameters of `model`, with the recipe's values, by name."""
+    values = {name: entry.default(model) for name, entry in HYPERPARAMETERS.items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def describe(model: keras.Model) -> dict[str, dict[str, typing.Any]]:
-    """What a manifest says of them, by name."""
+    """Returns the manifest entries of the hyperparameters of `model`, by name."""
     return {
         name: {
             "dtype": "float32",
             "shape": [],
             "default": default,
             "range": RANGE,
-            "effect": KINDS[name].effect,
+            "effect": HYPERPARAMETERS[name].effect,
         }
         for name, default in defaults(model).items()
     }
 
 
 @contextlib.contextmanager
-def replaced(model: keras.Model, values: Mapping[str, tf.Tensor]) -> Iterator[None]:
-    """Within the context, layers take these values; in proportion to their own."""
+def override(model: keras.Model, values: Mapping[str, tf.Tensor]) -> Iterator[None]:
+    """Within the context, overrides the hyperparameters of a model's layers.
+
+    Args:
+      model: model to call in the context.
+      values: new values by name. A layer whose own value is lower than the largest one
+        of the model gets a proportionally lower value.
+    """
     with contextlib.ExitStack() as stack:
         for name, value in values.items():
-            kind = KINDS[name]
-            largest = kind.default(model)
-            for layer in kind.layers(model):
-                own = getattr(layer, kind.attribute)
-                stack.callback(setattr, layer, kind.attribute, own)
-                share = own / largest if largest else 1.0
-                setattr(layer, kind.attribute, value if share == 1 else share * value)
+            entry = HYPERPARAMETERS[name]
+            largest = entry.default(model)
+            for layer in entry.layers(model):
+                original = getattr(layer, entry.attribute)
+                stack.callback(setattr, layer, entry.attribute, original)
+                scale = original / largest if largest else 1.0
+                setattr(layer, entry.attribute, value if scale == 1 else scale * value)
         yield

@@ -1,8 +1,8 @@
-"""Writes LiteRT models (formerly TensorFlow Lite) for one image of one size.
+"""Writes LiteRT (formerly TensorFlow Lite) models for one image of a fixed size.
 
-Each half has three: of float32, of float16 (weights alone), and of int8 (weights and
-what is between the layers, calibrated on drawn images). All take `images` and give
-`features` or `logits` as float32.
+Each kind has three files: float32, float16 (weights only), and int8 (weights and
+activations, calibrated on synthetic images). All take `images` and return `features` or
+`logits` as float32.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import tensorflow as tf
 from exporters import comparison, formats, frozen, manifest, synthetic_images
 from zoo import model as zoo_model
 
-_LIMITS = {"float32": 1e-4, "float16": 0.1, "int8": None}
+_LIMITS = {"float32": 1e-4, "float16": 0.1, "int8": None}  # see `ConvertedModel.limit`
 _CALIBRATION_IMAGES, _SEED = 32, 0
 
 
 def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
-    """Writes both halves into folders below `folder`."""
+    """Writes both models into subfolders of `folder`, named by kind."""
     side = model.spec.image_size
     images = synthetic_images.draw(_CALIBRATION_IMAGES, side, _SEED)
     for kind in manifest.KINDS:
@@ -37,7 +37,7 @@ def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
 
 
 def _save_frozen(model: zoo_model.ImageModel, kind: str, folder: str) -> None:
-    """A SavedModel, which is what the converter takes names from, for inference."""
+    """Writes a frozen SavedModel, from which the converter takes the tensor names."""
     shape = formats.FORMATS["litert"].input_shape(model.spec.image_size)
     function = frozen.freeze(model, kind, shape)
 
@@ -53,7 +53,7 @@ def _save_frozen(model: zoo_model.ImageModel, kind: str, folder: str) -> None:
 
 
 def _convert(saved_model: str, precision: str, images: np.ndarray) -> bytes:
-    def representative() -> Iterator[list[np.ndarray]]:
+    def calibration_batches() -> Iterator[list[np.ndarray]]:
         for image in images:
             yield [image[None]]
 
@@ -63,24 +63,26 @@ def _convert(saved_model: str, precision: str, images: np.ndarray) -> bytes:
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if precision == "int8":
-        converter.representative_dataset = representative
+        converter.representative_dataset = calibration_batches
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     return converter.convert()
 
 
-def runs(folder: pathlib.Path) -> list[comparison.Run]:
-    """What was written into the folder of one half, as functions."""
+def load(folder: pathlib.Path) -> list[comparison.ConvertedModel]:
+    """Loads the models in the folder of one kind."""
     from ai_edge_litert import interpreter
 
     def call(images: np.ndarray, runner: typing.Any) -> np.ndarray:
-        outputs = (runner(images=image[None]) for image in images)
-        return np.concatenate([next(iter(found.values())) for found in outputs])
+        results = (runner(images=image[None]) for image in images)
+        return np.concatenate([next(iter(outputs.values())) for outputs in results])
 
-    found = []
+    models = []
     for precision, limit in _LIMITS.items():
         file = f"{precision}.tflite"
-        loaded = interpreter.Interpreter(str(folder / file))
-        runner = loaded.get_signature_runner()
-        run = functools.partial(call, runner=runner)
-        found.append(comparison.Run(file=file, call=run, limit=limit))
-    return found
+        runner = interpreter.Interpreter(str(folder / file)).get_signature_runner()
+        models.append(
+            comparison.ConvertedModel(
+                file=file, call=functools.partial(call, runner=runner), limit=limit
+            )
+        )
+    return models

@@ -1,6 +1,6 @@
-"""The record inside every exported model, and the one beside a pair.
+"""The manifest inside every exported model, and hashes of an export's files.
 
-Nothing here needs TensorFlow. Nothing in a record is measured at run time: the same
+This module imports no TensorFlow. Manifests contain no run-time measurements: the same
 request gives the same bytes.
 """
 
@@ -25,27 +25,28 @@ JsonObject = dict[str, typing.Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """All that a program needs to know of one exported model.
+    """Metadata of one exported model.
 
     Attributes:
-      arch, format, kind, version: which model this is.
-      title, paper: of the architecture.
-      configuration: the gin bindings and the fields of the spec they gave.
-      packages: versions that the model was made with.
-      weights: where the values came from; `{"name": "random", …}` if nowhere.
-      license: of the weights.
+      arch, format, kind, version: identify the model.
+      title, paper: describe the architecture.
+      configuration: gin bindings, and the fields of the resulting spec.
+      packages: versions of the packages that exported the model.
+      weights: source of the weights; `{"name": "random", …}` if they are untrained.
+      license: license of the weights.
       params: number of values in `variables` and in `trainable_variables`.
-      multiply_adds: for one image of the size that preprocessing names.
-      variables: the variables' paths, in the order of `obj.variables`.
+      multiply_adds: for one image of `preprocessing`'s `image_size`.
+      variables: paths of the variables, in the order of `obj.variables`.
       input: dtype, shape, range of values, ranges of height and width in pixels.
-      output: dtype, shape and meaning.
-      endpoints: what `return_endpoints=True` gives beside `default`, by name: shapes
-        without the batch, for one image of the size that preprocessing names.
-      preprocessing: what to do to a photograph first.
+      output: dtype, shape, and number of features or classes.
+      endpoints: shapes of the extra outputs of `return_endpoints=True`, by name,
+        without the batch, for one image of `preprocessing`'s `image_size`.
+      preprocessing: preprocessing of a photograph.
       class_index: file, taxonomy and meaning of the scores; None without classes.
-      hyperparameters: keyword arguments of `__call__` besides `training`.
-      files: SHA-256 of every other file of the model by its path.
-      pair: kind and content hash of the other half.
+      hyperparameters: keyword arguments of `__call__` besides `training` and
+        `return_endpoints`.
+      files: SHA-256 of every other file of the model, by path.
+      pair: kind and content hash of the other model of the pair.
     """
 
     arch: str
@@ -71,7 +72,11 @@ class Manifest:
     endpoints: JsonObject = dataclasses.field(default_factory=dict)
 
     def write(self, folder: pathlib.Path) -> None:
-        """Writes it into a model's folder, if it keeps to the published schema."""
+        """Validates the manifest against the schema and writes it to a model's folder.
+
+        Raises:
+          jsonschema.ValidationError: the manifest violates the schema.
+        """
         import jsonschema
 
         jsonschema.validate(dataclasses.asdict(self), schema())
@@ -82,35 +87,37 @@ class Manifest:
 
 def write_pair(
     folders: Mapping[str, pathlib.Path],
-    about: Callable[[str], JsonObject],
+    describe: Callable[[str], JsonObject],
     packages: JsonObject,
 ) -> None:
-    """Writes a manifest into each half's folder, with the hash of the other's files.
+    """Writes a manifest into the folder of each model of a pair.
+
+    Each manifest contains the content hash of the other model.
 
     Args:
-      folders: by kind.
-      about: what else is to be said of a kind.
+      folders: folders of the models by kind.
+      describe: returns the other fields of the manifest of a kind.
       packages: see `Manifest`.
     """
     hashes = {kind: file_hashes(folder) for kind, folder in folders.items()}
     for kind, folder in folders.items():
         (other,) = set(KINDS) - {kind}
-        described = Manifest(
-            **about(kind),
+        record = Manifest(
+            **describe(kind),
             packages=packages,
             files=hashes[kind],
             pair={"kind": other, "sha256": content_hash(hashes[other])},
         )
-        described.write(folder)
+        record.write(folder)
 
 
 def schema() -> JsonObject:
-    """What every manifest keeps to: a JSON Schema, draft 2020-12."""
+    """Reads the JSON Schema (draft 2020-12) of manifests."""
     return json.loads(SCHEMA.read_text(encoding="utf-8"))
 
 
 def read(folder: pathlib.Path) -> Manifest | None:
-    """The manifest inside a model; None if it carries none of ours."""
+    """Reads the manifest inside a model; returns None if there is no valid one."""
     try:
         record = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return Manifest(**record)
@@ -119,17 +126,17 @@ def read(folder: pathlib.Path) -> Manifest | None:
 
 
 def to_json(record: JsonObject) -> str:
-    """JSON as all records are written: indented, as is in UTF-8, a final newline."""
+    """Formats a record as JSON: indented, not ASCII-escaped, with a final newline."""
     return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
 
-def packages(further: Iterable[str] = ()) -> dict[str, str]:
-    """The versions that decide on an export's bytes; of `further` packages, too."""
-    return {name: importlib.metadata.version(name) for name in (*PACKAGES, *further)}
+def packages(extra: Iterable[str] = ()) -> dict[str, str]:
+    """Returns versions of packages that affect an export's bytes, and of `extra`."""
+    return {name: importlib.metadata.version(name) for name in (*PACKAGES, *extra)}
 
 
 def file_hashes(folder: pathlib.Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder` but the manifest, sorted by path."""
+    """Returns the SHA-256 of every file below `folder` except the manifest, by path."""
     hashes = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
@@ -140,12 +147,12 @@ def file_hashes(folder: pathlib.Path) -> dict[str, str]:
 
 
 def manifest_hash(folder: pathlib.Path) -> str | None:
-    """SHA-256 of the manifest inside a model; None if there is none."""
+    """Returns the SHA-256 of the manifest inside a model; None if there is none."""
     path = folder / MANIFEST
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def content_hash(hashes: dict[str, str]) -> str:
-    """One SHA-256 over the names and hashes of a model's files."""
+    """Returns one SHA-256 over the paths and hashes of a model's files."""
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items()))
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,7 +1,7 @@
 """Writes ONNX models: `images` of any batch and size to `features` or `logits`.
 
-Channels are last, as in the SavedModels. A classifier carries its class index as
-metadata, too.
+Channels are last, as in the SavedModels. A classifier also has its class index as
+metadata.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LIMIT = 1e-4
 
 
 def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
-    """Writes both halves into folders below `folder`.
+    """Writes both models into subfolders of `folder`, named by kind.
 
     Raises:
       ChildProcessError: tf2onnx failed.
@@ -51,28 +51,31 @@ def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
 
 
 def _convert(job: manifest.JsonObject) -> None:
-    done = subprocess.run(
-        # -P: what is called onnx beside it is this file.
+    """Runs `onnx_converter` in a separate process."""
+    process = subprocess.run(
+        # -P: else `import onnx` would import this file from the converter's folder.
         [sys.executable, "-P", onnx_converter.__file__],
         input=json.dumps(job),
         env=onnx_converter.environment(),
         capture_output=True,
         text=True,
     )
-    if done.returncode:
-        last = "".join(done.stderr.strip().splitlines()[-1:])
-        raise ChildProcessError(f"tf2onnx ended with {done.returncode}: {last}")
+    if process.returncode:
+        last = "".join(process.stderr.strip().splitlines()[-1:])
+        raise ChildProcessError(
+            f"tf2onnx failed with exit code {process.returncode}: {last}"
+        )
 
 
-def runs(folder: pathlib.Path) -> list[comparison.Run]:
-    """What was written into the folder of one half, as functions."""
+def load(folder: pathlib.Path) -> list[comparison.ConvertedModel]:
+    """Loads the model in the folder of one kind."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(
         str(folder / _FILE), providers=["CPUExecutionProvider"]
     )
     return [
-        comparison.Run(
+        comparison.ConvertedModel(
             file=_FILE,
             call=lambda images: session.run(None, {"images": images})[0],
             limit=_LIMIT,

@@ -1,12 +1,16 @@
-"""Runs tf2onnx as a program of its own, so that the bytes depend on the graph alone.
+"""Runs tf2onnx in a separate process, so that its output depends only on the graph.
 
-tf2onnx goes through sets of names, which Python orders by a hash that differs from
-process to process if it is not told otherwise when it starts, and of nodes, which are
-ordered by where they are in memory.
+tf2onnx iterates over sets of names and sets of nodes. The order of names depends on
+Python's string hash seed, which can only be fixed when a process starts. The order of
+nodes depends on their memory addresses, unless their hash is replaced.
 
-Takes a job as JSON on standard input: `opset`, and `models`, each with the path of a
-GraphDef under `graph`, that of what to write under `model`, what its input and its
-output, in this order, are to be called under `names`, and texts to carry as `metadata`.
+The program reads a job as JSON from standard input, with `opset` and `models`. Each
+model has:
+
+* `graph`: path of a GraphDef.
+* `model`: path of the ONNX file to write.
+* `names`: tensor name -> new name, of the input and then the output.
+* `metadata`: texts to store in the ONNX file, by key.
 """
 
 import json
@@ -17,6 +21,7 @@ import zlib
 
 
 def main(job: dict) -> None:
+    """Converts all models of a job."""
     import onnx
     import tensorflow as tf
     import tf2onnx
@@ -25,11 +30,11 @@ def main(job: dict) -> None:
     for entry in job["models"]:
         graph = tf.compat.v1.GraphDef()
         graph.ParseFromString(pathlib.Path(entry["graph"]).read_bytes())
-        first, second = entry["names"]
+        input_name, output_name = entry["names"]
         converted, _ = tf2onnx.convert.from_graph_def(
             graph,
-            input_names=[first],
-            output_names=[second],
+            input_names=[input_name],
+            output_names=[output_name],
             tensors_to_rename=entry["names"],
             opset=job["opset"],
         )
@@ -48,7 +53,7 @@ def main(job: dict) -> None:
 
 
 def environment() -> dict[str, str]:
-    """What has to be set when this program is started."""
+    """Returns the environment variables for starting this program."""
     return {**os.environ, "PYTHONHASHSEED": "0"}
 
 

@@ -1,4 +1,4 @@
-"""What outputs are called: the result `default`, others as in `InceptionV3/Mixed_5c`.
+"""Names of model outputs: `default`, and endpoints such as `InceptionV3/Mixed_5c`.
 
 Source: TensorFlow Hub's common signatures for images, "Additional outputs".
 """
@@ -11,18 +11,21 @@ from collections.abc import Mapping
 Outputs = dict[str, typing.Any]
 
 
-def of_features(architecture: str, endpoints: Mapping[str, typing.Any]) -> Outputs:
-    """Those of a feature-vector model; `endpoints` are its backbone's, by name."""
-    further = dict(endpoints)
-    return {"default": further.pop("feature_vector"), **_named(architecture, further)}
+def feature_vector_outputs(
+    architecture: str, endpoints: Mapping[str, typing.Any]
+) -> Outputs:
+    """Returns the outputs of a feature-vector model from its backbone's endpoints."""
+    others = dict(endpoints)
+    feature_vector = others.pop("feature_vector")
+    return {"default": feature_vector, **_prefixed(architecture, others)}
 
 
-def of_scores(
+def classifier_outputs(
     architecture: str, endpoints: Mapping[str, typing.Any], logits: typing.Any
 ) -> Outputs:
-    """Those of a classifier, whose feature vector is one endpoint more."""
-    return {"default": logits, **_named(architecture, endpoints)}
+    """Returns the outputs of a classifier; its feature vector is an endpoint, too."""
+    return {"default": logits, **_prefixed(architecture, endpoints)}
 
 
-def _named(architecture: str, endpoints: Mapping[str, typing.Any]) -> Outputs:
+def _prefixed(architecture: str, endpoints: Mapping[str, typing.Any]) -> Outputs:
     return {f"{architecture}/{name}": value for name, value in endpoints.items()}

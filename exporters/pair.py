@@ -4,7 +4,7 @@ OUT/ARCH/feature_vector/VERSION/   images -> [B, num_features]
 OUT/ARCH/classification/VERSION/   images -> [B, num_classes]
 OUT/ARCH/pair-VERSION.json         written last: the pair is complete
 
-Other formats than SavedModels stand likewise in OUT/ARCH/FORMAT/.
+Formats other than SavedModel have the same layout in OUT/ARCH/FORMAT/.
 """
 
 from __future__ import annotations
@@ -26,23 +26,24 @@ def export(
     *,
     check: Callable[[Folders], Sequence[str]] | None,
 ) -> list[pathlib.Path]:
-    """Writes the pair in each format, or recognises that it is there already.
+    """Writes the pair in each format, except where it already exists.
 
     Args:
-      request: what and where to.
-      check: is given the folders of a pair by kind before they are moved into place;
-        returns a line for each failure. None: nothing is checked.
+      request: model, formats and output folder.
+      check: called with the folders of a pair by kind, before they are moved to their
+        final folders; returns a one-line message for each failure. None skips checks.
 
     Returns:
-      For each format the two folders and the pair's file.
+      For each format, the folders of both models and the pair file.
 
     Raises:
-      UnfitError: the check found failures; nothing was moved into place.
-      ValueError: the request can't be met, or something else is in its place.
-      OSError: the file system refused; nothing half-written is left.
+      formats.ExportCheckError: the check failed; no model was moved to its final
+        folder.
+      ValueError: the request is invalid, or another export exists at a target path.
+      OSError: a file can't be written; no incomplete files are left.
     """
     identity = request.identity()
-    paths = [path for place in request.places for path in place.paths]
+    paths = [path for folder in request.export_folders for path in folder.paths]
     with atomic.locked(request.folder):
         missing = request.missing(identity)
         if not missing:
@@ -54,31 +55,31 @@ def export(
                 from exporters import building, write_formats
             _LOG.info("build")
             model = building.build(request)
-            wanted = [place.format for place in missing]
-            pairs = write_formats.write(request, model, wanted, staged)
-            for place in missing:
-                if check and place.format.judged:
-                    _LOG.info(f"check {place.format.name}")
-                    if failures := check(pairs[place.format]):
-                        raise formats.UnfitError("\n".join(failures))
-            for place in missing:
-                _move(staged / place.format.name, place, identity)
+            requested = [target.format for target in missing]
+            pairs = write_formats.write(request, model, requested, staged)
+            for export_format in requested:
+                if check and export_format.has_clauses:
+                    _LOG.info(f"check {export_format.name}")
+                    if failures := check(pairs[export_format]):
+                        raise formats.ExportCheckError("\n".join(failures))
+            for target in missing:
+                _move(staged / target.format.name, target, identity)
     _LOG.info("done")
     return paths
 
 
 def _move(
-    folder: pathlib.Path,
-    place: export_folder.ExportFolder,
+    staged: pathlib.Path,
+    target: export_folder.ExportFolder,
     identity: manifest.JsonObject,
 ) -> None:
-    """Moves what was written into `folder` into place; the pair's file last."""
-    place.pair_file.unlink(missing_ok=True)
-    for kind, target in place.targets.items():
-        atomic.move_into_place(folder / kind, target)
-    if not place.format.judged:
-        atomic.move_into_place(folder / export_folder.REPORT, place.report_file)
-    pair_file = folder / place.pair_file.name
-    record = place.pair_record(identity)
+    """Moves a staged pair to its final folders, and writes the pair file last."""
+    target.pair_file.unlink(missing_ok=True)
+    for kind, folder in target.targets.items():
+        atomic.move_into_place(staged / kind, folder)
+    if not target.format.has_clauses:
+        atomic.move_into_place(staged / export_folder.REPORT, target.report_file)
+    pair_file = staged / target.pair_file.name
+    record = target.pair_record(identity)
     pair_file.write_text(manifest.to_json(record), encoding="utf-8")
-    atomic.move_into_place(pair_file, place.pair_file)
+    atomic.move_into_place(pair_file, target.pair_file)

@@ -1,4 +1,4 @@
-"""What is asked of an export, and which of it is not there yet."""
+"""Describes an export request, and finds the parts that are not exported yet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo.weights import registry
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is to be exported and where to; see `tools/export --help`."""
+    """Options of an export; see `tools/export --help`."""
 
     arch: str
     output: pathlib.Path
@@ -31,40 +31,43 @@ class Request:
 
     @property
     def folder(self) -> pathlib.Path:
+        """Folder of all exports of the arch."""
         return self.output / self.arch
 
     @property
-    def places(self) -> list[export_folder.ExportFolder]:
-        """Where each format's pair goes."""
+    def export_folders(self) -> list[export_folder.ExportFolder]:
+        """Folder of the pair in each format."""
         return [
             export_folder.ExportFolder(
-                format=known, arch_folder=self.folder, version=self.version
+                format=export_format, arch_folder=self.folder, version=self.version
             )
-            for known in self.formats
+            for export_format in self.formats
         ]
 
     def missing(
         self, identity: manifest.JsonObject
     ) -> list[export_folder.ExportFolder]:
-        """The places where the export of this identity is not yet, or not to stay.
+        """Returns the folders to write: those not exported yet; all if `overwrite`.
 
         Raises:
-          ValueError: something else is in a place, and `overwrite` is not asked for, or
-            can't help.
+          ValueError: another export exists at a path and `overwrite` is False, or a
+            file is in the way.
         """
-        for place in self.places:
-            place.check_room()
+        for folder in self.export_folders:
+            folder.check_replaceable()
         if self.overwrite:
-            return self.places
-        return [place for place in self.places if not place.is_finished(identity)]
+            return self.export_folders
+        return [f for f in self.export_folders if not f.is_finished(identity)]
 
     def identity(self) -> manifest.JsonObject:
-        """What decides on the bytes: equal identities give equal exports.
+        """Returns everything that determines the bytes of an export.
+
+        Equal identities give equal exports.
 
         Raises:
-          ValueError: the arch, its facts, a gin file or the weights are not there.
+          ValueError: the arch, its facts, a gin file or the weights don't exist.
         """
-        texts = config.texts(
+        texts = config.gin_texts(
             self.arch,
             gin_files=self.gin_files,
             gin_bindings=self.gin_bindings,
@@ -75,7 +78,7 @@ class Request:
         return {
             "arch": self.arch,
             "version": self.version,
-            "gin": source_hash.of_gin(texts),
+            "gin": source_hash.hash_gin_texts(texts),
             "weights": source.sha256 if source else registry.RANDOM,
             "weights_record": _record_hash(source) if source else None,
             "seed": self.seed,
@@ -84,16 +87,17 @@ class Request:
 
 
 def _record_hash(source: registry.Source) -> str:
-    """SHA-256 over what the registry says of weights, and by which name."""
+    """Returns the SHA-256 of the registry's name and record of weights."""
     text = json.dumps([source.name, source.record], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _code_hash(arch: str) -> str:
-    """SHA-256 over the sources and data that make an export of `arch`."""
+    """Returns the SHA-256 of the source and data files that an export depends on."""
     gin_file = config.config_file(arch)
     paths = [
         *pathlib.Path(__file__).parent.glob("*.py"),
+        *(config.ZOO.parent / "images").glob("*.py"),  # exported as `preprocess`
         manifest.SCHEMA,
         *config.ZOO.glob("*.py"),
         *(config.ZOO / "layers").glob("*.py"),
@@ -103,4 +107,4 @@ def _code_hash(arch: str) -> str:
         *gin_file.parent.parent.glob("names/*.json"),
         gin_file.with_suffix(".facts.json"),
     ]
-    return source_hash.of_files(paths, root=config.ZOO.parent)
+    return source_hash.hash_files(paths, root=config.ZOO.parent)

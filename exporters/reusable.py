@@ -1,4 +1,4 @@
-"""Objects that `tf.saved_model.save` writes as Reusable SavedModels.
+"""Builds the objects that `tf.saved_model.save` writes as Reusable SavedModels.
 
 Source: TensorFlow Hub's Reusable SavedModel interface, and its common SavedModel
 APIs for image tasks.
@@ -25,29 +25,32 @@ IMAGES = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
 FLAGS = {"training": False, "return_endpoints": False}
 Function = Callable[..., typing.Any]
 Graph: typing.TypeAlias = tf.types.experimental.GenericFunction
-# What a plain `tf.Module` can't be: a root whose `variables` is a list that is saved.
+# Unlike `tf.Module`, this class can have a saved list `variables` as an attribute.
 _new_root = tf.__internal__.tracking.AutoTrackable
 Savable = tuple[typing.Any, dict[str, Graph]]
 
 
-def pair(
+def build_pair(
     model: zoo_model.ImageModel, *, class_index: pathlib.Path, record: pathlib.Path
 ) -> dict[str, Savable]:
-    """Makes both halves of one model, with the backbone traced once for each mode.
+    """Builds the feature-vector model and the classifier as objects to save.
+
+    The backbone is traced once for each mode, and both share the traces.
 
     Args:
-      model: whose variables become the roots'.
-      class_index: a file that the classifier carries as `assets/NAME`.
-      record: one that both carry, on into copies that consumers save.
+      model: model whose variables the root objects use.
+      class_index: file that the classifier stores as `assets/NAME`.
+      record: weights record that both models store as an asset. Copies that consumers
+        save contain it, too.
 
     Returns:
-      The root object and the signatures of each kind of model.
+      The root object and the signatures, by kind.
     """
     features_spec = tf.TensorSpec([None, model.num_features], tf.float32, "features")
-    for_backbone = hyperparameters.defaults(model.backbone)
-    for_head = hyperparameters.defaults(model.head)
-    backbone = _traced(model.backbone, model.endpoints, IMAGES, for_backbone)
-    head = _traced(model.head, model.head, features_spec, for_head)
+    backbone_defaults = hyperparameters.defaults(model.backbone)
+    head_defaults = hyperparameters.defaults(model.head)
+    backbone = _traced(model.backbone, model.endpoints, IMAGES, backbone_defaults)
+    head = _traced(model.head, model.head, features_spec, head_defaults)
     architecture = type(model.spec).__name__
     size = model.spec.image_size
     preprocessing = model_input.Preprocessing(
@@ -58,7 +61,7 @@ def pair(
     def vector(
         images: tf.Tensor, training: bool, **values: tf.Tensor
     ) -> output_names.Outputs:
-        return output_names.of_features(
+        return output_names.feature_vector_outputs(
             architecture, backbone(images, training, **values)
         )
 
@@ -70,18 +73,20 @@ def pair(
     def logits(
         images: tf.Tensor, training: bool, **values: tf.Tensor
     ) -> output_names.Outputs:
-        of_head = {name: values.pop(name) for name in for_head if name in values}
+        head_values = {n: values.pop(n) for n in head_defaults if n in values}
         endpoints = backbone(images, training, **values)
-        found = head(endpoints["feature_vector"], training, **of_head)
-        return output_names.of_scores(architecture, endpoints, found)
+        head_output = head(endpoints["feature_vector"], training, **head_values)
+        return output_names.classifier_outputs(architecture, endpoints, head_output)
 
     features = _root(model, model.feature_vector)
-    features.__call__ = _call(vector, IMAGES, {**FLAGS, **for_backbone})
+    features.__call__ = _call(vector, IMAGES, {**FLAGS, **backbone_defaults})
     classifier = _root(model, model.classifier)
-    classifier.__call__ = _call(logits, IMAGES, {**FLAGS, **for_backbone, **for_head})
+    classifier.__call__ = _call(
+        logits, IMAGES, {**FLAGS, **backbone_defaults, **head_defaults}
+    )
     classifier.head = _root(model, model.head)
     classifier.head.__call__ = _call(
-        scores, features_spec, {"training": False, **for_head}
+        scores, features_spec, {"training": False, **head_defaults}
     )
     classifier.class_index = tf.saved_model.Asset(str(class_index))
     for root in (features, classifier):
@@ -121,18 +126,19 @@ def _traced(
     spec: tf.TensorSpec,
     names: Iterable[str],
 ) -> Function:
-    """`function`, which calls `part`, as one concrete function for each mode.
+    """Traces `function`, which calls `part`, as one concrete function for each mode.
 
-    All that call it share these, nested; a tf.function would be traced anew for each
-    SavedModel. Hyperparameters, by their names, are inputs of training alone.
+    All callers share these traces as nested functions; a tf.function would be traced
+    again for each SavedModel. The hyperparameters `names` are inputs in training mode
+    only.
     """
 
     def traced(training: bool) -> Graph:
         @tf.function(autograph=False)
         def function_in_mode(inputs: tf.Tensor, **values: tf.Tensor) -> typing.Any:
             with (
-                hyperparameters.replaced(part, values),
-                fused.replaced(part, training=training),
+                hyperparameters.override(part, values),
+                fused.use_fused_ops(part, training=training),
             ):
                 return function(inputs, training=training)
 
@@ -149,19 +155,22 @@ def _traced(
 
 
 def _scalars(names: Iterable[str]) -> dict[str, tf.TensorSpec]:
+    """Returns specs of scalar float32 arguments, by name."""
     return {name: tf.TensorSpec([], tf.float32, name) for name in names}
 
 
 def _call(
     function: Function, spec: tf.TensorSpec, options: Mapping[str, bool | float]
 ) -> Graph:
-    """A `__call__` that gives what `function` gives under `default`, or all of it.
+    """Builds a `__call__` that returns the `default` output of `function`.
+
+    With `return_endpoints=True` it returns all outputs.
 
     Args:
-      function: of inputs, training and hyperparameters.
-      spec: of the one required argument.
-      options: the further arguments and their defaults. Flags are traced for both
-        values and each combination, numbers as scalar Tensors.
+      function: function of inputs, training and hyperparameters.
+      spec: spec of the only required argument.
+      options: optional arguments with their defaults. Every combination of the bools is
+        traced; numbers become scalar Tensors.
     """
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     signature = inspect.Signature(
@@ -180,15 +189,15 @@ def _call(
         values = dict(bound.arguments)
         inputs, training = values.pop(spec.name), values.pop("training")
         return_endpoints = values.pop("return_endpoints", False)
-        found = function(inputs, training, **values)
-        return found if return_endpoints else found["default"]
+        outputs = function(inputs, training, **values)
+        return outputs if return_endpoints else outputs["default"]
 
-    # The names of the arguments are what consumers may write.
+    # Consumers can pass arguments by these names.
     call.__signature__ = signature  # type: ignore[attr-defined]
     graph = tf.function(call, autograph=False)
     flags = [name for name, value in options.items() if isinstance(value, bool)]
     numbers = _scalars(name for name in options if name not in flags)
-    # Traced elsewhere, tf.saved_model.save would trace them anew.
+    # Outside of this context, tf.saved_model.save would trace the function again.
     with save_context.save_context(tf.saved_model.SaveOptions()):
         for values in itertools.product((False, True), repeat=len(flags)):
             graph.get_concrete_function(
@@ -198,7 +207,7 @@ def _call(
 
 
 def _root(model: zoo_model.ImageModel, part: keras.Model) -> typing.Any:
-    """The lists of the interface, for what computes `part` of the model."""
+    """Builds a root object with the lists of the interface for a part of the model."""
     root = _new_root()
     root.variables = [variable.value for variable in part.weights]
     root.trainable_variables = [v.value for v in part.trainable_weights]
@@ -209,9 +218,10 @@ def _root(model: zoo_model.ImageModel, part: keras.Model) -> typing.Any:
 def regularization_losses(
     model: zoo_model.ImageModel, part: keras.Model
 ) -> list[Graph]:
-    """Weight decay · sum(w²) / 2 over the decayed variables, as functions of no inputs.
+    """Returns the regularization losses as functions without inputs.
 
-    One at most: none where there is nothing to decay.
+    There is one function, weight decay · sum(w²) / 2 over the decayed variables, or
+    none if `part` has no decayed variables.
     """
     decayed = [variable.value for variable in model.decayed(part)]
 
@@ -223,11 +233,11 @@ def regularization_losses(
 
 
 def _signature(function: Function, *keys: str) -> Graph:
-    """A named signature: `images` to what `function` gives under `keys`, or to all."""
+    """Builds a signature of `images` that returns the outputs `keys`, or all."""
 
     @tf.function(input_signature=[IMAGES], autograph=False)
     def signature(images: tf.Tensor) -> output_names.Outputs:
-        found = function(images, False)
-        return {key: found[key] for key in keys or found}
+        outputs = function(images, False)
+        return {key: outputs[key] for key in keys or outputs}
 
     return signature.get_concrete_function()

@@ -1,4 +1,4 @@
-"""Writes TF2 SavedModels: `reusable` says what they are."""
+"""Writes TF2 SavedModels; `reusable` defines their objects and signatures."""
 
 from __future__ import annotations
 
@@ -18,39 +18,42 @@ from zoo.weights import native_format, weights_file
 
 
 def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
-    """Writes both halves into folders below `folder`.
+    """Writes both models into subfolders of `folder`, named by kind.
 
     Raises:
-      OSError, OpError: the file system refused, for one because it is full.
+      OSError, OpError: a file can't be written, for example because the disk is full.
     """
     class_index = folder / manifest.CLASS_INDEX
     class_index.write_text(model.taxonomy.to_tsv(), encoding="utf-8")
-    record = folder / weights_file.ASSET.name
+    record = folder / weights_file.RECORD_ASSET.name
     record.write_text(
-        manifest.to_json(native_format.for_copies(model.record())), "utf-8"
+        manifest.to_json(native_format.record_for_copies(model.record())), "utf-8"
     )
-    roots = reusable.pair(model, class_index=class_index, record=record)
+    roots = reusable.build_pair(model, class_index=class_index, record=record)
     for kind, (root, signatures) in roots.items():
-        with _without_saving():
+        with _without_save_function():
             tf.saved_model.save(root, str(folder / kind), signatures)
-        graph_cleanup.slim(folder / kind)
-        _settle_fingerprint(folder / kind / "fingerprint.pb")
+        graph_cleanup.clean_up(folder / kind)
+        _make_fingerprint_deterministic(folder / kind / "fingerprint.pb")
 
 
 @contextlib.contextmanager
-def _without_saving() -> Iterator[None]:
-    """Lets TensorFlow trace no function that saves all variables; see `slimming`."""
+def _without_save_function() -> Iterator[None]:
+    """Within the context, TensorFlow traces no function that saves all variables.
+
+    See `graph_cleanup`.
+    """
     saver = functional_saver.MultiDeviceSaver
-    traced = saver._traced_save
+    original = saver._traced_save
     saver._traced_save = lambda self, file_prefix: file_prefix
     try:
         yield
     finally:
-        saver._traced_save = traced
+        saver._traced_save = original
 
 
-def _settle_fingerprint(path: pathlib.Path) -> None:
-    """Replaces TensorFlow's random id of a model by one made from its own hashes."""
+def _make_fingerprint_deterministic(path: pathlib.Path) -> None:
+    """Replaces the random UUID in a fingerprint by one derived from its hashes."""
     fingerprint = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
     fingerprint.uuid = ""
     content = fingerprint.SerializeToString(deterministic=True)

@@ -1,9 +1,9 @@
 """Writes modules in the TF1 Hub format, for programs that still use `hub.Module`.
 
-Such a module is a SavedModel of two graphs over one checkpoint: for inference, without
-tags, and for training, tagged `train`. Images have one size. What a TF2 model does when
-it is called, consumers of these find in collections: the regularisation losses, and the
-ops that update statistics.
+Such a module is a SavedModel with two graphs that share a checkpoint: one for inference
+without tags, and one for training with the tag `train`. The image size is fixed. Graph
+collections contain the regularization losses and the ops that update batch statistics;
+a consumer has to run these ops.
 
 Source: TensorFlow Hub's TF1 Hub format, and its common signatures for images.
 """
@@ -20,24 +20,24 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from exporters import fused, manifest, output_names, reusable
 from zoo import model as zoo_model
 
-_TAGS: dict[bool, list[str]] = {False: [], True: ["train"]}  # by training
-_MODULE = b"\x08\x03"  # of tfhub_module.pb: a ModuleDef of the format 3
-_PATH = "SAVEDMODEL-ASSET"  # stands for an asset's, until a module is loaded
+_TAGS: dict[bool, list[str]] = {False: [], True: ["train"]}  # tags by training mode
+_MODULE = b"\x08\x03"  # contents of tfhub_module.pb: a ModuleDef of format 3
+_ASSET_PATH = "SAVEDMODEL-ASSET"  # placeholder that loading replaces by the real path
 _KEYS = tf.compat.v1.GraphKeys
 
 
 class _Results(typing.NamedTuple):
-    """What a graph computes: outputs by signature, and terms of a loss."""
+    """Tensors that a graph computes: outputs by signature, regularization losses."""
 
     signatures: dict[str, output_names.Outputs]
     losses: list[tf.Tensor]
 
 
 def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
-    """Writes both halves into folders below `folder`.
+    """Writes both models into subfolders of `folder`, named by kind.
 
     Raises:
-      OSError, OpError: the file system refused, for one because it is full.
+      OSError, OpError: a file can't be written, for example because the disk is full.
     """
     for kind in manifest.KINDS:
         _save(model, kind, folder / kind)
@@ -62,7 +62,7 @@ def _save(model: zoo_model.ImageModel, kind: str, folder: pathlib.Path) -> None:
 def _variant(
     model: zoo_model.ImageModel, kind: str, training: bool
 ) -> meta_graph_pb2.MetaGraphDef:
-    """The graph of one mode, with its signatures and collections."""
+    """Builds the graph of one mode, with its signatures and collections."""
     traced = _traced(model, kind, training)
     scope = type(model.spec).__name__
     with tf.Graph().as_default() as graph:
@@ -71,22 +71,22 @@ def _variant(
         variables = {
             id(v.value.handle): _variable(v) for v in model.parts[kind].weights
         }
-        found = _imported(traced, images, variables, scope)
-        for loss in found.losses:
+        results = _imported(traced, images, variables, scope)
+        for loss in results.losses:
             graph.add_to_collection(_KEYS.REGULARIZATION_LOSSES, loss)
         for op in graph.get_operations():
             if op.type == "AssignVariableOp" and op.name.startswith(f"{scope}/"):
                 graph.add_to_collection(_KEYS.UPDATE_OPS, op)
         asset = None
         if kind == "classification":
-            asset = tf.constant(_PATH, name="class_index")
+            asset = tf.constant(_ASSET_PATH, name="class_index")
             graph.add_to_collection(_KEYS.ASSET_FILEPATHS, asset)
-        # Attributes that older versions do not know are left out at their defaults.
+        # Older TensorFlow versions reject unknown attributes, even default values.
         meta_graph = tf.compat.v1.train.export_meta_graph(strip_default_attrs=True)
-        signatures = dict(found.signatures)
+        signatures = dict(results.signatures)
         signatures["default"] = signatures[f"image_{kind}"]
-        for name, results in signatures.items():
-            meta_graph.signature_def[name].CopyFrom(_signature(images, results))
+        for name, outputs in signatures.items():
+            meta_graph.signature_def[name].CopyFrom(_signature(images, outputs))
         if asset is not None:
             _add_asset(meta_graph, asset.name)
     meta_graph.meta_info_def.tags.extend(_TAGS[training])
@@ -94,23 +94,24 @@ def _variant(
 
 
 def _traced(model: zoo_model.ImageModel, kind: str, training: bool) -> typing.Any:
-    """All that the graph computes, as a concrete function."""
+    """Traces all results of a graph as a concrete function."""
     part = model.parts[kind]
     architecture = type(model.spec).__name__
     size = model.spec.image_size
 
     @tf.function(autograph=False)
     def results(images: tf.Tensor) -> _Results:
-        with fused.replaced(part, training=training):
+        with fused.use_fused_ops(part, training=training):
             endpoints = model.endpoints(images, training=training)
-            vector = output_names.of_features(architecture, endpoints)
-            found = {"image_feature_vector": vector}
+            vector = output_names.feature_vector_outputs(architecture, endpoints)
+            signatures = {"image_feature_vector": vector}
             if kind == "classification":
                 logits = model.head(endpoints["feature_vector"], training=training)
-                scores = output_names.of_scores(architecture, endpoints, logits)
-                found["image_classification"] = scores
+                signatures["image_classification"] = output_names.classifier_outputs(
+                    architecture, endpoints, logits
+                )
         losses = reusable.regularization_losses(model, part) if training else []
-        return _Results(found, [loss.python_function() for loss in losses])
+        return _Results(signatures, [loss.python_function() for loss in losses])
 
     return results.get_concrete_function(
         tf.TensorSpec([None, size, size, 3], tf.float32, "images")
@@ -118,7 +119,7 @@ def _traced(model: zoo_model.ImageModel, kind: str, training: bool) -> typing.An
 
 
 def _variable(variable: keras.Variable) -> tf.Variable:
-    """One of the same name, shape and use in the current graph, without its value."""
+    """Creates a zero-initialized copy of a variable in the current graph."""
     return tf.compat.v1.get_variable(
         variable.path,
         shape=variable.shape,
@@ -135,39 +136,41 @@ def _imported(
     variables: dict[int, tf.Variable],
     scope: str,
 ) -> _Results:
-    """The results of a concrete function, computed in the current graph.
+    """Imports a concrete function into the current graph and returns its results.
 
     Args:
-      traced: the function.
-      images: its argument.
-      variables: what to compute with in place of variables, by the id of these handles.
-      scope: of the names of what computes them.
+      traced: concrete function.
+      images: argument of the function.
+      variables: variables of the current graph, by the id of the handle of the variable
+        that each one replaces.
+      scope: name scope of the imported nodes.
     """
-    fed = {traced.inputs[0].name: images}
+    input_map = {traced.inputs[0].name: images}
     for outside, inside in traced.graph.captures:
-        fed[inside.name] = variables[id(outside)].handle
+        input_map[inside.name] = variables[id(outside)].handle
     graph_def = traced.graph.as_graph_def()
-    inputs = {name.partition(":")[0] for name in fed}
+    inputs = {name.partition(":")[0] for name in input_map}
     nodes = [node for node in graph_def.node if node.name not in inputs]
     results = {tensor.op.name for tensor in traced.outputs}
     for node in nodes:
-        # A gradient that only this process knows; that of the ops inside is the same.
+        # The custom gradient exists only in this process. The gradient of the ops in
+        # the function is the same.
         node.attr.pop("_gradient_op_type", None)
-        if node.name in results:  # waits for all updates, which are for others to run
+        if node.name in results:  # consumers run the updates, so don't wait for them
             node.input[:] = [name for name in node.input if not name.startswith("^")]
     del graph_def.node[:]
     graph_def.node.extend(nodes)
-    found = tf.graph_util.import_graph_def(
+    tensors = tf.graph_util.import_graph_def(
         graph_def,
-        input_map=fed,
+        input_map=input_map,
         return_elements=[tensor.name for tensor in traced.outputs],
         name=scope,
     )
-    return tf.nest.pack_sequence_as(traced.structured_outputs, found)
+    return tf.nest.pack_sequence_as(traced.structured_outputs, tensors)
 
 
 def _signature(
-    images: tf.Tensor, results: output_names.Outputs
+    images: tf.Tensor, outputs: output_names.Outputs
 ) -> meta_graph_pb2.SignatureDef:
     def info(tensor: tf.Tensor) -> meta_graph_pb2.TensorInfo:
         return meta_graph_pb2.TensorInfo(
@@ -178,12 +181,12 @@ def _signature(
 
     return meta_graph_pb2.SignatureDef(
         inputs={"images": info(images)},
-        outputs={name: info(tensor) for name, tensor in results.items()},
+        outputs={name: info(tensor) for name, tensor in outputs.items()},
     )
 
 
 def _add_asset(meta_graph: meta_graph_pb2.MetaGraphDef, tensor: str) -> None:
-    """Tells loaders which file's path the tensor is to become."""
+    """Registers the class index as an asset, whose path replaces `tensor` on load."""
     record = meta_graph_pb2.AssetFileDef(filename=manifest.CLASS_INDEX)
     record.tensor_info.name = tensor
     key = tf.compat.v1.saved_model.ASSETS_KEY

@@ -1,4 +1,4 @@
-"""Writes pairs of one build, in one format after the other."""
+"""Writes the pair of a built model in each requested format."""
 
 from __future__ import annotations
 
@@ -23,57 +23,74 @@ Folders = dict[str, pathlib.Path]
 def write(
     request: requests.Request,
     model: zoo_model.ImageModel,
-    wanted: Sequence[formats.Format],
+    requested: Sequence[formats.Format],
     folder: pathlib.Path,
 ) -> dict[formats.Format, Folders]:
-    """Writes a pair in each format into a folder of its name, manifests included.
+    """Writes a pair with manifests in each format, in subfolders of `folder` by format.
 
-    What the conformance suite has no clauses for is compared with the SavedModels of
-    this build, which are written for that, and the report is written beside the pair.
+    Converted formats, for which the conformance suite has no clauses, are compared with
+    the SavedModels of the same build. These are written even if they are not requested.
+    The report of the comparison is written to the folder of the pair.
 
     Returns:
-      The halves' folders by kind, for each format.
+      The folders of both models by kind, for each format.
 
     Raises:
-      formats.UnfitError: what was converted differs too much.
-      OSError: the file system refused, for one because it is full.
+      formats.ExportCheckError: a converted model differs too much.
+      OSError: a file can't be written, for example because the disk is full.
     """
-    converted = [known for known in wanted if not known.judged]
-    needed = [formats.SAVED_MODEL] if converted else []
+    converted = [entry for entry in requested if not entry.has_clauses]
+    references = [formats.SAVED_MODEL] if converted else []
     pairs = {}
-    for known in dict.fromkeys([*needed, *wanted]):
-        _LOG.info(f"write {known.name}")
-        with stderr.silenced() if known in converted else contextlib.nullcontext():
-            pairs[known] = _save(known, model, folder / known.name)
-        describe.write_manifests(request, model, known, pairs[known])
-    for known in converted:
-        _LOG.info(f"compare {known.name} with saved_model")
-        with stderr.silenced():
-            runs = {kind: _module(known).runs(f) for kind, f in pairs[known].items()}
-            report = comparison.compare(model, known, runs, pairs[formats.SAVED_MODEL])
-        comparison.judge(model, runs, report)
-        for line in comparison.remarks(report):
-            _LOG.info(f"{known.name}: {line}")
-        text = manifest.to_json(report)
-        (folder / known.name / export_folder.REPORT).write_text(text, encoding="utf-8")
+    for export_format in dict.fromkeys([*references, *requested]):
+        _LOG.info(f"write {export_format.name}")
+        is_converted = export_format in converted
+        with stderr.silenced() if is_converted else contextlib.nullcontext():
+            folders = _save(export_format, model, folder / export_format.name)
+        describe.write_manifests(request, model, export_format, folders)
+        pairs[export_format] = folders
+    for export_format in converted:
+        report = _compare(model, export_format, pairs)
+        path = folder / export_format.name / export_folder.REPORT
+        path.write_text(manifest.to_json(report), encoding="utf-8")
     return pairs
 
 
+def _compare(
+    model: zoo_model.ImageModel,
+    export_format: formats.Format,
+    pairs: dict[formats.Format, Folders],
+) -> manifest.JsonObject:
+    """Compares a converted pair with the SavedModels, and returns the report."""
+    _LOG.info(f"compare {export_format.name} with saved_model")
+    load = _module(export_format).load
+    with stderr.silenced():
+        models = {kind: load(path) for kind, path in pairs[export_format].items()}
+        report = comparison.compare(
+            model, export_format, models, pairs[formats.SAVED_MODEL]
+        )
+    comparison.check_limits(model, models, report)
+    for line in comparison.summary_lines(report):
+        _LOG.info(f"{export_format.name}: {line}")
+    return report
+
+
 def _save(
-    known: formats.Format, model: zoo_model.ImageModel, folder: pathlib.Path
+    export_format: formats.Format, model: zoo_model.ImageModel, folder: pathlib.Path
 ) -> Folders:
+    """Writes both models in one format, with the class index of the classifier."""
     folder.mkdir()
     try:
-        _module(known).save(model, folder)
+        _module(export_format).save(model, folder)
     except tf.errors.OpError as error:
         # "{{node …}} FILE; No space left on device [Op:SaveV2]"
         reason = error.message.rpartition("; ")[2].split(" [Op:")[0]
         raise OSError(f"Can't write below {folder.parent}: {reason}") from error
     except OSError as error:
-        if error.errno is None or error.filename:  # it says where
+        if error.errno is None or error.filename:  # the message has the path
             raise
-        where = folder.parent
-        raise OSError(f"Can't write below {where}: {error.strerror}") from error
+        parent = folder.parent
+        raise OSError(f"Can't write below {parent}: {error.strerror}") from error
     class_index = folder / "classification" / "assets" / manifest.CLASS_INDEX
     if not class_index.exists():
         class_index.parent.mkdir()
@@ -81,5 +98,6 @@ def _save(
     return {kind: folder / kind for kind in manifest.KINDS}
 
 
-def _module(known: formats.Format) -> typing.Any:
-    return importlib.import_module(f"exporters.{known.name}")
+def _module(export_format: formats.Format) -> typing.Any:
+    """Imports the module that writes a format."""
+    return importlib.import_module(f"exporters.{export_format.name}")

@@ -1,8 +1,8 @@
-"""The EXIF orientation of a photograph: finds it, and turns pixels upright.
+"""Reads the EXIF orientation of an image and turns its pixels upright.
 
-Cameras store the pixels as the sensor reads them, and note in EXIF how to turn them.
-Source: CIPA DC-008 (Exif 2.32), section 4.6.4 A, tag 0x0112; where a file keeps its
-EXIF: section 4.7 (JPEG), PNG specification 3rd edition, section 11.3.4.7 (chunk eXIf),
+Cameras store the pixels as the sensor reads them, and record the rotation in EXIF.
+Source: CIPA DC-008 (Exif 2.32), section 4.6.4 A, tag 0x0112; location of EXIF in a
+file: section 4.7 (JPEG), PNG specification 3rd edition, section 11.3.4.7 (chunk eXIf),
 WebP container specification (chunk EXIF).
 """
 
@@ -16,24 +16,24 @@ import tensorflow as tf
 from images import formats, jpeg
 
 _TAG = 0x0112
-_SHORT, _LONG = 3, 4  # types of 16 and 32 bits; the standard asks for the former
-_TIFF = 42  # the third and fourth byte of EXIF, which is a TIFF file in itself
-_MOST_ENTRIES = 512  # of a directory, that are looked at
+_SHORT, _LONG = 3, 4  # field types of 16 and 32 bits; the standard requires SHORT
+_TIFF = 42  # magic number in bytes 3 and 4 of EXIF data, which is a TIFF file
+_MAX_ENTRIES = 512  # number of directory entries that are read
 _ENTRY_BYTES = 12
-_NOWHERE = -1
-_JPEG_FILL, _JPEG_PIXELS = 0xFF, 0xDA  # a marker's first byte; where headers end
+_NOT_FOUND = -1
+_JPEG_FILL, _JPEG_PIXELS = 0xFF, 0xDA  # first byte of a marker; start of scan
 
 
 class _Container(typing.NamedTuple):
-    """How a format puts its parts one after the other.
+    """Layout of the segments or chunks of a file format.
 
     Attributes:
-      first: position of the first part.
-      size: layout of a part's head as far as its size, see `formats.unpack`.
-      overhead: bytes of a part that its size does not count.
-      padding: to a multiple of how many bytes parts are filled up.
-      head: what the head of the part with EXIF is like; a dot is any byte.
-      exif: where EXIF begins in that part.
+      first: byte offset of the first segment.
+      size: layout of a segment header up to its size field; see `formats.unpack`.
+      overhead: bytes of a segment that its size field does not count.
+      padding: segments are padded to a multiple of this number of bytes.
+      head: header of the segment that holds EXIF; a dot matches any byte.
+      exif: byte offset of EXIF in that segment.
     """
 
     first: int
@@ -52,50 +52,50 @@ _CONTAINERS = {
 _HEAD_BYTES = 10
 
 
-def orientation(data: tf.Tensor, format_number: tf.Tensor | int) -> tf.Tensor:
-    """The EXIF orientation of an encoded image, scalar int64 from 1 to 8.
+def orientation(data: tf.Tensor, format_index: tf.Tensor | int) -> tf.Tensor:
+    """Reads the EXIF orientation of an encoded image, scalar int64 from 1 to 8.
 
-    It is 1 (upright as stored) where the file does not say, or says nonsense, and in
-    other formats than JPEG, PNG and WebP.
+    The result is 1 (stored upright) if the orientation is missing or invalid, and for
+    formats other than JPEG, PNG and WebP.
 
     Args:
       data: scalar string, the bytes of a file.
-      format_number: see `formats.number`.
+      format_index: see `formats.detect`.
     """
-    start = _find(data, format_number)
+    start = _find(data, format_index)
     return tf.cond(
-        start == _NOWHERE, lambda: np.int64(1), lambda: _read_tag(data, start)
+        start == _NOT_FOUND, lambda: np.int64(1), lambda: _read_tag(data, start)
     )
 
 
 def turn_upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Turns and mirrors stored pixels [H, W, 3] as their orientation asks."""
+    """Rotates and mirrors stored pixels [H, W, 3] according to their orientation."""
 
-    def turned() -> tf.Tensor:
+    def transform() -> tf.Tensor:
         axes = tf.where(_swaps_sides(orientation), [1, 0, 2], [0, 1, 2])
         x = tf.transpose(pixels, axes)
         return tf.reverse(x, tf.boolean_mask([0, 1], _flips(orientation)))
 
-    return tf.cond(orientation == 1, lambda: pixels, turned)
+    return tf.cond(orientation == 1, lambda: pixels, transform)
 
 
 def upright_size(stored: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Height and width [2] of an image after `turn_upright`."""
+    """Returns the height and width [2] of an image after `turn_upright`."""
     return tf.where(_swaps_sides(orientation), stored[::-1], stored)
 
 
 def stored_window(
     window: tf.Tensor, size: tf.Tensor, orientation: tf.Tensor
 ) -> tf.Tensor:
-    """Where a window of the upright image is in the stored one.
+    """Maps a window of the upright image to the stored image.
 
     Args:
       window: [4] int32: top, left, height, width.
-      size: [2] int32, of the upright image.
-      orientation: of the stored image.
+      size: [2] int32, height and width of the upright image.
+      orientation: EXIF orientation of the stored image.
 
     Returns:
-      [4] int32 of the same kind.
+      [4] int32: top, left, height, width in the stored image.
     """
     corner, extent = window[:2], window[2:]
     corner = tf.where(_flips(orientation), size - corner - extent, corner)
@@ -105,77 +105,80 @@ def stored_window(
 
 
 def _swaps_sides(orientation: tf.Tensor) -> tf.Tensor:
-    """Whether rows and columns are exchanged, before anything is flipped."""
+    """Whether the image is transposed, which happens before any flip."""
     return orientation >= 5
 
 
 def _flips(orientation: tf.Tensor) -> tf.Tensor:
-    """Whether it is flipped from top to bottom, and from left to right: [2] bool."""
+    """Whether the image is flipped vertically and horizontally: [2] bool."""
     flipping = tf.constant([[3, 4, 7, 8], [2, 3, 6, 7]], tf.int64)
     return tf.reduce_any(orientation == flipping, axis=1)
 
 
-def _find(data: tf.Tensor, format_number: tf.Tensor | int) -> tf.Tensor:
-    """Where EXIF begins, going from part to part of the file; or _NOWHERE."""
+def _find(data: tf.Tensor, format_index: tf.Tensor | int) -> tf.Tensor:
+    """Walks a file's segments to the byte offset of EXIF, or returns _NOT_FOUND."""
     rows = [_CONTAINERS[n] for n in formats.NAMES if n in _CONTAINERS]
-    row = tf.minimum(format_number, len(rows) - 1)
-    sizes = [np.pad(w := formats.weights(r.size), _rest(w)) for r in rows]
+    row = tf.minimum(format_index, len(rows) - 1)
+    sizes = [
+        np.pad(matrix := formats.unpack_matrix(r.size), _padding_rows(matrix))
+        for r in rows
+    ]
     heads = np.array([list(r.head.ljust(_HEAD_BYTES, b".")) for r in rows])
     size_weights = tf.gather(np.stack(sizes)[..., 0], row)
-    wanted = tf.gather(heads.astype(np.int64), row)
+    pattern = tf.gather(heads.astype(np.int64), row)
     numbers = [(r.first, r.overhead, r.padding, r.exif) for r in rows]
     first, overhead, padding, exif = tf.unstack(
         tf.gather(np.array(numbers, np.int64), row)
     )
     length = tf.cast(tf.strings.length(data), tf.int64)
-    is_jpeg = format_number == formats.JPEG
+    is_jpeg = format_index == formats.JPEG
 
-    def goes_on(position: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
-        return (found == _NOWHERE) & (position < length)
+    def has_next(position: tf.Tensor, exif_start: tf.Tensor) -> tf.Tensor:
+        return (exif_start == _NOT_FOUND) & (position < length)
 
     def step(position: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         head = formats.leading_bytes(data, _HEAD_BYTES, position)
         head = tf.cast(head, tf.int64)
-        is_exif = tf.reduce_all((head == wanted) | (wanted == ord(".")))
+        is_exif = tf.reduce_all((head == pattern) | (pattern == ord(".")))
         size = tf.reduce_sum(head * size_weights)
-        following = position + overhead + size + size % padding
+        next_position = position + overhead + size + size % padding
         is_fill = is_jpeg & (head[1] == _JPEG_FILL)
-        following = tf.where(is_fill, position + 1, following)
+        next_position = tf.where(is_fill, position + 1, next_position)
         is_end = is_jpeg & ((head[0] != _JPEG_FILL) | (head[1] == _JPEG_PIXELS))
-        following = tf.where(is_end, length, following)
-        return following, tf.where(is_exif, position + exif, np.int64(_NOWHERE))
+        next_position = tf.where(is_end, length, next_position)
+        return next_position, tf.where(is_exif, position + exif, np.int64(_NOT_FOUND))
 
-    is_known = format_number < len(rows)
-    start = tf.where(is_known, first, length)
-    return tf.while_loop(goes_on, step, [start, np.int64(_NOWHERE)])[1]
+    can_have_exif = format_index < len(rows)
+    start = tf.where(can_have_exif, first, length)
+    return tf.while_loop(has_next, step, [start, np.int64(_NOT_FOUND)])[1]
 
 
-def _rest(matrix: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
-    """What `np.pad` adds, for a matrix to have a row for each byte of a head."""
+def _padding_rows(matrix: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns `np.pad` widths that extend a matrix to one row per header byte."""
     return (0, _HEAD_BYTES - len(matrix)), (0, 0)
 
 
 def _read_tag(data: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-    """The orientation that the EXIF at `start` gives, or 1."""
-    has_prefix = formats.part(data, start, len(jpeg.EXIF)) == jpeg.EXIF
+    """Reads the orientation from the EXIF data at `start`; 1 if there is none."""
+    has_prefix = formats.byte_range(data, start, len(jpeg.EXIF)) == jpeg.EXIF
     start += tf.cast(has_prefix, tf.int64) * len(jpeg.EXIF)
-    order = formats.part(data, start, 2)
+    order = formats.byte_range(data, start, 2)
     is_big = order == b"MM"
 
     def numbers(raw: tf.Tensor, layout: str) -> tf.Tensor:
-        orders = (formats.weights(order + layout) for order in "><")
-        return tf.linalg.matmul(tf.cast(raw, tf.int64), tf.where(is_big, *orders))
+        matrices = (formats.unpack_matrix(order + layout) for order in "><")
+        return tf.linalg.matmul(tf.cast(raw, tf.int64), tf.where(is_big, *matrices))
 
     head = formats.leading_bytes(data, 8, start)[tf.newaxis]
     magic, first = tf.unstack(numbers(head, "2xHI")[0])
-    length = 2 + _MOST_ENTRIES * _ENTRY_BYTES
+    length = 2 + _MAX_ENTRIES * _ENTRY_BYTES
     directory = formats.leading_bytes(data, length, start + first)
     count = numbers(directory[tf.newaxis, :2], "H")[0, 0]
-    entries = tf.reshape(directory[2:], [_MOST_ENTRIES, _ENTRY_BYTES])
-    tags, kinds, longs = tf.unstack(numbers(entries, "2H4xI"), axis=1)
+    entries = tf.reshape(directory[2:], [_MAX_ENTRIES, _ENTRY_BYTES])
+    tags, types, longs = tf.unstack(numbers(entries, "2H4xI"), axis=1)
     shorts = numbers(entries, "8xH2x")[:, 0]
-    values = tf.where(kinds == _LONG, longs, shorts)
-    is_said = (tags == _TAG) & (values >= 1) & (values <= 8) & (magic == _TIFF)
-    is_said &= (is_big | (order == b"II")) & ((kinds == _SHORT) | (kinds == _LONG))
-    is_said &= np.arange(_MOST_ENTRIES) < count
-    return tf.reduce_max(tf.where(is_said, values, np.int64(1)))
+    values = tf.where(types == _LONG, longs, shorts)
+    is_valid = (tags == _TAG) & (values >= 1) & (values <= 8) & (magic == _TIFF)
+    is_valid &= (is_big | (order == b"II")) & ((types == _SHORT) | (types == _LONG))
+    is_valid &= np.arange(_MAX_ENTRIES) < count
+    return tf.reduce_max(tf.where(is_valid, values, np.int64(1)))

@@ -1,4 +1,4 @@
-"""Decodes with Pillow what TensorFlow's ops can't read, such as TIFF and AVIF."""
+"""Decodes, with Pillow, formats without a TensorFlow op, such as TIFF and AVIF."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
-# Not all that Pillow knows: some of its readers start other programs.
+# Pillow's other readers are left out: some of them start external programs.
 FORMATS = ("AVIF", "BMP", "ICO", "JPEG", "JPEG2000", "PPM", "TGA", "TIFF")
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
-_UNDEFINED = ("I", "F")  # of no defined largest value
-_WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
+_UNDEFINED = ("I", "F")  # modes without a defined largest value
+_ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
 
-# `decoding.MAX_PIXELS` is the limit here; Pillow warns of a lower one, and refuses what
-# is more than twice that.
+# Pillow warns above its own, lower limit and fails above twice that limit. The warning
+# is off because `decoding.MAX_PIXELS` is the limit here.
 warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
 
 
 def decode(data: bytes) -> np.ndarray:
-    """The pixels of the first frame, with alpha, [H, W, 4] uint8.
+    """Decodes the first frame as RGBA pixels [H, W, 4] uint8.
 
-    They are upright, but for JPEG files, whose orientation `exif` reads.
+    The pixels are upright, except those of JPEG files: `exif` reads their orientation.
 
     Args:
       data: the bytes of a file.
 
     Raises:
-      ValueError: Pillow can't read it; the message says why.
+      ValueError: Pillow can't read the file; the message gives the reason.
     """
     if not data:
         raise ValueError("the file is empty")
@@ -37,21 +37,21 @@ def decode(data: bytes) -> np.ndarray:
         with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.mode in _UNDEFINED:
                 raise ValueError(
-                    f"pixels of mode {image.mode!r} have no defined largest value"
+                    f"pixel mode {image.mode!r} has no defined largest value"
                 )
             if image.format == "JPEG":
-                return _with_alpha(image)
-            return _with_alpha(PIL.ImageOps.exif_transpose(image))
+                return _to_rgba(image)
+            return _to_rgba(PIL.ImageOps.exif_transpose(image))
     except PIL.UnidentifiedImageError as error:
-        raise ValueError("it is no image, or of a format that can't be read") from error
+        raise ValueError("not an image, or an unsupported format") from error
     except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
         raise ValueError(str(error)) from error
 
 
-def _with_alpha(image: PIL.Image.Image) -> np.ndarray:
+def _to_rgba(image: PIL.Image.Image) -> np.ndarray:
     if image.mode in _SIXTEEN_BITS:
         grey = (np.asarray(image) >> 8).astype(np.uint8)
         image = PIL.Image.fromarray(grey)
-    has_alpha = image.mode in _WITH_ALPHA or "transparency" in image.info
-    # Pillow has no way from CMYK and the like to RGBA but through RGB.
+    has_alpha = image.mode in _ALPHA_MODES or "transparency" in image.info
+    # Pillow converts CMYK and similar modes to RGBA only by way of RGB.
     return np.asarray((image if has_alpha else image.convert("RGB")).convert("RGBA"))

@@ -1,4 +1,4 @@
-"""Recognises the format of an encoded image, and reads integers out of its headers."""
+"""Detects the format of an encoded image and reads integers from its headers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from images import jpeg
 
-# Format -> its first bytes; a dot is any byte.
+# Format -> the first bytes of a file; a dot matches any byte.
 _SIGNATURES = {
     "jpeg": jpeg.START,
     "png": b"\x89PNG\r\n\x1a\n",
@@ -18,20 +18,25 @@ _SIGNATURES = {
     "bmp": b"BM",
 }
 NAMES = tuple(_SIGNATURES)
-"""The formats that TensorFlow's ops read, in the order of their numbers."""
+"""Formats that TensorFlow's ops read; `detect` returns an index into them."""
 
 JPEG = NAMES.index("jpeg")
 _LENGTH = max(map(len, _SIGNATURES.values()))
-_WANTED = np.array([list(s.ljust(_LENGTH, b".")) for s in _SIGNATURES.values()], "u1")
+_PATTERNS = np.array(
+    [list(signature.ljust(_LENGTH, b".")) for signature in _SIGNATURES.values()], "u1"
+)
 _SIZES = {"B": 1, "H": 2, "I": 4}  # bytes
 _BYTES = np.array([bytes([value]) for value in range(256)], object)
 
 
-def number(data: tf.Tensor) -> tf.Tensor:
-    """The number of an image's format, scalar int32; `len(NAMES)` is any other."""
+def detect(data: tf.Tensor) -> tf.Tensor:
+    """Returns the index in `NAMES` of an image's format, scalar int32.
+
+    The index of any other format is `len(NAMES)`.
+    """
     first = leading_bytes(data, _LENGTH)
-    is_like = tf.reduce_all((first == _WANTED) | (ord(".") == _WANTED), axis=1)
-    return tf.argmax(tf.concat([is_like, [True]], axis=0), output_type=tf.int32)
+    is_match = tf.reduce_all((first == _PATTERNS) | (ord(".") == _PATTERNS), axis=1)
+    return tf.argmax(tf.concat([is_match, [True]], axis=0), output_type=tf.int32)
 
 
 def is_jpeg(data: tf.Tensor) -> tf.Tensor:
@@ -39,24 +44,27 @@ def is_jpeg(data: tf.Tensor) -> tf.Tensor:
     return tf.strings.substr(data, 0, 3) == _SIGNATURES["jpeg"]
 
 
-def contains(data: tf.Tensor, some: bytes) -> tf.Tensor:
-    """Whether some bytes occur anywhere in a file, scalar bool."""
-    parts = tf.raw_ops.StringSplitV2(input=[data], sep=some, maxsplit=1)
+def contains(data: tf.Tensor, sequence: bytes) -> tf.Tensor:
+    """Whether a byte sequence occurs anywhere in a file, scalar bool."""
+    parts = tf.raw_ops.StringSplitV2(input=[data], sep=sequence, maxsplit=1)
     return tf.size(parts.values) > 1
 
 
 def leading_bytes(
     data: tf.Tensor, length: int, start: tf.Tensor | int = 0
 ) -> tf.Tensor:
-    """The bytes from `start` on, [length] uint8; zeros where the file is shorter."""
-    return tf.io.decode_raw(part(data, start, length), tf.uint8, fixed_length=length)
+    """Returns bytes from `start` on, [length] uint8, zero-padded after the end."""
+    raw = byte_range(data, start, length)
+    return tf.io.decode_raw(raw, tf.uint8, fixed_length=length)
 
 
-def part(data: tf.Tensor, start: tf.Tensor | int, length: tf.Tensor | int) -> tf.Tensor:
-    """The bytes from `start` on, scalar string; fewer where the file is shorter.
+def byte_range(
+    data: tf.Tensor, start: tf.Tensor | int, length: tf.Tensor | int
+) -> tf.Tensor:
+    """Returns up to `length` bytes from `start` on, scalar string.
 
-    TensorFlow's own op would fail beyond the end, with a message that quotes the whole
-    file and is no text.
+    The result is shorter, or empty, if the file ends earlier. `tf.strings.substr` would
+    fail for a start after the end, with a message that quotes the whole binary file.
     """
     if isinstance(start, int):
         return tf.strings.substr(data, start, length)
@@ -65,38 +73,38 @@ def part(data: tf.Tensor, start: tf.Tensor | int, length: tf.Tensor | int) -> tf
 
 
 def byte(value: tf.Tensor) -> tf.Tensor:
-    """An integer from 0 to 255 as a string of one byte."""
+    """Converts an integer from 0 to 255 to a string of one byte."""
     return tf.gather(_BYTES, value)
 
 
 def unpack(layout: str, data: tf.Tensor, start: tf.Tensor | int = 0) -> list[tf.Tensor]:
-    """Reads unsigned integers, scalar int64 each, as `struct.unpack` does.
+    """Reads unsigned integers as int64 scalars, like `struct.unpack`.
 
     Args:
-      layout: `<` or `>`, then `B`, `H`, `I` or, for bytes to skip, `x`; a number in
-        front repeats one.
+      layout: `<` or `>`, followed by `B`, `H`, `I`, or `x` for a byte to skip; a number
+        in front of a letter repeats it.
       data: scalar string, the bytes of a file.
-      start: where to begin.
+      start: byte offset of the first integer.
 
     Returns:
-      The integers; what is beyond the end of the file is 0.
+      The integers; bytes after the end of the file count as 0.
     """
-    matrix = weights(layout)
+    matrix = unpack_matrix(layout)
     raw = tf.cast(leading_bytes(data, len(matrix), start), tf.int64)
     return tf.unstack(tf.linalg.matvec(matrix, raw, transpose_a=True))
 
 
-def weights(layout: str) -> np.ndarray:
-    """The matrix [bytes, integers] int64 that unpacks bytes when it multiplies them."""
-    columns, place = [], 0
+def unpack_matrix(layout: str) -> np.ndarray:
+    """Returns the matrix [bytes, integers] int64 that maps bytes to integers."""
+    columns, offset = [], 0
     for repeat, code in re.findall(r"(\d*)([xBHI])", layout):
         for _ in range(int(repeat or 1)):
             size = _SIZES.get(code, 1)
             powers = [256**n for n in range(size)]
             if code != "x":
-                columns.append((place, powers[::-1] if layout[0] == ">" else powers))
-            place += size
-    matrix = np.zeros((place, len(columns)), np.int64)
+                columns.append((offset, powers[::-1] if layout[0] == ">" else powers))
+            offset += size
+    matrix = np.zeros((offset, len(columns)), np.int64)
     for column, (start, powers) in enumerate(columns):
         matrix[start : start + len(powers), column] = powers
     return matrix

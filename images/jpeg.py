@@ -1,4 +1,4 @@
-"""Recognises plain JPEG files in Python, before a graph reads them."""
+"""Recognises plain JPEG files in Python, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ import struct
 
 START, END = b"\xff\xd8\xff", b"\xff\xd9"
 EXIF = b"Exif\0\0"
-"""What EXIF begins with in a JPEG file, and what some programs write elsewhere."""
-# The markers of parts that files begin with; the first byte of each is 255.
-_SIZES = (0xC0, 0xC1, 0xC2)  # of baseline, extended and progressive images
+"""Prefix of EXIF data in a JPEG file; some programs write it in other formats, too."""
+# Second bytes of segment markers; the first byte is 0xFF.
+_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive start of frame
 _TABLES = (0xC4, 0xDB, 0xDD)
-_APP1, _PIXELS = 0xE1, 0xDA
-_OTHERS = (*range(0xE0, 0xF0), 0xFE)  # of programs, comments
-_PARTS = frozenset([*_TABLES, *_OTHERS])
+_APP1, _SCAN = 0xE1, 0xDA
+_METADATA = (*range(0xE0, 0xF0), 0xFE)  # application data, comments
+_SKIPPED = frozenset([*_TABLES, *_METADATA])
 
 
 def plain_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width of a plain JPEG file; None of any other file.
+    """Returns the height and width of a plain JPEG file, None for other files.
 
-    Plain is one of greys or colours that needs no question: whole, with nothing behind
-    its end, not CMYK, and without EXIF, which might turn it. Most images of data sets
-    are. In a graph these questions take half as long as a small image does.
+    A plain file is complete, has no data after its end, is greyscale or RGB rather
+    than CMYK, and has no EXIF, which could rotate it. Most images of data sets are
+    plain. In a graph, these checks take half as long as decoding a small image.
 
     Source: ITU-T T.81, annex B.
     """
     if not data.startswith(START) or not data.endswith(END):
         return None
-    size, place, last = None, len(START) - 1, len(data) - 10
-    while place < last and data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker == _PIXELS:
+    size, offset, last = None, len(START) - 1, len(data) - 10
+    while offset < last and data[offset] == 0xFF:
+        marker = data[offset + 1]
+        if marker == _SCAN:
             return size
-        if marker in _SIZES:
-            height, width, channels = struct.unpack_from(">HHB", data, place + 5)
+        if marker in _FRAMES:
+            height, width, channels = struct.unpack_from(">HHB", data, offset + 5)
             if channels > 3:
                 return None
             size = height, width
         else:
-            is_exif = marker == _APP1 and data.startswith(EXIF, place + 4)
-            if is_exif or marker not in _PARTS:
+            is_exif = marker == _APP1 and data.startswith(EXIF, offset + 4)
+            if is_exif or marker not in _SKIPPED:
                 return None
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        offset += 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
     return None

@@ -1,4 +1,4 @@
-"""Finds the image files below a folder; imports no TensorFlow."""
+"""Lists the image files below a folder, without importing TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp"),
     *(".dib", ".tif", ".tiff", ".avif", ".jp2"),
 )
-"""What the names of files end with that are taken for images, in small letters."""
+"""File name suffixes of images, in lower case."""
 
 _SUFFIXES = frozenset(SUFFIXES)
 
@@ -20,9 +20,9 @@ _HIDDEN_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # of macOS, Synology, 
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is no part of what its owner put there.
+    """Whether the name is that of a hidden or system file or folder.
 
-    `.git`, `.ipynb_checkpoints`, `.thumbnails`, `__MACOSX` and the like.
+    Examples: `.git`, `.ipynb_checkpoints`, `.thumbnails`, `__MACOSX`.
     """
     return name.startswith(".") or name in _HIDDEN_FOLDERS
 
@@ -35,13 +35,13 @@ NO_FILES = "broken links or special files"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Listing:
-    """The files below a folder.
+    """Image files below a folder.
 
     Attributes:
       images: the image files, sorted by path.
-      folders: names of the folders in it that are not hidden.
-      skipped: how many entries are no images, by suffix. `HIDDEN` counts those that
-        are hidden, or in a hidden folder.
+      folders: names of the direct subfolders that are not hidden.
+      skipped: number of skipped entries by suffix, or by one of `HIDDEN` (also files in
+        hidden folders), `NO_SUFFIX`, `FOLDER_LINKS` and `NO_FILES`.
     """
 
     images: list[os.DirEntry[str]]
@@ -49,14 +49,14 @@ class Listing:
     skipped: collections.Counter[str]
 
 
-def find(folder: str | os.PathLike[str], *, except_in: Collection[str] = ()) -> Listing:
-    """Lists the image files in a folder, and in those below it.
+def find(folder: str | os.PathLike[str], *, exclude: Collection[str] = ()) -> Listing:
+    """Lists the image files in a folder and its subfolders.
 
     Links to folders are not followed.
 
     Args:
-      folder: where to look.
-      except_in: names of folders in it that are passed over.
+      folder: folder to search.
+      exclude: names of direct subfolders to leave out.
 
     Raises:
       OSError: the folder can't be read.
@@ -68,13 +68,13 @@ def find(folder: str | os.PathLike[str], *, except_in: Collection[str] = ()) -> 
         skipped=collections.Counter(),
     )
     images, skipped = listing.images, listing.skipped
-    waiting = [
+    pending = [
         (entry, is_hidden(entry.name))
         for entry in top
-        if entry.name not in except_in or not entry.is_dir()
+        if entry.name not in exclude or not entry.is_dir()
     ]
-    while waiting:
-        entry, is_entry_hidden = waiting.pop()
+    while pending:
+        entry, is_entry_hidden = pending.pop()
         if entry.is_file():
             suffix = os.path.splitext(entry.name)[1].lower()
             if suffix in _SUFFIXES and not is_entry_hidden:
@@ -86,21 +86,21 @@ def find(folder: str | os.PathLike[str], *, except_in: Collection[str] = ()) -> 
         elif entry.is_symlink():
             skipped[FOLDER_LINKS] += 1
         else:
-            waiting += [
-                (below, is_entry_hidden or is_hidden(below.name))
-                for below in _entries(entry.path)
+            pending += [
+                (child, is_entry_hidden or is_hidden(child.name))
+                for child in _entries(entry.path)
             ]
     return listing
 
 
 def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    """What is in a folder, by name, the last first."""
+    """Returns the entries of a folder, sorted by name in descending order."""
     with os.scandir(os.fspath(folder)) as entries:
         return sorted(entries, key=operator.attrgetter("name"), reverse=True)
 
 
 def read_small(path: bytes | str, limit: int) -> bytes | None:
-    """What a file holds; None if it can't be read, or has more bytes than `limit`."""
+    """Reads a file; returns None if it is unreadable or larger than `limit` bytes."""
     try:
         with open(path, "rb", buffering=0) as file:
             data = file.read(limit + 1)
@@ -110,7 +110,10 @@ def read_small(path: bytes | str, limit: int) -> bytes | None:
 
 
 def describe_skipped(skipped: Mapping[str, int]) -> str:
-    """A line on files that were left out, the most frequent kind first; or nothing."""
+    """Returns a one-line message on skipped files, or an empty string.
+
+    The most frequent kind comes first.
+    """
     ordered = sorted(skipped.items(), key=lambda kind: (-kind[1], kind[0]))
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in ordered)
     return f"files left out: {kinds}" if kinds else ""

@@ -1,4 +1,4 @@
-"""Upright pixels -> a model's input: the central part, resized; or a random part."""
+"""Preprocessing: central or random crop -> resize, from image files or pixels."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import tensorflow as tf
 from images import decoding, jpeg
 
 INTERPOLATIONS = {"bilinear": "triangle", "bicubic": "keyscubic"}
-"""By name, the kernel of TensorFlow's op that is Pillow's."""
+"""Interpolation -> kernel of the `ScaleAndTranslate` op that equals Pillow's."""
 LARGEST_SIZE = 4096  # pixels
 _TO_UNIT = 1 / 255
 _BYTES = tf.TensorSpec([None], tf.string, "image_bytes")
-_TRIES = 10  # to draw a window of the wanted area and shape
-_LARGE = 2.5  # times the input's side, from which on random parts are antialiased
+_TRIES = 10  # attempts to sample a window with the requested area and aspect ratio
+_LARGE = 2.5  # ratio of image side to input side above which random crops antialias
 
 
 class Kind(enum.IntEnum):
-    """What is known of an image before a graph reads it.
+    """Kind of tensor that represents an image, known before a graph reads it.
 
     Attributes:
-      JPEG: it is the bytes of a plain JPEG file, see `jpeg.plain_size`; scalar string.
-      LARGE_JPEG: those of one that is much larger than the model's input.
-      FILE: those of any file.
-      PIXELS: it is pixels, [H, W, 3] uint8.
+      JPEG: bytes of a plain JPEG file, scalar string; see `jpeg.plain_size`.
+      LARGE_JPEG: bytes of a plain JPEG file much larger than the model's input.
+      FILE: bytes of any image file, scalar string.
+      PIXELS: decoded pixels, [H, W, 3] uint8.
     """
 
     JPEG = 0
@@ -39,14 +39,14 @@ class Kind(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How a photograph becomes a model's input.
+    """Preprocessing of photographs for a model.
 
     Args:
-      height: of the input, in pixels.
-      width: of the input, in pixels.
-      crop_fraction: share of the largest central part of the input's shape that is
-        kept; in (0, 1].
-      interpolation: `bilinear` or `bicubic`; shrinking antialiases.
+      height: height of the model's input in pixels.
+      width: width of the model's input in pixels.
+      crop_fraction: side of the central crop, relative to the largest central crop with
+        the aspect ratio of the input; in (0, 1].
+      interpolation: `bilinear` or `bicubic`; antialiased when it shrinks an image.
     """
 
     height: int
@@ -73,7 +73,7 @@ class Preprocessing:
             )
 
     def read(self, data: tf.Tensor, *, use_pillow: bool = True) -> tf.Tensor:
-        """Decode -> central crop -> resize -> [0, 1].
+        """Reads an image file: decode -> central crop -> resize -> scale to [0, 1].
 
         Args:
           data: scalar string, the bytes of an image file.
@@ -88,19 +88,19 @@ class Preprocessing:
         return self.from_pixels(decoding.decode(data, use_pillow=use_pillow))
 
     def kind(self, data: bytes) -> Kind:
-        """Of an image file."""
+        """Returns the kind of an image file from its bytes."""
         size = jpeg.plain_size(data)
         if size is None:
             return Kind.FILE
-        is_large = any(map(operator.gt, size, self._most()))
+        is_large = any(map(operator.gt, size, self._size_limits()))
         return Kind.LARGE_JPEG if is_large else Kind.JPEG
 
-    def _most(self) -> tuple[float, float]:
-        """The height and width beyond which an image is large."""
+    def _size_limits(self) -> tuple[float, float]:
+        """Returns the height and width above which an image counts as large."""
         return _LARGE * self.height, _LARGE * self.width
 
-    def central(self, image: tf.Tensor, kind: Kind) -> tf.Tensor:
-        """What `read` gives, of an image of any kind."""
+    def central_crop(self, image: tf.Tensor, kind: Kind) -> tf.Tensor:
+        """Same as `read`, for an image of any kind."""
         if kind == Kind.FILE:
             return self.read(image)
         if kind == Kind.PIXELS:
@@ -108,9 +108,9 @@ class Preprocessing:
         return self.from_pixels(decoding.decode_jpeg(image))
 
     def from_pixels(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Central crop -> resize -> [0, 1].
+        """Preprocesses pixels: central crop -> resize -> scale to [0, 1].
 
-        Source: `_decode_and_center_crop` of the TPU EfficientNet code, for the place
+        Source: `_decode_and_center_crop` of the TPU EfficientNet code, for the position
         of the crop: (side - crop + 1) // 2.
 
         Args:
@@ -123,13 +123,13 @@ class Preprocessing:
         sides = tf.cast(size, tf.float32)
         height = tf.minimum(sides[0], sides[1] * (self.height / self.width))
         width = tf.minimum(sides[1], sides[0] * (self.width / self.height))
-        kept = tf.cast(tf.stack([height, width]) * self.crop_fraction, tf.int32)
-        kept = tf.maximum(kept, 1)
-        corner = (size - kept + 1) // 2
-        x = decoding.crop(pixels, tf.concat([corner, kept], axis=0))
+        extent = tf.cast(tf.stack([height, width]) * self.crop_fraction, tf.int32)
+        extent = tf.maximum(extent, 1)
+        corner = (size - extent + 1) // 2
+        x = decoding.crop(pixels, tf.concat([corner, extent], axis=0))
         return self._resize_as_pillow(x)
 
-    def random_part(
+    def random_crop(
         self,
         image: tf.Tensor,
         seed: tf.Tensor,
@@ -138,18 +138,18 @@ class Preprocessing:
         area: tuple[float, float],
         aspect: tuple[float, float],
     ) -> tf.Tensor:
-        """A random part of random shape, resized: Inception's crop.
+        """Inception's random crop: random area and aspect ratio -> resize -> [0, 1].
 
-        Source: arXiv:1409.4842, section 6. Parts of an image of up to two and a half
-        times the input's size are not antialiased: that takes a third of the time, and
-        at such a scale the interpolation still sees most pixels.
+        Source: arXiv:1409.4842, section 6. Crops of images up to 2.5 times the input's
+        size are resized without antialiasing: that takes a third of the time, and at
+        such a scale the interpolation still reads most pixels.
 
         Args:
-          image: of a kind.
-          seed: [2] integers; the part follows from it.
-          kind: what is known of the image.
-          area: least and largest share of the image that is kept.
-          aspect: least and largest ratio of width to height.
+          image: tensor of the given kind.
+          seed: [2] integers that determine the crop.
+          kind: kind of `image`.
+          area: smallest and largest area of the crop as a fraction of the image.
+          aspect: smallest and largest ratio of width to height.
 
         Returns:
           [height, width, 3] float32 in [0, 1].
@@ -173,27 +173,27 @@ class Preprocessing:
 
         if kind == Kind.PIXELS:
             size = tf.shape(image)[:2]
-            part = decoding.crop(image, choose(size))
+            pixels = decoding.crop(image, choose(size))
         elif kind == Kind.FILE:
-            part, size = decoding.decode_window(image, choose)
+            pixels, size = decoding.decode_window(image, choose)
         else:
             window = choose(decoding.jpeg_size(image))
-            part = decoding.decode_jpeg_window(image, window)
+            pixels = decoding.decode_jpeg_window(image, window)
         if kind in (Kind.JPEG, Kind.LARGE_JPEG):
-            return self._resize(part, antialias=kind == Kind.LARGE_JPEG)
+            return self._resize(pixels, antialias=kind == Kind.LARGE_JPEG)
         return tf.cond(
-            tf.reduce_any(tf.cast(size, tf.float32) > self._most()),
-            lambda: self._resize(part, antialias=True),
-            lambda: self._resize(part, antialias=False),
+            tf.reduce_any(tf.cast(size, tf.float32) > self._size_limits()),
+            lambda: self._resize(pixels, antialias=True),
+            lambda: self._resize(pixels, antialias=False),
         )
 
     def named_callable(self) -> typing.Any:
-        """`read` of several files, as the part `preprocess` of a SavedModel.
+        """Builds the `preprocess` attribute of a SavedModel: `read` for a batch.
 
-        It holds TensorFlow's own ops alone, and no variables.
+        It contains standard TensorFlow ops only, and no variables.
 
         Returns:
-          An object whose `__call__` takes `image_bytes` [B] strings to [B, height,
+          An object whose `__call__` maps `image_bytes` [B] strings to [B, height,
           width, 3] float32 in [0, 1].
         """
 
@@ -206,18 +206,19 @@ class Preprocessing:
                 fn_output_signature=tf.TensorSpec(shape, tf.float32),
             )
 
-        traced = preprocess.get_concrete_function()  # once for all that call it
-        part = tf.__internal__.tracking.AutoTrackable()
-        part.__call__ = tf.function(traced, input_signature=[_BYTES], autograph=False)
-        part.variables, part.trainable_variables = [], []
-        part.regularization_losses = []
-        return part
+        traced = preprocess.get_concrete_function()  # shared by all callers
+        root = tf.__internal__.tracking.AutoTrackable()
+        root.__call__ = tf.function(traced, input_signature=[_BYTES], autograph=False)
+        root.variables, root.trainable_variables = [], []
+        root.regularization_losses = []
+        return root
 
     def _resize_as_pillow(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Gives what Pillow's `resize` does: most published weights were measured so.
+        """Resizes pixels exactly as Pillow does, and scales them to [0, 1].
 
-        Pillow resizes the rows, then the columns, and rounds to 8 bits after each. An
-        image's second class may be another without the rounding.
+        Most published weights were evaluated with Pillow's `resize`. Pillow resizes the
+        rows, then the columns, and rounds to 8 bits after each. Without the rounding,
+        the second most probable class of an image can change.
 
         Source: `ImagingResampleInner` in Pillow's `Resample.c`.
         """
@@ -241,7 +242,11 @@ class Preprocessing:
         return tf.clip_by_value(tf.floor(x + 0.5), 0, 255)
 
     def _resize(self, pixels: tf.Tensor, *, antialias: bool) -> tf.Tensor:
-        """Multiplies, where TensorFlow may replace a division by just that."""
+        """Resizes pixels [H, W, 3] to the model's input and scales them to [0, 1].
+
+        The code multiplies by 1 / 255 because TensorFlow may replace a division by this
+        multiplication, which rounds differently.
+        """
         x = tf.image.resize(
             pixels,
             (self.height, self.width),
@@ -253,13 +258,13 @@ class Preprocessing:
 
 
 def mirror(image: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
-    """An image [H, W, 3], or what a mirror shows of it, by a scalar bool."""
+    """Flips an image [H, W, 3] horizontally if the scalar bool `mirrored` is true."""
     # `tf.where` would broadcast the condition, which takes longer.
     return tf.raw_ops.Select(condition=mirrored, x=tf.reverse(image, axis=[1]), y=image)
 
 
 def shift(image: tf.Tensor, seed: tf.Tensor, *, margin: int) -> tf.Tensor:
-    """Moves an image [H, W, 3] by up to `margin` pixels, black coming in.
+    """Shifts an image [H, W, 3] randomly by up to `margin` pixels, padding with black.
 
     Source: arXiv:1512.03385, section 4.2.
     """
@@ -273,14 +278,15 @@ def bytes_signature(
     preprocess: Callable[[tf.Tensor], tf.Tensor],
     function: Callable[[tf.Tensor], tf.Tensor],
 ) -> typing.Any:
-    """The signature `image_bytes` of a model, as a concrete function.
+    """Builds the signature `image_bytes` of a model, as a concrete function.
 
     Args:
-      preprocess: as `Preprocessing.named_callable` gives it.
-      function: from images [B, H, W, 3] to the model's result.
+      preprocess: callable that `Preprocessing.named_callable` returns.
+      function: maps images [B, H, W, 3] to the model's output.
 
     Returns:
-      From `image_bytes` [B] strings to a dict with the result under `default`.
+      A function that maps `image_bytes` [B] strings to a dict whose key `default` has
+      the model's output.
     """
 
     @tf.function(input_signature=[_BYTES], autograph=False)

@@ -1,4 +1,4 @@
-"""Reads image files one by one, with a message for each that can't be read."""
+"""Reads single image files, and explains why a file can't be read."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from images import model_input
 
 
 class Reader:
-    """Reads image files as a model's input.
+    """Reads image files and preprocesses them for a model.
 
     Args:
-      preprocessing: from an image to the model's input.
+      preprocessing: converts an image file to the model's input.
     """
 
     def __init__(self, preprocessing: model_input.Preprocessing) -> None:
@@ -26,13 +26,13 @@ class Reader:
         )
 
     def read(self, path: pathlib.Path) -> np.ndarray:
-        """Reads a file: [height, width, 3] float32 in [0, 1].
+        """Reads a file as [height, width, 3] float32 in [0, 1].
 
         Raises:
-          ValueError: it can't be read; the message names it and says why.
+          ValueError: the file can't be read; the message gives its path and the reason.
         """
         if not path.is_file():
-            raise ValueError(f"{path} is no file.")
+            raise ValueError(f"{path} is not a file.")
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -40,7 +40,7 @@ class Reader:
         return self.decode(str(path), data)
 
     def decode(self, name: str, data: bytes) -> np.ndarray:
-        """Decodes a file's bytes; see `read`. `name` says what they are of."""
+        """Decodes the bytes of a file; see `read`. Error messages begin with `name`."""
         try:
             return self._read(data).numpy()
         except tf.errors.OpError as error:
@@ -49,14 +49,14 @@ class Reader:
             ) from error
 
 
-# How the lines begin in which TensorFlow says where an op is.
-_PLACES = ("Graph execution error", "Detected at", "<stack", " ", "\t")
+# Prefixes of the lines in TensorFlow's error messages that locate an op.
+_LOCATIONS = ("Graph execution error", "Detected at", "<stack", " ", "\t")
 
 
 def reason(error: tf.errors.OpError) -> str:
-    """Why an image can't be read: TensorFlow's message without the names of nodes."""
+    """Returns the reason in a TensorFlow error message, without names of nodes."""
     message = re.sub(r"\{\{.*?\}\}\s*", "", error.message)
     lines = [line for line in message.splitlines() if line.strip()]
-    first = next((line for line in lines if not line.startswith(_PLACES)), "unknown")
-    found = re.fullmatch(r"(?:ValueError: |assertion failed: \[)?(.*?)\.?\]?", first)
-    return found[1] if found else first
+    first = next((line for line in lines if not line.startswith(_LOCATIONS)), "unknown")
+    match = re.fullmatch(r"(?:ValueError: |assertion failed: \[)?(.*?)\.?\]?", first)
+    return match[1] if match else first

@@ -1,7 +1,9 @@
-"""Describes and releases pairs of SavedModels that passed the conformance suite.
+"""Publishes pairs of SavedModels that passed the conformance suite.
 
-`record` is what is known of a model, `cards` and `page` what is said of it, `site` all
-of `docs/`. `releasing` is the order of events of a release; a destination is a folder
-(`hub`), Kaggle (`kaggle`) or Hugging Face (`huggingface`). `verifying` and `serving`
-are for a hub that is a folder. Nothing here imports TensorFlow.
+`releasing` runs the steps of a release: it reads an export with `pairs`, checks it with
+`suite_reports`, and sends it to a destination. A destination is a folder (`hub`),
+Kaggle (`kaggle`) or Hugging Face (`huggingface`); `upload_files` has their common
+interface.
+`hub_index`, `archives`, `verifying` and `serving` are for a hub that is a folder.
+Nothing here imports TensorFlow.
 """

@@ -1,4 +1,4 @@
-"""Packs a model as hubs do: a gzipped tar file whose root is the model's root."""
+"""Packs a model for a hub: a gzipped tar file whose root is the model's root."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import pathlib
 import tarfile
 from collections.abc import Mapping
 
-_LEVEL = 6  # of compression; weights hardly shrink, whatever it is
+_LEVEL = 6  # of compression; weights hardly shrink at any level
 
 
 def write(files: Mapping[str, pathlib.Path], target: pathlib.Path) -> None:
-    """Writes `files`, by their paths inside, to the new file `target`.
+    """Writes `files`, by path in the archive, to the new file `target`.
 
-    Equal files give equal bytes, wherever and whenever: members are sorted, folders
-    come before what is in them, and there are no times, owners or names of machines.
+    The same files always give the same bytes, on any machine: members are sorted,
+    folders precede their contents, and no times, owners or host names are stored.
     """
     folders = {
         str(folder)

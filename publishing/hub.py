@@ -1,9 +1,9 @@
-"""A hub that is a folder, which any static file server can serve.
+"""A hub in a folder, which any static file server can serve.
 
-PUBLISHER/ARCH/KIND/VERSION                 the model's archive: its handle is its path
-PUBLISHER/models/ARCH/KIND/VERSION.md       in TensorFlow Hub's markdown
-PUBLISHER/models/ARCH/KIND/VERSION/…        its other documents, its conformance report
-index.json                                  what is published, with sums; written last
+PUBLISHER/ARCH/KIND/VERSION                 the model's archive: its path is its handle
+PUBLISHER/models/ARCH/KIND/VERSION.md       its page in TensorFlow Hub's Markdown
+PUBLISHER/models/ARCH/KIND/VERSION/…        other documents and the conformance report
+index.json                                  published files with hashes; written last
 """
 
 from __future__ import annotations
@@ -17,113 +17,118 @@ from common import atomic
 from exporters import manifest
 from publishing import archives, hub_index, pairs, upload_files
 
-JOURNAL = ".publishing.json"  # the files of a publish that has not come to its end
+JOURNAL = ".publishing.json"  # lists the files of an unfinished publish
 TFHUB_DOCUMENT = "tfhub.md"
 _PUBLISHER = re.compile(r"[a-z\d-]+", re.ASCII)
 
 
 class Hub:
-    """A folder, and in whose name models are published in it.
+    """Publishes models to a folder under a publisher's name.
 
-    What the index names is published. It is replaced in one step, after all files are
-    in place; whoever is killed before leaves a journal of what to clear away.
+    A model is published once the index lists it. The index is replaced atomically after
+    all files are in place. A process killed before that leaves a journal of the files
+    to remove.
 
     Args:
-      folder: of the hub; made by the first publish.
-      publisher: small letters, digits, hyphens.
+      folder: of the hub; the first publish creates it.
+      publisher: lowercase letters, digits and hyphens.
+
+    Raises:
+      ValueError: `publisher` has other characters.
     """
 
     def __init__(self, folder: pathlib.Path, publisher: str):
         if not _PUBLISHER.fullmatch(publisher):
             raise ValueError(
-                "--publisher must be of small letters, digits and hyphens, got "
-                f"{publisher!r}."
+                "--publisher must consist of lowercase letters, digits and hyphens, "
+                f"got {publisher!r}."
             )
         self.folder = folder
         self.publisher = publisher
 
     def handles(self, pair: pairs.Pair) -> list[str]:
-        return [self._handle(half) for half in pair.halves]
+        return [self._handle(model) for model in pair.models]
 
-    def _handle(self, half: pairs.ExportedModel) -> str:
-        return f"{self.publisher}/{half.name}"
+    def _handle(self, model: pairs.ExportedModel) -> str:
+        return f"{self.publisher}/{model.name}"
 
     def has(self, pair: pairs.Pair) -> bool:
-        """See `parcels.Destination`."""
-        models = hub_index.read(self.folder)
-        there = [half for half in pair.halves if self._handle(half) in models]
-        for half in there:
-            published = models[self._handle(half)]
-            if half.sums != {name: published[name] for name in half.sums}:
+        """See `upload_files.Destination`."""
+        index = hub_index.read(self.folder)
+        published = [model for model in pair.models if self._handle(model) in index]
+        for model in published:
+            entry = index[self._handle(model)]
+            if model.hashes != {name: entry[name] for name in model.hashes}:
                 raise ValueError(
-                    f"{self._handle(half)} is published already, with other bytes, and "
-                    f"a version never changes: export another --version than "
-                    f"{half.version}."
+                    f"{self._handle(model)} is already published with different bytes, "
+                    f"and a published version can't change: export with a --version "
+                    f"other than {model.version}."
                 )
-        return len(there) == len(pair.halves)
+        return len(published) == len(pair.models)
 
     def pack(
-        self, pair: pairs.Pair, papers: upload_files.Documents, scratch: pathlib.Path
+        self, pair: pairs.Pair, documents: upload_files.Documents, scratch: pathlib.Path
     ) -> list[upload_files.UploadFile]:
-        """Archives and documents; see `parcels.Destination`."""
-        items = []
-        for half in pair.halves:
-            archive = scratch / f"{half.kind}.tar.gz"
-            archives.write(half.files(), archive)
-            items.append(upload_files.upload_file(self._handle(half), archive))
-            for name, content in sorted(papers[half.kind].items()):
-                target = f"{self.publisher}/{pairs.MODELS}/{half.name}/{name}"
+        """Writes archives and documents; see `upload_files.Destination`."""
+        uploads = []
+        for model in pair.models:
+            archive = scratch / f"{model.kind}.tar.gz"
+            archives.write(model.files(), archive)
+            uploads.append(upload_files.upload_file(self._handle(model), archive))
+            for name, content in sorted(documents[model.kind].items()):
+                target = f"{self.publisher}/{pairs.MODELS}/{model.name}/{name}"
                 if name == TFHUB_DOCUMENT:
-                    target = f"{self.publisher}/{pairs.MODELS}/{half.name}.md"
-                items.append(upload_files.written_file(target, content, scratch))
-        return items
+                    target = f"{self.publisher}/{pairs.MODELS}/{model.name}.md"
+                uploads.append(upload_files.write_file(target, content, scratch))
+        return uploads
 
-    def publish(self, pair: pairs.Pair, papers: upload_files.Documents) -> None:
-        """Publishes the pair whole or not at all; another publisher waits its turn."""
+    def publish(self, pair: pairs.Pair, documents: upload_files.Documents) -> None:
+        """Publishes both models or none; waits for other publishers to finish."""
         with atomic.locked(self.folder):
             self._clear()
             if self.has(pair):
                 return
             with atomic.staging_folder(self.folder) as scratch:
-                items = self.pack(pair, papers, scratch)
+                uploads = self.pack(pair, documents, scratch)
                 try:
-                    self._place(pair, items, scratch)
+                    self._place(pair, uploads, scratch)
                 finally:
                     self._clear()
 
     def _place(
         self,
         pair: pairs.Pair,
-        items: list[upload_files.UploadFile],
+        uploads: list[upload_files.UploadFile],
         scratch: pathlib.Path,
     ) -> None:
-        for item in items:
-            if os.path.lexists(self.folder / item.target):
+        for upload in uploads:
+            if os.path.lexists(self.folder / upload.target):
                 raise ValueError(
-                    f"{self.folder / item.target} is in the way: it is in no index. "
+                    f"{self.folder / upload.target} exists but is not in the index. "
                     "Move it away."
                 )
-        self._write(JOURNAL, json.dumps([item.target for item in items]), scratch)
-        for item in items:
-            atomic.move_into_place(item.source, self.folder / item.target)
-        models = hub_index.read(self.folder)
-        for half in pair.halves:
-            models[self._handle(half)] = self._entry(half, items)
-        self._write(hub_index.NAME, hub_index.to_text(models), scratch)
+        self._write(JOURNAL, json.dumps([upload.target for upload in uploads]), scratch)
+        for upload in uploads:
+            atomic.move_into_place(upload.source, self.folder / upload.target)
+        index = hub_index.read(self.folder)
+        for model in pair.models:
+            index[self._handle(model)] = self._entry(model, uploads)
+        self._write(hub_index.NAME, hub_index.to_text(index), scratch)
 
     def _entry(
-        self, half: pairs.ExportedModel, items: list[upload_files.UploadFile]
+        self, model: pairs.ExportedModel, uploads: list[upload_files.UploadFile]
     ) -> manifest.JsonObject:
-        """What the index says of a half."""
-        documents = f"{self.publisher}/{pairs.MODELS}/{half.name}"
-        own = (self._handle(half), f"{documents}.md")
+        """Returns the index entry of a model."""
+        folder = f"{self.publisher}/{pairs.MODELS}/{model.name}"
+        single_files = (self._handle(model), f"{folder}.md")
         return {
-            **half.sums,
-            "weights": half.manifest.weights["name"],
+            **model.hashes,
+            "weights": model.manifest.weights["name"],
             "files": {
-                item.target: {"size": item.size, "sha256": item.sha256}
-                for item in items
-                if item.target in own or item.target.startswith(f"{documents}/")
+                upload.target: {"size": upload.size, "sha256": upload.sha256}
+                for upload in uploads
+                if upload.target in single_files
+                or upload.target.startswith(f"{folder}/")
             },
         }
 
@@ -133,9 +138,9 @@ class Hub:
         atomic.move_into_place(file, self.folder / name)
 
     def _clear(self) -> None:
-        """Removes what a publish placed that did not come to its end."""
+        """Removes the files that an unfinished publish placed."""
         published = hub_index.files(hub_index.read(self.folder))
-        for target in interrupted(self.folder):
+        for target in interrupted_files(self.folder):
             if target not in published:
                 path = self.folder / target
                 path.unlink(missing_ok=True)
@@ -143,8 +148,8 @@ class Hub:
         (self.folder / JOURNAL).unlink(missing_ok=True)
 
 
-def interrupted(folder: pathlib.Path) -> list[str]:
-    """The files of a publish that has not come to its end, there or not."""
+def interrupted_files(folder: pathlib.Path) -> list[str]:
+    """Returns the files of an unfinished publish, including those not written yet."""
     try:
         return json.loads((folder / JOURNAL).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,9 +1,9 @@
-"""The index of a hub: what is published, and the sum of every file of it.
+"""Reads and writes the index of a hub: published models and hashes of their files.
 
 {"format": 1,
  "models": {HANDLE: {"sha256": …, "manifest_sha256": …, "weights": …,
                      "files": {PATH: {"size": …, "sha256": …}}}},
- "sha256": of the two above}
+ "sha256": of the JSON text of the two entries above}
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Models = dict[str, manifest.JsonObject]
 
 
 def read(hub: pathlib.Path) -> Models:
-    """The published models by their handles; none where there is no index yet.
+    """Reads the published models by handle; empty if there is no index yet.
 
     Raises:
-      ValueError: the index is not as it was written.
+      ValueError: the index is not what `to_text` returns for its models.
     """
     path = hub / NAME
     try:
@@ -43,14 +43,14 @@ def read(hub: pathlib.Path) -> Models:
 
 
 def to_text(models: Models) -> str:
-    """What the file holds; every byte of it follows from `models`."""
+    """Returns the text of the index; the same models always give the same text."""
     record = {"format": _FORMAT, "models": dict(sorted(models.items()))}
     sha256 = hashlib.sha256(manifest.to_json(record).encode()).hexdigest()
     return manifest.to_json({**record, "sha256": sha256})
 
 
 def files(models: Models) -> dict[str, manifest.JsonObject]:
-    """Size and SHA-256 of every file that the models have, by path."""
+    """Returns size and SHA-256 of every file of the models, by path."""
     return {
-        path: sums for model in models.values() for path, sums in model["files"].items()
+        path: file for model in models.values() for path, file in model["files"].items()
     }

@@ -1,7 +1,7 @@
-"""Hugging Face: a repository for each half, a commit and a tag for each version.
+"""Publishes to Hugging Face: a repository per model, a commit and a tag per version.
 
-OWNER/ARCH-KIND at the tag vVERSION holds the model's files at its root, with the
-documents whose names begin with `huggingface/`, and the conformance report.
+At the tag vVERSION, the root of the repository OWNER/ARCH-KIND holds the model's files,
+the documents whose names begin with `huggingface/`, and the conformance report.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from publishing import pairs, upload_files
 
 _DOCUMENTS = "huggingface/"
 _REPORT = "conformance.json"
-_OWN = ".gitattributes"  # the hub makes it
+_HUB_FILE = ".gitattributes"  # created by the hub
 
 
 class HuggingFace:
-    """The models of an account; the token is where huggingface_hub looks for it.
+    """Publishes models to an account, with the token that huggingface_hub finds.
 
-    A commit holds a whole version, and the tag, which comes last, publishes it.
+    A commit holds a whole version. The tag is created last and publishes it.
 
     Args:
-      owner: the account.
+      owner: name of the account.
 
     Raises:
-      ImportError: huggingface_hub is not there.
+      ImportError: huggingface_hub is not installed.
+      ValueError: `owner` is not a valid account name.
     """
 
     def __init__(self, owner: str):
         upload_files.check_owner(owner, "hf")
-        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when imported
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read at import
         if not sys.stderr.isatty():
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         try:
@@ -50,70 +51,74 @@ class HuggingFace:
         self.owner = owner
 
     def handles(self, pair: pairs.Pair) -> list[str]:
-        return [f"{self._repository(half)}@{_tag(half)}" for half in pair.halves]
+        return [f"{self._repository(model)}@{_tag(model)}" for model in pair.models]
 
-    def _repository(self, half: pairs.ExportedModel) -> str:
-        return f"{self.owner}/{half.arch}-{half.kind}"
+    def _repository(self, model: pairs.ExportedModel) -> str:
+        return f"{self.owner}/{model.arch}-{model.kind}"
 
     def has(self, pair: pairs.Pair) -> bool:
-        """See `parcels.Destination`."""
-        with _explained():
-            there = [self._has(half) for half in pair.halves]  # each may refuse
-        return all(there)
+        """See `upload_files.Destination`."""
+        with _connection_errors():
+            published = [self._has(model) for model in pair.models]  # each may raise
+        return all(published)
 
-    def _has(self, half: pairs.ExportedModel) -> bool:
+    def _has(self, model: pairs.ExportedModel) -> bool:
         errors = self._library.errors
         try:
-            found = self._files(half, _tag(half))
+            files = self._files(model, _tag(model))
         except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
             return False
-        for name, path in half.files().items():
-            if name not in found or not _is_same(found[name], path):
+        for name, path in model.files().items():
+            if name not in files or not _is_same(files[name], path):
                 raise ValueError(
-                    f"{self._repository(half)}@{_tag(half)} is published already, with "
-                    f"another {name}, and a version never changes: export another "
-                    f"--version than {half.version}."
+                    f"{self._repository(model)}@{_tag(model)} is already published "
+                    f"with a different {name}, and a published version can't change: "
+                    f"export with a --version other than {model.version}."
                 )
         return True
 
-    def _files(self, half: pairs.ExportedModel, revision: str) -> dict[str, typing.Any]:
-        """What the hub says of each file of a repository, by path."""
+    def _files(
+        self, model: pairs.ExportedModel, revision: str
+    ) -> dict[str, typing.Any]:
+        """Returns the hub's entry for each file of a repository, by path."""
         tree = self._api.list_repo_tree(
-            self._repository(half), revision=revision, recursive=True
+            self._repository(model), revision=revision, recursive=True
         )
         return {entry.path: entry for entry in tree if hasattr(entry, "blob_id")}
 
     def pack(
-        self, pair: pairs.Pair, papers: upload_files.Documents, scratch: pathlib.Path
+        self, pair: pairs.Pair, documents: upload_files.Documents, scratch: pathlib.Path
     ) -> list[upload_files.UploadFile]:
-        """See `parcels.Destination`; targets begin with repository and tag."""
-        items = []
-        for half, handle in zip(pair.halves, self.handles(pair), strict=True):
-            documents = upload_files.under(_DOCUMENTS, papers[half.kind])
-            documents[_REPORT] = papers[half.kind][_REPORT]
-            for name, path in half.files().items():
-                if name in documents:
-                    raise ValueError(f"{path} is in the way of the document {name}.")
-                items.append(upload_files.upload_file(f"{handle}/{name}", path))
-            for name, content in documents.items():
-                made = upload_files.written_file(name, content, scratch / half.kind)
-                items.append(upload_files.upload_file(f"{handle}/{name}", made.source))
-        return items
+        """See `upload_files.Destination`; targets begin with repository and tag."""
+        uploads = []
+        for model, handle in zip(pair.models, self.handles(pair), strict=True):
+            kind_documents = documents[model.kind]
+            repository_files = upload_files.documents_below(_DOCUMENTS, kind_documents)
+            repository_files[_REPORT] = kind_documents[_REPORT]
+            for name, path in model.files().items():
+                if name in repository_files:
+                    raise ValueError(f"{path} has the name of the document {name}.")
+                uploads.append(upload_files.upload_file(f"{handle}/{name}", path))
+            for name, content in repository_files.items():
+                file = upload_files.write_file(name, content, scratch / model.kind)
+                target = f"{handle}/{name}"
+                uploads.append(upload_files.upload_file(target, file.source))
+        return uploads
 
-    def publish(self, pair: pairs.Pair, papers: upload_files.Documents) -> None:
-        """Sends each half that is not there; what was sent before is not sent again."""
-        with tempfile.TemporaryDirectory() as scratch, _explained():
-            items = self.pack(pair, papers, pathlib.Path(scratch))
-            for half, handle in zip(pair.halves, self.handles(pair), strict=True):
-                if not self._has(half):
-                    self._commit(half, upload_files.inside(handle, items))
+    def publish(self, pair: pairs.Pair, documents: upload_files.Documents) -> None:
+        """Sends the models that are not published; skips files sent before."""
+        with tempfile.TemporaryDirectory() as scratch, _connection_errors():
+            uploads = self.pack(pair, documents, pathlib.Path(scratch))
+            for model, handle in zip(pair.models, self.handles(pair), strict=True):
+                if not self._has(model):
+                    self._commit(model, upload_files.files_in(handle, uploads))
 
     def _commit(
-        self, half: pairs.ExportedModel, files: dict[str, pathlib.Path]
+        self, model: pairs.ExportedModel, files: dict[str, pathlib.Path]
     ) -> None:
-        repository = self._repository(half)
+        repository = self._repository(model)
         self._api.create_repo(repository, exist_ok=True)
-        stale = self._files(half, "main").keys() - files.keys() - {_OWN}
+        stale = self._files(model, "main").keys() - files.keys() - {_HUB_FILE}
         commit = self._api.create_commit(
             repository,
             operations=[
@@ -123,33 +128,34 @@ class HuggingFace:
                 ),
                 *(self._library.CommitOperationDelete(name) for name in sorted(stale)),
             ],
-            commit_message=f"Version {half.version}",
+            commit_message=f"Version {model.version}",
         )
-        self._api.create_tag(repository, tag=_tag(half), revision=commit.oid)
+        self._api.create_tag(repository, tag=_tag(model), revision=commit.oid)
 
 
-def _tag(half: pairs.ExportedModel) -> str:
-    return f"v{half.version}"
+def _tag(model: pairs.ExportedModel) -> str:
+    return f"v{model.version}"
 
 
 def _is_same(entry: typing.Any, path: pathlib.Path) -> bool:
-    """Whether a file of a repository has the bytes of one here."""
+    """Checks whether a file of a repository has the same bytes as a local file."""
     if entry.lfs:
         return entry.lfs.sha256 == upload_files.upload_file(path.name, path).sha256
     content = path.read_bytes()
-    blob = b"blob %d\0" % len(content) + content  # as git names it
+    blob = b"blob %d\0" % len(content) + content  # the input of git's hash
     return entry.blob_id == hashlib.sha1(blob).hexdigest()
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Makes a line of what the library raises where the hub can't be reached."""
+def _connection_errors() -> Iterator[None]:
+    """Converts errors of the library to a one-line `ConnectionError`."""
     import httpx2
     from huggingface_hub import errors
 
     try:
         yield
     except (errors.HfHubHTTPError, httpx2.HTTPError, RuntimeError) as error:
-        known = dict.fromkeys(map(str, filter(None, (error, error.__cause__))))
-        reason = "; ".join(known)
-        raise ConnectionError(f"Hugging Face: {reason}; run it again.") from error
+        messages = dict.fromkeys(map(str, filter(None, (error, error.__cause__))))
+        reason = "; ".join(messages)
+        message = f"Hugging Face: {reason}; run the command again."
+        raise ConnectionError(message) from error

@@ -1,7 +1,7 @@
-"""Kaggle Models: a model for each arch, a variation for each half.
+"""Publishes to Kaggle Models: a Kaggle model per arch, a variation per model of a pair.
 
-OWNER/ARCH/tensorFlow2/KIND/VERSION, with hyphens for underscores, as its addresses have
-them. Kaggle counts the versions of a variation itself, from 1.
+Handles are OWNER/ARCH/tensorFlow2/KIND/VERSION, with hyphens instead of underscores.
+Kaggle numbers the versions of a variation itself, from 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from publishing import pairs, upload_files
 _FRAMEWORK = "tensorFlow2"
 _DOCUMENTS = "kaggle/"
 _INSTANCE = "model-instance-metadata.json"
-_FIELDS = {  # of these metadata, and what the library calls them
+_FIELDS = {  # key in the metadata -> field of the library's request
     "overview": "overview",
     "usage": "usage",
     "fineTunable": "fine_tunable",
@@ -30,16 +30,17 @@ _FIELDS = {  # of these metadata, and what the library calls them
 
 
 class Kaggle:
-    """The models of an account; the token is where kagglehub looks for it.
+    """Publishes models to an account, with the token that kagglehub finds.
 
-    Kaggle makes new models private: their owner opens them. A version appears when all
-    of its files are there, the two halves one after the other.
+    New models are private on Kaggle until their owner publishes them. A version appears
+    once all its files are uploaded, first of one model of the pair, then of the other.
 
     Args:
-      owner: the account.
+      owner: name of the account.
 
     Raises:
-      ImportError: kagglehub is not there.
+      ImportError: kagglehub is not installed.
+      ValueError: `owner` is not a valid account name.
     """
 
     def __init__(self, owner: str):
@@ -48,7 +49,7 @@ class Kaggle:
         if not sys.stderr.isatty():
             os.environ.setdefault("TQDM_DISABLE", "1")
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # its log keeps what is there
+            with contextlib.redirect_stdout(sys.stderr):  # kagglehub logs to it
                 import kagglehub
         except ImportError as error:
             raise ImportError(
@@ -58,122 +59,126 @@ class Kaggle:
         self.owner = owner
 
     def handles(self, pair: pairs.Pair) -> list[str]:
-        return [f"{self._variation(half)}/{half.version}" for half in pair.halves]
+        return [f"{self._variation(model)}/{model.version}" for model in pair.models]
 
-    def _variation(self, half: pairs.ExportedModel) -> str:
-        parts = (self.owner, _slug(half.arch), _FRAMEWORK, _slug(half.kind))
+    def _variation(self, model: pairs.ExportedModel) -> str:
+        parts = (self.owner, _slug(model.arch), _FRAMEWORK, _slug(model.kind))
         return "/".join(parts)
 
     def has(self, pair: pairs.Pair) -> bool:
-        """See `parcels.Destination`."""
-        with _explained():
-            there = [self._has(half) for half in pair.halves]  # each may refuse
-        return all(there)
+        """See `upload_files.Destination`."""
+        with _connection_errors():
+            published = [self._has(model) for model in pair.models]  # each may raise
+        return all(published)
 
-    def _has(self, half: pairs.ExportedModel) -> bool:
-        """Whether it is there; raises if Kaggle would give it another number."""
-        latest = self._latest_version(half)
-        if half.version > latest + 1:
+    def _has(self, model: pairs.ExportedModel) -> bool:
+        """Checks whether a model is published.
+
+        Raises:
+          ValueError: it is published with another manifest, or Kaggle would give it
+            another version number.
+        """
+        latest = self._latest_version(model)
+        if model.version > latest + 1:
             raise ValueError(
-                f"Kaggle counts versions itself: the next one of "
-                f"{self._variation(half)} is {latest + 1}, not {half.version}."
+                f"Kaggle numbers versions itself: the next version of "
+                f"{self._variation(model)} is {latest + 1}, not {model.version}."
             )
-        if half.version > latest:
+        if model.version > latest:
             return False
-        handle = f"{self._variation(half)}/{half.version}"
+        handle = f"{self._variation(model)}/{model.version}"
         with tempfile.TemporaryDirectory() as folder:
-            # It has the hashes of all other files in it.
-            found = self._library.model_download(
+            # The manifest has the hashes of all other files.
+            path = self._library.model_download(
                 handle, str(manifest.MANIFEST), output_dir=folder
             )
-            theirs = pathlib.Path(found).read_bytes()
-        if theirs != (half.folder / manifest.MANIFEST).read_bytes():
+            published_manifest = pathlib.Path(path).read_bytes()
+        if published_manifest != (model.folder / manifest.MANIFEST).read_bytes():
             raise ValueError(
-                f"{handle} is published already, with another {manifest.MANIFEST}, and "
-                f"a version never changes: export it with --version={latest + 1}."
+                f"{handle} is already published with a different {manifest.MANIFEST}, "
+                f"and a published version can't change: export with "
+                f"--version={latest + 1}."
             )
         return True
 
-    def _latest_version(self, half: pairs.ExportedModel) -> int:
+    def _latest_version(self, model: pairs.ExportedModel) -> int:
         from kagglehub import clients, exceptions
         from kagglesdk.models.types import model_api_service as messages
 
         request = messages.ApiGetModelInstanceRequest()
-        self._name(request, half)
+        self._set_variation(request, model)
         try:
             with clients.build_kaggle_client() as client:
                 models = client.models.model_api_client
-                found = exceptions.handle_call(
+                instance = exceptions.handle_call(
                     lambda: models.get_model_instance(request)
                 )
         except exceptions.KaggleApiHTTPError as error:
-            # It says "forbidden" of models that do not exist, lest they be guessed.
+            # Kaggle answers 403 for models that do not exist, to hide which ones do.
             if error.response is not None and error.response.status_code in (403, 404):
                 return 0
             raise
-        return found.version_number
+        return instance.version_number
 
-    def _name(self, request: typing.Any, half: pairs.ExportedModel) -> None:
-        """Says in a request which variation is meant."""
+    def _set_variation(self, request: typing.Any, model: pairs.ExportedModel) -> None:
+        """Sets the variation that a request is for."""
         from kagglehub import handle
 
-        named = handle.parse_model_handle(self._variation(half))
-        request.owner_slug = named.owner
-        request.model_slug = named.model
-        request.instance_slug = named.variation
-        request.framework = named.framework_enum()
+        parts = handle.parse_model_handle(self._variation(model))
+        request.owner_slug = parts.owner
+        request.model_slug = parts.model
+        request.instance_slug = parts.variation
+        request.framework = parts.framework_enum()
 
     def pack(
-        self, pair: pairs.Pair, papers: upload_files.Documents, scratch: pathlib.Path
+        self, pair: pairs.Pair, documents: upload_files.Documents, scratch: pathlib.Path
     ) -> list[upload_files.UploadFile]:
-        """See `parcels.Destination`; of the metadata it is the fields that are sent."""
-        items = []
-        for half, handle in zip(pair.halves, self.handles(pair), strict=True):
-            for name, path in half.files().items():
-                items.append(upload_files.upload_file(f"{handle}/{name}", path))
-            documents = upload_files.under(_DOCUMENTS, papers[half.kind])
-            if _INSTANCE in documents:
-                content = documents[_INSTANCE]
-                made = upload_files.written_file(
-                    _INSTANCE, content, scratch / half.kind
-                )
-                target = f"{self._variation(half)}#{_INSTANCE}"
-                items.append(upload_files.upload_file(target, made.source))
-        return items
+        """See `upload_files.Destination`; of the metadata, only the fields are sent."""
+        uploads = []
+        for model, handle in zip(pair.models, self.handles(pair), strict=True):
+            for name, path in model.files().items():
+                uploads.append(upload_files.upload_file(f"{handle}/{name}", path))
+            metadata = upload_files.documents_below(_DOCUMENTS, documents[model.kind])
+            if _INSTANCE in metadata:
+                content = metadata[_INSTANCE]
+                file = upload_files.write_file(_INSTANCE, content, scratch / model.kind)
+                target = f"{self._variation(model)}#{_INSTANCE}"
+                uploads.append(upload_files.upload_file(target, file.source))
+        return uploads
 
-    def publish(self, pair: pairs.Pair, papers: upload_files.Documents) -> None:
-        """Sends each half that is not there."""
-        with _explained():
-            for half in pair.halves:
-                documents = upload_files.under(_DOCUMENTS, papers[half.kind])
-                metadata = json.loads(documents.get(_INSTANCE, b"{}"))
-                half.files()  # refuses what should not be sent
-                if not self._has(half):
+    def publish(self, pair: pairs.Pair, documents: upload_files.Documents) -> None:
+        """Sends the models that are not published; updates the text of their pages."""
+        with _connection_errors():
+            for model in pair.models:
+                files = upload_files.documents_below(_DOCUMENTS, documents[model.kind])
+                metadata = json.loads(files.get(_INSTANCE, b"{}"))
+                model.files()  # raises if a file must not be sent
+                if not self._has(model):
                     self._library.model_upload(
-                        self._variation(half),
-                        str(half.folder),
+                        self._variation(model),
+                        str(model.folder),
                         license_name=metadata.get("licenseName"),
-                        version_notes=f"version {half.version}, sha256 {half.sha256}",
+                        version_notes=f"version {model.version}, sha256 {model.sha256}",
                     )
                 if metadata:
-                    self._describe(half, metadata)
+                    self._describe(model, metadata)
 
     def _describe(
-        self, half: pairs.ExportedModel, metadata: Mapping[str, typing.Any]
+        self, model: pairs.ExportedModel, metadata: Mapping[str, typing.Any]
     ) -> None:
-        """Sets the texts of a variation's page, which are no part of a version."""
+        """Sets the text of a variation's page, which all its versions share."""
         from google.protobuf import field_mask_pb2
         from kagglehub import clients, exceptions
         from kagglesdk.models.types import model_api_service as messages
 
         request = messages.ApiUpdateModelInstanceRequest()
-        self._name(request, half)
-        given = {
-            ours: metadata[name] for name, ours in _FIELDS.items() if name in metadata
+        self._set_variation(request, model)
+        fields = {
+            field: metadata[name] for name, field in _FIELDS.items() if name in metadata
         }
-        for name, value in given.items():
+        for name, value in fields.items():
             setattr(request, name, value)
-        request.update_mask = field_mask_pb2.FieldMask(paths=sorted(given))
+        request.update_mask = field_mask_pb2.FieldMask(paths=sorted(fields))
         with clients.build_kaggle_client() as client:
             models = client.models.model_api_client
             exceptions.handle_mutate_call(lambda: models.update_model_instance(request))
@@ -184,12 +189,12 @@ def _slug(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Makes a line of what the library raises; what it prints goes to stderr."""
+def _connection_errors() -> Iterator[None]:
+    """Converts errors of the library to `ConnectionError`; sends stdout to stderr."""
     import requests
     from kagglehub import exceptions
 
-    ours = (
+    errors = (
         exceptions.BackendError,
         exceptions.CredentialError,
         exceptions.DataCorruptionError,
@@ -199,5 +204,5 @@ def _explained() -> Iterator[None]:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
-    except ours as error:
-        raise ConnectionError(f"Kaggle: {error}; run it again.") from error
+    except errors as error:
+        raise ConnectionError(f"Kaggle: {error}; run the command again.") from error

@@ -1,4 +1,4 @@
-"""Reads the pairs that are to be published, as tools/export wrote them."""
+"""Reads and validates exported pairs of models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from exporters import manifest
 
 _PAIR_FILE = re.compile(r"pair-([1-9]\d*)\.json")
 _ARCH = re.compile(r"[a-z\d][\w.-]*", re.ASCII)
-MODELS = "models"  # the folder of documents stands among those of archs
+MODELS = "models"  # folder of documents in a hub, next to the folders of archs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,8 +20,8 @@ class ExportedModel:
 
     Attributes:
       folder: of the SavedModel.
-      manifest: what it says of itself.
-      sha256: over all of its files but the manifest, see `manifest.content_hash`.
+      manifest: its manifest.
+      sha256: of all its files except the manifest, see `manifest.content_hash`.
       manifest_sha256: of the manifest.
     """
 
@@ -48,67 +48,69 @@ class ExportedModel:
         return f"{self.arch}/{self.kind}/{self.version}"
 
     @property
-    def sums(self) -> dict[str, str]:
-        """What tells this model's bytes from all others."""
+    def hashes(self) -> dict[str, str]:
+        """The two hashes that identify the bytes of this model."""
         return {"sha256": self.sha256, "manifest_sha256": self.manifest_sha256}
 
     @property
     def warning(self) -> str:
-        """What everybody must know of the weights; empty if there is nothing."""
+        """Warning about weights that were not trained; empty if all were."""
         if self.manifest.weights["name"] == "random":
-            return "RANDOM WEIGHTS: it was never trained, and its output means nothing"
+            return "RANDOM WEIGHTS: it was never trained, its outputs are meaningless"
         if self.kind == "classification" and self.manifest.weights.get("head"):
-            return "RANDOM HEAD: the weights came without one; its classes mean nothing"
+            return (
+                "RANDOM HEAD: the weights have no head, its predictions are meaningless"
+            )
         return ""
 
     def files(self) -> dict[str, pathlib.Path]:
-        """Every file of the model by its path inside, sorted.
+        """Returns every file of the model by its path in the folder, sorted.
 
         Raises:
-          ValueError: there is a link, a special file, or a name that begins with a dot.
+          ValueError: a link, a special file, or a name that begins with a dot.
         """
-        found = {}
+        files = {}
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder).as_posix()
             if path.name.startswith("."):
-                raise ValueError(f"{path}: a name in a model can't begin with a dot.")
+                raise ValueError(f"{path}: names in a model can't begin with a dot.")
             if path.is_symlink() or not (path.is_dir() or path.is_file()):
                 raise ValueError(f"{path} is neither a file nor a folder.")
             if path.is_file():
-                found[name] = path
-        return found
+                files[name] = path
+        return files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A feature vector and the classifier that was built with it."""
+    """A feature-vector model and the classifier that was built with it."""
 
     export: pathlib.Path
-    halves: tuple[ExportedModel, ExportedModel]
+    models: tuple[ExportedModel, ExportedModel]
 
     @property
     def version(self) -> int:
-        return self.halves[0].version
+        return self.models[0].version
 
     @property
     def name(self) -> str:
         """ARCH/VERSION, for messages."""
-        return f"{self.halves[0].arch}/{self.version}"
+        return f"{self.models[0].arch}/{self.version}"
 
 
 def is_name(text: str) -> bool:
-    """Whether a model may be called so in handles."""
+    """Checks that `text` is a valid arch name in handles."""
     return bool(_ARCH.fullmatch(text)) and text != MODELS
 
 
 def versions(export: pathlib.Path) -> list[int]:
-    """What is in the folder OUT/ARCH of an export, the oldest first.
+    """Returns the versions in the folder OUT/ARCH of an export, in ascending order.
 
     Raises:
-      ValueError: there is none.
+      ValueError: the folder has no pair.
     """
-    found = export.iterdir() if export.is_dir() else ()
-    numbers = sorted(int(m[1]) for p in found if (m := _PAIR_FILE.fullmatch(p.name)))
+    paths = export.iterdir() if export.is_dir() else ()
+    numbers = sorted(int(m[1]) for p in paths if (m := _PAIR_FILE.fullmatch(p.name)))
     if not numbers:
         raise ValueError(
             f"EXPORT must be a folder OUT/ARCH that tools/export wrote, got "
@@ -118,57 +120,63 @@ def versions(export: pathlib.Path) -> list[int]:
 
 
 def read(export: pathlib.Path, version: int) -> Pair:
-    """One version in the folder of an export.
+    """Reads one version of an export.
 
     Raises:
-      ValueError: it was changed since it was exported.
+      ValueError: the files changed since they were exported, or do not belong together.
     """
     pair_file = export / f"pair-{version}.json"
     try:
-        models = json.loads(pair_file.read_text(encoding="utf-8"))["models"]
-        wanted = {
-            kind: (models[kind]["sha256"], models[kind]["manifest_sha256"])
+        entries = json.loads(pair_file.read_text(encoding="utf-8"))["models"]
+        hashes = {
+            kind: (entries[kind]["sha256"], entries[kind]["manifest_sha256"])
             for kind in manifest.KINDS
         }
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{pair_file} is damaged: export the pair again.") from error
-    halves = []
+    models = []
     for kind in manifest.KINDS:
-        half = _exported_model(export / kind / str(version))
-        if (half.sha256, half.manifest_sha256) != wanted[kind]:
+        model = _exported_model(export / kind / str(version))
+        if (model.sha256, model.manifest_sha256) != hashes[kind]:
             raise ValueError(
-                f"{half.folder} was changed since it was exported: export it again, "
-                "with --overwrite."
+                f"{model.folder} changed since it was exported: export it again with "
+                "--overwrite."
             )
-        if (half.kind, half.version) != (kind, version):
+        if (model.kind, model.version) != (kind, version):
             raise ValueError(
-                f"{half.folder}: its manifest says that it is {half.name}."
+                f"{model.folder} has the manifest of another model, {model.name}."
             )
-        halves.append(half)
-    first, second = halves
+        models.append(model)
+    first, second = models
     if first.arch != second.arch:
-        raise ValueError(f"{pair_file} joins {first.name} and {second.name}.")
+        raise ValueError(
+            f"{pair_file} has models of two archs: {first.name} and {second.name}."
+        )
     if not is_name(first.arch):
-        raise ValueError(f"{pair_file}: {first.arch!r} can't be part of a handle.")
-    return Pair(export=export, halves=(first, second))
+        raise ValueError(
+            f"{pair_file}: {first.arch!r} is not a valid name in a handle."
+        )
+    return Pair(export=export, models=(first, second))
 
 
 def _exported_model(folder: pathlib.Path) -> ExportedModel:
-    record = manifest.read(folder)
+    model_manifest = manifest.read(folder)
     manifest_sha256 = manifest.manifest_hash(folder)
-    if record is None or manifest_sha256 is None:
+    if model_manifest is None or manifest_sha256 is None:
         raise ValueError(
-            f"{folder} is no exported model: it has no {manifest.MANIFEST}."
+            f"{folder} is not an exported model: it has no {manifest.MANIFEST}."
         )
     return ExportedModel(
         folder=folder,
-        manifest=record,
+        manifest=model_manifest,
         sha256=manifest.content_hash(manifest.file_hashes(folder)),
         manifest_sha256=manifest_sha256,
     )
 
 
 def _hint(export: pathlib.Path) -> str:
-    """The folder that was meant, where a neighbour of `export` is one."""
-    near = [*export.glob("*/pair-*.json"), *export.glob("../../pair-*.json")]
-    return f" Did you mean {str(near[0].parent.resolve())!r}?" if near else ""
+    """Suggests a folder with a pair directly inside or two levels above `export`."""
+    pair_files = [*export.glob("*/pair-*.json"), *export.glob("../../pair-*.json")]
+    return (
+        f" Did you mean {str(pair_files[0].parent.resolve())!r}?" if pair_files else ""
+    )

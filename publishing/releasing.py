@@ -1,4 +1,4 @@
-"""Publishes the pairs of an export: the order of events."""
+"""Runs the steps of a release: checks the pairs of an export and publishes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOG = progress.logger(__name__)
 
 REPORT = "conformance.json"
 
-# Of a model's folder and its report, the documents by their names.
+# Takes a model's folder and its report; returns documents by path.
 Documents = Callable[[pathlib.Path, Mapping[str, object]], Mapping[str, bytes]]
 
 
@@ -30,54 +30,56 @@ def release(
     """Publishes every version of an export that is not published already.
 
     Args:
-      export: OUT/ARCH, as tools/export writes it. Nobody else writes to it meanwhile.
+      export: folder OUT/ARCH that tools/export wrote; it is locked meanwhile.
       destination: the hub.
-      documents: describes a model.
-      check: runs the full suite, see `reports.of`.
+      documents: generates the documents of a model.
+      check: runs the full suite on a model, see `suite_reports.load_or_run`.
       suite: hash of the suite.
-      dry_run: only lists what would be sent.
+      dry_run: only lists the files that would be sent.
 
     Returns:
-      A line for each handle; in a dry run, for each file that would be sent.
+      The handles; in a dry run, a line for each file that would be sent.
 
     Raises:
-      ValueError: it is no export, or other bytes are published.
-      reports.UnfitError: a MUST clause does not hold.
-      OSError: a hub could not be reached, or the file system refused.
+      ValueError: `export` is not an export, or different bytes are published.
+      suite_reports.FailedClausesError: a MUST clause fails.
+      OSError: a hub can't be reached, or a file can't be read or written.
     """
     versions = pairs.versions(export)
     lines = []
     with atomic.locked(export):
         for version in versions:
             pair = pairs.read(export, version)
-            for half in pair.halves:
-                if half.warning:
-                    _LOG.info(f"{half.name}: {half.warning}")
+            for model in pair.models:
+                if model.warning:
+                    _LOG.info(f"{model.name}: {model.warning}")
             if destination.has(pair):
-                _LOG.info(f"{pair.name} is published already, nothing to do")
+                _LOG.info(f"{pair.name} is already published, nothing to do")
                 lines += [] if dry_run else destination.handles(pair)
                 continue
-            found = suite_reports.load_or_run(pair, check=check, suite=suite)
-            papers = _papers(pair, found, documents)
+            reports = suite_reports.load_or_run(pair, check=check, suite=suite)
+            pair_documents = _documents(pair, reports, documents)
             if dry_run:
                 with tempfile.TemporaryDirectory() as scratch:
-                    items = destination.pack(pair, papers, pathlib.Path(scratch))
-                    lines += map(str, items)
+                    uploads = destination.pack(
+                        pair, pair_documents, pathlib.Path(scratch)
+                    )
+                    lines += map(str, uploads)
                 continue
             _LOG.info(f"publish {pair.name}")
-            destination.publish(pair, papers)
+            destination.publish(pair, pair_documents)
             lines += destination.handles(pair)
     return lines
 
 
-def _papers(
-    pair: pairs.Pair, found: suite_reports.Reports, documents: Documents
+def _documents(
+    pair: pairs.Pair, reports: suite_reports.Reports, documents: Documents
 ) -> upload_files.Documents:
-    """All documents of both halves, the report among them."""
+    """Returns all documents of both models, including their reports, by kind."""
     return {
-        half.kind: {
-            **documents(half.folder, found[half.kind]),
-            REPORT: manifest.to_json(found[half.kind]).encode(),
+        model.kind: {
+            **documents(model.folder, reports[model.kind]),
+            REPORT: manifest.to_json(reports[model.kind]).encode(),
         }
-        for half in pair.halves
+        for model in pair.models
     }

@@ -1,6 +1,6 @@
-"""Serves a hub's folder over HTTP, read-only, and a site of documentation beside it.
+"""Serves a hub's folder over HTTP, read-only, and optionally a documentation site.
 
-Of the hub it gives what its index names, and the index: no other path leads anywhere.
+Of the hub's folder, it serves only the index and the files in the index.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ _TYPES = {
     ".woff2": "font/woff2",
     ".xml": "application/xml",
 }
-_ARCHIVE, _SUFFIX = "application/gzip", ".tar.gz"
-_OTHER = "application/octet-stream"
-_FOREVER = "public, max-age=31536000, immutable"
-_ASK_AGAIN = "no-cache"
+_ARCHIVE_TYPE, _ARCHIVE_SUFFIX = "application/gzip", ".tar.gz"
+_OTHER_TYPE = "application/octet-stream"
+_CACHE_FOREVER = "public, max-age=31536000, immutable"
+_REVALIDATE = "no-cache"
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
-_TIMEOUT = 60  # seconds in which a client takes not one byte, or says nothing
+_TIMEOUT = 60  # seconds without a byte sent or received
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Found:
-    """What a path leads to.
+class OpenFile:
+    """An open file to send as an answer.
 
     Attributes:
-      file: open.
+      file: open for reading.
       size: in bytes.
-      etag: changes with the contents.
-      headers: further ones.
+      etag: value of the ETag header; it changes with the contents.
+      headers: other HTTP headers.
     """
 
     file: BinaryIO
@@ -61,15 +61,15 @@ class Found:
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `hub`, and where that has nothing, `site`.
+    """Serves `hub`, and `site` for paths that are not in the hub.
 
     Args:
-      address: host and port; 0 is any free port.
-      hub: the folder of a hub.
-      site: a folder of pages, or None.
+      address: host and port; port 0 selects any free port.
+      hub: folder of a hub.
+      site: folder of a documentation site, or None.
 
     Raises:
-      OSError: the address can't be had.
+      OSError: the server can't listen at the address.
     """
 
     daemon_threads = True
@@ -87,43 +87,43 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(address, Handler)
 
     def server_bind(self) -> None:
-        """Binds without asking a name server what this host is called."""
+        """Binds without a DNS look-up of the host name."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.socket.getsockname()
 
-    def find(self, parts: list[str]) -> Found | None:
-        """The file that a path's parts lead to, if any."""
+    def find(self, parts: list[str]) -> OpenFile | None:
+        """Opens the file at a path, given by its parts; None if there is none."""
         path = "/".join(parts)
         files, handles = self._published()
-        if path.removesuffix(_SUFFIX) in handles:  # its documents call it so
-            path = path.removesuffix(_SUFFIX)
+        if path.removesuffix(_ARCHIVE_SUFFIX) in handles:  # the form in the documents
+            path = path.removesuffix(_ARCHIVE_SUFFIX)
             parts = path.split("/")
         if path in files:
-            headers = {"Cache-Control": _FOREVER}
+            headers = {"Cache-Control": _CACHE_FOREVER}
             if path in handles:
-                name = f"{'-'.join(parts)}{_SUFFIX}"
-                headers["Content-Type"] = _ARCHIVE
+                name = f"{'-'.join(parts)}{_ARCHIVE_SUFFIX}"
+                headers["Content-Type"] = _ARCHIVE_TYPE
                 headers["Content-Disposition"] = f'attachment; filename="{name}"'
-            return _opened(self.hub, parts, headers, etag=files[path]["sha256"])
+            return _open(self.hub, parts, headers, etag=files[path]["sha256"])
         if path == hub_index.NAME:
-            return _opened(self.hub, parts, {"Cache-Control": _ASK_AGAIN})
+            return _open(self.hub, parts, {"Cache-Control": _REVALIDATE})
         if self.site:
-            return _opened(self.site, parts, {"Cache-Control": _ASK_AGAIN})
+            return _open(self.site, parts, {"Cache-Control": _REVALIDATE})
         return None
 
     def has_folder(self, parts: list[str]) -> bool:
-        """Whether the site has such a folder, with a page in it."""
-        found = _opened(self.site, [*parts, "index.html"], {}) if self.site else None
-        if found:
-            found.file.close()
-        return found is not None
+        """Checks whether the site has a folder with an index page at this path."""
+        page = _open(self.site, [*parts, "index.html"], {}) if self.site else None
+        if page:
+            page.file.close()
+        return page is not None
 
     def _published(self) -> tuple[dict[str, manifest.JsonObject], frozenset[str]]:
-        """The files and handles of the index, read again when it was replaced."""
+        """Returns the files and handles in the index; rereads it after a change."""
         with self._lock:
             try:
-                seen = (self.hub / hub_index.NAME).stat()
-                stamp = (seen.st_ino, seen.st_mtime_ns, seen.st_size)
+                status = (self.hub / hub_index.NAME).stat()
+                stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
                 if stamp != self._stamp:
                     models = hub_index.read(self.hub)
                     self._files, self._handles = (
@@ -136,43 +136,45 @@ class Server(http.server.ThreadingHTTPServer):
             return self._files, self._handles
 
 
-def _opened(
+def _open(
     root: pathlib.Path, parts: list[str], headers: dict[str, str], *, etag: str = ""
-) -> Found | None:
-    """A plain file below `root`; no part of the way may be a link."""
-    here = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+) -> OpenFile | None:
+    """Opens a regular file below `root`; None if it is missing or reached by a link."""
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for name in parts[:-1]:
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-            inner = os.open(name, flags, dir_fd=here)
-            os.close(here)
-            here = inner
-        # Not to block: a pipe would be opened only when somebody writes into it.
+            subfolder = os.open(name, flags, dir_fd=folder)
+            os.close(folder)
+            folder = subfolder
+        # O_NONBLOCK: opening a pipe would wait until another process writes to it.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-        handle = os.open(parts[-1], flags, dir_fd=here)
+        handle = os.open(parts[-1], flags, dir_fd=folder)
     except (OSError, ValueError):
         return None
     finally:
-        os.close(here)
-    seen = os.fstat(handle)
-    if not stat.S_ISREG(seen.st_mode):
+        os.close(folder)
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
         os.close(handle)
         return None
-    kind = _TYPES.get(pathlib.PurePosixPath(parts[-1]).suffix.lower(), _OTHER)
-    return Found(
+    content_type = _TYPES.get(
+        pathlib.PurePosixPath(parts[-1]).suffix.lower(), _OTHER_TYPE
+    )
+    return OpenFile(
         file=open(handle, "rb", buffering=0),
-        size=seen.st_size,
-        etag=f'"{etag or f"{seen.st_mtime_ns:x}-{seen.st_size:x}"}"',
+        size=status.st_size,
+        etag=f'"{etag or f"{status.st_mtime_ns:x}-{status.st_size:x}"}"',
         headers={
-            "Content-Type": kind,
-            "Last-Modified": email.utils.formatdate(seen.st_mtime, usegmt=True),
+            "Content-Type": content_type,
+            "Last-Modified": email.utils.formatdate(status.st_mtime, usegmt=True),
             **headers,
         },
     )
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers GET and HEAD."""
+    """Answers GET and HEAD requests."""
 
     server: Server
     protocol_version = "HTTP/1.1"
@@ -194,58 +196,58 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, *, with_body: bool) -> None:
         if {"Content-Length", "Transfer-Encoding"} & set(self.headers):
-            self.close_connection = True  # nobody reads what comes with it
+            self.close_connection = True  # the body is not read
         target, _, query = self.path.partition("?")
-        wanted = urllib.parse.parse_qs(query).get("tf-hub-format", ["compressed"])
+        formats = urllib.parse.parse_qs(query).get("tf-hub-format", ["compressed"])
         parts = path_parts(target)
         if parts is None:
             return self._refuse(http.HTTPStatus.NOT_FOUND)
-        if wanted != ["compressed"]:
+        if formats != ["compressed"]:
             return self._refuse(http.HTTPStatus.NOT_ACCEPTABLE)
         try:
-            found = self.server.find(parts)
-        except (OSError, ValueError) as error:  # the index is damaged, or unreadable
+            opened = self.server.find(parts)
+        except (OSError, ValueError) as error:  # the index is damaged or unreadable
             self.log_error("%s", error)
             return self._refuse(http.HTTPStatus.INTERNAL_SERVER_ERROR)
-        if found:
-            with found.file:
-                return self._send(found, with_body=with_body)
+        if opened:
+            with opened.file:
+                return self._send(opened, with_body=with_body)
         if not target.endswith("/") and self.server.has_folder(parts):
-            # From the parts: a path that begins with // would lead to another host.
-            place = "".join(f"/{urllib.parse.quote(part)}" for part in parts)
+            # Built from the parts: a path that begins with // names another host.
+            location = "".join(f"/{urllib.parse.quote(part)}" for part in parts)
             return self._refuse(
-                http.HTTPStatus.MOVED_PERMANENTLY, {"Location": f"{place}/"}
+                http.HTTPStatus.MOVED_PERMANENTLY, {"Location": f"{location}/"}
             )
         return self._refuse(http.HTTPStatus.NOT_FOUND)
 
-    def _send(self, found: Found, *, with_body: bool) -> None:
+    def _send(self, opened: OpenFile, *, with_body: bool) -> None:
         headers = {
-            **found.headers,
-            "ETag": found.etag,
+            **opened.headers,
+            "ETag": opened.etag,
             "Accept-Ranges": "bytes",
             "X-Content-Type-Options": "nosniff",
         }
-        if _names(self.headers.get("If-None-Match", ""), found.etag):
+        if _has_tag(self.headers.get("If-None-Match", ""), opened.etag):
             return self._head(http.HTTPStatus.NOT_MODIFIED, headers)
-        first, end = 0, found.size
+        first, end = 0, opened.size
         status = http.HTTPStatus.OK
-        condition = self.headers.get("If-Range", found.etag)
-        if condition in (found.etag, found.headers["Last-Modified"]):
-            part = _part(self.headers.get("Range", ""), found.size)
-            if part:
-                first, end = part
+        condition = self.headers.get("If-Range", opened.etag)
+        if condition in (opened.etag, opened.headers["Last-Modified"]):
+            byte_range = _byte_range(self.headers.get("Range", ""), opened.size)
+            if byte_range:
+                first, end = byte_range
                 if first >= end:
-                    size = {"Content-Range": f"bytes */{found.size}"}
+                    size = {"Content-Range": f"bytes */{opened.size}"}
                     return self._refuse(
                         http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, size
                     )
                 status = http.HTTPStatus.PARTIAL_CONTENT
-                headers["Content-Range"] = f"bytes {first}-{end - 1}/{found.size}"
+                headers["Content-Range"] = f"bytes {first}-{end - 1}/{opened.size}"
         headers["Content-Length"] = str(end - first)
         self._head(status, headers)
         if with_body and end > first:
-            sent = self.connection.sendfile(found.file, first, end - first)
-            self.close_connection |= sent != end - first  # it was cut short meanwhile
+            sent = self.connection.sendfile(opened.file, first, end - first)
+            self.close_connection |= sent != end - first  # the file became shorter
 
     def _head(self, status: http.HTTPStatus, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -256,18 +258,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _refuse(
         self, status: http.HTTPStatus, headers: dict[str, str] | None = None
     ) -> None:
-        """Answers with a line that repeats nothing of what was asked."""
+        """Answers with a one-line error that contains no text of the request."""
         body = f"{status.value} {status.phrase}\n".encode()
         self.close_connection |= self.command not in ("GET", "HEAD")
-        plain = {"Content-Type": _TYPES[".txt"], "Content-Length": str(len(body))}
+        error_headers = {
+            "Content-Type": _TYPES[".txt"],
+            "Content-Length": str(len(body)),
+        }
         if self.close_connection:
-            plain["Connection"] = "close"
-        self._head(status, {**plain, **(headers or {})})
+            error_headers["Connection"] = "close"
+        self._head(status, {**error_headers, **(headers or {})})
         if self.command != "HEAD":
             self.wfile.write(body)
 
     def handle(self) -> None:
-        """Also ends where the client is gone."""
+        """Handles requests until the client closes the connection or is lost."""
         try:
             super().handle()
         except (ConnectionError, TimeoutError):
@@ -275,9 +280,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def path_parts(target: str) -> list[str] | None:
-    """The names in a request's path; None if they can't be those of a file.
+    """Splits the path of a request into names; None if it can't be a file's path.
 
-    The last of a path that ends in `/` is `index.html`.
+    If the path ends in `/`, the last name is `index.html`.
     """
     try:
         path = urllib.parse.unquote(target.partition("#")[0], errors="strict")
@@ -290,15 +295,15 @@ def path_parts(target: str) -> list[str] | None:
     return None if any(not p or p.startswith(".") for p in parts) else parts
 
 
-def _names(condition: str, etag: str) -> bool:
-    """Whether a list of tags has this one in it."""
+def _has_tag(condition: str, etag: str) -> bool:
+    """Checks whether the value of an If-None-Match header matches `etag`."""
     tags = [tag.strip().removeprefix("W/") for tag in condition.split(",")]
     return etag in tags or tags == ["*"]
 
 
-def _part(wanted: str, size: int) -> tuple[int, int] | None:
-    """First byte and end of the range that is asked for; None for the whole file."""
-    match = _RANGE.fullmatch(wanted.strip())
+def _byte_range(text: str, size: int) -> tuple[int, int] | None:
+    """Parses a Range header to first byte and end; None for the whole file."""
+    match = _RANGE.fullmatch(text.strip())
     if not match or match.groups() == ("", ""):
         return None
     if not match[1]:
@@ -311,5 +316,5 @@ def _part(wanted: str, size: int) -> tuple[int, int] | None:
 
 
 def address(server: Server) -> str:
-    """The URL at which a server is found."""
+    """Returns the URL of a server."""
     return f"http://{server.server_name}:{server.server_port}/"

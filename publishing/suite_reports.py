@@ -1,4 +1,4 @@
-"""The full report of a pair: known to be of its very bytes, or made now."""
+"""Loads the conformance reports of a pair, or runs the suite if it has none."""
 
 from __future__ import annotations
 
@@ -13,71 +13,77 @@ from publishing import pairs
 
 _LOG = progress.logger(__name__)
 
-# A model's folder, its kind, and the other half's folder.
+# Takes a model's folder, its kind, and the other model's folder.
 Check = Callable[[pathlib.Path, str, pathlib.Path], report.Report]
-Reports = dict[str, manifest.JsonObject]  # of each kind, as `report.Report.to_json`
+Reports = dict[str, manifest.JsonObject]  # by kind, from `report.Report.to_json`
 
 
-class UnfitError(Exception):
-    """A MUST clause does not hold; a line for each."""
+class FailedClausesError(Exception):
+    """MUST clauses fail; the message has one line for each."""
 
 
 def load_or_run(pair: pairs.Pair, *, check: Check, suite: str) -> Reports:
-    """The reports of both halves.
+    """Returns the reports of both models.
 
-    They are kept in the export's folder, with the hashes of what they speak of, so that
-    the suite runs once for what is published in several places.
+    Reports are stored in the export's folder with the hashes of the models that they
+    describe, so the suite runs only once for a pair that is published to several hubs.
 
     Args:
-      pair: in a folder that nobody else writes to.
-      check: runs the full suite.
-      suite: hash of the suite: what another one found does not count.
+      pair: in a folder that no other process writes to.
+      check: runs the full suite on a model.
+      suite: hash of the suite; reports of another suite are ignored.
 
     Raises:
-      UnfitError: a MUST clause does not hold.
+      FailedClausesError: a MUST clause fails.
     """
-    kept = pair.export / f"conformance-{pair.version}.json"
-    about = {"suite": suite, "models": {half.kind: half.sums for half in pair.halves}}
-    reports = _kept(kept, about)
+    path = pair.export / f"conformance-{pair.version}.json"
+    key = {
+        "suite": suite,
+        "models": {model.kind: model.hashes for model in pair.models},
+    }
+    reports = _load(path, key)
     if reports is None:
-        with atomic.staging_folder(pair.export) as scratch:  # or it is told at once
-            reports = _made(pair, check)
-            file = scratch / kept.name
-            text = manifest.to_json({**about, "reports": reports})
+        with atomic.staging_folder(
+            pair.export
+        ) as scratch:  # fails early if not writable
+            reports = _run(pair, check)
+            file = scratch / path.name
+            text = manifest.to_json({**key, "reports": reports})
             file.write_text(text, encoding="utf-8")
-            atomic.move_into_place(file, kept)
+            atomic.move_into_place(file, path)
     else:
-        _LOG.info(f"read {kept.name}: the suite judged these very files")
+        _LOG.info(f"read {path.name}: the suite already checked these files")
     failed = [
         f"{pair.name} {kind}: {result.message}"
-        for kind, found in reports.items()
-        for result in report.from_json(found).failed
+        for kind, values in reports.items()
+        for result in report.from_json(values).failed
     ]
     if failed:
-        raise UnfitError("\n".join(failed))
+        raise FailedClausesError("\n".join(failed))
     return reports
 
 
-def _kept(path: pathlib.Path, about: manifest.JsonObject) -> Reports | None:
+def _load(path: pathlib.Path, key: manifest.JsonObject) -> Reports | None:
+    """Reads stored reports; None if they are missing, damaged, or have another key."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        reports = record.pop("reports")
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        reports = stored.pop("reports")
         for kind in manifest.KINDS:
             report.from_json(reports[kind])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return reports if record == about else None
+    return reports if stored == key else None
 
 
-def _made(pair: pairs.Pair, check: Check) -> Reports:
+def _run(pair: pairs.Pair, check: Check) -> Reports:
     reports = {}
-    for half, other in zip(pair.halves, reversed(pair.halves), strict=True):
-        _LOG.info(f"check {half.kind}, all clauses")
-        found = check(half.folder, half.kind, other.folder)
-        text = json.dumps(found.to_json())
-        # A report goes to strangers: it names models, and no folder of this machine.
-        for mine in (half, other):
-            for folder in (mine.folder.resolve(), mine.folder):
-                text = text.replace(json.dumps(str(folder))[1:-1], mine.name)
-        reports[half.kind] = json.loads(text)
+    for model, other in zip(pair.models, reversed(pair.models), strict=True):
+        _LOG.info(f"check {model.kind}, all clauses")
+        result = check(model.folder, model.kind, other.folder)
+        text = json.dumps(result.to_json())
+        # Reports are published: replace local folders by the names of the models.
+        for named in (model, other):
+            for folder in (named.folder.resolve(), named.folder):
+                text = text.replace(json.dumps(str(folder))[1:-1], named.name)
+        reports[model.kind] = json.loads(text)
     return reports

@@ -1,4 +1,4 @@
-"""What is sent to a hub, file by file."""
+"""Files to upload, and the interface that all destinations implement."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from collections.abc import Iterable, Mapping
 
 from publishing import pairs
 
-Documents = Mapping[
-    str, Mapping[str, bytes]
-]  # of each kind, the documents by their names
+# Documents of each kind, by path.
+Documents = Mapping[str, Mapping[str, bytes]]
 
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 _OWNER = re.compile(r"[A-Za-z\d][\w.-]*", re.ASCII)
@@ -21,11 +20,11 @@ _OWNER = re.compile(r"[A-Za-z\d][\w.-]*", re.ASCII)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UploadFile:
-    """A file on its way.
+    """A file to send to a hub.
 
     Attributes:
-      target: where it goes, relative to the hub.
-      source: where it is now.
+      target: its path in the hub.
+      source: its local path.
       size: in bytes.
       sha256: of its contents.
     """
@@ -40,43 +39,43 @@ class UploadFile:
 
 
 class Destination(typing.Protocol):
-    """Where pairs are published."""
+    """A hub that pairs are published to."""
 
     def handles(self, pair: pairs.Pair) -> list[str]:
-        """What the halves are found by, relative to the hub."""
+        """Returns the handles of both models, relative to the hub."""
 
     def has(self, pair: pairs.Pair) -> bool:
-        """Whether both halves are published already.
+        """Checks whether both models are already published.
 
         Raises:
-          ValueError: a half is, with other bytes: versions do not change.
+          ValueError: a model is published with different bytes.
         """
 
     def pack(
-        self, pair: pairs.Pair, papers: Documents, scratch: pathlib.Path
+        self, pair: pairs.Pair, documents: Documents, scratch: pathlib.Path
     ) -> list[UploadFile]:
-        """All that is to be sent; what must be made first is made in `scratch`."""
+        """Returns all files to send; writes new files to `scratch` first."""
 
-    def publish(self, pair: pairs.Pair, papers: Documents) -> None:
-        """Sends it, unless it is there."""
+    def publish(self, pair: pairs.Pair, documents: Documents) -> None:
+        """Sends the models that are not published yet."""
 
 
 def upload_file(target: str, source: pathlib.Path) -> UploadFile:
-    """A file as it is now."""
+    """Hashes an existing file for an upload to `target`."""
     with source.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     size = source.stat().st_size
     return UploadFile(target=target, source=source, size=size, sha256=sha256)
 
 
-def written_file(target: str, content: bytes, scratch: pathlib.Path) -> UploadFile:
-    """A file that is made of `content`, below `scratch`.
+def write_file(target: str, content: bytes, scratch: pathlib.Path) -> UploadFile:
+    """Writes `content` below `scratch` for an upload to `target`.
 
     Raises:
-      ValueError: the target's name is not one for every file system.
+      ValueError: `target` has characters that some file systems do not allow.
     """
     if not _NAME.fullmatch(target):
-        raise ValueError(f"A document can't be called {target!r}.")
+        raise ValueError(f"{target!r} is not a valid name of a document.")
     source = scratch / target
     source.parent.mkdir(parents=True, exist_ok=True)
     source.write_bytes(content)
@@ -84,15 +83,15 @@ def written_file(target: str, content: bytes, scratch: pathlib.Path) -> UploadFi
 
 
 def check_owner(owner: str, hub: str) -> None:
-    """Raises ValueError where `owner` is no name of an account."""
+    """Raises ValueError if `owner` is not a valid account name."""
     if not _OWNER.fullmatch(owner):
         raise ValueError(
-            f"--hub={hub}:OWNER needs the name of an account, got {owner!r}."
+            f"--hub={hub}:OWNER requires an account name as OWNER, got {owner!r}."
         )
 
 
-def under(prefix: str, documents: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The documents whose names begin with `prefix`, without it."""
+def documents_below(prefix: str, documents: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Returns the documents whose names begin with `prefix`, and removes the prefix."""
     return {
         name.removeprefix(prefix): content
         for name, content in sorted(documents.items())
@@ -100,10 +99,10 @@ def under(prefix: str, documents: Mapping[str, bytes]) -> dict[str, bytes]:
     }
 
 
-def inside(folder: str, items: Iterable[UploadFile]) -> dict[str, pathlib.Path]:
-    """The files whose targets are below a folder, by their paths in it."""
+def files_in(folder: str, uploads: Iterable[UploadFile]) -> dict[str, pathlib.Path]:
+    """Returns the local files whose targets are in a folder, by their paths in it."""
     return {
-        each.target.removeprefix(f"{folder}/"): each.source
-        for each in items
-        if each.target.startswith(f"{folder}/")
+        upload.target.removeprefix(f"{folder}/"): upload.source
+        for upload in uploads
+        if upload.target.startswith(f"{folder}/")
     }

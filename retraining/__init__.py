@@ -1,1 +1,1 @@
-"""Trains a classifier of one's own images on a published feature vector."""
+"""Trains a classifier for new images on a published feature-vector model."""

@@ -1,4 +1,4 @@
-"""Trains a classifier on a published feature vector: the head, then all of it."""
+"""Trains a classifier on a published feature-vector model: first its head, then all."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _LOG = progress.logger(__name__)
 Batches = Iterable[tuple[typing.Any, typing.Any]]
 Epoch = dict[str, typing.Any]
 FROZEN, FINE_TUNED = "frozen", "fine-tuned"  # phases
-_CLIP = 1.0  # norm of all gradients together
+_CLIP = 1.0  # largest global norm of the gradients
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Examples:
     """Batches of images [B, S, S, 3] float32 in [0, 1] and labels [B, K] of 0 and 1.
 
-    Labels of NaN are of no example.
+    Labels of NaN mark rows that are not examples.
 
     Attributes:
-      once: every image to learn from once, as it is.
-      validation: images that are not learnt from in fine-tuning, by which the best
-        epoch is chosen; without any, there is nothing to fine-tune by.
-      epoch: of a number from 0 on, the batches of that epoch, changed at random.
-      steps: how many batches an epoch has.
+      once: every training image once, without augmentation.
+      validation: held-out images, which choose the best epoch of fine-tuning; if there
+        are none, fine-tuning is not possible.
+      epoch: returns the augmented batches of an epoch, given its number from 0.
+      steps: number of batches in an epoch.
     """
 
     once: Batches
@@ -49,13 +49,13 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FineTuning:
-    """How to fine-tune.
+    """Hyperparameters of fine-tuning.
 
     Attributes:
-      epochs: at most.
-      patience: epochs after the best one, until it is given up.
-      learning_rate: of Adam, the largest; it rises for an epoch and then falls along a
-        cosine.
+      epochs: largest number of epochs.
+      patience: epochs without improvement after which fine-tuning stops.
+      learning_rate: peak learning rate of Adam, after an epoch of linear warm-up and
+        before cosine decay.
       label_smoothing: in [0, 1).
     """
 
@@ -66,19 +66,19 @@ class FineTuning:
 
 
 class ClassifierTraining:
-    """A new head on a feature vector.
+    """Trains a new head on a feature-vector model, and then both together.
 
     Args:
       layer: the published model, not trainable yet.
-      num_classes: K of the head.
-      scores: `softmax` where an image has one class, `sigmoid` where any number.
+      num_classes: number of classes K.
+      scores: `softmax` if an image has one class, `sigmoid` if it has any number.
       image_size: height and width of the examples.
-      balanced: whether classes count alike, however many images they have.
-      seed: of what is random.
+      balanced: whether all classes have the same weight, however many images they have.
+      seed: random seed.
 
     Raises:
-      ValueError: the model gives no feature vectors for such images; several classes an
-        image can't be balanced.
+      ValueError: the model does not return feature vectors for such images; or
+        `balanced` is set for images with any number of classes.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class ClassifierTraining:
         balanced: bool,
         seed: int,
     ) -> None:
-        heads.require()
+        heads.require_scikit_learn()
         if balanced and scores == "sigmoid":
             raise ValueError(
-                "--class_weight=balanced is for images of one label: several are "
-                "judged class by class anyway."
+                "--class_weight=balanced needs images with one label each; with any "
+                "number of labels, each class is scored by itself anyway."
             )
         keras.utils.set_random_seed(seed)
         height, width = image_size
@@ -103,15 +103,16 @@ class ClassifierTraining:
         try:
             features = layer(images)
             is_vector = len(features.shape) == 2
-        except Exception as error:  # others' models may raise anything
-            wanted = saved_models.images_spec(layer.resolved_object)
+        except Exception as error:  # a foreign model may raise anything
+            spec = saved_models.images_spec(layer.resolved_object)
             raise ValueError(
-                f"The module takes no images of {height} × {width}, but "
-                f"{wanted.dtype.name} of shape {wanted.shape}."
+                f"The module does not take images of {height} × {width}; it takes "
+                f"{spec.dtype.name} of shape {spec.shape}."
             ) from error
         if not is_vector or features.shape[-1] is None:
             raise ValueError(
-                f"The module gives {tuple(features.shape)}, no feature vectors [B, D]."
+                "The module must return feature vectors [B, D], not "
+                f"{tuple(features.shape)}."
             )
         self.layer = layer
         self.head = keras.layers.Dense(num_classes, name="logits")
@@ -119,32 +120,35 @@ class ClassifierTraining:
         self._extractor = keras.Model(images, features)
         self._balanced, self._seed = balanced, seed
         self._class_weights = np.ones(num_classes)
-        self._has_sets = scores == "sigmoid"
+        self._is_multi_label = scores == "sigmoid"
         self.history: list[Epoch] = []
 
     def logits(self, images: typing.Any) -> np.ndarray:
-        """The scores of images [B, S, S, 3], as they are now."""
+        """Returns the logits [B, K] of images [B, S, S, 3] with the current weights."""
         return self.network.predict_on_batch(images)
 
     def fit_head(self, examples: Examples) -> Epoch:
-        """Fits the head alone, on features that are computed once."""
+        """Fits only the head, on features that are computed once."""
         features, labels = self._features(examples.once, examples.steps)
-        held_out, truth = self._features(examples.validation, 0)
-        pairs = ((features, held_out), (labels, truth))
-        self._all = [np.concatenate(pair) for pair in pairs]
+        held_out_features, held_out_labels = self._features(examples.validation, 0)
+        self._all_features = np.concatenate((features, held_out_features))
+        self._all_labels = np.concatenate((labels, held_out_labels))
         if self._balanced:
             counts = np.maximum(labels.sum(axis=0), 1)
             self._class_weights = counts.sum() / (len(counts) * counts)
         self._set_head(features, labels)
-        return self._note(FROZEN, examples)
+        return self._record(FROZEN, examples)
 
     def refit_head(self) -> None:
-        """Fits the head to all images, where fine-tuning was no better than that."""
-        _LOG.info("fit the head to all images, those held out as well")
-        self._set_head(*self._all)
+        """Fits the head to all images, including those that were held out.
+
+        Meant for a training in which fine-tuning did not improve on the frozen model.
+        """
+        _LOG.info("fit the head to all images, including those held out")
+        self._set_head(self._all_features, self._all_labels)
 
     def _set_head(self, features: np.ndarray, labels: np.ndarray) -> None:
-        if self._has_sets:
+        if self._is_multi_label:
             head = heads.fit_each(features, labels, seed=self._seed)
         else:
             head = heads.fit(
@@ -159,16 +163,16 @@ class ClassifierTraining:
     def fine_tune(
         self, examples: Examples, plan: FineTuning, state: pathlib.Path
     ) -> Epoch:
-        """Trains all of it, and keeps what was best on the validation images.
+        """Trains all layers, and restores the weights of the best epoch.
 
         Args:
-          examples: to learn from, and to choose by.
-          plan: how.
-          state: a file that is written after each epoch; where it is there already, the
-            training goes on from it.
+          examples: images to train on, and to choose the best epoch.
+          plan: hyperparameters.
+          state: file that is written after each epoch. If it exists, training resumes
+            from it.
 
         Returns:
-          The best epoch's record: the one that `fit_head` left, if none was better.
+          The record of the best epoch; that of `fit_head` if no epoch was better.
         """
         self.layer.trainable = True
         total = plan.epochs * examples.steps
@@ -182,110 +186,115 @@ class ClassifierTraining:
         self.network.compile(
             optimizer=optimizer,
             loss=functools.partial(
-                _binary if self._has_sets else keras.losses.categorical_crossentropy,
+                _binary
+                if self._is_multi_label
+                else keras.losses.categorical_crossentropy,
                 from_logits=True,
                 label_smoothing=plan.label_smoothing,
             ),
             weighted_metrics=[keras.metrics.MeanMetricWrapper(_is_right, name="top1")],
         )
         optimizer.build(self.network.trainable_variables)
-        kept = _StateFile(state, [*self.network.variables, *optimizer.variables])
+        state_file = _StateFile(state, [*self.network.variables, *optimizer.variables])
         best, values = self.history[-1], self.network.get_weights()
-        done = kept.restore()
-        if done:
-            self.history = done.history
-            best, values = done.best, done.values
-            _LOG.info(f"go on after epoch {self.history[-1]['epoch']}")
-        while self._goes_on(plan):
+        restored = state_file.restore()
+        if restored:
+            self.history = restored.history
+            best, values = restored.best, restored.values
+            _LOG.info(f"resume after epoch {self.history[-1]['epoch']}")
+        while self._continues(plan):
             epoch = self.history[-1]["epoch"]
-            found = self._train(examples, epoch, plan)
-            if not np.isfinite(found["loss"]):
+            metrics = self._train(examples, epoch, plan)
+            if not np.isfinite(metrics["loss"]):
                 _LOG.info(
-                    f"the loss is {found['loss']} in epoch {epoch + 1}: given up; a "
-                    "smaller learning rate may do better"
+                    f"stop: the loss is {metrics['loss']} in epoch {epoch + 1}; a "
+                    "smaller learning rate may help"
                 )
                 break
-            now = self._note(FINE_TUNED, examples, **found)
-            if self._rank(now) > self._rank(best):
-                best, values = now, self.network.get_weights()
-            kept.save(_State(history=self.history, best=best, values=values))
+            latest = self._record(FINE_TUNED, examples, **metrics)
+            if self._rank(latest) > self._rank(best):
+                best, values = latest, self.network.get_weights()
+            state_file.save(_State(history=self.history, best=best, values=values))
         self.network.set_weights(values)
         return best
 
-    def _goes_on(self, plan: FineTuning) -> bool:
-        """A head that fits is thrown off at first: patience begins with epoch 1."""
+    def _continues(self, plan: FineTuning) -> bool:
+        """Returns whether to train another epoch.
+
+        Patience begins with epoch 1, because the first epochs disturb a head that fits.
+        """
         tuned = [epoch for epoch in self.history if epoch["phase"] == FINE_TUNED]
         best = max(tuned, key=self._rank, default=self.history[-1])["epoch"]
         last = self.history[-1]["epoch"]
         return last < plan.epochs and last - best < plan.patience
 
     def _rank(self, epoch: Epoch) -> tuple[float, float]:
-        """What counts for these images; then cross-entropy."""
-        measure = "held_out_mean_per_class" if self._balanced else "held_out_top1"
-        if self._has_sets:
-            measure = "held_out_mean_average_precision"
-        return epoch.get(measure, 0.0), -epoch.get("held_out_loss", 0.0)
+        """Returns the sort key of an epoch: its main metric, then its loss."""
+        metric = "held_out_mean_per_class" if self._balanced else "held_out_top1"
+        if self._is_multi_label:
+            metric = "held_out_mean_average_precision"
+        return epoch.get(metric, 0.0), -epoch.get("held_out_loss", 0.0)
 
     def _train(
         self, examples: Examples, epoch: int, plan: FineTuning
     ) -> dict[str, float]:
-        """One epoch; what Keras says of its loss and accuracy."""
-        before = epoch * examples.steps
+        """Trains one epoch and returns the loss and accuracy that Keras reports."""
+        first = epoch * examples.steps
         total = plan.epochs * examples.steps
-        told = keras.callbacks.LambdaCallback(
+        log_step = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda step, logs: progress.step(
-                _LOG, before + step + 1, total, f"loss {logs['loss']:.4f}"
+                _LOG, first + step + 1, total, f"loss {logs['loss']:.4f}"
             )
         )
-        shares = tf.constant(self._class_weights, tf.float32)
+        class_weights = tf.constant(self._class_weights, tf.float32)
 
-        def weighed(images: tf.Tensor, labels: tf.Tensor) -> tuple:
-            is_known = ~tf.math.is_nan(labels[:, 0])
-            labels = tf.where(is_known[:, tf.newaxis], labels, 0.0)
-            weights = tf.cast(is_known, tf.float32)
-            if not self._has_sets:
-                weights *= tf.linalg.matvec(labels, shares)
+        def add_weights(images: tf.Tensor, labels: tf.Tensor) -> tuple:
+            is_example = ~tf.math.is_nan(labels[:, 0])
+            labels = tf.where(is_example[:, tf.newaxis], labels, 0.0)
+            weights = tf.cast(is_example, tf.float32)
+            if not self._is_multi_label:
+                weights *= tf.linalg.matvec(labels, class_weights)
             return images, labels, weights
 
-        batches = examples.epoch(epoch).map(weighed)
+        batches = examples.epoch(epoch).map(add_weights)
         history = self.network.fit(
             batches,
             epochs=epoch + 1,
             initial_epoch=epoch,
             steps_per_epoch=examples.steps,
-            shuffle=False,  # they are already; Keras warns of both where it isn't told
+            shuffle=False,  # the batches are shuffled; Keras warns without this
             verbose=0,
-            callbacks=[told],
+            callbacks=[log_step],
         )
         return {name: history.history[name][-1] for name in ("loss", "top1")}
 
-    def _note(self, phase: str, examples: Examples, **found: float) -> Epoch:
-        """Takes down an epoch, with what the validation images say."""
+    def _record(self, phase: str, examples: Examples, **metrics: float) -> Epoch:
+        """Adds an epoch, with its metrics on the validation images, to the history."""
         epoch: Epoch = {
             "phase": phase,
             "epoch": len(self.history),
-            **found,
-            **_judged(self.logits, examples.validation, self._has_sets),
+            **metrics,
+            **_evaluate(self.logits, examples.validation, self._is_multi_label),
         }
         self.history.append(epoch)
-        told = {
+        held_out = {
             name.removeprefix("held_out_").replace("_", " "): value
             for name, value in epoch.items()
             if name.startswith("held_out_")
         }
-        if told:
-            figures = ", ".join(f"{name} {value:.4f}" for name, value in told.items())
-            _LOG.info(f"{phase}, epoch {epoch['epoch']}, held out: {figures}")
+        if held_out:
+            text = ", ".join(f"{name} {value:.4f}" for name, value in held_out.items())
+            _LOG.info(f"{phase}, epoch {epoch['epoch']}, held out: {text}")
         return epoch
 
     def _features(self, batches: Batches, steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """[N, D] and the labels [N, K], of all that could be read."""
+        """Returns features [N, D] and labels [N, K] of all readable images."""
         features, labels = [], []
-        for number, (images, known) in enumerate(batches, 1):
-            is_known = _is_known(known)
-            found = self._extractor.predict_on_batch(images)
-            features.append(found[is_known])
-            labels.append(np.asarray(known)[is_known])
+        for number, (images, batch_labels) in enumerate(batches, 1):
+            is_example = _is_example(batch_labels)
+            batch_features = self._extractor.predict_on_batch(images)
+            features.append(batch_features[is_example])
+            labels.append(np.asarray(batch_labels)[is_example])
             if steps:
                 progress.step(_LOG, number, steps, "features")
         if not features:
@@ -296,7 +305,13 @@ class ClassifierTraining:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _State:
-    """What a training is about to go on with, beside the variables."""
+    """The state of a training apart from its current variables.
+
+    Attributes:
+      history: records of all epochs.
+      best: record of the best epoch.
+      values: weights of the network in the best epoch.
+    """
 
     history: list[Epoch]
     best: Epoch
@@ -304,21 +319,21 @@ class _State:
 
 
 class _StateFile:
-    """A file with the state of a training: written whole, after each epoch."""
+    """A file with the state of a training, replaced atomically after each epoch."""
 
     def __init__(self, path: pathlib.Path, variables: list[keras.Variable]) -> None:
         self._path, self._variables = path, variables
 
-    def save(self, done: _State) -> None:
-        kept: dict[str, typing.Any] = {
-            "record": json.dumps({"history": done.history, "best": done.best}),
+    def save(self, state: _State) -> None:
+        arrays: dict[str, typing.Any] = {
+            "record": json.dumps({"history": state.history, "best": state.best}),
             **{f"variable_{i}": np.asarray(v) for i, v in enumerate(self._variables)},
-            **{f"best_{i}": value for i, value in enumerate(done.values)},
+            **{f"best_{i}": value for i, value in enumerate(state.values)},
         }
-        partial = self._path.with_suffix(".partial.npz")  # cleared as the state is
+        partial = self._path.with_suffix(".partial.npz")  # removed with the state file
         try:
             with partial.open("wb") as file:
-                np.savez(file, **kept)
+                np.savez(file, **arrays)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self._path)
@@ -327,70 +342,73 @@ class _StateFile:
             raise OSError(f"Can't write {self._path}: {error.strerror}") from error
 
     def restore(self) -> _State | None:
-        """Gives the variables their values; None where nothing usable was kept."""
+        """Restores the variables; returns the state, or None without a usable file."""
         if not self._path.is_file():
             return None
         try:
             with np.load(self._path) as file:
-                kept = dict(file)
-            values = [kept[f"variable_{i}"] for i in range(len(self._variables))]
-            count = sum(name.startswith("best_") for name in kept)
-            done = _State(
-                values=[kept[f"best_{i}"] for i in range(count)],
-                **json.loads(str(kept["record"])),
+                arrays = dict(file)
+            values = [arrays[f"variable_{i}"] for i in range(len(self._variables))]
+            count = sum(name.startswith("best_") for name in arrays)
+            state = _State(
+                values=[arrays[f"best_{i}"] for i in range(count)],
+                **json.loads(str(arrays["record"])),
             )
         except (OSError, ValueError, EOFError, LookupError, TypeError, BadZipFile):
             return None
         for variable, value in zip(self._variables, values, strict=True):
             variable.assign(value)
-        return done
+        return state
 
 
-def _is_known(labels: typing.Any) -> np.ndarray:
-    """[B] whether labels [B, K] are of an example."""
+def _is_example(labels: typing.Any) -> np.ndarray:
+    """Returns [B] bool: which rows of labels [B, K] belong to an example."""
     return ~np.isnan(np.asarray(labels)[:, 0])
 
 
 def _binary(labels: tf.Tensor, logits: tf.Tensor, **options: typing.Any) -> tf.Tensor:
-    """The sum over the classes of the cross-entropy of having it or not."""
+    """Returns the binary cross-entropy of each image, summed over the classes."""
     mean = keras.losses.binary_crossentropy(labels, logits, **options)
     return mean * labels.shape[-1]
 
 
 def _is_right(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """[B] whether the likeliest class of an image is one of its own."""
+    """Returns [B]: 1 if the most likely class of an image is one of its labels."""
     likeliest = tf.argmax(logits, axis=-1)[:, tf.newaxis]
     return tf.gather(labels, likeliest, batch_dims=1)[:, 0]
 
 
-def _judged(call: Callable, batches: Batches, has_sets: bool) -> Mapping[str, float]:
-    """How good logits are; nothing where there are no images."""
+def _evaluate(
+    call: Callable, batches: Batches, is_multi_label: bool
+) -> Mapping[str, float]:
+    """Returns metrics of the logits of held-out images; empty if there are none."""
     parts: list[tuple[np.ndarray, np.ndarray]] = []
     for images, labels in batches:
-        is_known = _is_known(labels)
+        is_example = _is_example(labels)
         logits = np.asarray(call(images), np.float64)
-        parts.append((logits[is_known], np.asarray(labels, np.float64)[is_known]))
+        parts.append((logits[is_example], np.asarray(labels, np.float64)[is_example]))
     if not sum(len(logits) for logits, _ in parts):
         return {}
-    logits, known = (np.concatenate(part) for part in zip(*parts, strict=True))
+    logits, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
     likeliest = logits.argmax(axis=-1)[:, np.newaxis]
-    is_right = np.take_along_axis(known, likeliest, axis=-1)[:, 0]
-    has_any = known.sum(axis=0) > 0
-    if has_sets:
+    is_right = np.take_along_axis(labels, likeliest, axis=-1)[:, 0]
+    has_examples = labels.sum(axis=0) > 0
+    if is_multi_label:
         from sklearn import metrics
 
-        losses = (np.logaddexp(0, logits) - known * logits).sum(axis=-1)
-        of_classes = metrics.average_precision_score(
-            known[:, has_any], logits[:, has_any], average=None
+        losses = (np.logaddexp(0, logits) - labels * logits).sum(axis=-1)
+        per_class = metrics.average_precision_score(
+            labels[:, has_examples], logits[:, has_examples], average=None
         )
         name = "held_out_mean_average_precision"
     else:
         total = np.logaddexp.reduce(logits, axis=-1, keepdims=True)
-        losses = (known * (total - logits)).sum(axis=-1)
-        of_classes = (is_right @ known / np.maximum(known.sum(axis=0), 1))[has_any]
+        losses = (labels * (total - logits)).sum(axis=-1)
+        counts = np.maximum(labels.sum(axis=0), 1)
+        per_class = (is_right @ labels / counts)[has_examples]
         name = "held_out_mean_per_class"
     return {
         "held_out_top1": float(is_right.mean()),
-        name: float(np.mean(of_classes)) if has_any.any() else 0.0,
+        name: float(np.mean(per_class)) if has_examples.any() else 0.0,
         "held_out_loss": float(losses.mean()),
     }

@@ -1,9 +1,9 @@
-"""Fits a linear head to feature vectors: a logistic regression of scikit-learn.
+"""Fits a linear head to feature vectors with scikit-learn's logistic regression.
 
-Standardise -> logistic regression with an L2 penalty, whose strength cross-validation
-chooses -> one temperature, so that the probabilities are not surer than so many images
-allow. All of it is one linear layer in the end. Where an image may have several
-classes, each has a regression of its own: has it, or not.
+Standardise -> logistic regression with an L2 penalty, whose strength is chosen by
+cross-validation -> one temperature, so that the probabilities are not more confident
+than the number of images allows. The result is one linear layer. If an image may have
+several classes, a binary regression is fitted for each class.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from common import progress
 
 _LOG = progress.logger(__name__)
 
-# Inverse strengths of the penalty, from strong to weak; which one is tried first.
+# Inverse strengths of the penalty, from strong to weak, and the first index to try.
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _FIRST = 3
 _FOLDS = 5
-_MOST_VALIDATED = 2000  # images that cross-validation takes
-_MOST_STEPS = 1000  # of the optimiser
-_HOTTEST = 64.0  # of the temperatures
-_MOST_TRIED = 8  # classes for which the strength is chosen
-_TOLD_EACH = 20  # classes
+_MAX_VALIDATED = 2000  # images in cross-validation
+_MAX_STEPS = 1000  # of the optimiser
+_MAX_TEMPERATURE = 64.0
+_MAX_TUNED = 8  # classes for which the strength is chosen
+_LOG_INTERVAL = 20  # classes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,8 +38,8 @@ class Head:
       kernel: [D, K] float32.
       bias: [K] float32.
       strength: the inverse strength C of the penalty that was chosen.
-      validation_loss: mean cross-entropy in cross-validation, in nats; None where
-        there were too few images for it.
+      validation_loss: mean cross-entropy in cross-validation, in nats; None if there
+        were too few images.
     """
 
     kernel: np.ndarray
@@ -48,8 +48,8 @@ class Head:
     validation_loss: float | None
 
 
-def require() -> None:
-    """Raises ImportError, naming the extra, where scikit-learn is not installed."""
+def require_scikit_learn() -> None:
+    """Raises ImportError with the set-up command unless scikit-learn is installed."""
     try:
         import sklearn  # noqa: F401
     except ImportError as missing:
@@ -65,14 +65,15 @@ def fit(
     seed: int,
     strengths: Sequence[float] = _STRENGTHS,
 ) -> Head:
-    """Fits a head to all examples, each of one class.
+    """Fits a head to examples that each have one class.
 
     Args:
       features: [N, D] float32.
       labels: [N] integers in [0, K).
       num_classes: K.
-      balanced: whether classes count alike, however many examples they have.
-      seed: of the folds.
+      balanced: whether all classes have the same weight, however many examples they
+        have.
+      seed: random seed of the folds.
       strengths: inverse strengths of the penalty to choose from, ascending.
 
     Raises:
@@ -107,15 +108,15 @@ def fit_each(
     *,
     seed: int,
 ) -> Head:
-    """Fits a head to examples of any number of classes: for each, whether it is one.
+    """Fits a head to examples with any number of classes: one regression per class.
 
-    The strength is chosen for some of the classes, frequent and rare ones, and is the
-    median of theirs; the temperature is of each class.
+    All classes have the same penalty: the median of the best strengths of a sample of
+    frequent and rare classes. Each class has its own temperature.
 
     Args:
       features: [N, D] float32.
-      labels: [N, K]; 1 where an example is of the class.
-      seed: of the folds.
+      labels: [N, K]; 1 where an example belongs to the class.
+      seed: random seed of the folds.
 
     Raises:
       ValueError: a class has no example.
@@ -125,15 +126,15 @@ def fit_each(
         missing = np.flatnonzero(counts == 0)[0]
         raise ValueError(f"Class {missing} has no image that can be read.")
 
-    def fitted(number: int, strengths: Sequence[float]) -> Head:
-        is_one = labels[:, number].astype(int)
-        if is_one.all():  # nothing to tell apart
-            odds = np.array([0.0, np.log(2 * len(is_one) + 1)], np.float32)
-            empty = np.zeros((features.shape[1], 2), np.float32)
-            return Head(kernel=empty, bias=odds, strength=1.0, validation_loss=None)
+    def fit_class(number: int, strengths: Sequence[float]) -> Head:
+        is_positive = labels[:, number].astype(int)
+        if is_positive.all():  # no negative example: only the bias can be fitted
+            bias = np.array([0.0, np.log(2 * len(is_positive) + 1)], np.float32)
+            kernel = np.zeros((features.shape[1], 2), np.float32)
+            return Head(kernel=kernel, bias=bias, strength=1.0, validation_loss=None)
         return fit(
             features,
-            is_one,
+            is_positive,
             num_classes=2,
             balanced=False,
             seed=seed,
@@ -141,27 +142,34 @@ def fit_each(
         )
 
     order = np.argsort(counts)
-    places = np.linspace(0, len(counts) - 1, min(_MOST_TRIED, len(counts)))
-    tried = [fitted(int(order[int(place)]), _STRENGTHS).strength for place in places]
-    strength = sorted(tried)[len(tried) // 2]
-    _LOG.info(f"penalty C = {strength:g}, by {len(tried)} of {len(counts)} classes")
+    ranks = np.linspace(0, len(counts) - 1, min(_MAX_TUNED, len(counts)))
+    best = [fit_class(int(order[int(rank)]), _STRENGTHS).strength for rank in ranks]
+    strength = sorted(best)[len(best) // 2]
+    _LOG.info(f"penalty C = {strength:g}, from {len(best)} of {len(counts)} classes")
     heads = []
     for number in range(len(counts)):
-        heads.append(fitted(number, [strength]))
-        if (number + 1) % _TOLD_EACH == 0:
-            _LOG.info(f"{number + 1} of {len(counts)} classes are fitted")
-    known = [head.validation_loss for head in heads if head.validation_loss is not None]
+        heads.append(fit_class(number, [strength]))
+        if (number + 1) % _LOG_INTERVAL == 0:
+            _LOG.info(f"fitted {number + 1} of {len(counts)} classes")
+    losses = [h.validation_loss for h in heads if h.validation_loss is not None]
     return Head(
         kernel=np.stack([h.kernel[:, 1] - h.kernel[:, 0] for h in heads], axis=1),
         bias=np.array([h.bias[1] - h.bias[0] for h in heads], np.float32),
         strength=strength,
-        validation_loss=float(np.mean(known)) if known else None,
+        validation_loss=float(np.mean(losses)) if losses else None,
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Problem:
-    """Examples to fit a head to: features, labels, weights of the examples, K."""
+    """The examples to which a head is fitted.
+
+    Attributes:
+      features: [N, D] float32.
+      labels: [N] integers in [0, K).
+      weights: [N], the weight of each example.
+      num_classes: K.
+    """
 
     features: np.ndarray
     labels: np.ndarray
@@ -171,15 +179,19 @@ class _Problem:
     def solve(
         self, numbers: np.ndarray, strength: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Kernel [D, K] and bias [K] for the examples `numbers`, in their own scale."""
+        """Fits a head to the examples at indices `numbers`.
+
+        Returns:
+          Kernel [D, K] and bias [K], for features that are not standardised.
+        """
         from sklearn import linear_model
 
-        mean, scale = _standard(self.features[numbers])
+        mean, scale = _mean_and_scale(self.features[numbers])
         model = linear_model.LogisticRegression(
-            C=strength, solver="newton-cg", max_iter=_MOST_STEPS
+            C=strength, solver="newton-cg", max_iter=_MAX_STEPS
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of steps that do not suffice
+            warnings.simplefilter("ignore")  # about reaching max_iter
             model.fit(
                 (self.features[numbers] - mean) / scale,
                 self.labels[numbers],
@@ -190,16 +202,18 @@ class _Problem:
             rows, bias = np.stack([-rows[0], rows[0]]) / 2, np.array([-1, 1]) * bias / 2
         kernel = rows.T / scale[:, np.newaxis]
         bias = bias - mean @ kernel
-        whole = np.zeros((len(kernel), self.num_classes)), np.zeros(self.num_classes)
-        whole[0][:, model.classes_], whole[1][model.classes_] = kernel, bias
-        return whole
+        all_kernels = np.zeros((len(kernel), self.num_classes))
+        all_biases = np.zeros(self.num_classes)
+        all_kernels[:, model.classes_], all_biases[model.classes_] = kernel, bias
+        return all_kernels, all_biases
 
 
-def _standard(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and scale [D]: the standard deviation, or the average one if that is larger.
+def _mean_and_scale(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean and the scale [D] of the features.
 
-    A feature that hardly moves in these images would be blown up, and a new image in
-    which it does move would have logits of hundreds.
+    The scale is the standard deviation, but at least the average standard deviation.
+    Otherwise a feature that is almost constant in these images would be amplified, and
+    a new image with another value would have logits in the hundreds.
     """
     values = features.astype(np.float64)
     deviation = values.std(axis=0)
@@ -208,23 +222,29 @@ def _standard(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class _HeldOut:
-    """Logits [N, K] of examples that a head was not fitted to, labels and weights."""
+    """Logits of examples to which the head was not fitted.
+
+    Attributes:
+      logits: [N, K].
+      labels: [N] integers in [0, K).
+      weights: [N], the weight of each example.
+    """
 
     logits: np.ndarray
     labels: np.ndarray
     weights: np.ndarray
 
     def loss(self, temperature: float = 1.0) -> float:
-        """Weighted mean cross-entropy."""
+        """Returns the weighted mean cross-entropy, in nats."""
         losses = -_log_softmax(self.logits / temperature)[self._rows, self.labels]
         return float(np.average(losses, weights=self.weights))
 
     def temperature(self, count: int) -> float:
-        """What to divide the logits by, at least 1, for honest probabilities.
+        """Returns the divisor of the logits, at least 1, for calibrated probabilities.
 
-        Where all held-out examples are right, the likeliest probability is 1: but from
-        `count` examples no more follows than (count + 1) / (count + 2). So that is what
-        the right class is to get.
+        If all held-out examples are classified correctly, the maximum-likelihood
+        probability of the correct class is 1. But `count` examples only justify a
+        probability of (count + 1) / (count + 2), so that is the target.
 
         Source: J. Platt, "Probabilistic outputs for support vector machines", 1999,
         section 2.2 (targets); arXiv:1706.04599, section 4.2 (temperature).
@@ -232,16 +252,16 @@ class _HeldOut:
         from scipy import optimize
 
         classes = self.logits.shape[1]
-        wanted = np.full(self.logits.shape, 1 / (count + 2) / (classes - 1))
-        wanted[self._rows, self.labels] = (count + 1) / (count + 2)
+        targets = np.full(self.logits.shape, 1 / (count + 2) / (classes - 1))
+        targets[self._rows, self.labels] = (count + 1) / (count + 2)
 
         def loss(logarithm: float) -> float:
             scores = _log_softmax(self.logits / np.exp(logarithm))
-            return float(np.average(-(wanted * scores).sum(-1), weights=self.weights))
+            return float(np.average(-(targets * scores).sum(-1), weights=self.weights))
 
-        bounds = (0.0, np.log(_HOTTEST))
-        found = optimize.minimize_scalar(loss, bounds=bounds, method="bounded")
-        return float(np.exp(found.x))
+        bounds = (0.0, np.log(_MAX_TEMPERATURE))
+        result = optimize.minimize_scalar(loss, bounds=bounds, method="bounded")
+        return float(np.exp(result.x))
 
     @property
     def _rows(self) -> np.ndarray:
@@ -251,30 +271,31 @@ class _HeldOut:
 def _folds(
     labels: np.ndarray, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Examples to fit to and to validate on, of at most _MOST_VALIDATED in all.
+    """Yields the indices to fit and to validate of each cross-validation fold.
 
-    The only example of a class is always fitted to.
+    Uses at most _MAX_VALIDATED examples. A class with a single example is always in the
+    fitted part.
     """
     from sklearn import model_selection
 
     numbers = rng.permutation(len(labels))
-    # As many of each class as there is room for, the classes in turns.
+    # If there are too many examples, drop those of the most frequent classes first.
     order = np.argsort(_ranks(labels[numbers]), kind="stable")
-    numbers = numbers[order][:_MOST_VALIDATED]
+    numbers = numbers[order][:_MAX_VALIDATED]
     counts = np.bincount(labels[numbers])
-    alone = counts[labels[numbers]] == 1
-    single, rest = numbers[alone], numbers[~alone]
+    is_single = counts[labels[numbers]] == 1
+    single, rest = numbers[is_single], numbers[~is_single]
     if not len(rest):
         return
     splitter = model_selection.StratifiedKFold(min(_FOLDS, int(counts.max())))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of classes with fewer examples than folds
+        warnings.simplefilter("ignore")  # about classes with fewer examples than folds
         for fitted, validated in splitter.split(rest, labels[rest]):
             yield np.concatenate([rest[fitted], single]), rest[validated]
 
 
 def _ranks(labels: np.ndarray) -> np.ndarray:
-    """The how-manieth example of its class each one is."""
+    """Returns the index of each example among the examples of its class."""
     order = np.argsort(labels, kind="stable")
     starts = np.searchsorted(labels[order], labels[order])
     ranks = np.empty(len(labels), int)
@@ -287,26 +308,30 @@ def _choose_strength(
     folds: list[tuple[np.ndarray, np.ndarray]],
     strengths: Sequence[float],
 ) -> tuple[float, _HeldOut]:
-    """The strength with the least loss on what is held out: goes downhill from one."""
+    """Finds the strength with the least held-out loss by descent from one of them.
+
+    Returns:
+      The strength, and the held-out logits for it.
+    """
     tried: dict[int, _HeldOut] = {}
 
-    def loss(place: int) -> float:
-        if not 0 <= place < len(strengths):
+    def loss(index: int) -> float:
+        if not 0 <= index < len(strengths):
             return np.inf
-        if place not in tried:
-            tried[place] = _validate(problem, folds, strengths[place])
-            found = tried[place].loss()
+        if index not in tried:
+            tried[index] = _validate(problem, folds, strengths[index])
+            log_loss = tried[index].loss()
             _LOG.info(
-                f"penalty C = {strengths[place]:g}: held-out log loss {found:.4f}"
+                f"penalty C = {strengths[index]:g}: held-out log loss {log_loss:.4f}"
             )
-        return tried[place].loss()
+        return tried[index].loss()
 
-    place = min(_FIRST, len(strengths) - 1)
+    index = min(_FIRST, len(strengths) - 1)
     for step in (1, -1):
-        while loss(place + step) < loss(place):
-            place += step
-    loss(place)
-    return strengths[place], tried[place]
+        while loss(index + step) < loss(index):
+            index += step
+    loss(index)
+    return strengths[index], tried[index]
 
 
 def _validate(

@@ -1,4 +1,4 @@
-"""Joins the rooms for tools/retrain: images from training, a module from reuse."""
+"""Runs a retraining job from images and a published module to an exported pair."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from training.data import augmentation, data_sources, pipeline, split, tfrecords
 
 _LOG = progress.logger(__name__)
 
-_HELD_OUT = 8  # every eighth image to learn from chooses among epochs instead
-_LEAST_AREA = 0.5  # of an image, that a random crop keeps
-_SHOWN_CLASSES = 20
+_HELD_OUT = 8  # every eighth image of the train split chooses the best epoch
+_MIN_AREA = 0.5  # smallest share of an image that a random crop keeps
+_MAX_LOGGED_CLASSES = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is asked of tools/retrain; see its flags."""
+    """The arguments of tools/retrain; see its flags."""
 
     module: str
     data: str
-    place: export_folder.ExportFolder
+    output: export_folder.ExportFolder
     name: str
     overwrite: bool
     plan: fine_tuning.FineTuning
@@ -50,62 +50,69 @@ class Request:
 
 
 def retrain(request: Request) -> None:
-    """From the images to the pair in its place.
+    """Retrains a module and exports the pair.
 
     Raises:
-      ValueError: module or data are not usable.
-      formats.UnfitError: what was written does not pass the check.
+      ValueError: the module or the data are not usable.
+      formats.ExportCheckError: the pair does not pass the conformance check.
     """
-    halves = data_sources.open_splits(
+    splits = data_sources.open_splits(
         request.data, request.records, names=(split.TRAIN, split.TEST)
     )
-    halves = data_sources.named(halves)
+    splits = data_sources.name_classes(splits)
     with (
         handles.open_model(request.module, name="--module") as folder,
-        atomic.locked(request.place.arch_folder),
+        atomic.locked(request.output.arch_folder),
     ):
-        manifests.check_room(request.place, overwrite=request.overwrite)
-        _Work(request, folder, halves).run()
+        manifests.check_replaceable(request.output, overwrite=request.overwrite)
+        _Job(request, folder, splits).run()
 
 
-class _Work:
-    """One retraining, whose data and module have been found."""
+class _Job:
+    """One retraining, with its module and splits opened.
+
+    Args:
+      request: the arguments of tools/retrain.
+      folder: the module's SavedModel.
+      splits: the train split and the test split, by name.
+    """
 
     def __init__(
         self,
         request: Request,
         folder: pathlib.Path,
-        halves: Mapping[str, split.Split],
+        splits: Mapping[str, split.Split],
     ) -> None:
         self._request = request
         self._manifest = manifest.read(folder)
-        self._test = halves[split.TEST]
-        self._taxonomy = data_sources.taxonomy_of(halves[split.TRAIN])
+        self._test = splits[split.TEST]
+        self._taxonomy = data_sources.taxonomy_of(splits[split.TRAIN])
         if self._manifest and self._manifest.kind != saved_models.FEATURE_VECTOR:
             raise ValueError(
-                f"--module {request.module!r} gives classes: give its other half, the "
-                "feature vector."
+                f"--module {request.module!r} is a classifier: give the feature-vector "
+                "model of the pair."
             )
         if not self._test.size:
             raise ValueError(
                 f"{request.data} has no images to test on: every class needs two."
             )
         self._module_hash = manifest.content_hash(manifest.file_hashes(folder))
-        self._layer = self._opened(folder)
-        self._preprocessing = self._input(folder)
-        for line in data_sources.describe(halves[split.TRAIN], self._taxonomy):
+        self._layer = self._open_module(folder)
+        self._preprocessing = self._module_preprocessing(folder)
+        for line in data_sources.describe(splits[split.TRAIN], self._taxonomy):
             _LOG.info(line)
         every = _HELD_OUT if request.plan.epochs else None
-        learnt, self._chosen_by = split.held_out(halves[split.TRAIN], every)
-        self._learnt, self._validation = map(self._stream, (learnt, self._chosen_by))
+        train, self._held_out = split.held_out(splits[split.TRAIN], every)
+        self._train, self._validation = map(self._stream, (train, self._held_out))
         height, width = self._preprocessing.height, self._preprocessing.width
         _LOG.info(
-            f"{learnt.size} images to learn from, {self._chosen_by.size} to choose by "
-            f"and {self._test.size} to test on, at {height} × {width}"
+            f"{train.size} images to train on, {self._held_out.size} held out to "
+            f"choose the best epoch, {self._test.size} to test on, at "
+            f"{height} × {width}"
         )
 
-    def _opened(self, folder: pathlib.Path) -> keras_layer.KerasLayer:
-        """The module as a layer, if it is one that can be trained and saved again."""
+    def _open_module(self, folder: pathlib.Path) -> keras_layer.KerasLayer:
+        """Returns the module as a layer; raises ValueError if it can't be retrained."""
         request = self._request
         if (folder / "tfhub_module.pb").exists():
             raise ValueError(
@@ -123,18 +130,18 @@ class _Work:
             if "no __call__" not in str(error):
                 raise
             raise ValueError(
-                f"--module {request.module!r} has no __call__, and so is no Reusable "
-                "SavedModel."
+                f"--module {request.module!r} is not a Reusable SavedModel: it has no "
+                "__call__."
             ) from error
         saved_models.check(layer.resolved_object, name="--module")
         return layer
 
-    def _input(self, folder: pathlib.Path) -> model_input.Preprocessing:
-        """What the module asks for, but of one's own images nothing is cropped off."""
-        wanted = predict.preprocessing(folder, self._layer.resolved_object)
-        wanted = dataclasses.replace(wanted, crop_fraction=1.0)
+    def _module_preprocessing(self, folder: pathlib.Path) -> model_input.Preprocessing:
+        """Returns the module's preprocessing, uncropped, at the requested size."""
+        result = predict.preprocessing(folder, self._layer.resolved_object)
+        result = dataclasses.replace(result, crop_fraction=1.0)
         size = self._request.image_size
-        return dataclasses.replace(wanted, height=size, width=size) if size else wanted
+        return dataclasses.replace(result, height=size, width=size) if size else result
 
     def _stream(self, examples: split.Split) -> pipeline.Stream:
         return pipeline.Stream(
@@ -142,7 +149,7 @@ class _Work:
             num_classes=self._taxonomy.num_classes,
             preprocessing=self._preprocessing,
             batch_size=min(self._request.batch_size, max(1, examples.size)),
-            ledger=pipeline.UnreadableImages(
+            unreadable_images=pipeline.UnreadableImages(
                 examples,
                 num_classes=self._taxonomy.num_classes,
                 limit=self._request.unreadable,
@@ -151,16 +158,16 @@ class _Work:
         )
 
     def run(self) -> None:
-        """Head, all of it, pair."""
-        tf.get_logger().setLevel("ERROR")  # it warns of what is traced for each size
+        """Trains the head and then all layers, and exports and reports the pair."""
+        tf.get_logger().setLevel("ERROR")  # no warnings about a trace for each size
         request = self._request
         examples = fine_tuning.Examples(
-            once=_Checked(self._learnt),
-            validation=_Checked(self._validation),
+            once=_CheckedBatches(self._train),
+            validation=_CheckedBatches(self._validation),
             epoch=self._epoch,
-            steps=self._learnt.steps_per_epoch,
+            steps=self._train.steps_per_epoch,
         )
-        work = fine_tuning.ClassifierTraining(
+        training = fine_tuning.ClassifierTraining(
             self._layer,
             num_classes=self._taxonomy.num_classes,
             scores=self._taxonomy.scores,
@@ -168,78 +175,79 @@ class _Work:
             balanced=request.balanced,
             seed=request.seed,
         )
-        best = work.fit_head(examples)
-        frozen = self._tested(work.logits, announce=True)
-        self._tell(fine_tuning.FROZEN, frozen)
-        state = request.place.arch_folder / manifests.STATE.format(self._digest())
-        if request.plan.epochs and not self._chosen_by.size:
-            _LOG.info("too few images to hold any out: the head alone is trained")
+        best = training.fit_head(examples)
+        frozen = self._evaluate(training.logits, announce=True)
+        self._log_metrics(fine_tuning.FROZEN, frozen)
+        state = request.output.arch_folder / manifests.STATE.format(self._digest())
+        if request.plan.epochs and not self._held_out.size:
+            _LOG.info("too few images to hold out any: only the head is trained")
         elif request.plan.epochs:
-            best = work.fine_tune(examples, request.plan, state)
-        if best["phase"] == fine_tuning.FROZEN and self._chosen_by.size:
-            work.refit_head()
-        with atomic.staging_folder(request.place.arch_folder) as staged:
+            best = training.fine_tune(examples, request.plan, state)
+        if best["phase"] == fine_tuning.FROZEN and self._held_out.size:
+            training.refit_head()
+        with atomic.staging_folder(request.output.arch_folder) as staged:
             _LOG.info("write the pair")
             folders = saved_models.save(
                 self._layer.resolved_object,
-                work.head,
+                training.head,
                 self._taxonomy.to_tsv(),
                 staged,
                 preprocessing=self._preprocessing,
             )
             written = predict.Classifier(folders[saved_models.CLASSIFICATION])
-            found = self._tested(written.logits)
-            self._tell(best["phase"], found)
-            self._tell_classes(found)
-            identity = self._describe(folders, best, found)
+            report = self._evaluate(written.logits)
+            self._log_metrics(best["phase"], report)
+            self._log_worst_classes(report)
+            identity = self._write_manifests(folders, best, report)
             if request.check:
                 _LOG.info("check the pair")
                 if failures := suite.failures_of_pair(folders, level=request.check):
-                    raise formats.UnfitError("\n".join(failures))
-            self._place(folders, identity)
-        self._report(work.history, best, frozen, found)
-        for leftover in request.place.arch_folder.glob(manifests.STATE.format("*")):
+                    raise formats.ExportCheckError("\n".join(failures))
+            self._move_into_place(folders, identity)
+        self._write_report(training.history, best, frozen, report)
+        for leftover in request.output.arch_folder.glob(manifests.STATE.format("*")):
             leftover.unlink()
 
-    def _tell(self, phase: str, found: evaluation_report.Report) -> None:
-        """Says how good a classifier is on the test images."""
-        figures = {name.replace("_", " "): v for name, v in found.measures.items()}
-        told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-        _LOG.info(f"{phase}, of {found.examples} test images: {told}")
+    def _log_metrics(self, phase: str, report: evaluation_report.Report) -> None:
+        """Logs the metrics of a classifier on the test images."""
+        metrics = {name.replace("_", " "): v for name, v in report.measures.items()}
+        text = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        _LOG.info(f"{phase}, on {report.examples} test images: {text}")
 
-    def _tell_classes(self, found: evaluation_report.Report) -> None:
-        """Says which classes are recognised least."""
-        entries = [e for e in found.to_json()["per_class"] if e["examples"]]
-        entries.sort(key=lambda entry: entry[found.of_class])
-        if len(entries) > _SHOWN_CLASSES:
-            _LOG.info(f"the {_SHOWN_CLASSES} classes that are recognised least:")
-        for entry in entries[:_SHOWN_CLASSES]:
-            share = entry[found.of_class]
-            _LOG.info(f"  {share:.4f} of {entry['examples']} {entry['name']}")
-        if found.never_recognised:
+    def _log_worst_classes(self, report: evaluation_report.Report) -> None:
+        """Logs the classes with the lowest accuracy or average precision."""
+        entries = [e for e in report.to_json()["per_class"] if e["examples"]]
+        entries.sort(key=lambda entry: entry[report.class_measure])
+        if len(entries) > _MAX_LOGGED_CLASSES:
+            _LOG.info(f"the {_MAX_LOGGED_CLASSES} worst classes:")
+        for entry in entries[:_MAX_LOGGED_CLASSES]:
+            value = entry[report.class_measure]
+            _LOG.info(f"  {value:.4f} of {entry['examples']} {entry['name']}")
+        if report.never_recognised:
             _LOG.info(
                 "NEVER RECOGNISED among the test images: "
-                f"{', '.join(found.never_recognised)}; --class_weight=balanced or more "
-                "images of them may help"
+                f"{', '.join(report.never_recognised)}; --class_weight=balanced or "
+                "more images of these classes may help"
             )
 
     def _epoch(self, number: int) -> typing.Any:
-        steps = self._learnt.steps_per_epoch
-        return self._learnt.training(
+        """Returns the augmented batches of an epoch, as `Examples.epoch` requires."""
+        steps = self._train.steps_per_epoch
+        return self._train.training(
             first=number * steps,
             last=(number + 1) * steps,
             seed=self._request.seed,
             augment=augmentation.Augmentation(
-                crop="inception", area=(_LEAST_AREA, 1.0), flip=self._request.flip
+                crop="inception", area=(_MIN_AREA, 1.0), flip=self._request.flip
             ),
         )
 
-    def _tested(
+    def _evaluate(
         self,
         call: typing.Callable,
         announce: bool = False,
     ) -> evaluation_report.Report:
-        return evaluation.of_split(
+        return evaluation.evaluate_split(
             call,
             self._test,
             classes=self._taxonomy.classes,
@@ -251,34 +259,40 @@ class _Work:
         )
 
     def _digest(self) -> str:
-        """Of all that decides on the training: another one does not go on from it."""
+        """Returns a hash of everything that determines the training.
+
+        A training resumes only from a state file whose name has the same hash.
+        """
         request = self._request
-        asked = [
+        inputs = [
             *(self._module_hash, dataclasses.asdict(request.plan), request.batch_size),
             *(dataclasses.asdict(self._preprocessing), request.balanced),
             *(request.flip, request.training_mode),
             *(dict(request.arguments), request.seed),
-            self._learnt.split.fingerprint,
+            self._train.split.fingerprint,
         ]
-        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
 
-    def _describe(
+    def _write_manifests(
         self,
         folders: Mapping[str, pathlib.Path],
         best: fine_tuning.Epoch,
-        found: evaluation_report.Report,
+        report: evaluation_report.Report,
     ) -> manifest.JsonObject:
-        """Writes manifests, where the module had one; what the pair's file says."""
+        """Writes the manifests of both models, and returns the identity of the pair.
+
+        If the module has no manifest, writes nothing and returns an empty identity.
+        """
         request = self._request
         if self._manifest is None:
             return {}
         is_url = request.module.startswith(handles.SCHEMES)
-        known = self._manifest
-        handle = f"{known.arch}/{known.kind}/{known.version}"
+        module = self._manifest
+        handle = f"{module.arch}/{module.kind}/{module.version}"
         origin = manifests.RetrainedPair(
             name=request.name,
-            version=request.place.version,
-            module=known,
+            version=request.output.version,
+            module=module,
             handle=request.module if is_url else handle,
             data=self._taxonomy.name,
             is_fine_tuned=best["phase"] == fine_tuning.FINE_TUNED,
@@ -287,96 +301,107 @@ class _Work:
             taxonomy=self._taxonomy.name,
             scores=self._taxonomy.scores,
             num_classes=self._taxonomy.num_classes,
-            counted={kind: self._counted(folder) for kind, folder in folders.items()},
+            graph_facts={k: self._graph_facts(folder) for k, folder in folders.items()},
             metrics={
-                f"test_{name}": found.measures[name]
-                for name in dict.fromkeys([found.main, "loss", "calibration_error"])
+                f"test_{name}": report.measures[name]
+                for name in dict.fromkeys(
+                    [report.main_measure, "loss", "calibration_error"]
+                )
             },
         )
         manifest.write_pair(
             folders,
-            lambda kind: manifests.about(origin, kind),
+            lambda kind: manifests.manifest_fields(origin, kind),
             manifest.packages(),
         )
         return {
             "arch": request.name,
-            "version": request.place.version,
+            "version": request.output.version,
             "module": origin.handle,
-            "data": self._learnt.split.fingerprint,
+            "data": self._train.split.fingerprint,
             "seed": request.seed,
         }
 
-    def _counted(self, folder: pathlib.Path) -> manifest.JsonObject:
-        """What a manifest says of one image, of a model that was written."""
+    def _graph_facts(self, folder: pathlib.Path) -> manifest.JsonObject:
+        """Returns `multiply_adds` and `endpoints` for the manifest of a model."""
         model = model_under_test.ModelUnderTest(
             folder, kind=folder.name, full=False, pair=None, documented={}
         )
-        found = graph_counts.endpoints(model, side=self._preprocessing.height)
-        found.pop("default", None)
+        endpoints = graph_counts.endpoints(model, side=self._preprocessing.height)
+        endpoints.pop("default", None)
         assert self._manifest
-        known = [name for name in self._manifest.endpoints if name in found]
+        # The order of the module's manifest, then new endpoints.
+        names = [name for name in self._manifest.endpoints if name in endpoints]
         return {
             "multiply_adds": graph_counts.multiply_adds(
                 model, side=self._preprocessing.height
             ),
-            "endpoints": {n: found[n] for n in dict.fromkeys([*known, *found])},
+            "endpoints": {n: endpoints[n] for n in dict.fromkeys([*names, *endpoints])},
         }
 
-    def _place(
+    def _move_into_place(
         self, folders: Mapping[str, pathlib.Path], identity: manifest.JsonObject
     ) -> None:
-        """Moves the pair into place, its file last; a foreign module's has none."""
-        place = self._request.place
-        place.pair_file.unlink(missing_ok=True)
-        for kind, target in place.targets.items():
+        """Moves both models to the output folder and then writes the pair file.
+
+        Writes no pair file without an identity.
+        """
+        output = self._request.output
+        output.pair_file.unlink(missing_ok=True)
+        for kind, target in output.targets.items():
             atomic.move_into_place(folders[kind], target)
         if identity:
-            text = manifest.to_json(place.pair_record(identity))
-            atomic.write_file(place.pair_file, text.encode())
+            text = manifest.to_json(output.pair_record(identity))
+            atomic.write_file(output.pair_file, text.encode())
 
-    def _report(
+    def _write_report(
         self,
         history: list[fine_tuning.Epoch],
         best: fine_tuning.Epoch,
         frozen: evaluation_report.Report,
-        found: evaluation_report.Report,
+        report: evaluation_report.Report,
     ) -> None:
-        """What was found on the way, beside the pair: figures and two pictures."""
-        place, name = self._request.place, self._request.name
+        """Writes metrics of the training and two plots to the output folder."""
+        output, name = self._request.output, self._request.name
         record = {
             "module": self._request.module,
             "data": self._request.data,
             "class_weight": "balanced" if self._request.balanced else "none",
             "unreadable": [
-                *self._learnt.ledger.unreadable,
-                *self._validation.ledger.unreadable,
-                *found.unreadable,
+                *self._train.unreadable_images.descriptions,
+                *self._validation.unreadable_images.descriptions,
+                *report.unreadable,
             ],
             "frozen": frozen.to_json(),
-            "kept": {"phase": best["phase"], "epoch": best["epoch"], **found.to_json()},
+            "kept": {
+                "phase": best["phase"],
+                "epoch": best["epoch"],
+                **report.to_json(),
+            },
             "epochs": history,
         }
-        measure = found.main.replace("_", " ")
-        value = found.measures[found.main]
-        title = f"{name}: {measure} {value:.1%}, {found.examples} test images"
+        metric = report.main_measure.replace("_", " ")
+        value = report.measures[report.main_measure]
+        title = f"{name}: {metric} {value:.1%}, {report.examples} test images"
         for file, data in (
-            ("confusion-{}.png", plots.mistakes(found, title=title)),
+            ("confusion-{}.png", plots.mistakes(report, title=title)),
             ("curves-{}.png", plots.curves(history, title=name)),
             (manifests.REPORT, manifest.to_json(record).encode()),
         ):
-            atomic.write_file(place.arch_folder / file.format(place.version), data)
+            atomic.write_file(output.arch_folder / file.format(output.version), data)
 
 
-class _Checked:
-    """All batches of a stream in order, as often as they are asked for.
+class _CheckedBatches:
+    """All batches of a stream in order; may be iterated any number of times.
 
     Raises:
-      ValueError: too many images can't be read; after the last batch.
+      ValueError: too many images can't be read; raised after the last batch.
     """
 
     def __init__(self, stream: pipeline.Stream) -> None:
-        self._batches, self._ledger = stream.evaluation(), stream.ledger
+        self._batches = stream.evaluation()
+        self._unreadable_images = stream.unreadable_images
 
     def __iter__(self) -> Iterator[tuple[typing.Any, typing.Any]]:
         yield from self._batches
-        self._ledger.check()
+        self._unreadable_images.check()

@@ -1,4 +1,4 @@
-"""Manifests of a pair whose feature vector was published, and whose head is new."""
+"""Manifests of a retrained pair: a published feature-vector model and a new head."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Mapping
 
 from exporters import export_folder, manifest
 
-REPORT = "retraining-{}.json"  # of a version; written last: the pair is complete
-STATE = ".retraining-{}.npz"  # of an unfinished retraining
-NAME = "retrained"  # of weights that were trained on from published ones
+REPORT = "retraining-{}.json"  # by version; written last, when the pair is complete
+STATE = ".retraining-{}.npz"  # state file of an unfinished retraining
+NAME = "retrained"  # name of the weights
 _HEAD = ("logits/kernel", "logits/bias")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RetrainedPair:
-    """What is to be said of a retrained pair.
+    """The facts about a retrained pair that its manifests state.
 
     Attributes:
-      name: of the pair, as handles have it.
-      version: of both halves.
-      module: the manifest of the feature vector that it began with.
-      handle: where that was.
-      data: what it learnt from.
-      is_fine_tuned: whether all of it did, or the head alone.
-      taxonomy: a name for the classes.
-      scores: what the logits are for, `softmax` or `sigmoid`.
-      num_classes: their number K.
-      image_size: of the images.
-      crop_fraction: share of an image's shorter side that is kept.
-      counted: by kind, `multiply_adds` and `endpoints` for one image of that size.
-      metrics: of the classifier, such as `test_top1`.
+      name: name of the pair in handles.
+      version: version of both models.
+      module: manifest of the original feature-vector model.
+      handle: handle or URL of that model.
+      data: name of the training data.
+      is_fine_tuned: whether all weights were trained, or only those of the head.
+      taxonomy: name of the classes.
+      scores: function for the logits, `softmax` or `sigmoid`.
+      num_classes: number of classes K.
+      image_size: height and width of the images, in pixels.
+      crop_fraction: share of an image's shorter side that is kept, in (0, 1].
+      graph_facts: by kind, `multiply_adds` and `endpoints` for one image of that size.
+      metrics: metrics of the classifier, such as `test_top1`.
     """
 
     name: str
@@ -44,103 +44,104 @@ class RetrainedPair:
     num_classes: int
     image_size: int
     crop_fraction: float
-    counted: Mapping[str, manifest.JsonObject]
+    graph_facts: Mapping[str, manifest.JsonObject]
     metrics: Mapping[str, float]
 
 
-def check_room(place: export_folder.ExportFolder, *, overwrite: bool) -> None:
-    """Raises ValueError where a pair is that is to stay, or what no folder replaces.
+def check_replaceable(output: export_folder.ExportFolder, *, overwrite: bool) -> None:
+    """Raises ValueError if the output folder has a pair that must not be replaced.
 
-    What an interrupted retraining left may be replaced.
+    The files of an interrupted retraining may be replaced even without `overwrite`.
     """
-    place.check_room()
-    report = place.arch_folder / REPORT.format(place.version)
-    states = list(place.arch_folder.glob(STATE.format("*")))
-    found = [path for path in (report, *place.paths) if path.exists()]
-    if found and not overwrite and (report.exists() or not states):
+    output.check_replaceable()
+    report = output.arch_folder / REPORT.format(output.version)
+    states = list(output.arch_folder.glob(STATE.format("*")))
+    existing = [path for path in (report, *output.paths) if path.exists()]
+    if existing and not overwrite and (report.exists() or not states):
         raise ValueError(
-            f"{found[0]} is there already: give --overwrite, another --output, or "
-            f"another --version than {place.version}."
+            f"{existing[0]} already exists: give --overwrite, another --output, or "
+            f"another --version than {output.version}."
         )
 
 
-def about(origin: RetrainedPair, kind: str) -> manifest.JsonObject:
-    """What a manifest says of a half; of its files, only that has to be added."""
-    module = dataclasses.asdict(origin.module)
+def manifest_fields(pair: RetrainedPair, kind: str) -> manifest.JsonObject:
+    """Returns the manifest of one model, without `packages`, `files` and `pair`."""
+    fields = dataclasses.asdict(pair.module)
     for name in ("packages", "files", "pair"):
-        del module[name]
-    changes = _features(origin) if kind == manifest.KINDS[0] else _scores(origin)
+        del fields[name]
+    is_features = kind == manifest.KINDS[0]
+    changes = _feature_vector_fields(pair) if is_features else _classifier_fields(pair)
     return {
-        **module,
+        **fields,
         **changes,
-        **origin.counted[kind],
-        "arch": origin.name,
+        **pair.graph_facts[kind],
+        "arch": pair.name,
         "kind": kind,
-        "version": origin.version,
-        "title": _title(origin, kind),
-        "configuration": _configuration(origin),
+        "version": pair.version,
+        "title": _title(pair, kind),
+        "configuration": _configuration(pair),
         "preprocessing": {
-            **origin.module.preprocessing,
-            "image_size": origin.image_size,
-            "crop_fraction": origin.crop_fraction,
+            **pair.module.preprocessing,
+            "image_size": pair.image_size,
+            "crop_fraction": pair.crop_fraction,
         },
     }
 
 
-def _title(origin: RetrainedPair, kind: str) -> str:
-    module, size = origin.module, origin.image_size
-    if kind == manifest.KINDS[0] and not origin.is_fine_tuned:
+def _title(pair: RetrainedPair, kind: str) -> str:
+    module, size = pair.module, pair.image_size
+    if kind == manifest.KINDS[0] and not pair.is_fine_tuned:
         return module.title
     at = f" at {size} px" if size != module.preprocessing["image_size"] else ""
-    return f"{module.title}, retrained on {origin.taxonomy}{at}"
+    return f"{module.title}, retrained on {pair.taxonomy}{at}"
 
 
-def _configuration(origin: RetrainedPair) -> manifest.JsonObject:
-    configuration = origin.module.configuration
+def _configuration(pair: RetrainedPair) -> manifest.JsonObject:
+    configuration = pair.module.configuration
     return {
-        "arch": configuration.get("arch", origin.module.arch),
+        "arch": configuration.get("arch", pair.module.arch),
         **configuration,
     }
 
 
-def _features(origin: RetrainedPair) -> manifest.JsonObject:
-    """What differs in the feature vector: nothing, if it was not fine-tuned."""
-    if not origin.is_fine_tuned:
+def _feature_vector_fields(pair: RetrainedPair) -> manifest.JsonObject:
+    """Returns the changed fields of the feature-vector model, if it was fine-tuned."""
+    if not pair.is_fine_tuned:
         return {}
-    return {"weights": _weights(origin, "trained on"), "license": _license(origin)}
+    return {"weights": _weights(pair, "fine-tuned from"), "license": _license(pair)}
 
 
-def _scores(origin: RetrainedPair) -> manifest.JsonObject:
-    """What differs in the classifier."""
-    module, size = origin.module, origin.num_classes
+def _classifier_fields(pair: RetrainedPair) -> manifest.JsonObject:
+    """Returns the changed fields of the classifier."""
+    module, size = pair.module, pair.num_classes
     head = size * (module.output["num_features"] + 1)
-    what = "trained on" if origin.is_fine_tuned else "a new head on"
+    relation = "fine-tuned from" if pair.is_fine_tuned else "a new head on"
     return {
-        "weights": {**_weights(origin, what), "metrics": dict(origin.metrics)},
-        "license": _license(origin),
+        "weights": {**_weights(pair, relation), "metrics": dict(pair.metrics)},
+        "license": _license(pair),
         "params": {name: count + head for name, count in module.params.items()},
         "variables": [*module.variables, *_HEAD],
         "output": {"dtype": "float32", "shape": [None, size], "num_classes": size},
         "class_index": {
             "file": f"assets/{manifest.CLASS_INDEX}",
-            "taxonomy": origin.taxonomy,
+            "taxonomy": pair.taxonomy,
             "background_class": False,
-            "scores": origin.scores,
+            "scores": pair.scores,
         },
     }
 
 
-def _weights(origin: RetrainedPair, what: str) -> manifest.JsonObject:
-    module = origin.module
-    began = f"{module.arch} with weights {module.weights['name']!r}"
+def _weights(pair: RetrainedPair, relation: str) -> manifest.JsonObject:
+    module = pair.module
+    weights = f"{module.arch} with weights {module.weights['name']!r}"
     return {
         "name": NAME,
-        "source": f"{what} {origin.handle} ({began}), by tools/retrain, with the "
-        f"images of {origin.data}",
-        "taxonomy": origin.taxonomy,
+        "source": f"{relation} {pair.handle} ({weights}) by tools/retrain, with the "
+        f"images of {pair.data}",
+        "taxonomy": pair.taxonomy,
     }
 
 
-def _license(origin: RetrainedPair) -> str:
-    """Of what it began with; what the images allow is theirs to say who have them."""
-    return origin.module.license
+def _license(pair: RetrainedPair) -> str:
+    """Returns the license of the original model; the images may restrict it further."""
+    return pair.module.license

@@ -1,7 +1,7 @@
-"""Writes a module and a head on it as a pair of Reusable SavedModels.
+"""Writes a module and a new head as a pair of Reusable SavedModels.
 
-What the module takes beside images, its hyperparameters and flags, the classifier takes
-too; what it says of itself with `return_endpoints`, the classifier says as well.
+The classifier takes the same hyperparameters and flags as the module, and with
+`return_endpoints` it returns the module's endpoints.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from images import model_input
 FEATURE_VECTOR, CLASSIFICATION = "feature_vector", "classification"
 CLASS_INDEX = "class_index.tsv"
 _ENDPOINTS = "return_endpoints"
-# What a plain `tf.Module` can't be: a root whose `variables` is a list that is saved.
+# Unlike a `tf.Module`, this class saves an attribute `variables` that is a list.
 _new_root = tf.__internal__.tracking.AutoTrackable
 
 
 def check(module: typing.Any, *, name: str) -> None:
-    """Raises ValueError unless a loaded model is a Reusable SavedModel of float32.
+    """Raises ValueError unless a model is a Reusable SavedModel for float32 images.
 
     Args:
-      module: as `tf.saved_model.load` gave it.
-      name: of the argument, for messages.
+      module: the result of `tf.saved_model.load`.
+      name: name of the argument, for messages.
     """
     for attribute in ("variables", "trainable_variables"):
         if not hasattr(module, attribute):
             raise ValueError(
-                f"{name} is no Reusable SavedModel: it lists no {attribute}."
+                f"{name} is not a Reusable SavedModel: it has no attribute {attribute}."
             )
     dtype = images_spec(module).dtype
     if dtype != tf.float32:
-        raise ValueError(f"{name} must take float32 images, it takes {dtype.name}.")
+        raise ValueError(f"{name} must take float32 images, but takes {dtype.name}.")
 
 
 def save(
@@ -49,23 +49,23 @@ def save(
     *,
     preprocessing: model_input.Preprocessing,
 ) -> dict[str, pathlib.Path]:
-    """Writes both models with the values that they have now.
+    """Writes both models with their current values.
 
-    Both take encoded images as well, by the signature `image_bytes`.
+    Both also take encoded images, in the signature `image_bytes`.
 
     Args:
-      module: as `tf.saved_model.load` gave it; it may have been trained since.
-      head: from its feature vectors [B, D] to logits [B, K].
-      classes: the text of the class index: a header `index id name`, then a line for
-        each logit, with tabs between.
-      folder: that has room for `feature_vector` and `classification`.
-      preprocessing: from an encoded image to the module's input.
+      module: the result of `tf.saved_model.load`, possibly trained since then.
+      head: layer from feature vectors [B, D] to logits [B, K].
+      classes: text of the class index: a header `index id name`, then a line for each
+        logit, all with tabs between the columns.
+      folder: parent folder of the new folders `feature_vector` and `classification`.
+      preprocessing: turns an encoded image into the module's input.
 
     Returns:
-      The folder of each, by kind.
+      The folder of each model, by kind.
 
     Raises:
-      OSError: the file system refused.
+      OSError: a file can't be written.
     """
     class_index = folder / CLASS_INDEX
     class_index.write_text(classes, encoding="utf-8")
@@ -73,9 +73,9 @@ def save(
     try:
         classifier, signatures = _classifier(module, head, class_index)
         inference = _inference(options(module))
-        if hasattr(module, "preprocess"):  # a part of the classifier has no parts
+        if hasattr(module, "preprocess"):  # not wanted inside the classifier
             del module.preprocess
-        parts: list[tuple[str, typing.Any, typing.Callable, dict]] = [
+        models: list[tuple[str, typing.Any, typing.Callable, dict]] = [
             (
                 CLASSIFICATION,
                 classifier,
@@ -89,14 +89,14 @@ def save(
                 dict(module.signatures),
             ),
         ]
-        for kind, root, function, named in parts:
+        for kind, root, function, named in models:
             root.preprocess = preprocessing.named_callable()
             named["image_bytes"] = model_input.bytes_signature(
                 root.preprocess.__call__, function
             )
             tf.saved_model.save(root, str(folders[kind]), named)
     except tf.errors.OpError as error:
-        raise OSError(f"Can't write below {folder}: {error.message}") from error
+        raise OSError(f"Can't write to {folder}: {error.message}") from error
     class_index.unlink()
     return folders
 
@@ -104,12 +104,12 @@ def save(
 def _classifier(
     module: typing.Any, dense: keras.layers.Dense, class_index: pathlib.Path
 ) -> tuple[typing.Any, dict[str, typing.Any]]:
-    """The root object, and its signatures."""
+    """Returns the root object of the classifier, and its signatures."""
     weights = [
         tf.Variable(np.asarray(variable), name=f"logits/{name}")
         for name, variable in (("kernel", dense.kernel), ("bias", dense.bias))
     ]
-    known = options(module)
+    module_options = options(module)
     images = images_spec(module)
     width = weights[0].shape[0]
 
@@ -120,11 +120,11 @@ def _classifier(
     def forward(
         images: tf.Tensor, **values: typing.Any
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """The feature vector, and the endpoints as far as they are asked for."""
-        found = module(images, **values)
-        if not isinstance(found, dict):
-            return found, {}
-        endpoints = dict(found)
+        """Returns the feature vector, and the endpoints with `return_endpoints`."""
+        outputs = module(images, **values)
+        if not isinstance(outputs, dict):
+            return outputs, {}
+        endpoints = dict(outputs)
         features = endpoints.pop("default")
         architecture = next(iter(endpoints), "").rpartition("/")[0]
         if architecture:
@@ -133,28 +133,29 @@ def _classifier(
 
     def call(images: tf.Tensor, **values: typing.Any) -> typing.Any:
         features, endpoints = forward(images, **values)
-        found = scores(features)
-        return {"default": found, **endpoints} if values.get(_ENDPOINTS) else found
+        logits = scores(features)
+        return {"default": logits, **endpoints} if values.get(_ENDPOINTS) else logits
 
     @tf.function(input_signature=[images], autograph=False)
     def logits(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"default": call(images, **_inference(known))}
+        return {"default": call(images, **_inference(module_options))}
 
     @tf.function(input_signature=[images], autograph=False)
     def logits_and_endpoints(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        features, endpoints = forward(images, **_inference(known, endpoints=True))
+        values = _inference(module_options, endpoints=True)
+        features, endpoints = forward(images, **values)
         return {"default": scores(features), **endpoints}
 
     @tf.function(input_signature=[images], autograph=False)
     def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"default": forward(images, **_inference(known))[0]}
+        return {"default": forward(images, **_inference(module_options))[0]}
 
     root = _new_root()
     root.feature_vector = module
     root.variables = [*module.variables, *weights]
     root.trainable_variables = [*module.trainable_variables, *weights]
     root.regularization_losses = list(getattr(module, "regularization_losses", ()))
-    root.__call__ = _traced(call, images, known)
+    root.__call__ = _traced(call, images, module_options)
     root.head = _new_root()
     root.head.variables = weights
     root.head.trainable_variables = weights
@@ -173,22 +174,22 @@ def _classifier(
 
 
 def images_spec(module: typing.Any) -> tf.TensorSpec:
-    """What a module takes, called `images`."""
+    """Returns the spec of a module's input, with the name `images`."""
     function = module.__call__.concrete_functions[0]
     spec = function.structured_input_signature[0][0]
     return tf.TensorSpec(spec.shape, spec.dtype, "images")
 
 
 def options(module: typing.Any) -> dict[str, bool | float]:
-    """The flags and hyperparameters that a call of the module takes: their defaults."""
-    known = module.__call__.function_spec.fullargspec
-    defaults = dict(known.kwonlydefaults or {})
-    if known.defaults:
-        names = known.args[-len(known.defaults) :]
-        defaults |= dict(zip(names, known.defaults, strict=True))
+    """Returns the defaults of the flags and hyperparameters of a module's call."""
+    signature = module.__call__.function_spec.fullargspec
+    defaults = dict(signature.kwonlydefaults or {})
+    if signature.defaults:
+        names = signature.args[-len(signature.defaults) :]
+        defaults |= dict(zip(names, signature.defaults, strict=True))
     return {
         name: defaults[name]
-        for name in [*known.args, *known.kwonlyargs]
+        for name in [*signature.args, *signature.kwonlyargs]
         if isinstance(defaults.get(name), bool | float)
     }
 
@@ -196,7 +197,7 @@ def options(module: typing.Any) -> dict[str, bool | float]:
 def _inference(
     options: dict[str, bool | float], *, endpoints: bool = False
 ) -> dict[str, typing.Any]:
-    """The keyword arguments of a call for inference."""
+    """Returns the keyword arguments of a call for inference."""
     values = dict(options)
     if _ENDPOINTS in options:
         values[_ENDPOINTS] = endpoints
@@ -209,7 +210,10 @@ def _inference(
 def _traced(
     function: typing.Callable, spec: tf.TensorSpec, options: dict[str, bool | float]
 ) -> typing.Any:
-    """A `__call__`: a graph for each combination of flags, numbers being tensors."""
+    """Returns a `__call__` with a trace for each combination of flags.
+
+    Options that are numbers become scalar float32 tensors.
+    """
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     signature = inspect.Signature(
         [

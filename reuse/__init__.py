@@ -1,4 +1,4 @@
-"""For those who load published models: `reuse.KerasLayer`, `reuse.predict`."""
+"""Loads published models: `reuse.KerasLayer`, `reuse.predict`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import typing
 
 
 def __getattr__(name: str) -> typing.Any:
-    """`KerasLayer`; until it is asked for, no TensorFlow is imported."""
+    """Returns `KerasLayer`; TensorFlow is imported on the first access."""
     if name != "KerasLayer":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from reuse import keras_layer

@@ -1,7 +1,7 @@
-"""Reads the graph of somebody's model: how it scales its input, and how it ends.
+"""Reads from a model's graph how it scales its input and which op computes its output.
 
-A model that carries no record may still say in its graph that it divides its input by
-255, or that its outputs are probabilities.
+The graph of a model without a manifest may still show that the model divides its input
+by 255, or that its outputs are probabilities.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import tensorflow as tf
 SOFTMAX, SIGMOID = "Softmax", "Sigmoid"  # op types
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
-# What changes the form of values only: the first input's go on.
+# Ops that change only the form of the values in their first input.
 _SAME_VALUES = {
     *("Identity", "IdentityN", "StopGradient", "EnsureShape", "Cast", "Reshape"),
     *("Squeeze", "ExpandDims", "PreventGradient", "CheckNumerics", "Snapshot"),
 }
-# On the way from the images to the first layer, these as well: order of the channels,
-# borders, parts, sizes.
+# Between the images and the first layer, also ops that reorder channels, pad, crop or
+# resize: they keep the scale.
 _SAME_SCALE = {
     *(*_SAME_VALUES, "Transpose", "ReverseV2", "Pad", "PadV2", "StridedSlice"),
     *("ResizeBilinear", "ResizeBicubic", "ResizeNearestNeighbor", "ResizeArea"),
@@ -45,11 +45,11 @@ _UNARY: Mapping[str, Callable[..., typing.Any]] = {
 
 
 def final_op(function: typing.Any, output: str | None = None) -> str:
-    """The type of the op that computes an output, such as `Softmax` or `BiasAdd`.
+    """Returns the type of the op that computes an output, such as `Softmax`.
 
     Args:
-      function: a concrete function of TensorFlow.
-      output: the key of the output; of a function with one, None.
+      function: a TensorFlow concrete function.
+      output: key of the output; None for a function with a single output.
     """
     node, _, _ = _source(*_output(function, output), skipped=_SAME_VALUES)
     return node.op if node is not None else ""
@@ -57,11 +57,11 @@ def final_op(function: typing.Any, output: str | None = None) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Scaling:
-    """What a model does to its images before the first layer: scale * x + offset.
+    """The scaling that a model applies to its images: scale * image + offset.
 
     Attributes:
-      scale: of each channel, or of all.
-      offset: likewise.
+      scale: the factor of each channel, or one for all channels.
+      offset: the summand of each channel, or one for all channels.
     """
 
     scale: np.ndarray
@@ -69,9 +69,9 @@ class Scaling:
 
     @property
     def input_range(self) -> tuple[float, float] | None:
-        """The range of values that this makes sense for; None if it does not tell.
+        """The range of pixel values that the scaling implies; None if it is unclear.
 
-        Networks take values of the order of 1 around 0.
+        The first layer of a network takes values of the order of 1, around 0.
         """
         scale = float(np.max(np.abs(self.scale)))
         zero = float(np.mean(-self.offset / self.scale))
@@ -82,26 +82,26 @@ class Scaling:
         return None
 
 
-def scaling(function: typing.Any, output: str | None = None) -> Scaling | None:
-    """How a model scales its images; None where that can't be told.
+def find_scaling(function: typing.Any, output: str | None = None) -> Scaling | None:
+    """Returns how a model scales its images, or None if its graph does not show it.
 
     Args:
-      function: a concrete function of TensorFlow with one input besides its captures.
+      function: a TensorFlow concrete function with one input besides its captures.
       output: as for `final_op`.
     """
     seen: set[tuple[int, str]] = set()
-    waiting = collections.deque([_output(function, output)])
-    while waiting:
-        node, scope, _ = _source(*waiting.popleft())
+    pending = collections.deque([_output(function, output)])
+    while pending:
+        node, scope, _ = _source(*pending.popleft())
         if node is None or (id(scope), node.name) in seen:
             continue
         seen.add((id(scope), node.name))
         inputs = _data_inputs(node)
-        waiting.extend((scope, name) for name in inputs)
+        pending.extend((scope, name) for name in inputs)
         if inputs and not _is_affine(node.op):
-            found = _affine(scope, inputs[0])
-            if isinstance(found, Scaling):
-                return found
+            value = _affine(scope, inputs[0])
+            if isinstance(value, Scaling):
+                return value
     return None
 
 
@@ -110,14 +110,14 @@ def _is_affine(op: str) -> bool:
 
 
 class _Scope:
-    """The nodes of a graph or of a function's body, and what its arguments are.
+    """The nodes of a graph or of a function body, and the values of its arguments.
 
     Attributes:
-      nodes: by name.
+      nodes: the nodes by name.
       library: the functions that nodes may call, by name.
-      arguments: of a body, the callers' tensors; of a graph, variables, constants and
-        the input.
-      affine: what `_affine` has found of tensors.
+      arguments: by name. For a function body, the caller's scope and tensor; for a
+        graph, variables, constants and the images.
+      affine: cached results of `_affine`, by the name of the tensor.
     """
 
     def __init__(
@@ -128,23 +128,23 @@ class _Scope:
         self.affine: dict[str, Scaling | np.ndarray | None] = {}
         self._inner: dict[str, _Scope] = {}
 
-    def called(self, node: typing.Any) -> tuple[_Scope, typing.Any]:
-        """The scope of the function that a node calls, and its definition."""
+    def enter_call(self, node: typing.Any) -> tuple[_Scope, typing.Any]:
+        """Returns the scope of the function that a node calls, and its definition."""
         body = self.library[node.attr["f"].func.name]
         if node.name not in self._inner:
             names = [argument.name for argument in body.signature.input_arg]
-            given = [(self, name) for name in _data_inputs(node)]
-            arguments = dict(zip(names, given, strict=True))
+            inputs = [(self, name) for name in _data_inputs(node)]
+            arguments = dict(zip(names, inputs, strict=True))
             self._inner[node.name] = _Scope(body.node_def, self.library, arguments)
         return self._inner[node.name], body
 
 
 _IMAGES = object()
-"""Stands for the input of a model."""
+"""Placeholder for the images that a model takes."""
 
 
 def _output(function: typing.Any, output: str | None) -> tuple[_Scope, str]:
-    """The outermost scope of a function, and the name of one of its outputs."""
+    """Returns the outermost scope of a function, and the name of one of its outputs."""
     graph = function.graph.as_graph_def()
     library = {body.signature.name: body for body in graph.library.function}
     variables = {id(v.handle): v for v in function.variables}
@@ -157,20 +157,21 @@ def _output(function: typing.Any, output: str | None) -> tuple[_Scope, str]:
     structured = function.structured_outputs
     tensors = tf.nest.flatten(structured)
     if output is not None:
-        place = sorted(structured).index(output)
-        return scope, function.outputs[place].name
+        index = sorted(structured).index(output)
+        return scope, function.outputs[index].name
     return scope, function.outputs[: len(tensors)][0].name
 
 
 def _source(
     scope: _Scope, tensor: str, *, skipped: typing.Container[str] = ()
 ) -> tuple[typing.Any, _Scope, str]:
-    """The node that computes a tensor, inside of calls, with its scope and its name.
+    """Returns the node that computes a tensor, its scope and the tensor's name there.
 
-    The node is None for what the whole model is given.
+    Follows tensors into the functions that nodes call, and through ops in `skipped`.
+    The node is None for inputs and captures of the outermost function.
     """
     while True:
-        name, _, place = tensor.partition(":")
+        name, _, suffix = tensor.partition(":")
         argument = scope.arguments.get(name)
         if isinstance(argument, tuple):
             scope, tensor = argument
@@ -179,8 +180,8 @@ def _source(
             return None, scope, tensor
         node = scope.nodes[name]
         if node.op in _CALLS:
-            scope, body = scope.called(node)
-            number = int(place.rpartition(":")[2] or 0)
+            scope, body = scope.enter_call(node)
+            number = int(suffix.rpartition(":")[2] or 0)
             tensor = body.ret[body.signature.output_arg[number].name]
         elif node.op in skipped:
             tensor = _data_inputs(node)[0]
@@ -189,17 +190,20 @@ def _source(
 
 
 def _affine(scope: _Scope, tensor: str) -> Scaling | np.ndarray | None:
-    """A tensor as a multiple of the images and an offset, or as a constant."""
+    """Returns a tensor as an affine function of the images, or its constant value.
+
+    Returns None if it is neither.
+    """
     node, scope, tensor = _source(scope, tensor)
     if tensor not in scope.affine:
-        scope.affine[tensor] = _computed(node, scope, tensor)
+        scope.affine[tensor] = _compute_affine(node, scope, tensor)
     return scope.affine[tensor]
 
 
-def _computed(
+def _compute_affine(
     node: typing.Any, scope: _Scope, tensor: str
 ) -> Scaling | np.ndarray | None:
-    """What `_affine` says of the tensor that a node computes, for the first time."""
+    """Computes the result of `_affine` for a tensor that is not in the cache."""
     if node is None:
         argument = scope.arguments[tensor.partition(":")[0]]
         if argument is _IMAGES:
@@ -219,21 +223,22 @@ def _computed(
     if node.op in _SAME_SCALE or node.op == "ReadVariableOp":
         return operands[0]
     if node.op in _BINARY:
-        return _combined(node.op, *operands)
+        return _combine(node.op, *operands)
     if node.op in _UNARY and isinstance(operands[0], np.ndarray):
         return np.asarray(_UNARY[node.op](operands[0]))
     return None
 
 
 def _operands(node: typing.Any) -> Iterator[str]:
-    """The inputs that carry values: of others than arithmetic, the first."""
+    """Yields all inputs of a binary op, or the first input of any other op."""
     inputs = _data_inputs(node)
     yield from inputs if node.op in _BINARY else inputs[:1]
 
 
-def _combined(
+def _combine(
     op: str, left: Scaling | np.ndarray, right: Scaling | np.ndarray
 ) -> Scaling | np.ndarray | None:
+    """Applies a binary op; returns None if the result is not affine."""
     function = _BINARY[op]
     if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
         return np.asarray(function(left, right))
@@ -248,7 +253,7 @@ def _combined(
             function(left.offset, right),
         )
     if function is np.add or function is np.multiply:
-        return _combined(op, right, left)
+        return _combine(op, right, left)
     return None
 
 

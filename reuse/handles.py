@@ -1,4 +1,4 @@
-"""Where a model is: its directory, an archive of it, or a hub's URL of that."""
+"""Opens a SavedModel from a directory, an archive or a hub URL."""
 
 from __future__ import annotations
 
@@ -17,108 +17,113 @@ import zlib
 from collections.abc import Iterator
 
 _FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
-_HALVES = ("feature_vector", "classification")  # of a pair, each with its versions
+_KINDS = ("feature_vector", "classification")  # of a pair; each holds its versions
 _ARCHIVES = (".tar.gz", ".tgz", ".tar")
 SCHEMES = ("http://", "https://")
-_LIST = ".files.json"  # in the cache, the size of each file of a model by its path
-_LARGEST = 16 << 30  # bytes, of an archive and of what is in it
-_MOST = 10_000  # files in an archive
-_TIMEOUT = 30  # seconds without a byte
-_GRACE, _SLOWEST = 60, 10_000  # seconds, and then bytes a second on average
-_LONGEST_NAME = 1 << 16  # bytes, and of a file's other attributes
+_SIZES_FILE = ".files.json"  # in the cache: the size of each file of a model, by path
+_MAX_BYTES = 16 << 30  # of an archive, and of its contents
+_MAX_FILES = 10_000  # in an archive
+_TIMEOUT = 30  # seconds without data
+_GRACE = 60  # seconds, after which a download must reach _MIN_RATE
+_MIN_RATE = 10_000  # bytes a second on average
+_MAX_NAME = 1 << 16  # bytes of a member's name, or of its extended attributes
 
 
 @contextlib.contextmanager
 def open_model(path: str | os.PathLike[str], *, name: str) -> Iterator[pathlib.Path]:
-    """The directory of a SavedModel; what had to be unpacked is there for a while.
+    """Yields the directory of a SavedModel; an archive is unpacked for that time.
 
     Args:
-      path: a directory, a `.tar.gz` archive, or the URL of one. Of other URLs, a hub's
-        handles, the compressed form is asked for, as tensorflow-hub does. Of the folder
-        OUT/ARCH of an export, the newest classifier is meant.
-      name: of the argument, for messages.
+      path: a directory, a `.tar.gz` archive, or the URL of an archive. From any other
+        URL, such as a hub's handle, the compressed form is requested, as
+        tensorflow-hub does. The folder OUT/ARCH of an export stands for its newest
+        classifier.
+      name: name of the argument, for messages.
 
     Raises:
-      ValueError: there is no SavedModel, or an archive that is damaged, too large, or
-        would write elsewhere.
+      ValueError: there is no SavedModel, or the archive is damaged, too large, or
+        would write outside its folder.
     """
     text = os.fspath(path)
     with contextlib.ExitStack() as stack:
         directory = pathlib.Path(text)
         if text.startswith(SCHEMES) or text.endswith(_ARCHIVES):
             scratch = stack.enter_context(tempfile.TemporaryDirectory())
-            directory = _unpacked(text, pathlib.Path(scratch), name)
+            directory = _extract_model(text, pathlib.Path(scratch), name)
         yield _saved_model(directory, name, text)
 
 
 def cached_folder(url: str, *, name: str) -> pathlib.Path:
-    """The directory of a URL's SavedModel, which is downloaded once and then kept.
+    """Returns the cached directory of a URL's SavedModel, after downloading it once.
 
-    Published versions never change; remove the directory to have it downloaded again.
+    Published versions never change; remove the directory to download the model again.
     If a cleaner removed files from the directory, the model is downloaded again.
 
     Args:
-      url: as for `opened`.
-      name: of the argument, for messages.
+      url: as for `open_model`.
+      name: name of the argument, for messages.
 
     Raises:
-      ValueError: as `opened`, or it can't be written to the cache.
+      ValueError: as for `open_model`, or the cache can't be written.
     """
-    place = cache_folder(url)
+    folder = cache_folder(url)
     if is_cached(url):
-        return place
+        return folder
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
-            directory = _unpacked(url, pathlib.Path(scratch), name)
-            _move_files(_saved_model(directory, name, url), place)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            directory = _extract_model(url, pathlib.Path(scratch), name)
+            _move_files(_saved_model(directory, name, url), folder)
     except OSError as error:
         raise ValueError(
-            f"{name} {url!r} can't be kept in {place.parent} ({error.strerror}); "
-            "KERAS_HOME names another folder."
+            f"{name} {url!r} can't be cached in {folder.parent} ({error.strerror}); "
+            "set KERAS_HOME to another folder."
         ) from error
-    return place
+    return folder
 
 
 def cache_folder(url: str) -> pathlib.Path:
-    """Where `kept` has a URL's SavedModel, or would have it."""
+    """Returns the directory in which `cached_folder` keeps a URL's SavedModel."""
     home = os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras"
     return pathlib.Path(home, "reuse", hashlib.sha256(url.encode()).hexdigest())
 
 
 def is_cached(url: str) -> bool:
-    """Whether the cache has every file of a URL's SavedModel, in its full size."""
-    place = cache_folder(url)
+    """Returns whether the cache has a URL's SavedModel, with all files in full size."""
+    folder = cache_folder(url)
     try:
-        listed = json.loads((place / _LIST).read_text(encoding="utf-8"))
-        return listed.items() <= _sizes(place).items()
+        sizes = json.loads((folder / _SIZES_FILE).read_text(encoding="utf-8"))
+        return sizes.items() <= _sizes(folder).items()
     except (OSError, ValueError):
         return False
 
 
-def _move_files(directory: pathlib.Path, place: pathlib.Path) -> None:
-    """Moves a SavedModel into the cache, with the list of its files.
+def _move_files(directory: pathlib.Path, target: pathlib.Path) -> None:
+    """Moves the files of a SavedModel into the cache, with the list of their sizes.
 
-    Each file takes the place of an equal one in a single step, so other processes may
-    read the model, or move the same files, at the same time.
+    Each file atomically replaces an identical one, so other processes may read the
+    model, or move the same files, at the same time.
     """
     sizes = _sizes(directory)
-    (directory / _LIST).write_text(json.dumps(sizes), encoding="utf-8")
-    for path in (_LIST, *sizes):
-        (place / path).parent.mkdir(parents=True, exist_ok=True)
-        (directory / path).replace(place / path)
+    (directory / _SIZES_FILE).write_text(json.dumps(sizes), encoding="utf-8")
+    for path in (_SIZES_FILE, *sizes):
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        (directory / path).replace(target / path)
 
 
 def _sizes(directory: pathlib.Path) -> dict[str, int]:
-    """Bytes of each file below a directory, by its path there; without the list."""
+    """Returns the bytes of each file in a directory, by path, without `_SIZES_FILE`."""
     files = [path for path in directory.rglob("*") if path.is_file()]
     sizes = {f.relative_to(directory).as_posix(): f.stat().st_size for f in files}
-    sizes.pop(_LIST, None)
+    sizes.pop(_SIZES_FILE, None)
     return sizes
 
 
-def _unpacked(text: str, scratch: pathlib.Path, name: str) -> pathlib.Path:
-    """The one SavedModel of an archive or of a URL, or all that is there instead."""
+def _extract_model(text: str, scratch: pathlib.Path, name: str) -> pathlib.Path:
+    """Unpacks an archive or a URL; returns the directory of its only SavedModel.
+
+    Returns the directory of all its contents if it has no SavedModel, or several.
+    """
     directory, archive = scratch / "model", pathlib.Path(text)
     try:
         if text.startswith(SCHEMES):
@@ -131,11 +136,11 @@ def _unpacked(text: str, scratch: pathlib.Path, name: str) -> pathlib.Path:
         *(RecursionError, MemoryError),
     ) as error:
         raise ValueError(f"{name} {text!r} can't be used: {error}") from error
-    inner = _inner(directory)
-    return inner[0] if len(inner) == 1 else directory
+    models = _saved_models_below(directory)
+    return models[0] if len(models) == 1 else directory
 
 
-def _inner(directory: pathlib.Path) -> list[pathlib.Path]:
+def _saved_models_below(directory: pathlib.Path) -> list[pathlib.Path]:
     return sorted(path.parent for path in directory.glob("**/saved_model.pb"))
 
 
@@ -144,23 +149,23 @@ def _download(url: str, archive: pathlib.Path) -> None:
         url += ("&" if "?" in url else "?") + "tf-hub-format=compressed"
     request = urllib.request.Request(url, headers={"User-Agent": "image-model-zoo"})
     with (
-        urllib.request.urlopen(request, timeout=_TIMEOUT) as answer,
+        urllib.request.urlopen(request, timeout=_TIMEOUT) as response,
         archive.open("wb") as file,
     ):
         start = time.monotonic()
-        while chunk := answer.read1(1 << 18):
+        while chunk := response.read1(1 << 18):
             file.write(chunk)
-            spent = time.monotonic() - start
-            if spent > _GRACE + file.tell() / _SLOWEST:
-                raise ValueError(f"after {spent:.0f} s, only {file.tell()} bytes came")
-            if file.tell() > _LARGEST:
-                raise ValueError(f"it is larger than {_LARGEST >> 30} GiB")
+            seconds = time.monotonic() - start
+            if seconds > _GRACE + file.tell() / _MIN_RATE:
+                raise ValueError(f"only {file.tell()} bytes arrived in {seconds:.0f} s")
+            if file.tell() > _MAX_BYTES:
+                raise ValueError(f"it is larger than {_MAX_BYTES >> 30} GiB")
 
 
 class _Member(tarfile.TarInfo):
-    """One whose name and attributes are read only if they are of sensible length.
+    """An archive member that refuses names and attributes of excessive length.
 
-    tarfile reads them into memory, whatever length the archive says they have.
+    tarfile reads them into memory, whatever length the archive declares.
     """
 
     _LONG = (
@@ -169,41 +174,43 @@ class _Member(tarfile.TarInfo):
     )
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type in self._LONG and self.size > _LONGEST_NAME:
+        if self.type in self._LONG and self.size > _MAX_NAME:
             raise ValueError(f"it has a name of {self.size} bytes")
         return super()._proc_member(tar)  # type: ignore[misc]
 
 
 def _unpack(archive: pathlib.Path, directory: pathlib.Path) -> None:
-    """Unpacks plain files and folders below `directory`, or raises."""
+    """Unpacks an archive into `directory`; refuses all but plain files and folders."""
     directory.mkdir()
     size = 0
     with tarfile.open(archive, tarinfo=_Member) as tar:
         for number, member in enumerate(tar):
             size += member.size
-            if number >= _MOST or size > _LARGEST:
+            if number >= _MAX_FILES or size > _MAX_BYTES:
                 raise ValueError(
-                    f"it holds more than {_MOST} files or {_LARGEST >> 30} GiB"
+                    f"it holds more than {_MAX_FILES} files or {_MAX_BYTES >> 30} GiB"
                 )
             if member.name.startswith(("/", "\\")):
-                raise ValueError(f"{member.name!r} in it is an absolute path")
+                raise ValueError(f"its member {member.name!r} has an absolute path")
             if not (member.isfile() or member.isdir()):
-                raise ValueError(f"{member.name!r} in it is neither file nor folder")
+                raise ValueError(
+                    f"its member {member.name!r} is neither file nor folder"
+                )
             tar.extract(member, directory, filter="data")
 
 
-def _saved_model(directory: pathlib.Path, name: str, given: str) -> pathlib.Path:
-    """The directory, if it holds a SavedModel, whole or not."""
+def _saved_model(directory: pathlib.Path, name: str, text: str) -> pathlib.Path:
+    """Returns the directory of a SavedModel, or of the newest classifier of a pair."""
     if any((directory / file).is_file() for file in _FILES):
         return directory
-    if all((directory / half).is_dir() for half in _HALVES):
-        inner = directory.glob(f"{_HALVES[-1]}/*/{_FILES[0]}")
-        versions = [path.parent for path in inner if path.parent.name.isdigit()]
+    if all((directory / kind).is_dir() for kind in _KINDS):
+        files = directory.glob(f"{_KINDS[-1]}/*/{_FILES[0]}")
+        versions = [path.parent for path in files if path.parent.name.isdigit()]
         if versions:
             return max(versions, key=lambda path: int(path.name))
-    others = [str(other) for other in _inner(directory) if other != directory]
+    others = [str(m) for m in _saved_models_below(directory) if m != directory]
     hint = f" Did you mean {others[0]!r}?" if others else ""
     raise ValueError(
-        f"{name} must be the directory of a SavedModel, got {given!r}: it has no "
+        f"{name} must be the directory of a SavedModel, got {text!r}: it has no "
         f"{_FILES[0]}.{hint}"
     )

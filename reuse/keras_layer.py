@@ -1,6 +1,6 @@
-"""A SavedModel as a layer of Keras 3: loads it, tracks its variables, calls it.
+"""A Keras 3 layer that loads a SavedModel, tracks its variables and calls it.
 
-What hub.KerasLayer is to tf_keras. Needs nothing but TensorFlow and Keras.
+It is to Keras 3 as hub.KerasLayer is to tf_keras. It needs only TensorFlow and Keras.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from keras.src.saving import serialization_lib
 
 from reuse import handles
 
-_HUB_MODULE = "tfhub_module.pb"  # the file that TF1 Hub modules are known by
-_TF1_DEFAULT = "default"  # of their signatures, and of these signatures' outputs
+_HUB_MODULE = "tfhub_module.pb"  # only TF1 Hub modules have this file
+_TF1_DEFAULT = (
+    "default"  # the name of their default signature and of its default output
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Options:
-    """What a layer was given; in one object, since Keras wraps lists and dicts."""
+    """The layer's arguments, in one object because Keras wraps lists and dicts."""
 
     handle: typing.Any
     arguments: Mapping[str, typing.Any]
@@ -43,58 +45,65 @@ class _Options:
 
 @keras.saving.register_keras_serializable(package="reuse")
 class KerasLayer(keras.layers.Layer):
-    """A layer that calls a SavedModel, and trains it if that is a reusable one.
+    """A layer that calls a SavedModel and can train a Reusable SavedModel.
 
-    What is called: `__call__`, as the Reusable SavedModel interface has it, or a
-    signature. Its `training` is true only where the layer is trainable and called for
-    training, as with Keras' BatchNormalization. `layer.losses`, and so those of a model
-    around it, hold its regularization losses as they are now; zeros while it is frozen.
+    The layer calls `__call__`, as the Reusable SavedModel interface defines it, or a
+    signature. It passes `training=True` only if it is trainable and is itself called
+    with `training=True`, as Keras' BatchNormalization does. `layer.losses`, and so the
+    losses of a model that contains the layer, include the SavedModel's current
+    regularization losses; these are zero while the layer is frozen.
 
-    The SavedModel computes in the dtypes it was exported with, usually float32, and its
-    variables keep theirs, under every dtype policy. The layer casts floating inputs to
-    the dtype that the SavedModel declares (for another callable, to the policy's
-    variable dtype), and floating outputs to the policy's compute dtype: bfloat16 under
-    `mixed_bfloat16` and `bfloat16`. Integers and strings stay as they are.
+    Under every dtype policy, the SavedModel computes in the dtypes with which it was
+    exported, usually float32, and its variables keep their dtypes. The layer casts
+    floating inputs to the dtype that the SavedModel declares (for another callable, to
+    the policy's variable dtype), and floating outputs to the policy's compute dtype:
+    bfloat16 under `mixed_bfloat16` and `bfloat16`. It does not cast integers and
+    strings.
 
     Keras does not autocast the inputs of this layer, so under a mixed policy float32
     images reach the SavedModel at full precision. Begin a `Sequential` with a
     `keras.Input`: without one, and in subclassed models and `TimeDistributed`, Keras
-    casts the images to the compute dtype before this layer gets them. To train the
+    casts the images to the compute dtype before this layer receives them. To train the
     layer under `MirroredStrategy`, use a mixed policy, not `bfloat16` or `float16`:
     TensorFlow can't reduce gradients of different dtypes together.
 
-    A `.keras` file has the values of all variables and the handle, where the graph is
-    found again; a folder's is made absolute. What it names as a URL is downloaded only
-    with `safe_mode=False`, unless this machine has it already.
+    A `.keras` file stores the values of all variables and the handle, from which the
+    graph is loaded again; the path of a folder is made absolute. Unless this machine
+    has cached it, a SavedModel at a URL is downloaded only with `safe_mode=False`.
 
     Args:
-      handle: a folder, a `.tar.gz` of one, a hub's URL (kept below `KERAS_HOME`), or
-        what `tf.saved_model.load` gave, or another callable like it.
-      trainable: whether to train it; `layer.trainable` may be set at any time.
-      training_mode: whether it is called with `training=True` while it is trained.
-        Without, its variables learn all the same, but batch statistics stay as they
-        are, and nothing is dropped: better where images are few, or of another kind.
-      arguments: further keyword arguments of the call, such as
+      handle: a folder, a `.tar.gz` archive of a folder, a hub's URL (cached in
+        `KERAS_HOME`), an object that `tf.saved_model.load` returned, or another
+        callable with the same interface.
+      trainable: whether to train the SavedModel; `layer.trainable` may be set at any
+        time.
+      arguments: additional keyword arguments of the call, such as
         `{"batch_norm_momentum": 0.9}`.
-      tags: of the graph to load, where there are several. TF1 Hub modules: [].
-      signature: the name of the one to call, for inference alone. TF1 Hub modules:
+      training_mode: whether to call the SavedModel with `training=True` while it is
+        trained. If False, its variables are still trained, but batch statistics are not
+        updated and there is no dropout, which is better for few images, or for images
+        that differ from those of the original training.
+      tags: tags of the graph to load, if the SavedModel has several. TF1 Hub modules:
+        [].
+      signature: name of the signature to call, for inference only. TF1 Hub modules:
         `default`.
-      signature_outputs_as_dict: whether to give all outputs of the signature. Either
-        this or output_key goes with a signature.
-      output_key: of the output to give, where the call gives a dict. TF1 Hub modules:
-        `default`.
-      output_shape: of the output without the batch, [20] or nested as the output is,
-        where the SavedModel does not tell.
+      signature_outputs_as_dict: whether to return all outputs of the signature. A
+        signature needs either this or output_key.
+      output_key: key of the output to return if the call returns a dict. TF1 Hub
+        modules: `default`.
+      output_shape: shape of the output without the batch, such as [20], or a nest of
+        shapes with the structure of the output, if the SavedModel does not declare it.
       load_options: `tf.saved_model.LoadOptions`; not saved with the layer.
-      **kwargs: of `keras.layers.Layer`, such as `name` and `dtype` (a dtype policy).
+      **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype` (a dtype
+        policy).
 
     Raises:
-      ValueError: Keras has another backend than TensorFlow; there is no such
-        SavedModel, signature or output, or the model does not take the arguments; it
-        is to be trained, and can't be.
+      ValueError: Keras' backend is not TensorFlow; there is no such SavedModel,
+        signature or output; the SavedModel does not take the arguments; or it can't be
+        trained but `trainable` is True.
     """
 
-    _is_told = False  # that there is nothing to train
+    _has_warned = False  # that there are no trainable variables
 
     def __init__(
         self,
@@ -123,7 +132,10 @@ class KerasLayer(keras.layers.Layer):
             handle = _absolute(os.fspath(handle))
             self._loaded, is_hub_module = _load(handle, tags, load_options)
         elif tags is not None or load_options is not None:
-            raise ValueError("tags and load_options are for a handle to be loaded.")
+            raise ValueError(
+                "tags and load_options need a handle that is a path or a URL, got "
+                f"{type(handle).__name__}."
+            )
         else:
             self._loaded, is_hub_module = handle, False
         if is_hub_module:
@@ -141,30 +153,31 @@ class KerasLayer(keras.layers.Layer):
             output_shape=None if output_shape is None else _shapes(output_shape),
         )
         self._function = _function(self._loaded, self._options)
-        taken = _keywords(self._function, signature)
-        self._takes_training = taken is not None and "training" in taken
-        _check_arguments(self._options.arguments, taken)
+        keywords = _keywords(self._function, signature)
+        self._takes_training = keywords is not None and "training" in keywords
+        _check_arguments(self._options.arguments, keywords)
         self._aliases = list(_variables(self._loaded))
-        # Set now, so that the variables hear of it: it is them that a model asks.
+        # Set only now, because the setter passes the value on to the variables, which
+        # is where a model looks it up.
         self.trainable = trainable
         _check_losses(self._loaded)
         self._check_trainable()
-        self.supports_jit = False  # XLA does not know every op that others export
+        self.supports_jit = False  # XLA lacks some ops that a SavedModel may hold
         self.built = True
 
     @property
     def resolved_object(self) -> typing.Any:
-        """The loaded object: `tf.saved_model.save` writes it with what was learnt."""
+        """The loaded object; `tf.saved_model.save` writes its current values."""
         return self._loaded
 
     def call(self, inputs: typing.Any, training: bool | None = None) -> typing.Any:
-        """Calls the model; a dict of inputs goes to a signature by name."""
+        """Calls the SavedModel; the inputs of a signature may be a dict, by name."""
         self._check_trainable()
         options = self._options
         keywords = dict(options.arguments)
         if self._takes_training:
-            is_learning = training and self.trainable
-            keywords["training"] = bool(is_learning and options.training_mode)
+            is_training = training and self.trainable
+            keywords["training"] = bool(is_training and options.training_mode)
         inputs = self._cast_inputs(inputs)
         if options.signature and isinstance(inputs, dict):
             outputs = self._function(**inputs, **keywords)
@@ -173,10 +186,10 @@ class KerasLayer(keras.layers.Layer):
         if options.output_key:
             if not isinstance(outputs, dict):
                 raise ValueError(
-                    "output_key is for outputs that are a dict; this model gives a "
-                    f"{type(outputs).__name__}."
+                    "output_key needs a model that returns a dict; this model returns "
+                    f"a {type(outputs).__name__}."
                 )
-            _check_known("output_key", options.output_key, outputs)
+            _check_name("output_key", options.output_key, outputs)
             outputs = outputs[options.output_key]
         outputs = tf.nest.map_structure(
             lambda value: _cast(value, [self.compute_dtype]), outputs
@@ -194,7 +207,8 @@ class KerasLayer(keras.layers.Layer):
     def _cast_inputs(self, inputs: typing.Any) -> typing.Any:
         """Casts floating inputs to the dtypes that the model declares for them.
 
-        A Python callable declares none: it gets the policy's variable dtype.
+        The inputs of a Python callable, which declares none, are cast to the policy's
+        variable dtype.
         """
         values = tf.nest.flatten(inputs)
         traces = _input_dtypes(self._function, self._options.signature, inputs)
@@ -206,11 +220,11 @@ class KerasLayer(keras.layers.Layer):
     def compute_output_spec(
         self, *args: typing.Any, **kwargs: typing.Any
     ) -> typing.Any:
-        """Shapes as the graph has them, and dtypes as `call` gives them."""
+        """Returns the shapes that the graph declares and the dtypes of `call`."""
         return keras.Operation.compute_output_spec(self, *args, **kwargs)
 
     def compute_output_shape(self, input_shape: typing.Any) -> typing.Any:
-        """The shapes of the outputs for inputs of the layer's compute dtype."""
+        """Returns the shapes of the outputs for inputs of the layer's compute dtype."""
         inputs = keras.tree.map_shape_structure(
             lambda shape: keras.KerasTensor(shape, dtype=self.compute_dtype),
             input_shape,
@@ -219,80 +233,91 @@ class KerasLayer(keras.layers.Layer):
         return keras.tree.map_structure(lambda tensor: tensor.shape, outputs)
 
     def get_config(self) -> dict[str, typing.Any]:
-        """Raises NotImplementedError where the handle is no text, and ValueError where
-        an argument is nothing that JSON can say.
+        """Returns the arguments of the layer, which JSON can represent.
+
+        Raises:
+          NotImplementedError: the handle is neither a path nor a URL.
+          ValueError: JSON can't represent an argument.
         """
-        given = self._options
-        if not isinstance(given.handle, str):
+        options = self._options
+        if not isinstance(options.handle, str):
             raise NotImplementedError(
-                "Only a reuse.KerasLayer whose handle is a path or a URL can be saved, "
-                f"got {type(given.handle).__name__}."
+                "To save a reuse.KerasLayer, its handle must be a path or a URL, not a "
+                f"{type(options.handle).__name__}."
             )
-        for name, value in given.arguments.items():
+        for name, value in options.arguments.items():
             try:
                 json.dumps(value)
             except TypeError as error:
                 raise ValueError(
-                    f"The argument {name!r} can't be saved: JSON has no "
+                    f"The argument {name!r} can't be saved: JSON can't represent a "
                     f"{type(value).__name__}."
                 ) from error
-        shapes = given.output_shape
+        shapes = options.output_shape
         if shapes is not None:
             shapes = tf.nest.map_structure(lambda shape: shape.as_list(), shapes)
         return {
             **super().get_config(),
-            "handle": given.handle,
-            "arguments": dict(given.arguments),
-            "training_mode": given.training_mode,
-            "tags": None if given.tags is None else list(given.tags),
-            "signature": given.signature,
-            "signature_outputs_as_dict": given.signature_outputs_as_dict,
-            "output_key": given.output_key,
+            "handle": options.handle,
+            "arguments": dict(options.arguments),
+            "training_mode": options.training_mode,
+            "tags": None if options.tags is None else list(options.tags),
+            "signature": options.signature,
+            "signature_outputs_as_dict": options.signature_outputs_as_dict,
+            "output_key": options.output_key,
             "output_shape": shapes,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, typing.Any]) -> KerasLayer:
-        """Raises ValueError where the SavedModel is not to be had any more."""
+        """Makes a layer from the result of `get_config`.
+
+        Raises:
+          ValueError: the SavedModel can't be loaded any more, or would have to be
+            downloaded in safe mode.
+        """
         handle, name = config["handle"], config.get("name")
         is_url = handle.startswith(handles.SCHEMES)
-        is_new = is_url and not handles.is_cached(handle)
-        if is_new and serialization_lib.in_safe_mode():
+        needs_download = is_url and not handles.is_cached(handle)
+        if needs_download and serialization_lib.in_safe_mode():
             raise ValueError(
-                f"The layer {name!r} is of {handle!r}, which this machine has never "
-                "downloaded or has not kept whole. A SavedModel is a program: if you "
-                "trust it, load with safe_mode=False."
+                f"The layer {name!r} loads {handle!r}, which is missing or incomplete "
+                "in the cache of this machine. A SavedModel is a program: if you trust "
+                "it, download it with safe_mode=False."
             )
         try:
             return cls(**config)
         except ValueError as error:
             raise ValueError(
-                f"The layer {name!r} can't be made again: {error}"
+                f"The layer {name!r} can't be restored: {error}"
             ) from error
 
     def _get_own_losses(self) -> list[typing.Any]:
-        """What Keras asks every layer of a model for, whenever it wants the losses."""
+        """Overrides the method from which Keras collects the losses of each layer."""
         losses = [
             loss() if self.trainable else tf.zeros([]) for loss in _losses(self._loaded)
         ]
         return [*super()._get_own_losses(), *losses]
 
     def _check_trainable(self) -> None:
-        """At every call, since `trainable` may be set at any time."""
+        """Checks that a trainable layer can be trained.
+
+        Runs at every call, because `trainable` may be set at any time.
+        """
         if not self.trainable:
             return
         if self._options.signature:
             raise ValueError(
-                "A reuse.KerasLayer that calls a signature (TF1 Hub modules have "
-                "nothing else) can't be trainable: a signature has no training mode."
+                "A reuse.KerasLayer that calls a signature can't be trainable: a "
+                "signature has no training mode. TF1 Hub modules have only signatures."
             )
-        if not self.trainable_variables and not self._is_told:
+        if not self.trainable_variables and not self._has_warned:
             warnings.warn(
                 "This reuse.KerasLayer is trainable, but its model lists no trainable "
                 "variables.",
                 stacklevel=3,
             )
-            self._is_told = True
+            self._has_warned = True
 
 
 def _load(
@@ -300,9 +325,10 @@ def _load(
     tags: Sequence[str] | None,
     options: tf.saved_model.LoadOptions | None,
 ) -> tuple[typing.Any, bool]:
-    """The object, and whether it is a TF1 Hub module.
+    """Loads a SavedModel; returns the object, and whether it is a TF1 Hub module.
 
-    What an archive held is there as long as the object: its assets may be saved again.
+    The files of an archive exist as long as the object, because saving the object
+    copies its assets.
     """
     with contextlib.ExitStack() as stack:
         if handle.startswith(handles.SCHEMES):
@@ -315,8 +341,8 @@ def _load(
         try:
             loaded = tf.saved_model.load(str(folder), tags=tags, options=options)
         except Exception as error:  # a damaged model may raise anything
-            words = str(error).strip().splitlines() or [type(error).__name__]
-            raise ValueError(f"handle {handle!r} is not usable: {words[0]}") from error
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise ValueError(f"handle {handle!r} is not usable: {lines[0]}") from error
         weakref.finalize(loaded, stack.pop_all().close)
     return loaded, is_hub_module
 
@@ -327,36 +353,36 @@ def _absolute(handle: str) -> str:
 
 
 def _function(loaded: typing.Any, options: _Options) -> typing.Any:
-    """What is called: a signature, or the object itself."""
+    """Returns the function that the layer calls: a signature, or the object itself."""
     signatures = getattr(loaded, "signatures", {})
     if options.signature:
-        _check_known("signature", options.signature, signatures)
+        _check_name("signature", options.signature, signatures)
         function = signatures[options.signature]
         if bool(options.output_key) == bool(options.signature_outputs_as_dict):
             raise ValueError(
-                "With a signature, give either output_key or "
+                f"With signature={options.signature!r}, pass either output_key or "
                 "signature_outputs_as_dict=True."
             )
         if options.output_key:
-            _check_known("output_key", options.output_key, function.structured_outputs)
+            _check_name("output_key", options.output_key, function.structured_outputs)
         return function
     if options.signature_outputs_as_dict:
-        raise ValueError("signature_outputs_as_dict goes with a signature only.")
+        raise ValueError("signature_outputs_as_dict=True needs a signature.")
     if callable(loaded):
         return loaded
     if not signatures:
         raise ValueError("The model has neither a __call__ nor signatures.")
     raise ValueError(
-        "The model has no __call__: give a signature, one of "
-        f"{', '.join(sorted(signatures))}, and output_key."
+        "The model has no __call__: pass output_key and a signature, one of "
+        f"{', '.join(sorted(signatures))}."
     )
 
 
 def _keywords(function: typing.Any, signature: str | None) -> frozenset[str] | None:
-    """The names that may be given as keyword arguments; None where any may."""
+    """Returns the names of the keyword arguments; None if any name is allowed."""
     if signature:
         return frozenset(function.structured_input_signature[1])
-    if hasattr(function.__call__, "concrete_functions"):  # a restored one
+    if hasattr(function.__call__, "concrete_functions"):  # loaded from a SavedModel
         function = function.__call__
     parameters = list(inspect.signature(function).parameters.values())[1:]
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
@@ -367,15 +393,16 @@ def _keywords(function: typing.Any, signature: str | None) -> frozenset[str] | N
 def _input_dtypes(
     function: typing.Any, signature: str | None, inputs: typing.Any
 ) -> list[list[typing.Any]]:
-    """For each trace of a model, the dtypes of the tensors in its first argument."""
+    """Returns, for each trace, the dtypes of the tensors in its first argument."""
     if signature:
         specs = function.structured_input_signature[1]
         if isinstance(inputs, dict):
             specs = {name: specs.get(name) for name in inputs}
         traces = [specs]
     else:
-        graphs = getattr(function.__call__, "concrete_functions", ())  # a restored one
-        traces = [graph.structured_input_signature[0][:1] for graph in graphs]
+        # Only a function that was loaded from a SavedModel has concrete functions.
+        concrete = getattr(function.__call__, "concrete_functions", ())
+        traces = [trace.structured_input_signature[0][:1] for trace in concrete]
     return [
         [getattr(spec, "dtype", None) for spec in tf.nest.flatten(specs)]
         for specs in traces
@@ -385,7 +412,7 @@ def _input_dtypes(
 def _cast(value: typing.Any, dtypes: Iterable[typing.Any]) -> typing.Any:
     """Casts a floating tensor to the widest of the dtypes, unless it has one of them.
 
-    Returns other values as they are, and any value where no dtype is a floating one.
+    Returns the value itself if it is not a floating tensor or no dtype is floating.
     """
     if not tf.is_tensor(value) or not value.dtype.is_floating:
         return value
@@ -396,25 +423,29 @@ def _cast(value: typing.Any, dtypes: Iterable[typing.Any]) -> typing.Any:
 
 
 def _check_arguments(
-    arguments: Mapping[str, typing.Any], taken: frozenset[str] | None
+    arguments: Mapping[str, typing.Any], keywords: frozenset[str] | None
 ) -> None:
     if "training" in arguments:
-        raise ValueError("arguments can't have 'training': it is Keras that tells it.")
-    if taken is not None:
+        raise ValueError("arguments can't have 'training': Keras passes it to `call`.")
+    if keywords is not None:
         for name in arguments:
-            _check_known("argument", name, taken - {"training"})
+            _check_name("argument", name, keywords - {"training"})
 
 
 def _variables(loaded: typing.Any) -> Iterator[keras.Variable]:
-    """The variables of a loaded object; Keras' TensorFlow backend copies none."""
+    """Yields the variables of a loaded object as Keras variables.
+
+    Keras' TensorFlow backend wraps the variables without copying them.
+    """
     trainable = list(getattr(loaded, "trainable_variables", ()))
-    known = {id(variable) for variable in trainable}
-    others = [v for v in getattr(loaded, "variables", ()) if id(v) not in known]
+    trainable_ids = {id(variable) for variable in trainable}
+    variables = getattr(loaded, "variables", ())
+    others = [v for v in variables if id(v) not in trainable_ids]
     for variable in [*trainable, *others]:
         yield keras.Variable(
             variable,
             dtype=variable.dtype.name,
-            trainable=id(variable) in known,
+            trainable=id(variable) in trainable_ids,
             autocast=False,
             name=variable.name.split(":")[0].replace("/", "_"),
         )
@@ -433,19 +464,20 @@ def _check_losses(loaded: typing.Any) -> None:
             )
 
 
-def _check_known(what: str, name: str, known: Iterable[str]) -> None:
-    if name in known:
+def _check_name(role: str, name: str, names: Iterable[str]) -> None:
+    """Raises ValueError, with the nearest valid name, unless `name` is in `names`."""
+    if name in names:
         return
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(
-        f"The model has no {what} {name!r}.{hint} It has "
-        f"{', '.join(sorted(known)) or 'none'}."
+        f"The model has no {role} {name!r}.{hint} It has "
+        f"{', '.join(sorted(names)) or 'none'}."
     )
 
 
 def _shapes(nest: typing.Any) -> typing.Any:
-    """A nest of shapes, each as a tf.TensorShape."""
+    """Returns a nest of shapes with each shape as a tf.TensorShape."""
     if isinstance(nest, Mapping):
         return {key: _shapes(value) for key, value in nest.items()}
     try:

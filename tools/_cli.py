@@ -1,7 +1,7 @@
-"""What all executables of this folder share: environment, flags, errors, exit codes.
+"""Shared by the executables in this folder: environment, flags, errors, exit codes.
 
-Importing it puts the checkout on the path and, where this Python lacks the packages,
-goes on in the checkout's `.venv`.
+Importing this module puts the checkout on the path. If the checkout has a `.venv` and
+another Python runs, it restarts the executable with the Python of the `.venv`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from collections.abc import Callable
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DONE, FAILURES, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
-_LONGEST_MESSAGE = 1000  # characters
+_MAX_MESSAGE = 1000  # characters
+_REPEAT_HINT = ";\n    repeat this option"  # which absl appends to the help of a flag
 _EXIT_CODES = """\
-Exit codes: 0 done; 1 it ran and found failures; 2 unusable input; 130 interrupted;
-143 terminated."""
+Exit codes: 0 done; 1 the tool ran and found failures; 2 wrong usage or unusable input;
+130 interrupted; 143 terminated."""
 
 
 def _open_standard_streams() -> None:
-    """Of those that are closed, lest the next file that is opened be one of them."""
+    """Opens closed standard streams, so that no other file gets their descriptors."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -32,8 +33,8 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
-def _find_packages() -> None:
-    """Goes on in the checkout's `.venv`, if there is one and this isn't it."""
+def _use_checkout_environment() -> None:
+    """Restarts the executable with the Python of the checkout's `.venv`, if any."""
     sys.path.insert(0, str(ROOT))
     python = ROOT / ".venv" / "bin" / "python"
     if python.exists() and pathlib.Path(sys.prefix) != ROOT / ".venv":
@@ -41,7 +42,7 @@ def _find_packages() -> None:
 
 
 _open_standard_streams()
-_find_packages()
+_use_checkout_environment()
 
 try:
     from absl import flags
@@ -52,23 +53,24 @@ except ImportError as missing:
     sys.exit(UNUSABLE)
 
 FLAGS = flags.FLAGS
-_DEBUG = flags.DEFINE_bool("debug", False, "Show the whole traceback of an error.")
+_DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
 def run(main: Callable[[list[str]], int | None], usage: str) -> typing.NoReturn:
-    """Parses the flags, calls `main` with the other arguments, and exits.
+    """Parses the flags, calls `main` with the positional arguments, and exits.
 
     Args:
-      main: returns an exit code, or None when all is done. A ValueError, OSError or
-        ImportError that it raises is the user's to mend: one line, exit 2.
+      main: returns an exit code, or None for success. A ValueError, OSError or
+        ImportError means a user error: it is printed in one line, and the exit code
+        is 2.
       usage: the first lines of `--help`.
     """
-    # TensorFlow's C++ side reads it once, when it is imported.
+    # TensorFlow's C++ code reads this variable once, when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     name = pathlib.Path(sys.argv[0]).name
-    if sys.stdout is None:  # closed: there is nobody to tell
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - to the end
-    sys.stderr = typing.cast(typing.TextIO, _Told(sys.stderr))
+    if sys.stdout is None:  # it was closed
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+    sys.stderr = typing.cast(typing.TextIO, _TolerantStream(sys.stderr))
     signal.signal(signal.SIGTERM, _terminate)
     try:
         if any(argument in ("--help", "-h", "-help") for argument in sys.argv[1:]):
@@ -78,11 +80,11 @@ def run(main: Callable[[list[str]], int | None], usage: str) -> typing.NoReturn:
         code = main(FLAGS(sys.argv)[1:]) or DONE
         sys.stdout.flush()
         sys.exit(code)
-    except BrokenPipeError:  # whoever reads this has read enough
+    except BrokenPipeError:  # the reader of stdout has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(DONE)
     except (flags.Error, ValueError, OSError, ImportError) as error:
-        _explain(name, error)
+        _print_error(name, error)
         sys.exit(UNUSABLE)
     except MemoryError:
         print(f"{name}: out of memory", file=sys.stderr)
@@ -92,11 +94,11 @@ def run(main: Callable[[list[str]], int | None], usage: str) -> typing.NoReturn:
         sys.exit(INTERRUPTED)
 
 
-class _Told:
-    """Standard error, whose reader may have gone: the work goes on."""
+class _TolerantStream:
+    """Standard error that ignores failed writes, for example to a closed pipe."""
 
     def __init__(self, stream: typing.TextIO | None) -> None:
-        self._stream = stream or open(os.devnull, "w")  # noqa: SIM115 - to the end
+        self._stream = stream or open(os.devnull, "w")  # noqa: SIM115 - see `run`
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
@@ -112,12 +114,30 @@ class _Told:
 
 
 def _terminate(signum: int, frame: object) -> typing.NoReturn:
-    """Lets what is half-written be cleared away before the process ends."""
+    """Exits by an exception, so that unfinished files are removed."""
     sys.exit(128 + signum)
 
 
-def require(arguments: list[str], names: list[str], *, optional: float = 0) -> None:
-    """Refuses fewer arguments than `names`, or more than `optional` further ones."""
+def required_value(flag: flags.FlagHolder[str | None]) -> str:
+    """Returns the value of a flag; raises ValueError if it is missing or empty."""
+    if not flag.value:
+        raise ValueError(f"--{flag.name} is missing; see --help.")
+    return flag.value
+
+
+def check_arguments(
+    arguments: list[str], names: list[str], *, optional: float = 0
+) -> None:
+    """Checks the number of positional arguments.
+
+    Args:
+      arguments: the positional arguments.
+      names: names of the required arguments.
+      optional: how many more arguments are allowed.
+
+    Raises:
+      ValueError: there are too few or too many arguments.
+    """
     if len(arguments) < len(names):
         raise ValueError(f"{names[len(arguments)]} is missing; see --help.")
     if len(arguments) > len(names) + optional:
@@ -125,27 +145,28 @@ def require(arguments: list[str], names: list[str], *, optional: float = 0) -> N
         raise ValueError(f"unexpected argument {first!r}; see --help.")
 
 
-def _explain(name: str, error: BaseException) -> None:
+def _print_error(name: str, error: BaseException) -> None:
     if "--debug" in sys.argv:
         traceback.print_exception(error)
     if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        message = f"{where}{error.strerror}"
+        path = f"{error.filename}: " if error.filename else ""
+        message = f"{path}{error.strerror}"
     else:
         message = " ".join(str(error).split())
-    print(f"{name}: {messages.printable(message)[:_LONGEST_MESSAGE]}", file=sys.stderr)
+    print(f"{name}: {messages.printable(message)[:_MAX_MESSAGE]}", file=sys.stderr)
 
 
 def _flag_help() -> str:
-    """Every flag of the tool with its default, a line or two each."""
+    """Returns a line for each flag of the tool, with its default."""
     module_flags = FLAGS.flags_by_module_dict()
-    own = [
+    tool_flags = [
         f for module in (sys.argv[0], __name__) for f in module_flags.get(module, [])
     ]
     lines = []
-    for flag in own:
+    for flag in tool_flags:
         default = (
             f" (default: {flag.default_as_str})" if flag.default is not None else ""
         )
-        lines.append(f"  --{flag.name}: {flag.help}{default}")
+        text = flag.help.partition(_REPEAT_HINT)[0]
+        lines.append(f"  --{flag.name}: {text}{default}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Flags that several tools have."""
+"""Flags that several tools share."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ def define_unreadable() -> flags.FlagHolder[float]:
     return flags.DEFINE_float(
         "unreadable",
         0.01,
-        "Largest share of the images that may be unreadable; three always may, unless "
-        "it is 0.",
+        "Largest fraction of the images that may be unreadable. Unless it is 0, three "
+        "images may always be unreadable.",
         0.0,
         1.0,
         module_name=sys.argv[0],
     )
 
 
-def define_records() -> flags.FlagHolder[list[str]]:
+def define_tfrecord_bindings() -> flags.FlagHolder[list[str]]:
     return flags.DEFINE_multi_string(
         "gin_binding",
         [],
-        "What a field of TFRecords is called, as tfrecord.label='y'. Repeatable.",
+        "Name of a field in TFRecord files, such as tfrecord.label='y'. Repeatable.",
         module_name=sys.argv[0],
     )
 
@@ -37,6 +37,7 @@ def define_check() -> flags.FlagHolder[str]:
         "check",
         "quick",
         [*suite.LEVELS, NO_CHECK],
-        "Clauses of the conformance suite to run before anything is moved into place.",
+        "How much of the conformance suite to run on the models before they are moved "
+        "into place.",
         module_name=sys.argv[0],
     )

@@ -1,1 +1,1 @@
-"""Trains what `zoo` builds: data, recipes, the loop, checkpoints."""
+"""Trains the models of `zoo`: data, recipes, training loop and checkpoints."""

@@ -1,7 +1,9 @@
-"""Checkpoints: one file each, whole or absent, the last ones and the best kept.
+"""Saves and restores the checkpoints of a training run.
 
-A checkpoint is a safetensors file with all that a run needs to go on as if it had never
-stopped, and a record of how it came there as JSON in the metadata.
+A checkpoint is a safetensors file with the complete training state, so a resumed run
+gives the same results as an uninterrupted one. Its metadata holds a JSON record of the
+run's progress. Files are written atomically. A run keeps the newest checkpoints and the
+best one.
 """
 
 from __future__ import annotations
@@ -29,12 +31,12 @@ _BEST = f"best{_SUFFIX}"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a file holds.
+    """The contents of a checkpoint file.
 
     Attributes:
-      path: of the file.
-      values: of all variables, by name.
-      record: how far the run was; what the loop wants to know of it.
+      path: the file.
+      values: the values of all variables, by name.
+      record: the run's progress, and other data that the training loop saves.
     """
 
     path: pathlib.Path
@@ -44,11 +46,11 @@ class Checkpoint:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Folder:
-    """The checkpoints of a run.
+    """The folder that holds a run's checkpoints.
 
     Args:
-      path: of the folder.
-      keep: how many of the last ones stay.
+      path: the folder.
+      keep: number of newest checkpoints to keep.
     """
 
     path: pathlib.Path
@@ -62,10 +64,10 @@ class Folder:
         *,
         is_best: bool = False,
     ) -> pathlib.Path:
-        """Writes the checkpoint of a step; then the oldest go.
+        """Writes the checkpoint of a step, then deletes the oldest checkpoints.
 
         Raises:
-          OSError: it can't be written.
+          OSError: the checkpoint can't be written.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         path = self.path / f"{_PREFIX}{step:09d}{_SUFFIX}"
@@ -74,46 +76,47 @@ class Folder:
             path, safetensors.numpy.save(values, {weights_file.RECORD: text})
         )
         if is_best:
-            beside = self.path / f".{_BEST}"
-            beside.unlink(missing_ok=True)
+            temporary = self.path / f".{_BEST}"
+            temporary.unlink(missing_ok=True)
             try:
-                os.link(path, beside)
-            except OSError:  # a file system without links
-                shutil.copyfile(path, beside)
-            os.replace(beside, self.path / _BEST)
-        for old in self._paths()[self.keep :]:
-            old.unlink()
+                os.link(path, temporary)
+            except OSError:  # the file system does not support hard links
+                shutil.copyfile(path, temporary)
+            os.replace(temporary, self.path / _BEST)
+        for old_path in self._paths()[self.keep :]:
+            old_path.unlink()
         return path
 
     def last(self) -> Checkpoint | None:
-        """The newest checkpoint that can be read; None where there is none.
+        """Returns the newest readable checkpoint, or None if the folder has none.
 
         Raises:
-          ValueError: there are some, and none can be read.
+          ValueError: the folder has checkpoints, but none can be read.
         """
         paths = self._paths()
         for path in paths:
-            if (found := _read(path)) is not None:
-                return found
-            _LOG.warning(f"{path} can't be read, and is passed over")
+            if (checkpoint := _read(path)) is not None:
+                return checkpoint
+            _LOG.warning(f"skipped the checkpoint {path}, which can't be read")
         if paths:
             raise ValueError(
-                f"None of the checkpoints in {self.path} can be read: remove it to "
-                "begin anew, or give another --model_dir."
+                f"None of the checkpoints in {self.path} can be read: delete this "
+                "folder to start again, or choose another --model_dir."
             )
         return None
 
     def best(self) -> Checkpoint | None:
-        """The best one by its metric; None where there is none."""
+        """Returns the best checkpoint, or None if there is none or it is unreadable."""
         path = self.path / _BEST
         return _read(path) if path.exists() else None
 
     def _paths(self) -> list[pathlib.Path]:
-        """The newest first."""
+        """The paths of the step checkpoints, newest first."""
         return sorted(self.path.glob(f"{_PREFIX}*{_SUFFIX}"), reverse=True)
 
 
 def _read(path: pathlib.Path) -> Checkpoint | None:
+    """Reads a checkpoint file, or returns None if it is not readable."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             record = json.loads(file.metadata()[weights_file.RECORD])

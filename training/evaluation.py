@@ -23,17 +23,18 @@ from zoo import taxonomy as taxonomies
 _LOG = progress.logger(__name__)
 
 UNNAMED = "class {}"
-"""What the classes of a model are called that has no names for them."""
-_MANY = 5
-_BINS = 15  # of confidence, for the calibration error; arXiv:1706.04599 has 15
-_AT_ONCE = 64  # classes whose average precision is computed together
+"""Placeholder name for a class of a model that has no class names."""
+_TOP_K = 5
+_MAX_LISTED = 5  # class names in an error message
+_BINS = 15  # confidence bins for the calibration error, as in arXiv:1706.04599
+_CLASSES_PER_CHUNK = 64  # classes whose average precision is computed in one call
 
 
-class NoNumbersError(ValueError):
-    """A model's logits are infinite, or NaN."""
+class NonFiniteLogitsError(ValueError):
+    """A model returned logits that are infinite or NaN."""
 
 
-def of_split(
+def evaluate_split(
     call: Callable[[typing.Any], typing.Any],
     examples: split.Split,
     *,
@@ -43,152 +44,165 @@ def of_split(
     scores: str | None = None,
     unreadable: float = 0.01,
     announce: bool = True,
-    see: Callable[[np.ndarray, np.ndarray], None] = lambda logits, labels: None,
+    on_batch: Callable[[np.ndarray, np.ndarray], None] = lambda logits, labels: None,
 ) -> evaluation_report.Report:
     """Evaluates a classifier on a split.
 
     Args:
-      call: from images [B, H, W, 3] float32 in [0, 1] to logits [B, K].
+      call: function from images [B, H, W, 3] float32 in [0, 1] to logits [B, K].
       examples: the split.
-      classes: the model's, K of them.
-      preprocessing: from an image to the model's input.
+      classes: the model's K classes, in the order of the logits.
+      preprocessing: converts an image to the model's input.
       batch_size: B.
-      scores: what the model's logits are for, `softmax` or `sigmoid`; None where that
-        is not known.
-      unreadable: share of the images that may be unreadable.
-      announce: whether to log unreadable images, how classes were matched, and steps.
-      see: see `evaluate`.
+      scores: the activation that the model's logits are meant for, `softmax` or
+        `sigmoid`; None if unknown.
+      unreadable: fraction of the images that may be unreadable.
+      announce: whether to log the progress, unreadable images, and how the classes
+        were matched.
+      on_batch: see `evaluate`.
 
     Raises:
-      ValueError: the split's classes are not the model's, or too many images can't be
-        read.
+      ValueError: the split's classes do not match the model's, or too many images
+        can't be read.
     """
-    places, note = match_classes(examples, classes)
-    notes = [line for line in (note, _about_scores(examples, scores)) if line]
+    indices, note = match_classes(examples, classes)
+    notes = [line for line in (note, _check_scores(examples, scores)) if line]
     for line in notes if announce else ():
         _LOG.info(line)
-    ledger = pipeline.UnreadableImages(
-        examples, num_classes=len(places), limit=unreadable, announce=announce
+    unreadable_images = pipeline.UnreadableImages(
+        examples, num_classes=len(indices), limit=unreadable, announce=announce
     )
     stream = pipeline.Stream(
         split=examples,
-        num_classes=len(places),
+        num_classes=len(indices),
         preprocessing=preprocessing,
         batch_size=batch_size,
-        ledger=ledger,
+        unreadable_images=unreadable_images,
     )
 
     steps = -(-examples.size // batch_size)
-    done = itertools.count(1)
+    step_numbers = itertools.count(1)
 
-    def run(images: typing.Any, labels: typing.Any) -> tuple[typing.Any, typing.Any]:
-        known = np.zeros((len(labels), len(classes)), np.float32)
-        known[:, places] = labels
+    def step(images: typing.Any, labels: typing.Any) -> tuple[typing.Any, typing.Any]:
+        model_labels = np.zeros((len(labels), len(classes)), np.float32)
+        model_labels[:, indices] = labels
         logits = call(images)
         if announce:
-            progress.step(_LOG, next(done), steps, "")
-        return logits, known
+            progress.step(_LOG, next(step_numbers), steps, "")
+        return logits, model_labels
 
-    found = evaluate(run, stream.evaluation(), classes, scores=examples.scores, see=see)
-    ledger.check()
-    return dataclasses.replace(found, unreadable=ledger.unreadable, notes=notes)
+    report = evaluate(
+        step, stream.evaluation(), classes, scores=examples.scores, on_batch=on_batch
+    )
+    unreadable_images.check()
+    return dataclasses.replace(
+        report, unreadable=unreadable_images.descriptions, notes=notes
+    )
 
 
-def _about_scores(examples: split.Split, scores: str | None) -> str:
-    """A line where images and model have different numbers of classes an image.
+def _check_scores(examples: split.Split, scores: str | None) -> str:
+    """Checks that the model's activation suits the number of labels per image.
+
+    Returns:
+      A one-line note for users if the two differ or the activation is unknown; else "".
 
     Raises:
-      ValueError: the images have several, of which the model tells one.
+      ValueError: images have several labels, but the model's classes are mutually
+        exclusive.
     """
-    several = examples.scores == taxonomies.SIGMOID
-    if scores is None and several:
+    is_multi_label = examples.scores == taxonomies.SIGMOID
+    if scores is None and is_multi_label:
         return (
-            "the model does not say what its scores are: they are taken for sigmoids'"
+            "the model does not record its activation: its scores are treated as "
+            "logits of sigmoids"
         )
     if scores in (None, examples.scores):
         return ""
-    if several:
+    if is_multi_label:
         raise ValueError(
-            f"{examples.source} has several labels an image, and the model's classes "
-            "exclude each other: it is for images of one label."
+            f"{examples.source} has several labels per image, but the model's classes "
+            "are mutually exclusive: use data with one label per image."
         )
     return (
-        "each image has one label, and the model gives every class a probability of "
-        "its own: loss and calibration error are those of a softmax"
+        "each image has one label, but the model's probabilities are independent "
+        "(sigmoid): loss and calibration error are computed with a softmax"
     )
 
 
 def match_classes(
     examples: split.Split, classes: Sequence[taxonomies.ClassDefinition]
 ) -> tuple[list[int], str]:
-    """Finds the classes of a split among those of a model.
+    """Maps the classes of a split to the model's class indices.
 
-    By their ids, else by their names, else, where they are numbers, by the index. A
-    split without classes has the model's, but for a background, in order; and so have
-    classes of a model without names.
+    Classes are matched by id; if that fails, by name; if that fails and all names are
+    numbers, by index. If the split has no class list, or the model has no class names,
+    classes are matched in order, skipping the model's background class.
 
     Returns:
-      For each class of the split, which of the model's it is; and a line for users
-      where that is not plain.
+      For each class of the split, the index of the model's class; and a one-line note
+      for users if the classes were not matched by id or name, else "".
 
     Raises:
-      ValueError: they are others, or a name is that of several classes.
+      ValueError: the classes differ, or several of the model's classes have the same
+        name.
     """
     offset = int(classes[0] == taxonomies.BACKGROUND)
     for attribute in ("id", "name"):
-        places: dict[str, list[int]] = {}
-        for place, definition in enumerate(classes):
-            places.setdefault(_plain(getattr(definition, attribute)), []).append(place)
-        wanted = [_plain(getattr(c, attribute)) for c in examples.classes]
-        if wanted and all(name in places for name in wanted):
-            _check_distinct(examples, classes, [(n, places[n]) for n in wanted])
-            return [places[name][0] for name in wanted], ""
+        indices: dict[str, list[int]] = {}
+        for index, definition in enumerate(classes):
+            name = _normalized(getattr(definition, attribute))
+            indices.setdefault(name, []).append(index)
+        split_names = [_normalized(getattr(c, attribute)) for c in examples.classes]
+        if split_names and all(name in indices for name in split_names):
+            _check_unique(examples, classes, [(n, indices[n]) for n in split_names])
+            return [indices[name][0] for name in split_names], ""
     names = [c.name for c in examples.classes]
     if names and all(n.isdecimal() and int(n) < len(classes) for n in names):
-        note = f"the classes of {examples.source} are taken for the model's indices"
+        note = f"class names of {examples.source} are used as the model's class indices"
         return [int(name) for name in names], note
     if examples.classes and classes[0].name != UNNAMED.format(0):
         raise ValueError(
-            f"{examples.source} has the classes {_some(examples.classes)}, and the "
-            f"model {_some(classes[offset:])}: they have to be named alike."
+            f"{examples.source} has the classes {_listed(examples.classes)}, but the "
+            f"model has {_listed(classes[offset:])}: the names must be the same."
         )
     number = len(examples.classes) or len(classes) - offset
     if number != len(classes) - offset:
         raise ValueError(
-            f"{examples.source} has {number} classes, and the model "
-            f"{len(classes) - offset} others."
+            f"{examples.source} has {number} classes, but the model has "
+            f"{len(classes) - offset}."
         )
     if examples.classes:
-        note = "the model has no class names: they are matched by their order"
+        note = "the model has no class names: classes are matched in order"
     else:
-        note = "the images have numbers alone: they count the model's classes, from 0"
+        note = "the data has no class names: label 0 is the model's first class"
     return list(range(offset, len(classes))), note
 
 
-def _plain(name: str) -> str:
-    """A name as it is compared: accents may be written in two ways."""
+def _normalized(name: str) -> str:
+    """Returns a name in Unicode NFC, since accents have two encodings."""
     return unicodedata.normalize("NFC", name)
 
 
-def _check_distinct(
+def _check_unique(
     examples: split.Split,
     classes: Sequence[taxonomies.ClassDefinition],
-    found: Sequence[tuple[str, Sequence[int]]],
+    matches: Sequence[tuple[str, Sequence[int]]],
 ) -> None:
-    """Refuses names that several classes of the model have."""
-    for name, places in found:
-        if len(places) > 1:
-            those = " and ".join(f"{classes[i].id} (index {i})" for i in places)
+    """Raises ValueError if a name matches several of the model's classes."""
+    for name, indices in matches:
+        if len(indices) > 1:
+            candidates = " and ".join(f"{classes[i].id} (index {i})" for i in indices)
             raise ValueError(
-                f"{examples.source} has a class {name!r}, and the model has several "
-                f"of that name: {those}. Name the folders by the ids of the classes, "
-                "or by their indices."
+                f"{examples.source} has a class {name!r}, but the model has several "
+                f"classes with that name: {candidates}. Name the folders after the "
+                "ids or the indices of the classes."
             )
 
 
-def _some(classes: Sequence[taxonomies.ClassDefinition]) -> str:
-    names = [c.name for c in classes[:_MANY]]
-    return ", ".join(names) + (" …" if len(classes) > _MANY else "")
+def _listed(classes: Sequence[taxonomies.ClassDefinition]) -> str:
+    """Returns the names of the first classes, for messages."""
+    names = [c.name for c in classes[:_MAX_LISTED]]
+    return ", ".join(names) + (" …" if len(classes) > _MAX_LISTED else "")
 
 
 def evaluate(
@@ -197,38 +211,42 @@ def evaluate(
     classes: Sequence[taxonomies.ClassDefinition],
     *,
     scores: str = taxonomies.SOFTMAX,
-    see: Callable[[np.ndarray, np.ndarray], None] = lambda logits, labels: None,
+    on_batch: Callable[[np.ndarray, np.ndarray], None] = lambda logits, labels: None,
 ) -> evaluation_report.Report:
-    """Runs a classifier over all batches.
+    """Evaluates a classifier on all batches.
 
     Args:
-      step: from images and labels to logits and labels, [B, K] each.
-      batches: of images and labels, as `pipeline.Stream` gives them.
-      classes: K of them.
-      scores: `softmax` where each image has one class, `sigmoid` where it has any
-        number of them.
-      see: is given the logits and labels of each batch.
+      step: function from images and labels to logits and labels, [B, K] each.
+      batches: pairs of images and labels, as `pipeline.Stream` yields them.
+      classes: the model's K classes, in the order of the logits.
+      scores: `softmax` if each image has exactly one label, `sigmoid` if it has any
+        number of labels.
+      on_batch: function that is called with the logits and labels of each batch.
 
     Raises:
-      NoNumbersError: logits are infinite, or NaN.
+      NonFiniteLogitsError: logits are infinite or NaN.
     """
-    several = scores == taxonomies.SIGMOID
+    is_multi_label = scores == taxonomies.SIGMOID
     with contextlib.ExitStack() as stack:
-        tally = stack.enter_context(_Sets(classes)) if several else _Singles(classes)
-        for images, labels in batches:
-            found = step(images, labels)
-            logits, known = (np.asarray(part, np.float64) for part in found)
-            see(logits, known)
-            is_known = pipeline.is_known(known)
-            if not np.isfinite(logits[is_known]).all():
-                raise NoNumbersError("the logits are no numbers")
-            if is_known.any():
-                tally.add(logits[is_known], known[is_known])
-        return tally.report()
+        metrics = (
+            stack.enter_context(_MultiLabelMetrics(classes))
+            if is_multi_label
+            else _SingleLabelMetrics(classes)
+        )
+        for images, batch_labels in batches:
+            results = step(images, batch_labels)
+            logits, labels = (np.asarray(result, np.float64) for result in results)
+            on_batch(logits, labels)
+            is_labelled = pipeline.is_labelled(labels)
+            if not np.isfinite(logits[is_labelled]).all():
+                raise NonFiniteLogitsError("the logits are infinite or NaN")
+            if is_labelled.any():
+                metrics.add(logits[is_labelled], labels[is_labelled])
+        return metrics.report()
 
 
-class _Sums:
-    """Sums of a figure and of its square, for the mean over all examples."""
+class _RunningMean:
+    """Mean and standard deviation of a value over all examples."""
 
     def __init__(self) -> None:
         self._count, self._sum, self._squares = 0, 0.0, 0.0
@@ -247,25 +265,26 @@ class _Sums:
         )
 
 
-class _Bins:
-    """Confidence and rightness by bins of confidence, for the calibration error."""
+class _Calibration:
+    """Expected calibration error, accumulated in bins of equal confidence width."""
 
     def __init__(self) -> None:
         self._gaps = np.zeros(_BINS)
         self._squares, self._count = 0.0, 0
 
-    def add(self, confidence: np.ndarray, is_right: np.ndarray) -> None:
-        place = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-        gaps = confidence - is_right
-        np.add.at(self._gaps, place, gaps)
+    def add(self, confidence: np.ndarray, is_correct: np.ndarray) -> None:
+        bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+        gaps = confidence - is_correct
+        np.add.at(self._gaps, bins, gaps)
         self._squares += float((gaps**2).sum())
         self._count += gaps.size
 
     def error(self) -> evaluation_report.Mean:
-        """The expected calibration error.
+        """Returns the expected calibration error and its standard deviation.
 
-        It is the mean of what each example adds to its bin, with the bin's sign; so
-        its deviation is that of these, as long as no sign is in doubt.
+        The error is a mean over examples: each contributes its gap (confidence minus
+        correctness), multiplied by the sign of its bin's total gap. The standard
+        deviation is that of these contributions; it assumes that the signs are certain.
         """
         count = max(self._count, 1)
         value = float(np.abs(self._gaps).sum()) / count
@@ -275,34 +294,35 @@ class _Bins:
         )
 
 
-class _Singles:
-    """Counts examples of one class each."""
+class _SingleLabelMetrics:
+    """Accumulates the metrics of examples with exactly one label each."""
 
     def __init__(self, classes: Sequence[taxonomies.ClassDefinition]) -> None:
         self._classes = classes
-        self._counts, self._right, self._in_five = (
+        self._counts, self._correct, self._top5_correct = (
             np.zeros(len(classes), np.int64) for _ in range(3)
         )
-        self._confused: collections.Counter[tuple[int, int]] = collections.Counter()
-        self._losses, self._bins = _Sums(), _Bins()
+        self._confusions: collections.Counter[tuple[int, int]] = collections.Counter()
+        self._losses, self._calibration = _RunningMean(), _Calibration()
 
-    def add(self, logits: np.ndarray, known: np.ndarray) -> None:
-        """Takes logits and one-hot labels [B, K]."""
-        truth, said = known.argmax(axis=-1), logits.argmax(axis=-1)
-        own = np.take_along_axis(logits, truth[:, np.newaxis], axis=-1)
-        places = np.arange(logits.shape[-1])
-        is_before = (logits == own) & (places < truth[:, np.newaxis])
-        rank = ((logits > own) | is_before).sum(axis=-1)
-        is_right = said == truth
+    def add(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        """Adds a batch of logits and one-hot labels [B, K]."""
+        truth, predicted = labels.argmax(axis=-1), logits.argmax(axis=-1)
+        true_logits = np.take_along_axis(logits, truth[:, np.newaxis], axis=-1)
+        indices = np.arange(logits.shape[-1])
+        is_tie_before = (logits == true_logits) & (indices < truth[:, np.newaxis])
+        rank = ((logits > true_logits) | is_tie_before).sum(axis=-1)
+        is_correct = predicted == truth
         np.add.at(self._counts, truth, 1)
-        np.add.at(self._right, truth[is_right], 1)
-        np.add.at(self._in_five, truth[rank < _MANY], 1)
-        wrong = zip(truth[~is_right].tolist(), said[~is_right].tolist(), strict=True)
-        self._confused.update(wrong)
+        np.add.at(self._correct, truth[is_correct], 1)
+        np.add.at(self._top5_correct, truth[rank < _TOP_K], 1)
+        wrong = ~is_correct
+        pairs = zip(truth[wrong].tolist(), predicted[wrong].tolist(), strict=True)
+        self._confusions.update(pairs)
         largest = logits.max(axis=-1)
         total = np.exp(logits - largest[:, np.newaxis]).sum(axis=-1)
-        self._losses.add(np.log(total) + largest - own[:, 0])
-        self._bins.add(1 / total, is_right)
+        self._losses.add(np.log(total) + largest - true_logits[:, 0])
+        self._calibration.add(1 / total, is_correct)
 
     def report(self) -> evaluation_report.OneLabel:
         return evaluation_report.OneLabel(
@@ -310,29 +330,31 @@ class _Singles:
             counts=self._counts,
             examples=int(self._counts.sum()),
             labelled=int(self._counts.sum()),
-            likeliest_right=int(self._right.sum()),
-            right=self._right,
-            in_five=self._in_five,
-            confused=self._confused,
+            top1_correct=int(self._correct.sum()),
+            correct=self._correct,
+            top5_correct=self._top5_correct,
+            confusions=self._confusions,
             losses=self._losses.mean(),
-            calibration=self._bins.error(),
+            calibration=self._calibration.error(),
         )
 
 
-class _Sets:
-    """Counts examples of any number of classes each.
+class _MultiLabelMetrics:
+    """Accumulates the metrics of examples with any number of labels each.
 
-    Average precision takes the order of all examples, so logits and labels are kept:
-    in files, 5 bytes for each class of an example.
+    Average precision needs the ranking of all examples, so all logits and labels are
+    stored in temporary files: 5 bytes per example and class.
     """
 
     def __init__(self, classes: Sequence[taxonomies.ClassDefinition]) -> None:
         self._classes = classes
-        self._counts, self._right = (np.zeros(len(classes), np.int64) for _ in range(2))
-        self._examples = self._labelled = self._likeliest_right = 0
-        self._losses, self._bins = _Sums(), _Bins()
+        self._counts, self._correct = (
+            np.zeros(len(classes), np.int64) for _ in range(2)
+        )
+        self._examples = self._labelled = self._top1_correct = 0
+        self._losses, self._calibration = _RunningMean(), _Calibration()
 
-    def __enter__(self) -> _Sets:
+    def __enter__(self) -> _MultiLabelMetrics:
         with contextlib.ExitStack() as stack:
             self._logits, self._labels = (
                 stack.enter_context(tempfile.TemporaryFile()) for _ in range(2)
@@ -343,54 +365,54 @@ class _Sets:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def add(self, logits: np.ndarray, known: np.ndarray) -> None:
-        """Takes logits and labels [B, K], which are 0 or 1."""
-        labels = known > 0.5
+    def add(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        """Adds a batch of logits and labels [B, K]; labels are 0 or 1."""
+        has_label = labels > 0.5
         self._logits.write(logits.astype(np.float32).tobytes())
-        self._labels.write(labels.tobytes())
-        self._examples += len(labels)
-        self._labelled += int(labels.any(axis=-1).sum())
-        self._counts += labels.sum(axis=0)
-        self._right += (labels & (logits >= 0)).sum(axis=0)
-        likeliest = logits.argmax(axis=-1)[:, np.newaxis]
-        self._likeliest_right += int(np.take_along_axis(labels, likeliest, -1).sum())
-        self._losses.add((np.logaddexp(0.0, logits) - labels * logits).sum(axis=-1))
+        self._labels.write(has_label.tobytes())
+        self._examples += len(has_label)
+        self._labelled += int(has_label.any(axis=-1).sum())
+        self._counts += has_label.sum(axis=0)
+        self._correct += (has_label & (logits >= 0)).sum(axis=0)
+        predicted = logits.argmax(axis=-1)[:, np.newaxis]
+        self._top1_correct += int(np.take_along_axis(has_label, predicted, -1).sum())
+        self._losses.add((np.logaddexp(0.0, logits) - has_label * logits).sum(axis=-1))
         probabilities = np.exp(-np.logaddexp(0.0, -logits))
-        self._bins.add(probabilities.ravel(), labels.ravel())
+        self._calibration.add(probabilities.ravel(), has_label.ravel())
 
     def report(self) -> evaluation_report.SeveralLabels:
         return evaluation_report.SeveralLabels(
             classes=self._classes,
             counts=self._counts,
             examples=self._examples,
-            likeliest_right=self._likeliest_right,
-            right=self._right,
+            top1_correct=self._top1_correct,
+            correct=self._correct,
             labelled=self._labelled,
             average_precisions=self._average_precisions(),
             losses=self._losses.mean(),
-            calibration=self._bins.error(),
+            calibration=self._calibration.error(),
         )
 
     def _average_precisions(self) -> np.ndarray:
-        """[K] float64; NaN for classes without examples."""
+        """Returns the average precisions [K] float64; NaN for classes with no data."""
         try:
             from sklearn import metrics
-        except ImportError as missing:
-            raise ImportError(f"{missing}: run tools/setup train") from None
-        number = len(self._classes)
-        found = np.full(number, np.nan)
+        except ImportError as error:
+            raise ImportError(f"{error}: run tools/setup train") from None
+        num_classes = len(self._classes)
+        precisions = np.full(num_classes, np.nan)
         if not self._examples:
-            return found
-        shape = (self._examples, number)
+            return precisions
+        shape = (self._examples, num_classes)
         self._logits.flush()
         self._labels.flush()
         logits = np.memmap(self._logits, np.float32, "r", shape=shape)
         labels = np.memmap(self._labels, np.bool_, "r", shape=shape)
-        for first in range(0, number, _AT_ONCE):
-            of = np.arange(first, min(first + _AT_ONCE, number))
-            of = of[self._counts[of] > 0]
-            if len(of):
-                found[of] = metrics.average_precision_score(
-                    labels[:, of], logits[:, of], average=None
+        for first in range(0, num_classes, _CLASSES_PER_CHUNK):
+            chunk = np.arange(first, min(first + _CLASSES_PER_CHUNK, num_classes))
+            chunk = chunk[self._counts[chunk] > 0]
+            if len(chunk):
+                precisions[chunk] = metrics.average_precision_score(
+                    labels[:, chunk], logits[:, chunk], average=None
                 )
-        return found
+        return precisions

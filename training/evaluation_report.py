@@ -1,4 +1,4 @@
-"""What is found of a classifier on a split, with 95 % confidence intervals."""
+"""Evaluation report: metrics of a classifier with 95 % confidence intervals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from zoo import taxonomy as taxonomies
 
-_Z = 1.959964  # of a normal distribution, for 95 %
+_Z = 1.959964  # 97.5 % quantile of the standard normal distribution
 
 Interval = tuple[float, float]
 
@@ -24,8 +24,8 @@ class Mean:
 
     Attributes:
       value: the mean.
-      deviation: standard deviation of the examples.
-      count: of the examples.
+      deviation: standard deviation over the examples.
+      count: number of examples.
     """
 
     value: float
@@ -33,105 +33,110 @@ class Mean:
     count: int
 
     def interval(self, high: float = math.inf) -> Interval:
-        """The 95 % confidence interval, for a mean in [0, high]; a normal one."""
+        """Returns the 95 % normal confidence interval of a mean in [0, high]."""
         margin = _Z * self.deviation / math.sqrt(max(self.count, 1))
         return max(self.value - margin, 0.0), min(self.value + margin, high)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report(abc.ABC):
-    """What both kinds of report have.
+    """Base class of the single-label and multi-label evaluation reports.
 
     Attributes:
-      classes: in the order of the logits, K of them.
-      counts: [K] examples of each class.
-      right: [K] examples of each class that are recognised as such: their likeliest
-        class is that, or where classes do not exclude each other its probability is at
-        least a half.
-      examples: how many there were.
-      labelled: how many of them have a class.
-      likeliest_right: how many have the likeliest class as one of theirs.
-      losses: the cross-entropy of examples in nats: of the class, or where classes do
-        not exclude each other the sum of their binary ones.
+      classes: the K classes, in the order of the logits.
+      counts: [K] number of examples of each class.
+      correct: [K] number of correctly classified examples of each class. Single-label:
+        the class has the highest probability. Multi-label: the class has a probability
+        of at least 0.5.
+      examples: number of examples.
+      labelled: number of examples with at least one label.
+      top1_correct: number of examples for which the class with the highest probability
+        is one of the labels.
+      losses: the cross-entropy in nats. Multi-label: the sum of the binary
+        cross-entropies over the classes.
       calibration: expected calibration error in [0, 1] (arXiv:1706.04599, section 2):
-        how far a probability is from the share of examples that are right, on average.
-      unreadable: where the images are that could not be read.
-      notes: what users should know of how classes were matched; a line each.
+        the mean absolute difference between probability and accuracy.
+      unreadable: locations of the images that could not be read.
+      notes: one-line notes for users about how classes were matched.
     """
 
     classes: Sequence[taxonomies.ClassDefinition]
     counts: np.ndarray
-    right: np.ndarray
+    correct: np.ndarray
     examples: int
     labelled: int
-    likeliest_right: int
+    top1_correct: int
     losses: Mean
     calibration: Mean
     unreadable: Sequence[str] = ()
     notes: Sequence[str] = ()
 
-    main: typing.ClassVar[str]
-    """The name of the measure that says which of two models is better."""
-    of_class: typing.ClassVar[str]
-    """The name of what is measured for each class."""
+    main_measure: typing.ClassVar[str]
+    """Name of the measure that ranks models."""
+    class_measure: typing.ClassVar[str]
+    """Name of the per-class measure."""
 
     @property
     def top1(self) -> float:
-        """The share of examples with a class whose likeliest class is one of theirs."""
-        return self.likeliest_right / max(self.labelled, 1)
+        """Top-1 accuracy, over the examples with at least one label."""
+        return self.top1_correct / max(self.labelled, 1)
 
     @property
     def loss(self) -> float:
-        """The mean cross-entropy in nats, or log loss."""
+        """Mean cross-entropy (log loss) in nats."""
         return self.losses.value
 
     @property
     def calibration_error(self) -> float:
+        """Expected calibration error in [0, 1]."""
         return self.calibration.value
 
     @property
     @abc.abstractmethod
     def measures(self) -> dict[str, float]:
-        """Every figure by its name."""
+        """All measures, by name."""
 
     @property
     def intervals(self) -> dict[str, Interval]:
-        """95 % confidence intervals of `measures`, where there is one."""
+        """95 % confidence intervals of those `measures` that have one, by name."""
         return {
-            "top1": share_interval(self.likeliest_right, self.labelled),
+            "top1": share_interval(self.top1_correct, self.labelled),
             "loss": self.losses.interval(),
         }
 
     @property
     def per_class(self) -> list[dict[str, typing.Any]]:
-        """A record for each class, with `of_class`."""
+        """A record for each class, including its `class_measure`."""
         return [
             {
                 "id": definition.id,
                 "name": definition.name,
-                "examples": int(self.counts[number]),
-                **self._of_class(number),
+                "examples": int(self.counts[index]),
+                **self._class_measures(index),
             }
-            for number, definition in enumerate(self.classes)
+            for index, definition in enumerate(self.classes)
         ]
 
-    def worst(self, number: int) -> list[dict[str, typing.Any]]:
-        """So many of `per_class` that have examples, those of the least value first."""
+    def worst_classes(self, number: int) -> list[dict[str, typing.Any]]:
+        """Returns the `per_class` records with the lowest `class_measure`, worst first.
+
+        Classes without examples are left out. At most `number` records are returned.
+        """
         entries = [entry for entry in self.per_class if entry["examples"]]
-        return sorted(entries, key=operator.itemgetter(self.of_class))[:number]
+        return sorted(entries, key=operator.itemgetter(self.class_measure))[:number]
 
     @abc.abstractmethod
-    def _of_class(self, number: int) -> dict[str, typing.Any]:
-        """What there is to say of a class."""
+    def _class_measures(self, index: int) -> dict[str, typing.Any]:
+        """Returns the measures of a class, by name."""
 
     @property
     def never_recognised(self) -> list[str]:
-        """The names of the classes that have examples, none of which was recognised."""
-        is_lost = (self.counts > 0) & (self.right == 0)
-        return [self.classes[int(i)].name for i in np.flatnonzero(is_lost)]
+        """Names of the classes that have examples, but no correctly classified one."""
+        is_missed = (self.counts > 0) & (self.correct == 0)
+        return [self.classes[int(i)].name for i in np.flatnonzero(is_missed)]
 
     def to_json(self) -> dict[str, typing.Any]:
-        """As `tools/evaluate --format=json` prints it."""
+        """Returns the JSON object that `tools/evaluate --format=json` prints."""
         return {
             **self.measures,
             "examples": self.examples,
@@ -144,29 +149,32 @@ class Report(abc.ABC):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OneLabel(Report):
-    """Of images of which each has one class.
+    """Evaluation report for images with exactly one label each.
 
     Attributes:
-      in_five: [K]; examples of each class that are among the five likeliest.
-      confused: how many examples of class i were taken for class j, by (i, j).
+      top5_correct: [K] number of examples of each class for which the class is among
+        the five with the highest probability.
+      confusions: number of examples of class i that were classified as class j, by
+        (i, j).
     """
 
-    in_five: np.ndarray
-    confused: Mapping[tuple[int, int], int]
+    top5_correct: np.ndarray
+    confusions: Mapping[tuple[int, int], int]
 
-    main = "top1"
-    of_class = "top1"
+    main_measure = "top1"
+    class_measure = "top1"
 
     @property
     def top5(self) -> float:
-        return float(self.in_five.sum() / max(self.examples, 1))
+        """Top-5 accuracy."""
+        return float(self.top5_correct.sum() / max(self.examples, 1))
 
     @property
     def mean_per_class(self) -> float:
-        """Mean of the classes' top-1 accuracies, of those that have examples."""
-        has_any = self.counts > 0
-        shares = self.right[has_any] / self.counts[has_any]
-        return float(np.mean(shares)) if has_any.any() else 0.0
+        """Mean of the per-class top-1 accuracies, over the classes with examples."""
+        has_examples = self.counts > 0
+        accuracies = self.correct[has_examples] / self.counts[has_examples]
+        return float(np.mean(accuracies)) if has_examples.any() else 0.0
 
     @property
     def measures(self) -> dict[str, float]:
@@ -182,78 +190,85 @@ class OneLabel(Report):
     def intervals(self) -> dict[str, Interval]:
         return {
             **super().intervals,
-            "top5": share_interval(int(self.in_five.sum()), self.examples),
-            "mean_per_class": self._mean_interval(),
+            "top5": share_interval(int(self.top5_correct.sum()), self.examples),
+            "mean_per_class": self._mean_per_class_interval(),
             "calibration_error": self.calibration.interval(1.0),
         }
 
-    def _mean_interval(self) -> Interval:
-        """Of the mean of the classes' shares, which are independent of each other.
+    def _mean_per_class_interval(self) -> Interval:
+        """Returns the 95 % confidence interval of `mean_per_class`.
 
-        The variance of each is that of Agresti and Coull ("Approximate is better than
-        'exact'", 1998), which is not 0 where all of a few examples are right.
+        The accuracies of the classes are independent. The variance of each is estimated
+        by Agresti and Coull's method ("Approximate is better than 'exact'", 1998),
+        which is not 0 if all of a few examples are correct.
         """
-        has_any = self.counts > 0
-        counts, right = self.counts[has_any], self.right[has_any]
+        has_examples = self.counts > 0
+        counts, correct = self.counts[has_examples], self.correct[has_examples]
         if not len(counts):
             return 0.0, 1.0
-        shares = (right + _Z**2 / 2) / (counts + _Z**2)
+        shares = (correct + _Z**2 / 2) / (counts + _Z**2)
         variance = (shares * (1 - shares) / (counts + _Z**2)).sum() / len(counts) ** 2
         margin = _Z * math.sqrt(variance)
         value = self.mean_per_class
         return max(value - margin, 0.0), min(value + margin, 1.0)
 
-    def _of_class(self, number: int) -> dict[str, typing.Any]:
-        right, count = int(self.right[number]), int(self.counts[number])
+    def _class_measures(self, index: int) -> dict[str, typing.Any]:
+        correct, count = int(self.correct[index]), int(self.counts[index])
         return {
-            "top1": right / max(count, 1),
-            "interval": list(share_interval(right, count)),
+            "top1": correct / max(count, 1),
+            "interval": list(share_interval(correct, count)),
         }
 
     @property
     def confusion(self) -> np.ndarray:
-        """[K, K]; row i, column j: examples of class i that were taken for class j.
+        """The confusion matrix [K, K]: row i, column j counts i classified as j.
 
-        A square of so many classes: `confused` is what takes little memory.
+        For many classes the matrix takes much memory; `confusions` is sparse.
         """
-        found = np.diag(self.right)
-        for pair, count in self.confused.items():
-            found[pair] = count
-        return found
+        matrix = np.diag(self.correct)
+        for pair, count in self.confusions.items():
+            matrix[pair] = count
+        return matrix
 
     def most_confused(self, number: int) -> list[tuple[int, int, int]]:
-        """Pairs of classes, the truth first, and how often; the most frequent first."""
-        pairs = sorted(self.confused.items(), key=lambda item: (-item[1], item[0]))
-        return [(truth, said, count) for (truth, said), count in pairs[:number]]
+        """Returns the most frequent confusions as (true class, predicted class, count).
+
+        The most frequent confusion comes first. At most `number` are returned.
+        """
+        pairs = sorted(self.confusions.items(), key=lambda item: (-item[1], item[0]))
+        return [
+            (truth, predicted, count) for (truth, predicted), count in pairs[:number]
+        ]
 
     def to_json(self) -> dict[str, typing.Any]:
         names = [definition.id for definition in self.classes]
         confused = [
-            {"class": names[truth], "taken_for": names[said], "examples": count}
-            for truth, said, count in self.most_confused(len(names))
+            {"class": names[truth], "taken_for": names[predicted], "examples": count}
+            for truth, predicted, count in self.most_confused(len(names))
         ]
         return {**super().to_json(), "most_confused": confused}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SeveralLabels(Report):
-    """Of images of which each has any number of classes.
+    """Evaluation report for images with any number of labels each.
 
     Attributes:
-      average_precisions: [K]; of each class the mean precision over its examples in the
-        order of its probability, without interpolation. NaN where it has none.
+      average_precisions: [K] average precision of each class, without interpolation:
+        the mean of the precisions at the rank of each of its examples. NaN for a class
+        with no example.
     """
 
     average_precisions: np.ndarray
 
-    main = "mean_average_precision"
-    of_class = "average_precision"
+    main_measure = "mean_average_precision"
+    class_measure = "average_precision"
 
     @property
     def mean_average_precision(self) -> float:
-        """Over the classes that have examples."""
-        has_any = self.counts > 0
-        return float(self.average_precisions[has_any].mean()) if has_any.any() else 0.0
+        """Mean of the average precisions, over the classes with examples."""
+        precisions = self.average_precisions[self.counts > 0]
+        return float(precisions.mean()) if len(precisions) else 0.0
 
     @property
     def measures(self) -> dict[str, float]:
@@ -264,22 +279,23 @@ class SeveralLabels(Report):
             "calibration_error": self.calibration_error,
         }
 
-    def _of_class(self, number: int) -> dict[str, typing.Any]:
-        count = int(self.counts[number])
-        precision = float(self.average_precisions[number]) if count else 0.0
-        recall = int(self.right[number]) / max(count, 1)
+    def _class_measures(self, index: int) -> dict[str, typing.Any]:
+        count = int(self.counts[index])
+        precision = float(self.average_precisions[index]) if count else 0.0
+        recall = int(self.correct[index]) / max(count, 1)
         return {"average_precision": precision, "recall": recall}
 
 
-def share_interval(count: int, of: int) -> Interval:
-    """The 95 % confidence interval of a share, by Wilson's score.
+def share_interval(count: int, total: int) -> Interval:
+    """Returns the 95 % confidence interval of the share count / total (Wilson score).
 
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical
     inference", 1927.
     """
-    if not of:
+    if not total:
         return 0.0, 1.0
-    share, spread = count / of, _Z**2 / of
-    middle = (share + spread / 2) / (1 + spread)
-    margin = _Z * math.sqrt(share * (1 - share) / of + spread / of / 4) / (1 + spread)
-    return max(middle - margin, 0.0), min(middle + margin, 1.0)
+    share, spread = count / total, _Z**2 / total
+    center = (share + spread / 2) / (1 + spread)
+    variance = share * (1 - share) / total + spread / total / 4
+    margin = _Z * math.sqrt(variance) / (1 + spread)
+    return max(center - margin, 0.0), min(center + margin, 1.0)

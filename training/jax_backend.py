@@ -1,4 +1,4 @@
-"""A training's step on JAX, one device."""
+"""Trainer for the JAX backend, on one device."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from training import trainer
 
 
 class Trainer(trainer.Trainer):
-    """The trainer of JAX's first device.
+    """Trains on JAX's first device.
 
-    Between steps the state is where the last one left it, and goes into the next one
-    without a copy; variables are given their values when somebody asks for them.
+    Between steps the state stays on the device and is passed to the next step without a
+    copy. The Keras variables are updated only when their values are needed.
     """
 
     _state: list[jax.Array] | None = None
@@ -28,41 +28,44 @@ class Trainer(trainer.Trainer):
         def step(state: list, images: jax.Array, labels: jax.Array) -> tuple:
             scope = keras.StatelessScope(zip(variables, state, strict=True))
             with scope:
-                found = self._step(images, labels)
+                metrics = self._step(images, labels)
                 self._end_step()
-            return [scope.get_current_value(variable) for variable in variables], found
+            values = [scope.get_current_value(variable) for variable in variables]
+            return values, metrics
 
-        def take(images: typing.Any, labels: typing.Any) -> tuple:
+        def stateful_step(images: typing.Any, labels: typing.Any) -> tuple:
             state = self._state or [jax.numpy.array(v.value) for v in variables]
-            self._state, found = step(state, np.asarray(images), np.asarray(labels))
-            return found
+            self._state, metrics = step(state, np.asarray(images), np.asarray(labels))
+            return metrics
 
-        return take
+        return stateful_step
 
     def test_step(self) -> typing.Callable:
-        self._settle()
-        trainable, others = self._values()
+        self._sync_variables()
+        trainable, non_trainable = self._values()
 
         @jax.jit
-        def logits(trainable: list, others: list, images: jax.Array) -> jax.Array:
-            found, _ = self._classifier.stateless_call(
-                trainable, others, images, training=False
+        def predict(
+            trainable: list, non_trainable: list, images: jax.Array
+        ) -> jax.Array:
+            logits, _ = self._classifier.stateless_call(
+                trainable, non_trainable, images, training=False
             )
-            return keras.ops.cast(found, "float32")
+            return keras.ops.cast(logits, "float32")
 
         def step(images: typing.Any, labels: typing.Any) -> tuple:
-            return logits(trainable, others, np.asarray(images)), labels
+            return predict(trainable, non_trainable, np.asarray(images)), labels
 
         return step
 
-    def _settle(self) -> None:
+    def _sync_variables(self) -> None:
         state, self._state = self._state, None
         if state is not None:
             for variable, value in zip(self._variables().values(), state, strict=True):
                 variable.assign(value)
 
     def _values(self) -> tuple[list, list]:
-        """Of the trainable variables of the classifier, and of the others."""
+        """Returns the classifier's trainable and non-trainable variable values."""
         return (
             [v.value for v in self._classifier.trainable_variables],
             [v.value for v in self._classifier.non_trainable_variables],
@@ -71,27 +74,30 @@ class Trainer(trainer.Trainer):
     def _gradients(
         self, images: jax.Array, labels: jax.Array
     ) -> tuple[list, jax.Array, jax.Array]:
-        before, others = self._values()
+        trainable, non_trainable = self._values()
 
-        def scaled(trainable: list) -> tuple:
-            logits, now = self._classifier.stateless_call(
-                trainable, others, images, training=True
+        def scaled_loss(trainable: list) -> tuple:
+            logits, updated = self._classifier.stateless_call(
+                trainable, non_trainable, images, training=True
             )
-            loss, right = self._loss(logits, labels)
-            return loss * self._loss_scale(), (loss, right, now)
+            loss, accuracy = self._loss(logits, labels)
+            return loss * self._loss_scale(), (loss, accuracy, updated)
 
-        gradients, (loss, right, now) = jax.grad(scaled, has_aux=True)(before)
+        gradient = jax.grad(scaled_loss, has_aux=True)
+        gradients, (loss, accuracy, updated) = gradient(trainable)
         for variable, value in zip(
-            self._classifier.non_trainable_variables, now, strict=True
+            self._classifier.non_trainable_variables, updated, strict=True
         ):
             variable.assign(value)
-        return gradients, loss, right
+        return gradients, loss, accuracy
 
     def _update(self, gradients: list) -> None:
         variables = self._classifier.trainable_variables
-        own = self._optimizer.variables
-        values, state = self._optimizer.stateless_apply(
-            [v.value for v in own], gradients, [v.value for v in variables]
+        slots = self._optimizer.variables
+        values, slot_values = self._optimizer.stateless_apply(
+            [v.value for v in slots], gradients, [v.value for v in variables]
         )
-        for variable, value in zip((*variables, *own), (*values, *state), strict=True):
+        for variable, value in zip(
+            (*variables, *slots), (*values, *slot_values), strict=True
+        ):
             variable.assign(value)

@@ -1,4 +1,4 @@
-"""The optimizers of the papers, as Keras has them."""
+"""Optimizers that a recipe can choose: SGD, RMSProp and AdamW."""
 
 from __future__ import annotations
 
@@ -18,36 +18,40 @@ if typing.TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Optimizer(abc.ABC):
-    """What to make an optimizer of.
+    """Configuration of a Keras optimizer.
 
-    `decoupled_decay` says whether it shrinks the weights itself: else the L2 loss of
-    the model's recipe does.
+    If `decoupled_decay` is positive, the optimizer decays the weights itself.
+    Otherwise, the trainer adds the gradient of the model's L2 loss.
     """
 
     def __post_init__(self) -> None:
-        specs.check_kinds(self, room="training")
+        specs.check_types(self, package="training")
 
     @property
     def decoupled_decay(self) -> float:
+        """The optimizer's own weight decay; 0 if it has none."""
         return 0.0
 
     @abc.abstractmethod
     def make(self, rate: Rate) -> keras.optimizers.Optimizer:
-        """The optimizer of Keras."""
+        """Creates the Keras optimizer with a learning-rate schedule."""
 
-    def made_for(
+    def build(
         self, model: zoo_model.ImageModel, rate: Rate
     ) -> keras.optimizers.Optimizer:
-        """One whose own variables exist already."""
+        """Creates the optimizer and its variables for the classifier of a model.
+
+        The variables that the model excludes from weight decay are not decayed.
+        """
         optimizer = self.make(rate)
         variables = model.classifier.trainable_variables
         if self.decoupled_decay:
-            kept = [
+            excluded = [
                 variable
                 for variable in variables
                 if any(part in variable.path for part in model.weight_decay_excludes)
             ]
-            optimizer.exclude_from_weight_decay(var_list=kept)
+            optimizer.exclude_from_weight_decay(var_list=excluded)
         optimizer.build(variables)
         return optimizer
 
@@ -55,11 +59,13 @@ class Optimizer(abc.ABC):
 @gin.register(module="training")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SGD(Optimizer):
-    """Gradient descent with momentum, which the learning rate scales first.
+    """Stochastic gradient descent with momentum.
+
+    The learning rate scales the gradient before it is added to the momentum.
 
     Args:
-      momentum: share of the last step that goes on.
-      nesterov: whether to look ahead.
+      momentum: fraction of the previous update that is added to the current one.
+      nesterov: whether to use Nesterov momentum.
     """
 
     momentum: float = 0.9
@@ -74,13 +80,16 @@ class SGD(Optimizer):
 @gin.register(module="training")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RMSProp(Optimizer):
-    """That of the MobileNet and EfficientNet papers; epsilon is below the root.
+    """RMSProp, as in the MobileNet and EfficientNet papers.
 
-    TensorFlow 1's began its mean of squares at 1, Keras' begins at 0.
+    Epsilon is added before the square root is taken.
+
+    Deviations: the mean of squares starts at 0, as in Keras; in TensorFlow 1 it starts
+    at 1.
 
     Args:
-      decay: share of the old mean of squares that is kept.
-      momentum: share of the last step that goes on.
+      decay: decay rate of the moving mean of squared gradients.
+      momentum: fraction of the previous update that is added to the current one.
       epsilon: added to the mean of squares.
     """
 
@@ -97,13 +106,14 @@ class RMSProp(Optimizer):
 @gin.register(module="training")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdamW(Optimizer):
-    """Adam with weight decay of its own (arXiv:1711.05101).
+    """Adam with decoupled weight decay (arXiv:1711.05101).
 
     Args:
-      beta_1: share of the old mean of gradients that is kept.
-      beta_2: of their squares.
-      epsilon: added to the root.
-      weight_decay: share of a weight, times the learning rate, that a step takes away.
+      beta_1: decay rate of the moving mean of gradients.
+      beta_2: decay rate of the moving mean of squared gradients.
+      epsilon: added after the square root.
+      weight_decay: a step subtracts this fraction of each weight, times the learning
+        rate.
     """
 
     beta_1: float = 0.9
@@ -125,8 +135,8 @@ class AdamW(Optimizer):
         )
 
 
-def clipped(gradients: list[typing.Any], norm: float) -> list[typing.Any]:
-    """Gradients scaled so that their common norm is at most `norm`; 0 lets them be."""
+def clip_by_global_norm(gradients: list[typing.Any], norm: float) -> list[typing.Any]:
+    """Scales gradients so that their global norm is at most `norm`; 0 does not clip."""
     if not norm:
         return gradients
     squares = sum(keras.ops.sum(keras.ops.square(g)) for g in gradients)

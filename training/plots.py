@@ -1,4 +1,4 @@
-"""Pictures of trainings, evaluations and predictions."""
+"""Plots of training curves, confusion matrices and predictions."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from training import evaluation_report
 
 _PANELS = {
     "cross-entropy": ("loss", "test_loss", "held_out_loss"),
-    "share that is right": ("top1", "test_top1", "held_out_top1"),
+    "top-1 accuracy": ("top1", "test_top1", "held_out_top1"),
     "mean average precision": (
         "test_mean_average_precision",
         "held_out_mean_average_precision",
     ),
     "learning rate": ("learning_rate",),
 }
-_MOST_NAMES = 40  # classes that have room for their names
+_MAX_NAMES = 40  # class names that fit into a plot
 _DPI = 120
 _BAR = "#2f6f9f"
 
 
 def curves(epochs: Sequence[dict[str, typing.Any]], *, title: str) -> bytes:
-    """Loss, accuracy and learning rate by epoch, as far as they are known."""
+    """Plots loss, accuracy and learning rate by epoch, if recorded, as a PNG image."""
     pyplot = pictures.pyplot()
-    known = {name for epoch in epochs for name in epoch}
+    recorded = {name for epoch in epochs for name in epoch}
     panels = {
-        label: [name for name in names if name in known]
+        label: [name for name in names if name in recorded]
         for label, names in _PANELS.items()
-        if known & set(names)
+        if recorded & set(names)
     }
     figure, axes = pyplot.subplots(
         1,
@@ -58,11 +58,11 @@ def curves(epochs: Sequence[dict[str, typing.Any]], *, title: str) -> bytes:
 def mistakes(
     report: evaluation_report.Report, *, title: str, suffix: str = ".png"
 ) -> bytes:
-    """What a classifier takes for what, as far as there is room for it.
+    """Plots which classes a classifier confuses, and returns the encoded image.
 
-    Of up to 40 classes every pair of them; of more, the pairs that are most often
-    confused. Where images have any number of classes, the average precision of each
-    class; of many, of the worst.
+    Single-label: the confusion matrix for up to 40 classes, else bars of the 40 most
+    frequent confusions. Multi-label: bars of the average precision of each class, or
+    of the 40 worst classes if there are more.
     """
     return pictures.encode(_mistakes(report, title), suffix, dpi=_DPI)
 
@@ -73,31 +73,31 @@ def _mistakes(report: evaluation_report.Report, title: str) -> typing.Any:
         worst = [i for i in np.argsort(report.average_precisions) if report.counts[i]]
         bars = [
             _Bar(names[i], report.average_precisions[i], f"{report.counts[i]} images")
-            for i in worst[:_MOST_NAMES]
+            for i in worst[:_MAX_NAMES]
         ]
         if len(worst) > len(bars):
             title = f"{title}: the {len(bars)} worst of {len(worst)} classes"
         return _bars(bars, title=title, label="average precision")
     assert isinstance(report, evaluation_report.OneLabel)
-    if len(names) <= _MOST_NAMES:
+    if len(names) <= _MAX_NAMES:
         return _confusion(report.confusion, names, title=title)
     bars = [
         _Bar(
-            f"{names[truth]} → {names[said]}",
+            f"{names[truth]} → {names[predicted]}",
             count / report.counts[truth],
             f"{count} of {report.counts[truth]}",
         )
-        for truth, said, count in report.most_confused(_MOST_NAMES)
+        for truth, predicted, count in report.most_confused(_MAX_NAMES)
     ]
-    pairs = len(report.confused)
+    pairs = len(report.confusions)
     if pairs > len(bars):
         title = f"{title}: the {len(bars)} most frequent of {pairs} confusions"
-    label = "share of the class's images that are taken for the other"
+    label = "share of the images of the first class that are classified as the second"
     return _bars(bars, title=title, label=label)
 
 
 def _confusion(counts: np.ndarray, names: Sequence[str], *, title: str) -> typing.Any:
-    """Which class was taken for which: rows are the truth, and sum up to 1."""
+    """Plots a confusion matrix; each row is a true class and is scaled to sum to 1."""
     pyplot = pictures.pyplot()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 4 + 0.35 * len(names)
@@ -110,36 +110,36 @@ def _confusion(counts: np.ndarray, names: Sequence[str], *, title: str) -> typin
         color = "white" if shares[i, j] > 0.5 else "black"
         text = f"{shares[i, j]:.2f}".removeprefix("0")
         axis.text(j, i, text, ha="center", va="center", color=color, fontsize=7)
-    axis.set_xlabel("what the model says")
-    axis.set_ylabel("what it is")
+    axis.set_xlabel("predicted class")
+    axis.set_ylabel("true class")
     axis.set_title(pictures.label(title))
     return figure
 
 
 class _Bar(typing.NamedTuple):
-    """A bar with its name, length in [0, 1], and what is written beside it."""
+    """A bar: its name, its length in [0, 1], and the text next to it."""
 
     name: str
     length: float
-    about: str
+    text: str
 
 
 def _bars(bars: Sequence[_Bar], *, title: str, label: str) -> typing.Any:
-    """Bars below each other, the first on top."""
+    """Plots horizontal bars, the first at the top."""
     pyplot = pictures.pyplot()
     height = 1.5 + 0.25 * len(bars)
     figure, axis = pyplot.subplots(figsize=(10, height), layout="constrained")
-    places = range(len(bars))
-    drawn = axis.barh(places, [bar.length for bar in bars], color="tab:blue")
-    axis.bar_label(drawn, [bar.about for bar in bars], padding=3, fontsize=8)
-    axis.set_yticks(places, [bar.name for bar in bars], fontsize=8)
-    axis.set_xlim(0, 1.15)  # with room for what is written beside
+    positions = range(len(bars))
+    artists = axis.barh(positions, [bar.length for bar in bars], color="tab:blue")
+    axis.bar_label(artists, [bar.text for bar in bars], padding=3, fontsize=8)
+    axis.set_yticks(positions, [bar.name for bar in bars], fontsize=8)
+    axis.set_xlim(0, 1.15)  # leaves space for the text next to the bars
     axis.set_xticks(np.linspace(0, 1, 6))
     axis.invert_yaxis()
     axis.set_xlabel(label)
     axis.set_title(pictures.label(title))
     if not bars:
-        axis.text(0.5, 0, "there are none", ha="center")
+        axis.text(0.5, 0, "none", ha="center")
     return figure
 
 
@@ -149,13 +149,16 @@ def predictions(
     title: str,
     suffix: str,
 ) -> bytes:
-    """A row for each photograph: the model's input, and a bar for each class.
+    """Plots the model's input and the predicted probabilities of each photograph.
 
     Args:
       shown: for each photograph its path, its pixels [H, W, 3] in [0, 1], and its
         predictions (`reuse.predict.Prediction`).
-      title: of the picture.
+      title: title of the plot.
       suffix: `.png` or `.svg`.
+
+    Returns:
+      The encoded image.
     """
     pyplot = pictures.pyplot()
     figure, panels = pyplot.subplots(
@@ -175,11 +178,13 @@ def predictions(
             color=pictures.INK,
             fontsize=9,
         )
-        places = range(len(classes))
-        bars = right.barh(places, [p.probability for p in classes], color=_BAR)
+        positions = range(len(classes))
+        bars = right.barh(positions, [p.probability for p in classes], color=_BAR)
         labels = [f"{p.probability:.1%}" for p in classes]
         right.bar_label(bars, labels, padding=3, color=pictures.INK, fontsize=8)
-        right.set_yticks(places, [pictures.label(p.name) for p in classes], fontsize=8)
+        right.set_yticks(
+            positions, [pictures.label(p.name) for p in classes], fontsize=8
+        )
         right.invert_yaxis()
         right.set_xlim(0, 1.12)
         right.set_xticks([])

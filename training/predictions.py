@@ -1,4 +1,4 @@
-"""Writes the likeliest classes of each image to a table: CSV or Parquet."""
+"""Writes the five most probable classes of each image to a CSV or Parquet table."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from zoo import taxonomy as taxonomies
 
 SUFFIXES = (".csv", ".parquet")
 COLUMNS = ("image", "label", "rank", "index", "id", "name", "score", "probability")
-_BETWEEN = "|"  # the labels of an image
-_MOST = 5  # classes of an image
-_AT_ONCE = 50_000  # rows of a Parquet file's group
+_LABEL_SEPARATOR = "|"  # between the labels of an image
+_TOP_K = 5  # classes written for each image
+_ROW_GROUP = 50_000  # rows in a row group of a Parquet file
 
 
 class Writer:
-    """A table with a row for each of the likeliest classes of each image.
+    """Writes a table with a row for each of the most probable classes of each image.
 
-    The columns are those of `tools/predict --format=csv`, and `label`, the ids of the
-    image's own classes. An image that can't be read has one row without a class. The
-    file is there when all is written, or not at all.
+    The columns are those of `tools/predict --format=csv` and `label`, which has the ids
+    of the image's true classes. An image that can't be read has one row without a
+    class. The file is written atomically.
 
     Args:
-      path: ends in one of `SUFFIXES`.
-      examples: the images, in the order in which they come.
-      classes: of the model, K of them.
+      path: the output file; its suffix is one of `SUFFIXES`.
+      examples: the images, in the order in which `add` gets their logits.
+      classes: the model's K classes, in the order of the logits.
 
     Raises:
       ImportError: pyarrow is missing.
@@ -62,7 +62,7 @@ class Writer:
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         try:
-            with self._named():
+            with self._errors_with_path():
                 self._table.close()
             if kind is None:
                 self._partial.chmod(0o644)
@@ -71,8 +71,8 @@ class Writer:
             self._partial.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _named(self) -> Iterator[None]:
-        """Lets errors of writing say what could not be written."""
+    def _errors_with_path(self) -> Iterator[None]:
+        """Context in which messages of OSErrors name the output file."""
         try:
             yield
         except OSError as error:
@@ -80,15 +80,15 @@ class Writer:
             raise OSError(f"Can't write {self._path}: {reason}") from error
 
     def add(self, logits: np.ndarray, labels: np.ndarray) -> None:
-        """Takes a batch of the examples: [B, K] each, as `evaluation.evaluate` has it.
+        """Adds the next batch, [B, K] each, as `evaluation.evaluate` passes them.
 
-        What there is beyond the last example is left out.
+        Padding after the last example is ignored.
         """
         count = min(len(logits), self._examples.size - self._number)
         numbers = range(self._number, self._number + count)
         self._number += count
-        is_known = pipeline.is_known(labels)
-        best = np.argsort(-logits, axis=-1, kind="stable")[:, :_MOST]
+        is_labelled = pipeline.is_labelled(labels)
+        best = np.argsort(-logits, axis=-1, kind="stable")[:, :_TOP_K]
         if self._examples.scores == taxonomies.SIGMOID:
             probabilities = np.exp(-np.logaddexp(0.0, -logits))
         else:
@@ -96,21 +96,27 @@ class Writer:
             probabilities = np.exp(logits - total)
         for row, number in enumerate(numbers):
             image = self._examples.describe(number)
-            if not is_known[row]:
-                self._add(image)
+            if not is_labelled[row]:
+                self._add_row(image)
                 continue
-            own = [self._classes[i].id for i in np.flatnonzero(labels[row]).tolist()]
-            label = _BETWEEN.join(own)
-            for rank, place in enumerate(best[row].tolist(), 1):
-                known = self._classes[place]
-                score, probability = logits[row, place], probabilities[row, place]
-                about = (rank, place, known.id, known.name)
-                figures = (float(score), float(probability))
-                self._add(image, label, *about, *figures)
+            ids = [self._classes[i].id for i in np.flatnonzero(labels[row]).tolist()]
+            label = _LABEL_SEPARATOR.join(ids)
+            for rank, index in enumerate(best[row].tolist(), 1):
+                definition = self._classes[index]
+                self._add_row(
+                    image,
+                    label,
+                    rank,
+                    index,
+                    definition.id,
+                    definition.name,
+                    float(logits[row, index]),
+                    float(probabilities[row, index]),
+                )
 
-    def _add(self, *cells: typing.Any) -> None:
+    def _add_row(self, *cells: typing.Any) -> None:
         missing = [None] * (len(COLUMNS) - len(cells))
-        with self._named():
+        with self._errors_with_path():
             self._table.add((*cells, *missing))
 
 
@@ -132,20 +138,20 @@ class _Parquet:
         try:
             import pyarrow
             from pyarrow import parquet
-        except ImportError as missing:
+        except ImportError as error:
             raise ImportError(
-                f"--predictions=FILE.parquet: {missing}: run tools/setup datasets"
+                f"--predictions=FILE.parquet: {error}: run tools/setup datasets"
             ) from None
-        text, number, real = pyarrow.string(), pyarrow.int32(), pyarrow.float32()
-        kinds = (text, text, number, number, text, text, real, real)
-        self._schema = pyarrow.schema(list(zip(COLUMNS, kinds, strict=True)))
-        self._make = pyarrow.Table.from_pydict
+        text, integer, real = pyarrow.string(), pyarrow.int32(), pyarrow.float32()
+        types = (text, text, integer, integer, text, text, real, real)
+        self._schema = pyarrow.schema(list(zip(COLUMNS, types, strict=True)))
+        self._make_table = pyarrow.Table.from_pydict
         self._writer = parquet.ParquetWriter(path, self._schema)
         self._rows: list[tuple] = []
 
     def add(self, row: tuple) -> None:
         self._rows.append(row)
-        if len(self._rows) == _AT_ONCE:
+        if len(self._rows) == _ROW_GROUP:
             self._write()
 
     def close(self) -> None:
@@ -155,5 +161,5 @@ class _Parquet:
     def _write(self) -> None:
         rows, self._rows = self._rows, []
         columns: typing.Any = zip(*rows, strict=True) if rows else [[]] * len(COLUMNS)
-        named = dict(zip(COLUMNS, map(list, columns), strict=True))
-        self._writer.write_table(self._make(named, schema=self._schema))
+        data = dict(zip(COLUMNS, map(list, columns), strict=True))
+        self._writer.write_table(self._make_table(data, schema=self._schema))

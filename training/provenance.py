@@ -1,4 +1,4 @@
-"""What a training was: where its weights come from, and how it went."""
+"""Records the software versions, commit and hardware of a training run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Record = dict[str, typing.Any]
 
 
 def provenance() -> Record:
-    """Versions, the commit of this project and the machine."""
+    """Returns the package versions, this project's commit, and the hardware."""
     return {
         "packages": {name: _version(name) for name in _PACKAGES},
         "python": platform.python_version(),
@@ -42,21 +42,21 @@ def _version(name: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit that is checked out here; `+` where files were changed since."""
+    """The checked-out commit, followed by `+` if there are uncommitted changes."""
     here = pathlib.Path(__file__).resolve().parent
     git = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+"]
     try:
-        done = subprocess.run(git, capture_output=True, text=True, check=True)
+        result = subprocess.run(git, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    return result.stdout.strip()
 
 
 def processor() -> str:
-    """What the processor is called."""
+    """Returns the model name of the CPU."""
     try:
         lines = _CPU_INFO.read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
-    named = [line.partition(":")[2] for line in lines if line.startswith("model name")]
-    return named[0].strip() if named else platform.processor()
+    names = [line.partition(":")[2] for line in lines if line.startswith("model name")]
+    return names[0].strip() if names else platform.processor()

@@ -1,4 +1,4 @@
-"""How to train: what a recipe's gin file binds. `training.run` is the room's root."""
+"""Training recipes: loads them from gin files, whose root is `training.run`."""
 
 from __future__ import annotations
 
@@ -24,17 +24,19 @@ _AUGMENTATION, _FEATURES = augmentation.Augmentation, tfrecords.Features
 @gin.register(module="training")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progression:
-    """Images that grow, with augmentation and dropout (arXiv:2104.00298, section 4.2).
+    """Progressive learning: image size and regularization grow during training.
 
-    Training is cut into `stages` of equal length; each value goes from its first to
-    its second in equal steps.
+    Training is divided into stages of equal length. From stage to stage, each value
+    grows in equal steps from the first to the second value of its pair.
+
+    Source: arXiv:2104.00298, section 4.2.
 
     Args:
-      stages: number of them.
-      image_size: of training, pixels.
+      stages: number of stages.
+      image_size: side of the training images in pixels.
       rand_augment_magnitude: see `Augmentation`.
       mixup_alpha: see `Augmentation`.
-      dropout_rate: of the head.
+      dropout_rate: dropout rate of the head.
     """
 
     stages: int = 4
@@ -44,7 +46,7 @@ class Progression:
     dropout_rate: tuple[float, float]
 
     def __post_init__(self) -> None:
-        specs.check_kinds(self, room="training")
+        specs.check_types(self, package="training")
         specs.check_range("training.Progression.stages", self.stages, 1, 1000)
         for side in self.image_size:
             specs.check_range("training.Progression.image_size", side, 8, 4096)
@@ -52,14 +54,14 @@ class Progression:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A part of the training in which images have one size.
+    """A part of the training with one image size.
 
     Attributes:
-      first: epoch.
-      last: epoch, not in it.
-      image_size: pixels; None is the spec's.
-      augmentation: of it.
-      dropout_rate: of the head; None is the model's.
+      first: first epoch, counted from 0.
+      last: end of the stage: the epoch after its last one.
+      image_size: side of the images in pixels; None for the spec's size.
+      augmentation: augmentation in this stage.
+      dropout_rate: dropout rate of the head; None for the model's rate.
     """
 
     first: int
@@ -71,7 +73,7 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train; see `run`."""
+    """A training recipe; see `run` for the attributes."""
 
     batch_size: int
     epochs: int
@@ -88,7 +90,7 @@ class Recipe:
     records: tfrecords.Features
 
     def stages(self) -> list[Stage]:
-        """The parts of the training, in order."""
+        """Returns the stages of the training, in order."""
         plan = self.progression
         if plan is None:
             return [
@@ -102,20 +104,20 @@ class Recipe:
             ]
         ends = [round(self.epochs * i / plan.stages) for i in range(plan.stages + 1)]
 
-        def between(pair: tuple[float, float], stage: int) -> float:
+        def interpolate(pair: tuple[float, float], stage: int) -> float:
             return pair[0] + (pair[1] - pair[0]) * stage / max(plan.stages - 1, 1)
 
         return [
             Stage(
                 first=ends[i],
                 last=ends[i + 1],
-                image_size=round(between(plan.image_size, i)),
+                image_size=round(interpolate(plan.image_size, i)),
                 augmentation=dataclasses.replace(
                     self.augmentation,
-                    rand_augment_magnitude=between(plan.rand_augment_magnitude, i),
-                    mixup_alpha=between(plan.mixup_alpha, i),
+                    rand_augment_magnitude=interpolate(plan.rand_augment_magnitude, i),
+                    mixup_alpha=interpolate(plan.mixup_alpha, i),
                 ),
-                dropout_rate=between(plan.dropout_rate, i),
+                dropout_rate=interpolate(plan.dropout_rate, i),
             )
             for i in range(plan.stages)
         ]
@@ -138,33 +140,35 @@ def run(
     synchronize_batch_norm: bool = False,
     records: tfrecords.Features | None = None,
 ) -> Recipe:
-    """The one gin root of this room.
+    """Creates the recipe; the gin root of the training package.
 
     Args:
-      batch_size: images in a step, of all devices together.
+      batch_size: images in a step, over all devices.
       epochs: passes over the data.
-      optimizer: such as `@SGD()`.
-      schedule: of the learning rate, such as `@Cosine()`.
-      augmentation: `@Augmentation()`.
-      progression: `@Progression()`, for images that grow; or None.
-      label_smoothing: share of a label that all classes share (arXiv:1512.00567,
-        section 7).
-      ema_decay: of the moving average of the weights, which is what is kept and
-        evaluated; 0 is none.
-      clip_norm: largest common norm of the gradients; 0 is any.
-      accumulate: parts in which a device takes its images of a step, one after the
-        other, to need less memory.
-      precision: of the backbone's arithmetic: `float32`, `bfloat16` or `float16`.
-        Variables, head and loss are float32 always.
-      synchronize_batch_norm: whether batch statistics are those of all devices.
-      records: what the fields of TFRecord examples are called; the default is
-        `@tfrecord()`.
+      optimizer: the optimizer, such as `@SGD()`.
+      schedule: the learning-rate schedule, such as `@Cosine()`.
+      augmentation: the augmentation, `@Augmentation()`.
+      progression: `@Progression()` for progressive learning, or None.
+      label_smoothing: fraction of the label that is spread over all classes
+        (arXiv:1512.00567, section 7).
+      ema_decay: decay of the moving average of the weights. The averages are what is
+        evaluated and saved as the final weights. 0 disables averaging.
+      clip_norm: maximum global norm of the gradients; 0 disables clipping.
+      accumulate: number of parts into which a device splits its images of a step. They
+        are processed one after the other to save memory.
+      precision: compute precision of the backbone: `float32`, `bfloat16` or `float16`.
+        Variables, head and loss are always float32.
+      synchronize_batch_norm: whether batch statistics are computed over all devices.
+      records: the names of the fields in TFRecord examples; `@tfrecord()` by default.
+
+    Raises:
+      ValueError: a value has the wrong type or is out of range.
     """
     records = records or gin.get_configurable(_FEATURES)()
-    found = Recipe(**locals())
-    for field in dataclasses.fields(found):
-        specs.check_kind(
-            f"{ROOT}.{field.name}", getattr(found, field.name), str(field.type)
+    recipe = Recipe(**locals())
+    for field in dataclasses.fields(recipe):
+        specs.check_type(
+            f"{ROOT}.{field.name}", getattr(recipe, field.name), str(field.type)
         )
     for name, low, high in (
         ("batch_size", 1, 1 << 20),
@@ -174,63 +178,64 @@ def run(
         ("clip_norm", 0.0, 1e6),
         ("accumulate", 1, 1024),
     ):
-        specs.check_range(f"{ROOT}.{name}", getattr(found, name), low, high)
-    for name, kind, call in (
+        specs.check_range(f"{ROOT}.{name}", getattr(recipe, name), low, high)
+    for name, kind, example in (
         ("optimizer", optimizers.Optimizer, "@SGD()"),
         ("schedule", schedules.Schedule, "@Cosine()"),
         ("augmentation", _AUGMENTATION, "@Augmentation()"),
         ("progression", Progression | None, "@Progression()"),
         ("records", _FEATURES, "@tfrecord()"),
     ):
-        if not isinstance(getattr(found, name), kind):
-            value = str(getattr(found, name))[:80]
+        if not isinstance(getattr(recipe, name), kind):
+            value = str(getattr(recipe, name))[:80]
             raise ValueError(
-                f"{ROOT}.{name} must be a call, such as {call}, not {value}."
+                f"{ROOT}.{name} must be a call, such as {example}, not {value}."
             )
     if precision not in PRECISIONS:
         raise ValueError(
             f"{ROOT}.precision must be one of {', '.join(PRECISIONS)}, not "
             f"{precision!r}."
         )
-    return found
+    return recipe
 
 
 def names() -> list[str]:
-    """What `--recipe` takes."""
+    """Returns the recipe names that `--recipe` accepts."""
     return sorted(
         path.stem for path in FOLDER.iterdir() if path.is_dir() or path.suffix == ".gin"
     )
 
 
 def find(name: str, arch: str) -> pathlib.Path:
-    """The gin file of a recipe: the arch's own, its family's, or one for all.
+    """Returns the path of the gin file of a recipe for an arch.
 
-    Of `recipes/NAME/*.gin`, the one with the longest stem that `arch` begins with;
-    else `recipes/NAME.gin`. A path of a gin file is one, too.
+    Of the files `recipes/NAME/*.gin` whose stem is a prefix of `arch`, the one with the
+    longest stem is chosen; if there is none, `recipes/NAME.gin`. A name that ends in
+    `.gin` is the path of a file.
 
     Raises:
-      ValueError: there is none.
+      ValueError: the recipe is unknown, or has no file for this arch.
     """
     if name.endswith(".gin"):
         return pathlib.Path(name)
-    fitting = [
+    matches = [
         path for path in (FOLDER / name).glob("*.gin") if arch.startswith(path.stem)
     ]
-    if fitting:
-        return max(fitting, key=lambda path: len(path.stem))
+    if matches:
+        return max(matches, key=lambda path: len(path.stem))
     if (FOLDER / f"{name}.gin").is_file():
         return FOLDER / f"{name}.gin"
     if name in names():
-        raise ValueError(f"The recipe {name!r} has no part for {arch!r}.")
+        raise ValueError(f"The recipe {name!r} has no file for {arch!r}.")
     raise ValueError(
-        f"Unknown recipe {name!r}.{messages.did_you_mean(name, names())} There are: "
-        f"{', '.join(names())}; and any gin file by its path."
+        f"Unknown recipe {name!r}.{messages.did_you_mean(name, names())} Known "
+        f"recipes: {', '.join(names())}. The path of a gin file is also accepted."
     )
 
 
 @dataclasses.dataclass(frozen=True)
-class Bound:
-    """A recipe, and what was bound for it."""
+class BoundRecipe:
+    """A recipe, and the text of the gin bindings that define it."""
 
     recipe: Recipe
     text: str
@@ -242,13 +247,13 @@ def load(
     *,
     gin_bindings: Sequence[str] = (),
     trust_gin_imports: bool = False,
-) -> Bound:
-    """Reads a recipe for an arch.
+) -> BoundRecipe:
+    """Loads the recipe in a gin file for an arch.
 
     Raises:
-      ValueError: it is not usable; the message is one line.
+      ValueError: the recipe is invalid; the message is one line.
     """
-    with config.bound(
+    with config.bind(
         arch,
         gin_files=[str(path)],
         gin_bindings=gin_bindings,
@@ -256,7 +261,7 @@ def load(
         roots=("model", ROOT),
     ) as bound:
         try:
-            found = typing.cast(Recipe, run())
+            recipe = typing.cast(Recipe, run())
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise ValueError(str(error).splitlines()[0]) from error
-    return Bound(found, bound.text)
+    return BoundRecipe(recipe, bound.text)

@@ -1,4 +1,4 @@
-"""A training from its request to its weights; it goes on where it was interrupted."""
+"""Runs a training job from start to finish, resuming after interruptions."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ from zoo import model as zoo_model
 _LOG = progress.logger(__name__)
 
 WEIGHTS = "final.safetensors"
-_LOOK_EVERY = 20  # steps between two looks at the losses
-_INVENTORY = "data.npz"  # the files that it is trained on
+_CHECK_EVERY = 20  # steps between checks of the losses
+_INVENTORY = "data.npz"  # inventory of the files of the training data
 _ROOTS = (config.ROOT, recipes.ROOT)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is asked for.
+    """The arguments of a training job; `history.json` stores the fields by name.
 
     Args:
       arch: a name that tools/list prints.
-      recipe: a name, or the path of a gin file; see `recipe.find`.
-      data: see `sources.open_splits`.
-      model_dir: folder of all that the training writes.
+      recipe: a recipe name, or the path of a gin file; see `recipe.find`.
+      data: the source of the data; see `data_sources.open_splits`.
+      model_dir: folder for everything that the job writes.
       strategy: see `strategies.make`.
-      seed: of weights, order and augmentation.
-      unreadable: share of the images that may be unreadable.
-      checkpoint_steps: steps between two checkpoints; there is one at the end of each
-        epoch, too.
-      gin_bindings: further bindings of model or recipe.
-      trust_gin_imports: let gin files import any module, which runs its code.
+      seed: random seed for weights, order of the data and augmentation.
+      unreadable: fraction of the images that may be unreadable.
+      checkpoint_steps: steps between two checkpoints; a checkpoint is also saved at the
+        end of each epoch.
+      gin_bindings: extra bindings for the model or the recipe.
+      trust_gin_imports: whether gin files may import any module, which runs its code.
     """
 
     arch: str
@@ -67,24 +67,26 @@ class Request:
 
 
 class StoppedError(Exception):
-    """A signal ended the training, after a checkpoint."""
+    """A signal stopped the training, and a checkpoint was saved."""
 
     def __init__(self, number: int, step: int) -> None:
-        super().__init__(f"stopped at step {step}: the same command goes on from there")
+        super().__init__(
+            f"stopped at step {step}: run the same command again to resume"
+        )
         self.number = number
 
 
 def train(request: Request) -> pathlib.Path:
-    """Trains, or goes on training, until the recipe's end.
+    """Trains a model, or resumes its training, until the recipe ends.
 
     Returns:
-      The path of the weights, which `tools/export --weights` takes.
+      The path of the weights file, for `tools/export --weights`.
 
     Raises:
-      ValueError: something of the request is not usable; the message is one line.
-      OSError: the folder can't be written, or TensorFlow could not go on.
-      StoppedError: SIGINT or SIGTERM came.
-      journal.DivergedError: the loss is no number.
+      ValueError: the request is invalid; the message is one line.
+      OSError: the folder can't be written, or TensorFlow failed.
+      StoppedError: SIGINT or SIGTERM was received.
+      metrics_log.DivergedError: the loss or the logits are infinite or NaN.
     """
     path = recipes.find(request.recipe, request.arch)
     plan = recipes.load(
@@ -94,17 +96,17 @@ def train(request: Request) -> pathlib.Path:
         trust_gin_imports=request.trust_gin_imports,
     )
     strategy = strategies.make(request.strategy)
-    halves = data_sources.open_splits(request.data, plan.recipe.records)
+    splits = data_sources.open_splits(request.data, plan.recipe.records)
     with contextlib.ExitStack() as stack:
         if strategies.is_chief(strategy):
-            stack.enter_context(_sole_use(request.model_dir))
+            stack.enter_context(_locked(request.model_dir))
         stack.enter_context(strategy.scope())
         model = zoo_model.build(
             request.arch,
             seed=request.seed,
             taxonomy=(
-                data_sources.taxonomy_of(halves[split.TRAIN])
-                if halves[split.TRAIN].classes
+                data_sources.taxonomy_of(splits[split.TRAIN])
+                if splits[split.TRAIN].classes
                 else None
             ),
             gin_files=[str(path)],
@@ -113,23 +115,23 @@ def train(request: Request) -> pathlib.Path:
             roots=_ROOTS,
         )
         if strategies.is_chief(strategy):
-            for line in data_sources.describe(halves[split.TRAIN], model.taxonomy):
+            for line in data_sources.describe(splits[split.TRAIN], model.taxonomy):
                 _LOG.info(line)
-            if split.TEST not in halves:
-                _LOG.info("there are no images to test on: accuracy is not measured")
+            if split.TEST not in splits:
+                _LOG.info("the data has no test split: accuracy is not measured")
         try:
-            return _Training(request, plan, model, strategy, halves).run()
+            return _Training(request, plan, model, strategy, splits).run()
         except tf.errors.OpError as error:  # a full disk or device, a lost worker
             message = error.message.partition("}} ")[2] or error.message
             raise OSError(f"TensorFlow: {message}") from error
 
 
 @contextlib.contextmanager
-def _sole_use(folder: pathlib.Path) -> Iterator[None]:
-    """Makes the folder, and keeps other trainings out of it.
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+    """Creates the folder, and locks it against other training jobs.
 
     Raises:
-      ValueError: another one is at it.
+      ValueError: another training job holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
@@ -137,7 +139,10 @@ def _sole_use(folder: pathlib.Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"Another training is at work in {folder}.") from None
+            raise ValueError(
+                f"Another training job is using {folder}: wait until it ends, "
+                "or choose another --model_dir."
+            ) from None
         yield
     finally:
         os.close(handle)
@@ -145,65 +150,71 @@ def _sole_use(folder: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals(numbers: Sequence[int]) -> Iterator[list[int]]:
-    """Collects signals, so that work can be put in order first."""
-    came: list[int] = []
+    """Collects signals, so the job can save a checkpoint before it stops.
 
-    def take(number: int, _: object) -> None:
-        came.append(number)
+    Yields:
+      The list of the signals received so far.
+    """
+    received: list[int] = []
 
-    before = {number: signal.signal(number, take) for number in numbers}
+    def handle(number: int, _: object) -> None:
+        received.append(number)
+
+    old_handlers = {number: signal.signal(number, handle) for number in numbers}
     try:
-        yield came
+        yield received
     finally:
-        for number, handler in before.items():
+        for number, handler in old_handlers.items():
             signal.signal(number, handler)
 
 
 class _Training:
+    """A training job: trains, evaluates, and saves checkpoints and weights."""
+
     def __init__(
         self,
         request: Request,
-        plan: recipes.Bound,
+        plan: recipes.BoundRecipe,
         model: zoo_model.ImageModel,
         strategy: tf.distribute.Strategy,
-        halves: dict[str, split.Split],
+        splits: dict[str, split.Split],
     ) -> None:
         self._request, self._recipe, self._model = request, plan.recipe, model
-        self._strategy, self._halves = strategy, halves
+        self._strategy, self._splits = strategy, splits
         self._is_chief = strategies.is_chief(strategy)
         index, count = strategies.worker(strategy)
         parts = strategy.num_replicas_in_sync // count
         self._shard = pipeline.Shard(index=index, count=count, parts=parts)
-        self._check_batch(halves[split.TRAIN].size)
-        self._ledger, self._test_ledger = (
+        self._check_batch_size(splits[split.TRAIN].size)
+        self._unreadable, self._unreadable_in_test = (
             pipeline.UnreadableImages(
-                halves.get(name, halves[split.TRAIN]),
+                splits.get(name, splits[split.TRAIN]),
                 num_classes=model.taxonomy.num_classes,
                 limit=request.unreadable,
                 announce=self._is_chief,
             )
             for name in (split.TRAIN, split.TEST)
         )
-        self._steps_per_epoch = halves[split.TRAIN].size // plan.recipe.batch_size
+        self._steps_per_epoch = splits[split.TRAIN].size // plan.recipe.batch_size
         self._trainer = _trainer(model, plan.recipe, strategy, self._steps_per_epoch)
-        self._folder = checkpoints.Folder(path=request.model_dir / "checkpoints")
+        self._checkpoints = checkpoints.Folder(path=request.model_dir / "checkpoints")
         self._inventory = request.model_dir / _INVENTORY
         self._identity = {
             "arch": request.arch,
             "backend": keras.backend.backend(),
             "configuration": model.gin_config.splitlines(),
             "recipe": plan.text.splitlines(),
-            "data": {key: half.fingerprint for key, half in halves.items()},
+            "data": {key: examples.fingerprint for key, examples in splits.items()},
             "seed": request.seed,
         }
-        asked = dataclasses.asdict(request) | {"model_dir": str(request.model_dir)}
-        self._journal = metrics_log.MetricsLog(
+        arguments = dataclasses.asdict(request) | {"model_dir": str(request.model_dir)}
+        self._metrics_log = metrics_log.MetricsLog(
             request.model_dir if self._is_chief else None,
             facts={
-                "arguments": asked,
+                "arguments": arguments,
                 **self._identity,
                 "devices": strategy.num_replicas_in_sync,
-                "examples": {key: half.size for key, half in halves.items()},
+                "examples": {key: examples.size for key, examples in splits.items()},
             },
             rate=self._trainer.rate,
             batch_size=plan.recipe.batch_size,
@@ -212,64 +223,79 @@ class _Training:
         )
 
     def run(self) -> pathlib.Path:
-        """Goes through what is left of the stages."""
+        """Trains the remaining stages, and returns the path of the weights file."""
         weights = self._request.model_dir / WEIGHTS
         self._resume()
-        if self._trainer.steps == self._journal.total and weights.exists():
-            _LOG.info(f"trained already: {weights}")
+        if self._trainer.steps == self._metrics_log.total_steps and weights.exists():
+            _LOG.info(f"training is already complete: {weights}")
         with (
-            _signals([signal.SIGINT, signal.SIGTERM]) as came,
-            self._journal.writer.as_default(),
+            _signals([signal.SIGINT, signal.SIGTERM]) as received,
+            self._metrics_log.writer.as_default(),
         ):
             for stage in self._recipe.stages():
-                self._run_stage(stage, came)
+                self._run_stage(stage, received)
         self._finish(weights)
         return weights
 
-    def _check_batch(self, examples: int) -> None:
-        batch = self._recipe.batch_size
+    def _check_batch_size(self, num_examples: int) -> None:
+        batch_size = self._recipe.batch_size
         replicas = self._strategy.num_replicas_in_sync
         parts = replicas * self._recipe.accumulate
-        if batch % parts:
+        if batch_size % parts:
             raise ValueError(
                 f"{recipes.ROOT}.batch_size must be a multiple of {parts} ({replicas} "
-                f"devices, {self._recipe.accumulate} parts each), not {batch}."
+                f"devices, {self._recipe.accumulate} parts each), not {batch_size}."
             )
-        if examples < batch:
+        if num_examples < batch_size:
             raise ValueError(
-                f"{recipes.ROOT}.batch_size is {batch}, and there are {examples} "
-                "examples to train on."
+                f"{recipes.ROOT}.batch_size is {batch_size}, but there are only "
+                f"{num_examples} examples to train on: choose a smaller batch size."
             )
 
     def _resume(self) -> None:
-        """Goes back to the last checkpoint, if there is one."""
-        found = self._folder.last()
-        if found is None:
+        """Restores the last checkpoint, if there is one.
+
+        Raises:
+          ValueError: the checkpoint belongs to another configuration or other data.
+        """
+        checkpoint = self._checkpoints.last()
+        if checkpoint is None:
             if self._is_chief:
-                file_changes.save(self._inventory, self._halves)
+                file_changes.save(self._inventory, self._splits)
             return
-        before = found.record.get("identity", {})
-        different = [k for k, now in self._identity.items() if before.get(k) != now]
+        saved = checkpoint.record.get("identity", {})
+        different = [k for k, v in self._identity.items() if saved.get(k) != v]
         if different:
-            changes = file_changes.explain(self._inventory, self._halves)
+            changes = file_changes.explain(self._inventory, self._splits)
             detail = f" ({changes})" if "data" in different and changes else ""
             raise ValueError(
-                f"{self._request.model_dir} holds a training that differs in "
-                f"{', '.join(different)}{detail}: give another --model_dir."
+                f"{self._request.model_dir} holds a training job that differs in "
+                f"{', '.join(different)}{detail}: choose another --model_dir."
             )
-        self._trainer.restore(found.values)
-        self._ledger.restore(found.record["unreadable"])
-        self._test_ledger.restore(found.record["unreadable_in_test"])
-        self._journal.resume(found.record, step=self._trainer.steps, path=found.path)
+        self._trainer.restore(checkpoint.values)
+        self._unreadable.restore(checkpoint.record["unreadable"])
+        self._unreadable_in_test.restore(checkpoint.record["unreadable_in_test"])
+        self._metrics_log.resume(
+            checkpoint.record, step=self._trainer.steps, path=checkpoint.path
+        )
 
-    def _run_stage(self, stage: recipes.Stage, came: list[int]) -> None:
+    def _run_stage(self, stage: recipes.Stage, received: list[int]) -> None:
+        """Trains the remaining steps of a stage.
+
+        Args:
+          stage: the stage.
+          received: list of the received signals, which grows while the stage runs.
+
+        Raises:
+          StoppedError: a signal was received.
+        """
         first = max(self._trainer.steps, stage.first * self._steps_per_epoch)
         last = stage.last * self._steps_per_epoch
         if first >= last:
             return
         if stage.dropout_rate is not None:
             self._trainer.set_dropout(stage.dropout_rate)
-        stream = self._stream(split.TRAIN, self._ledger, stage.image_size)
+        stream = self._stream(split.TRAIN, self._unreadable, stage.image_size)
         batches = self._strategy.distribute_datasets_from_function(
             lambda _: stream.training(
                 first=first,
@@ -280,93 +306,102 @@ class _Training:
             )
         )
         step = self._trainer.train_step()
-        self._journal.start()
+        self._metrics_log.start_timer()
         for number, (images, labels) in enumerate(batches, start=first + 1):
             if number == first + 1:
-                mine = self._strategy.experimental_local_results(images)
-                self._journal.show(mine[0], first)
-            waiting = self._journal.take(number, *step(images, labels))
+                local_images = self._strategy.experimental_local_results(images)
+                self._metrics_log.log_images(local_images[0], first)
+            unchecked = self._metrics_log.add_step(number, *step(images, labels))
             is_end = number % self._steps_per_epoch == 0
             is_due = number % self._request.checkpoint_steps == 0
-            stop = self._stop(came, number)
-            if is_end or is_due or stop or waiting == _LOOK_EVERY:
-                self._journal.look()
-                self._ledger.check()
+            stop = self._stop_signal(received, number)
+            if is_end or is_due or stop or unchecked == _CHECK_EVERY:
+                self._metrics_log.check_losses()
+                self._unreadable.check()
             if is_end:
-                self._journal.end_epoch(number, self._evaluate(number))
+                self._metrics_log.end_epoch(number, self._evaluate(number))
             if is_end or is_due or stop:
-                self._save(number, is_best=is_end and self._journal.is_best())
-                self._journal.start()
+                self._save(number, is_best=is_end and self._metrics_log.is_best())
+                self._metrics_log.start_timer()
             if stop:
                 raise StoppedError(stop, number)
 
-    def _stop(self, came: list[int], step: int) -> int:
-        """The signal to stop for after a step, or 0.
+    def _stop_signal(self, received: list[int], step: int) -> int:
+        """Returns the signal to stop for after a step, or 0 to continue.
 
-        Workers have to stop after the same one: from time to time they tell each other.
+        All workers must stop after the same step, so every `_CHECK_EVERY` steps they
+        check together whether any of them received a signal.
         """
         if self._shard.count == 1:
-            return came[0] if came else 0
-        if step % _LOOK_EVERY:
+            return received[0] if received else 0
+        if step % _CHECK_EVERY:
             return 0
-        flags = self._strategy.run(lambda: tf.constant(float(bool(came))))
+        flags = self._strategy.run(lambda: tf.constant(float(bool(received))))
         if not self._strategy.reduce(tf.distribute.ReduceOp.SUM, flags, axis=None):
             return 0
-        return came[0] if came else signal.SIGTERM
+        return received[0] if received else signal.SIGTERM
 
     def _evaluate(self, step: int) -> evaluation_report.Report | None:
-        """Of the test split, if there is one."""
-        if split.TEST not in self._halves:
+        """Evaluates the model on the test split; returns None if there is none."""
+        if split.TEST not in self._splits:
             return None
         taxonomy = self._model.taxonomy
-        stream = self._stream(split.TEST, self._test_ledger, None)
+        stream = self._stream(split.TEST, self._unreadable_in_test, None)
         batches = self._strategy.distribute_datasets_from_function(
             lambda _: stream.evaluation(shard=self._shard)
         )
         try:
             with self._trainer.averaged():
-                found = evaluation.evaluate(
+                report = evaluation.evaluate(
                     self._trainer.test_step(),
                     batches,
                     taxonomy.classes,
                     scores=taxonomy.scores,
                 )
-        except evaluation.NoNumbersError as error:
-            raise self._journal.diverged(str(error), step) from error
-        self._test_ledger.check()
-        return found
+        except evaluation.NonFiniteLogitsError as error:
+            raise self._metrics_log.diverged_error(str(error), step) from error
+        self._unreadable_in_test.check()
+        return report
 
     def _stream(
-        self, half: str, ledger: pipeline.UnreadableImages, image_size: int | None
+        self,
+        name: str,
+        unreadable_images: pipeline.UnreadableImages,
+        image_size: int | None,
     ) -> pipeline.Stream:
+        """Returns the stream of a split; `image_size` None is the spec's size."""
         size = image_size or self._model.spec.image_size
         return pipeline.Stream(
-            split=self._halves[half],
+            split=self._splits[name],
             num_classes=self._model.taxonomy.num_classes,
             preprocessing=model_input.Preprocessing(
                 height=size, width=size, **dataclasses.asdict(self._model.preprocessing)
             ),
             batch_size=self._recipe.batch_size,
-            ledger=ledger,
+            unreadable_images=unreadable_images,
         )
 
     def _save(self, step: int, *, is_best: bool) -> None:
-        values = self._trainer.values()  # of all workers: some are kept by each
+        # All workers must call this: some values are distributed over the workers.
+        values = self._trainer.values()
         if not self._is_chief:
             return
         record = {
             "step": step,
             "identity": self._identity,
-            "unreadable": self._ledger.numbers,
-            "unreadable_in_test": self._test_ledger.numbers,
-            **self._journal.record(),
+            "unreadable": self._unreadable.numbers,
+            "unreadable_in_test": self._unreadable_in_test.numbers,
+            **self._metrics_log.checkpoint_record(),
         }
-        path = self._folder.save(step, values, record, is_best=is_best)
-        unreadable = [*self._ledger.unreadable, *self._test_ledger.unreadable]
-        self._journal.saved(path, step=step, unreadable=unreadable)
+        path = self._checkpoints.save(step, values, record, is_best=is_best)
+        unreadable = [
+            *self._unreadable.descriptions,
+            *self._unreadable_in_test.descriptions,
+        ]
+        self._metrics_log.log_checkpoint(path, step=step, unreadable=unreadable)
 
     def _finish(self, weights: pathlib.Path) -> None:
-        """Writes the weights and the pictures."""
+        """Writes the final weights and the training curves."""
         if not self._is_chief:
             return
         with self._trainer.averaged():
@@ -374,11 +409,11 @@ class _Training:
                 weights,
                 source=(
                     f"trained with this project's recipe {self._request.recipe} on "
-                    f"{self._halves[split.TRAIN].taxonomy or self._request.data}"
+                    f"{self._splits[split.TRAIN].taxonomy or self._request.data}"
                 ),
-                metrics=self._journal.metrics(),
+                metrics=self._metrics_log.metrics(),
             )
-        self._journal.draw(f"{self._request.arch}, {self._request.recipe}")
+        self._metrics_log.write_curves(f"{self._request.arch}, {self._request.recipe}")
 
 
 def _trainer(
@@ -387,7 +422,7 @@ def _trainer(
     strategy: tf.distribute.Strategy,
     steps_per_epoch: int,
 ) -> trainer.Trainer:
-    """That of the backend which Keras has."""
+    """Creates the trainer for the current Keras backend."""
     if keras.backend.backend() == "jax":
         from training import jax_backend
 

@@ -1,4 +1,4 @@
-"""A training's step on TensorFlow: one device, or all of a strategy."""
+"""Trainer for the TensorFlow backend, on one device or on all of a strategy."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from zoo import model as zoo_model
 
 
 class Trainer(trainer.Trainer):
-    """The trainer of a strategy.
+    """Trains on the devices of a distribution strategy.
 
     Args:
-      model: built within the strategy's scope.
-      recipe: how to train it.
-      strategy: which devices take part.
-      steps_per_epoch: of all devices together.
+      model: a model that was built in the strategy's scope.
+      recipe: how to train the model.
+      strategy: the devices to train on.
+      steps_per_epoch: steps in an epoch; in each step all devices process one batch.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class Trainer(trainer.Trainer):
 
         @tf.function
         def step(images: typing.Any, labels: typing.Any) -> tuple:
-            found = self._strategy.run(replica_step, (images, labels))
+            metrics = self._strategy.run(replica_step, (images, labels))
             self._end_step()
-            return tuple(self._sum(value) for value in found)
+            return tuple(self._sum(value) for value in metrics)
 
         return step
 
@@ -55,7 +55,7 @@ class Trainer(trainer.Trainer):
         @tf.function
         def step(images: typing.Any, labels: typing.Any) -> tuple:
             logits = self._strategy.run(self._logits, (images,))
-            return self._together(logits), self._together(labels)
+            return self._gather(logits), self._gather(labels)
 
         return step
 
@@ -67,12 +67,12 @@ class Trainer(trainer.Trainer):
     ) -> tuple[list, tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             logits = self._classifier(images, training=True)
-            loss, right = self._loss(logits, labels)
-            scaled = loss * self._loss_scale()
+            loss, accuracy = self._loss(logits, labels)
+            scaled_loss = loss * self._loss_scale()
         variables = [v.value for v in self._classifier.trainable_variables]
-        return tape.gradient(scaled, variables), loss, right
+        return tape.gradient(scaled_loss, variables), loss, accuracy
 
-    def _summed(self, gradients: list) -> list:
+    def _sum_over_replicas(self, gradients: list) -> list:
         context = tf.distribute.get_replica_context()
         return context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
 
@@ -83,11 +83,12 @@ class Trainer(trainer.Trainer):
     def _sum(self, value: typing.Any) -> tf.Tensor:
         return self._strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
 
-    def _together(self, value: typing.Any) -> tf.Tensor:
+    def _gather(self, value: typing.Any) -> tf.Tensor:
         return self._strategy.gather(value, axis=0)
 
 
 def _synchronize(model: keras.Model) -> None:
+    """Makes batch normalization use the statistics of all replicas."""
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True

@@ -1,4 +1,4 @@
-"""The state of a training, and what a step computes, on any backend of Keras."""
+"""Training state and training step, independent of the Keras backend."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from zoo import model as zoo_model
 from zoo import taxonomy as taxonomies
 
 Tensor = typing.Any
-"""An array of the backend."""
+"""A tensor of the Keras backend."""
 
 
 class Trainer(abc.ABC):
-    """A model with its optimizer and moving average.
+    """Base class of the trainers: a model, its optimizer and its moving average.
 
-    A backend says how gradients are had, and what a compiled step is.
+    Subclasses, one per backend, compute the gradients and compile the step.
 
     Args:
-      model: built where the backend wants its variables.
-      recipe: how to train it.
-      steps_per_epoch: of all devices together.
+      model: a model whose variables are where the backend needs them.
+      recipe: how to train the model.
+      steps_per_epoch: steps in an epoch; in each step all devices process one batch.
     """
 
     def __init__(
@@ -39,18 +39,18 @@ class Trainer(abc.ABC):
     ) -> None:
         self.model, self.recipe = model, recipe
         self._classifier = model.classifier
-        self.rate = recipe.schedule.made_for(
+        self.rate = recipe.schedule.by_step(
             batch_size=recipe.batch_size,
             steps_per_epoch=steps_per_epoch,
             epochs=recipe.epochs,
         )
         _set_precision(model.backbone, recipe.precision)
-        self._optimizer = recipe.optimizer.made_for(model, self.rate)
+        self._optimizer = recipe.optimizer.build(model, self.rate)
         if recipe.precision == "float16":
             self._optimizer = keras.optimizers.LossScaleOptimizer(self._optimizer)
             self._optimizer.build(self._classifier.trainable_variables)
         self._averages = [
-            keras.Variable(  # of an array: of a variable it would be that one
+            keras.Variable(  # from an array, since a variable would be shared
                 keras.ops.convert_to_numpy(weight),
                 trainable=False,
                 name=f"average_{number}",
@@ -59,37 +59,37 @@ class Trainer(abc.ABC):
             if recipe.ema_decay
         ]
         self._count = keras.Variable(0, dtype="int32", trainable=False, name="steps")
-        has_own_decay = recipe.optimizer.decoupled_decay > 0
-        decayed = [] if has_own_decay else model.decayed(model.classifier)
+        is_decoupled = recipe.optimizer.decoupled_decay > 0
+        decayed = [] if is_decoupled else model.decayed(model.classifier)
         self._decayed = {id(variable) for variable in decayed}
 
     @abc.abstractmethod
     def train_step(self) -> typing.Callable:
-        """A new trace of the step.
+        """Returns a new compiled training step.
 
-        Returns:
-          A function from images [b, S, S, 3] and labels [b, K], of each replica, to the
-          mean cross-entropy and the share that is right, scalars.
+        The step is a function from each replica's images [b, S, S, 3] and labels [b, K]
+        to two scalars: the mean cross-entropy and the top-1 accuracy.
         """
 
     @abc.abstractmethod
     def test_step(self) -> typing.Callable:
-        """A function from images and labels of each replica to logits and labels.
+        """Returns a new compiled test step.
 
-        [B, K] each, those of all replicas in order.
+        The step is a function from each replica's images and labels to the logits and
+        labels of all replicas, [B, K] each, in the order of the replicas.
         """
 
     @property
     def steps(self) -> int:
-        """How many it has taken, with those that the optimizer skipped in float16."""
-        self._settle()
+        """Number of steps, including those that the optimizer skipped in float16."""
+        self._sync_variables()
         return int(keras.ops.convert_to_numpy(self._count))
 
     def _variables(self) -> dict[str, keras.Variable]:
-        """All that a step changes, by names that are the same in every process."""
+        """Returns the training state by names that are the same in every process."""
         weights = self._classifier.weights
-        known = {id(weight) for weight in weights}
-        others = [v for v in self._classifier.variables if id(v) not in known]
+        weight_ids = {id(weight) for weight in weights}
+        others = [v for v in self._classifier.variables if id(v) not in weight_ids]
         return {
             **{f"weights/{v.path}": v for v in weights},
             **{f"averages/{number}": v for number, v in enumerate(self._averages)},
@@ -99,34 +99,34 @@ class Trainer(abc.ABC):
         }
 
     def values(self) -> dict[str, np.ndarray]:
-        """All that a step changes, as of now."""
-        self._settle()
+        """Returns the current values of the training state, by name."""
+        self._sync_variables()
         return {
             name: np.array(keras.ops.convert_to_numpy(variable), order="C")
             for name, variable in self._variables().items()
         }
 
     def restore(self, values: dict[str, np.ndarray]) -> None:
-        """Goes back to what `values` returned.
+        """Restores the training state from the result of `values`.
 
         Raises:
-          ValueError: they are of another model, or of another optimizer.
+          ValueError: the values belong to another model or optimizer.
         """
-        self._settle()
+        self._sync_variables()
         variables = self._variables()
         shapes = {name: tuple(v.shape) for name, v in variables.items()}
         if shapes != {name: value.shape for name, value in values.items()}:
-            raise ValueError("the checkpoint is of another model or optimizer")
+            raise ValueError("the checkpoint belongs to another model or optimizer")
         for name, variable in variables.items():
             variable.assign(values[name])
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within it, the model's weights are their moving averages, where kept."""
+        """Context in which the model's weights are their moving averages, if any."""
         if not self._averages:
             yield
             return
-        self._settle()
+        self._sync_variables()
         weights = self._classifier.weights
         before = [keras.ops.convert_to_numpy(weight) for weight in weights]
         for weight, average in zip(weights, self._averages, strict=True):
@@ -138,37 +138,41 @@ class Trainer(abc.ABC):
                 weight.assign(value)
 
     def set_dropout(self, rate: float) -> None:
-        """Sets the head's rate; steps have to be traced again."""
+        """Sets the dropout rate of the head; steps must be compiled again."""
         self.model.head.get_layer("dropout").rate = rate
 
     @abc.abstractmethod
     def _gradients(self, images: Tensor, labels: Tensor) -> tuple[list, Tensor, Tensor]:
-        """Of the scaled loss of some images.
+        """Computes the gradients of the scaled loss.
 
-        Batch statistics are updated, random states moved on.
+        Also updates the batch statistics and advances the random states.
 
         Returns:
-          The gradient for each trainable variable of the classifier; what `_loss` gave.
+          The gradient of each trainable variable of the classifier, and the loss and
+          accuracy from `_loss`.
         """
 
-    def _settle(self) -> None:  # noqa: B027 - most have them there
-        """Gives variables their values, where a backend has them elsewhere."""
+    def _sync_variables(self) -> None:  # noqa: B027 - not every backend needs it
+        """Writes the training state to the variables, if it is stored elsewhere."""
 
-    def _summed(self, gradients: list) -> list:
-        """Over all replicas."""
+    def _sum_over_replicas(self, gradients: list) -> list:
+        """Sums the gradients of all replicas."""
         return gradients
 
     @property
     def _replicas(self) -> int:
+        """Number of replicas."""
         return 1
 
     def _loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross-entropy and how many are right, of some images.
+        """Computes the cross-entropy and the top-1 accuracy of a part of the batch.
 
-        Both over the images of all: the sums are the mean and the share. Where an image
-        has any number of classes, its loss is the sum of their binary ones, so that
-        learning rates hold: of each logit the gradient is probability less label, as
-        that of a softmax is. It is right if the likeliest class is one of its own.
+        Both are divided by the size of the whole batch, so the sums over its parts are
+        the mean loss and the accuracy. Multi-label: the loss of an image is the sum of
+        the binary cross-entropies. The gradient of each logit is then probability minus
+        label, as for a softmax, so the same learning rates apply. An image counts as
+        correct if the class with the highest logit has the image's highest label value
+        (greater than 0). Images whose labels are NaN do not count.
         """
         logits = keras.ops.cast(logits, labels.dtype)
         is_known = keras.ops.logical_not(keras.ops.isnan(labels[:, :1]))
@@ -183,32 +187,35 @@ class Trainer(abc.ABC):
             targets = (1.0 - smoothing) * labels + smoothing / labels.shape[-1]
             losses = -keras.ops.sum(targets * keras.ops.log_softmax(logits), axis=-1)
         losses = keras.ops.where(is_known[:, 0], losses, 0.0)
-        likeliest = keras.ops.argmax(logits, axis=-1)
-        own = keras.ops.take_along_axis(labels, likeliest[:, None], axis=-1)
-        is_right = own >= keras.ops.max(labels, axis=-1, keepdims=True)
-        is_right = keras.ops.logical_and(is_right, own > 0)
+        predicted = keras.ops.argmax(logits, axis=-1)
+        label = keras.ops.take_along_axis(labels, predicted[:, None], axis=-1)
+        is_correct = label >= keras.ops.max(labels, axis=-1, keepdims=True)
+        is_correct = keras.ops.logical_and(is_correct, label > 0)
         size = self.recipe.batch_size
         return (
             keras.ops.sum(losses) / size,
-            keras.ops.sum(keras.ops.cast(is_right, "float32")) / size,
+            keras.ops.sum(keras.ops.cast(is_correct, "float32")) / size,
         )
 
     def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """What a replica does with its images, averages aside."""
+        """Trains on the images of one replica, without updating the moving averages."""
         parts = self.recipe.accumulate
         gradients: list[Tensor] = [0.0] * len(self._classifier.trainable_variables)
-        loss, right = 0.0, 0.0
+        loss, accuracy = 0.0, 0.0
         for x, y in zip(
             keras.ops.split(images, parts), keras.ops.split(labels, parts), strict=True
         ):
-            found, part_loss, part_right = self._gradients(x, y)
-            gradients = [a + b for a, b in zip(gradients, found, strict=True)]
-            loss, right = loss + part_loss, right + part_right
+            part_gradients, part_loss, part_accuracy = self._gradients(x, y)
+            gradients = [a + b for a, b in zip(gradients, part_gradients, strict=True)]
+            loss, accuracy = loss + part_loss, accuracy + part_accuracy
         self._apply(gradients)
-        return loss, right
+        return loss, accuracy
 
     def _apply(self, gradients: list) -> None:
-        """One step of the optimizer, which sums what the replicas bring."""
+        """Adds the L2 gradient, clips the gradients, and applies the optimizer.
+
+        The optimizer sums the gradients of the replicas.
+        """
         variables = self._classifier.trainable_variables
         scale, replicas = self._loss_scale(), self._replicas
         decay = self.model.weight_decay / replicas * scale
@@ -217,8 +224,8 @@ class Trainer(abc.ABC):
             for g, v in zip(gradients, variables, strict=True)
         ]
         if self.recipe.clip_norm:
-            total = self._summed(gradients)
-            total = optimizers.clipped(total, self.recipe.clip_norm * scale)
+            total = self._sum_over_replicas(gradients)
+            total = optimizers.clip_by_global_norm(total, self.recipe.clip_norm * scale)
             gradients = [g / replicas for g in total]
         self._update(gradients)
 
@@ -231,7 +238,10 @@ class Trainer(abc.ABC):
         return keras.ops.convert_to_tensor(self._optimizer.dynamic_scale)
 
     def _end_step(self) -> None:
-        """Counts it; moves the averages, more in the beginning, as TensorFlow 1 did."""
+        """Counts the step and updates the moving averages.
+
+        As in TensorFlow 1, the averages move faster in the first steps.
+        """
         self._count.assign_add(1)
         if not self._averages:
             return
@@ -241,12 +251,12 @@ class Trainer(abc.ABC):
             self._averages, self._classifier.weights, strict=True
         ):
             difference = weight.value - average.value
-            share = keras.ops.cast(1.0 - decay, difference.dtype)
-            average.assign_add(share * difference)
+            weight_share = keras.ops.cast(1.0 - decay, difference.dtype)
+            average.assign_add(weight_share * difference)
 
 
 def _set_precision(model: keras.Model, precision: str) -> None:
-    """Lets the layers compute in another precision; variables stay float32."""
+    """Sets the precision in which layers compute; variables stay float32."""
     if precision == "float32":
         return
     for layer in model._flatten_layers():

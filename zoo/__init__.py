@@ -17,7 +17,7 @@ if typing.TYPE_CHECKING:
 
 
 def build(arch: str, **kwargs: typing.Any) -> _model.ImageModel:
-    """Builds `arch`; see `zoo.model.build` for the arguments."""
+    """Builds the model named `arch`; see `zoo.model.build` for the arguments."""
     from zoo import model
 
     return model.build(arch, **kwargs)

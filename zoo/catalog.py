@@ -1,4 +1,4 @@
-"""What there is to build: one entry per arch, from its files alone."""
+"""Lists the architectures that can be built, without building any."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _FACTS = tuple(name for name in facts.REQUIRED if name != "multiply_adds")
 
 
 def entry(arch: str) -> Entry:
-    """What `tools/list --format=json` says of an arch.
+    """Returns the entry that `tools/list --format=json` prints for `arch`.
 
-    `params` and `trainable_params` count values of the classifier's variables,
-    `image_size` and the ranges are pixels.
+    `params` and `trainable_params` are the classifier's parameter counts;
+    `image_size` and the ranges are in pixels.
     """
-    known = facts.load(arch)
+    arch_facts = facts.load(arch)
     return {
         "arch": arch,
         "family": config.config_file(arch).parent.parent.name,
-        "title": known["title"],
-        **{name: facts.value(known, name) for name in _FACTS},
-        "paper": f"arXiv:{known['paper']['arxiv']}",
+        "title": arch_facts["title"],
+        **{name: facts.value(arch_facts, name) for name in _FACTS},
+        "paper": f"arXiv:{arch_facts['paper']['arxiv']}",
         "weights": registry.names(arch),
     }
 
 
 def table(entries: Sequence[Entry]) -> str:
-    """The entries as aligned columns under a header."""
+    """Formats the entries as a table with a header and aligned columns."""
     rows = [("ARCH", "PARAMS", "FEATURES", "PIXELS", "PAPER", "WEIGHTS")]
     rows += [
         (

@@ -1,8 +1,9 @@
-"""From an arch name to gin bindings, and back to a clean gin afterwards.
+"""Finds the gin files of architectures, and binds and clears gin's global state.
 
-One `.gin` file in a family's `configs` folder is one arch; its stem is the name. Gin
-keeps its state in the process, so every use goes through `bound`, which clears,
-parses, finalises, yields and clears again.
+Each `.gin` file in a family's `configs` folder defines one architecture; the file's
+stem is its name. Gin's state is global to the process, so all code that needs
+bindings uses the context manager `bind`: it clears gin, parses, finalises, yields and
+clears gin again.
 """
 
 from __future__ import annotations
@@ -25,17 +26,21 @@ ZOO = pathlib.Path(__file__).resolve().parent
 TRUSTED_PACKAGES = ("zoo", "training")
 ROOT = "model"
 BACKBONE = "BACKBONE"
-"""Stands in the bindings of weights for the spec that is bound."""
+"""Placeholder for the name of the bound spec, in bindings that weights bring."""
 _LARGEST_FILE = 1_000_000  # characters
 
 
 def config_files() -> dict[str, pathlib.Path]:
-    """Every arch with its `.gin` file, sorted by family and name."""
+    """Returns the `.gin` file of each arch, sorted by family and name."""
     return {path.stem: path for path in sorted(ZOO.glob("*/configs/*.gin"))}
 
 
 def config_file(arch: str) -> pathlib.Path:
-    """The `.gin` file of `arch`; ValueError names the nearest arch there is."""
+    """Returns the `.gin` file of `arch`.
+
+    Raises:
+      ValueError: there is no such arch; the message suggests the nearest one.
+    """
     files = config_files()
     if arch not in files:
         hint = messages.did_you_mean(arch, files)
@@ -44,75 +49,78 @@ def config_file(arch: str) -> pathlib.Path:
 
 
 def matching(patterns: Iterable[str]) -> list[str]:
-    """The archs that names and wildcards stand for, each once, in the order asked.
+    """Returns the archs that names and wildcards match, once each, in pattern order.
 
     Raises:
-      ValueError: a pattern stands for no arch.
+      ValueError: a pattern matches no arch.
     """
-    archs: dict[str, None] = {}
+    matches: dict[str, None] = {}
     for pattern in patterns:
         if any(character in pattern for character in "*?["):
-            found = [a for a in config_files() if fnmatch.fnmatchcase(a, pattern)]
-            if not found:
+            archs = [a for a in config_files() if fnmatch.fnmatchcase(a, pattern)]
+            if not archs:
                 raise ValueError(f"No arch matches {pattern!r}. See tools/list.")
         else:
-            found = [config_file(pattern).stem]
-        archs.update(dict.fromkeys(found))
-    return list(archs)
+            archs = [config_file(pattern).stem]
+        matches.update(dict.fromkeys(archs))
+    return list(matches)
 
 
 @dataclasses.dataclass(frozen=True)
-class Bound:
-    """What gin is bound to.
+class Bindings:
+    """The gin bindings in effect.
 
     Attributes:
-      text: the bindings in force, a line each, sorted, for the record.
-      overruled: a line for each value that the weights changed.
+      text: all bindings, sorted, one a line, for the record.
+      overruled: one line for each value that the weights changed.
     """
 
     text: str
     overruled: Sequence[str]
 
-    def without(self, room: str) -> str:
-        """The text without what binds a room's configurables, and imports them."""
-        kept = []
+    def without_package(self, package: str) -> str:
+        """Returns the text without the bindings and imports of a package."""
+        lines = []
         for line in self.text.splitlines(keepends=True):
             (statement,) = config_parser.ConfigParser(line, _Names())
             if isinstance(statement, config_parser.ImportStatement):
-                found = statement.module.split(".")[0]
+                line_package = statement.module.split(".")[0]
             else:
-                found = _room(statement.selector)
-            if found != room:
-                kept.append(line)
-        return "".join(kept)
+                line_package = _package(statement.selector)
+            if line_package != package:
+                lines.append(line)
+        return "".join(lines)
 
 
 @contextlib.contextmanager
-def bound(
+def bind(
     arch: str,
     *,
     gin_files: Sequence[str] = (),
     gin_bindings: Sequence[str] = (),
     trust_gin_imports: bool = False,
-    made_with: Sequence[str] = (),
-    decided: Sequence[str] = (),
+    weights_defaults: Sequence[str] = (),
+    weights_overrides: Sequence[str] = (),
     weights: str = "the weights",
     roots: Sequence[str] = (ROOT,),
-) -> Iterator[Bound]:
-    """Binds gin to `arch`, then to the extra files and bindings, for a while.
+) -> Iterator[Bindings]:
+    """Binds gin to `arch`, then to the extra files and bindings, inside a `with` block.
 
     Args:
-      arch: name of the arch.
-      gin_files: paths of further gin files, read after the arch's own.
+      arch: name of the architecture.
+      gin_files: paths of extra gin files, parsed after the architecture's own.
       gin_bindings: single bindings such as `MobileNetV2.width_multiplier=0.5`.
-      trust_gin_imports: allow gin imports outside `zoo`. Importing a module runs
-        its code.
-      made_with: bindings of weights, which come after the arch's and before a
-        user's.
-      decided: bindings of weights that beat all others.
-      weights: what messages call these.
-      roots: the configurables that are called, and all that they are bound to: others
-        may not be bound.
+      trust_gin_imports: allow gin files to import modules outside `TRUSTED_PACKAGES`.
+        Importing a module runs its code.
+      weights_defaults: bindings that the weights bring. They override those of the
+        architecture; those of the user override them.
+      weights_overrides: bindings of the weights that override all others.
+      weights: name of the weights in messages.
+      roots: the configurables that will be called. Only they and the configurables
+        that their parameters refer to may be bound.
+
+    Yields:
+      The bindings in effect.
 
     Raises:
       ValueError: an unknown arch, configurable or parameter, a gin syntax error, a
@@ -120,73 +128,78 @@ def bound(
     """
     gin.clear_config()
     try:
-        first, *users = texts(
+        arch_text, *user_texts = gin_texts(
             arch,
             gin_files=gin_files,
             gin_bindings=gin_bindings,
             trust_gin_imports=trust_gin_imports,
         )
-        parts = [first, "\n".join(made_with), *users, "\n".join(decided)]
+        texts = [
+            arch_text,
+            "\n".join(weights_defaults),
+            *user_texts,
+            "\n".join(weights_overrides),
+        ]
         before: dict[str, typing.Any] = {}
-        wanted: dict[str, typing.Any] = {}
-        for place, part in enumerate(parts):
-            if place not in (1, len(parts) - 1):
-                _parse(part, known="\n".join(parts))
+        from_weights: dict[str, typing.Any] = {}
+        for position, text in enumerate(texts):
+            if position not in (1, len(texts) - 1):
+                _parse(text, context="\n".join(texts))
                 continue
-            part = parts[place] = part.replace(BACKBONE, _backbone())
-            _judge(part, pathlib.Path(weights), trust=False)
-            before = _values(part) | before
+            text = texts[position] = text.replace(BACKBONE, _backbone())
+            _check_imports(text, pathlib.Path(weights), trust=False)
+            before = _values(text) | before
             try:
-                _parse(part, known="\n".join(parts))
+                _parse(text, context="\n".join(texts))
             except ValueError as error:
                 raise ValueError(f"{weights}: {error}") from error
-            wanted |= _values(part)
+            from_weights |= _values(text)
         overruled = [
             f"{name} = {value!r} instead of {before[name]!r}"
-            for name, value in wanted.items()
+            for name, value in from_weights.items()
             if value == _value(name) and value != before[name]
         ]
-        _check_selectors(parts, roots)
-        text = _finalized()
-        yield Bound(text, overruled)
+        _check_selectors(texts, roots)
+        yield Bindings(_finalize(), overruled)
     finally:
         gin.clear_config()
 
 
-def _check_selectors(parts: Sequence[str], roots: Sequence[str]) -> None:
-    """Refuses a binding of what is not built: it would change nothing.
+def _check_selectors(texts: Sequence[str], roots: Sequence[str]) -> None:
+    """Refuses bindings of configurables that are not used: they would have no effect.
 
     Raises:
-      ValueError: naming the binding, and what it may bind.
+      ValueError: names the binding, and the configurables that are used.
     """
     if _backbone() == ROOT:
-        return  # the root itself says what is wrong with it
-    built = {
+        return  # Calling the root raises a better message.
+    used = {
         gin.get_configurable(name): name
         for root in roots
         for name in (root, *_references(root))
     }
-    for place, part in enumerate(parts):
-        # A recipe is given another optimizer by a binding: its lines for its own rest.
-        rests = ("training",) if place < len(parts) - 2 else ()
-        for statement in _bound_in(part):
-            if _room(statement.selector) in rests:
+    for position, text in enumerate(texts):
+        # A user may replace the optimizer of a training recipe by a binding. The
+        # recipe's bindings of its own optimizer are then unused, which is fine.
+        skipped = ("training",) if position < len(texts) - 2 else ()
+        for statement in _binding_statements(text):
+            if _package(statement.selector) in skipped:
                 continue
-            if gin.get_configurable(statement.selector) not in built:
-                short = " and ".join(n.rpartition(".")[2] for n in built.values())
+            if gin.get_configurable(statement.selector) not in used:
+                names = " and ".join(n.rpartition(".")[2] for n in used.values())
                 raise ValueError(
-                    f"gin: {statement.selector}.{statement.arg_name} would change "
-                    f"nothing: what is built here is {short}."
+                    f"gin: {statement.selector}.{statement.arg_name} would have no "
+                    f"effect: only parameters of {names} are used here."
                 )
 
 
-def _room(selector: str) -> str:
-    """The package of a configurable."""
+def _package(selector: str) -> str:
+    """Returns the package of a configurable."""
     return gin.config._REGISTRY.get_match(selector).module.split(".")[0]
 
 
 def _references(root: str) -> list[str]:
-    """The configurables that the parameters of `root` are bound to."""
+    """Returns the configurables that the parameters of `root` refer to."""
     values = [_value(f"{root}.{parameter}") for parameter in _parameters(root)]
     return [
         v.selector for v in values if isinstance(v, gin.config.ConfigurableReference)
@@ -194,7 +207,7 @@ def _references(root: str) -> list[str]:
 
 
 def _backbone() -> str:
-    """The name of the spec that is bound."""
+    """Returns the name of the bound spec, or of the gin root if none is bound."""
     try:
         return gin.query_parameter("model.backbone").selector
     except (ValueError, AttributeError):
@@ -202,47 +215,50 @@ def _backbone() -> str:
 
 
 def _values(text: str) -> dict[str, typing.Any]:
-    """The present values of what `text` binds, or its defaults."""
+    """Returns the current values of the parameters that `text` binds."""
     return {
         name: _value(name)
-        for statement in _bound_in(text)
+        for statement in _binding_statements(text)
         for name in [f"{statement.selector}.{statement.arg_name}"]
     }
 
 
 def _value(name: str) -> typing.Any:
-    selector, _, parameter = name.rpartition(".")
+    """Returns the value that a parameter is bound to, else its default, else None."""
+    selector, _, parameter_name = name.rpartition(".")
     try:
         return gin.query_parameter(name)
     except ValueError:
-        known = _parameters(selector).get(parameter)
-        return known.default if known else None
+        parameter = _parameters(selector).get(parameter_name)
+        return parameter.default if parameter else None
 
 
-def texts(
+def gin_texts(
     arch: str,
     *,
     gin_files: Sequence[str] = (),
     gin_bindings: Sequence[str] = (),
     trust_gin_imports: bool = False,
 ) -> list[str]:
-    """What `bound` parses, in order, includes put in their place; binds nothing.
+    """Returns the texts that `bind` parses, in order, with includes expanded.
+
+    Nothing is bound.
 
     Raises:
-      ValueError: as `bound`, as far as it can be seen without importing.
+      ValueError: same as `bind`, for all errors that show without importing modules.
     """
-    found = []
+    sources = []
     for path in (config_file(arch), *map(pathlib.Path, gin_files)):
-        found.append((path, _flatten(path, seen=[])))
-    bindings = pathlib.Path("--gin_binding")
-    found.append((bindings, _with_includes("\n".join(gin_bindings), bindings, seen=[])))
-    for path, text in found:
-        _judge(text, path, trust=trust_gin_imports)
-    return [text for _, text in found]
+        sources.append((path, _flatten(path, seen=[])))
+    flag = pathlib.Path("--gin_binding")
+    sources.append((flag, _with_includes("\n".join(gin_bindings), flag, seen=[])))
+    for path, text in sources:
+        _check_imports(text, path, trust=trust_gin_imports)
+    return [text for _, text in sources]
 
 
-def _finalized() -> str:
-    """Locks the bindings, and returns them."""
+def _finalize() -> str:
+    """Locks the bindings and returns their text."""
     try:
         gin.finalize()
     except ValueError as error:
@@ -252,7 +268,7 @@ def _finalized() -> str:
 
 
 class _Names(config_parser.ParserDelegate):
-    """Stands in for gin's references while a file is only being looked at."""
+    """Parser delegate that returns names instead of resolving references."""
 
     def configurable_reference(
         self, scoped_configurable_name: str, evaluate: bool
@@ -264,7 +280,7 @@ class _Names(config_parser.ParserDelegate):
 
 
 def _flatten(path: pathlib.Path, *, seen: list[pathlib.Path]) -> str:
-    """The text of a gin file with its includes in their place."""
+    """Returns the text of a gin file with its includes expanded."""
     if path in seen:
         raise ValueError(f"The gin file {path} is included twice.")
     seen.append(path)
@@ -276,13 +292,16 @@ def _flatten(path: pathlib.Path, *, seen: list[pathlib.Path]) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"Can't read the gin file {path}: {error}") from error
     if len(text) > _LARGEST_FILE:
-        raise ValueError(f"The gin file {path} is longer than {_LARGEST_FILE}.")
+        raise ValueError(
+            f"The gin file {path} is longer than {_LARGEST_FILE} characters."
+        )
     return _with_includes(text, path, seen)
 
 
 def _with_includes(text: str, path: pathlib.Path, seen: list[pathlib.Path]) -> str:
-    """Puts included files, found beside the including one, in the includes' place."""
-    lines = text.split("\n")  # as gin's tokenizer does; splitlines() knows more ends
+    """Replaces each include by the text of that file, in the folder of `path`."""
+    # Same line ends as gin's tokenizer; splitlines() splits at others too.
+    lines = text.split("\n")
     for statement in _statements(text, path):
         if isinstance(statement, config_parser.IncludeStatement):
             included = path.parent / statement.filename
@@ -291,18 +310,18 @@ def _with_includes(text: str, path: pathlib.Path, seen: list[pathlib.Path]) -> s
     return "\n".join(lines)
 
 
-def _judge(text: str, path: pathlib.Path, *, trust: bool) -> None:
-    """Looks at the very text that gin will be given, before it runs any of it."""
+def _check_imports(text: str, path: pathlib.Path, *, trust: bool) -> None:
+    """Refuses untrusted imports in the text that gin will parse, before it does."""
     for statement in _statements(text, path):
         if isinstance(statement, config_parser.IncludeStatement):
-            raise ValueError(f"{path}: an include must have a line for itself.")
+            raise ValueError(f"{path}: an include must be alone on its line.")
         if isinstance(statement, config_parser.ImportStatement) and not trust:
             module = statement.module
             if module.split(".")[0] not in TRUSTED_PACKAGES:
                 raise ValueError(
                     f"{path} imports {module!r}, which would run its code: gin files "
-                    f"may import modules of {', '.join(TRUSTED_PACKAGES)} only, unless "
-                    "--trust_gin_imports is given."
+                    f"may import only modules of {', '.join(TRUSTED_PACKAGES)}. Pass "
+                    "--trust_gin_imports to allow others."
                 )
 
 
@@ -313,20 +332,30 @@ def _statements(text: str, path: pathlib.Path) -> list[typing.Any]:
         problem = str(error.msg).splitlines()[0].rstrip(".")
         if "malformed node" in problem:
             problem = (
-                "a value is no Python literal: True or False are, and text in quotes"
+                "a value is not a Python literal, such as True, 0.5 or text in quotes"
             )
         raise ValueError(f"{path}, line {error.lineno}: {problem}.") from error
     except (tokenize.TokenError, RecursionError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not gin: {str(error).splitlines()[0]}.") from error
+        raise ValueError(
+            f"{path} is not valid gin: {str(error).splitlines()[0]}."
+        ) from error
 
 
-def _parse(text: str, *, known: str) -> None:
-    """Gives gin `text`; its errors come out as one line with the nearest choice."""
-    for statement in _bound_in(text):
+def _parse(text: str, *, context: str) -> None:
+    """Parses `text` with gin.
+
+    Args:
+      text: the text.
+      context: all texts; their class names are the choices that a message suggests.
+
+    Raises:
+      ValueError: the text is not valid; the message is one line.
+    """
+    for statement in _binding_statements(text):
         if statement.scope or not statement.arg_name:
             raise ValueError(
                 f"gin: {statement.scope or statement.selector!r} binds no parameter: "
-                "write CLASS.PARAMETER = VALUE; scopes and macros are not used here."
+                "write CLASS.PARAMETER = VALUE; scopes and macros are not supported."
             )
         parameters = _parameters(statement.selector)
         if parameters and statement.arg_name not in parameters:
@@ -339,19 +368,22 @@ def _parse(text: str, *, known: str) -> None:
         gin.parse_config(text, skip_unknown=False)
     except (ValueError, TypeError, ImportError) as error:
         message = str(error).strip().splitlines()[0].rstrip(".")
-        raise ValueError(f"gin: {message}.{_nearest(message, text, known)}") from error
+        hint = _suggest_class(message, text, context)
+        raise ValueError(f"gin: {message}.{hint}") from error
 
 
-def _nearest(message: str, text: str, known: str) -> str:
-    """The class that an unknown one of `text` may stand for, of those in `known`."""
+def _suggest_class(message: str, text: str, context: str) -> str:
+    """Suggests a class name in `context` for the unknown one that `message` names."""
     unknown = [
-        b.selector for b in _bound_in(text) if f"matching {b.selector!r}" in message
+        b.selector
+        for b in _binding_statements(text)
+        if f"matching {b.selector!r}" in message
     ]
-    choices = {b.selector for b in _bound_in(known)} - set(unknown)
+    choices = {b.selector for b in _binding_statements(context)} - set(unknown)
     return messages.did_you_mean(unknown[0], choices) if unknown else ""
 
 
-def _bound_in(text: str) -> list[config_parser.BindingStatement]:
+def _binding_statements(text: str) -> list[config_parser.BindingStatement]:
     return [
         statement
         for statement in config_parser.ConfigParser(text, _Names())
@@ -360,24 +392,27 @@ def _bound_in(text: str) -> list[config_parser.BindingStatement]:
 
 
 def _parameters(selector: str) -> dict[str, inspect.Parameter]:
-    """What gin may set on a configurable; nothing if it isn't known (yet)."""
+    """Returns the parameters of a configurable that gin may set.
+
+    The result is empty if the configurable is not registered (yet).
+    """
     try:
         configurable = gin.get_configurable(selector)
     except ValueError:
         return {}
     function = configurable
     if inspect.isclass(configurable):
-        function = configurable.__init__  # gin's own metaclass hides the signature
-    refused = _denylist(selector)
+        function = configurable.__init__  # Gin's metaclass hides the class's signature.
+    denied = _denylist(selector)
     return {
         name: parameter
         for name, parameter in inspect.signature(function).parameters.items()
-        if name != "self" and name not in refused
+        if name != "self" and name not in denied
     }
 
 
 def _denylist(selector: str) -> Sequence[str]:
-    """What a configurable keeps from gin: a paper's tables."""
+    """Returns the parameters that gin may not set, such as a paper's tables."""
     try:
         return gin.config._REGISTRY.get_match(selector).denylist or ()
     except (AttributeError, KeyError):

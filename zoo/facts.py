@@ -1,4 +1,4 @@
-"""What is known of an arch before anything is built: its `.facts.json` file."""
+"""Reads an architecture's published and measured figures from its `.facts.json`."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ REQUIRED = (
 
 
 def load(arch: str) -> Facts:
-    """Reads `arch`'s facts: every figure as `{"value": …, "source": …}`.
+    """Reads the facts of `arch`: each figure is `{"value": …, "source": …}`.
 
     Raises:
-      ValueError: an unknown arch, or one without facts that can be read.
+      ValueError: `arch` is unknown, or its facts are missing or invalid.
     """
     path = config.config_file(arch).with_suffix(".facts.json")
     if not path.is_file():
         raise ValueError(f"{arch} has no facts: expected {path}.")
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(path.read_text(encoding="utf-8"))
         for name in REQUIRED:
-            value(known, name)
-        return known
+            value(facts, name)
+        return facts
     except KeyError as error:
         raise ValueError(f"{path} lacks {error}.") from error
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is no file of facts: {error}.") from error
+        raise ValueError(f"{path} is not a valid facts file: {error}.") from error
 
 
 def value(facts: Facts, name: str) -> typing.Any:
-    """The bare value of one fact."""
+    """Returns the value of one fact, without its source."""
     return facts[name]["value"]

@@ -1,4 +1,4 @@
-"""The head: from a feature vector to logits."""
+"""The classification head: feature vector to logits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def build(
       num_features: length D of the feature vector.
       num_classes: number K of logits.
       dropout_rate: share of features dropped in training, in [0, 1).
-      initializer: of the dense kernel.
+      initializer: initialiser of the dense kernel.
 
     Returns:
       A model from `feature_vector` [B, D] to logits [B, K], float32. Variables:

@@ -1,4 +1,4 @@
-"""What happens to a photograph before the network: outside the model, and in it."""
+"""Preprocessing and normalisation of images before the network."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Normalization:
-    """(255 · x - mean) / std on images in [0, 1].
+    """Normalisation inside the model: (255 · x - mean) / std for images in [0, 1].
 
     Args:
-      mean: subtracted, on the scale 0 to 255: one number, or one per RGB channel.
-      std: divided by, on the same scale.
+      mean: number to subtract, on the scale 0 to 255: one, or one per RGB channel.
+      std: number to divide by, on the same scale: one, or one per RGB channel.
     """
 
     mean: float | Sequence[float]
@@ -35,7 +35,7 @@ class Normalization:
                 specs.check_range(f"model.{name}", number, low, 1e6)
 
     def layer(self) -> keras.layers.Layer:
-        """The normalisation as a layer without variables."""
+        """Returns the normalisation as a layer without variables."""
         mean = np.asarray(self.mean, np.float64)
         std = np.asarray(self.std, np.float64)
         return keras.layers.Rescaling(
@@ -47,11 +47,12 @@ class Normalization:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """What a program does to a photograph before the model sees it.
+    """Cropping and resizing that a program applies to an image before the model.
 
     Args:
       crop_fraction: share of the shorter side that the central square crop keeps.
-      interpolation: `bilinear` or `bicubic`, to the spec's image size.
+      interpolation: how to resize the crop to the spec's image size: `bilinear` or
+        `bicubic`.
     """
 
     crop_fraction: float

@@ -1,4 +1,4 @@
-"""An image model: one backbone, and the feature vector and classifier made of it."""
+"""Builds image models: a backbone with a feature-vector model and a classifier."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ from zoo.weights import loading, native_format, registry
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageModel:
-    """A backbone and the two models over it; all three share the very same layers.
+    """A backbone, a feature-vector model and a classifier that share their layers.
 
     Attributes:
-      spec: what the backbone was built from.
-      backbone: normalised images [B, H, W, 3] -> dict of endpoints.
-      head: feature vector [B, D] -> logits [B, K].
-      feature_vector: images in [0, 1], [B, H, W, 3] float32 -> [B, D] float32.
-      classifier: the same images -> logits [B, K] float32.
-      taxonomy: what each logit stands for.
-      normalization: applied inside both models.
-      preprocessing: what to do before them.
-      weight_decay: scale of the L2 loss, sum(w²) / 2, over `decayed`.
-      weight_decay_excludes: parts of variable paths that are not decayed.
-      arch: the name that it was built by.
-      weights: where the values of the variables came from.
-      gin_config: the gin bindings that it was built with.
+      spec: the description that the backbone was built from.
+      backbone: model from normalised images [B, H, W, 3] to a dict of endpoints.
+      head: model from the feature vector [B, D] to logits [B, K].
+      feature_vector: model from images in [0, 1], [B, H, W, 3] float32, to the
+        feature vector [B, D] float32.
+      classifier: model from the same images to logits [B, K] float32.
+      taxonomy: the class that each logit stands for.
+      normalization: normalisation that both models apply to their input.
+      preprocessing: image preprocessing to apply before calling either model.
+      weight_decay: scale of the L2 loss, sum(w²) / 2, over the variables of `decayed`.
+      weight_decay_excludes: substrings of variable paths that exclude a variable
+        from weight decay.
+      arch: name of the architecture.
+      weights: provenance of the variables' values.
+      gin_config: gin bindings that the model was built with.
     """
 
     spec: specs.BackboneSpec
@@ -54,12 +56,12 @@ class ImageModel:
     def endpoints(
         self, images: typing.Any, *, training: bool = False
     ) -> dict[str, typing.Any]:
-        """The backbone's endpoints by name, for images in [0, 1], [B, H, W, 3]."""
+        """Returns the backbone's endpoints for images in [0, 1], [B, H, W, 3]."""
         return self.backbone(self.normalization.layer()(images), training=training)
 
     def record(self) -> native_format.JsonObject:
-        """What a file of these weights says of them; see `zoo.weights.own`."""
-        about = {
+        """Returns the record for a weights file; see `zoo.weights.native_format`."""
+        provenance = {
             key: value
             for key, value in self.weights.items()
             if key in native_format.PROVENANCE
@@ -68,36 +70,36 @@ class ImageModel:
             "arch": self.arch,
             "configuration": self.gin_config.splitlines(),
             "num_classes": self.taxonomy.num_classes,
-            **native_format.about_taxonomy(self.taxonomy),
+            **native_format.taxonomy_record(self.taxonomy),
             "normalization": dataclasses.asdict(self.normalization),
             "preprocessing": {
                 "image_size": self.spec.image_size,
                 **dataclasses.asdict(self.preprocessing),
             },
             "source": self.weights["name"],
-            **about,
+            **provenance,
         }
 
     def save_weights(self, path: str | pathlib.Path, **about: typing.Any) -> None:
-        """Writes a file that `weights=` takes; whole, or not at all.
+        """Writes a weights file atomically; `weights=` accepts its path.
 
         Args:
-          path: of the file, by custom `.safetensors`.
-          about: more for the record, such as `metrics`, `license` and `source`. Where
-            a model was trained, give its `source`: else the record says what the
-            values were before.
+          path: path of the file; it usually ends in `.safetensors`.
+          about: further entries of the record, such as `metrics`, `license` and
+            `source`. After training, pass `source`: otherwise the record names the
+            source of the initial values.
 
         Raises:
-          OSError: it can't be written.
+          OSError: the file can't be written.
         """
         record = {**self.record(), **about}
-        if "source" in about:  # other values than those that the model began with
+        if "source" in about:  # The values are not the initial ones any more.
             record.pop("head", None)
         native_format.save(pathlib.Path(path), self.classifier.weights, record)
 
     @property
     def parts(self) -> dict[str, keras.Model]:
-        """Both models over images, by the names of what they give."""
+        """The feature-vector model and the classifier, by kind."""
         return {
             "feature_vector": self.feature_vector,
             "classification": self.classifier,
@@ -108,14 +110,14 @@ class ImageModel:
         return self.feature_vector.output_shape[-1]
 
     def multiply_adds(self) -> dict[str, int]:
-        """Of each model for one image of the spec's size, by the model's name."""
+        """Returns each model's multiply-adds for one image of the spec's size."""
         size = (self.spec.image_size, self.spec.image_size, 3)
         backbone = multiply_adds.multiply_adds(self.backbone, input_shape=size)
         head = multiply_adds.multiply_adds(self.head, input_shape=(self.num_features,))
         return {"feature_vector": backbone, "classification": backbone + head}
 
     def decayed(self, model: keras.Model) -> list[keras.Variable]:
-        """The variables of `model` that weight decay shrinks; none at a scale of 0."""
+        """Returns the variables of `model` that weight decay applies to."""
         if not self.weight_decay:
             return []
         return [
@@ -140,31 +142,35 @@ def image_model(
     background_class: bool = False,
     own_taxonomy: taxonomies.Taxonomy | None = None,
 ) -> ImageModel:
-    """Joins a backbone, a normalisation and a head; the one gin root of this room.
+    """Builds an image model from a spec; the only gin root of this package.
 
     Args:
-      backbone: the spec to build.
+      backbone: spec of the backbone.
       mean: see `inputs.Normalization`.
       std: see `inputs.Normalization`.
       crop_fraction: see `inputs.Preprocessing`.
       interpolation: see `inputs.Preprocessing`.
-      dropout_rate: of the head, in [0, 1).
+      dropout_rate: dropout rate of the head, in [0, 1).
       weight_decay: see `ImageModel`.
       weight_decay_excludes: see `ImageModel`.
-      taxonomy_name: such as `ilsvrc_2012`; its classes are the logits.
-      background_class: whether logit 0 stands for none of them.
-      own_taxonomy: one that is not the zoo's, which `taxonomy_name` may name.
+      taxonomy_name: name of the taxonomy that defines the logits, such as
+        `ilsvrc_2012`.
+      background_class: whether to add a background class as logit 0.
+      own_taxonomy: a taxonomy outside the zoo that `taxonomy_name` may name.
+
+    Raises:
+      ValueError: an argument has the wrong type or is out of range.
     """
     if not isinstance(backbone, specs.BackboneSpec):
         raise ValueError(
             "model.backbone must be a call of a spec, such as @MobileNetV2(), not "
             f"{str(backbone)[:80]!r}."
         )
-    _check_recipe(dropout_rate, weight_decay, weight_decay_excludes)
-    specs.check_kind("model.taxonomy_name", taxonomy_name, "str")
-    specs.check_kind("model.background_class", background_class, "bool")
+    _check_regularization(dropout_rate, weight_decay, weight_decay_excludes)
+    specs.check_type("model.taxonomy_name", taxonomy_name, "str")
+    specs.check_type("model.background_class", background_class, "bool")
     taxonomy = taxonomies.load(
-        taxonomy_name, own=own_taxonomy, background_class=background_class
+        taxonomy_name, custom=own_taxonomy, background_class=background_class
     )
     normalization = inputs.Normalization(mean=mean, std=std)
     network = backbone.build()
@@ -190,7 +196,7 @@ def image_model(
     )
 
 
-def _check_recipe(
+def _check_regularization(
     dropout_rate: float, weight_decay: float, weight_decay_excludes: Sequence[str]
 ) -> None:
     specs.check_range("model.dropout_rate", dropout_rate, 0.0, 0.999)
@@ -199,8 +205,8 @@ def _check_recipe(
         isinstance(part, str) and part for part in weight_decay_excludes
     ):
         raise ValueError(
-            "model.weight_decay_excludes must be a tuple of parts of variable paths, "
-            f"not {weight_decay_excludes!r}."
+            "model.weight_decay_excludes must be a tuple of non-empty substrings of "
+            f"variable paths, not {weight_decay_excludes!r}."
         )
 
 
@@ -215,92 +221,94 @@ def build(
     trust_gin_imports: bool = False,
     roots: Sequence[str] = (config.ROOT,),
 ) -> ImageModel:
-    """Builds an arch and gives its variables their values.
+    """Builds an architecture, and initialises its variables or loads their values.
 
     Args:
-      arch: a name that tools/list prints.
-      weights: `random`, a name that tools/list prints for the arch, or a path: of a
-        weights file of this project, Keras or PyTorch, of the index of a sharded
-        safetensors file, of a SavedModel, or the prefix of a TensorFlow checkpoint.
-        Weights without a head leave that one random.
-      seed: for random weights that are the same every time: the global seeds of
-        Python, NumPy and Keras are set to it. None leaves them alone.
-      taxonomy: what the logits stand for, where neither the weights nor gin say other.
-      gin_files: paths of further gin files.
-      gin_bindings: further bindings, such as `MobileNetV2.width_multiplier=0.5`.
+      arch: name of the architecture, as tools/list prints it.
+      weights: `random`, a name that tools/list prints for `arch`, or a path. The path
+        is that of a weights file of this project, Keras or PyTorch, of the index of a
+        sharded safetensors file or of a SavedModel, or the prefix of a TensorFlow
+        checkpoint. If the weights have no head, the model's head stays random.
+      seed: seed for reproducible random weights. It sets the global seeds of Python,
+        NumPy and Keras; None does not change them.
+      taxonomy: classes of the logits, if neither the weights nor gin name others.
+      gin_files: paths of extra gin files.
+      gin_bindings: extra bindings, such as `MobileNetV2.width_multiplier=0.5`.
       trust_gin_imports: allow gin files to import any module, which runs its code.
-      roots: what gin files may bind; see `config.bound`.
+      roots: the configurables that gin files may bind; see `config.bind`.
 
     Returns:
-      The model. What the weights' record says of classes, normalisation and
-      preprocessing holds, whatever gin says.
+      The model. Classes, normalisation and preprocessing in the record of the weights
+      override gin bindings.
 
     Raises:
       ValueError: an argument, gin binding or weights file is not usable.
     """
-    _check_keras()
-    for name, texts in (("gin_files", gin_files), ("gin_bindings", gin_bindings)):
-        if isinstance(texts, str):
-            raise ValueError(f"{name} must be a list of texts, not {texts!r}.")
+    _check_keras_settings()
+    for name, values in (("gin_files", gin_files), ("gin_bindings", gin_bindings)):
+        if isinstance(values, str):
+            raise ValueError(f"{name} must be a list of strings, not {values!r}.")
     source = registry.find(arch, weights)
-    opened = loading.recognised(arch, source) if source else None
+    opened = loading.open_weights(arch, source) if source else None
     if seed is not None:
         keras.utils.set_random_seed(seed)
-    known = opened.taxonomy if opened else None
-    named = [f"{native_format.TAXONOMY} = {taxonomy.name!r}"] if taxonomy else []
-    with config.bound(
+    weights_taxonomy = opened.taxonomy if opened else None
+    taxonomy_bindings = (
+        [f"{native_format.TAXONOMY} = {taxonomy.name!r}"] if taxonomy else []
+    )
+    with config.bind(
         arch,
         gin_files=gin_files,
-        gin_bindings=[*named, *gin_bindings],
+        gin_bindings=[*taxonomy_bindings, *gin_bindings],
         trust_gin_imports=trust_gin_imports,
-        made_with=opened.made_with() if opened else (),
-        decided=opened.decided() if opened else (),
+        weights_defaults=opened.default_bindings() if opened else (),
+        weights_overrides=opened.override_bindings() if opened else (),
         weights=f"the record of {opened.source.path}" if opened else "",
         roots=roots,
-    ) as bound:
-        model = _built(known or taxonomy)
-        text = bound.without("training")
-    if model.taxonomy.name not in taxonomies.names():  # its classes are no text of gin
+    ) as bindings:
+        model = _call_gin_root(weights_taxonomy or taxonomy)
+        text = bindings.without_package("training")
+    if model.taxonomy.name not in taxonomies.names():  # Gin could not load it by name.
         text = "".join(
             line
             for line in text.splitlines(keepends=True)
             if not line.startswith(f"{native_format.TAXONOMY} =")
         )
-    origin: dict[str, typing.Any] = {"name": registry.RANDOM, "seed": seed}
+    provenance: dict[str, typing.Any] = {"name": registry.RANDOM, "seed": seed}
     if opened:
         matching = opened.assign(model.classifier)
-        head = {"head": origin} if matching.missing else {}
-        origin = {
+        head = {"head": provenance} if matching.missing else {}
+        provenance = {
             **opened.provenance(),
             **head,
             "name": opened.name,
             "sha256": opened.source.sha256,
             "matched": matching.summary(),
-            "overruled": bound.overruled,
+            "overruled": bindings.overruled,
             "assumed": opened.assumed,
         }
-    return dataclasses.replace(model, arch=arch, weights=origin, gin_config=text)
+    return dataclasses.replace(model, arch=arch, weights=provenance, gin_config=text)
 
 
-def _check_keras() -> None:
-    """Keras' own configuration file may say otherwise than these models need."""
-    wanted = {
+def _check_keras_settings() -> None:
+    """Raises ValueError if Keras' global settings do not suit these models."""
+    allowed = {
         "floatx": ("float32", "float64"),
         "image_data_format": ("channels_last",),
-        # Features and logits are promised in full precision.
+        # Features and logits are documented to have full precision.
         "dtype_policy": ("float32", "float64"),
     }
-    for name, values in wanted.items():
-        found = getattr(keras.config, name)()
-        found = getattr(found, "name", found)
-        if found not in values:
+    for name, values in allowed.items():
+        setting = getattr(keras.config, name)()
+        setting = getattr(setting, "name", setting)
+        if setting not in values:
             raise ValueError(
-                f"Keras is set to {name} {found!r}; set it to {values[0]!r}."
+                f"Keras is set to {name} {setting!r}; set it to {values[0]!r}."
             )
 
 
-def _built(taxonomy: taxonomies.Taxonomy | None) -> ImageModel:
-    """Calls the gin root; a value of a wrong type is the caller's mistake too."""
+def _call_gin_root(taxonomy: taxonomies.Taxonomy | None) -> ImageModel:
+    """Calls the gin root and turns the errors of bad bindings into ValueErrors."""
     try:
         return image_model(own_taxonomy=taxonomy)
     except (
@@ -310,5 +318,5 @@ def _built(taxonomy: taxonomies.Taxonomy | None) -> ImageModel:
         AttributeError,
         RecursionError,
     ) as error:
-        # Gin appends lines with the names of its configurables.
+        # Gin appends further lines, which name its configurables.
         raise ValueError(str(error).splitlines()[0]) from error

@@ -1,4 +1,4 @@
-"""Multiply-adds, counted from the layers."""
+"""Counts the multiply-adds of a model from its layers."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ Shape = tuple[int, ...]
 
 
 def multiply_adds(model: keras.Model, *, input_shape: Shape) -> int:
-    """Multiplications and additions, as one each, for one image.
+    """Counts the multiply-adds of a model for one image.
 
-    Every value of a kernel counts once at every place of its layer's output, padding
-    included; biases, batch norm, activations and pooling count nothing. A layer for
-    which that is not so has a method `multiply_adds(input_shape)`.
+    A multiplication and the addition after it count as one. Every kernel value counts
+    once at every position of its layer's output, padding included; biases, batch norm,
+    activations and pooling are not counted. A layer with other costs defines a method
+    `multiply_adds(input_shape)`.
 
     Args:
-      model: functional, with one input, of layers with one output each.
-      input_shape: of the model without the batch, such as (224, 224, 3).
+      model: functional model with one input; each of its layers has one output.
+      input_shape: input shape without the batch, such as (224, 224, 3).
 
     Raises:
-      ValueError: there are more than layers in it, or a layer has more than one
-        output, or says no output shape.
+      ValueError: the graph has ops outside layers, or a layer has several outputs or
+        does not compute its output shape.
     """
     shapes: dict[int, Shape] = {id(model.input): (1, *input_shape)}
     total = 0
@@ -33,7 +34,7 @@ def multiply_adds(model: keras.Model, *, input_shape: Shape) -> int:
         inputs = _input_shapes(layer, shapes)
         output = _output_shape(layer, inputs)
         shapes[id(layer.output)] = output
-        total += _of_layer(layer, inputs, output)
+        total += _layer_multiply_adds(layer, inputs, output)
     return total
 
 
@@ -44,8 +45,8 @@ def _input_shapes(layer: keras.layers.Layer, shapes: dict[int, Shape]) -> typing
         return shapes[id(layer.input)]
     except KeyError as error:
         raise ValueError(
-            f"{layer.name} takes what no layer puts out: write layers where there are "
-            "bare keras.ops."
+            f"{layer.name} has an input that is not the output of a layer: replace "
+            "bare keras.ops with layers."
         ) from error
 
 
@@ -53,13 +54,15 @@ def _output_shape(layer: keras.layers.Layer, inputs: typing.Any) -> Shape:
     try:
         shape = layer.compute_output_shape(inputs)
     except NotImplementedError as error:
-        raise ValueError(f"{layer.name} needs a compute_output_shape().") from error
+        raise ValueError(f"{layer.name} must define compute_output_shape().") from error
     if not isinstance(layer.output, keras.KerasTensor):
         raise ValueError(f"{layer.name} must have one output, not {layer.output}.")
     return shape
 
 
-def _of_layer(layer: keras.layers.Layer, inputs: typing.Any, output: Shape) -> int:
+def _layer_multiply_adds(
+    layer: keras.layers.Layer, inputs: typing.Any, output: Shape
+) -> int:
     if hasattr(layer, "multiply_adds"):
         return layer.multiply_adds(inputs)
     kernels = [w for w in layer.weights if w.path.endswith("/kernel")]

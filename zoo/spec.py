@@ -1,4 +1,4 @@
-"""What every architecture's description has in common."""
+"""Base class of backbone specs, and type and range checks of gin parameters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typing
 
 import keras
 
-# Least and largest value of the fields that specs name alike.
+# Smallest and largest value of the fields that several specs share.
 RANGES = {
     "image_size": (1, 4096),
     "width_multiplier": (0.01, 8.0),
@@ -21,8 +21,8 @@ RANGES = {
 CHOICES = {
     "activation": ("relu", "relu6", "silu", "hard_silu", "hard_swish", "gelu", "elu"),
 }
-"""What they may be, where they are names."""
-_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+"""Allowed values of the fields that hold a name."""
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "bool": ((bool,), "True or False"),
     "int": ((int,), "an integer"),
     "float": ((int, float), "a number"),
@@ -32,17 +32,17 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BackboneSpec(abc.ABC):
-    """A frozen description of a backbone; gin sets its fields.
+    """Frozen description of a backbone; gin sets its fields.
 
     Args:
-      image_size: default height and width of the input, pixels. Weights depend on
-        it only through training: the layers accept other sizes too.
+      image_size: default height and width of the input, pixels. It affects only
+        training and evaluation: the layers accept other sizes too.
     """
 
     image_size: int
 
     def __post_init__(self) -> None:
-        check_kinds(self)
+        check_types(self)
         for field in dataclasses.fields(self):
             name = f"{type(self).__name__}.{field.name}"
             value = getattr(self, field.name)
@@ -54,7 +54,7 @@ class BackboneSpec(abc.ABC):
 
     @abc.abstractmethod
     def build(self) -> keras.Model:
-        """Makes the backbone with freshly initialised variables.
+        """Builds the backbone with newly initialised variables.
 
         Returns:
           A functional model from normalised images [B, H, W, 3] float32 to a dict
@@ -63,58 +63,59 @@ class BackboneSpec(abc.ABC):
         """
 
 
-def check_kinds(bound: typing.Any, *, room: str = "") -> None:
-    """Raises a ValueError where a field of a dataclass is of another kind than it says.
+def check_types(instance: typing.Any, *, package: str = "") -> None:
+    """Raises ValueError if a field of a dataclass does not have its annotated type.
 
     Args:
-      bound: an object of a dataclass that gin fills.
-      room: before its name, such as `training`.
+      instance: instance of a dataclass that gin configures.
+      package: package name to put before the class name, such as `training`.
     """
-    prefix = f"{room}." if room else ""
-    for field in dataclasses.fields(bound):
-        name = f"{prefix}{type(bound).__name__}.{field.name}"
-        check_kind(name, getattr(bound, field.name), str(field.type))
+    prefix = f"{package}." if package else ""
+    for field in dataclasses.fields(instance):
+        name = f"{prefix}{type(instance).__name__}.{field.name}"
+        check_type(name, getattr(instance, field.name), str(field.type))
 
 
-def check_kind(name: str, value: typing.Any, kind: str) -> None:
-    """Raises a ValueError unless `value` is of the kind that an annotation names.
+def check_type(name: str, value: typing.Any, annotation: str) -> None:
+    """Raises ValueError unless `value` has the annotated type.
 
-    Other kinds than `bool`, `int`, `float` and `str`, tuples of them, or those and
-    `None`, are let through.
+    Only `bool`, `int`, `float`, `str`, tuples of one of them, and each of them with
+    `| None` are checked; other annotations accept every value.
     """
-    kind, _, none = kind.partition(" | ")
-    if kind.startswith("tuple["):
-        _check_tuple(name, value, kind.removeprefix("tuple[").removesuffix("]"))
+    annotation, _, none = annotation.partition(" | ")
+    if annotation.startswith("tuple["):
+        _check_tuple(name, value, annotation.removeprefix("tuple[").removesuffix("]"))
         return
-    if kind not in _KINDS or (none == "None" and value is None):
+    if annotation not in _TYPES or (none == "None" and value is None):
         return
-    types, says = _KINDS[kind]
-    if not isinstance(value, types) or (isinstance(value, bool) and kind != "bool"):
-        raise ValueError(f"{name} must be {says}, not {str(value)[:80]!r}.")
+    types, description = _TYPES[annotation]
+    is_unexpected_bool = isinstance(value, bool) and annotation != "bool"
+    if not isinstance(value, types) or is_unexpected_bool:
+        raise ValueError(f"{name} must be {description}, not {str(value)[:80]!r}.")
 
 
-def _check_tuple(name: str, value: typing.Any, kinds: str) -> None:
-    first, *others = kinds.split(", ")
-    if first not in _KINDS or {*others} - {first, "..."}:
+def _check_tuple(name: str, value: typing.Any, annotations: str) -> None:
+    first, *others = annotations.split(", ")
+    if first not in _TYPES or {*others} - {first, "..."}:
         return
     count = "two" if others == [first] else "any number of"
     if not isinstance(value, tuple) or (count == "two" and len(value) != 2):
         raise ValueError(
             f"{name} must be a tuple of {count} values, not {str(value)[:80]!r}."
         )
-    for each in value:
-        check_kind(name, each, first)
+    for element in value:
+        check_type(name, element, first)
 
 
 def check_range(name: str, value: typing.Any, low: float, high: float) -> None:
-    """Raises a ValueError unless `value` is a number in [low, high].
+    """Raises ValueError unless `value` is a number in [low, high].
 
-    Where `low` is an integer, so must the value be.
+    If `low` is an integer, `value` must be an integer too.
     """
-    kinds = int if isinstance(low, int) else (int, float)
-    is_number = isinstance(value, kinds) and not isinstance(value, bool)
+    types = int if isinstance(low, int) else (int, float)
+    is_number = isinstance(value, types) and not isinstance(value, bool)
     if not is_number or not low <= value <= high:
-        kind = "an integer" if kinds is int else "a number"
+        description = "an integer" if types is int else "a number"
         raise ValueError(
-            f"{name} must be {kind} in [{low}, {high}], not {str(value)[:80]!r}."
+            f"{name} must be {description} in [{low}, {high}], not {str(value)[:80]!r}."
         )

@@ -1,4 +1,4 @@
-"""Class-index definitions: what the position of a logit stands for."""
+"""Taxonomies: the class that each logit stands for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 @dataclasses.dataclass(frozen=True)
 class ClassDefinition:
-    """One class: a stable id (such as a WordNet synset's) and a name for people."""
+    """A class: a stable id, such as a WordNet synset id, and a readable name."""
 
     id: str
     name: str
@@ -30,13 +30,13 @@ BACKGROUND = ClassDefinition(id="background", name="background")
 
 @dataclasses.dataclass(frozen=True)
 class Taxonomy:
-    """An ordered set of classes and how to read their scores.
+    """An ordered set of classes, and the function that turns logits into scores.
 
     Args:
       name: file stem of the definition, such as `ilsvrc_2012`.
       classes: the classes in the order of the logits.
-      scores: `softmax` where exactly one class is right, `sigmoid` where any
-        number of them may be.
+      scores: `softmax` if each image has exactly one class, `sigmoid` if it may have
+        any number of classes.
     """
 
     name: str
@@ -52,9 +52,12 @@ class Taxonomy:
         if not self.classes:
             raise ValueError(f"Taxonomy {self.name!r} has no classes.")
         ids = collections.Counter(c.id for c in self.classes)
-        (most, count), *_ = ids.most_common(1)
+        (most_common_id, count), *_ = ids.most_common(1)
         if count > 1:
-            raise ValueError(f"Taxonomy {self.name!r}: the class {most!r} comes twice.")
+            raise ValueError(
+                f"Taxonomy {self.name!r} has two classes with the id "
+                f"{most_common_id!r}; ids must be unique."
+            )
 
     @property
     def num_classes(self) -> int:
@@ -65,15 +68,15 @@ class Taxonomy:
         return self.classes[0] == BACKGROUND
 
     def with_background(self) -> Taxonomy:
-        """The same classes one place further, index 0 being the background class."""
+        """Returns a copy with the background class at index 0, before the others."""
         if self.has_background:
             return self
         return dataclasses.replace(self, classes=(BACKGROUND, *self.classes))
 
     def to_tsv(self) -> str:
-        r"""The class index as it travels in a model: a header, then a line a class.
+        r"""Returns the class index of exports: a header, then one row for each class.
 
-        A tab, a line end or a backslash in a cell is written as `\t`, `\n`, `\r` or
+        Tabs, line ends and backslashes in a cell are escaped as `\t`, `\n`, `\r` and
         `\\`.
         """
         rows = [_HEADER]
@@ -84,63 +87,67 @@ class Taxonomy:
 
 
 def names() -> list[str]:
-    """The taxonomies of this package."""
+    """Returns the names of this package's taxonomies."""
     return sorted(path.stem for path in FOLDER.glob("*.tsv"))
 
 
 def load(
-    name: str, *, own: Taxonomy | None = None, background_class: bool = False
+    name: str, *, custom: Taxonomy | None = None, background_class: bool = False
 ) -> Taxonomy:
-    """The taxonomy `name` of this package, or `own` where that has this name.
+    """Returns `custom` if it has this name, else this package's taxonomy `name`.
 
     Args:
-      name: such as `ilsvrc_2012`: 1000 classes in the order of their synset ids.
-      own: another one that may be asked for.
-      background_class: put the background class at index 0, as 1001-class
-        checkpoints of ILSVRC-2012 have it.
+      name: name of the taxonomy, such as `ilsvrc_2012`: 1000 classes in the order of
+        their synset ids.
+      custom: a taxonomy that is not part of this package.
+      background_class: add the background class at index 0, as in the 1001-class
+        checkpoints of ILSVRC-2012.
 
     Raises:
-      ValueError: no such taxonomy, or its file is not well-formed.
+      ValueError: there is no such taxonomy, or its file is malformed.
     """
-    if own and own.name == name:
-        taxonomy = own
+    if custom and custom.name == name:
+        taxonomy = custom
     elif name in names():
-        about = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-        taxonomy = Taxonomy(name, read_tsv(FOLDER / f"{name}.tsv"), about["scores"])
+        metadata = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+        taxonomy = Taxonomy(name, read_tsv(FOLDER / f"{name}.tsv"), metadata["scores"])
     else:
         raise ValueError(
             f"Unknown taxonomy {name!r}.{messages.did_you_mean(name, names())} "
-            f"There are: {', '.join(names())}."
+            f"The taxonomies are {', '.join(names())}."
         )
     return taxonomy.with_background() if background_class else taxonomy
 
 
 def read_tsv(path: pathlib.Path) -> tuple[ClassDefinition, ...]:
-    """Reads a class index as `Taxonomy.to_tsv` writes it.
+    """Reads a class index in the format that `Taxonomy.to_tsv` writes.
 
     Raises:
-      ValueError: it is no text, or has another header, a row of other than three cells,
-        an index out of order, or an id that comes twice.
+      ValueError: the file is not UTF-8 text, the header differs, a row does not have
+        three cells, an index is out of order, or an id occurs twice.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no class index: {error}") from error
+        raise ValueError(f"{path} is not a class index: {error}") from error
     if not rows or tuple(rows[0]) != _HEADER:
         raise ValueError(f"{path}: the first line must be {' TAB '.join(_HEADER)}.")
     for index, row in enumerate(rows[1:]):
         if len(row) != len(_HEADER) or row[0] != str(index):
-            raise ValueError(f"{path}, line {index + 2}: expected class {index}.")
+            raise ValueError(
+                f"{path}, line {index + 2}: expected class {index}, with an id and a "
+                "name, separated by tabs."
+            )
     classes = tuple(
         ClassDefinition(id=_unescaped(row[1]), name=_unescaped(row[2]))
         for row in rows[1:]
     )
     if len({c.id for c in classes}) != len(classes):
-        raise ValueError(f"{path}: a class id comes twice.")
+        raise ValueError(f"{path}: two classes have the same id; ids must be unique.")
     return classes
 
 
 def _unescaped(cell: str) -> str:
-    known = {escape: character for character, escape in _ESCAPES.items()}
-    return re.sub(r"\\.", lambda match: known.get(match[0], match[0]), cell)
+    characters = {escape: character for character, escape in _ESCAPES.items()}
+    return re.sub(r"\\.", lambda match: characters.get(match[0], match[0]), cell)

@@ -1,4 +1,4 @@
-"""Clause R09: what further arguments do to a call.
+"""Clause R09: the keyword arguments of `__call__` other than `training`.
 
 Source: https://www.tensorflow.org/hub/reusable_saved_models
 """
@@ -15,30 +15,30 @@ from conformance import clauses, model_under_test, numeric, traces, verdict
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _RATES = ("dropout_rate", "drop_path_rate")
-_MEND = "Trace __call__ with one scalar tf.TensorSpec for it, or with Python values, "
-_MEND += "declare the default, and document dtype, shape, default and effect."
+_FIX = "Trace __call__ with one scalar tf.TensorSpec for the argument, or with Python "
+_FIX += "values; declare its default; document its dtype, shape, default and effect."
 
 
-def r09_arguments_do_what_they_say(model: model_under_test.ModelUnderTest) -> str:
-    """Reads each argument's default and specs, then tries the documented effects.
+def r09_arguments_work_as_documented(model: model_under_test.ModelUnderTest) -> str:
+    """Checks each argument's default, dtype and shape, then its documented effect.
 
-    Known are the effects of batch_norm_momentum, dropout_rate, drop_path_rate and
-    return_endpoints, where the documentation lists them.
+    The check tests the effects of batch_norm_momentum, dropout_rate, drop_path_rate and
+    return_endpoints, if the documentation lists these arguments.
     """
-    found = {
+    parameters = {
         parameter.name: parameter
         for parameter in traces.parameters(model.call)[1:]
         if parameter.name != "training" and parameter.kind not in _VARIADIC
     }
-    for name in set(model.arguments) - set(found):
+    for name in set(model.arguments) - set(parameters):
         raise verdict.Violation(
             expected=f"the argument {name}, which is documented",
-            observed=f"the arguments {', '.join(found) or 'training alone'}",
-            mend=_MEND,
+            observed=f"the arguments {', '.join(parameters) or 'training only'}",
+            mend=_FIX,
         )
-    if not found:
-        raise verdict.NotApplicable("__call__ takes no further argument")
-    for name, parameter in found.items():
+    if not parameters:
+        raise verdict.NotApplicable("__call__ takes no other keyword argument")
+    for name, parameter in parameters.items():
         specs = _specs(model, name)
         _check_default(model, name, parameter.default)
         if name in model.arguments:
@@ -47,24 +47,24 @@ def r09_arguments_do_what_they_say(model: model_under_test.ModelUnderTest) -> st
             if effect and (name == "return_endpoints" or model.takes_training_true):
                 with model.variables_kept():
                     effect(model)
-    undocumented = set(found) - set(model.arguments)
+    undocumented = set(parameters) - set(model.arguments)
     hint = f"; not documented: {', '.join(sorted(undocumented))}" * bool(undocumented)
-    return f"{', '.join(found)}{hint}"
+    return f"{', '.join(parameters)}{hint}"
 
 
 def _specs(
     model: model_under_test.ModelUnderTest, name: str
 ) -> set[tuple[str, tuple[int, ...]]]:
-    """The dtypes and shapes that the traces take as a Tensor."""
+    """Returns the (dtype, shape) pairs of the traces that take a Tensor for `name`."""
     specs = [trace.arguments.get(name) for trace in model.general_traces]
     tensors = [spec for spec in specs if isinstance(spec, tf.TensorSpec)]
-    found = {(spec.dtype.name, str(spec.shape)) for spec in tensors}
-    if len(found) > 1 or not all(spec.shape.is_fully_defined() for spec in tensors):
-        shown = ", ".join(" ".join(spec) for spec in sorted(found))
+    forms = {(spec.dtype.name, str(spec.shape)) for spec in tensors}
+    if len(forms) > 1 or not all(spec.shape.is_fully_defined() for spec in tensors):
+        shown = ", ".join(" ".join(form) for form in sorted(forms))
         raise verdict.Violation(
-            expected=f"{name} to be of one dtype and static shape",
+            expected=f"{name} to have one dtype and one static shape in all traces",
             observed=shown,
-            mend=_MEND,
+            mend=_FIX,
         )
     return {(spec.dtype.name, tuple(spec.shape)) for spec in tensors}
 
@@ -74,15 +74,15 @@ def _check_default(
 ) -> None:
     images = model.images(1)
     with verdict.expecting(
-        f"obj(x, {name}={default!r}) to work, as its default", mend=_MEND
+        f"obj(x, {name}={default!r}) to work: it is the default", mend=_FIX
     ):
-        given = model.obj(images, **{name: default})
-    difference = numeric.relative_difference(given, model.obj(images))
+        explicit = model.obj(images, **{name: default})
+    difference = numeric.relative_difference(explicit, model.obj(images))
     if difference > clauses.TOLERANCE:
         raise verdict.Violation(
             expected=f"obj(x) to equal obj(x, {name}={default!r})",
             observed=f"a relative difference of {difference:.1e}",
-            mend=_MEND,
+            mend=_FIX,
         )
 
 
@@ -92,26 +92,27 @@ def _check_documented(
     default: Any,
     specs: set[tuple[str, tuple[int, ...]]],
 ) -> None:
-    wanted = documented.get("dtype"), tuple(documented.get("shape") or ())
-    if specs and "dtype" in documented and wanted not in specs:
+    form = documented.get("dtype"), tuple(documented.get("shape") or ())
+    if specs and "dtype" in documented and form not in specs:
         ((dtype, shape),) = specs
         raise verdict.Violation(
-            expected=f"{name} to be {wanted[0]} {list(wanted[1])}, as documented",
+            expected=f"{name} to be {form[0]} {list(form[1])}, as documented",
             observed=f"{dtype} {list(shape)}",
-            mend=_MEND,
+            mend=_FIX,
         )
     if "default" in documented and documented["default"] != default:
         raise verdict.Violation(
-            expected=f"{name}={documented['default']!r} as documented",
+            expected=f"the default {name}={documented['default']!r}, as documented",
             observed=f"{name}={default!r}",
-            mend=_MEND,
+            mend=_FIX,
         )
 
 
 def _check_momentum(model: model_under_test.ModelUnderTest) -> None:
-    """1 must leave the statistics as they are; 0 must replace them, whatever they were.
+    """Checks that momentum 1 keeps the batch statistics and momentum 0 replaces them.
 
-    Their own momentum is nothing that drop path should play into.
+    `_train` turns dropout and drop path off, so the statistics depend on the momentum
+    and the batch only.
     """
     trainable = {id(v) for v in model.trainable_variables}
     statistics = [v for v in model.all_variables if id(v) not in trainable]
@@ -119,8 +120,8 @@ def _check_momentum(model: model_under_test.ModelUnderTest) -> None:
     _train(model, batch_norm_momentum=1.0)
     if numeric.changed(statistics, before, numeric.values(statistics)):
         raise verdict.Violation(
-            expected="batch_norm_momentum=1 to leave the statistics as they are",
-            observed="they change",
+            expected="batch_norm_momentum=1 to leave the statistics unchanged",
+            observed="changed statistics",
             mend="Compute momentum · old + (1 − momentum) · new.",
         )
     replaced = []
@@ -133,29 +134,30 @@ def _check_momentum(model: model_under_test.ModelUnderTest) -> None:
     if difference > clauses.TOLERANCE:
         raise verdict.Violation(
             expected="batch_norm_momentum=0 to replace the statistics by the batch's",
-            observed=f"what they were before still shows, by {difference:.1e}",
+            observed="statistics that still depend on their old values, by a relative "
+            f"difference of {difference:.1e}",
             mend="Compute momentum · old + (1 − momentum) · new.",
         )
 
 
 def _check_rate(name: str) -> Callable[[model_under_test.ModelUnderTest], None]:
-    """A rate of 0 must leave nothing to chance, and one of a half something.
+    """Returns a check that rate 0 is deterministic and rate 0.5 is random.
 
-    Four images share their fate in two calls by chance once in 16 times; in all of six
-    calls, once in a million.
+    With rate 0.5 and four images, two calls drop the same images by chance with a
+    probability of 1/16, and all six calls with a probability of about 1e-6.
     """
 
     def check(model: model_under_test.ModelUnderTest) -> None:
         for rate, calls in ((0.0, 2), (0.5, 6)):
-            first, *others = (_train(model, **{name: rate}) for _ in range(calls))
-            differences = [numeric.relative_difference(o, first) for o in others]
+            first, *rest = (_train(model, **{name: rate}) for _ in range(calls))
+            differences = [numeric.relative_difference(o, first) for o in rest]
             if (max(differences) > clauses.TOLERANCE) != bool(rate):
-                word = "random" if rate else "deterministic"
+                behaviour = "random" if rate else "deterministic"
                 raise verdict.Violation(
-                    expected=f"training=True with {name}={rate} to be {word}",
-                    observed=f"a relative difference of {max(differences):.1e} from "
-                    "call to call",
-                    mend="Let the argument be the rate that the layers draw with.",
+                    expected=f"training=True with {name}={rate} to be {behaviour}",
+                    observed=f"a relative difference of {max(differences):.1e} between "
+                    "calls",
+                    mend="Use the argument as the drop rate of the layers.",
                 )
 
     return check
@@ -166,24 +168,24 @@ def _check_endpoints(model: model_under_test.ModelUnderTest) -> None:
     endpoints = model.obj(images, return_endpoints=True)
     if not isinstance(endpoints, Mapping) or "default" not in endpoints:
         raise verdict.Violation(
-            expected="return_endpoints=True to give a dict with the key default",
+            expected="return_endpoints=True to return a dict with the key default",
             observed=f"a {type(endpoints).__name__}",
-            mend="Give the output under default, beside the endpoints by name.",
+            mend="Return a dict of endpoints by name, with the output under default.",
         )
     difference = numeric.relative_difference(endpoints["default"], model.obj(images))
     if difference > clauses.TOLERANCE:
         raise verdict.Violation(
-            expected="the endpoint default to be the output",
+            expected="the endpoint default to equal the output",
             observed=f"a relative difference of {difference:.1e}",
-            mend="Give the output under default, beside the endpoints by name.",
+            mend="Return a dict of endpoints by name, with the output under default.",
         )
 
 
-def _train(model: model_under_test.ModelUnderTest, **given: float) -> Any:
-    """A call in training mode, with nothing random but what is asked for."""
-    takes = {parameter.name for parameter in traces.parameters(model.call)}
-    calm = {rate: 0.0 for rate in _RATES if rate in takes}
-    keywords = {name: tf.constant(v) for name, v in {**calm, **given}.items()}
+def _train(model: model_under_test.ModelUnderTest, **arguments: float) -> Any:
+    """Calls the model in training mode; drop rates not in `arguments` are 0."""
+    names = {parameter.name for parameter in traces.parameters(model.call)}
+    rates = {rate: 0.0 for rate in _RATES if rate in names}
+    keywords = {name: tf.constant(v) for name, v in {**rates, **arguments}.items()}
     return model.obj(model.images(4), training=True, **keywords)
 
 

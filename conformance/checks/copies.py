@@ -1,4 +1,4 @@
-"""Clause R13: what is loaded can be saved again.
+"""Clause R13: a loaded model can be saved again.
 
 Source: https://www.tensorflow.org/hub/reusable_saved_models
 """
@@ -20,48 +20,48 @@ from conformance.checks import (
     signatures,
 )
 
-_MEND = "Hang all that the model needs on its root: assets, lists, named callables."
-# Those that a copy could break, and that are judged by looking, or by one call.
-_JUDGED_AGAIN: tuple[Callable[[model_under_test.ModelUnderTest], str], ...] = (
+_FIX = "Attach all that the model needs to its root: assets, lists, named callables."
+# Checks that a copy may fail although the model passes. Each needs at most one call.
+_CHECKS_OF_COPY: tuple[Callable[[model_under_test.ModelUnderTest], str], ...] = (
     reusable.r02_root_is_callable,
     reusable.r03_takes_one_tensor,
     reusable.r04_lists_variables,
     reusable.r05_lists_trainable_variables,
     reusable.r06_regularization_losses,
     reusable.r08_traces_every_combination,
-    parts.r12_parts_are_whole,
+    parts.r12_named_callables_are_complete,
     feature_vector.f02_num_features_is_static,
     classification.c03_carries_class_index,
     signatures.s01_has_serving_default,
 )
 
 
-def r13_saves_again(model: model_under_test.ModelUnderTest) -> str:
-    """Saves the loaded object with its signatures, loads the copy, and compares.
+def r13_can_be_saved_again(model: model_under_test.ModelUnderTest) -> str:
+    """Saves the loaded object with its signatures, loads the copy, and compares them.
 
-    The copy must give equal outputs, have the same lists, and break no clause of its
-    form that the model itself meets.
+    The outputs of the copy must equal those of the model. Each of `_CHECKS_OF_COPY`
+    that passes for the model must pass for the copy.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "copy")
-        with verdict.expecting("tf.saved_model.save(obj) to work", mend=_MEND):
+        with verdict.expecting("tf.saved_model.save(obj) to work", mend=_FIX):
             tf.saved_model.save(model.obj, str(path), dict(model.signatures) or None)
         copy = model_under_test.ModelUnderTest(
             path, kind=model.kind, full=False, pair=None, documented=model.documented
         )
-        with verdict.expecting("the copy to load and to predict", mend=_MEND):
+        with verdict.expecting("the copy to load and predict", mend=_FIX):
             images = model.images(2)
-            copied = copy.infer(images)
-        difference = numeric.relative_difference(copied, model.infer(images))
+            output = copy.infer(images)
+        difference = numeric.relative_difference(output, model.infer(images))
         if difference > clauses.TOLERANCE:
             raise verdict.Violation(
-                expected="the copy's outputs to equal the model's",
+                expected="the outputs of the copy to equal those of the model",
                 observed=f"a relative difference of {difference:.1e}",
-                mend=_MEND,
+                mend=_FIX,
             )
-        for check in _JUDGED_AGAIN:
+        for check in _CHECKS_OF_COPY:
             _check_again(check, model, copy)
-    return f"a copy passes {len(_JUDGED_AGAIN)} clauses; difference {difference:.1e}"
+    return f"a copy passes {len(_CHECKS_OF_COPY)} clauses; difference {difference:.1e}"
 
 
 def _check_again(
@@ -71,10 +71,11 @@ def _check_again(
 ) -> None:
     problem = _problem(check, copy)
     if problem and not _problem(check, model):
+        clause_id = check.__name__[:3].upper()
         raise verdict.Violation(
-            expected=f"the copy to meet {check.__name__[:3].upper()} as the model does",
+            expected=f"the copy to pass {clause_id}, as the model does",
             observed=problem,
-            mend=_MEND,
+            mend=_FIX,
         )
 
 
@@ -82,7 +83,7 @@ def _problem(
     check: Callable[[model_under_test.ModelUnderTest], str],
     model: model_under_test.ModelUnderTest,
 ) -> str:
-    """Why a clause does not hold, or can't be judged; nothing where it holds."""
+    """Returns why a check fails or can't be run; an empty string if it passes."""
     try:
         check(model)
     except Exception as error:

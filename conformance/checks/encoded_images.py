@@ -1,4 +1,4 @@
-"""Clause S04: a signature that takes encoded images, and what decodes them."""
+"""Clause S04: the signature `image_bytes` and the callable `obj.preprocess`."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from conformance.checks import manifest_record
 
 _SIGNATURE = _INPUT = "image_bytes"
 _PREPROCESS = "preprocess"
-_ORIENTATION = 6  # of EXIF: the sensor's rows are the columns of the photograph
-_COLOUR = (200, 40, 120)
-# 8 × 8 pixels of that colour. TensorFlow has no encoders for these formats.
+_ORIENTATION = 6  # in EXIF: the stored rows are the columns of the upright photograph
+_COLOUR = (200, 40, 120)  # RGB
+# 8 × 8 pixels of `_COLOUR`. TensorFlow has no encoders for these formats.
 _WEBP = "524946461e000000574542505650384c110000002f07c001000750942217afff8188e87f0000"
 _GIF = (
     "47494638376108000800810000c828780000000000000000002c000000000800080000080f000108"
 )
 _GIF += "1c48b0a0c18308132a4c1810003b"
-_SIZE = (60, 90)  # height and width of the drawn photograph
-_STEP = 1 / 255
-_JPEG_LOSS = 0.04  # that a JPEG file of high quality may differ by, on average
-_MEND = "See images/model_input.py of this project for a preprocessing that does."
+_SIZE = (60, 90)  # height and width of the synthetic photograph in pixels
+_STEP = 1 / 255  # one step of a uint8 pixel
+_JPEG_LOSS = 0.04  # largest mean difference due to JPEG compression
+_FIX = "See images/model_input.py of this project for preprocessing that passes."
 
 
 def s04_takes_encoded_images(model: model_under_test.ModelUnderTest) -> str:
-    """Feeds photographs, files of five formats, and damaged files.
+    """Checks the signature with photographs, five file formats and damaged files.
 
-    A photograph that is stored turned, as its EXIF says, must give what an upright one
-    gives. Where the model has a manifest that says how it was evaluated, the pixels
-    must be those.
+    A photograph that is stored rotated, with an EXIF orientation, must give the same
+    image as an upright photograph. If the manifest of the model records the
+    preprocessing, `obj.preprocess` must crop and resize in the same way.
     """
     signature = _signature(model)
     preprocess = _preprocess(model)
     images = _check_formats(preprocess)
-    _check_turned(preprocess)
-    _check_pixels(preprocess, model)
+    _check_orientation(preprocess)
+    _check_against_manifest(preprocess, model)
     _check_damaged(preprocess)
-    with verdict.expecting(f"signature {_SIGNATURE} to work", mend=_MEND):
+    with verdict.expecting(f"signature {_SIGNATURE} to work", mend=_FIX):
         photographs = tf.constant([_png(_photograph()), _jpeg(_photograph())])
-        found = signature(**{_INPUT: photographs})["default"]
-        fed = model.signatures["serving_default"](images=preprocess(photographs))
-    difference = numeric.relative_difference(found, fed["default"])
+        output = signature(**{_INPUT: photographs})["default"]
+        serving = model.signatures["serving_default"](images=preprocess(photographs))
+    difference = numeric.relative_difference(output, serving["default"])
     if difference > clauses.TOLERANCE:
         raise verdict.Violation(
-            expected=f"signature {_SIGNATURE} to give what serving_default gives for "
-            f"obj.{_PREPROCESS}({_INPUT})",
+            expected=f"signature {_SIGNATURE} to return the output of serving_default "
+            f"for obj.{_PREPROCESS}({_INPUT})",
             observed=f"a relative difference of {difference:.1e}",
-            mend="Trace it from the two functions, one after the other.",
+            mend=f"Trace a function that calls {_PREPROCESS}, then the model.",
         )
     height, width = images.shape[1:3]
     return f"JPEG, PNG, WebP, GIF and BMP, to {height}x{width} pixels"
@@ -62,28 +62,28 @@ def _signature(model: model_under_test.ModelUnderTest) -> Any:
         raise verdict.Violation(
             expected=f"a signature {_SIGNATURE}",
             observed=f"the signatures {', '.join(sorted(model.signatures)) or 'none'}",
-            mend="Pass it to tf.saved_model.save under signatures=.",
+            mend="Add it to the signatures= argument of tf.saved_model.save.",
         )
     signature = model.signatures[_SIGNATURE]
     _, inputs = signature.structured_input_signature
-    wanted = tf.TensorSpec([None], tf.string, _INPUT)
+    expected = tf.TensorSpec([None], tf.string, _INPUT)
     spec = inputs.get(_INPUT)
     if set(inputs) != {_INPUT} or (spec.dtype, spec.shape.as_list()) != (
-        wanted.dtype,
-        wanted.shape.as_list(),
+        expected.dtype,
+        expected.shape.as_list(),
     ):
         shown = ", ".join(f"{k} {s.dtype.name} {s.shape}" for k, s in inputs.items())
         raise verdict.Violation(
             expected=f"signature {_SIGNATURE} with the one input {_INPUT}, string "
             "(None,)",
             observed=f"the input {shown}",
-            mend=f"Name the argument of its function {_INPUT}, a vector of strings.",
+            mend=f"Give its function one argument, {_INPUT}, a vector of strings.",
         )
     if "default" not in signature.structured_outputs:
         raise verdict.Violation(
             expected=f"signature {_SIGNATURE} with the output key default",
             observed=f"the keys {', '.join(sorted(signature.structured_outputs))}",
-            mend="Let its function give a dict with 'default'.",
+            mend="Return a dict with the key 'default' from its function.",
         )
     return signature
 
@@ -95,7 +95,7 @@ def _preprocess(model: model_under_test.ModelUnderTest) -> Any:
         raise verdict.Violation(
             expected=f"a callable obj.{_PREPROCESS}",
             observed="none" if part is None else f"a {type(part).__name__}",
-            mend=f"Hang a tf.Module with a traced __call__ on the root: {_PREPROCESS}.",
+            mend=f"Set root.{_PREPROCESS} to a tf.Module with a traced __call__.",
         )
     variables = [*getattr(part, "variables", ())]
     variables += [
@@ -104,14 +104,14 @@ def _preprocess(model: model_under_test.ModelUnderTest) -> Any:
     if variables:
         raise verdict.Violation(
             expected=f"obj.{_PREPROCESS} without variables",
-            observed=f"{variables[0].name}",
-            mend="Keep what is learnt in the model itself.",
+            observed=f"the variable {variables[0].name}",
+            mend="Move its variables to the model itself.",
         )
     return part
 
 
 def _check_formats(preprocess: Any) -> np.ndarray:
-    """Looks at what one file of each format gives; all have the same colour."""
+    """Checks the decoded colour of one file per format; returns the images."""
     pixels = np.full((8, 8, 3), _COLOUR, np.uint8)
     files = {
         "JPEG": _jpeg(pixels),
@@ -121,105 +121,108 @@ def _check_formats(preprocess: Any) -> np.ndarray:
         "BMP": _bmp(pixels),
     }
     for name, data in files.items():
-        with verdict.expecting(f"obj.{_PREPROCESS} to decode {name}", mend=_MEND):
+        with verdict.expecting(f"obj.{_PREPROCESS} to decode {name}", mend=_FIX):
             preprocess(tf.constant([data]))
     images = preprocess(tf.constant(list(files.values())))
     is_image = images.dtype == tf.float32 and images.shape.rank == 4
     if not is_image or images.shape[0] != len(files) or images.shape[-1] != 3:
         raise verdict.Violation(
-            expected=f"obj.{_PREPROCESS} to give float32 [batch, height, width, 3]",
+            expected=f"obj.{_PREPROCESS} to return float32 [batch, height, width, 3]",
             observed=f"{images.dtype.name} {images.shape} for {len(files)} files",
-            mend=_MEND,
+            mend=_FIX,
         )
     values = images.numpy()
     for name, value in zip(files, values, strict=True):
-        wrong = np.abs(value - np.array(_COLOUR, np.float32) / 255).max()
-        if not wrong <= 4 * _STEP:
+        difference = np.abs(value - np.array(_COLOUR, np.float32) / 255).max()
+        if not difference <= 4 * _STEP:
             raise verdict.Violation(
-                expected=f"a {name} file of RGB {_COLOUR} to become that, in [0, 1]",
+                expected=f"a {name} file of RGB {_COLOUR} to give RGB {_COLOUR} / 255",
                 observed=f"values from {value.min():.3g} to {value.max():.3g}",
-                mend=_MEND,
+                mend=_FIX,
             )
     return values
 
 
-def _check_turned(preprocess: Any) -> None:
-    """Compares photographs that are stored turned with upright ones."""
+def _check_orientation(preprocess: Any) -> None:
+    """Compares files with a rotated photograph with files of the upright one."""
     upright = _photograph()
-    turned = np.rot90(upright)  # what orientation 6 turns back
+    rotated = np.rot90(upright)  # orientation 6 reverses this rotation
     for name, encode, tolerance in (
         ("PNG", _png, _STEP),
         ("JPEG", _jpeg, _JPEG_LOSS),
     ):
-        files = [encode(upright), encode(turned, orientation=_ORIENTATION)]
+        files = [encode(upright), encode(rotated, orientation=_ORIENTATION)]
         first, second = preprocess(tf.constant(files)).numpy()
         difference = float(np.abs(first - second).mean())
         if not difference <= tolerance:
             raise verdict.Violation(
-                expected=f"a {name} file to be turned upright, as its EXIF says",
-                observed=f"a mean difference of {difference:.3f} from an upright one",
-                mend=_MEND,
+                expected=f"a {name} file to be rotated upright, as its EXIF says",
+                observed=f"a mean difference of {difference:.3f} from the upright one",
+                mend=_FIX,
             )
 
 
-def _check_pixels(preprocess: Any, model: model_under_test.ModelUnderTest) -> None:
-    """Compares a photograph with what the manifest says of preprocessing."""
+def _check_against_manifest(
+    preprocess: Any, model: model_under_test.ModelUnderTest
+) -> None:
+    """Compares an image with one that is preprocessed as the manifest specifies."""
     record = (manifest_record.read(model.path) or {}).get("preprocessing")
     if not record:
         return
     side = record.get("image_size")
-    found = preprocess(tf.constant([_png(_photograph())])).numpy()[0]
-    if found.shape[:2] != (side, side):
+    image = preprocess(tf.constant([_png(_photograph())])).numpy()[0]
+    if image.shape[:2] != (side, side):
         raise verdict.Violation(
             expected=f"images of {side}x{side}, as the manifest says",
-            observed=f"{found.shape[0]}x{found.shape[1]}",
-            mend=_MEND,
+            observed=f"{image.shape[0]}x{image.shape[1]}",
+            mend=_FIX,
         )
     photograph = _photograph()
-    kept = max(1, int(min(_SIZE) * record["crop_fraction"]))
-    top, left = ((length - kept + 1) // 2 for length in _SIZE)
-    square = photograph[top : top + kept, left : left + kept]
+    crop = max(1, int(min(_SIZE) * record["crop_fraction"]))
+    top, left = ((length - crop + 1) // 2 for length in _SIZE)
+    square = photograph[top : top + crop, left : left + crop]
     method, size = record["interpolation"], (side, side)
     expected = tf.image.resize(square, size, method=method, antialias=True) / 255.0
-    difference = np.abs(found - np.clip(expected, 0, 1)).max()
+    difference = np.abs(image - np.clip(expected, 0, 1)).max()
     if not difference <= _STEP:
         raise verdict.Violation(
             expected="a photograph to be cropped and resized as the manifest says: "
             f"crop_fraction {record['crop_fraction']}, {method}",
-            observed=f"a difference of {difference:.3f}",
-            mend=_MEND,
+            observed=f"pixels that differ by up to {difference:.3f}",
+            mend=_FIX,
         )
 
 
 def _check_damaged(preprocess: Any) -> None:
-    """Feeds files that no image is in; each must raise."""
+    """Checks that each of several files without a complete image raises."""
     jpeg, png = _jpeg(_photograph()), _png(_photograph())
     for name, data in (
         ("an empty file", b""),
-        ("a file of text", b"This is no image. " * 9),
+        ("a file of text", b"This is not an image. " * 9),
         ("the first half of a JPEG file", jpeg[: len(jpeg) // 2]),
         ("the first half of a PNG file", png[: len(png) // 2]),
     ):
         try:
             image = preprocess(tf.constant([data])).numpy()
-        except Exception:  # which one is the model's choice
+        except Exception:  # of any type
             continue
         raise verdict.Violation(
             expected=f"{name} to raise",
-            observed=f"an image of values from {image.min():.3g} to {image.max():.3g}",
-            mend="Let the error of the decoder pass.",
+            observed=f"an image with values from {image.min():.3g} to "
+            f"{image.max():.3g}",
+            mend="Propagate the error of the decoder.",
         )
 
 
 def _photograph() -> np.ndarray:
-    """Smooth colours [H, W, 3] uint8, in which no corner is like another."""
+    """Returns smooth colours [H, W, 3] uint8 with four different corners."""
     rows, columns = np.mgrid[0 : _SIZE[0], 0 : _SIZE[1]]
     channels = [rows * 4, columns * 2, 255 - rows - 2 * columns // 2]
     return np.stack(channels, axis=-1).clip(0, 255).astype(np.uint8)
 
 
 def _exif(orientation: int) -> bytes:
-    """A TIFF header and a directory of the one entry."""
+    """Returns a TIFF header and a directory with the orientation as its only entry."""
     entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
     return struct.pack("<2sHIH", b"II", 42, 8, 1) + entry + struct.pack("<I", 0)
 
@@ -240,12 +243,12 @@ def _png(pixels: np.ndarray, *, orientation: int = 0) -> bytes:
     chunk = (
         struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     )
-    header = 33  # bytes of the signature and of the chunk IHDR
+    header = 33  # bytes of the PNG signature and the IHDR chunk
     return data[:header] + chunk + data[header:]
 
 
 def _bmp(pixels: np.ndarray) -> bytes:
-    """24 bits a pixel, from the bottom to the top; rows of a multiple of 4 bytes."""
+    """Encodes 24-bit pixels; the rows must be a multiple of 4 bytes long."""
     height, width, _ = pixels.shape
     body = pixels[::-1, :, ::-1].tobytes()
     head = struct.pack("<2sIHHI", b"BM", 54 + len(body), 0, 0, 54)

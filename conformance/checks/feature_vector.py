@@ -1,4 +1,4 @@
-"""Group F: what comes out of an image feature vector.
+"""Group F: the output of an image feature-vector model.
 
 Source: https://www.tensorflow.org/hub/common_saved_model_apis/images
 """
@@ -16,24 +16,23 @@ from conformance import (
 
 
 def f01_gives_one_matrix(model: model_under_test.ModelUnderTest) -> str:
-    """Looks at the output for two images."""
+    """Checks the output for two images."""
     columns = output_checks.check_matrix(model, columns="num_features")
     return f"float32 [batch, {columns}]"
 
 
 def f02_num_features_is_static(model: model_under_test.ModelUnderTest) -> str:
-    """Reads the shapes of the traces."""
+    """Checks the output shapes of all traces."""
     columns = output_checks.check_static_columns(model, columns="num_features")
     return f"num_features is {columns} in {len(model.all_traces)} traces"
 
 
 def f03_has_no_dropout(model: model_under_test.ModelUnderTest) -> str:
-    """Looks for a random mask on the output, and whether it changes anything.
+    """Checks that no random mask on the output changes it between calls.
 
-    Drop path and dropout within the model are not on the output: in the graph, between
-    their random numbers and the output, stands a convolution, a matrix product or the
-    pooling. A mask at a rate of 0, which leaves the output as it is from call to call,
-    is no dropout.
+    Dropout and drop path inside the model are allowed: a convolution, a matrix product
+    or the pooling separates their random ops from the output. A random mask on the
+    output with rate 0 is allowed too, since it does not change the output.
     """
     modes = (False, True) if model.takes_training_true else (False,)
     for training in modes:
@@ -47,8 +46,8 @@ def f03_has_no_dropout(model: model_under_test.ModelUnderTest) -> str:
         if difference > clauses.TOLERANCE:
             raise verdict.Violation(
                 expected=f"no dropout on the output with training={training}",
-                observed=f"a relative difference of {difference:.1e} from call to "
-                f"call, and {', '.join(sorted(random_ops))} on the output",
-                mend="Leave dropout to the head: who uses features adds their own.",
+                observed=f"a relative difference of {difference:.1e} between calls "
+                f"and {', '.join(sorted(random_ops))} on the output",
+                mend="Move dropout to the head: users of features add their own.",
             )
     return f"none with training={' and '.join(map(str, modes))}"

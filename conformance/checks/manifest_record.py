@@ -1,9 +1,9 @@
-"""Clause P03: the record that each half of a pair carries.
+"""Clause P03: the manifest of each model of a pair.
 
 `assets.extra/manifest.json` is a JSON object. `files` maps the path of every other file
-of the model to its SHA-256. `pair` holds the other half's `kind` and `sha256`, which is
-the SHA-256 over the lines "HASH  PATH", each ended by a newline and sorted by path, of
-that half's `files`.
+of the model to its SHA-256. `pair` holds the `kind` and the `sha256` of the other model
+of the pair. This `sha256` is the SHA-256 of the other model's `files`, written as lines
+"HASH  PATH" that are sorted by path and end with a newline each.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from typing import Any, NoReturn
 
 from conformance import clauses, documents, model_under_test, traces, verdict
 
-_LARGEST = 1 << 26  # bytes of a manifest
+_MAX_BYTES = 1 << 26  # of a manifest
 _FIELDS: dict[str, type] = {
     **{"arch": str, "kind": str, "version": int, "configuration": dict, "input": dict},
     **{"hyperparameters": dict, "weights": dict, "files": dict, "pair": dict},
 }
-_FLAGS = ("training", "return_endpoints")
-_MEND = "Write the manifest last, from what was written, and change nothing after it."
+_NOT_HYPERPARAMETERS = ("training", "return_endpoints")
+_FIX = "Write the manifest after all other files, and do not change them afterwards."
 
 
 def p03_carries_manifest(model: model_under_test.ModelUnderTest) -> str:
-    """Reads the manifest, and holds it against the files and the other half's.
+    """Compares the manifest with the files of the model and of the other model.
 
-    Of a model without one nothing is judged, unless the other half has one.
+    The clause does not apply if neither model has a manifest.
     """
     record = read(model.path)
     if record is None:
         if model.pair is None or read(model.pair.path) is None:
-            raise verdict.NotApplicable(f"there is no {documents.IN_MODEL}")
-        _fail(f"a {documents.IN_MODEL}, as the other half has", "none")
+            raise verdict.NotApplicable(f"there is no {documents.MANIFEST}")
+        _fail(f"{documents.MANIFEST}, as in the other model", "no such file")
     _check_fields(record, model.kind)
     _check_arguments(record["hyperparameters"], model)
     hashes = _hashes(model.path)
@@ -43,29 +43,29 @@ def p03_carries_manifest(model: model_under_test.ModelUnderTest) -> str:
         for name in hashes.keys() | record["files"].keys()
         if hashes.get(name) != record["files"].get(name)
     ):
-        _fail("files with the hash of every file", f"another of {different[0]}")
+        _fail("the hash of every file", f"a different hash of {different[0]}")
     if model.pair is None:
-        return f"{len(hashes)} files; the other half was not given"
-    _check_names(record, _hashes(model.pair.path))
-    other = read(model.pair.path)
-    if other is None:
-        _fail("that the other half has one too", "none")
-    _check_names(other, hashes)
-    return f"{len(hashes)} files, and the other half"
+        return f"{len(hashes)} files; the other model of the pair was not given"
+    _check_pair_hash(record, _hashes(model.pair.path))
+    other_record = read(model.pair.path)
+    if other_record is None:
+        _fail("a manifest in the other model of the pair too", "no such file")
+    _check_pair_hash(other_record, hashes)
+    return f"{len(hashes)} files, and the other model of the pair"
 
 
 def read(folder: pathlib.Path) -> dict[str, Any] | None:
-    """The manifest of the model in a folder; None if it has none.
+    """Reads the manifest of the model in a folder; returns None if it has none.
 
     Raises:
-      verdict.Broken: it is no JSON object.
+      verdict.Violation: the manifest is not a JSON object.
     """
-    path = folder / documents.IN_MODEL
+    path = folder / documents.MANIFEST
     if not path.is_file():
         return None
     with path.open("rb") as file:
         try:
-            record = json.loads(file.read(_LARGEST))
+            record = json.loads(file.read(_MAX_BYTES))
         except (ValueError, RecursionError) as error:
             _fail("a JSON object", verdict.one_line(error))
     if not isinstance(record, dict):
@@ -74,12 +74,12 @@ def read(folder: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _check_fields(record: dict[str, Any], kind: str) -> None:
-    wanted = dict(_FIELDS)
+    fields = dict(_FIELDS)
     if kind == clauses.CLASSIFICATION:
-        wanted["class_index"] = dict
-    for name, form in wanted.items():
-        if not isinstance(record.get(name), form):
-            _fail(f"{name}, a {form.__name__}", repr(record.get(name))[:80])
+        fields["class_index"] = dict
+    for name, field_type in fields.items():
+        if not isinstance(record.get(name), field_type):
+            _fail(f"{name}, a {field_type.__name__}", repr(record.get(name))[:80])
     for name in ("height_range", "width_range"):
         if not record["input"].get(name):
             _fail(f"input.{name}", "none")
@@ -93,32 +93,33 @@ def _check_arguments(
     if not model.is_callable:
         return
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    taken = {
+    arguments = {
         parameter.name
         for parameter in traces.parameters(model.call)[1:]
-        if parameter.name not in _FLAGS and parameter.kind not in variadic
+        if parameter.name not in _NOT_HYPERPARAMETERS and parameter.kind not in variadic
     }
-    if missing := sorted(taken - documented.keys()):
-        _fail("hyperparameters for each argument", f"none for {', '.join(missing)}")
+    if missing := sorted(arguments - documented.keys()):
+        names = ", ".join(missing)
+        _fail("hyperparameters with an entry for each argument", f"none for {names}")
 
 
 def _hashes(folder: pathlib.Path) -> dict[str, str]:
-    """SHA-256 of every file but the manifest, sorted by path."""
+    """Returns the SHA-256 of every file except the manifest, sorted by path."""
     paths = {
         path.relative_to(folder).as_posix(): path
         for path in folder.rglob("*")
         if path.is_file()
     }
-    paths.pop(str(documents.IN_MODEL), None)
+    paths.pop(str(documents.MANIFEST), None)
     return {name: _sha256(paths[name].read_bytes()) for name in sorted(paths)}
 
 
-def _check_names(record: dict[str, Any], hashes: dict[str, str]) -> None:
-    """Whether a manifest names the half that has these files."""
+def _check_pair_hash(record: dict[str, Any], hashes: dict[str, str]) -> None:
+    """Checks that `pair` in a manifest has the hash of a model with these files."""
     lines = "".join(f"{digest}  {name}\n" for name, digest in hashes.items())
-    named = record.get("pair")
-    if not isinstance(named, dict) or named.get("sha256") != _sha256(lines.encode()):
-        _fail("pair.sha256 to be the hash of the other half", "another")
+    pair = record.get("pair")
+    if not isinstance(pair, dict) or pair.get("sha256") != _sha256(lines.encode()):
+        _fail("the hash of the other model as pair.sha256", "a different value")
 
 
 def _sha256(data: bytes) -> str:
@@ -127,5 +128,5 @@ def _sha256(data: bytes) -> str:
 
 def _fail(expected: str, observed: str) -> NoReturn:
     raise verdict.Violation(
-        expected=f"in the manifest {expected}", observed=observed, mend=_MEND
+        expected=f"in the manifest: {expected}", observed=observed, mend=_FIX
     )

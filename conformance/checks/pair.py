@@ -1,4 +1,4 @@
-"""Group P: a feature-vector model and a classifier that belong together."""
+"""Clauses P01 and P02: a pair of a feature-vector model and a classifier."""
 
 from __future__ import annotations
 
@@ -12,70 +12,73 @@ from conformance.checks import reusable
 
 
 def p01_backbones_are_equal(model: model_under_test.ModelUnderTest) -> str:
-    """Looks for each of the feature vector's variables, by name, in the classifier.
+    """Compares the variables of the feature-vector model with the classifier's by name.
 
-    Where names occur twice or are not the same in both, variables of equal bits, shape
-    and dtype are paired up instead.
+    If the names are not unique, or the classifier lacks one of them, the check looks
+    for a variable with equal bits, shape and dtype instead.
     """
-    features, classifier = _halves(model)
-    theirs = {variable.name: variable for variable in classifier.all_variables}
-    own = {variable.name: variable for variable in features.all_variables}
-    unique = len(own) == len(features.all_variables) and own.keys() <= theirs.keys()
-    if unique:
-        different = [v for v in own.values() if _bits(v) != _bits(theirs[v.name])]
+    feature_vector, classifier = _models(model)
+    variables = feature_vector.all_variables
+    by_name = {variable.name: variable for variable in variables}
+    classifier_by_name = {v.name: v for v in classifier.all_variables}
+    is_unique = len(by_name) == len(variables)
+    if is_unique and by_name.keys() <= classifier_by_name.keys():
+        different = [
+            v for v in by_name.values() if _bits(v) != _bits(classifier_by_name[v.name])
+        ]
     else:
-        left = collections.Counter(map(_bits, classifier.all_variables))
-        different = [v for v in features.all_variables if not _take(left, _bits(v))]
-    if not features.all_variables:
-        raise verdict.NotApplicable("the feature vector holds no variables")
+        unmatched = collections.Counter(map(_bits, classifier.all_variables))
+        different = [v for v in variables if not _take(unmatched, _bits(v))]
+    if not variables:
+        raise verdict.NotApplicable("the feature-vector model has no variables")
     if different:
         raise verdict.Violation(
-            expected=f"all {len(features.all_variables)} variables of the feature "
-            "vector bit-equal in the classifier",
+            expected=f"all {len(variables)} variables of the feature-vector model to "
+            "be bit-equal in the classifier",
             observed=f"{len(different)} that are not: {numeric.names(different)}",
-            mend="Write both halves from one backbone in one go.",
+            mend="Export both models from the same backbone at the same time.",
         )
-    return f"{len(features.all_variables)} variables are bit-equal"
+    return f"{len(variables)} variables are bit-equal"
 
 
 def p02_head_completes_features(model: model_under_test.ModelUnderTest) -> str:
     """Compares classifier(x) with classifier.head(feature_vector(x)) at inference."""
-    features, classifier = _halves(model)
+    feature_vector, classifier = _models(model)
     head = getattr(classifier.obj, "head", None)
     function = getattr(head, "__call__", None)  # noqa: B004 - the attribute
-    mend = "Hang the head on the classifier as a tf.Module with a __call__ of its own."
+    fix = "Set classifier.head to a tf.Module with its own traced __call__."
     if not traces.is_restored_function(function):
         raise verdict.Violation(
             expected="classifier.head with a __call__",
             observed="no head" if head is None else f"a {type(head).__name__}",
-            mend=mend,
+            mend=fix,
         )
     images = classifier.images(2)
-    with verdict.expecting("classifier.head(feature_vector(x)) to work", mend=mend):
-        logits = _infer(head, features.infer(images))
+    with verdict.expecting("classifier.head(feature_vector(x)) to work", mend=fix):
+        logits = _infer(head, feature_vector.infer(images))
     difference = numeric.relative_difference(logits, classifier.infer(images))
     if difference > clauses.TOLERANCE:
         raise verdict.Violation(
             expected="classifier.head(feature_vector(x)) to equal classifier(x)",
             observed=f"a relative difference of {difference:.1e}",
-            mend="Build the classifier as the head on the very feature vector that "
-            "the other half gives.",
+            mend="Build the classifier as the head on the output of the feature-vector "
+            "model.",
         )
     return f"difference {difference:.1e}"
 
 
-def _halves(
+def _models(
     model: model_under_test.ModelUnderTest,
 ) -> tuple[model_under_test.ModelUnderTest, model_under_test.ModelUnderTest]:
-    """The feature-vector model and the classifier."""
+    """Returns the feature-vector model and the classifier."""
     if model.pair is None:
-        raise verdict.NotApplicable("the other half of the pair was not given")
-    reusable.r01_loads_alone(model.pair)  # before anything of it runs
-    if model.pair.looks_like == model.kind:
+        raise verdict.NotApplicable("the other model of the pair was not given")
+    reusable.r01_loads_alone(model.pair)  # before any of its ops run
+    if model.pair.kind_by_signature == model.kind:
         raise verdict.Violation(
-            expected="the other half of the pair",
-            observed=f"another {model.kind}",
-            mend="Give the feature vector for a classifier, and the other way round.",
+            expected="the other model of the pair",
+            observed=f"another {model.kind} model",
+            mend="Pair a feature-vector model with a classifier.",
         )
     if model.kind == clauses.FEATURE_VECTOR:
         return model, model.pair
@@ -83,7 +86,7 @@ def _halves(
 
 
 def _take(counter: collections.Counter[Any], item: Any) -> bool:
-    """Takes one `item` out of the counter; whether there was one."""
+    """Removes one `item` from the counter; returns whether there was one."""
     counter[item] -= 1
     return counter[item] >= 0
 
@@ -94,5 +97,5 @@ def _bits(variable: Any) -> tuple[Any, ...]:
 
 
 def _infer(head: Any, features: tf.Tensor) -> Any:
-    takes = {parameter.name for parameter in traces.parameters(head.__call__)}
-    return head(features, **({"training": False} if "training" in takes else {}))
+    names = {parameter.name for parameter in traces.parameters(head.__call__)}
+    return head(features, **({"training": False} if "training" in names else {}))

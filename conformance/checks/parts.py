@@ -1,4 +1,4 @@
-"""Clause R12: callables by name on the root, such as a classifier's head.
+"""Clause R12: named callables of the root, such as the head of a classifier.
 
 Source: https://www.tensorflow.org/hub/reusable_saved_models
 """
@@ -10,12 +10,12 @@ from typing import Any
 from conformance import model_under_test, numeric, traces, verdict
 
 _KERAS_RECORD = "keras_api"
-_MEND = "Make the part a tf.Module with a traced __call__ and the lists variables and "
-_MEND += "trainable_variables of what that call uses, and hang it on the root itself."
+_FIX = "Make the part a tf.Module with a traced __call__ and with lists variables and "
+_FIX += "trainable_variables of the variables it uses; attach it directly to the root."
 
 
-def r12_parts_are_whole(model: model_under_test.ModelUnderTest) -> str:
-    """Looks at every attribute of the root that has a `__call__` of its own."""
+def r12_named_callables_are_complete(model: model_under_test.ModelUnderTest) -> str:
+    """Checks every attribute of the root that has its own `__call__`."""
     parts = _parts(model.obj)
     if not parts:
         raise verdict.NotApplicable("the root has no named callables")
@@ -25,32 +25,33 @@ def r12_parts_are_whole(model: model_under_test.ModelUnderTest) -> str:
 
 
 def _parts(obj: Any) -> dict[str, Any]:
-    """What has a `__call__` that was saved, by the attribute's name.
+    """Returns the attributes of `obj` that have a restored `__call__`, by name.
 
-    What one can't write as `obj.part` is no named callable: so tf_keras numbers the
-    layers of a model (`layer-1`), beside its own record of it.
+    A named callable has a name that is valid in `obj.part`. This excludes the layers
+    that tf_keras attaches to a model as `layer-1` and so on. The attribute `keras_api`,
+    the metadata of tf_keras, is excluded too.
     """
-    found = {}
+    parts = {}
     for name, value in sorted(vars(obj).items()):
         if not name.isidentifier() or name == _KERAS_RECORD:
             continue
         function = getattr(value, "__call__", None)  # noqa: B004 - the attribute
         is_saved = traces.is_restored_function(function)
         if is_saved and not traces.is_restored_function(value):
-            found[name] = value
-    return found
+            parts[name] = value
+    return parts
 
 
 def _check_part(name: str, part: Any) -> None:
     lists: dict[str, Any] = {}
     for attribute in ("variables", "trainable_variables"):
-        # One that would be empty may be left out, as on the root.
+        # An empty list may be omitted, as on the root.
         value = lists[attribute] = getattr(part, attribute, ())
         if not isinstance(value, list | tuple):
             raise verdict.Violation(
                 expected=f"obj.{name}.{attribute} to be a list",
                 observed=f"a {type(value).__name__}",
-                mend=_MEND,
+                mend=_FIX,
             )
     listed = {id(variable.handle) for variable in lists["variables"]}
     captured = {
@@ -60,21 +61,22 @@ def _check_part(name: str, part: Any) -> None:
     }
     if missing := [v for handle, v in captured.items() if handle not in listed]:
         raise verdict.Violation(
-            expected=f"all {len(captured)} variables that obj.{name} captures in its "
-            "variables",
+            expected=f"obj.{name}.variables to list all {len(captured)} variables that "
+            f"obj.{name} captures",
             observed=f"{len(missing)} missing: {numeric.names(missing)}",
-            mend=_MEND,
+            mend=_FIX,
         )
-    strange = [v for v in lists["trainable_variables"] if id(v.handle) not in listed]
-    if strange:
+    unlisted = [v for v in lists["trainable_variables"] if id(v.handle) not in listed]
+    if unlisted:
         raise verdict.Violation(
-            expected=f"obj.{name}.trainable_variables to be a subset of its variables",
-            observed=f"{len(strange)} others: {numeric.names(strange)}",
-            mend=_MEND,
+            expected=f"obj.{name}.trainable_variables to be a subset of "
+            f"obj.{name}.variables",
+            observed=f"{len(unlisted)} not listed: {numeric.names(unlisted)}",
+            mend=_FIX,
         )
-    if deeper := _parts(part):
+    if nested := _parts(part):
         raise verdict.Violation(
             expected=f"obj.{name} to have no named callables of its own",
-            observed=", ".join(f"obj.{name}.{inner}" for inner in deeper),
-            mend=_MEND,
+            observed=", ".join(f"obj.{name}.{inner}" for inner in nested),
+            mend=_FIX,
         )

@@ -17,106 +17,111 @@ import tensorflow as tf
 from conformance import clauses, graphs, model_under_test, numeric, traces, verdict
 
 _PYTHON_OPS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
-# TensorFlow's own, but nothing that an image model needs: who calls one runs it. A
-# table may be read from an asset.
+# TensorFlow ops that an image model does not need and that would access files, the
+# network or a debugger during a call. Tables are allowed: they may come from an asset.
 _FILE_OPS = re.compile(
     r"File|Summary|Reader|Dataset|Iterator|Checkpoint|Rpc|LMDB|^Save|^Restore"
     r"|Debug(Identity|N)|DumpTensor|ImmutableConst|LoadAndRemapMatrix"
 )
 _CHECKPOINT_OPS = re.compile(r"^Save|^Restore|^MergeV2Checkpoints|^ShardedFile")
 _TABLES = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
-# User objects that tf.saved_model.load makes by itself; _tf_keras_* ones load as plain
-# objects where Keras is not there.
+# User objects that tf.saved_model.load creates without registered classes. Objects of
+# _tf_keras_* identifiers load as plain objects if Keras is not imported.
 _BUILT_IN_OBJECTS = ("_generic_user_object", "signature_map", "trackable_", "_tf_keras")
 
 
 def r01_loads_alone(model: model_under_test.ModelUnderTest) -> str:
-    """Looks for Python and files in the graphs and for registered classes, then loads.
+    """Checks for Python ops, file ops and registered classes, then loads the model.
 
-    A custom op makes loading fail in a process that did not load its library; one that
-    did can't tell such an op from TensorFlow's own.
+    Loading a custom op fails in a process that has not loaded the op's library. If the
+    library is loaded, the check can't tell a custom op from TensorFlow's ops.
     """
-    expected = "a model that tf.saved_model.load takes"
-    mend = "Write it with tf.saved_model.save from tf.functions of TensorFlow ops."
-    with verdict.expecting(expected, mend=mend):
+    expected = "a model that tf.saved_model.load can load"
+    fix = "Write it with tf.saved_model.save from tf.functions of TensorFlow ops."
+    with verdict.expecting(expected, mend=fix):
         proto = model.proto
         objects = _custom_objects(proto)
     count = check_ops(proto)
     if objects:
         raise verdict.Violation(
-            expected="no object of a class that its author has to register",
+            expected="no object of a class that needs registration before loading",
             observed=f"objects of {', '.join(objects)}",
-            mend="Save a plain tf.Module or tf.train.Checkpoint as the root, and hang "
-            "variables and tf.functions on it.",
+            mend="Save a plain tf.Module or tf.train.Checkpoint as the root, with the "
+            "variables and tf.functions as its attributes.",
         )
-    with verdict.expecting(expected, mend=mend):
+    with verdict.expecting(expected, mend=fix):
         _ = model.obj
-    return f"loaded; {count} types of ops, all of TensorFlow"
+    return f"loaded; {count} op types, all from TensorFlow"
 
 
 def check_ops(proto: Any) -> int:
-    """Refuses ops that call Python, or files, before anything is run.
+    """Checks for ops that call Python or access files, before any op runs.
 
     Returns:
-      How many types of ops there are.
+      The number of op types.
+
+    Raises:
+      verdict.Violation: there is such an op.
     """
     ops = _ops(proto)
     if python_ops := ops & set(_PYTHON_OPS):
         raise verdict.Violation(
-            expected="graphs of TensorFlow ops alone",
+            expected="graphs of TensorFlow ops only",
             observed=f"the ops {', '.join(sorted(python_ops))}, which call Python",
             mend="Replace tf.py_function and tf.numpy_function by TensorFlow ops.",
         )
     if file_ops := _file_ops(proto):
         raise verdict.Violation(
-            expected="no op that reads or writes files by itself",
+            expected="no op that reads or writes files",
             observed=f"the ops {', '.join(sorted(file_ops))}; nothing was run",
-            mend="Leave files to assets, and to whoever calls the model.",
+            mend="Read files from assets, or outside the model.",
         )
     return len(ops)
 
 
 def _ops(proto: Any) -> set[str]:
-    found = set()
+    """Returns the op types of all graphs and functions."""
+    ops = set()
     for meta_graph in proto.meta_graphs:
-        found |= {node.op for node in meta_graph.graph_def.node}
+        ops |= {node.op for node in meta_graph.graph_def.node}
         for function in meta_graph.graph_def.library.function:
-            found |= {node.op for node in function.node_def}
-    return found
+            ops |= {node.op for node in function.node_def}
+    return ops
 
 
 def _file_ops(proto: Any) -> set[str]:
-    """PrintV2 writes wherever an attribute says: to a terminal by default."""
+    """Returns the ops that access files, including PrintV2 if it writes to a file."""
     nodes: list[Any] = []
     for meta_graph in proto.meta_graphs:
         nodes += graphs.nodes_that_run(meta_graph)
         saver = graphs.nodes_of_saver(meta_graph)
         nodes += (node for node in saver if not _CHECKPOINT_OPS.search(node.op))
-    found = set()
+    file_ops = set()
     for node in nodes:
         if node.op == "PrintV2":
             stream = node.attr["output_stream"].s.decode("utf-8", "replace")
             if stream.startswith("file:"):
-                found.add(f"PrintV2 to {stream}")
+                file_ops.add(f"PrintV2 to {stream}")
         elif _FILE_OPS.search(node.op) and node.op not in _TABLES:
-            found.add(node.op)
-    return found
+            file_ops.add(node.op)
+    return file_ops
 
 
 def _custom_objects(proto: Any) -> list[str]:
-    found = set()
+    """Returns the sorted names of classes that loading needs to be registered."""
+    names = set()
     for meta_graph in proto.meta_graphs:
         for node in meta_graph.object_graph_def.nodes:
             identifier = node.user_object.identifier
             if identifier and not identifier.startswith(_BUILT_IN_OBJECTS):
-                found.add(identifier)
+                names.add(identifier)
             if node.registered_name and not node.registered_name.startswith("tf."):
-                found.add(node.registered_name)
-    return sorted(found)
+                names.add(node.registered_name)
+    return sorted(names)
 
 
 def r02_root_is_callable(model: model_under_test.ModelUnderTest) -> str:
-    """Looks at the root's attribute `__call__`."""
+    """Checks that the root's `__call__` is a restored tf.function."""
     if not model.is_callable:
         observed = "no __call__" if model.call is None else f"a {type(model.call)}"
         raise verdict.Violation(
@@ -128,15 +133,15 @@ def r02_root_is_callable(model: model_under_test.ModelUnderTest) -> str:
 
 
 def r03_takes_one_tensor(model: model_under_test.ModelUnderTest) -> str:
-    """Reads the declared parameters, and the first one's spec in the traces.
+    """Checks the declared parameters, and the spec of the first one in the traces.
 
-    A trace whose every call another, more general one takes too is of no matter.
+    The check ignores a trace if a more general trace accepts every call of it.
     """
     parameters = traces.parameters(model.call)
     required = traces.required(model.call)
     if required != parameters[:1] or required[0].kind is inspect.Parameter.KEYWORD_ONLY:
         raise verdict.Violation(
-            expected="one required argument, the first and positional",
+            expected="one required argument, the first, that can be positional",
             observed=f"__call__{inspect.signature(model.call)}",
             mend="Give every argument but the first a default.",
         )
@@ -147,7 +152,7 @@ def r03_takes_one_tensor(model: model_under_test.ModelUnderTest) -> str:
             raise verdict.Violation(
                 expected=f"{name} to be a single Tensor",
                 observed=f"a trace for {type(spec).__name__} {spec!r}",
-                mend="Trace __call__ with one tf.TensorSpec, no list and no dict.",
+                mend="Trace __call__ with one tf.TensorSpec, not with a list or dict.",
             )
         if spec.shape.rank is not None and (not spec.shape.rank or spec.shape[0]):
             raise verdict.Violation(
@@ -159,56 +164,56 @@ def r03_takes_one_tensor(model: model_under_test.ModelUnderTest) -> str:
 
 
 def r04_lists_variables(model: model_under_test.ModelUnderTest) -> str:
-    """Holds what the traces capture against the list, by the variables' handles.
+    """Compares the captured variables of the traces with the list by resource handle.
 
-    A trace captures what the functions that it calls capture.
+    A trace also captures the variables that nested functions capture.
     """
     listed = {id(variable.handle) for variable in model.variables}
     captured = model.captured_variables
     missing = [v for v in captured if id(v.handle) not in listed]
     if missing:
-        mend = "Add them to root.variables; a variable that training must not touch "
-        mend += "stays out of trainable_variables only."
+        fix = "Add them to root.variables; leave variables that training must not "
+        fix += "change out of trainable_variables only."
         if not hasattr(model.obj, "variables"):
-            mend = "Hang a list named variables on a root that keeps it, such as a "
-            mend += "tf.train.Checkpoint: the property of a tf.Module is not saved."
+            fix = "Set a list named variables on a root that saves it, such as a "
+            fix += "tf.train.Checkpoint: the property of a tf.Module is not saved."
         raise verdict.Violation(
             expected=f"all {len(captured)} captured variables in root.variables",
             observed=f"{len(missing)} missing: {numeric.names(missing)}",
-            mend=mend,
+            mend=fix,
         )
     return f"{len(model.variables)} listed, {len(captured)} captured"
 
 
 def r05_lists_trainable_variables(model: model_under_test.ModelUnderTest) -> str:
-    """Compares the two lists by identity, and reads `v.trainable`."""
+    """Compares the two lists by identity and checks `v.trainable`."""
     if not model.trainable_variables:
         raise verdict.NotApplicable("there are no trainable_variables")
     listed = {id(variable) for variable in model.variables}
-    strange = [v for v in model.trainable_variables if id(v) not in listed]
-    if strange:
+    unlisted = [v for v in model.trainable_variables if id(v) not in listed]
+    if unlisted:
         raise verdict.Violation(
             expected="trainable_variables to be a subset of variables",
-            observed=f"{len(strange)} others: {numeric.names(strange)}",
-            mend="Put the very same tf.Variable objects into both lists.",
+            observed=f"{len(unlisted)} not listed: {numeric.names(unlisted)}",
+            mend="Put the same tf.Variable objects into both lists.",
         )
     frozen = [v for v in model.trainable_variables if not v.trainable]
     if frozen:
         raise verdict.Violation(
             expected="v.trainable to be true for each of trainable_variables",
             observed=f"{len(frozen)} that are not: {numeric.names(frozen)}",
-            mend="Leave them out of trainable_variables, or make them with "
+            mend="Remove them from trainable_variables, or create them with "
             "trainable=True.",
         )
     return f"{len(model.trainable_variables)} of {len(model.variables)} variables"
 
 
 def r06_regularization_losses(model: model_under_test.ModelUnderTest) -> str:
-    """Calls each loss, differentiates it, and compares all variables before and after.
+    """Checks the value and gradient of each loss, and that a call changes no variable.
 
-    A gradient to any variable with `v.trainable` counts, whether or not it is listed in
-    trainable_variables: who freezes a model on purpose may leave its losses in place.
-    Where no variable is trainable at all, no gradient is asked for.
+    A gradient to any variable with `v.trainable` counts, even if trainable_variables
+    does not list it: the author of a frozen model may keep its losses. If no variable
+    is trainable, a loss needs no gradient.
     """
     losses = getattr(model.obj, "regularization_losses", ())
     if not isinstance(losses, list | tuple) or not all(map(callable, losses)):
@@ -228,10 +233,10 @@ def r06_regularization_losses(model: model_under_test.ModelUnderTest) -> str:
 def _check_loss(
     model: model_under_test.ModelUnderTest, name: str, loss: Any, trainable: list[Any]
 ) -> None:
-    mend = "Make each loss a tf.function(input_signature=[]) of the weights."
+    fix = "Make each loss a tf.function(input_signature=[]) of the weights."
     with model.variables_kept() as before:
         with (
-            verdict.expecting(f"{name}() to be callable without inputs", mend=mend),
+            verdict.expecting(f"{name}() to be callable without inputs", mend=fix),
             tf.GradientTape(watch_accessed_variables=False) as tape,
         ):
             tape.watch(trainable)
@@ -240,18 +245,16 @@ def _check_loss(
             model.all_variables, before, numeric.values(model.all_variables)
         )
         gradients = tape.gradient(value, trainable) if _is_scalar(value) else []
-    found = None
     if not _is_scalar(value) or not np.isfinite(value.numpy()):
-        found = ("a finite float scalar", f"{value!r}")
+        expected, observed = "a finite float scalar", f"{value!r}"
     elif changed:
-        found = ("no variable to change", f"it changed {numeric.names(changed)}")
+        expected = "no variable to change"
+        observed = f"that it changed {numeric.names(changed)}"
     elif trainable and all(gradient is None for gradient in gradients):
-        found = ("a gradient to a trainable variable", "a gradient to none")
-    if found:
-        expected, observed = found
-        raise verdict.Violation(
-            expected=f"{name}: {expected}", observed=observed, mend=mend
-        )
+        expected, observed = "a gradient to a trainable variable", "a gradient to none"
+    else:
+        return
+    raise verdict.Violation(expected=f"{name}: {expected}", observed=observed, mend=fix)
 
 
 def _is_scalar(value: Any) -> bool:
@@ -259,19 +262,19 @@ def _is_scalar(value: Any) -> bool:
 
 
 def r07_training_is_a_bool(model: model_under_test.ModelUnderTest) -> str:
-    """Reads the declared default, then calls eagerly with and without the argument."""
+    """Checks the declared default, then eager calls with and without `training`."""
     if model.training is None:
         raise verdict.NotApplicable("__call__ has no argument training")
     default = inspect.signature(model.call).parameters["training"].default
-    mend = "Declare training=False and trace with the Python values False and True."
+    fix = "Declare training=False and trace with the Python values False and True."
     if default is not False:
         raise verdict.Violation(
             expected="training=False as the default",
             observed=f"training={default!r}",
-            mend=mend,
+            mend=fix,
         )
     images = model.images(2)
-    with verdict.expecting("obj(x, training=False) to work", mend=mend):
+    with verdict.expecting("obj(x, training=False) to work", mend=fix):
         explicit = model.obj(images, training=False)
     with model.variables_kept():
         difference = numeric.relative_difference(model.obj(images), explicit)
@@ -279,26 +282,31 @@ def r07_training_is_a_bool(model: model_under_test.ModelUnderTest) -> str:
         raise verdict.Violation(
             expected="obj(x) to equal obj(x, training=False)",
             observed=f"a relative difference of {difference:.1e}",
-            mend=mend,
+            mend=fix,
         )
     return f"obj(x) equals obj(x, training=False), difference {difference:.1e}"
 
 
 def r08_traces_every_combination(model: model_under_test.ModelUnderTest) -> str:
-    """Holds the traces against the product of the Python values that occur in them.
+    """Checks that the traces cover the product of the Python values in them.
 
-    Which values are permissible only documentation could say. Without it, a value that
-    an argument was traced with is taken as permissible whatever the other arguments
-    are, and both True and False as permissible for training. Traces for Tensors of
-    different shape or dtype are judged for themselves.
+    The check takes a value as permissible with any values of the other arguments if
+    some trace has it; for training it takes both True and False as permissible. Only
+    documentation could say more. Traces for Tensors of different shapes or dtypes are
+    checked separately.
     """
-    kept = model.general_traces
-    tensors = {n for t in kept for n, a in t.arguments.items() if traces.is_tensor(a)}
-    flags = sorted({n for trace in kept for n in trace.arguments} - tensors)
+    general = model.general_traces
+    tensors = {
+        name
+        for trace in general
+        for name, argument in trace.arguments.items()
+        if traces.is_tensor(argument)
+    }
+    flags = sorted({name for trace in general for name in trace.arguments} - tensors)
     if not flags:
         raise verdict.NotApplicable("__call__ takes no Python-valued argument")
     groups: dict[str, list[tuple[str, ...]]] = {}
-    for trace in kept:
+    for trace in general:
         specs = [
             _dtype_and_shape(trace.arguments.get(name)) for name in sorted(tensors)
         ]
@@ -310,16 +318,16 @@ def r08_traces_every_combination(model: model_under_test.ModelUnderTest) -> str:
             pairs = zip(flags, min(missing), strict=True)
             raise verdict.Violation(
                 expected="a trace for every combination of Python-valued arguments",
-                observed=f"{len(missing)} missing, as for "
+                observed=f"{len(missing)} missing, such as "
                 + ", ".join(f"{flag}={value}" for flag, value in pairs),
                 mend="Before saving, call get_concrete_function for the product of "
                 "the values of these arguments.",
             )
-    return f"{len(kept)} traces for all values of {', '.join(flags)}"
+    return f"{len(general)} traces for all values of {', '.join(flags)}"
 
 
 def _dtype_and_shape(argument: Any) -> Any:
-    """Of a Tensor-valued argument; or the value that stands for its absence."""
+    """Returns the dtype and shape of a Tensor argument, or the Python value instead."""
     is_tensor = traces.is_tensor(argument)
     return (argument.dtype, argument.shape) if is_tensor else argument
 
@@ -327,7 +335,7 @@ def _dtype_and_shape(argument: Any) -> Any:
 def _combinations(
     flags: list[str], traced: list[tuple[str, ...]]
 ) -> Iterable[tuple[str, ...]]:
-    """All combinations of the values in `traced`, with both values of training."""
+    """Returns all combinations of the values in `traced`; training has both values."""
     seen = [set(values) for values in zip(*traced, strict=True)]
     for flag, values in zip(flags, seen, strict=True):
         if flag == "training":
@@ -336,31 +344,31 @@ def _combinations(
 
 
 def r10_changes_statistics_only(model: model_under_test.ModelUnderTest) -> str:
-    """Compares the bits of all variables before and after a call in either mode.
+    """Compares the bits of all variables before and after a call in each mode.
 
-    Trainable are the members of trainable_variables. The model has batch statistics if
-    it holds non-trainable floating-point variables and if, in training mode, one
-    image's output has a gradient to another image of the batch.
+    A variable is trainable if trainable_variables lists it. The model has batch
+    statistics if it has non-trainable floating-point variables and if, in training
+    mode, the output for one image has a gradient to another image of the batch.
     """
-    mend = "Update moving statistics where training is True, and nothing anywhere else."
+    fix = "Update moving statistics if training is True, and no other variables ever."
     with model.variables_kept() as before:
         model.infer(model.images(2))
         after = numeric.values(model.all_variables)
     if changed := numeric.changed(model.all_variables, before, after):
         raise verdict.Violation(
             expected="a call with training=False to change no variable",
-            observed=f"it changed {numeric.names(changed)}",
-            mend=mend,
+            observed=f"that it changed {numeric.names(changed)}",
+            mend=fix,
         )
     if not model.takes_training_true:
         return "inference changes no variable; there is no training=True"
     step = model.training_step
     trainable = {id(v) for v in model.trainable_variables}
-    if touched := [v for v in step.changed if id(v) in trainable]:
+    if changed_weights := [v for v in step.changed if id(v) in trainable]:
         raise verdict.Violation(
             expected="a call with training=True to change no trainable variable",
-            observed=f"it changed {numeric.names(touched)}",
-            mend=mend,
+            observed=f"that it changed {numeric.names(changed_weights)}",
+            mend=fix,
         )
     statistics = [
         v for v in model.all_variables if id(v) not in trainable and v.dtype.is_floating
@@ -369,33 +377,32 @@ def r10_changes_statistics_only(model: model_under_test.ModelUnderTest) -> str:
     if statistics and step.neighbour_gradient and not updated:
         raise verdict.Violation(
             expected="a call with training=True to update the batch statistics, since "
-            "in this mode an image's output depends on its batch",
-            observed=f"none of {len(statistics)} non-trainable variables changed",
-            mend=mend,
+            "the output for an image then depends on its batch",
+            observed=f"that none of {len(statistics)} non-trainable variables changed",
+            mend=fix,
         )
-    return f"training changes {len(updated)} of {len(statistics)} non-trainable ones"
+    return f"training changes {len(updated)} of {len(statistics)} statistics"
 
 
-def r11_gradients_reach(model: model_under_test.ModelUnderTest) -> str:
-    """Differentiates a random projection of one image's output.
+def r11_gradients_reach_variables(model: model_under_test.ModelUnderTest) -> str:
+    """Checks the gradients of a random projection of the output for one image.
 
-    A gradient reaches a variable if automatic differentiation finds a path, and what
-    comes along it is finite. It may be exactly zero: so it is for a bias before batch
-    normalisation, for a unit that no input of ours activates, and for a block that drop
-    path happens to skip.
+    A gradient reaches a variable if automatic differentiation finds a path and the
+    gradient is finite. It may be zero, for example for a bias before batch
+    normalisation, a unit that no test image activates, or a block that drop path skips.
     """
     if not model.trainable_variables:
         raise verdict.NotApplicable("there are no trainable_variables")
     if model.training is not None and not model.takes_training_true:
-        raise verdict.NotApplicable("training=True is not traced, see R08")
+        raise verdict.NotApplicable("there is no trace with training=True, see R08")
     gradients = model.training_step.variable_gradients
     named = list(zip(model.trainable_variables, gradients, strict=True))
     if unreached := [v for v, gradient in named if gradient is None]:
         raise verdict.Violation(
             expected=f"a gradient for each of {len(named)} trainable variables",
             observed=f"{len(unreached)} without: {numeric.names(unreached)}",
-            mend="Leave variables that the output does not depend on out of "
-            "trainable_variables, and look for stop_gradient and casts to integers.",
+            mend="Remove variables that the output does not depend on from "
+            "trainable_variables; look for stop_gradient and casts to integers.",
         )
     if infinite := [v for v, g in named if not numeric.is_finite(_dense(g))]:
         raise verdict.Violation(
@@ -404,7 +411,7 @@ def r11_gradients_reach(model: model_under_test.ModelUnderTest) -> str:
             mend="Look for divisions by zero and square roots of zero.",
         )
     zeros = sum(not np.any(_dense(gradient)) for _, gradient in named)
-    return f"a gradient for each of {len(named)} variables, {zeros} of them zero here"
+    return f"a gradient for each of {len(named)} variables; {zeros} are zero here"
 
 
 def _dense(gradient: Any) -> tf.Tensor:
@@ -412,26 +419,26 @@ def _dense(gradient: Any) -> tf.Tensor:
 
 
 def r14_images_are_independent(model: model_under_test.ModelUnderTest) -> str:
-    """Calls twice, with other neighbours, and with each image by itself."""
+    """Compares repeated calls, calls with another neighbour, and single images."""
     images = model.images(2)
     output = model.infer(images)
     again = model.infer(images)
     neighbour = tf.concat([images[:1], tf.ones_like(images[1:])], axis=0)
     singles = [model.infer(images[i : i + 1]) for i in range(2)]
     alone = tf.nest.map_structure(lambda *rows: tf.concat(rows, axis=0), *singles)
-    found = {
+    differences = {
         "the same call again": numeric.relative_difference(again, output),
-        "another image beside it": numeric.relative_difference(
+        "another image in the batch": numeric.relative_difference(
             _first(model.infer(neighbour)), _first(output)
         ),
-        "the image by itself": numeric.relative_difference(alone, output),
+        "the image alone": numeric.relative_difference(alone, output),
     }
-    what, difference = max(found.items(), key=lambda item: item[1])
+    change, difference = max(differences.items(), key=lambda item: item[1])
     if difference > clauses.TOLERANCE:
         raise verdict.Violation(
-            expected="each image's output to depend on that image alone",
-            observed=f"with {what}, a relative difference of {difference:.1e}",
-            mend="With training=False normalise by stored statistics, and use no "
+            expected="the output for each image to depend on that image only",
+            observed=f"with {change}, a relative difference of {difference:.1e}",
+            mend="With training=False, normalise by stored statistics, and use no "
             "random numbers.",
         )
     return f"differences up to {difference:.1e}"

@@ -1,4 +1,4 @@
-"""Group S: the signatures, for clients that know no more than their names.
+"""Clauses S01 to S03: signatures, for clients that know only their names.
 
 Source of the names: the TF1 Hub format,
 https://www.tensorflow.org/hub/common_signatures/images
@@ -16,22 +16,22 @@ _OUTPUT = "default"
 
 
 def s01_has_serving_default(model: model_under_test.ModelUnderTest) -> str:
-    """Reads the signature's input."""
+    """Checks the input of serving_default."""
     spec = _input_spec(model, "serving_default")
     if spec.shape.rank is not None and (not spec.shape.rank or spec.shape[0]):
         raise verdict.Violation(
-            expected="serving_default with an undefined batch",
+            expected="serving_default with an undefined batch dimension",
             observed=f"an input of shape {spec.shape}",
-            mend="Trace the signature with None as its first dimension.",
+            mend="Trace the signature with None as the first dimension of its input.",
         )
     return f"{_INPUT}: {spec.dtype.name} {spec.shape}"
 
 
 def s02_has_named_signatures(model: model_under_test.ModelUnderTest) -> str:
-    """Reads the named signatures' keys, and calls the one for the model's own task.
+    """Checks the keys of the named signatures and calls the one for the model's task.
 
-    Its result must equal what `__call__` gives at inference, if that can be called with
-    images. Of the classifier's image_feature_vector only the keys are judged.
+    Its result must equal the output of `__call__` at inference, if `__call__` takes
+    images. For the image_feature_vector of a classifier the check covers the keys only.
     """
     names = [f"image_{clauses.FEATURE_VECTOR}"]
     if model.kind == clauses.CLASSIFICATION:
@@ -43,43 +43,44 @@ def s02_has_named_signatures(model: model_under_test.ModelUnderTest) -> str:
             raise verdict.Violation(
                 expected=f"signature {name} with the output key {_OUTPUT}",
                 observed=f"the output keys {', '.join(sorted(keys))}",
-                mend=f"Let the signature's function give a dict with {_OUTPUT!r}.",
+                mend=f"Return a dict with the key {_OUTPUT!r} from its function.",
             )
     try:
         reusable.r03_takes_one_tensor(model)
     except (verdict.Violation, TypeError):
-        return f"{', '.join(names)}; without a call to compare them with, see R03"
+        return f"{', '.join(names)}; no __call__ to compare with, see R03"
     difference = _difference(model, f"image_{model.kind}")
     if difference is None:
-        return f"{', '.join(names)}; the call's result is not one Tensor to compare"
+        return f"{', '.join(names)}; no single Tensor from __call__ to compare with"
     if difference > clauses.TOLERANCE:
         raise verdict.Violation(
             expected=f"signature image_{model.kind} to equal obj(x, training=False)",
             observed=f"a relative difference of {difference:.1e}",
-            mend="Trace the signature from the function that __call__ runs.",
+            mend="Trace the signature from the function of __call__.",
         )
     return f"{', '.join(names)}; difference {difference:.1e}"
 
 
 def _difference(model: model_under_test.ModelUnderTest, name: str) -> float | None:
+    """Compares a signature with `__call__`; None if that does not return one Tensor."""
     spec = _input_spec(model, name)
     height, width = spec.shape[1:3] if spec.shape.rank == 4 else (None, None)
     size = (height or model.size[0], width or model.size[1])
     images = model.images(2, size=size, spec=spec)
-    called = model.infer(images)
-    if len(numeric.leaves(called)) != 1:
+    output = model.infer(images)
+    if len(numeric.leaves(output)) != 1:
         return None
     result = model.signatures[name](**{_INPUT: images})[_OUTPUT]
-    return numeric.relative_difference(result, called)
+    return numeric.relative_difference(result, output)
 
 
 def _input_spec(model: model_under_test.ModelUnderTest, name: str) -> tf.TensorSpec:
-    """The spec of the one input of a signature, which must be there."""
+    """Returns the input spec of a signature; checks that both exist."""
     if name not in model.signatures:
         raise verdict.Violation(
             expected=f"a signature {name}",
             observed=f"the signatures {', '.join(sorted(model.signatures)) or 'none'}",
-            mend="Pass it to tf.saved_model.save under signatures=.",
+            mend="Add it to the signatures= argument of tf.saved_model.save.",
         )
     _, inputs = model.signatures[name].structured_input_signature
     if set(inputs) != {_INPUT}:
@@ -92,22 +93,22 @@ def _input_spec(model: model_under_test.ModelUnderTest, name: str) -> tf.TensorS
 
 
 def s03_names_endpoints(model: model_under_test.ModelUnderTest) -> str:
-    """Reads the output keys of the signatures for images that give a result.
+    """Checks the names of further outputs of the image signatures.
 
-    Keys beside the result's must have one common first part, the architecture's name,
-    then a slash and the endpoint's own name.
+    Every output key other than `default` must be the name of the architecture, which is
+    the same for all keys, a slash, and the name of the endpoint.
     """
     names = [name for name in model.signatures if name.startswith("image_")]
     outputs = [set(model.signatures[name].structured_outputs) for name in names]
-    further = sorted(set().union(*(o for o in outputs if _OUTPUT in o)) - {_OUTPUT})
-    if not further:
-        raise verdict.NotApplicable("no signature has outputs beside default")
-    parts = [key.partition("/") for key in further]
+    keys = sorted(set().union(*(o for o in outputs if _OUTPUT in o)) - {_OUTPUT})
+    if not keys:
+        raise verdict.NotApplicable("no signature has outputs other than default")
+    parts = [key.partition("/") for key in keys]
     architectures = {architecture for architecture, _, _ in parts}
     if len(architectures) != 1 or not all(a and name for a, _, name in parts):
         raise verdict.Violation(
             expected="keys that begin with the architecture's name and a slash",
-            observed=f"the keys {', '.join(further[:4])}",
-            mend="Call the outputs ARCHITECTURE/ENDPOINT, as in InceptionV3/Mixed_5c.",
+            observed=f"the keys {', '.join(keys[:4])}",
+            mend="Name the outputs ARCHITECTURE/ENDPOINT, as in InceptionV3/Mixed_5c.",
         )
-    return f"{len(further)} endpoints of {architectures.pop()}"
+    return f"{len(keys)} endpoints of {architectures.pop()}"

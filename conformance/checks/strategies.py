@@ -1,7 +1,7 @@
-"""Clause R15: the places that a model is called from.
+"""Clause R15: calls from a tf.function, eagerly, and under distribution strategies.
 
-Source: https://www.tensorflow.org/guide/distributed_training, and what consumers of
-hub.KerasLayer reported (tensorflow/hub issues 295, 666, 712).
+Sources: https://www.tensorflow.org/guide/distributed_training, and reports of users of
+hub.KerasLayer (tensorflow/hub issues 295, 666, 712).
 """
 
 from __future__ import annotations
@@ -13,51 +13,55 @@ import tensorflow as tf
 
 from conformance import clauses, model_under_test, numeric, verdict
 
-_MEND_STATISTICS = "Make batch statistics with synchronization=ON_READ and "
-_MEND_STATISTICS += "aggregation=MEAN, and update them by assign in training mode."
+_STATISTICS_FIX = "Create batch statistics with synchronization=ON_READ and "
+_STATISTICS_FIX += "aggregation=MEAN, and update them by assign in training mode."
 
 
-def r15_works_wherever_it_is_called(model: model_under_test.ModelUnderTest) -> str:
-    """Compares outputs, then runs a training step on two replicas."""
-    _check_places(model)
+def r15_works_in_every_call_context(model: model_under_test.ModelUnderTest) -> str:
+    """Compares the outputs of all ways to call, then trains on two replicas."""
+    _check_eager_calls(model)
     statistics = _check_replicas(model)
-    return f"everywhere the same; {statistics} batch statistics are means"
+    return f"the same outputs; {statistics} batch statistics are means of the replicas"
 
 
-def _check_places(model: model_under_test.ModelUnderTest) -> None:
-    """From a tf.function is how the suite calls; eagerly, and with all run eagerly."""
+def _check_eager_calls(model: model_under_test.ModelUnderTest) -> None:
+    """Compares eager calls, also under run_functions_eagerly, with a tf.function."""
     images = model.images(2)
     expected = model.infer(images)
-    found = {}
-    mend = "Let __call__ be one tf.function with Python defaults, traced before saving."
-    with verdict.expecting("an eager call to work", mend=mend):
-        found["eagerly"] = model.call_eagerly(images, training=False)
+    outputs = {}
+    fix = "Make __call__ one tf.function with Python defaults, traced before saving."
+    with verdict.expecting("an eager call to work", mend=fix):
+        outputs["eagerly"] = model.call_eagerly(images, training=False)
     tf.config.run_functions_eagerly(True)
     try:
-        with verdict.expecting("a call under run_functions_eagerly to work", mend=mend):
+        with verdict.expecting("a call under run_functions_eagerly to work", mend=fix):
             output = model.call_eagerly(images, training=False)
-            found["under run_functions_eagerly"] = output
+            outputs["under run_functions_eagerly"] = output
     finally:
         tf.config.run_functions_eagerly(False)
-    for where, output in found.items():
+    for mode, output in outputs.items():
         difference = numeric.relative_difference(output, expected)
         if difference > clauses.TOLERANCE:
             raise verdict.Violation(
-                expected=f"a call {where} to equal one from a tf.function",
+                expected=f"a call {mode} to equal one from a tf.function",
                 observed=f"a relative difference of {difference:.1e}",
-                mend=mend,
+                mend=fix,
             )
 
 
 def _check_replicas(model: model_under_test.ModelUnderTest) -> int:
-    """Returns how many statistics a training step on two replicas changed."""
+    """Checks that each batch statistic is the mean over two replicas after training.
+
+    Returns:
+      The number of statistics that the training step changed.
+    """
     devices = [device.name for device in tf.config.list_logical_devices("CPU")[:2]]
     if len(devices) < 2:
-        raise verdict.NotApplicable("this process has no two devices")
+        raise verdict.NotApplicable("this process has fewer than two devices")
     strategy = tf.distribute.MirroredStrategy(devices)
     with verdict.expecting(
         "loading and calling under MirroredStrategy to work",
-        mend="Keep to ops that run on each replica for itself.",
+        mend="Use only ops that run on each replica separately.",
     ):
         with strategy.scope():
             copy = model_under_test.ModelUnderTest(
@@ -69,7 +73,7 @@ def _check_replicas(model: model_under_test.ModelUnderTest) -> int:
             )
             before = [variable.numpy() for variable in _statistics(copy)]
         batches = [model.images(2), model.images(2, fill=0.25)]
-        shares = strategy.experimental_distribute_values_from_function(
+        replica_images = strategy.experimental_distribute_values_from_function(
             lambda context: batches[context.replica_id_in_sync_group]
         )
         training = copy.takes_training_true
@@ -78,30 +82,30 @@ def _check_replicas(model: model_under_test.ModelUnderTest) -> int:
         def step(images: Any) -> Any:
             return copy.call_eagerly(images, training=training)
 
-        strategy.run(step, args=(shares,))
+        strategy.run(step, args=(replica_images,))
     changed = 0
     for variable, old in zip(_statistics(copy), before, strict=True):
         local = [v.numpy() for v in strategy.experimental_local_results(variable)]
-        read = _read(strategy, variable)
-        if all((value == old).all() for value in local):
+        value = _cross_replica_value(strategy, variable)
+        if all((local_value == old).all() for local_value in local):
             continue
         changed += 1
-        difference = numeric.relative_difference(read, np.mean(local, axis=0))
+        difference = numeric.relative_difference(value, np.mean(local, axis=0))
         is_shared = len(local) < 2
         if difference > clauses.TOLERANCE or is_shared:
             raise verdict.Violation(
                 expected=f"{variable.name}, read across replicas after a training "
-                "step, to be the mean of theirs",
-                observed="one replica's value alone"
-                if numeric.relative_difference(read, local[0]) == 0
+                "step, to be the mean over the replicas",
+                observed="the value of one replica only"
+                if numeric.relative_difference(value, local[0]) == 0
                 else f"a relative difference of {difference:.1e}",
-                mend=_MEND_STATISTICS,
+                mend=_STATISTICS_FIX,
             )
     return changed
 
 
 def _statistics(model: model_under_test.ModelUnderTest) -> list[Any]:
-    """The non-trainable variables of floats."""
+    """Returns the non-trainable floating-point variables."""
     trainable = {id(variable) for variable in model.trainable_variables}
     return [
         variable
@@ -110,7 +114,7 @@ def _statistics(model: model_under_test.ModelUnderTest) -> list[Any]:
     ]
 
 
-def _read(strategy: tf.distribute.Strategy, variable: Any) -> np.ndarray:
-    """The value across replicas."""
+def _cross_replica_value(strategy: tf.distribute.Strategy, variable: Any) -> np.ndarray:
+    """Reads a variable across replicas."""
     with strategy.scope():
         return variable.read_value().numpy()

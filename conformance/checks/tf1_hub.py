@@ -1,8 +1,8 @@
 """Group T: modules in the TF1 Hub format.
 
-Source: https://www.tensorflow.org/hub/tf1_hub_module and
-https://www.tensorflow.org/hub/common_signatures/images; what a module's files must be
-is what tensorflow-hub 0.15 reads.
+Sources: https://www.tensorflow.org/hub/tf1_hub_module and
+https://www.tensorflow.org/hub/common_signatures/images; for the files of a module, the
+code of tensorflow-hub 0.15 that reads them.
 """
 
 from __future__ import annotations
@@ -19,55 +19,55 @@ from conformance.checks import reusable
 
 _TRAIN = frozenset({"train"})
 _INFERENCE: frozenset[str] = frozenset()
-_FORMAT_3 = b"\x08\x03"  # how a ModuleDef of it begins
+_FORMAT_3 = b"\x08\x03"  # first bytes of a ModuleDef of format 3
 _DEFAULT = "default"
 _KEYS = tf.compat.v1.GraphKeys
-# hub.Module refuses a module with any other.
+# hub.Module rejects a module with any other collection.
 _COLLECTIONS = {
     *(_KEYS.GLOBAL_VARIABLES, _KEYS.TRAINABLE_VARIABLES, _KEYS.MODEL_VARIABLES),
     *(_KEYS.TABLE_INITIALIZERS, _KEYS.UPDATE_OPS, _KEYS.REGULARIZATION_LOSSES),
     *(_KEYS.ASSET_FILEPATHS, _KEYS.COND_CONTEXT, _KEYS.WHILE_CONTEXT),
     *("hub_module_attachments", tf.compat.v1.saved_model.ASSETS_KEY),
 }
-_MEND = "Write it as hub.create_module_spec of tensorflow-hub 0.15 does."
+_FIX = "Write it as hub.create_module_spec of tensorflow-hub 0.15 does."
 
 
 def t01_loads_as_module(model: model_under_test.ModelUnderTest) -> str:
-    """Reads what hub.Module reads, looks for Python and files, loads both variants."""
+    """Checks the files that hub.Module reads and the ops, then loads both variants."""
     head = (model.path / clauses.HUB_MODULE).read_bytes()[: len(_FORMAT_3)]
     if head != _FORMAT_3:
-        _fail(f"a {clauses.HUB_MODULE} of format 3", f"one that begins with {head!r}")
-    with verdict.expecting("a saved_model.pb that can be read", mend=_MEND):
+        _fail(f"a {clauses.HUB_MODULE} of format 3", f"a file beginning with {head!r}")
+    with verdict.expecting("a readable saved_model.pb", mend=_FIX):
         _ = model.proto
     if not (model.path / "variables" / "variables.index").is_file():
-        _fail("a checkpoint of variables", "no file variables/variables.index")
+        _fail("a checkpoint of the variables", "no file variables/variables.index")
     tags = [sorted(graph.meta_info_def.tags) for graph in model.proto.meta_graphs]
     if sorted(tags) != [[], ["train"]]:
         _fail("two graphs, one without tags and one tagged train", f"the tags {tags}")
     for graph in model.proto.meta_graphs:
         if unknown := sorted(graph.collection_def.keys() - _COLLECTIONS):
-            _fail("collections that hub.Module knows", f"one named {unknown[0]}")
+            _fail("only collections that hub.Module supports", f"{unknown[0]}")
     count = reusable.check_ops(model.proto)
-    with verdict.expecting("a module whose variants load", mend=_MEND):
+    with verdict.expecting("a module with variants that load", mend=_FIX):
         _ = model.obj
         with _session(model, _TRAIN) as (_, graph):
             variables = graph.get_collection(_KEYS.GLOBAL_VARIABLES)
-    return f"two variants, {len(variables)} variables, {count} types of ops"
+    return f"two variants, {len(variables)} variables, {count} op types"
 
 
 def t02_has_signatures(model: model_under_test.ModelUnderTest) -> str:
-    """Reads the signatures of both variants, and calls those for the model's own task.
+    """Checks the signatures of both variants, then calls those for the model's task.
 
-    The default signature must give what the one named after the task gives.
+    The default signature must return the output of the signature named after the task.
     """
     task = f"image_{model.kind}"
     names = [_DEFAULT, f"image_{clauses.FEATURE_VECTOR}"]
     if model.kind == clauses.CLASSIFICATION:
         names.append(task)
     for tags, graph in _variants(model).items():
-        which = "the train variant" if tags else "the variant without tags"
+        variant = "the train variant" if tags else "the variant without tags"
         for name in names:
-            _check_signature(graph.signature_def, name, which)
+            _check_signature(graph.signature_def, name, variant)
     size = _size(model)[0]
     images = model.images(2, size=size or (224, 224), spec=_IMAGES)
     default, named = (
@@ -76,7 +76,7 @@ def t02_has_signatures(model: model_under_test.ModelUnderTest) -> str:
     difference = numeric.relative_difference(default, named)
     if difference > clauses.TOLERANCE:
         _fail(
-            f"the default signature to give what {task} gives",
+            f"the default signature to return the output of {task}",
             f"a relative difference of {difference:.1e}",
         )
     return f"{', '.join(names)} in both variants; difference {difference:.1e}"
@@ -85,31 +85,31 @@ def t02_has_signatures(model: model_under_test.ModelUnderTest) -> str:
 _IMAGES = tf.TensorSpec([None, None, None, 3], tf.float32)
 
 
-def _check_signature(signatures: Mapping[str, Any], name: str, which: str) -> None:
+def _check_signature(signatures: Mapping[str, Any], name: str, variant: str) -> None:
     if name not in signatures:
-        found = ", ".join(sorted(signatures)) or "none"
-        _fail(f"a signature {name} in {which}", f"the signatures {found}")
+        names = ", ".join(sorted(signatures)) or "none"
+        _fail(f"a signature {name} in {variant}", f"the signatures {names}")
     inputs, outputs = signatures[name].inputs, signatures[name].outputs
     if set(inputs) != {"images"}:
-        found = ", ".join(sorted(inputs))
-        _fail(f"signature {name} with the one input key images", f"the keys {found}")
+        keys = ", ".join(sorted(inputs))
+        _fail(f"signature {name} with the one input key images", f"the keys {keys}")
     if inputs["images"].dtype != tf.float32.as_datatype_enum:
-        found = tf.as_dtype(inputs["images"].dtype).name
-        _fail(f"signature {name} to take float32 images", found)
+        dtype = tf.as_dtype(inputs["images"].dtype).name
+        _fail(f"signature {name} to take float32 images", dtype)
     if _DEFAULT not in outputs:
-        found = ", ".join(sorted(outputs))
-        _fail(f"signature {name} with the output key {_DEFAULT}", f"the keys {found}")
+        keys = ", ".join(sorted(outputs))
+        _fail(f"signature {name} with the output key {_DEFAULT}", f"the keys {keys}")
     shape = tf.TensorShape(outputs[_DEFAULT].tensor_shape)
     if shape.rank != 2 or shape[1] is None:
-        _fail(f"signature {name} to give [batch, a constant]", f"the shape {shape}")
+        _fail(f"signature {name} to return [batch, a constant]", f"the shape {shape}")
 
 
 def t03_has_one_size(model: model_under_test.ModelUnderTest) -> str:
-    """Reads the shape of the images in every signature; runs two batches."""
+    """Checks the shape of the images in every signature, then calls two batch sizes."""
     size, shapes = _size(model)
     if size is None:
         _fail(
-            "one fixed height and width, and a free batch, in every signature",
+            "one fixed height and width, and an undefined batch, in every signature",
             ", ".join(sorted(set(map(str, shapes)))),
         )
     for side, name in zip(size, ("height_range", "width_range"), strict=True):
@@ -118,16 +118,19 @@ def t03_has_one_size(model: model_under_test.ModelUnderTest) -> str:
             _fail(f"the documented {name}, {low} to {high}", f"a fixed {side}")
     for batch in (1, 2):
         images = model.images(batch, size=size, spec=_IMAGES)
-        found = model.signatures[_DEFAULT](images=images)[_DEFAULT]
-        if found.shape[0] != batch:
-            _fail(f"{batch} rows for {batch} images", f"the shape {found.shape}")
+        output = model.signatures[_DEFAULT](images=images)[_DEFAULT]
+        if output.shape[0] != batch:
+            _fail(f"{batch} rows for {batch} images", f"the shape {output.shape}")
     return f"{size[0]}x{size[1]} pixels in {len(shapes)} signatures"
 
 
 def _size(
     model: model_under_test.ModelUnderTest,
 ) -> tuple[tuple[int, int] | None, list[tf.TensorShape]]:
-    """The (height, width) that all signatures have in common, and all their shapes."""
+    """Returns the input shapes of all signatures and their common (height, width).
+
+    The size is None if the signatures differ, or if a shape does not fix the size.
+    """
     shapes = [
         tf.TensorShape(signature.inputs["images"].tensor_shape)
         for graph in model.proto.meta_graphs
@@ -136,42 +139,45 @@ def _size(
     ]
     first = shapes[0]
     is_fixed = first.rank == 4 and first[0] is None and first[1] and first[2]
-    is_one = is_fixed and all(shape.as_list() == first.as_list() for shape in shapes)
-    return ((first[1], first[2]) if is_one else None), shapes
+    is_common = is_fixed and all(s.as_list() == first.as_list() for s in shapes)
+    return ((first[1], first[2]) if is_common else None), shapes
 
 
 def t04_fills_collections(model: model_under_test.ModelUnderTest) -> str:
-    """Reads which variables the graphs assign, and computes the train variant's losses.
+    """Checks the update ops, the losses and dropout on the features.
 
-    What is assigned from images must be in the collection of update ops, and in the
-    train variant alone. A loss must not need images: hub.Module computes it without.
-    Whether an author regularises at all is for documentation to say.
+    An op that assigns a value computed from images must be in the collection of update
+    ops, and in the train variant only. A loss must not depend on images: hub.Module
+    computes losses without them. A module without losses passes.
     """
     variants = _variants(model)
     if updates := _updates(variants[_INFERENCE]):
-        _fail("no updates in the variant without tags", f"{updates[0]}")
+        _fail("no updates in the variant without tags", f"the update {updates[0]}")
     graph = variants[_TRAIN]
     updates = _updates(graph)
     nodes = {node.name: node for node in graph.graph_def.node}
-    run = graphs.upstream(_collection(graph, _KEYS.UPDATE_OPS), nodes)
-    if lost := [name for name in updates if name not in run]:
-        _fail(f"{lost[0]} in the collection update_ops", f"{len(lost)} that are not")
+    collected = graphs.upstream(_collection(graph, _KEYS.UPDATE_OPS), nodes)
+    if missing := [name for name in updates if name not in collected]:
+        _fail(
+            f"{missing[0]} in the collection update_ops",
+            f"{len(missing)} updates that are not",
+        )
     losses = _collection(graph, _KEYS.REGULARIZATION_LOSSES)
     for name in losses:
         if _placeholders(graph) & graphs.upstream([name], nodes):
-            _fail("regularization_losses that need no images", f"{name}, which does")
+            _fail("losses that do not depend on images", f"that {name} depends on them")
     signatures = graph.signature_def
     features = signatures[f"image_{clauses.FEATURE_VECTOR}"].outputs[_DEFAULT].name
     random_ops = graphs.random_ops_on([features], graph.graph_def)
-    with _session(model, _TRAIN) as (session, live):
-        _check_losses(session, live)
+    with _session(model, _TRAIN) as (session, loaded_graph):
+        _check_losses(session, loaded_graph)
         if random_ops:
             _check_features(session, signatures, features, random_ops)
     return f"{len(updates)} update ops, {len(losses)} losses, no dropout on features"
 
 
 def _updates(graph: Any) -> list[str]:
-    """The names of the nodes that assign what is computed from images."""
+    """Returns the names of the nodes that assign a value computed from images."""
     nodes = {node.name: node for node in graph.graph_def.node}
     inputs = _placeholders(graph)
     return [
@@ -182,7 +188,7 @@ def _updates(graph: Any) -> list[str]:
 
 
 def _placeholders(graph: Any) -> set[str]:
-    """The nodes that signatures feed."""
+    """Returns the names of the nodes that are inputs of signatures."""
     return {
         tensor.name.partition(":")[0]
         for signature in graph.signature_def.values()
@@ -196,9 +202,9 @@ def _check_losses(session: Any, graph: tf.Graph) -> None:
         if loss.dtype != tf.float32 or loss.shape.rank != 0:
             _fail("scalar float32 losses", f"{loss.dtype.name} {loss.shape}")
         if not np.isfinite(session.run(loss)):
-            _fail("finite losses", f"{loss.name} is not")
+            _fail("finite losses", f"that {loss.name} is not finite")
         if not any(g is not None for g in tf.compat.v1.gradients(loss, variables)):
-            _fail("losses with a gradient", f"{loss.name} has none to any variable")
+            _fail("losses with a gradient to a variable", f"that {loss.name} has none")
 
 
 def _check_features(
@@ -211,7 +217,7 @@ def _check_features(
     if numeric.relative_difference(first, second) > clauses.TOLERANCE:
         _fail(
             "no dropout on image_feature_vector in the train variant",
-            f"other features from call to call, and {', '.join(sorted(random_ops))}",
+            f"features that differ between calls, and {', '.join(sorted(random_ops))}",
         )
 
 
@@ -224,7 +230,7 @@ def _collection(graph: Any, name: str) -> list[str]:
 
 
 def _variants(model: model_under_test.ModelUnderTest) -> dict[frozenset[str], Any]:
-    """Both graphs, by their tags."""
+    """Returns both graphs by their tags."""
     return {frozenset(g.meta_info_def.tags): g for g in model.proto.meta_graphs}
 
 
@@ -232,7 +238,7 @@ def _variants(model: model_under_test.ModelUnderTest) -> dict[frozenset[str], An
 def _session(
     model: model_under_test.ModelUnderTest, tags: frozenset[str]
 ) -> Iterator[tuple[Any, tf.Graph]]:
-    """A session with one variant in it, its variables restored."""
+    """Yields a session and its graph with one variant loaded and variables restored."""
     with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
         loader = tf.compat.v1.saved_model.load
         loader(session, list(tags), str(model.path))
@@ -240,4 +246,4 @@ def _session(
 
 
 def _fail(expected: str, observed: str) -> NoReturn:
-    raise verdict.Violation(expected=expected, observed=observed, mend=_MEND)
+    raise verdict.Violation(expected=expected, observed=observed, mend=_FIX)

@@ -1,9 +1,9 @@
-"""Programs that use a model and know nothing of this suite: group K and T05.
+"""Client programs for the clauses of group K and T05.
 
-Each runs in a process of its own, isolated from this package, from a script beside this
-file. It takes what it needs to know as JSON on standard input, and tells a pipe each
-step that it begins, and at last what it saw. It ends with an exception where something
-does not work.
+Each client uses a model as a consumer does, without any code of this suite. It is a
+script in this folder and runs in its own process. It reads its job as JSON from
+standard input. It writes JSON messages to a pipe: `step` for each step that it begins,
+and at the end `saw`, a summary. A client that fails ends with an exception.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _FOLDER = pathlib.Path(__file__).resolve().parent
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Client:
-    """One such program.
+    """A client program.
 
     Args:
-      script: its file.
-      expected: what must come of it.
-      mend: a sentence for the author of the model.
+      script: name of the script in this folder.
+      expected: what the clause expects, for messages.
+      mend: how the author of the model can fix a failure, as a sentence.
     """
 
     script: str
@@ -34,51 +34,59 @@ class Client:
     mend: str
 
     def run(self, job: Mapping[str, Any], *, limits: process.Limits) -> str:
-        """What it saw; raises `process.Stopped` where it did not work.
+        """Runs the client and returns its summary.
+
+        Args:
+          job: the input of the client.
+          limits: time and memory of its process.
 
         Raises:
-          verdict.NotApplicable: a package is missing that it is a client of.
+          process.Stopped: the client failed or exceeded its limits.
+          verdict.NotApplicable: the package that the client uses is not installed.
         """
-        # -I: neither the current folder nor this project is on its path. A package's
-        # warning would stand as its last words, where it is ended.
+        # -I keeps the current folder and this project out of sys.path. Warnings are off
+        # since the failure message quotes the last output of the process.
         command = (sys.executable, "-I", "-W", "ignore", str(_FOLDER / self.script))
-        saw, step = "", "start"
+        summary, step = "", "start"
         try:
             for message in process.messages(command, job, limits=limits):
-                step, saw = message.get("step", step), message.get("saw", saw)
+                step = message.get("step", step)
+                summary = message.get("saw", summary)
                 if "missing" in message:
                     missing = message["missing"]
                     raise verdict.NotApplicable(f"{missing} is not installed")
         except process.Stopped as stopped:
-            raise process.Stopped(f"{stopped} (at the step: {step})") from stopped
-        return saw
+            raise process.Stopped(f"{stopped} (in the step: {step})") from stopped
+        return summary
 
 
 BY_CLAUSE = {
     "K01": Client(
         script="hub_load.py",
-        expected="hub.load to give a model that works, from a path and from a URL",
-        mend="Write it with tf.saved_model.save, and put no tfhub_module.pb beside it.",
+        expected="hub.load to return a working model, from a path and from a URL",
+        mend="Write it with tf.saved_model.save, without a file tfhub_module.pb.",
     ),
     "K02": Client(
         script="hub_keras_layer.py",
-        expected="hub.KerasLayer to predict and to train it",
-        mend="Follow group R; a loss that does not fall has gradients that vanish.",
+        expected="hub.KerasLayer to predict with the model and train it",
+        mend="Fix the failing clauses of group R; if the loss does not fall, look for "
+        "vanishing gradients.",
     ),
     "K03": Client(
         script="keras_3.py",
-        expected="reuse.KerasLayer to predict, to train and to save it, and TFSMLayer "
-        "to run it",
-        mend="Follow group R, and let no attribute have the name of a signature.",
+        expected="reuse.KerasLayer to predict with the model, train and save it, and "
+        "TFSMLayer to run it",
+        mend="Fix the failing clauses of group R; rename attributes that have the name "
+        "of a signature.",
     ),
     "K04": Client(
         script="command_line.py",
-        expected="saved_model_cli to show it and to run serving_default",
-        mend="Save signatures with tf.saved_model.save, under the tag serve.",
+        expected="saved_model_cli to show the model and run serving_default",
+        mend="Save signatures with tf.saved_model.save, with the tag serve.",
     ),
     "T05": Client(
         script="tf1_hub.py",
-        expected="hub.load and hub.KerasLayer to run it",
+        expected="hub.load and hub.KerasLayer to run the module",
         mend="Write it as hub.create_module_spec of tensorflow-hub 0.15 does.",
     ),
 }

@@ -1,4 +1,4 @@
-"""saved_model_cli, which comes with TensorFlow: clause K04."""
+"""Client for clause K04: saved_model_cli, which is part of TensorFlow."""
 
 import json
 import pathlib
@@ -12,20 +12,20 @@ from collections.abc import Callable
 def run(*arguments: str) -> str:
     module = "tensorflow.python.tools.saved_model_cli"
     command = [sys.executable, "-I", "-m", module, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["nothing"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        lines = result.stderr.strip().splitlines() or ["no error message"]
         raise SystemExit(f"saved_model_cli {arguments[0]}: {lines[-1]}")
-    return done.stdout
+    return result.stdout
 
 
 def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
-    place = ["--dir", job["path"], "--tag_set", "serve"]
-    place += ["--signature_def", "serving_default"]
+    flags = ["--dir", job["path"], "--tag_set", "serve"]
+    flags += ["--signature_def", "serving_default"]
     send(step="show")
-    shown = run("show", *place)
+    shown = run("show", *flags)
     if "inputs['images']" not in shown:
-        raise SystemExit(f"saved_model_cli shows no input images: {shown!r}")
+        raise SystemExit(f"saved_model_cli shows no input named images: {shown!r}")
     send(step="run")
     serving = job["serving"]
     import numpy as np
@@ -33,13 +33,13 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         images = pathlib.Path(folder, "images.npy")
         np.save(images, np.full((2, *serving["shape"]), 0.5).astype(serving["dtype"]))
-        printed = run("run", *place, "--inputs", f"images={images}")
+        printed = run("run", *flags, "--inputs", f"images={images}")
         keys = [
             line for line in printed.splitlines() if "Result for output key" in line
         ]
         if not keys:
-            raise SystemExit("saved_model_cli run shows no outputs")
-    send(saw=f"serving_default shown, and run: {len(keys)} outputs")
+            raise SystemExit("saved_model_cli run prints no outputs")
+    send(saw=f"serving_default shown and run: {len(keys)} outputs")
 
 
 if __name__ == "__main__":

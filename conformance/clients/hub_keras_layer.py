@@ -1,4 +1,4 @@
-"""hub.KerasLayer, in all the ways that people use it: clause K02."""
+"""Client for clause K02: hub.KerasLayer, frozen, with arguments and in training."""
 
 import gc
 import json
@@ -8,8 +8,8 @@ import typing
 from collections.abc import Callable
 
 BATCH, STEPS = 8, 12
-RATES = (1e-3, 1e-4)  # the first throws deep networks of random weights about
-FALL = 0.9  # of the first loss is less than chance leaves of it
+RATES = (1e-3, 1e-4)  # deep networks with random weights may diverge at the first
+FALL = 0.9  # a loss below this fraction of the first loss is not due to chance
 
 
 def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
@@ -24,11 +24,11 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
     import tensorflow as tf
 
     (cpu,) = tf.config.list_physical_devices("CPU")
-    parts = [tf.config.LogicalDeviceConfiguration()] * 2
-    tf.config.set_logical_device_configuration(cpu, parts)
+    devices = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(cpu, devices)
     tf_keras.utils.set_random_seed(0)
     call, path = job["call"], job["path"]
-    # Half of the images are dark, and half are bright.
+    # The images of label 0 are dark and those of label 1 are bright.
     labels = np.arange(BATCH) % 2
     noise = np.random.default_rng(0).random((BATCH, *call["shape"]))
     images = 0.3 * noise + 0.6 * labels[:, None, None, None]
@@ -37,14 +37,14 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
     send(step="a call of the model itself")
     obj = tf.saved_model.load(path)
     expected = obj(images)
-    count = len(getattr(obj, "regularization_losses", ()))
+    loss_count = len(getattr(obj, "regularization_losses", ()))
     del obj
 
     def layer(**kwargs: typing.Any) -> typing.Any:
         return hub.KerasLayer(path, dtype=call["dtype"], **kwargs)
 
     def free() -> None:
-        """The largest models leave no room for what went before."""
+        """Frees the memory of earlier models, which large models need."""
         tf_keras.backend.clear_session()
         gc.collect()
 
@@ -54,32 +54,34 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
     assert not frozen.trainable_variables, "a frozen layer has trainable variables"
     del frozen
     send(step="a layer with arguments")
-    given = layer(arguments=call["arguments"])(images)
-    np.testing.assert_allclose(given, expected, rtol=1e-5, atol=1e-5)
+    output = layer(arguments=call["arguments"])(images)
+    np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-5)
     names = ", ".join(call["arguments"])
-    saw = ["frozen", f"arguments {names}" if names else "no further arguments"]
+    summary = ["frozen", f"arguments {names}" if names else "no other arguments"]
 
     def sequential(rate: float = RATES[0]) -> typing.Any:
         trained = layer(trainable=True, input_shape=tuple(call["shape"]))
-        found = len(trained.trainable_variables)
-        assert found == call["trainable"], f"{found} trainable variables"
+        count = len(trained.trainable_variables)
+        assert count == call["trainable"], f"{count} trainable variables"
         model = tf_keras.Sequential([trained, tf_keras.layers.Dense(2)])
         model.compile(
             optimizer=tf_keras.optimizers.Adam(rate),
             loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[
-                tf_keras.metrics.SparseCategoricalCrossentropy("own", from_logits=True)
+                tf_keras.metrics.SparseCategoricalCrossentropy(
+                    "data_loss", from_logits=True
+                )
             ],
         )
         return model
 
     def fit(model: typing.Any, steps: int) -> list[float]:
-        """The losses of the steps until they have fallen, without regularisation."""
+        """Trains until the loss has fallen; returns losses without regularisation."""
         losses: list[float] = []
         while len(losses) < steps and not has_fallen(losses):
             history = model.fit(images, labels, batch_size=BATCH, verbose=0).history
             assert np.isfinite(history["loss"]).all(), f"the loss is {history['loss']}"
-            losses += history["own"]
+            losses += history["data_loss"]
         return losses
 
     def has_fallen(losses: list[float]) -> bool:
@@ -89,20 +91,21 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
     for rate in RATES:
         free()
         model = sequential(rate)
-        assert len(model.losses) == count, f"{len(model.losses)} regularisation losses"
+        message = f"{len(model.losses)} regularisation losses, not {loss_count}"
+        assert len(model.losses) == loss_count, message
         losses = fit(model, STEPS)
         del model
         if has_fallen(losses):
             break
     if call["trainable"]:
         assert has_fallen(losses), f"the loss does not fall: {losses}"
-        saw.append(f"loss {losses[0]:.3g} falls to {losses[-1]:.3g}")
+        summary.append(f"loss {losses[0]:.3g} falls to {losses[-1]:.3g}")
     send(step="fit under MirroredStrategy")
     free()
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         replicated = sequential()
     fit(replicated, 2)
-    send(saw=", ".join([*saw, "two devices"]))
+    send(saw=", ".join([*summary, "two devices"]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""hub.load, from a path and from a static server: clause K01."""
+"""Client for clause K01: hub.load, from a path and from a static server."""
 
 import functools
 import http.server
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers every request with one archive."""
+    """Answers every request with the same archive."""
 
     def __init__(self, archive: bytes, *args: typing.Any):
         self.archive = archive
@@ -32,7 +32,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def serve(folder: str) -> str:
-    """The URL of a model's folder, served as a hub does."""
+    """Serves a model as a compressed archive, as a hub does; returns its URL."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz", compresslevel=1) as tar:
         tar.add(folder, arcname=".")
@@ -55,23 +55,24 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
     send(step="hub.load of a path and of a URL")
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TFHUB_CACHE_DIR"] = cache
-        found = {"a path": job["path"], "a URL": serve(job["path"])}
-        loaded = {where: hub.load(place) for where, place in found.items()}
+        handles = {"a path": job["path"], "a URL": serve(job["path"])}
+        models = {source: hub.load(handle) for source, handle in handles.items()}
     call = job["call"]
     if not call:
-        send(saw="it loads; whether it can be called is R02's and R03's")
+        send(saw="it loads; no call was tested, see R02 and R03")
         return
     send(step="a call of each")
     shape = (2, *call["shape"])
     images = np.random.default_rng(0).random(shape).astype(np.float32)
     images = tf.cast(images, call["dtype"])
     expected = tf.nest.flatten(tf.saved_model.load(job["path"])(images))
-    for where, model in loaded.items():
-        for ours, theirs in zip(tf.nest.flatten(model(images)), expected, strict=True):
+    for source, model in models.items():
+        outputs = tf.nest.flatten(model(images))
+        for output, reference in zip(outputs, expected, strict=True):
             np.testing.assert_allclose(
-                ours, theirs, rtol=1e-5, atol=1e-5, err_msg=where
+                output, reference, rtol=1e-5, atol=1e-5, err_msg=source
             )
-    send(saw=f"the same outputs from {' and '.join(loaded)}")
+    send(saw=f"the same outputs from {' and '.join(models)}")
 
 
 if __name__ == "__main__":

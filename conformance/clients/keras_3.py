@@ -1,4 +1,4 @@
-"""reuse.KerasLayer, and Keras 3's own TFSMLayer for inference: clause K03."""
+"""Client for clause K03: reuse.KerasLayer, and TFSMLayer of Keras 3 for inference."""
 
 import gc
 import importlib.util
@@ -11,13 +11,13 @@ import typing
 from collections.abc import Callable
 
 BATCH, STEPS = 8, 12
-RATES = (1e-3, 1e-4)  # the first throws deep networks of random weights about
-FALL = 0.9  # of the first loss is less than chance leaves of it
+RATES = (1e-3, 1e-4)  # deep networks with random weights may diverge at the first
+FALL = 0.9  # a loss below this fraction of the first loss is not due to chance
 REUSE = pathlib.Path(__file__).resolve().parents[2] / "reuse" / "__init__.py"
 
 
 def import_reuse() -> typing.Any:
-    """The room `reuse` that stands beside this one, and no other of this project."""
+    """Imports this project's package `reuse` without the rest of the project."""
     spec = importlib.util.spec_from_file_location("reuse", REUSE)
     assert spec
     assert spec.loader
@@ -27,11 +27,11 @@ def import_reuse() -> typing.Any:
 
 
 def inputs_of(signature: typing.Any, shape: list[int]) -> dict[str, typing.Any]:
-    """Two grey images by their name, or nothing if it takes more, or other, than that.
+    """Returns two grey images by input name; empty if the signature takes other inputs.
 
     Args:
       signature: of a loaded model.
-      shape: of an image, where the signature leaves it free.
+      shape: height, width and channels, for dimensions that the signature leaves open.
     """
     import tensorflow as tf
 
@@ -42,7 +42,7 @@ def inputs_of(signature: typing.Any, shape: list[int]) -> dict[str, typing.Any]:
     if spec.shape.rank not in (4, None) or spec.dtype == tf.string:
         return {}
     fixed = spec.shape[1:] if spec.shape.rank else (None, None, None)
-    sizes = [known or free for known, free in zip(fixed, shape, strict=True)]
+    sizes = [size or default for size, default in zip(fixed, shape, strict=True)]
     return {name: tf.cast(tf.fill([2, *sizes], 0.5), spec.dtype)}
 
 
@@ -62,7 +62,7 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
     reuse = import_reuse()
     keras.utils.set_random_seed(0)
     call, path = job["call"], job["path"]
-    # Half of the images are dark, and half are bright.
+    # The images of label 0 are dark and those of label 1 are bright.
     labels = np.arange(BATCH) % 2
     noise = np.random.default_rng(0).random((BATCH, *call["shape"]))
     images = 0.3 * noise + 0.6 * labels[:, None, None, None]
@@ -71,31 +71,33 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
     send(step="a call of the model itself")
     expected = tf.saved_model.load(path)(images)
 
-    def same(found: typing.Any, wanted: typing.Any) -> None:
-        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    def assert_close(actual: typing.Any, desired: typing.Any) -> None:
+        np.testing.assert_allclose(actual, desired, rtol=1e-5, atol=1e-5)
 
     def sequential(rate: float) -> typing.Any:
         trained = reuse.KerasLayer(path, trainable=True)
-        found = len(trained.trainable_variables)
-        assert found == call["trainable"], f"{found} trainable variables"
+        count = len(trained.trainable_variables)
+        assert count == call["trainable"], f"{count} trainable variables"
         first = keras.Input(call["shape"], dtype=call["dtype"])
         model = keras.Sequential([first, trained, keras.layers.Dense(2)])
         model.compile(
             optimizer=keras.optimizers.Adam(rate),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[
-                keras.metrics.SparseCategoricalCrossentropy("own", from_logits=True)
+                keras.metrics.SparseCategoricalCrossentropy(
+                    "data_loss", from_logits=True
+                )
             ],
         )
         return model
 
     def fit(model: typing.Any) -> list[float]:
-        """The losses of the steps until they have fallen, without regularisation."""
+        """Trains until the loss has fallen; returns losses without regularisation."""
         losses: list[float] = []
         while len(losses) < STEPS and not has_fallen(losses):
             history = model.fit(images, labels, batch_size=BATCH, verbose=0).history
             assert np.isfinite(history["loss"]).all(), f"the loss is {history['loss']}"
-            losses += history["own"]
+            losses += history["data_loss"]
         return losses
 
     def has_fallen(losses: list[float]) -> bool:
@@ -103,10 +105,10 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
 
     send(step="a frozen layer")
     frozen = reuse.KerasLayer(path, arguments=call["arguments"])
-    same(frozen(images), expected)
+    assert_close(frozen(images), expected)
     assert not frozen.trainable_variables, "a frozen layer has trainable variables"
     del frozen
-    saw = ["frozen"]
+    summary = ["frozen"]
     send(step="Sequential, and fit")
     for rate in RATES:
         keras.backend.clear_session()
@@ -117,26 +119,27 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
             break
     if call["trainable"]:
         assert has_fallen(losses), f"the loss does not fall: {losses}"
-        saw.append(f"loss {losses[0]:.3g} falls to {losses[-1]:.3g}")
+        summary.append(f"loss {losses[0]:.3g} falls to {losses[-1]:.3g}")
     send(step="a .keras file")
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder, "model.keras")
         model.save(file)
-        tuned = model.predict(images, verbose=0)
+        predictions = model.predict(images, verbose=0)
         del model
         gc.collect()
-        same(keras.models.load_model(file).predict(images, verbose=0), tuned)
-    saw.append("saved and loaded")
+        again = keras.models.load_model(file).predict(images, verbose=0)
+        assert_close(again, predictions)
+    summary.append("saved and loaded")
     serving = tf.saved_model.load(path).signatures.get("serving_default")
-    if serving and (fed := inputs_of(serving, call["shape"])):
+    if serving and (inputs := inputs_of(serving, call["shape"])):
         send(step="TFSMLayer")
         layer = keras.layers.TFSMLayer(path, call_endpoint="serving_default")
-        wanted, (given,) = serving(**fed), fed.values()
-        found = layer(given)
-        for key, value in wanted.items():
-            same(found[key], value)
-        saw.append("TFSMLayer")
-    send(saw=", ".join(saw))
+        (grey_images,) = inputs.values()
+        outputs = layer(grey_images)
+        for key, value in serving(**inputs).items():
+            assert_close(outputs[key], value)
+        summary.append("TFSMLayer")
+    send(saw=", ".join(summary))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""hub.load and hub.KerasLayer of a TF1 Hub module, for inference: clause T05."""
+"""Client for clause T05: hub.load and hub.KerasLayer of a TF1 Hub module."""
 
 import json
 import os
@@ -28,9 +28,9 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
     np.testing.assert_allclose(layer(images), expected, rtol=1e-5, atol=1e-5)
     send(step="hub.KerasLayer in Sequential")
     model = tf_keras.Sequential([tf_keras.layers.InputLayer(shape), layer])
-    found = model.predict(images, verbose=0)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    send(saw=f"the same outputs of shape {found.shape} from both")
+    output = model.predict(images, verbose=0)
+    np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-5)
+    send(saw=f"the same outputs of shape {output.shape} from both")
 
 
 if __name__ == "__main__":

@@ -47,9 +47,9 @@ def test_every_measure_has_a_row_with_both_sides(tool, tmp_path):
         (["mobilenet_v9"], "Unknown arch 'mobilenet_v9'. Did you mean 'mobilenet_v"),
         (["resnet_cifar_20"], "'resnet_cifar_20' has no counterpart in keras.appl"),
         (["--measure="], "--measure is missing"),
-        (["--measure=speed"], "--measure must be of export, .*, not 'speed'"),
-        (["--batches=1,x"], "--batches must be numbers"),
-        (["--output=no/where"], "no is no folder"),
+        (["--measure=speed"], "--measure must be one or more of export, .*, not 's"),
+        (["--batches=1,x"], "--batches must be positive numbers"),
+        (["--output=no/where"], "no is not a folder"),
         (["--plot=x.jpg"], "--plot must end in .png or .svg, not 'x.jpg'"),
     ],
 )

@@ -22,8 +22,10 @@ def test_openvino_is_asked_for_float32(tmp_path, monkeypatch):
             return lambda images: [2 * images]
 
     modules = {"openvino": types.SimpleNamespace(Core=Core)}
-    monkeypatch.setattr(inference_speed, "_imported", lambda name, _: modules.get(name))
-    found = inference_speed._neighbours(
+    monkeypatch.setattr(
+        inference_speed, "_import_optional", lambda name, _: modules.get(name)
+    )
+    found = inference_speed._other_runtimes(
         tf.saved_model.load(str(tmp_path)),
         tf.ones([2, 4, 4, 3]),
         {"neighbours": {"onnx": "model.onnx", "litert_size": 4}},

@@ -35,7 +35,7 @@ class Block:
 def hashed(tmp_path):
     def hashed(text, name="block.py"):
         (tmp_path / name).write_text(text, encoding="utf-8")
-        return source_hash.of_files([tmp_path / name], root=tmp_path)
+        return source_hash.hash_files([tmp_path / name], root=tmp_path)
 
     return hashed
 
@@ -103,11 +103,11 @@ def test_names_and_other_files_count(hashed):
 def test_gin_without_comments():
     gin = "# MobileNetV2\nimport zoo.model\nmodel.backbone = @MobileNetV2()  # spec\n"
     other = "import zoo.model\n\nmodel.backbone = @MobileNetV2()\n"
-    assert source_hash.of_gin([gin]) == source_hash.of_gin([other])
-    assert source_hash.of_gin([gin]) != source_hash.of_gin(
+    assert source_hash.hash_gin_texts([gin]) == source_hash.hash_gin_texts([other])
+    assert source_hash.hash_gin_texts([gin]) != source_hash.hash_gin_texts(
         [gin.replace("V2()", "V3()")]
     )
-    assert source_hash.of_gin([gin, gin]) != source_hash.of_gin([gin])
+    assert source_hash.hash_gin_texts([gin, gin]) != source_hash.hash_gin_texts([gin])
 
 
 def test_of_all_our_sources_each_is_other_than_the_rest():

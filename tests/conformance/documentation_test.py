@@ -135,7 +135,7 @@ def as_html(page: str) -> str:
 def test_a_right_page_passes(toy, page, tmp_path):
     found = judged(toy, page, tmp_path)
     assert [r.status for r in found.clauses] == ["pass"] * 5, found.to_text()
-    assert found.clauses[-1].message == "6 numbers computed again"
+    assert found.clauses[-1].message == "6 numbers recomputed"
 
 
 @pytest.mark.parametrize("page", [PAGE, PAGE_FOR_BOTH], ids=["text", "block"])
@@ -148,12 +148,12 @@ def test_a_right_page_of_html_passes(toy, page, tmp_path):
 WRONG = [
     ("| Height | 32 to 128", "| Height | 16 to 128", ["D01"], "heights 32 to 128"),
     ("| Width | 32 to 128", "| Width | 32 to 256", ["D01"], "widths 32 to 128"),
-    ("| Batch | any, from 1 |", "| Batch | – |", ["D01"], "a table's row 'batch'"),
+    ("| Batch | any, from 1 |", "| Batch | – |", ["D01"], "a table row 'batch'"),
     ("| num_classes | 10 |", "| num_classes | 11 |", ["D05"], "num_classes 10"),
-    ("| num_classes | 10 |\n", "", ["D02"], "a table's row 'num_classes'"),
+    ("| num_classes | 10 |\n", "", ["D02"], "a table row 'num_classes'"),
     ("class_index.tsv", "labels.txt", ["D02"], "class_index.tsv"),
     ("| Fine-tunable | yes |", "| Fine-tunable | no |", ["D03"], "fine-tunable yes"),
-    ("| Data | none |\n", "", ["D04"], "a table's row 'data'"),
+    ("| Data | none |\n", "", ["D04"], "a table row 'data'"),
     ("| Licence | MIT |", "| Licence | GPL |", ["D04"], "the licence MIT"),
     ("| Weights | random |", "| Weights | imagenet |", ["D04"], "the weights random"),
     ("RANDOM weights.", "Good weights.", ["D04"], "weights are random"),
@@ -242,7 +242,7 @@ def test_arguments_are_told(table, clauses, tmp_path):
 
 def test_without_a_page_nothing_is_judged(toy):
     found = here.check(toy, clauses=CLAUSES)
-    assert {r.message for r in found.clauses} == {"no page of documentation was given"}
+    assert {r.message for r in found.clauses} == {"no documentation page was given"}
     assert {r.status for r in found.clauses} == {report.NOT_APPLICABLE}
 
 
@@ -281,10 +281,10 @@ def test_the_suite_takes_a_page(toy, tmp_path):
     [
         (None, "No such file"),
         ("<!-- saved-model {1} -->", "Expecting property name"),
-        ('<!-- saved-model {"models": 3} -->', "no object that describes models"),
+        ('<!-- saved-model {"models": 3} -->', "not an object that describes models"),
         (
             '<!-- saved-model {"input": {"height_range": [9, 2]}} -->',
-            "9 to 2 is no range of pixels",
+            "9 to 2 is not a valid range of pixels",
         ),
     ],
 )

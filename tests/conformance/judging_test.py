@@ -18,17 +18,17 @@ KEPT = (mutants.S04NoSignature, mutants.S04BlueFirst, mutants.S04Recovers)
 REPEATING = [m for m in JUDGED_HERE if mutants.clause(m) == "S04" and m not in KEPT]
 # For one mutant of each clause every run of the tests judges all other clauses too.
 FIRST = {mutants.clause(m): m for m in reversed(JUDGED_HERE) if m not in REPEATING}
-NO_PAIR = "the other half of the pair was not given"
+NO_PAIR = "the other model of the pair was not given"
 NO_MANIFEST = {"P03": "there is no assets.extra/manifest.json"}
-NO_FURTHER = {"R09": "__call__ takes no further argument"}
+NO_FURTHER = {"R09": "__call__ takes no other keyword argument"}
 NO_PAGE = {
-    clause.id: "no page of documentation was given"
+    clause.id: "no documentation page was given"
     for clause in clauses.CLAUSES
     if clause.id.startswith("D")
 }
 NO_PARTS = {"R12": "the root has no named callables"}
 NO_BYTES = {"S04"}  # what a model should have, and most of these have not
-NO_ENDPOINTS = {"S03": "no signature has outputs beside default"}
+NO_ENDPOINTS = {"S03": "no signature has outputs other than default"}
 
 # Why a clause may be not applicable to a correct model, beside the other kind's clauses
 # and the pair's where none is given.
@@ -77,7 +77,7 @@ def reasons(found: report.Report) -> dict[str, str]:
 def of_the_kind(kind: str) -> dict[str, str]:
     """What is not applicable to every model of a kind, for the reasons given."""
     return {
-        clause.id: f"speaks of {clause.kinds[0]}; the model is {kind}"
+        clause.id: f"applies to {clause.kinds[0]}; the model is {kind}"
         for clause in clauses.CLAUSES
         if kind not in clause.kinds
     } | (NO_PAGE | NO_PARTS if kind == "feature_vector" else NO_PAGE)
@@ -113,7 +113,7 @@ def test_a_hub_module_that_cannot_be_read_is_one(tmp_path):
     file.write_bytes(file.read_bytes()[:-100])
     found = here.check(path)
     assert [result.id for result in found.failed] == ["T01"], found.to_text()
-    assert "a saved_model.pb that can be read" in by_id(found)["T01"].message
+    assert "a readable saved_model.pb" in by_id(found)["T01"].message
 
 
 @pytest.mark.parametrize("variant", models.VARIANTS, ids=lambda v: v.__name__)
@@ -176,9 +176,9 @@ def assert_breaks(mutant, pair, tmp_path, *, clauses):
     assert message.startswith(f"{broken} {path}: expected ")
     assert re.search(expected.message, message), message
     assert "; observed " in message
-    assert ". To mend: " in message
+    assert ". To fix: " in message
     for clause, reason in reasons(found).items():
-        blocked = {f"can't be judged, since {need} fails" for need in failed}
+        blocked = {f"can't be checked because {need} fails" for need in failed}
         known = of_the_kind(mutant.kind) | NO_PARTS | NO_FURTHER | NO_ENDPOINTS
         known |= NO_MANIFEST
         allowed = {known.get(clause), *blocked}
@@ -217,7 +217,7 @@ def test_without_a_call_serving_default_stands_in(tmp_path):
     results = by_id(found)
     standing_in = {r.id for r in found.clauses if "by serving_default: " in r.message}
     assert standing_in == BY_SIGNATURE
-    assert results["I05"].message == "can't be judged, since R02 fails"
+    assert results["I05"].message == "can't be checked because R02 fails"
 
 
 def test_without_a_call_a_signature_of_one_image_stands_for_nothing(tmp_path):
@@ -230,9 +230,7 @@ def test_without_a_call_a_signature_of_one_image_stands_for_nothing(tmp_path):
     found = here.check(Model().save(tmp_path))
     assert {result.id for result in found.failed} == {"R02", "S01"}
     reason = by_id(found)["I04"].message
-    assert reason.endswith(
-        "R02 fails, and no serving_default takes any batch of images"
-    )
+    assert reason.endswith("R02 fails and no serving_default takes any batch of images")
 
 
 def test_every_clause_has_a_mutant_and_a_check():
@@ -246,7 +244,7 @@ def test_every_clause_has_a_mutant_and_a_check():
 def test_a_pair_is_of_two_kinds(pair):
     found = here.check(pair.feature_vector, pair=pair.feature_vector, clauses=["P"])
     assert [result.id for result in found.failed] == ["P01", "P02"]
-    assert "observed another feature_vector" in by_id(found)["P01"].message
+    assert "observed another feature_vector model" in by_id(found)["P01"].message
 
 
 def test_full_tells_what_quick_does_not(tmp_path):
@@ -329,8 +327,8 @@ def test_clauses_of_the_other_kind_say_so_whatever_fails(tmp_path):
     path = mutants.make(mutants.R01Corrupt, tmp_path)
     found = here.check(path, kind="feature_vector", clauses=["F01", "C01"])
     assert reasons(found) == {
-        "F01": "can't be judged, since R01 fails",
-        "C01": "speaks of classification; the model is feature_vector",
+        "F01": "can't be checked because R01 fails",
+        "C01": "applies to classification; the model is feature_vector",
     }
 
 
@@ -380,7 +378,7 @@ def test_a_should_that_does_not_hold_warns(pair):
     assert judged(pair, run).status == report.FAIL
     should = judged(pair, run, level="SHOULD")
     assert should.status == report.WARN
-    assert should.message.endswith(": expected this; observed that. To mend: Do this.")
+    assert should.message.endswith(": expected this; observed that. To fix: Do this.")
 
 
 def judged(pair, run, **changes):
@@ -388,7 +386,7 @@ def judged(pair, run, **changes):
     model = types.SimpleNamespace(
         name=pair.feature_vector,
         format=clauses.SAVED_MODEL,
-        given_kind="auto",
+        requested_kind="auto",
         is_callable=True,
         takes_images=True,
     )
@@ -401,7 +399,10 @@ def judged(pair, run, **changes):
     [
         ({"kind": "classifier"}, "kind must be one of auto, .* mean 'classification'"),
         ({"level": "fast"}, "level must be one of quick, full, got 'fast'"),
-        ({"clauses": ["R4"]}, "Unknown clause 'R4'. Did you mean 'R.*judges R01, R02"),
+        (
+            {"clauses": ["R4"]},
+            "Unknown clause 'R4'. Did you mean 'R.*Valid are R01, R02",
+        ),
         ({"pair": "nowhere"}, "pair must be the directory of a SavedModel, got 'nowh"),
     ],
 )

@@ -40,26 +40,26 @@ def test_messages_come_one_by_one():
     [
         (
             "sys.exit('no\\nsuch thing')",
-            "ended with status 1; its last words: such thing",
+            "ended with status 1; its last output: such thing",
         ),
-        ("os.kill(os.getpid(), 11)", "was ended by SIGSEGV"),
+        ("os.kill(os.getpid(), 11)", "was killed by SIGSEGV"),
         (
             "os.kill(os.getpid(), 9)",
-            "was ended by SIGKILL, as where the machine's memory runs out",
+            "was killed by SIGKILL, possibly because the machine ran out of memory",
         ),
         ("time.sleep(60)", "did not end within 2 s"),
         (
             "a = bytearray(400 << 20); time.sleep(60)",
-            "took more than 0.3 GiB of memory",
+            "used more than 0.3 GiB of memory",
         ),
-        ("os.write(fd, b'no json\\n')", "wrote into the pipe of its messages"),
+        ("os.write(fd, b'no json\\n')", "wrote invalid JSON to the message pipe"),
         (
             "while True: os.write(1, (1 << 20) * b'\\n')",
             "printed more than 100 MiB",
         ),
         (
             "print('one'); print('    @     0x7f  (unknown)'); sys.exit(3)",
-            "ended with status 3; its last words: one",
+            "ended with status 3; its last output: one",
         ),
     ],
 )
@@ -93,7 +93,7 @@ def test_the_memory_of_children_counts():
         "subprocess.run([sys.executable, '-c',"
         " 'import time; a = bytearray(400 << 20); time.sleep(60)'])"
     )
-    assert run(program) == ["took more than 0.3 GiB of memory"]
+    assert run(program) == ["used more than 0.3 GiB of memory"]
 
 
 def test_who_stops_listening_leaves_nothing_running():

@@ -35,7 +35,7 @@ def test_a_test_for_each_clause(tmp_path):
     )
     assert status == 1, printed
     assert f"S01 {path}: expected a signature serving_default" in printed
-    assert "speaks of classification" in printed
+    assert "applies to classification" in printed
     found = counts(printed)
     assert (found["failed"], found["passed"]) == (1, 23), printed
 

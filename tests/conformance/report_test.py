@@ -28,7 +28,7 @@ REPORT = report.Report(
             ),
         },
         batch_sizes=[1, 2],
-        stopped="the process was ended by SIGABRT",
+        stopped="the process was killed by SIGABRT",
     ),
     seconds=1.84,
     versions={"python": "3.11.7"},
@@ -61,10 +61,10 @@ def test_text_has_a_line_for_each_clause_and_counts_them():
     assert results[0].split() == ["R01", "pass", "1.25", "s", "loaded"]
     assert results[4:] == [
         "  height: 8 to 512 in steps of 8 px work (documented: 32 to 512); "
-        "larger ones: 640: no",
-        "  width: 1 to 1024 px work; larger ones: not tried",
+        "larger sizes: 640: no",
+        "  width: 1 to 1024 px work; larger sizes: not tried",
         "  batch sizes that work: 1, 2",
-        "  the search ended early: the process was ended by SIGABRT",
+        "  the search ended early: the process was killed by SIGABRT",
     ]
     assert last == "1 pass, 1 fail, 1 warn, 1 not_applicable in 1.8 s"
 

@@ -15,7 +15,7 @@ HOSTILE = (
 
 def broken(clause: str, *, expected: str, observed: str, mend: str) -> tuple[str, str]:
     return "fail", (
-        f"{clause} {PATH}: expected {expected}; observed {observed}. To mend: {mend}"
+        f"{clause} {PATH}: expected {expected}; observed {observed}. To fix: {mend}"
     )
 
 
@@ -40,14 +40,14 @@ _FOUND = {
         "fail",
         "F03 https://models.example/pub/mobilenet_v4/feature_vector/1: expected no "
         "dropout on the output with training=True; observed a rate of 0.2; observed "
-        f"beside {HOSTILE}. To mend: Leave dropout to the head.",
+        f"beside {HOSTILE}. To fix: Leave dropout to the head.",
     ),
     "S02": ("warn", f"a message of\nits own form: {HOSTILE}"),
     "P01": ("not_applicable", "no pair was given to hold it against"),
     "P02": ("not_applicable", "no pair was given to hold it against"),
     **dict.fromkeys(
         ("C01", "C02", "C03"),
-        ("not_applicable", "speaks of classification; the model is feature_vector"),
+        ("not_applicable", "applies to classification; the model is feature_vector"),
     ),
     "R01": ("pass", "loaded; 2 functions of 2 signatures"),
     "R03": ("pass", "images: float32 [None, None, None, 3]"),

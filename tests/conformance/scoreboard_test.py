@@ -83,7 +83,7 @@ def test_the_first_row_sums_up():
     text = re.sub("<svg.*?</svg>", "", scoreboard.render(BOARD))
     assert text.count("3 fail</span>") == 8
     assert text.count("None fail</span>") == 1
-    assert "<b>Not judged</b><br>keras_cv was not installed" in text
+    assert "<b>Not checked</b><br>keras_cv was not installed" in text
 
 
 def test_the_same_findings_are_told_once():
@@ -205,7 +205,7 @@ def test_the_keyboard_reaches_the_cells(tab, url):
     tab.resize(1280, 800)
     tab.open(url)
     tab.run("document.querySelector('a[href=\"#R04.faulty_3\"]').focus()")
-    what = "document.querySelector('#panel .what').innerText.replace(/\\s+/g, ' ')"
+    what = "document.querySelector('#panel .heading').innerText.replace(/\\s+/g, ' ')"
     assert tab.run(what).startswith("R04 Fail · Tool faulty_3")
     press = """document.activeElement.dispatchEvent(
         new KeyboardEvent("keydown", {key: "%s", bubbles: true}))"""

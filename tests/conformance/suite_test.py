@@ -82,9 +82,11 @@ def judged(tmp_path_factory):
 @pytest.mark.parametrize(
     ("model", "observed"),
     [
-        (Crashes, "it was ended by SIGABRT; its last words: .*the end"),
-        pytest.param(Loops, "it did not end within 15 s", marks=SLOW),
-        pytest.param(TakesAllMemory, "it took more than 2.0 GiB of memory", marks=SLOW),
+        (Crashes, "the process was killed by SIGABRT; its last output: .*the end"),
+        pytest.param(Loops, "the process did not end within 15 s", marks=SLOW),
+        pytest.param(
+            TakesAllMemory, "the process used more than 2.0 GiB of memory", marks=SLOW
+        ),
     ],
 )
 def test_what_ends_the_process_is_one_clause_that_fails(model, observed, judged):
@@ -96,14 +98,14 @@ def test_what_ends_the_process_is_one_clause_that_fails(model, observed, judged)
         "S04": "warn",
     }
     message = by_id(found)["I03"].message
-    expected = f"I03 {found.path}: expected the process to go on; observed "
+    expected = f"I03 {found.path}: expected the check to finish; observed "
     assert message.startswith(expected)
     assert re.search(observed, message), message
 
 
 def test_a_crash_ends_the_search_and_keeps_what_was_found(judged):
     found = judged(Crashes)
-    assert found.measured.stopped.startswith("the process was ended by SIGABRT")
+    assert found.measured.stopped.startswith("the process was killed by SIGABRT")
     assert found.measured.batch_sizes == [1, 2, 3, 7, 32, 64]
 
 
@@ -124,7 +126,10 @@ def test_a_model_that_ends_the_process_as_if_all_were_done_fails(tmp_path):
         ("R03", "fail"),
         ("I04", "not_applicable"),
     ], found.to_text()
-    assert "ended by itself, as if all were done" in found.clauses[0].message
+    assert (
+        "ended with status 0 before all clauses were checked"
+        in found.clauses[0].message
+    )
 
 
 class Strings(models.FeatureVector):
@@ -208,7 +213,7 @@ def test_a_hub_module_is_judged_by_the_clauses_of_its_format(tmp_path):
     assert told == {"P03"}  # it has no manifest
     asked = suite.check(path, clauses=["R01"], level="quick")
     assert asked.clauses[0].message == (
-        "speaks of TF2 SavedModels; this is a TF1 Hub module"
+        "applies to TF2 SavedModels; this is a TF1 Hub module"
     )
 
 
@@ -260,9 +265,15 @@ def test_the_documentation_in_a_model_holds(tmp_path):
     [
         (None, "No such file"),
         ("{", "Expecting"),
-        ('{"input": {"height_range": [9, 2]}}', "9 to 2 is no range of pixels"),
+        (
+            '{"input": {"height_range": [9, 2]}}',
+            "9 to 2 is not a valid range of pixels",
+        ),
         ('{"hyperparameters": {"rate": 3}}', "no attribute"),
-        ('{"hyperparameters": {"rate": {"shape": 5}}}', "5 is no shape of rate"),
+        (
+            '{"hyperparameters": {"rate": {"shape": 5}}}',
+            "5 is not a valid shape for rate",
+        ),
         ('{"input": {"heigth_range": [16, 48]}}', "it has neither"),
     ],
 )
@@ -282,7 +293,7 @@ def test_what_is_no_plain_file_is_not_waited_for(tmp_path):
     pipe.parent.mkdir()
     os.mkfifo(pipe)
     assert suite.check(path, clauses=["R02"]).documented == {}
-    with pytest.raises(ValueError, match="it is no plain file"):
+    with pytest.raises(ValueError, match="it is not a regular file"):
         suite.check(path, doc=pipe)
 
 
@@ -335,8 +346,8 @@ def test_a_signature_that_takes_no_images_is_that_clause_alone(tmp_path):
     path = SignatureOfStrings().save(tmp_path)
     found = suite.check(path)
     assert {r.id for r in found.failed} == {"R02", "I01", "S02"}, found.to_text()
-    assert by_id(found)["I04"].message == "what it takes are no images, see I01"
-    assert by_id(found)["K04"].message == "serving_default takes no images"
+    assert by_id(found)["I04"].message == "the input is not images, see I01"
+    assert by_id(found)["K04"].message == "serving_default does not take images"
 
 
 class Endpoints(WithoutCall):

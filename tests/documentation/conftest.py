@@ -1,4 +1,4 @@
-"""A report of the conformance suite, for documents that need one."""
+"""A conformance report for tests of the documents."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from conformance import report
 
 
 @pytest.fixture(scope="session")
-def judged():
-    """What tools/check would print of a model that meets every clause."""
+def suite_report():
+    """The output of tools/check for a model that passes every clause."""
     results = [
         report.ClauseResult(id=name, status="pass", message="", seconds=0.0)
         for name in ("R01", "R02", "I01")

@@ -1,4 +1,4 @@
-"""What `tools/docs --measure` keeps, and when it judges an export."""
+"""What `tools/docs --measure` records, and when it runs the conformance suite."""
 
 import json
 import shutil
@@ -13,58 +13,58 @@ ARCH = "resnet_cifar_20"
 
 
 @pytest.fixture
-def judged_archs(monkeypatch, tmp_path):
-    """Records go elsewhere; the archs that were judged.
+def checked_archs(monkeypatch, tmp_path):
+    """The archs that the suite ran on; records are written to a temporary folder.
 
-    What it exports after the first time is a copy: that two exports have the same
-    bytes is for other tests.
+    After the first export, exports are copies of it: other tests check that two exports
+    have the same bytes.
     """
     monkeypatch.setattr(
-        page_data, "measured_file", lambda arch: tmp_path / "found.json"
+        page_data, "measured_file", lambda arch: tmp_path / "measured.json"
     )
     archs = []
 
-    def judged(arch, folders):
+    def run_suite(arch, folders):
         archs.append(arch)
-        trial = page_data.SuiteResult(measured=None, counts={"pass": 1}, versions={})
-        return dict.fromkeys(manifest.KINDS, trial)
+        result = page_data.SuiteResult(measured=None, counts={"pass": 1}, versions={})
+        return dict.fromkeys(manifest.KINDS, result)
 
-    monkeypatch.setattr(measurements, "_judged", judged)
-    kept, export = tmp_path / "kept", subprocess.run
+    monkeypatch.setattr(measurements, "_run_suite", run_suite)
+    copy, run_process = tmp_path / "copy", subprocess.run
 
     def run(command, **kwargs):
         output = command[-1].removeprefix("--output=")
-        if kept.exists():
-            shutil.copytree(kept, output, dirs_exist_ok=True)
+        if copy.exists():
+            shutil.copytree(copy, output, dirs_exist_ok=True)
             return subprocess.CompletedProcess(command, 0)
-        done = export(command, **kwargs)
+        done = run_process(command, **kwargs)
         if not done.returncode:
-            shutil.copytree(output, kept)
+            shutil.copytree(output, copy)
         return done
 
     monkeypatch.setattr(measurements.subprocess, "run", run)
     return archs
 
 
-def test_an_export_is_judged_once(judged_archs):
+def test_the_suite_runs_once_for_an_export(checked_archs):
     path = measurements.measure(ARCH)
     first = json.loads(path.read_text())
     assert set(first["exports"]) == set(manifest.KINDS)
-    assert judged_archs == [ARCH]
+    assert checked_archs == [ARCH]
     path.write_text(json.dumps({**first, "sources": "others"}))
     measurements.measure(ARCH)
     again = json.loads(path.read_text())
-    assert judged_archs == [ARCH]  # and not again
+    assert checked_archs == [ARCH]  # the suite did not run again
     assert again["sources"] == first["sources"]
     assert again["models"]["classification"]["counts"] == {"pass": 1}
     assert "saved_model.pb" in again["models"]["classification"]["sizes"]
     changed = {**again, "exports": {**again["exports"], "classification": "other"}}
     path.write_text(json.dumps(changed))
     measurements.measure(ARCH)
-    assert judged_archs == [ARCH, ARCH]
+    assert checked_archs == [ARCH, ARCH]
 
 
-def test_what_can_not_be_exported_is_a_line(judged_archs, monkeypatch, tmp_path):
+def test_a_failed_export_is_a_one_line_error(checked_archs, monkeypatch, tmp_path):
     monkeypatch.setattr(page_data, "ROOT", tmp_path)
     with pytest.raises(ValueError, match=f"{ARCH}: .*tools/export") as caught:
         measurements.measure(ARCH)

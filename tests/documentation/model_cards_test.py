@@ -1,4 +1,4 @@
-"""The rules of each hub, as its documentation gives them."""
+"""Documents follow the rules in each hub's documentation."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def kind(request):
 
 
 @pytest.fixture(scope="module")
-def untrained(exported, judged, kind):
-    return model_cards.files(exported("resnet_cifar_20") / kind / "1", judged)
+def untrained(exported, suite_report, kind):
+    return model_cards.files(exported("resnet_cifar_20") / kind / "1", suite_report)
 
 
 @pytest.fixture(scope="module")
-def trained(exported, judged, kind):
+def trained(exported, suite_report, kind):
     folder = exported("resnet_cifar_20", weights="fashion_mnist")
-    return model_cards.files(folder / kind / "1", judged)
+    return model_cards.files(folder / kind / "1", suite_report)
 
 
 def test_all_documents_are_there(untrained):
@@ -65,9 +65,9 @@ def test_all_documents_are_there(untrained):
 
 
 def metadata(text: str) -> list[tuple[str, str]]:
-    found = [re.fullmatch(r" ([a-z-]+): (.+) ", c) for c in COMMENT.findall(text)]
-    assert all(found), COMMENT.findall(text)
-    return [(match[1], match[2]) for match in found]
+    matches = [re.fullmatch(r" ([a-z-]+): (.+) ", c) for c in COMMENT.findall(text)]
+    assert all(matches), COMMENT.findall(text)
+    return [(match[1], match[2]) for match in matches]
 
 
 def test_tfhub_begins_with_the_handle(untrained, kind):
@@ -80,14 +80,14 @@ def test_tfhub_begins_with_the_handle(untrained, kind):
     assert description.startswith("RANDOM weights: ResNet 20 for CIFAR")
 
 
-def test_tfhub_has_the_keys_that_are_asked_for_and_no_others(untrained, trained, kind):
+def test_tfhub_has_the_required_keys_and_no_unknown_ones(untrained, trained, kind):
     for files in (untrained, trained):
-        found = metadata(files["tfhub.md"].decode())
-        keys = [key for key, _ in found]
+        pairs = metadata(files["tfhub.md"].decode())
+        keys = [key for key, _ in pairs]
         assert set(keys) >= REQUIRED
         assert set(keys) <= REQUIRED | OPTIONAL
         assert {key for key in keys if keys.count(key) > 1} <= MAY_REPEAT
-        values = dict(found)
+        values = dict(pairs)
         assert values["asset-path"].endswith(f"resnet_cifar_20/{kind}/1.tar.gz")
         assert values["fine-tunable"] == "true"
         assert values["format"] == "saved_model_2"
@@ -97,17 +97,19 @@ def test_tfhub_has_the_keys_that_are_asked_for_and_no_others(untrained, trained,
     assert values["dataset"] == "fashion-mnist"
 
 
-def test_tfhub_metadata_follows_the_description_at_once(untrained):
+def test_tfhub_metadata_follows_the_description(untrained):
     lines = untrained["tfhub.md"].decode().splitlines()
     comments = [n for n, line in enumerate(lines) if line.startswith("<!--")]
     assert comments == list(range(4, 4 + len(comments)))
 
 
 @pytest.mark.parametrize("publisher", ["Zoo", "a_b", "a/b", "", "ä"])
-def test_a_publisher_that_no_hub_takes_is_refused(exported, judged, publisher):
+def test_an_invalid_publisher_is_rejected(exported, suite_report, publisher):
     folder = exported("resnet_cifar_20") / "classification" / "1"
-    with pytest.raises(ValueError, match="small letters, digits and hyphens alone"):
-        model_cards.files(folder, judged, publisher=publisher)
+    with pytest.raises(
+        ValueError, match="must consist of lowercase letters, digits and hyphens"
+    ):
+        model_cards.files(folder, suite_report, publisher=publisher)
 
 
 def test_a_publisher_has_a_page():
@@ -143,13 +145,13 @@ def test_kaggle_has_its_fields(untrained, trained, kind):
 
 
 def front_matter(text: str) -> dict:
-    """Each line's value is JSON, which is YAML too."""
+    """Parses the front matter: each value is JSON, and therefore YAML."""
     _, front, _ = text.split("---\n", maxsplit=2)
     pairs = (line.split(": ", maxsplit=1) for line in front.splitlines())
     return {key: json.loads(value) for key, value in pairs}
 
 
-def test_hugging_face_says_what_it_is(untrained, trained, kind):
+def test_hugging_face_has_the_required_metadata(untrained, trained, kind):
     for files in (untrained, trained):
         front = front_matter(files["huggingface/README.md"].decode())
         assert front["license"] == "apache-2.0"
@@ -175,13 +177,13 @@ def test_hugging_face_has_a_metric_only_where_one_was_measured(trained, kind):
     assert (metric["type"], metric["value"]) == ("accuracy", 0.939)
 
 
-def test_accuracy_is_called_what_it_is(trained, untrained):
-    assert "measured on images held out: 93.9 % top-1" in trained["page.md"].decode()
+def test_a_page_has_the_measured_accuracy(trained, untrained):
+    assert "measured on held-out images: 93.9 % top-1" in trained["page.md"].decode()
     assert "93.9" not in untrained["page.md"].decode()
 
 
 @pytest.mark.parametrize("name", ["page.md", "page.html", "tfhub.md"])
-def test_what_was_measured_is_on_the_page(untrained, name):
+def test_measured_sizes_are_on_the_page(untrained, name):
     text = re.sub(r"<[^>]+>", " ", untrained[name].decode())
     text = " ".join(text.replace("|", " ").split())
     assert "height 7 to 1040 px 1 not tried" in text
@@ -203,27 +205,31 @@ def test_markdown_and_html_say_the_same(untrained, kind, tmp_path):
     assert one.grouped == other.grouped
 
 
-def test_what_is_no_export_or_no_report_is_refused(exported, judged, tmp_path):
-    with pytest.raises(ValueError, match="has no assets.extra/manifest.json of ours"):
-        model_cards.files(tmp_path, judged)
+def test_a_folder_or_report_of_another_kind_is_rejected(
+    exported, suite_report, tmp_path
+):
+    with pytest.raises(
+        ValueError, match="has no assets.extra/manifest.json: it was not"
+    ):
+        model_cards.files(tmp_path, suite_report)
     folder = exported("resnet_cifar_20") / "classification" / "1"
-    with pytest.raises(ValueError, match="that is no report of tools/check"):
+    with pytest.raises(ValueError, match="not a report of tools/check"):
         model_cards.files(folder, {"path": "m"})
 
 
 HOSTILE = "<script>alert(1)</script> | `a` [x](javascript:y) \n# Title --> *b*"
 
 
-def test_text_of_unknown_origin_stays_text(exported, judged, tmp_path):
-    kept = exported("resnet_cifar_20", weights="fashion_mnist")
-    about = json.loads((kept / "classification/1" / manifest.MANIFEST).read_text())
-    about["weights"]["source"] = about["license"] = about["title"] = HOSTILE
+def test_untrusted_text_is_escaped(exported, suite_report, tmp_path):
+    folder = exported("resnet_cifar_20", weights="fashion_mnist")
+    fields = json.loads((folder / "classification/1" / manifest.MANIFEST).read_text())
+    fields["weights"]["source"] = fields["license"] = fields["title"] = HOSTILE
     path = tmp_path / manifest.MANIFEST
     path.parent.mkdir()
-    path.write_text(json.dumps(about))
-    files = model_cards.files(tmp_path, judged)
+    path.write_text(json.dumps(fields))
+    files = model_cards.files(tmp_path, suite_report)
     page = files["page.html"].decode()
-    assert page.count("<script") == 1  # the block's own
+    assert page.count("<script") == 1  # the JSON block
     assert "alert(1)" in page
     assert 'href="javascript' not in page
     assert page.count("<h1>") == 1
@@ -232,17 +238,17 @@ def test_text_of_unknown_origin_stays_text(exported, judged, tmp_path):
         assert "\\<script\\>" in text
         assert "\n# Title" not in text
     (tmp_path / "page.md").write_bytes(files["page.md"])
-    found = statements.read(tmp_path / "page.md")
-    assert found["block"]["models"][0]["license"] == HOSTILE
+    record = statements.read(tmp_path / "page.md")
+    assert record["block"]["models"][0]["license"] == HOSTILE
 
 
-# What is run as a reader would run it.
+# The code on the page runs.
 
 
 @pytest.mark.slow
-def test_the_page_s_code_runs(exported, judged, kind, tmp_path):
+def test_the_page_s_code_runs(exported, suite_report, kind, tmp_path):
     folder = exported("resnet_cifar_20")
-    text = model_cards.files(folder / kind / "1", judged)["page.md"].decode()
+    text = model_cards.files(folder / kind / "1", suite_report)["page.md"].decode()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(blocks) == 4
     (tmp_path / "image-model-zoo").mkdir()
@@ -250,13 +256,13 @@ def test_the_page_s_code_runs(exported, judged, kind, tmp_path):
     code = "\n".join(blocks)
     assert 'HUB = "http://127.0.0.1:8080/"' in code
     code = code.replace("http://127.0.0.1:8080/", f"{tmp_path}/")
-    found: dict = {}
-    exec(code, found)
+    variables: dict = {}
+    exec(code, variables)
     rows = 64 if kind == "feature_vector" else 10
-    assert found["outputs"].shape == (1, rows)
+    assert variables["outputs"].shape == (1, rows)
 
 
-def test_handles_are_of_the_right_version(exported, judged):
+def test_handles_are_of_the_right_version(exported, suite_report):
     folder = exported("resnet_cifar_20") / "classification" / "1"
-    known = page_data.for_export(pathlib.Path(folder), judged, publisher="me")
-    assert known.handle(known.models[0]) == "me/resnet_cifar_20/classification/1"
+    page = page_data.for_export(pathlib.Path(folder), suite_report, publisher="me")
+    assert page.handle(page.models[0]) == "me/resnet_cifar_20/classification/1"

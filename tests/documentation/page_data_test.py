@@ -12,7 +12,7 @@ from exporters import manifest
 from zoo import config, facts
 
 ROOT = page_data.ROOT
-MORE = {  # a change of a file, by its suffix
+CHANGES = {  # text to append to a file, by its suffix
     "py": "_MORE = 1\n",
     "gin": "model.dropout_rate = 0.5\n",
     "json": "\n",
@@ -41,7 +41,7 @@ def test_checking_needs_no_tensorflow(tool):
         ("extra", "unexpected argument 'extra'"),
     ],
 )
-def test_wrong_usage_is_a_line(tool, tmp_path, argument, message):
+def test_wrong_usage_is_a_one_line_error(tool, tmp_path, argument, message):
     (tmp_path / "file").write_text("")
     done = tool("docs", argument.format(tmp=tmp_path))
     assert (done.returncode, done.stdout) == (2, "")
@@ -49,7 +49,7 @@ def test_wrong_usage_is_a_line(tool, tmp_path, argument, message):
     assert done.stderr.count("\n") == 1
 
 
-def test_what_is_stale_is_named(tmp_path, monkeypatch):
+def test_stale_files_are_listed(tmp_path, monkeypatch):
     shutil.copytree(site.FOLDER, tmp_path / "docs")
     monkeypatch.setattr(site, "FOLDER", tmp_path / "docs")
     assert site.stale() == []
@@ -75,14 +75,14 @@ def test_what_is_stale_is_named(tmp_path, monkeypatch):
         "exporters/hyperparameters.py",
     ],
 )
-def test_a_record_is_of_its_sources(file, tmp_path, monkeypatch):
-    for room in ("zoo", "exporters", "documentation"):
+def test_a_record_is_stale_after_a_change_of_its_sources(file, tmp_path, monkeypatch):
+    for package in ("zoo", "exporters", "documentation"):
         shutil.copytree(
-            ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("*.pyc")
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("*.pyc")
         )
     monkeypatch.setattr(config, "ZOO", tmp_path / "zoo")
     monkeypatch.setattr(page_data, "ROOT", tmp_path)
-    before = page_data.sources("mobilenet_v2")
+    before = page_data.sources_hash("mobilenet_v2")
     assert (
         before
         == json.loads(page_data.record_file("mobilenet_v2").read_text())["sources"]
@@ -90,15 +90,15 @@ def test_a_record_is_of_its_sources(file, tmp_path, monkeypatch):
     assert page_data.is_current("mobilenet_v2")
     with (tmp_path / file).open("a") as changed:
         changed.write("# a comment\n" if not file.endswith(("json", "tsv")) else "")
-    assert page_data.sources("mobilenet_v2") == before
+    assert page_data.sources_hash("mobilenet_v2") == before
     with (tmp_path / file).open("a") as changed:
-        changed.write(MORE[file.rpartition(".")[2]])
-    assert page_data.sources("mobilenet_v2") != before
+        changed.write(CHANGES[file.rpartition(".")[2]])
+    assert page_data.sources_hash("mobilenet_v2") != before
     assert not page_data.is_current("mobilenet_v2")
 
 
 @pytest.mark.parametrize(
-    ("file", "decides"),
+    ("file", "counts"),
     [
         ("exporters/fused.py", True),
         ("zoo/resnet/resnet_cifar.py", True),
@@ -106,44 +106,48 @@ def test_a_record_is_of_its_sources(file, tmp_path, monkeypatch):
         ("documentation/manifest_summary.py", False),
     ],
 )
-def test_what_was_measured_is_of_these_sources(tmp_path, monkeypatch, file, decides):
-    for room in ("zoo", "exporters", "documentation"):
+def test_measurements_are_stale_after_a_change_of_their_sources(
+    tmp_path, monkeypatch, file, counts
+):
+    for package in ("zoo", "exporters", "documentation"):
         shutil.copytree(
-            ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("*.pyc")
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("*.pyc")
         )
     monkeypatch.setattr(config, "ZOO", tmp_path / "zoo")
     monkeypatch.setattr(page_data, "ROOT", tmp_path)
-    assert page_data.is_measure_current("resnet_cifar_20")
+    assert page_data.is_measurement_current("resnet_cifar_20")
     with (tmp_path / file).open("a") as changed:
-        changed.write(MORE[file.rpartition(".")[2]])
-    assert page_data.is_measure_current("resnet_cifar_20") != decides
-    assert page_data.is_measure_current("resnet_cifar_110")  # it never was
+        changed.write(CHANGES[file.rpartition(".")[2]])
+    assert page_data.is_measurement_current("resnet_cifar_20") != counts
+    assert page_data.is_measurement_current("resnet_cifar_110")  # it was never measured
 
 
-def test_what_is_no_record_is_not_current(tmp_path, monkeypatch):
+def test_an_invalid_record_is_not_current(tmp_path, monkeypatch):
     monkeypatch.setattr(page_data, "RECORDS", tmp_path)
     assert not page_data.is_current("mobilenet_v2")
     with pytest.raises(
-        ValueError, match="mobilenet_v2.json is no record: .*tools/docs"
+        ValueError, match="mobilenet_v2.json is not a valid record: .*tools/docs"
     ):
         page_data.for_arch("mobilenet_v2")
     (tmp_path / "mobilenet_v2.json").write_text("[]")
     assert not page_data.is_current("mobilenet_v2")
-    with pytest.raises(ValueError, match="mobilenet_v2.json is no record"):
+    with pytest.raises(ValueError, match="mobilenet_v2.json is not a valid record"):
         page_data.for_arch("mobilenet_v2")
 
 
 @pytest.mark.parametrize("arch", config.config_files())
 def test_records_agree_with_the_facts(arch):
-    """Facts come from other implementations than the one that records are made of."""
-    known, about = facts.load(arch), page_data.for_arch(arch).about
-    assert about["params"]["all"] == facts.value(known, "params")
-    assert about["params"]["trainable"] == facts.value(known, "trainable_params")
-    assert about["multiply_adds"] == facts.value(known, "multiply_adds")
-    assert about["preprocessing"]["image_size"] == facts.value(known, "image_size")
-    assert about["output"]["num_classes"] == facts.value(known, "num_classes")
-    vector = about["endpoints"][f"{about['architecture']}/feature_vector"]
-    assert vector == [facts.value(known, "num_features")]
+    """Records agree with facts, which come from other implementations."""
+    arch_facts, fields = facts.load(arch), page_data.for_arch(arch).manifest
+    assert fields["params"]["all"] == facts.value(arch_facts, "params")
+    assert fields["params"]["trainable"] == facts.value(arch_facts, "trainable_params")
+    assert fields["multiply_adds"] == facts.value(arch_facts, "multiply_adds")
+    assert fields["preprocessing"]["image_size"] == facts.value(
+        arch_facts, "image_size"
+    )
+    assert fields["output"]["num_classes"] == facts.value(arch_facts, "num_classes")
+    vector = fields["endpoints"][f"{fields['architecture']}/feature_vector"]
+    assert vector == [facts.value(arch_facts, "num_features")]
 
 
 def rebuilt(arch: str) -> dict:
@@ -151,60 +155,62 @@ def rebuilt(arch: str) -> dict:
 
     from exporters import building, describe, formats, request
 
-    asked = request.Request(arch=arch, output=pathlib.Path())
-    model = building.build(asked)
+    export_request = request.Request(arch=arch, output=pathlib.Path())
+    model = building.build(export_request)
     return {
         kind: manifest_summary.summarize(
-            describe.about(asked, model, formats.SAVED_MODEL, kind)
+            describe.manifest_fields(export_request, model, formats.SAVED_MODEL, kind)
         )
         for kind in manifest.KINDS
     }
 
 
-def kept(arch: str) -> dict:
+def recorded(arch: str) -> dict:
     return json.loads(page_data.record_file(arch).read_text(encoding="utf-8"))["models"]
 
 
-def test_a_record_is_what_a_build_says():
-    assert json.loads(json.dumps(rebuilt("resnet_cifar_20"))) == kept("resnet_cifar_20")
+def test_a_record_equals_a_new_build():
+    assert json.loads(json.dumps(rebuilt("resnet_cifar_20"))) == recorded(
+        "resnet_cifar_20"
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", config.config_files())
-def test_each_record_is_what_a_build_says(arch):
-    assert json.loads(json.dumps(rebuilt(arch))) == kept(arch)
+def test_each_record_equals_a_new_build(arch):
+    assert json.loads(json.dumps(rebuilt(arch))) == recorded(arch)
 
 
-def test_a_manifest_says_what_the_record_says(exported):
+def test_a_manifest_equals_the_record(exported):
     folder = exported("resnet_cifar_20")
     for kind in manifest.KINDS:
-        about = json.loads((folder / kind / "1" / manifest.MANIFEST).read_text())
-        assert manifest_summary.summarize(about) == kept("resnet_cifar_20")[kind]
+        fields = json.loads((folder / kind / "1" / manifest.MANIFEST).read_text())
+        assert manifest_summary.summarize(fields) == recorded("resnet_cifar_20")[kind]
 
 
-def test_what_was_measured_is_kept_as_it_was():
+def test_suite_results_survive_json():
     for arch in ("resnet_cifar_20", "mobilenet_v2_035_96", "efficientnet_lite0"):
         text = page_data.measured_file(arch).read_text(encoding="utf-8")
-        trials = page_data.suite_results(arch)
-        assert list(trials) == list(manifest.KINDS)
-        plain = {kind: trial.to_json() for kind, trial in trials.items()}
+        results = page_data.suite_results(arch)
+        assert list(results) == list(manifest.KINDS)
+        plain = {kind: result.to_json() for kind, result in results.items()}
         assert json.loads(json.dumps(plain)) == json.loads(text)["models"]
-        for trial in trials.values():
-            assert trial.counts["fail"] == 0
+        for result in results.values():
+            assert result.counts["fail"] == 0
             low, high = facts.value(facts.load(arch), "height_range")
-            assert trial.measured.sides["height"].smallest <= low
-            assert trial.measured.sides["height"].largest >= high
+            assert result.measured.sides["height"].smallest <= low
+            assert result.measured.sides["height"].largest >= high
     assert page_data.suite_results("resnet_cifar_110") == {}
 
 
-def test_one_of_every_generation_was_measured():
+def test_an_arch_of_every_generation_was_measured():
     def generations(archs):
-        found = {page_data.for_arch(arch).about["architecture"] for arch in archs}
-        return {re.sub("Small|Medium|Large", "", name) for name in found}
+        names = {page_data.for_arch(arch).manifest["architecture"] for arch in archs}
+        return {re.sub("Small|Medium|Large", "", name) for name in names}
 
-    known = config.config_files()
-    measured = [arch for arch in known if page_data.measured_file(arch).is_file()]
-    assert generations(measured) == generations(known)
+    archs = config.config_files()
+    measured = [arch for arch in archs if page_data.measured_file(arch).is_file()]
+    assert generations(measured) == generations(archs)
 
 
 def test_blocks_are_counted_by_stage():

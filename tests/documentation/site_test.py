@@ -1,4 +1,4 @@
-"""The site that Sphinx makes of docs/, in a browser."""
+"""The site that Sphinx builds from docs/, in a browser."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHOWN = [
     "conformance.html",
     "tutorials/classify_photographs.html",
 ]
-# Boxes that scroll for themselves, and Furo's drawers, which wait beside the window.
+# Elements that scroll on their own, and Furo's drawers, which are outside the window.
 BOXES = ".table-wrapper, pre, .sidebar-drawer, .toc-drawer, .skip-to-content"
 
 
@@ -63,12 +63,12 @@ def test_every_page_is_there(folder):
     ).read_bytes()
 
 
-def test_every_link_within_leads_somewhere(folder):
-    """Sphinx warns of those in Markdown; this is all that came of them."""
+def test_every_internal_link_has_a_target(folder):
+    """Checks all links in the HTML; Sphinx warns only of those in Markdown."""
     pages = {p: p.read_text(encoding="utf-8") for p in folder.rglob("*.html")}
     assert len(pages) > len(config.config_files())
     anchors = {p: set(re.findall(r'\bid="([^"]+)"', t)) for p, t in pages.items()}
-    lost = []
+    broken = []
     for path, text in pages.items():
         if path.name == "scoreboard.html":
             continue
@@ -82,15 +82,15 @@ def test_every_link_within_leads_somewhere(folder):
             if not target.is_file() or (
                 anchor and target in anchors and anchor not in anchors[target]
             ):
-                lost.append((path.name, address))
-    assert lost == []
+                broken.append((path.name, address))
+    assert broken == []
 
 
-def test_a_link_to_what_is_not_there_ends_it(tmp_path):
+def test_a_broken_link_fails_the_build(tmp_path):
     docs = tmp_path / "docs"
     shutil.copytree(site.FOLDER / "site", docs / "site")
     (docs / "scoreboard.html").write_text("")
-    (docs / "index.md").write_text("# Lost\n\n[nowhere](nowhere.md)\n")
+    (docs / "index.md").write_text("# Broken\n\n[nowhere](nowhere.md)\n")
     arguments = site.for_sphinx(tmp_path / "o", scratch=tmp_path / "s", docs=docs)
     command = [sys.executable, "-m", "sphinx", *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -105,24 +105,24 @@ def opened(tab, url, name, *, width=1280, scheme="light"):
 
 
 def foreign(tab, url) -> list[str]:
-    """Complaints but requests for files of the site itself."""
-    asked = [
+    """Returns requests to other hosts, and complaints except requests."""
+    requested = [
         parameters["request"]["url"]
         for method, parameters in tab.events
         if method == "Network.requestWillBeSent"
     ]
-    own = [address for address in asked if address.startswith((url, "data:"))]
-    others = [address for address in asked if address not in own]
-    spoken = browser.complaints(tab, url)
-    return others + [p for p in spoken if not p.startswith("Network.")]
+    internal = [address for address in requested if address.startswith((url, "data:"))]
+    others = [address for address in requested if address not in internal]
+    complaints = browser.complaints(tab, url)
+    return others + [p for p in complaints if not p.startswith("Network.")]
 
 
 @pytest.mark.parametrize("width", [1280, 360])
 @pytest.mark.parametrize("name", SHOWN)
-def test_pages_fit_the_window_and_ask_for_nothing_else(tab, url, name, width):
+def test_pages_fit_the_window_and_load_nothing_from_other_hosts(tab, url, name, width):
     opened(tab, url, name, width=width)
     wide = browser.too_wide(tab, boxes=BOXES)
-    assert [found for found in wide if "-drawer" not in found] == []
+    assert [box for box in wide if "-drawer" not in box] == []
     assert tab.run("document.documentElement.scrollWidth <= innerWidth")
     assert foreign(tab, url) == []
 
@@ -133,15 +133,15 @@ def test_text_stands_out_from_its_background(tab, url, name, scheme):
     opened(tab, url, name, scheme=scheme)
     contrasts = browser.contrasts(tab, within="article")
     assert len(contrasts) > 10
-    assert [found for found in contrasts if found[0] < 4.5] == []
+    assert [contrast for contrast in contrasts if contrast[0] < 4.5] == []
     is_dark = [background < 0.2 for *_, background in contrasts]
     assert all(is_dark) if scheme == "dark" else not any(is_dark)
 
 
-def settled(tab, script: str, wanted) -> object:
-    """The value of a script, once it is what is wanted, or after some seconds."""
+def settled(tab, script: str, expected) -> object:
+    """Returns the value of a script once it is as expected, or after 20 seconds."""
     until = time.monotonic() + 20
-    while tab.run(script) != wanted and time.monotonic() < until:
+    while tab.run(script) != expected and time.monotonic() < until:
         time.sleep(0.1)
     return tab.run(script)
 
@@ -169,7 +169,7 @@ def test_archs_are_filtered(tab, url):
     assert shown == f"{count} of {len(archs)} archs"
     fill(tab, 0, "")
     fill(tab, 2, "3")
-    small = [a for a in archs if page_data.for_arch(a).about["params"]["all"] <= 3e6]
+    small = [a for a in archs if page_data.for_arch(a).manifest["params"]["all"] <= 3e6]
     assert sorted(tab.run(NAMES)) == sorted(small)
     fill(tab, 4, "trained")
     trained = [arch for arch in small if page_data.for_arch(arch).weights]
@@ -181,7 +181,8 @@ def test_archs_are_sorted(tab, url):
     opened(tab, url, "index.html")
     press = "document.querySelectorAll('.archs th button')[2].click()"
     sizes = {
-        a: page_data.for_arch(a).about["params"]["all"] for a in config.config_files()
+        a: page_data.for_arch(a).manifest["params"]["all"]
+        for a in config.config_files()
     }
     tab.run(press)
     assert tab.run(NAMES)[0] in [
@@ -194,12 +195,14 @@ def test_archs_are_sorted(tab, url):
 def test_search_finds_an_arch(tab, url):
     opened(tab, url, "search.html?q=hybrid")
     links = "[...document.querySelectorAll('#search-results li a')].map((a) => a.href)"
-    found = f"{links}.some((link) => link.includes('mobilenet_v4_hybrid_medium.html'))"
-    assert settled(tab, found, True)
+    has_link = (
+        f"{links}.some((link) => link.includes('mobilenet_v4_hybrid_medium.html'))"
+    )
+    assert settled(tab, has_link, True)
     assert foreign(tab, url) == []
 
 
-def test_without_scripts_all_archs_are_there(tab, url):
+def test_without_scripts_all_archs_are_shown(tab, url):
     tab.call("Emulation.setScriptExecutionDisabled", value=True)
     with contextlib.ExitStack() as stack:
         stack.callback(tab.call, "Emulation.setScriptExecutionDisabled", value=False)

@@ -1,4 +1,4 @@
-"""The notebooks of docs/tutorials: what is kept of them, and that they run."""
+"""The notebooks of docs/tutorials have portable outputs, and they run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = [
     "serve_with_signatures",
     "publish_your_own",
 ]
-# Of the machine, or of the moment.
+# Text that depends on the machine or the time.
 FOREIGN = re.compile(
     r"/(?:root|home|tmp|work|var|Users|usr)/|127\.0\.0\.1:\d|\d{4}-\d\d-\d\d"
     r"| at 0x[0-9a-f]+|Warning:|WARNING"
@@ -36,8 +36,8 @@ def cell_outputs(cell):
     return cell.get("outputs", [])
 
 
-def said(output):
-    """The text of an output; pictures are none."""
+def printed(output):
+    """Returns the text of an output; empty for a picture."""
     lines = output.get("text", []) + output.get("data", {}).get("text/plain", [])
     return "".join(lines)
 
@@ -53,7 +53,7 @@ def test_each_is_on_the_site_and_in_the_readme():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_begins_with_what_to_do(name):
+def test_it_begins_with_instructions(name):
     first, *cells = notebook(name)["cells"]
     text = "".join(first["source"])
     assert first["cell_type"] == "markdown"
@@ -65,26 +65,30 @@ def test_it_begins_with_what_to_do(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_kept_is_of_any_machine(name):
-    kept = notebook(name)
-    assert set(kept["metadata"]) == {"kernelspec", "language_info", tutorials.RAN}
-    for cell in kept["cells"]:
+def test_outputs_do_not_depend_on_the_machine(name):
+    content = notebook(name)
+    assert set(content["metadata"]) == {
+        "kernelspec",
+        "language_info",
+        tutorials.RUN_HASH_KEY,
+    }
+    for cell in content["cells"]:
         assert cell["metadata"] == {}
         assert cell.get("execution_count") is None
         for output in cell_outputs(cell):
             assert output["output_type"] != "error"
             assert output.get("name") != "stderr"
-            assert not FOREIGN.search(said(output)), said(output)
+            assert not FOREIGN.search(printed(output)), printed(output)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_something_is_said_and_something_is_shown(name):
-    found = outputs(name)
-    assert sum(bool(output.get("text")) for output in found) >= 3
-    assert any("image/png" in output.get("data", {}) for output in found)
+def test_it_has_printed_outputs_and_a_picture(name):
+    all_outputs = outputs(name)
+    assert sum(bool(output.get("text")) for output in all_outputs) >= 3
+    assert any("image/png" in output.get("data", {}) for output in all_outputs)
 
 
-def test_a_cell_that_was_changed_is_told(tmp_path, monkeypatch):
+def test_a_changed_cell_makes_a_notebook_stale(tmp_path, monkeypatch):
     assert tutorials.stale() == []
     folder = tmp_path / "tutorials"
     shutil.copytree(tutorials.FOLDER, folder)
@@ -92,26 +96,28 @@ def test_a_cell_that_was_changed_is_told(tmp_path, monkeypatch):
     assert tutorials.stale() == []
     path = folder / "fine_tune.ipynb"
     path.write_text(path.read_text().replace("momentum", "momentun", 1))
-    words_alone = tutorials.stale()
+    after_text_change = tutorials.stale()
     path.write_text(path.read_text().replace("import keras", "import  keras"))
-    assert (words_alone, tutorials.stale()) == ([], [path])
+    assert (after_text_change, tutorials.stale()) == ([], [path])
     for text in (path.read_text().replace("98.0%", "99.9%"), "{}", "no JSON"):
         path.write_text(text)
         assert tutorials.stale() == [path]
 
 
 @pytest.mark.parametrize("text", ["{}", "no JSON"])
-def test_what_is_no_notebook_is_a_line(tmp_path, text):
+def test_an_invalid_notebook_is_a_one_line_error(tmp_path, text):
     pytest.importorskip("nbformat", reason="tools/setup tutorials")
     path = tmp_path / "toy.ipynb"
     path.write_text(text)
-    with pytest.raises(tutorials.TutorialError, match=r"^toy\.ipynb is no notebook\.$"):
+    with pytest.raises(
+        tutorials.TutorialError, match=r"^toy\.ipynb is not a notebook\.$"
+    ):
         tutorials.run(path)
 
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a notebook of these cells of code, and gives its path."""
+    """Writes a notebook with the given code cells and returns its path."""
     nbformat = pytest.importorskip("nbformat", reason="tools/setup tutorials")
 
     def written(*code):
@@ -135,7 +141,7 @@ def test_two_runs_give_the_same_bytes(write):
 
 
 @pytest.mark.parametrize("code", ["1 / 0", "%%bash\nexit 3"])
-def test_a_cell_that_fails_is_told(write, code):
+def test_a_failing_cell_is_an_error(write, code):
     path = write("1", code)
     before = path.read_text()
     with pytest.raises(tutorials.TutorialError, match="toy.ipynb: ") as caught:
@@ -144,10 +150,10 @@ def test_a_cell_that_fails_is_told(write, code):
     assert path.read_text() == before
 
 
-def test_an_unknown_one_is_a_line(tool):
+def test_an_unknown_tutorial_is_a_one_line_error(tool):
     done = tool("tutorials", "fine_tuning")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "There is no tutorial 'fine_tuning': classify_photographs" in done.stderr
+    assert "Unknown tutorial 'fine_tuning'. It must be one of cl" in done.stderr
 
 
 @pytest.mark.slow

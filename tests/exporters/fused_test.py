@@ -42,7 +42,7 @@ def built(arch):
 def traced(model, *, training):
     @tf.function(autograph=False)
     def call(images):
-        with fused.replaced(model.backbone, training=training):
+        with fused.use_fused_ops(model.backbone, training=training):
             return model.endpoints(images, training=training)
 
     return call
@@ -121,7 +121,10 @@ def test_layers_are_their_own_again_afterwards():
     def changed():
         return [layer.name for layer in layers if "call" in vars(layer)]
 
-    with contextlib.suppress(KeyError), fused.replaced(model.backbone, training=False):
+    with (
+        contextlib.suppress(KeyError),
+        fused.use_fused_ops(model.backbone, training=False),
+    ):
         assert len(changed()) > 50
         raise KeyError
     assert not changed()

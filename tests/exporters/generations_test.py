@@ -10,7 +10,7 @@ from zoo import config
 
 def architecture_of(arch):
     """The file of `zoo` that a gin file imports its spec from."""
-    found = re.findall(r"^import (zoo\.\w+\.\w+)", config.texts(arch)[0], re.M)
+    found = re.findall(r"^import (zoo\.\w+\.\w+)", config.gin_texts(arch)[0], re.M)
     (module,) = set(found)
     return module
 

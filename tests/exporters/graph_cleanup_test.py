@@ -111,7 +111,7 @@ def test_functions_within_functions_become_one(tmp_path):
     root.calls, root.scale = toy.calls, toy.scale
     tf.saved_model.save(root, str(tmp_path), toy.signature.get_concrete_function())
     before = functions(read(tmp_path))
-    graph_cleanup.slim(tmp_path)
+    graph_cleanup.clean_up(tmp_path)
     after = functions(read(tmp_path))
     assert len(after) < len(before)
     calls = [n for body in after.values() for n in body.node_def if n.op in CALLS]

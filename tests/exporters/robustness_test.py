@@ -78,7 +78,7 @@ def assert_whole_or_absent(output, *, finished, name="saved_model"):
             assert FILES[name] in record.files
     assert place.pair_file.exists() >= finished
     if finished:
-        reports = [] if known.judged else ["report-1.json"]
+        reports = [] if known.has_clauses else ["report-1.json"]
         there = sorted(p.name for p in place.folder.iterdir())
         assert there == ["classification", "feature_vector", "pair-1.json", *reports]
 
@@ -146,7 +146,7 @@ def test_a_folder_that_is_no_export_is_left_alone(tool, tmp_path):
     precious.parent.mkdir(parents=True)
     precious.write_text("mine")
     done = tool("export", *ARGUMENTS, f"--output={tmp_path}")
-    assert_refused(done, "is there already and is no export")
+    assert_refused(done, "already exists and is not an export")
     assert precious.read_text() == "mine"
 
 
@@ -170,7 +170,7 @@ def test_a_file_in_the_way_is_told_before_anything_is_built(tool, tmp_path):
     (tmp_path / ARCH).mkdir()
     (tmp_path / ARCH / "tf1_hub").write_text("in the way")
     done = tool("export", *ARGUMENTS, "--format=tf1_hub", f"--output={tmp_path}")
-    assert_refused(done, "tf1_hub is in the way: it is no folder")
+    assert_refused(done, "tf1_hub is in the way: it is not a folder")
     assert "build" not in done.stderr
 
 
@@ -185,7 +185,7 @@ def test_what_no_folder_can_replace_is_told_first(tool, output, place, kind):
     else:
         target.symlink_to("nowhere")
     done = tool("export", *ARGUMENTS, "--overwrite", f"--output={output}")
-    assert_refused(done, f"{target} is in the way: it is no folder")
+    assert_refused(done, f"{target} is in the way: it is not a folder")
     assert "build" not in done.stderr
     assert (output / ARCH / "pair-1.json").read_bytes() == before
 

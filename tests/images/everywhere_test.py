@@ -59,7 +59,7 @@ def stream_of(split, size=24):
         num_classes=2,
         preprocessing=dataclasses.replace(READ, height=size, width=size),
         batch_size=split.size,
-        ledger=pipeline.UnreadableImages(split, num_classes=2, limit=0.0),
+        unreadable_images=pipeline.UnreadableImages(split, num_classes=2, limit=0.0),
     )
 
 
@@ -74,7 +74,7 @@ def test_training(folder, expected):
     stream = stream_of(split)
     plain = augmentation.Augmentation()
     ((images, _),) = stream.training(first=0, last=1, seed=0, augment=plain)
-    stream.ledger.check()
+    stream.unreadable_images.check()
     found = sorted(image.tobytes() for image in images.numpy())
     exact = [name for name in NAMES if "alpha" not in name]
     missing = [n for n in exact if expected[n].tobytes() not in found]
@@ -88,7 +88,7 @@ def test_evaluation_and_retraining(folder, expected, monkeypatch, small):
     split = data_sources.open_split(str(folder), "test")
     stream = stream_of(split)
     ((images, _),) = stream.evaluation()
-    stream.ledger.check()
+    stream.unreadable_images.check()
     check(images.numpy(), expected, in_order(split))
 
 
@@ -127,7 +127,7 @@ def test_records(tmp_path, expected):
     assert isinstance(split, tfrecords.TFRecordSplit)
     stream = stream_of(split)
     ((images, _),) = stream.evaluation()
-    stream.ledger.check()
+    stream.unreadable_images.check()
     check(images.numpy(), expected)
 
 
@@ -158,5 +158,5 @@ def test_exported_models(tmp_path, expected):
 def test_pixels_that_are_no_file(expected):
     """Of IDX files, and of scikit-learn's digits."""
     image = tf.constant(kinds.photograph())
-    found = READ.central(image, model_input.Kind.PIXELS).numpy()
+    found = READ.central_crop(image, model_input.Kind.PIXELS).numpy()
     assert np.array_equal(found, expected["png"])

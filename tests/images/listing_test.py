@@ -73,7 +73,7 @@ def test_links_to_folders_are_not_followed(tmp_path):
 def test_some_folders_can_be_passed_over(tmp_path):
     touch(tmp_path / "a" / "b.jpg")
     kept = touch(tmp_path / "c" / "a" / "d.jpg")
-    assert paths(files.find(tmp_path, except_in=["a"])) == [kept]
+    assert paths(files.find(tmp_path, exclude=["a"])) == [kept]
 
 
 def test_small_files_are_read_and_others_are_not(tmp_path):

@@ -67,7 +67,7 @@ def test_parts_of_an_image_that_is_much_larger_are_antialiased():
         read = model_input.Preprocessing(
             height=size, width=size, interpolation="bilinear"
         )
-        return read.random_part(
+        return read.random_crop(
             tf.constant(stripes),
             tf.constant([1, 2]),
             kind=model_input.Kind.PIXELS,
@@ -87,7 +87,7 @@ def test_all_kinds_of_an_image_have_the_same_parts(size, antialias):
     pixels = decoding.decode(data)
 
     def part(image, kind):
-        return read.random_part(
+        return read.random_crop(
             image, tf.constant([3, 4]), kind=kind, area=(1.0, 1.0), aspect=(1.3, 1.4)
         ).numpy()
 
@@ -119,7 +119,7 @@ def test_strange_values_are_refused(values, message):
     ("name", "data", "reason"),
     [
         ("empty.jpg", b"", "the file is empty"),
-        ("text.jpg", b"hello", "it is no image"),
+        ("text.jpg", b"hello", "not an image"),
         ("cut.jpg", kinds.every_kind()["jpeg"].data[:300], "Invalid JPEG data"),
         ("cut.png", kinds.every_kind()["png"].data[:90], "Invalid PNG data"),
         ("cut.bmp", kinds.every_kind()["bmp 24"].data[:-9], "reshape"),
@@ -138,5 +138,5 @@ def test_a_file_that_can_not_be_read_is_named_with_the_reason(
         read(path)
     assert "\n" not in str(caught.value)
     assert "node" not in str(caught.value)
-    with pytest.raises(ValueError, match=r"none\.jpg is no file"):
+    with pytest.raises(ValueError, match=r"none\.jpg is not a file"):
         read(tmp_path / "none.jpg")

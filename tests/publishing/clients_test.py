@@ -1,4 +1,4 @@
-"""A real pair, from its export to the programs of strangers, who have a URL."""
+"""Publishes a real pair and loads it by URL from an independent program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from publishing import verifying
 pytestmark = pytest.mark.slow
 HANDLES = [f"image-model-zoo/resnet_cifar_20/{kind}/1" for kind in manifest.KINDS]
 
-# What a program of TensorFlow's and tensorflow-hub's users does, and no more.
+# A program that uses only TensorFlow, tf_keras and tensorflow-hub.
 PROGRAM = """
 import os, sys
 os.environ["TFHUB_CACHE_DIR"] = sys.argv[3]
@@ -53,7 +53,7 @@ def pair(tool, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def real_hub(pair, publish, tmp_path_factory):
-    """Published after the whole suite."""
+    """A hub with the pair, published after the whole suite."""
     folder = tmp_path_factory.mktemp("real") / "hub"
     done = publish(pair, f"--hub={folder}", SUITE="1")
     assert done.returncode == 0, done.stderr
@@ -64,7 +64,7 @@ def real_hub(pair, publish, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["tools/serve", "http.server"])
 def url(request, real_hub):
-    """Of the hub, served by our server and by one that knows nothing of hubs."""
+    """URL of the hub, served by tools/serve and by a plain file server."""
     command = [sys.executable, "tools/serve", real_hub, "--port=0"]
     if request.param == "http.server":
         command = [sys.executable, "-u", "-m", "http.server", "0", "-b", "127.0.0.1"]
@@ -72,14 +72,14 @@ def url(request, real_hub):
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
-    said = process.stdout.readline()
-    yield said[said.index("http://") :].split("/)")[0].strip().rstrip("/")
+    line = process.stdout.readline()
+    yield line[line.index("http://") :].split("/)")[0].strip().rstrip("/")
     process.terminate()
     process.communicate(timeout=10)
 
 
 @pytest.mark.parametrize("kind", manifest.KINDS)
-def test_strangers_load_and_fine_tune_it(url, pair, tmp_path, kind):
+def test_an_independent_program_loads_and_fine_tunes_it(url, pair, tmp_path, kind):
     name = f"resnet_cifar_20/{kind}/1"
     arguments = (f"{url}/image-model-zoo/{name}", pair / kind / "1", tmp_path)
     done = subprocess.run(
@@ -92,11 +92,11 @@ def test_strangers_load_and_fine_tune_it(url, pair, tmp_path, kind):
     assert done.returncode == 0, done.stderr
 
 
-def test_the_suite_judges_it_by_its_url(url, tool):
+def test_the_suite_checks_it_by_its_url(url, tool):
     done = tool("check", f"{url}/{HANDLES[1]}", "--clauses=K01", "--format=json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    status = {clause["id"]: clause["status"] for clause in found["clauses"]}
+    report = json.loads(done.stdout)
+    status = {clause["id"]: clause["status"] for clause in report["clauses"]}
     assert status["K01"] == "pass"
 
 
@@ -110,8 +110,8 @@ def test_the_whole_report_is_published(real_hub):
     assert verifying.verify(real_hub).findings == ()
 
 
-def test_a_model_that_breaks_a_clause_is_refused(pair, publish, tmp_path):
-    """The suite itself finds it: this one's classes have lost their names."""
+def test_a_model_that_fails_a_clause_is_rejected(pair, publish, tmp_path):
+    """The real suite runs on a model whose class index lacks rows."""
     broken = shutil.copytree(pair, tmp_path / "resnet_cifar_20")
     (broken / "conformance-1.json").unlink(missing_ok=True)
     folder = broken / "classification" / "1"

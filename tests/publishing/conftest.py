@@ -1,4 +1,4 @@
-"""Exports that need no TensorFlow and the tool that publishes them."""
+"""Exports made without TensorFlow, and the tool that publishes them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = HERE.parent.parent
 def make_export(
     output, *, arch="toy", version=1, content=b"weights" * 10_000, weights="toy"
 ):
-    """OUT/ARCH as tools/export writes it, with files that are no model."""
+    """Writes OUT/ARCH like tools/export, with arbitrary bytes in place of models."""
     models = {}
     for kind in manifest.KINDS:
         folder = output / arch / kind / str(version)
@@ -57,7 +57,7 @@ def export(tmp_path):
 
 
 def started(*arguments, **environment):
-    """The tool as a process, without its suite."""
+    """Starts the tool as a process, without the conformance suite."""
     command = [sys.executable, HERE / "publisher.py", *arguments]
     return subprocess.Popen(
         [str(part) for part in command],
@@ -70,7 +70,7 @@ def started(*arguments, **environment):
 
 @pytest.fixture
 def start():
-    """Starts the tool; its processes end with the test."""
+    """Starts the tool; its processes are killed after the test."""
     processes = []
 
     def start(*arguments, **environment):
@@ -85,7 +85,7 @@ def start():
 
 @pytest.fixture(scope="session")
 def publish():
-    """Runs the tool, and returns what it printed."""
+    """Runs the tool and returns the completed process."""
 
     def run(*arguments, **environment):
         process = started(*arguments, **environment)
@@ -102,7 +102,7 @@ def publish():
 
 @pytest.fixture(scope="session")
 def published(tmp_path_factory):
-    """A hub with one pair in it, for reading."""
+    """A hub with one pair; tests must not change it."""
     folder = tmp_path_factory.mktemp("published")
     releasing.release(
         make_export(folder / "exports"),
@@ -117,5 +117,5 @@ def published(tmp_path_factory):
 
 @pytest.fixture
 def hub(published, tmp_path):
-    """A copy of that hub, to be damaged."""
+    """A copy of the hub that a test may change."""
     return pathlib.Path(shutil.copytree(published, tmp_path / "hub"))

@@ -1,4 +1,4 @@
-"""What a hub's folder holds, whatever happens to those who publish in it."""
+"""A hub's folder stays consistent, whatever happens to its publishers."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def contents(folder):
     }
 
 
-def assert_refused(done, message):
+def assert_rejected(done, message):
     assert done.returncode == 2, done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith("publish: ")
@@ -40,15 +40,15 @@ def assert_refused(done, message):
 
 
 def assert_whole(folder):
-    """Every model that is published is so with all of its files."""
-    found = verifying.verify(folder)
-    assert found.findings == ()
+    """Asserts that every published model has all its files; returns the result."""
+    verification = verifying.verify(folder)
+    assert verification.findings == ()
     for handle, model in hub_index.read(folder).items():
         with tarfile.open(folder / handle) as archive:
             names = archive.getnames()
         assert "saved_model.pb" in names, handle
         assert handle in model["files"]
-    return found
+    return verification
 
 
 def test_a_pair_is_published_by_its_handles(export, publish, tmp_path):
@@ -94,9 +94,9 @@ def test_the_archive_is_the_model(hub, export, tmp_path):
 
 
 def test_equal_models_give_equal_archives(export, tmp_path):
-    half = pairs.read(export, 1).halves[0]
-    archives.write(half.files(), tmp_path / "first")
-    copy = shutil.copytree(half.folder, tmp_path / "elsewhere" / "copy")
+    model = pairs.read(export, 1).models[0]
+    archives.write(model.files(), tmp_path / "first")
+    copy = shutil.copytree(model.folder, tmp_path / "elsewhere" / "copy")
     for path in copy.rglob("*"):
         os.utime(path, (1, 1))
         path.chmod(0o700)
@@ -108,37 +108,39 @@ def test_equal_models_give_equal_archives(export, tmp_path):
 
 
 @pytest.mark.parametrize("make", ["hidden", "link", "pipe"])
-def test_what_no_archive_may_hold_is_refused(export, make):
-    half = pairs.read(export, 1).halves[0]
+def test_a_file_that_no_archive_may_hold_is_rejected(export, make):
+    model = pairs.read(export, 1).models[0]
     if make == "hidden":
-        (half.folder / "variables" / ".hidden").touch()
+        (model.folder / "variables" / ".hidden").touch()
     elif make == "link":
-        (half.folder / "variables" / "link").symlink_to("/etc/passwd")
+        (model.folder / "variables" / "link").symlink_to("/etc/passwd")
     else:
-        os.mkfifo(half.folder / "variables" / "pipe")
+        os.mkfifo(model.folder / "variables" / "pipe")
     message = "can't begin with a dot" if make == "hidden" else "neither a file nor"
     with pytest.raises(ValueError, match=message):
-        half.files()
+        model.files()
 
 
-def test_the_same_bytes_are_published_already(hub, export, publish):
+def test_the_same_bytes_are_not_published_again(hub, export, publish):
     before = contents(hub)
     done = publish(export, f"--hub={hub}")
     assert done.returncode == 0
     assert done.stdout.splitlines() == HANDLES
-    assert "is published already, nothing to do" in done.stderr
+    assert "is already published, nothing to do" in done.stderr
     assert contents(hub) == before
 
 
-def test_other_bytes_of_a_version_are_refused(hub, tmp_path, publish):
+def test_different_bytes_of_a_version_are_rejected(hub, tmp_path, publish):
     before = contents(hub)
     other = make_export(tmp_path / "others", content=b"other weights")
     done = publish(other, f"--hub={hub}")
-    assert_refused(done, "is published already, with other bytes, and a version never")
+    assert_rejected(
+        done, "is already published with different bytes, and a published version"
+    )
     assert contents(hub) == before
 
 
-def test_another_version_stands_beside_the_first(hub, export, tmp_path, publish):
+def test_another_version_is_added_to_the_first(hub, export, tmp_path, publish):
     before = contents(hub)
     make_export(tmp_path / "exports", version=2, content=b"better")
     done = publish(export, f"--hub={hub}")
@@ -150,7 +152,7 @@ def test_another_version_stands_beside_the_first(hub, export, tmp_path, publish)
     }
 
 
-def test_what_fails_a_clause_is_not_published(export, publish, tmp_path):
+def test_a_pair_that_fails_a_clause_is_not_published(export, publish, tmp_path):
     done = publish(export, f"--hub={tmp_path / 'hub'}", FAILS="F03")
     assert done.returncode == 1
     assert done.stdout == ""
@@ -158,8 +160,8 @@ def test_what_fails_a_clause_is_not_published(export, publish, tmp_path):
     assert not (tmp_path / "hub").exists()
 
 
-def test_one_that_fails_does_not_hold_up_the_others(export, publish, tmp_path):
-    """Its report is kept, and is of its very bytes."""
+def test_a_failing_pair_does_not_stop_the_others(export, publish, tmp_path):
+    """The stored report of the failing pair is used again."""
     assert publish(export, f"--hub={tmp_path / 'hub'}", FAILS="F03").returncode == 1
     good = make_export(tmp_path / "exports", arch="good")
     done = publish(export, good, f"--hub={tmp_path / 'hub'}")
@@ -168,7 +170,7 @@ def test_one_that_fails_does_not_hold_up_the_others(export, publish, tmp_path):
     assert "read conformance-1.json" in done.stderr
 
 
-def test_a_report_of_other_bytes_does_not_count(export, publish, tmp_path):
+def test_a_report_of_different_bytes_is_ignored(export, publish, tmp_path):
     assert publish(export, f"--hub={tmp_path / 'hub'}").returncode == 0
     shutil.copy(export / "conformance-1.json", tmp_path)
     other = make_export(tmp_path / "others", content=b"other weights")
@@ -178,7 +180,7 @@ def test_a_report_of_other_bytes_does_not_count(export, publish, tmp_path):
     assert "check feature_vector, all clauses" in done.stderr
 
 
-def test_random_weights_are_published_and_said_loudly(tmp_path, publish):
+def test_random_weights_are_published_with_a_warning(tmp_path, publish):
     export = make_export(tmp_path, weights="random")
     done = publish(export, f"--hub={tmp_path / 'hub'}")
     assert done.returncode == 0
@@ -187,7 +189,7 @@ def test_random_weights_are_published_and_said_loudly(tmp_path, publish):
     assert {model["weights"] for model in models.values()} == {"random"}
 
 
-def test_a_dry_run_lists_what_is_sent_and_sends_nothing(export, publish, tmp_path):
+def test_a_dry_run_lists_files_and_sends_nothing(export, publish, tmp_path):
     hub = tmp_path / "hub"
     dry = publish(export, f"--hub={hub}", "--dry_run")
     assert dry.returncode == 0, dry.stderr
@@ -212,30 +214,33 @@ def test_a_dry_run_lists_what_is_sent_and_sends_nothing(export, publish, tmp_pat
         (["{export}", "--hub={tmp}/hub", "--publisher=Me"], "got 'Me'"),
         (["{export}", "--hub={tmp}/hub", "--publisher=.."], "got '..'"),
         (["{export}", "--hub=hf:../x"], "got '../x'"),
-        (["{export}", "--hub=kaggle:"], "needs the name of an account"),
-        (["--verify={tmp}"], "is no hub: it has no index.json"),
-        (["--verify={tmp}", "--hub={tmp}/hub"], "--verify takes no --hub"),
+        (["{export}", "--hub=kaggle:"], "requires an account name"),
+        (["--verify={tmp}"], "is not a hub: it has no index.json"),
+        (
+            ["--verify={tmp}", "--hub={tmp}/hub"],
+            "--verify can't be combined with --hub",
+        ),
     ],
 )
-def test_wrong_usage_is_one_line(export, publish, tmp_path, arguments, message):
+def test_wrong_usage_is_a_one_line_error(export, publish, tmp_path, arguments, message):
     names = {"export": export, "tmp": tmp_path}
     done = publish(*(argument.format(**names) for argument in arguments))
-    assert_refused(done, message.format(**names))
+    assert_rejected(done, message.format(**names))
     assert not (tmp_path / "hub").exists()
 
 
 @pytest.mark.parametrize(
     ("hub", "package"), [("kaggle:me", "kagglehub"), ("hf:me", "huggingface_hub")]
 )
-def test_the_extra_is_named_that_is_missing(export, publish, tmp_path, hub, package):
+def test_a_missing_extra_is_named(export, publish, tmp_path, hub, package):
     (tmp_path / f"{package}.py").write_text("raise ImportError('no such package')")
     path = f"{tmp_path}{os.pathsep}{ROOT}"
     done = publish(export, f"--hub={hub}", PYTHONPATH=path)
-    assert_refused(done, f"needs {package}: run tools/setup publish")
+    assert_rejected(done, f"needs {package}: run tools/setup publish")
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"models": []}', "no JSON"])
-def test_an_index_that_is_none(publish, tmp_path, text):
+def test_an_invalid_index_is_reported(publish, tmp_path, text):
     (tmp_path / "index.json").write_text(text)
     done = publish(f"--verify={tmp_path}")
     assert done.returncode == 1, done.stderr
@@ -244,7 +249,7 @@ def test_an_index_that_is_none(publish, tmp_path, text):
 
 
 @pytest.mark.parametrize("damage", ["weights", "manifest", "pair"])
-def test_a_changed_export_is_refused(export, publish, tmp_path, damage):
+def test_a_changed_export_is_rejected(export, publish, tmp_path, damage):
     path = {
         "weights": export / "classification/1/variables/variables.data",
         "manifest": export / "classification/1/assets.extra/manifest.json",
@@ -252,48 +257,48 @@ def test_a_changed_export_is_refused(export, publish, tmp_path, damage):
     }[damage]
     path.write_bytes(path.read_bytes()[:-1] + b" ")
     done = publish(export, f"--hub={tmp_path / 'hub'}")
-    message = "is damaged: export" if damage == "pair" else "was changed since"
-    assert_refused(done, message)
+    message = "is damaged: export" if damage == "pair" else "changed since"
+    assert_rejected(done, message)
 
 
-def test_a_foreign_file_in_the_way_is_left_alone(export, publish, tmp_path):
+def test_an_unknown_file_is_not_overwritten(export, publish, tmp_path):
     precious = tmp_path / "hub" / HANDLES[1]
     precious.parent.mkdir(parents=True)
     precious.write_text("mine")
     done = publish(export, f"--hub={tmp_path / 'hub'}")
-    assert_refused(done, "is in the way: it is in no index")
+    assert_rejected(done, "exists but is not in the index")
     assert contents(tmp_path / "hub") == {HANDLES[1]: b"mine"}
 
 
-def test_a_damaged_index_is_not_written_over(hub, tmp_path, publish):
+def test_a_damaged_index_is_not_overwritten(hub, tmp_path, publish):
     data = (hub / "index.json").read_bytes().replace(b'"toy"', b'"tox"', 1)
     (hub / "index.json").write_bytes(data)
     other = make_export(tmp_path / "others", arch="other")
-    assert_refused(publish(other, f"--hub={hub}"), "index.json is damaged")
+    assert_rejected(publish(other, f"--hub={hub}"), "index.json is damaged")
     assert (hub / "index.json").read_bytes() == data
 
 
 KILLED_WHILE_PLACING = """
 import os, pathlib, runpy, signal, sys
 from common import atomic
-place, left = atomic.move_into_place, [int(sys.argv.pop(1))]
-def placed(source, target):
+move, remaining = atomic.move_into_place, [int(sys.argv.pop(1))]
+def move_or_die(source, target):
     inside = "hub" in pathlib.Path(target).parts
-    if inside and not left[0]:
+    if inside and not remaining[0]:
         os.kill(os.getpid(), signal.SIGKILL)
-    left[0] -= inside
-    place(source, target)
-atomic.move_into_place = placed
+    remaining[0] -= inside
+    move(source, target)
+atomic.move_into_place = move_or_die
 sys.argv[0] = "publisher.py"
 runpy.run_path(sys.argv.pop(1), run_name="__main__")
 """
 PUBLISHER = ROOT / "tests" / "publishing" / "publisher.py"
-PLACED = 14  # twelve files, the journal before them and the index after them
+PLACED = 14  # the journal, twelve files, then the index
 
 
 @pytest.mark.parametrize("placed", [0, 1, 2, 7, 12, 13, 14])
 def test_killed_between_any_two_files(export, publish, tmp_path, placed):
-    """What was published stays as it is; the pair is there whole, or not at all."""
+    """Published models stay unchanged; the new pair is published whole or not."""
     hub = tmp_path / "hub"
     first = make_export(tmp_path / "exports", arch="first")
     assert publish(first, f"--hub={hub}").returncode == 0
@@ -308,15 +313,17 @@ def test_killed_between_any_two_files(export, publish, tmp_path, placed):
     )
     is_published = placed == PLACED
     assert killed.returncode == (0 if is_published else -signal.SIGKILL), killed.stderr
-    found = assert_whole(hub)
-    assert found.models == (4 if is_published else 2)
+    verification = assert_whole(hub)
+    assert verification.models == (4 if is_published else 2)
     after = contents(hub)
     published = hub_index.files(hub_index.read(hub))
     assert {path: after[path] for path in before if path != "index.json"} == {
         path: data for path, data in before.items() if path != "index.json"
     }
-    assert after.keys() - published.keys() - {"index.json"} == set(found.leftovers)
-    assert bool(found.leftovers) != is_published
+    assert after.keys() - published.keys() - {"index.json"} == set(
+        verification.leftovers
+    )
+    assert bool(verification.leftovers) != is_published
     done = publish(export, f"--hub={hub}")
     assert done.stdout.splitlines() == HANDLES
     assert assert_whole(hub).leftovers == ()
@@ -326,8 +333,8 @@ def test_killed_between_any_two_files(export, publish, tmp_path, placed):
     )
 
 
-def test_what_another_publish_left_is_cleared_away(export, publish, tmp_path):
-    """By whoever publishes next, whatever that is."""
+def test_the_next_publish_removes_leftovers(export, publish, tmp_path):
+    """The next publish may be of another pair."""
     hub = tmp_path / "hub"
     arguments = [5, PUBLISHER, export, f"--hub={hub}"]
     command = [sys.executable, "-c", KILLED_WHILE_PLACING, *map(str, arguments)]
@@ -361,7 +368,7 @@ def test_killed_at_random_moments(start, publish, tmp_path, seed):
     assert assert_whole(hub).models == 12
 
 
-def test_ctrl_c_leaves_nothing(start, tmp_path):
+def test_ctrl_c_leaves_no_files(start, tmp_path):
     export = make_export(tmp_path / "exports", content=os.urandom(4000))
     process = start(export, f"--hub={tmp_path / 'hub'}")
     for line in process.stderr:
@@ -371,12 +378,12 @@ def test_ctrl_c_leaves_nothing(start, tmp_path):
     process.communicate(timeout=60)
     assert process.returncode in (0, 130)
     if process.returncode == 0 or (tmp_path / "hub").exists():
-        # The signal came after the index was replaced: all is published.
-        found = assert_whole(tmp_path / "hub")
-        assert (found.models, found.leftovers) == (2, ())
+        # The signal came after the index was replaced.
+        verification = assert_whole(tmp_path / "hub")
+        assert (verification.models, verification.leftovers) == (2, ())
 
 
-def test_two_publishers_at_once_lose_nothing(start, tmp_path):
+def test_concurrent_publishers_lose_nothing(start, tmp_path):
     exports = [make_export(tmp_path / "exports", arch=f"arch{n}") for n in range(4)]
     hub = f"--hub={tmp_path / 'hub'}"
     racing = [start(export, hub) for export in (*exports, exports[0])]
@@ -386,7 +393,7 @@ def test_two_publishers_at_once_lose_nothing(start, tmp_path):
     assert assert_whole(tmp_path / "hub").models == 8
 
 
-def test_verify_says_how_much_is_as_published(hub, publish):
+def test_verify_prints_a_summary(hub, publish):
     done = publish("--verify", hub)
     assert done.returncode == 0
     assert re.fullmatch(r"2 models, 12 files, \d+ bytes: as published\n", done.stdout)
@@ -419,7 +426,7 @@ TAMPERINGS = {
             (hub / PAGE).rename(hub.parent / "p"),
             (hub / PAGE).symlink_to("p"),
         ),
-        f"{PAGE}: is no plain file",
+        f"{PAGE}: is not a regular file",
     ),
     "folder": (
         lambda hub: (hub / "elsewhere").symlink_to("/etc"),
@@ -430,7 +437,7 @@ TAMPERINGS = {
 
 
 @pytest.mark.parametrize("how", TAMPERINGS)
-def test_verify_names_what_was_tampered_with(hub, publish, how):
+def test_verify_names_the_tampered_file(hub, publish, how):
     tamper, message = TAMPERINGS[how]
     tamper(hub)
     done = publish("--verify", hub)
@@ -444,10 +451,10 @@ def test_verify_notices_any_bit_of_any_file(hub):
     for path in sorted(p for p in hub.rglob("*") if p.is_file()):
         data = path.read_bytes()
         for _ in range(3):
-            place = draw.randrange(len(data))
+            index = draw.randrange(len(data))
             bit = 1 << draw.randrange(8)
-            flipped = bytes([data[place] ^ bit])
-            path.write_bytes(data[:place] + flipped + data[place + 1 :])
+            flipped = bytes([data[index] ^ bit])
+            path.write_bytes(data[:index] + flipped + data[index + 1 :])
             (finding,) = verifying.verify(hub).findings
             assert path.name in finding
         path.write_bytes(data)

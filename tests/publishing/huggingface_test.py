@@ -1,4 +1,4 @@
-"""Uploads by huggingface_hub itself, to a stand-in that takes git's LFS, and Xet."""
+"""Uploads by huggingface_hub to a fake hub that accepts Git LFS and Xet."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class Handler(standin.Handler):
         return self.reply(404, {"error": f"unknown: {path}"})
 
     def create(self):
-        asked = json.loads(self.body())
-        name = f"{asked['organization']}/{asked['name']}"
+        request = json.loads(self.body())
+        name = f"{request['organization']}/{request['name']}"
         if name in self.server.repositories:
-            there = {"error": "it exists", "url": f"{self.server.url}/{name}"}
-            return self.reply(409, there)
+            answer = {"error": "it exists", "url": f"{self.server.url}/{name}"}
+            return self.reply(409, answer)
         first = {".gitattributes": b""}
         self.server.repositories[name] = {"commits": [first], "tags": {}}
         return self.reply(200, {"url": f"{self.server.url}/{name}"})
 
     def revision(self, name, revision):
-        """The files at a revision; None after an error was sent."""
+        """Returns the files at a revision, or sends an error and returns None."""
         repository = self.server.repositories.get(name)
         if repository is None:
             return self.reply(404, {"error": "no"}, X_Error_Code="RepoNotFound")
@@ -71,8 +71,8 @@ class Handler(standin.Handler):
     def preupload(self, name, revision):
         files = self.revision(name, revision)
         answers = []
-        for asked in json.loads(self.body())["files"]:
-            path = asked["path"]
+        for file in json.loads(self.body())["files"]:
+            path = file["path"]
             large, oid = is_large(path), None
             if path in files:
                 by_git = git_hash(files[path])
@@ -85,11 +85,12 @@ class Handler(standin.Handler):
 
     def batch(self, name):
         objects = []
-        for asked in json.loads(self.body())["objects"]:
-            if asked["oid"] not in self.server.objects:
-                place = {"href": f"{self.server.url}/upload/{asked['oid']}"}
-                asked["actions"] = {"upload": place}
-            objects.append(asked)
+        for lfs_object in json.loads(self.body())["objects"]:
+            oid = lfs_object["oid"]
+            if oid not in self.server.objects:
+                link = {"href": f"{self.server.url}/upload/{oid}"}
+                lfs_object["actions"] = {"upload": link}
+            objects.append(lfs_object)
         self.reply(200, {"transfer": "basic", "objects": objects})
 
     def upload(self, oid):
@@ -121,10 +122,10 @@ class Handler(standin.Handler):
         self.reply(200, {"id": name, "sha": oid, "siblings": [], "tags": []})
 
     def tag(self, name, oid):
-        asked = json.loads(self.body())["tag"]
+        name_of_tag = json.loads(self.body())["tag"]
         if self.server.refuses_tags:
             return self.reply(500, {"error": "not today"})
-        self.server.repositories[name]["tags"][asked] = int(oid, 16)
+        self.server.repositories[name]["tags"][name_of_tag] = int(oid, 16)
         return self.reply(200, {})
 
     def validate(self):
@@ -140,10 +141,10 @@ class Handler(standin.Handler):
         self.reply(200, {"was_inserted": True})
 
     def shard(self):
-        """Which files are whole now.
+        """Stores the expected files whose SHA-256 is in the shard.
 
-        They are packed chunks, so that the test says what is in them: of each file
-        the shard has the SHA-256, in words of 8 bytes that are turned round.
+        Xorbs hold packed chunks, so the test supplies the contents of the files. A
+        shard has each file's SHA-256 in byte-reversed words of 8 bytes.
         """
         body = self.body()
         for content in self.server.expected:
@@ -172,7 +173,7 @@ ACTIONS = [
     (f"GET {_NAME}/xet-write-token/(.*)", Handler.xet_token),
     (r"POST /v1/xorbs/.*", Handler.xorb),
     (r"POST /v1/shards", Handler.shard),
-    (r"POST /v\d/.*", Handler.no),  # it has older ways to do the same
+    (r"POST /v\d/.*", Handler.no),  # older API paths for the same
 ]
 
 
@@ -181,7 +182,7 @@ def is_large(path):
 
 
 @pytest.fixture
-def standing_in():
+def fake_hub():
     with standin.Server(Handler) as server:
         server.repositories, server.objects = {}, {}
         server.refuses_tags = False
@@ -190,9 +191,9 @@ def standing_in():
 
 
 @pytest.fixture
-def environment(standing_in, tmp_path):
+def environment(fake_hub, tmp_path):
     return {
-        "HF_ENDPOINT": standing_in.url,
+        "HF_ENDPOINT": fake_hub.url,
         "HF_TOKEN": TOKEN,
         "HF_HOME": str(tmp_path / "home"),
         "HF_HUB_DISABLE_XET": "1",
@@ -215,12 +216,12 @@ def files_at(server, kind, tag="v1"):
     return repository["commits"][repository["tags"][tag]]
 
 
-def test_each_half_is_a_repository(standing_in, send, export):
+def test_each_model_is_a_repository(fake_hub, send, export):
     done = send(export)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == HANDLES
     for kind in manifest.KINDS:
-        sent = files_at(standing_in, kind)
+        sent = files_at(fake_hub, kind)
         folder = export / kind / "1"
         model = [p for p in folder.rglob("*") if p.is_file()]
         for path in model:
@@ -228,113 +229,109 @@ def test_each_half_is_a_repository(standing_in, send, export):
         others = {"README.md", "conformance.json", ".gitattributes"}
         assert len(sent) == len(model) + len(others)
         assert sent["README.md"].startswith(b"---\nlicense: apache-2.0")
-    assert f"Bearer {TOKEN}" in standing_in.tokens
+    assert f"Bearer {TOKEN}" in fake_hub.tokens
 
 
-def test_by_xet_as_the_library_does_unasked(
-    standing_in, publish, environment, tmp_path
-):
-    weights = os.urandom(5000)  # nothing can be made of them that is smaller
+def test_uploads_by_xet_which_is_the_default(fake_hub, publish, environment, tmp_path):
+    weights = os.urandom(5000)  # incompressible
     export = make_export(tmp_path, content=weights)
-    standing_in.expected = [weights, *(p.read_bytes() for p in export.rglob("*.pb"))]
+    fake_hub.expected = [weights, *(p.read_bytes() for p in export.rglob("*.pb"))]
     del environment["HF_HUB_DISABLE_XET"]
     done = publish(export, "--hub=hf:me", **environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == HANDLES
-    assert any(weights in xorb for xorb in standing_in.xorbs)
-    assert not any(path.startswith("/upload") for _, path in standing_in.seen)
-    sent = files_at(standing_in, "classification")
+    assert any(weights in xorb for xorb in fake_hub.xorbs)
+    assert not any(path.startswith("/upload") for _, path in fake_hub.seen)
+    sent = files_at(fake_hub, "classification")
     assert sent["variables/variables.data"] == weights
     done = publish(export, "--hub=hf:me", **environment)
-    assert "published already" in done.stderr
+    assert "already published" in done.stderr
 
 
-def test_a_dry_run_lists_what_is_sent_and_sends_nothing(standing_in, send, export):
+def test_a_dry_run_lists_files_and_sends_nothing(fake_hub, send, export):
     dry = send(export, "--dry_run")
     assert dry.returncode == 0, dry.stderr
-    assert {method for method, _ in standing_in.seen} == {"GET"}
+    assert {method for method, _ in fake_hub.seen} == {"GET"}
     assert send(export).returncode == 0
     sent = {
         f"{hashlib.sha256(data).hexdigest()}  {len(data):>12}  me/toy-{kind}@v1/{path}"
         for kind in manifest.KINDS
-        for path, data in files_at(standing_in, kind).items()
+        for path, data in files_at(fake_hub, kind).items()
         if path != ".gitattributes"
     }
     assert set(dry.stdout.splitlines()) == sent
 
 
-def test_the_same_bytes_are_published_already(standing_in, send, export):
+def test_the_same_bytes_are_not_published_again(fake_hub, send, export):
     assert send(export).returncode == 0
-    standing_in.seen.clear()
+    fake_hub.seen.clear()
     done = send(export)
     assert done.returncode == 0
     assert done.stdout.splitlines() == HANDLES
-    assert "published already" in done.stderr
-    assert {method for method, _ in standing_in.seen} == {"GET"}
+    assert "already published" in done.stderr
+    assert {method for method, _ in fake_hub.seen} == {"GET"}
 
 
-def test_other_bytes_of_a_version_are_refused(standing_in, send, export, tmp_path):
+def test_different_bytes_of_a_version_are_rejected(fake_hub, send, export, tmp_path):
     assert send(export).returncode == 0
     other = make_export(tmp_path / "others", content=b"other")
     done = send(other)
     assert done.returncode == 2
-    assert "me/toy-feature_vector@v1 is published already, with another" in done.stderr
-    assert len(standing_in.repositories["me/toy-classification"]["commits"]) == 2
+    assert "me/toy-feature_vector@v1 is already published with a" in done.stderr
+    assert len(fake_hub.repositories["me/toy-classification"]["commits"]) == 2
 
 
-def test_a_later_version_leaves_the_first_as_it_was(
-    standing_in, send, export, tmp_path
-):
+def test_a_later_version_leaves_the_first_unchanged(fake_hub, send, export, tmp_path):
     assert send(export).returncode == 0
-    first = dict(files_at(standing_in, "classification"))
+    first = dict(files_at(fake_hub, "classification"))
     make_export(tmp_path / "exports", version=2, content=b"better")
     assert send(export).returncode == 0
-    assert files_at(standing_in, "classification") == first
-    second = files_at(standing_in, "classification", "v2")
+    assert files_at(fake_hub, "classification") == first
+    second = files_at(fake_hub, "classification", "v2")
     assert second["variables/variables.data"] == b"better"
 
 
-def test_an_upload_that_breaks_off_goes_on(standing_in, send, export):
-    standing_in.breaks = 1
+def test_an_interrupted_upload_resumes(fake_hub, send, export):
+    fake_hub.breaks = 1
     done = send(export)
     assert done.returncode == 0, done.stderr
-    assert standing_in.breaks == 0
-    assert len(files_at(standing_in, "classification")) == 6
+    assert fake_hub.breaks == 0
+    assert len(files_at(fake_hub, "classification")) == 6
 
 
-def test_killed_in_the_middle_of_a_file(standing_in, send, start, export, environment):
-    """Nothing of it is seen before it is whole."""
-    standing_in.breaks = 1
+def test_killed_in_the_middle_of_a_file(fake_hub, send, start, export, environment):
+    """An incomplete version is not visible."""
+    fake_hub.breaks = 1
     process = start(export, "--hub=hf:me", **environment)
-    assert standing_in.broken.wait(60)
+    assert fake_hub.broken.wait(60)
     process.kill()
     process.wait()
-    repository = standing_in.repositories["me/toy-feature_vector"]
+    repository = fake_hub.repositories["me/toy-feature_vector"]
     assert len(repository["commits"]) == 1
     assert repository["tags"] == {}
     done = send(export)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == HANDLES
-    assert len(files_at(standing_in, "classification")) == 6
+    assert len(files_at(fake_hub, "classification")) == 6
 
 
-def test_killed_before_the_tag_is_completed(standing_in, send, export):
-    standing_in.refuses_tags = True
+def test_a_version_without_its_tag_is_completed(fake_hub, send, export):
+    fake_hub.refuses_tags = True
     done = send(export)
     assert done.returncode == 2
-    commits = standing_in.repositories["me/toy-feature_vector"]["commits"]
+    commits = fake_hub.repositories["me/toy-feature_vector"]["commits"]
     assert len(commits) == 2
-    standing_in.refuses_tags = False
+    fake_hub.refuses_tags = False
     done = send(export)
     assert done.returncode == 0, done.stderr
     assert len(commits) == 2
-    assert len(files_at(standing_in, "feature_vector")) == 6
+    assert len(files_at(fake_hub, "feature_vector")) == 6
 
 
 @pytest.mark.slow  # the library tries for 23 seconds
-def test_nobody_there_is_one_line(publish, export, environment):
-    nobody = {**environment, "HF_ENDPOINT": "http://127.0.0.1:9"}
-    done = publish(export, "--hub=hf:me", **nobody)
+def test_an_unreachable_hub_is_a_one_line_error(publish, export, environment):
+    unreachable = {**environment, "HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = publish(export, "--hub=hf:me", **unreachable)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("publish: Hugging Face: ")
     assert TOKEN not in done.stderr

@@ -1,7 +1,6 @@
-"""tools/publish, but for the conformance suite and the documents: python publisher.py …
+"""Runs tools/publish with stub documents and a stub suite: python publisher.py …
 
-FAILS=F03 in the environment is a suite that finds this clause broken; SUITE=1 is the
-real one.
+With FAILS=F03 in the environment, clause F03 fails; with SUITE=1 the real suite runs.
 """
 
 import importlib.machinery
@@ -17,8 +16,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 INSTANCE = b'{"overview": "Toy", "fineTunable": true, "licenseName": "Apache 2.0"}'
 
 
-def documents(model, found):
-    assert found["kind"] == model.parent.name
+def documents(model, model_report):
+    assert model_report["kind"] == model.parent.name
     return {
         "tfhub.md": b"# Module toy\n",
         "page.html": b"<!doctype html><title>toy</title>\n",
@@ -42,7 +41,7 @@ def check(folder, kind, other):
 
 
 def load(name):
-    """A tool as a module."""
+    """Loads a tool as a module."""
     sys.path.insert(0, str(ROOT / "tools"))
     loader = importlib.machinery.SourceFileLoader(name, str(ROOT / "tools" / name))
     module = importlib.util.module_from_spec(
@@ -54,7 +53,7 @@ def load(name):
 
 if __name__ == "__main__":
     tool = load("publish")
-    tool.description = lambda: documents
+    tool.document_writer = lambda: documents
     if not os.environ.get("SUITE"):
         tool.check = check
     import _cli

@@ -1,4 +1,4 @@
-"""From nothing to a stranger's program: exported, judged, published, served, loaded."""
+"""Exports, checks, publishes and serves models, and loads them independently."""
 
 import json
 import pathlib
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-# Of each: which weights, how else it is exported, image size, and its page's accuracy.
+# Arch: weights, options of the export, image size, accuracy on its page.
 RELEASES = {
     "resnet_cifar_20": ("fashion_mnist", [], 32, "93.9"),
     "mobilenet_v2_035_96": (
@@ -20,7 +20,7 @@ RELEASES = {
     ),
     "efficientnet_lite0": ("imagenet", [], 224, "as published: 75.1"),
 }
-STRANGER = """
+CLIENT = """
 import sys
 import numpy as np
 import tensorflow as tf
@@ -37,8 +37,8 @@ np.testing.assert_allclose(layer(images), np.load(logits), rtol=1e-5, atol=1e-5)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", RELEASES)
-def test_trained_weights_reach_a_stranger(tool, tmp_path, arch):
-    """With their accuracy on their page."""
+def test_trained_weights_reach_a_client(tool, tmp_path, arch):
+    """Their page has their accuracy."""
     weights, options, side, accuracy = RELEASES[arch]
     exports, hub = tmp_path / "exports", tmp_path / "hub"
     arguments = (f"--arch={arch}", f"--weights={weights}", f"--output={exports}")
@@ -64,9 +64,9 @@ def test_trained_weights_reach_a_stranger(tool, tmp_path, arch):
     with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
         try:
             address = server.stdout.readline().split()[-1].rstrip("/")
-            stranger = subprocess.run(
+            client = subprocess.run(
                 [
-                    *(sys.executable, "-I", "-c", STRANGER),
+                    *(sys.executable, "-I", "-c", CLIENT),
                     f"{address}/{handles[1]}",
                     *(tmp_path / "images.npy", tmp_path / "logits.npy"),
                 ],
@@ -79,7 +79,7 @@ def test_trained_weights_reach_a_stranger(tool, tmp_path, arch):
             )
         finally:
             server.terminate()
-    assert stranger.returncode == 0, stranger.stderr[-2000:]
+    assert client.returncode == 0, client.stderr[-2000:]
     model = exports / arch / "classification" / "1"
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""The server of a hub, by its answers."""
+"""The HTTP server of a hub gives the right answers."""
 
 import concurrent.futures
 import contextlib
@@ -53,7 +53,7 @@ def server(hub, site):
 
 @pytest.fixture
 def ask(server):
-    """Status, headers and body of the answer to a request."""
+    """Sends a request and returns status, headers and body of the answer."""
 
     def ask(path, method="GET", **headers):
         connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
@@ -68,7 +68,7 @@ def ask(server):
 
 
 def raw(server, data):
-    """What comes back for these bytes; it may hang up before it has read them all."""
+    """Sends bytes and returns the answer; the server may hang up before the end."""
     answer = b""
     with (
         socket.create_connection(("127.0.0.1", server.server_port), 10) as client,
@@ -97,7 +97,7 @@ def test_a_handle_is_its_archive(ask, hub, query):
     assert headers["Content-Disposition"] == f'attachment; filename="{name}"'
 
 
-def test_another_form_of_a_model_is_not_to_be_had(ask):
+def test_other_formats_are_not_acceptable(ask):
     assert ask(f"{HANDLE}?tf-hub-format=uncompressed")[0] == 406
 
 
@@ -124,7 +124,7 @@ def test_content_types(ask, path, kind):
     assert headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_a_folder_of_the_site_is_found_at_its_slash(ask):
+def test_a_folder_of_the_site_redirects_to_its_slash(ask):
     status, headers, _ = ask("/archs")
     assert (status, headers["Location"]) == (301, "/archs/")
 
@@ -139,7 +139,7 @@ def test_head_is_get_without_a_body(ask):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "part"),
+    ("byte_range", "part"),
     [
         ("bytes=0-0", slice(0, 1)),
         ("bytes=5-9", slice(5, 10)),
@@ -149,9 +149,9 @@ def test_head_is_get_without_a_body(ask):
         ("bytes=-99999999", slice(None)),
     ],
 )
-def test_ranges(ask, hub, wanted, part):
+def test_ranges(ask, hub, byte_range, part):
     data = (hub / HANDLE[1:]).read_bytes()
-    status, headers, body = ask(HANDLE, Range=wanted)
+    status, headers, body = ask(HANDLE, Range=byte_range)
     assert (status, body) == (206, data[part])
     first, last, size = part.indices(len(data))[0], 0, len(data)
     last = first + len(body) - 1
@@ -160,31 +160,31 @@ def test_ranges(ask, hub, wanted, part):
 
 
 @pytest.mark.parametrize(
-    "wanted", ["bytes=9-5", "bytes=0-1,5-6", "lines=1-2", "bytes=-"]
+    "byte_range", ["bytes=9-5", "bytes=0-1,5-6", "lines=1-2", "bytes=-"]
 )
-def test_what_is_no_range_is_passed_over(ask, wanted):
-    assert ask(HANDLE, Range=wanted)[0] == 200
+def test_an_invalid_range_is_ignored(ask, byte_range):
+    assert ask(HANDLE, Range=byte_range)[0] == 200
 
 
-@pytest.mark.parametrize("wanted", ["bytes=99999999-", "bytes=-0"])
-def test_a_range_beyond_the_end(ask, hub, wanted):
-    status, headers, _ = ask(HANDLE, Range=wanted)
+@pytest.mark.parametrize("byte_range", ["bytes=99999999-", "bytes=-0"])
+def test_a_range_beyond_the_end(ask, hub, byte_range):
+    status, headers, _ = ask(HANDLE, Range=byte_range)
     assert status == 416
     size = (hub / HANDLE[1:]).stat().st_size
     assert headers["Content-Range"] == f"bytes */{size}"
 
 
-def test_a_download_goes_on_only_of_the_same_bytes(ask):
+def test_a_download_resumes_only_with_the_same_bytes(ask):
     etag = ask(HANDLE)[1]["ETag"]
     assert ask(HANDLE, Range="bytes=5-", If_Range=etag)[0] == 206
     assert ask(HANDLE, Range="bytes=5-", If_Range='"other"')[0] == 200
 
 
 @pytest.mark.parametrize("path", [HANDLE, "/", "/index.json"])
-def test_what_a_client_has_is_not_sent_again(ask, path):
+def test_a_cached_file_is_not_sent_again(ask, path):
     etag = ask(path)[1]["ETag"]
-    for held in (etag, f'"other", {etag}', f"W/{etag}", "*"):
-        status, headers, body = ask(path, If_None_Match=held)
+    for condition in (etag, f'"other", {etag}', f"W/{etag}", "*"):
+        status, headers, body = ask(path, If_None_Match=condition)
         assert (status, body, headers["ETag"]) == (304, b"", etag)
     assert ask(path, If_None_Match='"other"')[0] == 200
 
@@ -233,7 +233,7 @@ def test_nothing_can_be_written(ask, method):
         "*",
     ],
 )
-def test_nothing_else_is_given(server, path):
+def test_no_other_file_is_served(server, path):
     request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     answer = raw(server, request.encode())
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -242,14 +242,14 @@ def test_nothing_else_is_given(server, path):
     assert b"Set-Cookie" not in answer
 
 
-def test_a_redirect_leads_nowhere_else(server):
+def test_a_redirect_stays_on_the_host(server):
     answer = raw(
         server, b"GET //archs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     )
     assert b"Location: //" not in answer
 
 
-def test_a_file_of_the_hub_that_is_in_no_index_is_not_given(ask, hub):
+def test_a_file_of_the_hub_outside_the_index_is_not_served(ask, hub):
     (hub / "image-model-zoo" / "toy" / "stray").write_text("secret")
     (hub / PAGE[1:]).unlink()
     (hub / PAGE[1:]).symlink_to("/etc/passwd")
@@ -257,7 +257,7 @@ def test_a_file_of_the_hub_that_is_in_no_index_is_not_given(ask, hub):
     assert ask(PAGE)[0] == 404
 
 
-def test_a_version_is_there_as_soon_as_it_is_published(ask, hub, publish, tmp_path):
+def test_a_version_is_served_as_soon_as_it_is_published(ask, hub, publish, tmp_path):
     handle = HANDLE.replace("toy", "other")
     assert ask(handle)[0] == 404
     other = make_export(tmp_path / "exports", arch="other")
@@ -265,14 +265,14 @@ def test_a_version_is_there_as_soon_as_it_is_published(ask, hub, publish, tmp_pa
     assert ask(handle)[0] == 200
 
 
-def test_a_damaged_index_gives_nothing(ask, hub):
+def test_a_damaged_index_is_a_server_error(ask, hub):
     (hub / "index.json").write_text("{")
     status, _, body = ask(HANDLE)
     assert (status, body) == (500, b"500 Internal Server Error\n")
 
 
 @pytest.mark.parametrize(
-    "nonsense",
+    "request_bytes",
     [
         b"\x00\x01\x02\r\n\r\n",
         b"GET\r\n\r\n",
@@ -285,8 +285,8 @@ def test_a_damaged_index_gives_nothing(ask, hub):
         b"",
     ],
 )
-def test_nonsense_does_not_stop_it(server, ask, nonsense):
-    raw(server, nonsense)
+def test_an_invalid_request_does_not_stop_the_server(server, ask, request_bytes):
+    raw(server, request_bytes)
     assert ask("/")[0] == 200
 
 
@@ -300,27 +300,27 @@ def test_one_connection_takes_many_requests(server):
     connection.close()
 
 
-def test_fifty_clients_at_once(server, hub, publish, tmp_path, capfd):
-    """All are in the middle of it at the same time, and each gets every byte."""
-    weights = os.urandom(8 << 20)  # more than the buffers between two ends hold
+def test_fifty_concurrent_clients(server, hub, publish, tmp_path, capfd):
+    """All clients are mid-download at the same time, and each gets every byte."""
+    weights = os.urandom(8 << 20)  # more than the socket buffers hold
     large = make_export(tmp_path / "exports", arch="large", content=weights)
     assert publish(large, f"--hub={hub}").returncode == 0
     handle = HANDLE.replace("toy", "large")
-    wanted = hashlib.sha256((hub / handle[1:]).read_bytes()).hexdigest()
-    met = threading.Barrier(50)
+    expected = hashlib.sha256((hub / handle[1:]).read_bytes()).hexdigest()
+    barrier = threading.Barrier(50)
 
     def download(_):
         connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
         connection.request("GET", f"{handle}?tf-hub-format=compressed")
         answer = connection.getresponse()
         digest = hashlib.sha256(answer.read(1 << 10))
-        met.wait(60)
+        barrier.wait(60)
         while chunk := answer.read(1 << 16):
             digest.update(chunk)
         return digest.hexdigest()
 
     with concurrent.futures.ThreadPoolExecutor(50) as clients:
-        assert set(clients.map(download, range(50))) == {wanted}
+        assert set(clients.map(download, range(50))) == {expected}
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -335,37 +335,37 @@ def start(*arguments):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_says_where_it_is_and_ends_at_a_signal(hub, number):
+def test_it_prints_its_address_and_stops_at_a_signal(hub, number):
     process = start(hub, "--port=0")
     address = process.stdout.readline().strip()
     assert address.startswith("http://127.0.0.1:")
     port = int(address.rstrip("/").rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port)):  # and says nothing
+    with socket.create_connection(("127.0.0.1", port)):  # an idle client
         time.sleep(0.1)
         process.send_signal(number)
         out, err = process.communicate(timeout=10)
     assert (process.returncode, out, err) == (0, "", "")
 
 
-def test_a_port_in_use_is_one_line(hub, server):
+def test_a_port_in_use_is_a_one_line_error(hub, server):
     process = start(hub, f"--port={server.server_port}")
     _, err = process.communicate(timeout=20)
     assert process.returncode == 2
     assert err.count("\n") == 1
-    assert f"--port={server.server_port} can't be had: Address already in use" in err
+    assert f"--port={server.server_port}: Address already in use" in err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "DIR is missing"),
-        (["{tmp}"], "is no hub: it has no index.json"),
+        (["{tmp}"], "is not a hub: it has no index.json"),
         (["{hub}", "--site={tmp}/none"], "--site must be a folder"),
         (["{hub}", "--port=70000"], "--port=70000"),
-        (["{hub}", "--host=nonsense.invalid", "--port=0"], "can't be had"),
+        (["{hub}", "--host=nonsense.invalid", "--port=0"], "can't listen on"),
     ],
 )
-def test_wrong_usage_is_one_line(tool, hub, tmp_path, arguments, message):
+def test_wrong_usage_is_a_one_line_error(tool, hub, tmp_path, arguments, message):
     names = {"hub": hub, "tmp": tmp_path}
     done = tool("serve", *(argument.format(**names) for argument in arguments))
     assert done.returncode == 2
@@ -375,7 +375,7 @@ def test_wrong_usage_is_one_line(tool, hub, tmp_path, arguments, message):
 
 
 def test_the_copy_of_a_hub_is_a_hub(hub, tmp_path):
-    """Nothing in it depends on where it is."""
+    """A hub does not depend on its location."""
     copy = shutil.copytree(hub, tmp_path / "copy")
     process = start(copy, "--port=0")
     address = process.stdout.readline().strip()

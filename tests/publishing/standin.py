@@ -1,4 +1,4 @@
-"""What the stand-ins of Kaggle and Hugging Face have in common."""
+"""Base classes of the fake Kaggle and Hugging Face servers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import urllib.parse
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """A stand-in on a port of its own, for as long as it is entered.
+    """A fake hub on a free port, running inside its context.
 
     Attributes:
       seen: method and path of every request.
-      tokens: the Authorization headers that came.
-      breaks: of how many of the next uploads the connection ends halfway.
-      broken: one of them did.
+      tokens: the Authorization headers received.
+      breaks: number of coming uploads whose connection closes halfway.
+      broken: set once one of them was closed.
     """
 
     daemon_threads = True
@@ -40,12 +40,12 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Calls `self.answer(path, query, body)`, one request after the other."""
+    """Calls `self.answer(path, query)`, one request at a time."""
 
     protocol_version = "HTTP/1.1"
 
     def do(self):
-        split = urllib.parse.urlsplit(self.path)  # of a proxy's request, a whole URL
+        split = urllib.parse.urlsplit(self.path)  # a proxy gets a whole URL
         path = urllib.parse.unquote(split.path)
         self.server.tokens.add(self.headers.get("Authorization", ""))
         with self.server.lock:
@@ -59,15 +59,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def breaks_off(self) -> bytes | None:
-        """Half of the body, and the connection is gone; None if all is to go well."""
+        """Reads half of the body and disconnects; returns None if no break is due."""
         if not self.server.breaks:
             return None
         self.server.breaks -= 1
         self.server.broken.set()
-        half = self.rfile.read(int(self.headers["Content-Length"]) // 2)
+        first_part = self.rfile.read(int(self.headers["Content-Length"]) // 2)
         self.close_connection = True
         self.connection.close()
-        return half
+        return first_part
 
     def reply(self, status, content=b"", **headers):
         if not isinstance(content, bytes):

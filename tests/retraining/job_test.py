@@ -88,7 +88,7 @@ def test_what_it_prints_and_writes(retrained):
     for name in ("confusion-1.png", "curves-1.png"):
         with PIL.Image.open(folder / name) as image:
             assert image.size > (300, 300)
-    for word in ("224 images to learn from, 32 to choose by", "frozen", "fine-tuned"):
+    for word in ("224 images to train on, 32 held out", "frozen", "fine-tuned"):
         assert word in (folder.parent / "stderr").read_text()
     assert "Warning" not in (folder.parent / "stderr").read_text()
 
@@ -259,14 +259,14 @@ def test_killed_it_goes_on(images, module, tmp_path):
     assert [path.suffix for path in states] == [".npz"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "go on after epoch 1" in done.stderr or "go on after epoch 2" in done.stderr
+    assert any(f"resume after epoch {number}" in done.stderr for number in (1, 2))
     epochs = found(folder)["epochs"]
     assert [epoch["epoch"] for epoch in epochs] == [0, 1, 2, 3]
     assert f"top1 {epochs[1]['held_out_top1']:.4f}," in first
     assert not list(folder.glob(".*"))
     assert_one_line(
         subprocess.run(command, capture_output=True, text=True, check=False),
-        "is there already: give --overwrite",
+        "already exists: give --overwrite",
     )
 
 
@@ -290,7 +290,7 @@ def test_a_state_of_another_module_is_left(images, module, exported, tmp_path):
     shutil.copytree(other / "feature_vector" / "1", path)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "go on after" not in done.stderr
+    assert "resume after" not in done.stderr
     assert not list(folder.glob(".retraining-*"))
 
 
@@ -332,7 +332,7 @@ def test_who_comes_second_finds_it_done(images, module, tmp_path):
         os.close(held)
         said = process.stderr.read()
     assert process.returncode == 2
-    assert "retraining-1.json is there already: give --overwrite" in said
+    assert "retraining-1.json already exists: give --overwrite" in said
     assert (folder / "retraining-1.json").read_text() == "of the first"
 
 
@@ -351,7 +351,7 @@ def test_too_few_to_hold_any_out_train_the_head_alone(tool, module, tmp_path):
         *("--learning_rate=1", "--check=none"),
     )
     assert done.returncode == 0, done.stderr
-    assert "too few images to hold any out" in done.stderr
+    assert "too few images to hold out any" in done.stderr
     assert found(tmp_path / "out")["kept"]["phase"] == "frozen"
     assert found(tmp_path / "out")["kept"]["top1"] == 1.0
 
@@ -405,7 +405,7 @@ def test_a_finished_state_is_gone_on_from(small, tmp_path, caplog):
     again, examples = retraining_of(small)
     with caplog.at_level("INFO", progress.ROOT):
         again.fine_tune(examples, PLAN, tmp_path / "parts.npz")
-    assert "go on after epoch 2" in caplog.messages
+    assert "resume after epoch 2" in caplog.messages
     assert again.history == whole.history
     for ours, theirs in zip(
         again.network.get_weights(), whole.network.get_weights(), strict=True
@@ -513,12 +513,12 @@ def test_what_is_no_module(tool, module, images, tmp_path, exported):
     options = (f"--data={images}", f"--output={tmp_path / 'out'}")
     for path, message in (
         (tmp_path / "nowhere", "it has no saved_model.pb"),
-        (module, "gives classes: give its other half"),
-        (module / "classification" / "1", "gives classes: give its other half"),
+        (module, "is a classifier: give the feature-v"),
+        (module / "classification" / "1", "is a classifier: give the feature-v"),
         ("http://127.0.0.1:9/x/1", "can't be used"),
         (tmp_path / "broken.tar.gz", "can't be used"),
         (tmp_path / "plain", "has no __call__"),
-        (tmp_path / "nameless", "it lists no variables"),
+        (tmp_path / "nameless", "it has no attribute variables"),
         (tmp_path / "half", "--module must take float32 images, it takes float16"),
         (hub_module, "is a TF1 Hub module"),
     ):
@@ -530,11 +530,11 @@ def test_what_is_no_module(tool, module, images, tmp_path, exported):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--image_size=8"], "takes no images of 8 × 8"),
+        (["--image_size=8"], "does not take images of 8 × 8"),
         (["--training_mode", "--argument=momentum=1"], "no argument 'momentum'"),
         (["--training_mode", "--argument=momentum"], "--argument must be NAME=NUMBER"),
         (["--training_mode", "--argument=momentum=nan"], "must be NAME=NUMBER"),
-        (["--argument=momentum=1"], "of use with --training_mode alone"),
+        (["--argument=momentum=1"], "--argument needs --training_mode"),
         (["--learning_rate=nan"], "--learning_rate must be a number"),
         (["--name=Über"], "a model's name has letters"),
         (["--epochs=-1"], "--epochs"),
@@ -570,7 +570,7 @@ def test_what_is_there_stays(tool, retrained, module, images):
         f"--output={folder}",
     )
     before = (folder / "pair-1.json").read_bytes()
-    assert_one_line(tool("retrain", *arguments), "is there already: give --overwrite")
+    assert_one_line(tool("retrain", *arguments), "already exists: give --overwrite")
     assert (folder / "pair-1.json").read_bytes() == before
 
 

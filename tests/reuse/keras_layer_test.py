@@ -424,7 +424,7 @@ REFUSED = {
     "signature without output": (
         "classifier",
         {"signature": "serving_default"},
-        "With a signature, give either output_key or signature_outputs_as_dict=True",
+        "pass either output_key or signature_outputs_as_dict=True",
     ),
     "signature with both outputs": (
         "classifier",
@@ -433,12 +433,12 @@ REFUSED = {
             "output_key": "default",
             "signature_outputs_as_dict": True,
         },
-        "With a signature, give either output_key or signature_outputs_as_dict=True",
+        "pass either output_key or signature_outputs_as_dict=True",
     ),
     "outputs of no signature": (
         "classifier",
         {"signature_outputs_as_dict": True},
-        "signature_outputs_as_dict goes with a signature only",
+        "signature_outputs_as_dict=True needs a signature",
     ),
     "unknown output of a signature": (
         "classifier",
@@ -453,27 +453,27 @@ REFUSED = {
     "an output of no dict": (
         "classifier",
         {"output_key": "default"},
-        "output_key is for outputs that are a dict; this model gives a ",
+        "output_key needs a model that returns a dict; this model returns a ",
     ),
     "a trainable signature": (
         "classifier",
         {"trainable": True, "signature": "serving_default", "output_key": "default"},
-        "that calls a signature .* can't be trainable: a signature has no training",
+        "that calls a signature can't be trainable: a signature has no training",
     ),
     "a trainable TF1 Hub module": (
         "module",
         {"trainable": True},
-        "TF1 Hub modules have nothing else.* can't be trainable",
+        "can't be trainable: .* TF1 Hub modules have only signatures",
     ),
     "neither a call nor a signature": (
         "without_call",
         {},
-        "no __call__: give a signature, one of image_feature_vector, serving_default",
+        "no __call__: pass .* signature, one of image_feature_vector, serving_default",
     ),
     "tags of a loaded object": (
         NoFunctions.__call__,
         {"tags": ["serve"]},
-        "tags and load_options are for a handle to be loaded",
+        "tags and load_options need a handle that is a path or a URL, got function",
     ),
     "losses that are none": (
         NoFunctions(),
@@ -943,7 +943,7 @@ def test_a_keras_file_whose_model_has_gone(features, images, tmp_path):
     shutil.copytree(features, tmp_path / "model")
     tuned(tmp_path / "model", images).save(tmp_path / "model.keras")
     (tmp_path / "model").rename(tmp_path / "moved")
-    message = "^The layer 'features' can't be made again: handle must be the directory"
+    message = "^The layer 'features' can't be restored: handle must be the directory"
     with pytest.raises(ValueError, match=message):
         keras.models.load_model(tmp_path / "model.keras")
 
@@ -960,7 +960,7 @@ def test_a_keras_file_downloads_nothing_unasked(asked, images, cache, tmp_path):
     ):
         shutil.rmtree(removed)
         with pytest.raises(
-            ValueError, match="'features' .* never downloaded.*safe_mode=Fa"
+            ValueError, match="'features' .* in the cache of this.*safe_mode=Fa"
         ):
             keras.models.load_model(file)
         again = keras.models.load_model(file, safe_mode=False)

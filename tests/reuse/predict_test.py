@@ -26,9 +26,9 @@ def copy(folder, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"preprocessing": "no"}, "has an invalid record"),
-        ({"preprocessing": {}}, "has an invalid record: 'image_size'"),
-        ({"preprocessing": {"image_size": 10**9}}, "has an invalid record"),
+        ({"preprocessing": "no"}, "has an invalid manifest"),
+        ({"preprocessing": {}}, "has an invalid manifest: 'image_size'"),
+        ({"preprocessing": {"image_size": 10**9}}, "has an invalid manifest"),
         (
             {
                 "preprocessing": {
@@ -37,11 +37,14 @@ def copy(folder, tmp_path):
                     "interpolation": "bicubic",
                 }
             },
-            r"record: crop_fraction must be in \(0, 1\], not 1000000000",
+            r"manifest: crop_fraction must be in \(0, 1\], not 1000000000",
         ),
-        ({"class_index": ["softmax"]}, "has an invalid record"),
-        ({"class_index": {"scores": "tanh"}}, "record: scores are 'tanh'"),
-        ({"weights": "random"}, "has an invalid record"),
+        ({"class_index": ["softmax"]}, "has an invalid manifest"),
+        (
+            {"class_index": {"scores": "tanh"}},
+            "manifest: scores must be .*, not 'tanh'",
+        ),
+        ({"weights": "random"}, "has an invalid manifest"),
     ],
 )
 def test_manifests_that_make_no_sense_are_one_line(copy, changes, message):
@@ -79,9 +82,9 @@ def test_missing_names_are_numbers(copy):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda x: tf.reduce_sum(x), "which are no scores"),
-        (lambda x: tf.reduce_mean(x, (1, 2)) / 0.0, "no finite scores"),
-        (lambda x: tf.strings.as_string(tf.reduce_mean(x, (1, 2))), "no scores"),
+        (lambda x: tf.reduce_sum(x), "must return floating scores"),
+        (lambda x: tf.reduce_mean(x, (1, 2)) / 0.0, "scores that are not finite"),
+        (lambda x: tf.strings.as_string(tf.reduce_mean(x, (1, 2))), "floating scores"),
         (lambda x: tf.ensure_shape(x, (7, 7, 7, 3)), "can't take images"),
     ],
 )
@@ -174,7 +177,7 @@ def test_percentages_of_sigmoids_are_their_own(tmp_path, images, number):
     folder = classifier_of(tmp_path, head(number, "sigmoid", scale=2.0, offset=-1.0))
     model = predict.Classifier(folder)
     assert model.scores == "independent probabilities"
-    assert model.known_scores == "sigmoid"
+    assert model.score_function == "sigmoid"
     truth = outputs_of(folder, images)
     chances = 1 / (1 + np.exp(-model.logits(images)))
     np.testing.assert_allclose(chances, truth, rtol=1e-4)
@@ -211,9 +214,10 @@ def test_what_a_model_does_not_say_is_told(tmp_path, images):
     model = predict.Classifier(classifier_of(tmp_path, head(4, None)))
     assert model.scores == "softmax"
     remarks = " ".join(model.remarks)
-    assert "does not say what range its input has: [0, 1] is assumed" in remarks
+    assert "does not declare the range of its input: [0, 1] is assumed" in remarks
     assert (
-        "does not say what its scores are: percentages are those of a soft" in remarks
+        "does not declare what its scores are: they are taken for logits of a softmax"
+        in remarks
     )
 
 
@@ -224,7 +228,7 @@ def test_probabilities_that_no_op_tells_of_are_known_by_their_sum(tmp_path, imag
     )
     model = predict.Classifier(classifier_of(tmp_path, layers))
     assert model.scores == "probabilities"
-    assert "its scores sum to 1" in model.remarks[0]
+    assert "the scores sum to 1" in model.remarks[0]
 
 
 MEAN = [123.7, 116.8, 103.9]
@@ -295,17 +299,21 @@ def scores_of(*images):
 @pytest.mark.parametrize(
     ("shapes", "outputs", "message"),
     [
-        ([(8, 8, 3), (8, 8, 3)], ["probs"], "takes .* and .*, and not images alone"),
+        (
+            [(8, 8, 3), (8, 8, 3)],
+            ["probs"],
+            "must take only images, but takes .* and .*",
+        ),
         (
             [(3, 8, 8)],
             ["probs"],
-            "takes .None, 3, 8, 8., and not images",
+            "must take images .*, but takes .None, 3, 8, 8.",
         ),
-        ([(8, 8, 1)], ["probs"], "takes .None, 8, 8, 1., and not images"),
+        ([(8, 8, 1)], ["probs"], "must take images .*, but takes .None, 8, 8, 1."),
         (
             [(8, 8, 3)],
             ["probs", "boxes"],
-            "gives boxes and probs, none of which is",
+            "returns boxes and probs; the scores must be",
         ),
     ],
 )

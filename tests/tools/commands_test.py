@@ -112,7 +112,7 @@ def test_help_says_how_to_call_it(tool, name):
         ("predict {tmp} README.md", "must be the directory of a SavedModel"),
         ("predict {tmp}/broken {tmp}/photo.png", "is not usable"),
         ("predict {tmp}/hub {tmp}/photo.png", "hub is a TF1 Hub module"),
-        ("predict {tmp}/onnx {tmp}/photo.png", "onnx is no SavedModel: ONNX and"),
+        ("predict {tmp}/onnx {tmp}/photo.png", "onnx is not a SavedModel but an ONNX"),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_2(tool, tmp_path, call, message):
@@ -149,7 +149,7 @@ def test_debug_shows_the_traceback(tool):
     [
         (b"", " is not a usable image"),
         (b"GIF89a nonsense", " is not a usable image"),
-        (None, " is no file"),
+        (None, " is not a file"),
     ],
 )
 def test_predict_names_the_file_that_is_no_image(
@@ -178,7 +178,7 @@ def test_predict_draws_each_image_beside_its_classes(tool, exported, tmp_path):
         assert picture.height > 3 * 200
     refused = tool("predict", model, *images, f"--plot={tmp_path}/no/p.png")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "is no folder" in refused.stderr
+    assert "is not a folder" in refused.stderr
 
 
 def test_predict_refuses_a_feature_vector(tool, exported, tmp_path):
@@ -186,7 +186,7 @@ def test_predict_refuses_a_feature_vector(tool, exported, tmp_path):
     PIL.Image.new("RGB", (8, 8)).save(image)
     done = tool("predict", exported("resnet_cifar_20") / "feature_vector" / "1", image)
     assert done.returncode == 2
-    assert "gives feature vectors, not classes" in done.stderr
+    assert "returns feature vectors; give the classifier" in done.stderr
 
 
 class Touch:
@@ -231,7 +231,7 @@ def write_link_to_elsewhere(path):
         (write_truncated, "is not a usable PyTorch state dict: it is truncated"),
         (
             write_other_architecture,
-            "its names (features.0.0.weight, …) are not those of",
+            "its tensor names (features.0.0.weight, …) are not those of",
         ),
     ],
 )

@@ -154,7 +154,7 @@ def test_of_a_folder_images_are_read_and_others_told(tool, classifier, tmp_path)
     (tmp_path / "none").mkdir()
     done = tool("predict", classifier, tmp_path / "none")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "none has no images: files that end with .jpg" in done.stderr
+    assert "none has no images, which are files that end with .jpg" in done.stderr
 
 
 def test_json_has_an_entry_for_each(tool, classifier, tmp_path):
@@ -218,7 +218,7 @@ def test_unreadable_images_are_named_up_to_a_limit(tool, classifier, tmp_path, n
     done = tool(name, *arguments, f"--data={root}", "--unreadable=0")
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
-    assert "can't be read, and --unreadable lets 0 be" in last
+    assert "can't be read, but --unreadable allows only 0" in last
     assert done.stderr.count("can't be read: ") >= 2
 
 

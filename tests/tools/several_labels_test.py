@@ -43,7 +43,7 @@ def trained(data, tool, tmp_path_factory):
         "--gin_binding=Augmentation.mixup_alpha=0.1",
     )
     assert done.returncode == 0, done.stderr
-    assert "3 classes, any number an image: blue, green, red" in done.stderr
+    assert "3 classes, any number per image: blue, green, red" in done.stderr
     return folder / "final.safetensors"
 
 
@@ -120,7 +120,7 @@ def test_retrain(tool, pair, data, tmp_path):
     assert tf.saved_model.load(str(folder))(tf.zeros([1, 32, 32, 3])).shape == [1, 3]
     done = tool(*arguments, "--class_weight=balanced", "--overwrite")
     assert done.returncode == 2
-    assert "--class_weight=balanced is for images of one label" in done.stderr
+    assert "--class_weight=balanced needs images with one label" in done.stderr
 
 
 def test_a_model_of_one_class_an_image_is_refused(tool, exported, data):
@@ -131,4 +131,4 @@ def test_a_model_of_one_class_an_image_is_refused(tool, exported, data):
     (data / "clothes.csv").write_text(rows)
     done = tool("evaluate", model, f"--data=csv:{data}/clothes.csv")
     assert done.returncode == 2
-    assert "the model's classes exclude each other" in done.stderr
+    assert "the model's classes are mutually exclusive" in done.stderr

@@ -48,7 +48,7 @@ def test_every_fifth_image_of_a_class_is_to_test_on(folder):
         (os.path.basename(path), int(label == "tulip")) for path, label in ROWS
     )
     assert found["train"].taxonomy == "flowers"
-    assert found["train"].image_is == split.PATH
+    assert found["train"].image_format == split.PATH
 
 
 def test_a_folder_of_the_same_images_gives_the_same_halves(folder):
@@ -124,7 +124,7 @@ def test_images_of_several_labels(folder):
     np.testing.assert_array_equal(train.fetch(backwards)[1], labels[::-1])
     assert data_sources.taxonomy_of(train).scores == "sigmoid"
     assert (
-        "any number an image"
+        "any number per image"
         in data_sources.describe(train, data_sources.taxonomy_of(train))[0]
     )
 
@@ -155,7 +155,9 @@ def test_labels_that_changed_are_told_where_no_file_did(folder):
     )
     rows = [*ROWS[:-1], (ROWS[-1][0], "tulip")]
     now = data_sources.open_splits(written(folder, rows))
-    assert "but labels or halves" in file_changes.explain(folder / "data.npz", now)
+    assert "but the labels or the splits differ" in file_changes.explain(
+        folder / "data.npz", now
+    )
     os.utime(folder / "images" / "3.png", ns=(0, 0))
     now = data_sources.open_splits(written(folder, rows))
     assert file_changes.explain(folder / "data.npz", now).startswith("1 changed")
@@ -173,7 +175,7 @@ def test_a_class_to_test_on_alone_is_for_models_that_know_it(folder):
     assert names == sorted({*(label for _, label in ROWS), "lily"})
     _, (label,) = half.fetch(np.array([0]))
     assert names[label] == "lily"
-    with pytest.raises(ValueError, match="no row to train on is 'lily'"):
+    with pytest.raises(ValueError, match="the train split has no rows of 'lily'"):
         data_sources.open_split(source, "train")
 
 
@@ -195,12 +197,12 @@ def test_spaces_around_a_label_are_none_of_it(folder):
     [
         (ROWS, ("file", "class"), "line 1: .* path or image, and label; it has"),
         (ROWS, ("path", "class"), "it has path, class"),
-        (ROWS, ("path;label", "more"), "has to be a comma, not ';'"),
+        (ROWS, ("path;label", "more"), "must be separated by commas, not ';'"),
         ([*ROWS, ("none.png", "rose")], None, "line 14: none.png is missing\\.$"),
         ([("a", "b"), ("c", "d"), *ROWS], None, "a is missing, and 1 more"),
         ([*ROWS, ("images/1.png", "")], None, "line 14: the label is missing"),
-        ([*ROWS, ("", "rose")], None, "line 14: an image is missing"),
-        ([*ROWS, ("images/1.png",)], None, "line 14: it has 1 cells, and the header 2"),
+        ([*ROWS, ("", "rose")], None, "line 14: the image path is missing"),
+        ([*ROWS, ("images/1.png",)], None, "line 14: it has 1 cells, but the header"),
         ([*ROWS, ("images/1.png", "Rose")], None, "Rose and rose, which differ"),
         ([("images/1.png", "a|")], None, "two or more classes; it has a"),
         (ROWS[:1], None, "two or more classes; it has tulip"),
@@ -208,7 +210,7 @@ def test_spaces_around_a_label_are_none_of_it(folder):
         (
             [*((*row, "train") for row in ROWS[:2]), ("images/2.png", "lily", "test")],
             ("path", "label", "split"),
-            "line 4: no row to train on is 'lily'",
+            "line 4: the train split has no rows of 'lily'",
         ),
         (
             [(*ROWS[0], "maybe")],
@@ -227,10 +229,10 @@ def test_what_can_not_be_used_is_told_with_its_line(folder, rows, header, messag
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("cvs:a.csv", "and 'cvs:a.csv' is no folder. Did you mean 'csv:'?"),
+        ("cvs:a.csv", "and 'cvs:a.csv' is not a folder. Did you mean 'csv:'?"),
         ("wsd:a.tar", "Did you mean 'wds:'?"),
         ("digit", "Did you mean 'digits'?"),
-        ("csv:", "--data=csv: names nothing after the colon."),
+        ("csv:", "--data=csv: needs a value after the colon."),
         ("nowhere", "csv:FILE, parquet:GLOB, hf:NAME_OR_FOLDER, wds:GLOB"),
     ],
 )

@@ -73,7 +73,7 @@ def image_of(half, number):
 
 
 def paths_of(half):
-    assert half.image_is == split.PATH
+    assert half.image_format == split.PATH
     return half.paths
 
 
@@ -118,7 +118,9 @@ def test_a_class_that_training_has_not_is_told(folder, tmp_path):
     assert data_sources.open_split(str(root), "test").size == 20
     shutil.copytree(folder / "rose", root / "test" / "tulip")
     assert data_sources.open_split(str(root), "train").size == 20
-    with pytest.raises(ValueError, match="test/tulip is of a class that .*train does"):
+    with pytest.raises(
+        ValueError, match="test/tulip has no matching class folder in .*train"
+    ):
         data_sources.open_split(str(root), "test")
 
 
@@ -189,13 +191,17 @@ def test_more_files_than_may_be_open_at_once(tmp_path):
 def test_other_fields_are_named_and_bound(tmp_path):
     write_records(tmp_path / "train-0", [1])
     source = f"tfrecord:{tmp_path}/*"
-    features = tfrecords.bound(["tfrecord.label='y'", "tfrecord.first_label=0"])
+    features = tfrecords.features_from_bindings(
+        ["tfrecord.label='y'", "tfrecord.first_label=0"]
+    )
     assert features == tfrecords.Features(label="y", first_label=0)
-    with pytest.raises(ValueError, match="has no field 'y', but image/class/label, "):
+    with pytest.raises(
+        ValueError, match="has no field 'y'; its fields are image/class/label, "
+    ):
         data_sources.open_split(source, "train", features)
     for binding in ("label='y'", "tfrecord.mark=1", "tfrecord.label=y", "tfrecord"):
         with pytest.raises(ValueError, match="must"):
-            tfrecords.bound([binding])
+            tfrecords.features_from_bindings([binding])
 
 
 def test_records_of_other_names_are_halved(tmp_path):
@@ -208,7 +214,7 @@ def test_records_of_other_names_are_halved(tmp_path):
 TFDS = """
 import numpy as np
 import tensorflow_datasets as tfds
-from training.data import sources
+from training.data import data_sources as sources
 
 class Shapes(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
@@ -259,14 +265,14 @@ def test_a_set_of_tensorflow_datasets(tmp_path):
     [
         ("", "--data is missing"),
         ("digit", "Did you mean 'digits'?"),
-        ("{tmp}/nothing", "is no folder"),
+        ("{tmp}/nothing", "is not a folder"),
         ("{tmp}/empty", "two or more classes; it has none"),
         ("{tmp}/one", "two or more classes; it has a"),
         ("{tmp}/hollow", "b has no images"),
         ("{tmp}/untested", "none called test, testing, validation"),
         ("fashion_mnist:{tmp}/empty", "t10k-images-idx3-ubyte.gz"),
-        ("fashion_mnist:{tmp}/damaged", "is no whole IDX file"),
-        ("fashion_mnist:{tmp}/garbled", "is no whole IDX file"),
+        ("fashion_mnist:{tmp}/damaged", "is not a complete IDX file"),
+        ("fashion_mnist:{tmp}/garbled", "is not a complete IDX file"),
         ("tfrecord:{tmp}/*.none", "no file matches"),
         ("tfrecord:{tmp}/cut.tfrecord", "is cut off in record 2"),
         ("tfrecord:{tmp}/train-only", "there is no test split"),
@@ -302,4 +308,4 @@ def test_numbers_that_take_a_taxonomy_s_names_are_told(tmp_path):
     write_records(tmp_path / "train-0", [1, 2])
     half = data_sources.open_split(f"tfrecord:{tmp_path}/*", "train")
     line, *_ = data_sources.describe(half, taxonomies.load("cifar10"))
-    assert line.startswith("10 classes of cifar10, since the images have numbers alone")
+    assert line.startswith("10 classes of cifar10, because the labels are only numbers")

@@ -106,7 +106,7 @@ def test_pairs_that_are_often_confused_come_first():
 def test_the_worst_classes_are_those_that_have_examples():
     truth = np.array([0] * 4 + [1] * 4 + [2] * 4)
     said = np.array([0] * 3 + [3] + [1] * 4 + [2, 4, 4, 4])
-    worst = report_of(np.eye(10)[said], truth).worst(2)
+    worst = report_of(np.eye(10)[said], truth).worst_classes(2)
     assert [(entry["id"], entry["top1"]) for entry in worst] == [
         ("c", 0.25),
         ("a", 0.75),
@@ -118,7 +118,8 @@ def test_a_picture_of_a_part_says_so(monkeypatch):
     monkeypatch.setattr(
         plots, "_bars", lambda bars, *, title, label: titles.append(title)
     )
-    number = plots._MOST_NAMES + 5
+    monkeypatch.setattr(plots.pictures, "encode", lambda *_, **__: b"")
+    number = plots._MAX_NAMES + 5
     names = classes(*(f"name {i}" for i in range(number)))
     labels = np.eye(number)
     for wrong in (number, 3):
@@ -153,7 +154,7 @@ def test_many_classes_take_little_memory():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert report.top1 == 0
-    assert len(report.confused) == 320
+    assert len(report.confusions) == 320
     assert peak < 150e6
     with PIL.Image.open(io.BytesIO(picture)) as image:
         assert image.height < 3000
@@ -208,14 +209,14 @@ def half_with(scores):
 
 def test_several_labels_are_not_for_classes_that_exclude_each_other():
     def of(data, model):
-        return evaluation._about_scores(half_with(data), model)
+        return evaluation._check_scores(half_with(data), model)
 
     with pytest.raises(
-        ValueError, match="has several labels an image, and the model's"
+        ValueError, match="has several labels per image, but the model's"
     ):
         of("sigmoid", "softmax")
     assert "loss and calibration error" in of("softmax", "sigmoid")
-    assert "taken for sigmoids'" in of("sigmoid", None)
+    assert "treated as logits of sigmoids" in of("sigmoid", None)
     assert not of("softmax", None)
     assert not of("softmax", "softmax")
 
@@ -239,7 +240,7 @@ def test_among_equals_the_first_come_first():
 def test_what_is_no_number_is_no_answer(value):
     logits = np.zeros((10, 10))
     logits[3, 3] = value
-    with pytest.raises(evaluation.NoNumbersError):
+    with pytest.raises(evaluation.NonFiniteLogitsError):
         report_of(logits, np.arange(10))
 
 
@@ -272,7 +273,7 @@ def test_classes_find_each_other(names, model, expected):
 
 def test_classes_of_other_names_are_refused():
     """By their places alone, blue would be counted as red."""
-    with pytest.raises(ValueError, match="flowers has the classes a_red, b_blue, and"):
+    with pytest.raises(ValueError, match="flowers has the classes a_red, b_blue, but"):
         evaluation.match_classes(half_of("a_red", "b_blue"), classes("Blue", "Red"))
 
 

@@ -94,7 +94,9 @@ def test_classes_that_are_split_inside_are_told(tmp_path):
     fill(tmp_path, "cat/train", "cat/test", "dog/train", "dog/test")
     found = data_sources.open_split(str(tmp_path), "train")
     assert [c.name for c in found.classes] == ["cat", "dog"]
-    assert found.notes[0].startswith("CLASSES ARE SPLIT INSIDE: cat has folders")
+    assert found.notes[0].startswith(
+        "CLASSES CONTAIN SPLITS: cat has train and test folders"
+    )
 
 
 @pytest.mark.parametrize("pair", [("train", "test"), ("Training", "valid")])
@@ -106,14 +108,16 @@ def test_a_pair_of_splits_never_becomes_two_classes(tmp_path, pair):
 
 def test_splits_without_one_to_train_on_are_told(tmp_path):
     fill(tmp_path, "test/a", "test/b", "val/a", "val/b")
-    with pytest.raises(ValueError, match="folders test, val: there must be one to tra"):
+    with pytest.raises(
+        ValueError, match="folders test, val, but must have exactly one "
+    ):
         data_sources.open_split(str(tmp_path), "train")
 
 
 def test_a_training_folder_alone_says_what_to_give(tmp_path):
     fill(tmp_path, "train/a", "train/b")
     assert size(tmp_path, "train") == 10
-    with pytest.raises(split.NoSplitError, match="Give .*/train itself to have every"):
+    with pytest.raises(split.NoSplitError, match="to hold out .* give .*/train itself"):
         data_sources.open_split(str(tmp_path), "test")
     assert size(tmp_path / "train", "test") == 2
 
@@ -141,7 +145,7 @@ def test_a_class_called_train_is_one_in_a_split_too(tmp_path):
 
 def test_where_there_is_no_telling_it_is_asked(tmp_path):
     fill(tmp_path, "train/steam", "train/diesel", "bus")
-    with pytest.raises(ValueError, match="train has folders itself: it is a split or"):
+    with pytest.raises(ValueError, match="train may be a split or a class"):
         data_sources.open_split(str(tmp_path), "train")
 
 
@@ -227,7 +231,7 @@ def test_ids_of_a_taxonomy_have_its_names_and_it_is_said(tmp_path):
     found = data_sources.open_split(str(root), "train")
     taxonomy = data_sources.taxonomy_of(found)
     (line,) = data_sources.describe(found, taxonomy)
-    assert line.startswith("1000 classes by the ids of ilsvrc_2012: tench, goldfish")
+    assert line.startswith("1000 classes, identified by their ilsvrc_2012 ids: tench")
     assert line.endswith("… and 980 more")
 
 

@@ -51,7 +51,7 @@ def test_names_are_classes_and_every_fifth_is_to_test_on(tmp_path):
     assert found["train"].describe(0) == f"row 2 of {source}, train"
     stream = pipeline_test.stream_of(found["train"], num_classes=2, batch_size=4)
     images, labels = next(iter(stream.evaluation()))
-    assert pipeline.is_known(labels.numpy()).all()
+    assert pipeline.is_labelled(labels.numpy()).all()
     assert images.numpy()[0, 0, 0, 0] == pytest.approx(2 / 255)
 
 
@@ -63,7 +63,7 @@ def test_files_are_of_the_split_that_they_begin_with(tmp_path):
     assert labels_of(found["train"]) == [0, 1, 2, 2, 1]
     assert labels_of(found["test"]) == [1]
     assert not found["train"].classes
-    named = data_sources.named(found)
+    named = data_sources.name_classes(found)
     assert [c.name for c in named["test"].classes] == ["class 0", "class 1", "class 2"]
     assert named["test"].taxonomy == tmp_path.name
 
@@ -191,8 +191,14 @@ def corrupted(path):
     [
         (lambda p: written(p, ["a", None, "b"]), "train: row 1 has no label"),
         (lambda p: written(p, ["a", "A", "b"]), "A and a, which differ in case only"),
-        (lambda p: written(p, [1, -5, 2]), "labels go from -5 to 2"),
-        (lambda p: written(p, [0.5, 1.5]), "must have a column 'label' of classes"),
+        (
+            lambda p: written(p, [1, -5, 2]),
+            "labels must be 0 or above, but they range from -5 to 2",
+        ),
+        (
+            lambda p: written(p, [0.5, 1.5]),
+            "must have a column 'label' with class numbers",
+        ),
         (
             lambda p: parquet.write_table(pyarrow.table({"label": ["a", "b"]}), p),
             "must have a column 'image' with the bytes of images; it has label",
@@ -213,7 +219,7 @@ def test_a_class_of_test_examples_alone_is_an_error_in_training_only(tmp_path):
     written(tmp_path / "train.parquet", ["a", "b"])
     written(tmp_path / "test.parquet", ["a", "lily"])
     source = f"parquet:{tmp_path}/*.parquet"
-    with pytest.raises(ValueError, match="no example to train on is 'lily'"):
+    with pytest.raises(ValueError, match="the train split has no examples of 'lily'"):
         data_sources.open_splits(source)
     test = data_sources.open_split(source, "test")
     assert [c.id for c in test.classes] == ["a", "b", "lily"]

@@ -23,7 +23,9 @@ def stream_of(half, *, batch_size=4, size=8, num_classes=None, limit=0.0):
             height=size, width=size, interpolation="bilinear"
         ),
         batch_size=batch_size,
-        ledger=pipeline.UnreadableImages(half, num_classes=number, limit=limit),
+        unreadable_images=pipeline.UnreadableImages(
+            half, num_classes=number, limit=limit
+        ),
     )
 
 
@@ -105,7 +107,12 @@ def test_evaluation_has_each_example_once():
     assert len(made) == 6
     assert sum(np.nansum(labels) for _, labels in made) == 22
     assert made[-1][0].shape[0] == 4
-    assert pipeline.is_known(made[-1][1].numpy()).tolist() == [True, True, False, False]
+    assert pipeline.is_labelled(made[-1][1].numpy()).tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]
     halves = [stream.evaluation(shard=pipeline.Shard(index=i, count=2)) for i in (0, 1)]
     assert sum(np.nansum(y) for half in halves for _, y in half) == 22
 
@@ -115,9 +122,9 @@ def test_a_file_that_goes_after_the_listing_is_one_that_can_not_be_read(tmp_path
     half = data_sources.open_split(str(tmp_path), "train")
     pathlib.Path(half.paths[0]).unlink()
     stream = stream_of(half, num_classes=2, batch_size=8, limit=0.5)
-    known = [pipeline.is_known(y.numpy()) for _, y in stream.evaluation()]
+    known = [pipeline.is_labelled(y.numpy()) for _, y in stream.evaluation()]
     assert np.concatenate(known).sum() == half.size - 1
-    assert stream.ledger.unreadable == [half.paths[0]]
+    assert stream.unreadable_images.descriptions == [half.paths[0]]
 
 
 def test_an_image_is_the_same_in_any_company(tmp_path):
@@ -156,13 +163,13 @@ def test_what_can_not_be_read_is_named_and_left_out(folder):
     half = data_sources.open_split(str(folder), "train")
     stream = stream_of(half, limit=0.1)
     made = list(stream.training(first=0, last=16, seed=0, augment=PLAIN))
-    known = [pipeline.is_known(labels.numpy()).all() for _, labels in made]
+    known = [pipeline.is_labelled(labels.numpy()).all() for _, labels in made]
     assert not all(known)
-    assert stream.ledger.unreadable == [
+    assert stream.unreadable_images.descriptions == [
         str(folder / "a" / "07.png"),
         str(folder / "b" / "11.png"),
     ]
-    stream.ledger.check()
+    stream.unreadable_images.check()
     again = list(stream.training(first=5, last=16, seed=0, augment=PLAIN))
     for (images, _), (later, _) in zip(made[5:], again, strict=True):
         np.testing.assert_array_equal(images, later)
@@ -171,15 +178,17 @@ def test_what_can_not_be_read_is_named_and_left_out(folder):
 def test_too_many_that_can_not_be_read_are_told(folder):
     stream = stream_of(data_sources.open_split(str(folder), "train"), limit=0.0)
     list(stream.training(first=0, last=16, seed=0, augment=PLAIN))
-    with pytest.raises(ValueError, match=r"^2 of 64 train images of .* be: .*07.png"):
-        stream.ledger.check()
+    with pytest.raises(
+        ValueError, match=r"^2 of 64 train images of .* only 0: .*07.png"
+    ):
+        stream.unreadable_images.check()
 
 
 def test_a_label_that_is_no_class_is_told(folder):
     stream = stream_of(data_sources.open_split(str(folder), "train"), num_classes=1)
     list(stream.training(first=0, last=16, seed=0, augment=PLAIN))
-    with pytest.raises(ValueError, match=r"label 1, and the model has 1 classes"):
-        stream.ledger.check()
+    with pytest.raises(ValueError, match=r"label 1, but the model has 1 classes"):
+        stream.unreadable_images.check()
 
 
 def test_other_draws_than_known_ones_are_refused():
@@ -188,7 +197,7 @@ def test_other_draws_than_known_ones_are_refused():
         with randomness.drawn_from(seed):
             return tf.raw_ops.RandomUniform(shape=[2], dtype=tf.float32)
 
-    with pytest.raises(ValueError, match="RandomUniform would draw other numbers"):
+    with pytest.raises(ValueError, match="RandomUniform would draw different numbers"):
         draws(tf.constant([1, 2]))
 
 

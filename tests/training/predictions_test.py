@@ -104,6 +104,6 @@ def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
 
 
 def test_more_rows_than_a_group_has(tmp_path, monkeypatch):
-    monkeypatch.setattr(predictions, "_AT_ONCE", 7)
+    monkeypatch.setattr(predictions, "_ROW_GROUP", 7)
     batches = [(np.zeros((4, 7)), np.eye(7)[:4])] * 3
     assert len(written(tmp_path / "a.parquet", examples(12), *batches)) == 60

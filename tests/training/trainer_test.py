@@ -164,7 +164,7 @@ def test_it_goes_on_as_if_it_had_not_stopped():
     assert float(second.train_step()(*batch(1))[0]) == expected[0]
     for name, value in second.values().items():
         np.testing.assert_array_equal(value, expected[1][name], err_msg=name)
-    with pytest.raises(ValueError, match="of another model or optimizer"):
+    with pytest.raises(ValueError, match="belongs to another model or optimizer"):
         make(*bindings, "training.run.optimizer = @AdamW()", **kwargs).restore(between)
 
 
@@ -282,11 +282,11 @@ import trainer_test
 
 is_jax = keras.backend.backend() == "jax"
 if is_jax:
-    from training import on_jax
+    from training import jax_backend
 folder, *names = sys.argv[1:]
 for name in names:
     kwargs, bindings = trainer_test.SETUPS[name]
-    kind = on_jax.Trainer if is_jax else None
+    kind = jax_backend.Trainer if is_jax else None
     made = trainer_test.make(*bindings, **kwargs, kind=kind)
     begin = f"{folder}/{name}.npz"
     if is_jax:

@@ -43,7 +43,7 @@ def test_examples_are_read_by_number(tmp_path):
     train, test = data_sources.open_splits(f"wds:{tmp_path}/*.tar").values()
     assert labels_of(train) == [3, 1, 2]
     assert labels_of(test) == [0, 1]
-    assert train.image_is == split.ENCODED
+    assert train.image_format == split.ENCODED
     (image,), _ = train.fetch(np.array([1]))
     assert tf.io.decode_png(image)[0, 0].numpy().tolist() == [1, 1, 0]
     assert train.describe(0).endswith("train-0.tar at byte 512")
@@ -68,7 +68,7 @@ def test_what_is_no_example_is_counted(tmp_path):
     write(tmp_path / "a.tar", {str(n): n % 2 for n in range(5)}, others=others)
     half = data_sources.open_split(f"wds:{tmp_path}/a.tar", "train")
     assert half.size == 4
-    assert half.notes == ("files left out: 5 beside images and classes",)
+    assert half.notes == ("files left out: 5 not part of an example",)
 
 
 def test_images_need_no_classes_to_be_predicted(tmp_path):
@@ -76,14 +76,16 @@ def test_images_need_no_classes_to_be_predicted(tmp_path):
     write(tmp_path / "val-0.tar", {"x": 0}, others=["b/1.png", "x.json"])
     (found,) = data_sources.open_images(f"wds:{tmp_path}/*.tar")
     assert found.size == 3
-    assert found.notes == ("files left out: 1 beside images and classes",)
+    assert found.notes == ("files left out: 1 not part of an example",)
     assert found.fetch(np.array([2]))[0].tolist() == [b"{}"]
 
 
 def test_classes_are_numbered(tmp_path):
     write(tmp_path / "train.tar", {"a": 0, "b": 2})
     write(tmp_path / "test.tar", {"a": 1})
-    halves = data_sources.named(data_sources.open_splits(f"wds:{tmp_path}/*.tar"))
+    halves = data_sources.name_classes(
+        data_sources.open_splits(f"wds:{tmp_path}/*.tar")
+    )
     assert [c.name for c in halves["test"].classes] == ["class 0", "class 1", "class 2"]
     assert labels_of(halves["train"]) == [0, 2]
 
@@ -108,13 +110,13 @@ def test_a_shard_that_is_no_longer_there_is_unreadable(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (lambda whole: whole[:2600], "is cut off, compressed, or no"),
-        (lambda whole: whole[:4096], "is cut off, compressed, or no"),
-        (lambda whole: b"nonsense" * 100, "is cut off, compressed, or no tar file"),
+        (lambda whole: whole[:2600], "is cut off, compressed, or not"),
+        (lambda whole: whole[:4096], "is cut off, compressed, or not"),
+        (lambda whole: b"nonsense" * 100, "is cut off, compressed, or not a tar file"),
         (lambda whole: __import__("gzip").compress(whole), "compressed"),
         (lambda whole: whole.replace(b"1".ljust(512, b"\0"), b"x".ljust(512, b"\0")),
-         "b.cls must hold the number of a class, not b'x'"),
-        (lambda whole: b"", "is cut off, compressed, or no tar file"),
+         "b.cls must contain a class number, not b'x'"),
+        (lambda whole: b"", "is cut off, compressed, or not a tar file"),
     ],
 )  # fmt: skip
 def test_what_is_no_shard_is_told(tmp_path, data, message):
@@ -127,7 +129,9 @@ def test_what_is_no_shard_is_told(tmp_path, data, message):
 
 def test_a_shard_without_examples_is_told(tmp_path):
     write(tmp_path / "a.tar", {}, others=("a.txt",))
-    with pytest.raises(ValueError, match="has no example: an image, and a file"):
+    with pytest.raises(
+        ValueError, match="has no examples: each must be an image and a .cls file"
+    ):
         data_sources.open_split(f"wds:{tmp_path}/a.tar", "train")
     with pytest.raises(ValueError, match="no file matches"):
         data_sources.open_split(f"wds:{tmp_path}/b.tar", "train")

@@ -126,7 +126,7 @@ def test_facts_hold(arch):
 
 def spec_of(arch):
     """What the arch's gin file describes, without building it."""
-    with config.bound(arch):
+    with config.bind(arch):
         return gin.query_parameter("model.backbone").scoped_configurable_fn()
 
 
@@ -293,9 +293,9 @@ def test_weight_decay_is_the_recipes():
         (
             "mobilenet_v3_large",
             "MobileNetV3Small.width_multiplier = 0.5",
-            "change noth",
+            "would have no effect",
         ),
-        ("efficientnet_lite0", "EfficientNet.width_multiplier = 2.0", "built here is "),
+        ("efficientnet_lite0", "EfficientNet.width_multiplier = 2.0", "parameters of "),
     ],
 )
 def test_values_that_make_no_sense_are_one_line(arch, binding, message):

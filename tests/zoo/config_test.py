@@ -21,7 +21,7 @@ HIDDEN = {
 
 
 def bind(**kwargs):
-    with config.bound("mobilenet_v2", **kwargs) as bound:
+    with config.bind("mobilenet_v2", **kwargs) as bound:
         return bound.text
 
 
@@ -141,7 +141,7 @@ def test_trusted_imports_run(tmp_path, monkeypatch):
         ("nonsense", "line 1"),
         ("width_multiplier = 1", "'width_multiplier' binds no parameter"),
         ("a/MobileNetV2.width_multiplier = 1", "'a' binds no parameter"),
-        ("MobileNetV2.width_multiplier = abc", "and text in quotes"),
+        ("MobileNetV2.width_multiplier = abc", "or text in quotes"),
         ("MobileNetV2.width_multiplier = %abc", "No bindings specified for 'abc"),
         ("MobilNetV2.width_multiplier = 1", r"Did you mean 'MobileNetV2'\?"),
     ],
@@ -199,11 +199,11 @@ def test_facts_that_are_broken_name_their_file(tmp_path, monkeypatch):
         (tmp_path / "toy" / "configs" / f"{arch}.gin").write_text("")
         (tmp_path / "toy" / "configs" / f"{arch}.facts.json").write_text(text)
     monkeypatch.setattr(config, "ZOO", tmp_path)
-    with pytest.raises(ValueError, match=r"a\.facts\.json is no file of facts"):
+    with pytest.raises(ValueError, match=r"a\.facts\.json is not a valid facts file"):
         facts.load("a")
     with pytest.raises(ValueError, match=r"b\.facts\.json lacks 'trainable_params'"):
         facts.load("b")
-    with pytest.raises(ValueError, match=r"c\.facts\.json is no file of facts"):
+    with pytest.raises(ValueError, match=r"c\.facts\.json is not a valid facts file"):
         facts.load("c")
 
 

@@ -1,4 +1,4 @@
-"""The contributor's flow: WORKSPACE.md's three files, and no edit of any other."""
+"""The contributor's flow: three files of the guide, and no edit of any other."""
 
 import json
 import pathlib
@@ -8,7 +8,9 @@ import shutil
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-ROOMS = ("zoo", "exporters", "conformance", "tools", "tests", "pyproject.toml")
+PACKAGES = [path.parent.name for path in ROOT.glob("*/__init__.py")]
+COPIED = (*PACKAGES, "tools", "tests", "pyproject.toml")
+GUIDE = ROOT / "docs" / "guides" / "add_an_architecture.md"
 FILE = re.compile(r"^`(zoo/toy/\S+)`:.*?^```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -16,13 +18,13 @@ FILE = re.compile(r"^`(zoo/toy/\S+)`:.*?^```\w+\n(.*?)^```$", re.MULTILINE | re.
 def checkout(tmp_path_factory):
     """A copy of the project with ToyNet's three files in it."""
     copy = tmp_path_factory.mktemp("contributor")
-    for room in ROOMS:
-        if (ROOT / room).is_dir():
+    for name in COPIED:
+        if (ROOT / name).is_dir():
             ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / room, copy / room, ignore=ignored)
+            shutil.copytree(ROOT / name, copy / name, ignore=ignored)
         else:
-            shutil.copy(ROOT / room, copy / room)
-    texts = dict(FILE.findall((ROOT / "WORKSPACE.md").read_text()))
+            shutil.copy(ROOT / name, copy / name)
+    texts = dict(FILE.findall(GUIDE.read_text()))
     assert len(texts) == 3
     for name, text in texts.items():
         (copy / name).parent.mkdir(parents=True, exist_ok=True)

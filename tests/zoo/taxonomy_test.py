@@ -83,7 +83,7 @@ def test_any_text_is_a_name(tmp_path, newline):
         ("id\tname\n", "first line"),
         ("index\tid\tname\n1\ta\tA\n", "expected class 0"),
         ("index\tid\tname\n0\ta\n", "expected class 0"),
-        ("index\tid\tname\n0\ta\tA\n1\ta\tB\n", "comes twice"),
+        ("index\tid\tname\n0\ta\tA\n1\ta\tB\n", "ids must be unique"),
     ],
 )
 def test_malformed_files_are_refused(tmp_path, text, message):
@@ -100,14 +100,14 @@ def test_unknown_names_and_scores_are_refused():
         taxonomy.Taxonomy("x", (taxonomy.BACKGROUND,), scores="relu")
     with pytest.raises(ValueError, match="no classes"):
         taxonomy.Taxonomy("x", ())
-    with pytest.raises(ValueError, match="'background' comes twice"):
+    with pytest.raises(ValueError, match="two classes with the id 'background'"):
         taxonomy.Taxonomy("x", (taxonomy.BACKGROUND, taxonomy.BACKGROUND))
 
 
 def test_one_s_own_is_found_by_its_name():
     own = taxonomy.Taxonomy("pets", (taxonomy.ClassDefinition("c", "cat"),))
-    assert taxonomy.load("pets", own=own) is own
-    assert taxonomy.load("pets", own=own, background_class=True).num_classes == 2
-    assert taxonomy.load("cifar10", own=own).name == "cifar10"
+    assert taxonomy.load("pets", custom=own) is own
+    assert taxonomy.load("pets", custom=own, background_class=True).num_classes == 2
+    assert taxonomy.load("cifar10", custom=own).name == "cifar10"
     with pytest.raises(ValueError, match="Unknown taxonomy 'pet'"):
-        taxonomy.load("pet", own=own)
+        taxonomy.load("pet", custom=own)

@@ -1,1 +1,1 @@
-"""From what `--data` names to batches of images and labels."""
+"""Opens the data source given by `--data` and makes batches of images and labels."""

@@ -1,4 +1,4 @@
-"""A CSV file that names images and their classes, one of each or several."""
+"""Reads a CSV file that lists image paths and their labels, one or several each."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ import numpy as np
 from training.data import folders, image_files, split
 from zoo import taxonomy as taxonomies
 
-_PATHS = ("path", "image")  # what the column of the files may be called
+_PATHS = ("path", "image")  # possible names of the column of image paths
 _LABEL, _SPLIT = "label", "split"
-_BETWEEN = "|"  # labels of one image
-_LONGEST_CELL = 1_000_000  # characters
+_SEPARATOR = "|"  # between the labels of one image
+_MAX_CELL = 1_000_000  # characters
 
 
 class _Row(typing.NamedTuple):
-    """One image.
+    """One image of the table.
 
     Attributes:
-      line: of the file, from 1.
-      path: as it is written.
-      labels: the names of its classes.
-      split: `train`, `test`, or nothing where the file does not say.
+      line: line number in the file, from 1.
+      path: path of the image as written in the file.
+      labels: names of the image's classes.
+      split: `train`, `test`, or an empty string if the file has no `split` column.
     """
 
     line: int
@@ -41,18 +41,18 @@ class _Row(typing.NamedTuple):
 
 
 def opener(file: str, source: str) -> Callable[[str], split.Split]:
-    """What opens the splits of a CSV file, which is read once for both.
+    """Returns a function that opens the splits of a CSV file, reading the file once.
 
-    The header has `path` (or `image`), relative to the file's folder, and `label`; the
-    column `split`, if there is one, says `train` or `test`, or one of the words that
-    folders may be called by. Without it every fifth image of a class is to test on.
-    Where the label of any image has a `|`, each may have several, or none. Spaces
-    around a label are none of it.
+    The header has the columns `path` (or `image`), relative to the file's folder, and
+    `label`. An optional column `split` contains `train` or `test`, or another name that
+    a split folder may have. Without it, every fifth image of a class is in the test
+    split. If the label of any image contains a `|`, each image may have several labels
+    or none. Spaces around a label are ignored.
 
     Returns:
-      A function of the split's name. It raises NoSplitError where the file has a column
-      `split`, and nothing of this one, and ValueError where it is no such file; the
-      message is one line, with the line's number.
+      A function that takes the split's name. It raises NoSplitError if the file has a
+      column `split` but no rows of this split, and ValueError with a one-line message
+      that contains the line number if the file is invalid.
     """
 
     @functools.cache
@@ -60,21 +60,21 @@ def opener(file: str, source: str) -> Callable[[str], split.Split]:
         return _splits(file, source)
 
     def open_split(name: str) -> split.Split:
-        found, strange = splits()
-        if name not in found:
+        by_name, untrained = splits()
+        if name not in by_name:
             raise split.NoSplitError(f"{file} has no row whose {_SPLIT} is {name}.")
-        if strange and name == split.TRAIN:
-            raise ValueError(strange)
-        return found[name]
+        if untrained and name == split.TRAIN:
+            raise ValueError(untrained)
+        return by_name[name]
 
     return open_split
 
 
 def open_images(file: str, source: str) -> split.Split:
-    """All images of a CSV file, which needs no column `label`.
+    """Opens all images of a CSV file, with or without a column `label`.
 
     Raises:
-      ValueError: as `opener`.
+      ValueError: the file is invalid, see `opener`.
     """
     collector, missing = image_files.Collector(), _Missing(file)
     for row in _rows(file, labelled=False):
@@ -82,21 +82,21 @@ def open_images(file: str, source: str) -> split.Split:
         if state:
             collector.add(_path(file, row), state, 0)
     missing.check()
-    found = collector.files(source=source, name=split.ALL, classes=())
-    if not found.size:
+    images = collector.build_split(source=source, name=split.ALL, classes=())
+    if not images.size:
         raise ValueError(f"{file} has no images.")
-    return found
+    return images
 
 
 class _Missing:
-    """Takes down which files of a table are not there."""
+    """Records which images of a table are missing."""
 
     def __init__(self, file: str) -> None:
         self._file = file
         self._rows: list[_Row] = []
 
     def state(self, row: _Row) -> os.stat_result | None:
-        """Of a row's file, if it is there."""
+        """Returns the file status of a row's image; if missing, records it."""
         try:
             return os.stat(_path(self._file, row))
         except OSError:
@@ -104,7 +104,7 @@ class _Missing:
             return None
 
     def check(self) -> None:
-        """Raises ValueError where any is not."""
+        """Raises ValueError if any image is missing."""
         if self._rows:
             row = self._rows[0]
             more = f", and {len(self._rows) - 1} more" if self._rows[1:] else ""
@@ -114,19 +114,22 @@ class _Missing:
 
 
 def _path(file: str, row: _Row) -> str:
-    """Of a row's file: that in the table is from the table's folder."""
+    """Returns the path of a row's image; paths are relative to the table's folder."""
     return os.path.join(os.path.dirname(file), row.path)
 
 
 def _splits(file: str, source: str) -> tuple[dict[str, split.Split], str]:
-    """The splits of a file by name; and why none can train on it, or nothing.
+    """Reads the splits of a file.
 
-    A model that was trained elsewhere may know what no row to train on has.
+    Returns:
+      The splits by name, and the error message if a class has no rows in the train
+      split, else an empty string. This is an error only in training: a model that was
+      trained elsewhere may know the class.
     """
     collectors: dict[str, image_files.Collector] = {}
-    numbers: dict[str, int] = {}  # of the classes, as they come, of all splits
-    learnt: set[str] = set()
-    tested: dict[str, int] = {}  # the first line of each class that is tested
+    numbers: dict[str, int] = {}  # of the classes of all splits, in order of appearance
+    train_classes: set[str] = set()
+    test_lines: dict[str, int] = {}  # first line of each class in the test split
     unlabelled: list[int] = []
     missing, several = _Missing(file), False
     hashes: dict[str, array.array] = collections.defaultdict(lambda: array.array("q"))
@@ -143,19 +146,21 @@ def _splits(file: str, source: str) -> tuple[dict[str, split.Split], str]:
             unlabelled.append(row.line)
         if row.split == split.TEST:
             for label in row.labels:
-                tested.setdefault(label, row.line)
+                test_lines.setdefault(label, row.line)
         else:
-            learnt.update(row.labels)
+            train_classes.update(row.labels)
     missing.check()
     if unlabelled and not several:
         raise ValueError(f"{file}, line {unlabelled[0]}: the label is missing.")
-    learnt = learnt or set(tested)  # all are to test on
-    strange = ""
-    for label, first in tested.items():
-        if label not in learnt:
-            strange = f"{file}, line {first}: no row to train on is {label!r}."
+    train_classes = train_classes or set(test_lines)  # all rows are for testing
+    untrained = ""
+    for label, line in test_lines.items():
+        if label not in train_classes:
+            untrained = (
+                f"{file}, line {line}: the train split has no rows of {label!r}."
+            )
             break
-    names = sorted(learnt | tested.keys())
+    names = sorted(train_classes | test_lines.keys())
     if len(names) < 2:
         raise ValueError(
             f"{file} must have images of two or more classes; it has "
@@ -163,7 +168,7 @@ def _splits(file: str, source: str) -> tuple[dict[str, split.Split], str]:
         )
     image_files.check_case(names, file)
     order = {label: number for number, label in enumerate(names)}
-    about: dict[str, typing.Any] = {
+    attributes: dict[str, typing.Any] = {
         "source": source,
         "classes": [taxonomies.ClassDefinition(id=name, name=name) for name in names],
         "taxonomy": pathlib.Path(file).stem,
@@ -172,41 +177,43 @@ def _splits(file: str, source: str) -> tuple[dict[str, split.Split], str]:
     }
     if "" in collectors:
         return split.train_and_test(
-            collectors[""].files(name=split.TRAIN, **about)
-        ), strange
+            collectors[""].build_split(name=split.TRAIN, **attributes)
+        ), untrained
     both = np.intersect1d(hashes[split.TRAIN], hashes[split.TEST]).size
     if both:
-        about["notes"] = (f"{both} images of {file} are to train on and to test on",)
-    found: dict[str, split.Split] = {
-        name: made.files(name=name, **about) for name, made in collectors.items()
+        note = f"{both} images of {file} are in both the train split and the test split"
+        attributes["notes"] = (note,)
+    by_name: dict[str, split.Split] = {
+        name: collector.build_split(name=name, **attributes)
+        for name, collector in collectors.items()
     }
-    return found, strange
+    return by_name, untrained
 
 
 def _rows(file: str, *, labelled: bool) -> Iterator[_Row]:
-    """The rows of a file, one after the other.
+    """Yields the rows of a file.
 
     Args:
-      file: the table.
-      labelled: whether it must have labels.
+      file: path of the table.
+      labelled: whether the table must have a column `label`.
 
     Raises:
-      ValueError: it is not as `opener` says.
+      ValueError: the file is invalid, see `opener`.
     """
-    csv.field_size_limit(_LONGEST_CELL)
+    csv.field_size_limit(_MAX_CELL)
     with contextlib.ExitStack() as stack:
         try:
-            # A byte order mark is what spreadsheets begin such a file with.
+            # Spreadsheet programs write a byte order mark at the start of the file.
             opened = stack.enter_context(open(file, encoding="utf-8-sig", newline=""))
         except OSError as error:
             raise ValueError(f"--data: {file}: {error.strerror}.") from error
         rows = csv.reader(opened, strict=True)
         try:
             header = [name.strip().lower() for name in next(rows, [])]
-            places = _places(file, header, labelled)
+            columns = _columns(file, header, labelled)
             for cells in rows:
                 if cells:
-                    yield _row(file, rows.line_num, cells, len(header), places)
+                    yield _row(file, rows.line_num, cells, len(header), columns)
         except csv.Error as error:
             raise ValueError(f"{file}, line {rows.line_num}: {error}.") from error
         except UnicodeDecodeError as error:
@@ -215,39 +222,40 @@ def _rows(file: str, *, labelled: bool) -> Iterator[_Row]:
             ) from error
 
 
-def _places(file: str, header: list[str], labelled: bool) -> dict[str, int]:
-    """Which column is which, by `path`, `label` and `split`."""
-    known = {name: place for place, name in enumerate(header)}
-    paths = [known[name] for name in _PATHS if name in known]
-    if not paths or (labelled and _LABEL not in known):
-        some = ", ".join(header)[:200] or "nothing"
-        between = next((sign for sign in ";\t" if sign in some), "")
-        hint = f" Between columns there has to be a comma, not {between!r}."
+def _columns(file: str, header: list[str], labelled: bool) -> dict[str, int]:
+    """Returns the index of each column by its name; `path` also stands for `image`."""
+    columns = {name: index for index, name in enumerate(header)}
+    paths = [columns[name] for name in _PATHS if name in columns]
+    if not paths or (labelled and _LABEL not in columns):
+        names = ", ".join(header)[:200] or "nothing"
+        separator = next((sign for sign in ";\t" if sign in names), "")
+        hint = f" Columns must be separated by commas, not {separator!r}."
         raise ValueError(
             f"{file}, line 1: the header must have {' or '.join(_PATHS)}"
-            f"{f', and {_LABEL}' if labelled else ''}; it has {some}."
-            f"{hint if between else ''}"
+            f"{f', and {_LABEL}' if labelled else ''}; it has {names}."
+            f"{hint if separator else ''}"
         )
-    return {**known, _PATHS[0]: paths[0]}
+    return {**columns, _PATHS[0]: paths[0]}
 
 
 def _row(
-    file: str, line: int, cells: list[str], width: int, places: dict[str, int]
+    file: str, line: int, cells: list[str], width: int, columns: dict[str, int]
 ) -> _Row:
     if len(cells) != width:
         raise ValueError(
-            f"{file}, line {line}: it has {len(cells)} cells, and the header {width}."
+            f"{file}, line {line}: it has {len(cells)} cells, but the header has "
+            f"{width}."
         )
-    path = cells[places[_PATHS[0]]]
-    label = cells[places[_LABEL]] if _LABEL in places else ""
+    path = cells[columns[_PATHS[0]]]
+    label = cells[columns[_LABEL]] if _LABEL in columns else ""
     if not path or "\0" in path:
-        raise ValueError(f"{file}, line {line}: an image is missing.")
+        raise ValueError(f"{file}, line {line}: the image path is missing.")
     label = unicodedata.normalize("NFC", label)
-    labels = [part.strip() for part in label.split(_BETWEEN)]
+    labels = [part.strip() for part in label.split(_SEPARATOR)]
     name = ""
-    if _SPLIT in places:
-        cell = cells[places[_SPLIT]]
-        name = folders.split_of(cell)
+    if _SPLIT in columns:
+        cell = cells[columns[_SPLIT]]
+        name = folders.split_from_name(cell)
         if not name:
             raise ValueError(
                 f"{file}, line {line}: {_SPLIT} must be {split.TRAIN} or {split.TEST}, "

@@ -1,4 +1,4 @@
-"""What `--data` names: a folder of classes, TFRecords, or a known set of images."""
+"""Opens the data source given by `--data`: folders, tables, TFRecords, data sets."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def open_split(
     """Opens one split of a source.
 
     Args:
-      source: one of `FORMS`. A directory has a folder for each class, or such folders
-        below `train` and one of `test`, `validation`, `val`. Of TFRecord files, Parquet
-        files and WebDataset shards, those whose names begin with `train` are for
-        training, and those that begin with `validation`, `val` or `test` for testing.
-        A CSV file may have a column `split`. Where a source has no such halves, every
-        fifth example is for testing, and never trained on.
+      source: one of `FORMS`. A directory contains a folder for each class, either
+        directly or inside the folder `train` and one of `test`, `validation` and `val`.
+        TFRecord files, Parquet files and WebDataset shards whose names begin with
+        `train` are the train split, those that begin with `validation`, `val` or `test`
+        the test split. A CSV file may have a column `split`. If a source has no splits,
+        every fifth example is in the test split and never used for training.
       name: `train` or `test`.
-      features: what the fields of TFRecord examples are called.
+      features: field names of the TFRecord examples.
 
     Raises:
-      NoSplitError: the source has no such half.
-      ValueError: there is nothing that can be read; the message is one line.
+      NoSplitError: the source does not have this split.
+      ValueError: the source can't be read; the message is one line.
       ImportError: a package is missing.
     """
     return _opener(source, features)(name)
@@ -60,38 +60,38 @@ def open_splits(
     *,
     names: Sequence[str] = (split.TRAIN,),
 ) -> dict[str, Split]:
-    """The splits of a source by their names, as far as there are such.
+    """Opens all splits that a source has, and returns them by name.
 
     Args:
       source: see `open_split`.
-      features: likewise.
-      names: of those that have to be there.
+      features: see `open_split`.
+      names: names of the required splits.
 
     Raises:
-      NoSplitError: one of them is not.
-      ValueError: as `open_split`.
-      ImportError: likewise.
+      NoSplitError: a required split is missing.
+      ValueError: the source can't be read; the message is one line.
+      ImportError: a package is missing.
     """
     open_one = _opener(source, features)
-    found = {name: open_one(name) for name in names}
-    for name in {split.TRAIN, split.TEST} - found.keys():
+    splits = {name: open_one(name) for name in names}
+    for name in {split.TRAIN, split.TEST} - splits.keys():
         with contextlib.suppress(split.NoSplitError):
-            found[name] = open_one(name)
-    return found
+            splits[name] = open_one(name)
+    return splits
 
 
 def open_images(
     source: str, features: tfrecords.Features = tfrecords.IMAGENET
 ) -> list[Split]:
-    """All images of a table, of shards or of a data set; they need no labels.
+    """Opens all images of a source; they do not need labels.
 
     Raises:
-      ValueError: there is nothing that can be read; the message is one line.
+      ValueError: the source can't be read; the message is one line.
       ImportError: a package is missing.
     """
     kind, _, rest = source.partition(":")
     if not rest:
-        raise ValueError(f"{source} names nothing after the colon.")
+        raise ValueError(f"{source} needs a value after the colon.")
     if kind == "csv":
         return [csv_table.open_images(rest, source)]
     if kind in ("parquet", "hf"):
@@ -104,13 +104,13 @@ def open_images(
 
 
 def _opener(source: str, features: tfrecords.Features) -> Callable[[str], Split]:
-    """What opens a source's splits by name; it may remember what both need."""
+    """Returns a function that opens a split by name; it may cache shared data."""
     if not source:
-        raise ValueError(f"--data is missing: one of {', '.join(FORMS)}.")
+        raise ValueError(f"--data is missing: it must be one of {', '.join(FORMS)}.")
     kind, colon, rest = source.partition(":")
     if colon and kind in _KINDS:
         if not rest:
-            raise ValueError(f"--data={source} names nothing after the colon.")
+            raise ValueError(f"--data={source} needs a value after the colon.")
         if kind == "csv":
             return csv_table.opener(rest, source)
         if kind in ("parquet", "hf"):
@@ -125,22 +125,22 @@ def _opener(source: str, features: tfrecords.Features) -> Callable[[str], Split]
     if source == "digits":
         return _digits
     if not pathlib.Path(source).is_dir():
-        known = _KINDS if colon else ("digits", *_KINDS)
+        choices = [f"{kind}:" for kind in _KINDS] if colon else ["digits", *_KINDS]
         raise ValueError(
-            f"--data must be one of {', '.join(FORMS)}, and {source!r} is no folder."
-            f"{messages.did_you_mean(kind, [f'{k}:' if colon else k for k in known])}"
+            f"--data must be one of {', '.join(FORMS)}, and {source!r} is not a "
+            f"folder.{messages.did_you_mean(kind, choices)}"
         )
     return folders.opener(source, source)
 
 
-def named(splits: Mapping[str, Split]) -> dict[str, Split]:
-    """The same splits with classes, where these are numbers alone.
+def name_classes(splits: Mapping[str, Split]) -> dict[str, Split]:
+    """Returns the splits with named classes, if their labels are only numbers.
 
-    There is one more than the largest label to train on. A class is called as its
-    first example says, or by its number.
+    The number of classes is the largest label of the train split plus one. The name of
+    a class comes from its first example that has a name, else from its number.
 
     Raises:
-      ValueError: labels are negative, or two classes share a name.
+      ValueError: a label is negative, or two classes have the same name.
     """
     train = splits[split.TRAIN]
     if train.classes:
@@ -148,63 +148,66 @@ def named(splits: Mapping[str, Split]) -> dict[str, Split]:
     labels = train.all_labels()
     if labels.min() < 0:
         raise ValueError(
-            f"{train.source} has labels below the first class: {train.label_hint}."
+            f"{train.source} has labels below that of the first class: "
+            f"{train.label_hint}."
         )
     names = train.class_names()
     texts = [names.get(n, f"class {n}") for n in range(int(labels.max()) + 1)]
     for text, count in collections.Counter(texts).items():
         if count > 1:
-            raise ValueError(f"{train.source}: {count} classes are called {text!r}.")
+            raise ValueError(f"{train.source}: {count} classes have the name {text!r}.")
     classes = tuple(taxonomies.ClassDefinition(id=t, name=t) for t in texts)
     return {
-        name: dataclasses.replace(half, classes=classes, taxonomy=train.taxonomy)
-        for name, half in splits.items()
+        name: dataclasses.replace(examples, classes=classes, taxonomy=train.taxonomy)
+        for name, examples in splits.items()
     }
 
 
 def taxonomy_of(examples: Split) -> taxonomies.Taxonomy:
-    """The classes of a source, as a taxonomy.
+    """Returns the classes of a source as a taxonomy.
 
-    It is one of the zoo's where the classes are that one's, or where all of them are
-    named by its ids; else one of their own. Numbers are nobody's ids.
+    This is a taxonomy of the zoo if it has the same classes, or if its class ids are
+    the names of the classes; else a new taxonomy. Decimal numbers do not count as ids.
 
     Raises:
-      ValueError: the source does not say what its classes are.
+      ValueError: the source does not define its classes.
     """
     if not examples.classes:
-        raise ValueError(f"{examples.source} does not say what its classes are.")
+        raise ValueError(f"{examples.source} does not define its classes.")
     ids = [definition.id for definition in examples.classes]
     for name in taxonomies.names():
-        known = taxonomies.load(name)
-        if known.scores != examples.scores:
+        taxonomy = taxonomies.load(name)
+        if taxonomy.scores != examples.scores:
             continue
-        if known.classes == examples.classes:
-            return known
-        has_ids = [definition.id for definition in known.classes] == ids
+        if taxonomy.classes == examples.classes:
+            return taxonomy
+        has_ids = [definition.id for definition in taxonomy.classes] == ids
         if has_ids and not all(id_.isdecimal() for id_ in ids):
-            return known
+            return taxonomy
     is_taken = examples.taxonomy in taxonomies.names()
     name = f"{examples.taxonomy}_folder" if is_taken else examples.taxonomy
     return taxonomies.Taxonomy(name, examples.classes, examples.scores)
 
 
 def describe(examples: Split, taxonomy: taxonomies.Taxonomy) -> list[str]:
-    """Lines on a split for users: its classes, and what was left out of it."""
+    """Describes a split in messages for users: its classes and skipped files."""
     names = [definition.name for definition in taxonomy.classes]
-    some = ", ".join(names[:_SHOWN_CLASSES])
+    shown = ", ".join(names[:_SHOWN_CLASSES])
     rest = f", … and {len(names) - _SHOWN_CLASSES} more" * (len(names) > _SHOWN_CLASSES)
     renamed = [definition.id for definition in examples.classes] != [
         definition.name for definition in taxonomy.classes
     ]
-    known = f" by the ids of {taxonomy.name}" if renamed and examples.classes else ""
+    origin = ""
     if not examples.classes:
-        known = f" of {taxonomy.name}, since the images have numbers alone"
-    several = ", any number an image" * (examples.scores == taxonomies.SIGMOID)
-    return [f"{len(names)} classes{known}{several}: {some}{rest}", *examples.notes]
+        origin = f" of {taxonomy.name}, because the labels are only numbers"
+    elif renamed:
+        origin = f", identified by their {taxonomy.name} ids"
+    several = ", any number per image" * (examples.scores == taxonomies.SIGMOID)
+    return [f"{len(names)} classes{origin}{several}: {shown}{rest}", *examples.notes]
 
 
 def _digits(name: str) -> Split:
-    """1797 handwritten digits of 8 × 8 pixels, which scikit-learn brings along."""
+    """Opens scikit-learn's 1797 handwritten digits of 8 × 8 pixels."""
     try:
         from sklearn import datasets
     except ImportError as missing:

@@ -1,4 +1,4 @@
-"""What a training's data were, to say what has changed when it goes on."""
+"""Records the image files of a training run, to report changes when it resumes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import numpy as np
 from common import atomic
 from training.data import image_files, split
 
-_SHOWN = 3  # files of each kind
+_SHOWN = 3  # files per kind of change
 
 
 def save(path: pathlib.Path, splits: Mapping[str, split.Split]) -> None:
-    """Writes the files of splits with their sizes and times; whole, or not at all.
+    """Writes the names, sizes and modification times of all files, atomically.
 
     Raises:
-      OSError: it can't be written.
+      OSError: the list can't be written.
     """
     file = io.BytesIO()
     np.savez_compressed(file, **_arrays(splits))  # type: ignore[arg-type]
@@ -31,46 +31,53 @@ def save(path: pathlib.Path, splits: Mapping[str, split.Split]) -> None:
 
 
 def difference(path: pathlib.Path, splits: Mapping[str, split.Split]) -> str:
-    """Which files were added, removed or changed since `save`; "" where that is open.
+    """Describes which files were added, removed or changed since `save`.
 
-    A file is changed if its size or the time of its last change is another.
+    A file has changed if its size or its modification time differs. The result is empty
+    if nothing changed, or if the list can't be read.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            before = _listed({name: file[name] for name in file.files})
+            before = _listing({name: file[name] for name in file.files})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return ""
-    now = _listed(_arrays(splits))
+    now = _listing(_arrays(splits))
     is_old = np.isin(now.hashes, before.hashes)
     is_left = np.isin(before.hashes, now.hashes)
     order = np.argsort(before.hashes)
-    found = np.searchsorted(before.hashes, now.hashes[is_old], sorter=order)
+    positions = np.searchsorted(before.hashes, now.hashes[is_old], sorter=order)
     is_changed = is_old.copy()
-    is_changed[is_old] = (now.states[is_old] != before.states[order[found]]).any(axis=1)
-    told = (
-        _told("added", now, ~is_old),
-        _told("removed", before, ~is_left),
-        _told("changed", now, is_changed),
+    states = before.states[order[positions]]
+    is_changed[is_old] = (now.states[is_old] != states).any(axis=1)
+    messages = (
+        _describe("added", now, ~is_old),
+        _describe("removed", before, ~is_left),
+        _describe("changed", now, is_changed),
     )
-    return "; ".join(filter(None, told))
+    return "; ".join(filter(None, messages))
 
 
 def explain(path: pathlib.Path, splits: Mapping[str, split.Split]) -> str:
-    """Why the fingerprints of splits are others than at `save`; "" if that is open."""
-    found = difference(path, splits)
-    if not found and _arrays(splits):
-        return "no file was added, removed or changed, but labels or halves"
-    return found
+    """Explains why the fingerprints of the splits differ from those at `save`.
+
+    The result is empty if the splits are not image files.
+    """
+    changes = difference(path, splits)
+    if not changes and _arrays(splits):
+        return (
+            "no file was added, removed or changed, but the labels or the splits differ"
+        )
+    return changes
 
 
 class _Listing(typing.NamedTuple):
-    """Millions of files.
+    """A compact list of files; there may be millions.
 
     Attributes:
-      names: one after the other.
-      ends: where in `names` each ends, [N].
-      states: size and time of each, [N, 2].
-      hashes: of the names, [N] int64; those of one process compare.
+      names: concatenated names of the files.
+      ends: end of each name in `names`, [N].
+      states: size and modification time of each file, [N, 2].
+      hashes: hashes of the names, [N] int64, comparable only within one process.
     """
 
     names: bytes
@@ -83,36 +90,39 @@ class _Listing(typing.NamedTuple):
         return self.names[start : int(self.ends[number])]
 
 
-def _told(kind: str, listing: _Listing, is_meant: np.ndarray) -> str:
-    numbers = np.flatnonzero(is_meant).tolist()
+def _describe(kind: str, listing: _Listing, selected: np.ndarray) -> str:
+    numbers = np.flatnonzero(selected).tolist()
     if not numbers:
         return ""
     names = heapq.nsmallest(_SHOWN, map(listing.name, numbers))
-    some = ", ".join(name.decode(errors="replace") for name in names)
+    shown = ", ".join(name.decode(errors="replace") for name in names)
     rest = ", …" if len(numbers) > _SHOWN else ""
-    return f"{len(numbers)} {kind}: {some}{rest}"
+    return f"{len(numbers)} {kind}: {shown}{rest}"
 
 
 def _arrays(splits: Mapping[str, split.Split]) -> dict[str, np.ndarray]:
-    """The files of splits; those of the whole, once, where they are parts of one."""
-    found: dict[str, np.ndarray] = {}
-    told = set()
-    for name, half in splits.items():
-        whole = half.whole if isinstance(half, split.Subset) else half
-        if isinstance(whole, image_files.ImageFileSplit) and id(whole) not in told:
-            told.add(id(whole))
-            found[f"{name}/names"] = np.frombuffer(whole.names, np.uint8)
-            found[f"{name}/ends"] = whole.ends
-            found[f"{name}/states"] = whole.states
-    return found
+    """Returns the files of the splits as arrays for `np.savez`.
+
+    Files of a split that two subsets share are included once.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    seen = set()
+    for name, examples in splits.items():
+        whole = examples.whole if isinstance(examples, split.Subset) else examples
+        if isinstance(whole, image_files.ImageFileSplit) and id(whole) not in seen:
+            seen.add(id(whole))
+            arrays[f"{name}/names"] = np.frombuffer(whole.names, np.uint8)
+            arrays[f"{name}/ends"] = whole.ends
+            arrays[f"{name}/states"] = whole.states
+    return arrays
 
 
-def _listed(arrays: Mapping[str, np.ndarray]) -> _Listing:
-    """The files of all halves as one list."""
+def _listing(arrays: Mapping[str, np.ndarray]) -> _Listing:
+    """Returns the files of all splits as one list."""
     parts = []
-    for half in sorted({name.partition("/")[0] for name in arrays}):
-        names = arrays[f"{half}/names"].tobytes()
-        ends, states = arrays[f"{half}/ends"], arrays[f"{half}/states"]
+    for split_name in sorted({name.partition("/")[0] for name in arrays}):
+        names = arrays[f"{split_name}/names"].tobytes()
+        ends, states = arrays[f"{split_name}/ends"], arrays[f"{split_name}/states"]
         plain = array.array("q", ends.astype("<i8").tobytes())
         bounds = itertools.pairwise(itertools.chain([0], plain))
         hashes = (hash(names[start:end]) for start, end in bounds)

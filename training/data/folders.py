@@ -1,4 +1,4 @@
-"""A directory with one folder for each class."""
+"""Reads a directory of images with one folder for each class."""
 
 from __future__ import annotations
 
@@ -15,78 +15,83 @@ from images import listing as files
 from training.data import image_files, split
 from zoo import taxonomy as taxonomies
 
-# What folders are called that hold a split, and not a class.
+# Folder names that stand for a split, not a class; the first of each is preferred.
 _WORDS = {
     split.TRAIN: ("train", "training"),
     split.TEST: ("test", "testing", "validation", "valid", "val", "dev", "eval"),
 }
-# What such names may have besides: `training_set`, `seg_train`, `Train Images`.
+# Other words allowed in such names: `training_set`, `seg_train`, `Train Images`.
 _FILLERS = ("set", "data", "dataset", "images", "imgs", "seg", "split")
 _Folders = Mapping[str, Sequence[pathlib.Path]]
 
 
 def opener(folder: str, source: str) -> Callable[[str], split.Split]:
-    """What lists a split's images, class by class; without split folders, once for all.
+    """Returns a function that lists the images of a split, class by class.
+
+    Without split folders, the images are listed once and then divided.
 
     Returns:
-      A function of the split's name. It raises NoSplitError where there is a folder to
-      train on and none to test on, and ValueError where there are no classes, or one
-      without images.
+      A function that takes the split's name. It raises NoSplitError if there is a train
+      folder but no test folder, and ValueError if there are no classes or if a class
+      has no images.
     """
     root = pathlib.Path(folder)
-    splits = _splits(root)
+    split_folders = _split_folders(root)
 
     @functools.cache
-    def halves() -> dict[str, split.Split]:
+    def splits() -> dict[str, split.Split]:
         return split.train_and_test(
-            _listed(root, {split.TRAIN: root}, split.TRAIN, source)
+            _list_split(root, {split.TRAIN: root}, split.TRAIN, source)
         )
 
     def open_split(name: str) -> split.Split:
-        if not splits:
-            return halves()[name]
-        if name not in splits:
-            train = splits[split.TRAIN]
+        if not split_folders:
+            return splits()[name]
+        if name not in split_folders:
+            train = split_folders[split.TRAIN]
             raise split.NoSplitError(
-                f"{root} has a folder {train.name}, and none called "
-                f"{', '.join(_WORDS[name])}. Give {train} itself to have every fifth "
-                "of its images for testing."
+                f"{root} has a folder {train.name}, but none called "
+                f"{', '.join(_WORDS[name])}: to hold out every fifth image for "
+                f"testing, give {train} itself."
             )
-        return _listed(root, splits, name, source)
+        return _list_split(root, split_folders, name, source)
 
     return open_split
 
 
-def _listed(
-    root: pathlib.Path, splits: Mapping[str, pathlib.Path], name: str, source: str
+def _list_split(
+    root: pathlib.Path,
+    split_folders: Mapping[str, pathlib.Path],
+    name: str,
+    source: str,
 ) -> image_files.ImageFileSplit:
-    """The images in the folder of a split, of the classes of the one to train on."""
-    train, folder = splits[split.TRAIN], splits[name]
-    classes, own_classes = list(_classes(train)), _classes(folder)
-    for class_name in sorted(set(own_classes) - set(classes)):
+    """Lists the images in a split's folder, with the classes of the train split."""
+    train, folder = split_folders[split.TRAIN], split_folders[name]
+    classes, class_folders = list(_class_folders(train)), _class_folders(folder)
+    for class_name in sorted(set(class_folders) - set(classes)):
         raise ValueError(
-            f"{own_classes[class_name][0]} is of a class that {train} does not have."
+            f"{class_folders[class_name][0]} has no matching class folder in {train}."
         )
-    skipped = _skipped_beside(folder, own_classes)
+    skipped = _skipped_outside(folder, class_folders)
     collector = image_files.Collector(os.path.join(root, ""))
-    mixed = ""
+    note = ""
     for label, class_name in enumerate(classes):
-        folders = own_classes.get(class_name, [folder / class_name])
+        folders = class_folders.get(class_name, [folder / class_name])
         listings = _listings(folders)
         for listing in listings:
             skipped.update(listing.skipped)
-        mixed = mixed or _mixed(class_name, listings)
+        note = note or _note_on_splits(class_name, listings)
         for listing in listings:
             for image in listing.images:
                 collector.add(image.path, image.stat(), label)
-    used = {place for path in splits.values() for place in (path, *path.parents)}
+    used = {p for path in split_folders.values() for p in (path, *path.parents)}
     ignored = [f.name for f in _folders(root) if train != root and f not in used]
     notes = [
         files.describe_skipped(skipped),
         f"folders left out: {', '.join(ignored)}" if ignored else "",
-        mixed,
+        note,
     ]
-    return collector.files(
+    return collector.build_split(
         source=source,
         name=name,
         classes=tuple(taxonomies.ClassDefinition(id=c, name=c) for c in classes),
@@ -95,102 +100,103 @@ def _listed(
     )
 
 
-def _mixed(class_name: str, listings: Sequence[files.Listing]) -> str:
-    """A line on a class that is split inside, whose parts are read as one."""
+def _note_on_splits(class_name: str, listings: Sequence[files.Listing]) -> str:
+    """Describes a class folder that contains split folders, which are read as one."""
     parts = [_split_name(name) for listing in listings for name in listing.folders]
     if len({part.split for part in parts if part}) < 2:
         return ""
     return (
-        f"CLASSES ARE SPLIT INSIDE: {class_name} has folders to train and to test on, "
-        "which are mixed; put those of all classes into train and test"
+        f"CLASSES CONTAIN SPLITS: {class_name} has train and test folders, whose "
+        "images are mixed; move the class folders into the folders train and test"
     )
 
 
-def _skipped_beside(
-    folder: pathlib.Path, classes: _Folders
+def _skipped_outside(
+    folder: pathlib.Path, class_folders: _Folders
 ) -> collections.Counter[str]:
-    """The files that are in no class: in the folder itself, or hidden."""
-    names = {path.name for paths in classes.values() for path in paths}
-    beside = files.find(folder, except_in=names)
-    if beside.images:
-        beside.skipped["images in no folder of a class"] += len(beside.images)
-    return beside.skipped
+    """Counts the files outside all class folders: in the folder itself, or hidden."""
+    names = {path.name for paths in class_folders.values() for path in paths}
+    outside = files.find(folder, exclude=names)
+    if outside.images:
+        outside.skipped["images in no folder of a class"] += len(outside.images)
+    return outside.skipped
 
 
 def _listings(folders: Sequence[pathlib.Path]) -> list[files.Listing]:
-    """What is in the folders of one class.
+    """Lists the files in the folders of one class.
 
     Raises:
-      ValueError: there are no images.
+      ValueError: a folder is missing, or there are no images.
     """
     missing = [folder for folder in folders if not folder.is_dir()]
     if missing:
-        raise ValueError(f"{missing[0]} is missing: a class that is trained on.")
+        raise ValueError(f"{missing[0]} is missing: the train split has this class.")
     listings = [files.find(folder) for folder in folders]
     if not any(listing.images for listing in listings):
-        others: collections.Counter[str] = sum(
+        skipped: collections.Counter[str] = sum(
             (listing.skipped for listing in listings), collections.Counter()
         )
-        left_out = files.describe_skipped(others)
+        left_out = files.describe_skipped(skipped)
         raise ValueError(
-            f"{folders[0]} has no images: files that end with "
+            f"{folders[0]} has no images: no file name ends with "
             f"{', '.join(files.SUFFIXES)}{f' ({left_out})' if left_out else ''}."
         )
     return listings
 
 
-def _splits(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The folders of the splits below a folder; none where it has classes itself.
+def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Returns the split folders in a folder; none if it contains class folders.
 
-    Folders that are called like splits are splits, if there are no others. Beside
-    others they are, if there is a pair of them and the one to train on has folders;
-    else `train` is a class that is called so. To test on is one with folders, if there
-    is any: `test` may hold images without labels.
+    If all folders have split names, they are splits. If there are others too, they are
+    splits only if they form a train and test pair whose train folder contains folders;
+    else `train` is the name of a class. For the test split, a folder that contains
+    folders is preferred, because `test` may hold images without labels.
 
     Raises:
-      ValueError: there is no telling, or no folder to train on.
+      ValueError: the folders are ambiguous, or none is the train split.
     """
     names = {path.name: _split_name(path.name) for path in _folders(root)}
-    known = {name: parts for name, parts in names.items() if parts}
-    found: dict[str, str] = {}
-    with_folders = {name for name in known if _folders(root / name)}
-    for name in sorted(known, key=lambda n: (n not in with_folders, known[n].rank)):
-        parts = known[name]
-        found.setdefault(parts.split, name)
-    train, test = found.get(split.TRAIN), found.get(split.TEST)
-    is_pair = bool(train and test and known[train].rest == known[test].rest)
-    is_plain = all(not parts.rest for parts in known.values())
-    if not known or not (is_pair or is_plain):
+    split_names = {name: parts for name, parts in names.items() if parts}
+    chosen: dict[str, str] = {}
+    with_folders = {name for name in split_names if _folders(root / name)}
+    for name in sorted(
+        split_names, key=lambda n: (n not in with_folders, split_names[n].rank)
+    ):
+        chosen.setdefault(split_names[name].split, name)
+    train, test = chosen.get(split.TRAIN), chosen.get(split.TEST)
+    is_pair = bool(train and test and split_names[train].rest == split_names[test].rest)
+    is_plain = all(not parts.rest for parts in split_names.values())
+    if not split_names or not (is_pair or is_plain):
         return {}
     train_folder = root / (train or "")
     has_folders = bool(train and _folders(train_folder))
-    if len(known) < len(names) and not (is_pair and has_folders):
+    if len(split_names) < len(names) and not (is_pair and has_folders):
         if has_folders and not _has_images(train_folder):
             raise ValueError(
-                f"{train_folder} has folders itself: it is a split or a class. Give it "
-                "alone if its folders are the classes, or rename it."
+                f"{train_folder} may be a split or a class, because it contains "
+                "folders: give it alone if its folders are the classes, or rename it."
             )
         return {}
-    if not train or sum(p.split == split.TRAIN for p in known.values()) > 1:
+    if not train or sum(p.split == split.TRAIN for p in split_names.values()) > 1:
         raise ValueError(
-            f"{root} has the folders {', '.join(names)}: there must be one to train "
-            f"on, called {' or '.join(_WORDS[split.TRAIN])}."
+            f"{root} has the folders {', '.join(names)}, but must have exactly one "
+            f"train split, called {' or '.join(_WORDS[split.TRAIN])}."
         )
-    return {kind: _unwrapped(root / name) for kind, name in found.items()}
+    return {kind: _unwrap(root / name) for kind, name in chosen.items()}
 
 
-def split_of(name: str) -> str:
-    """`train` or `test`, by any of the names that folders of them have; or nothing."""
-    found = _split_name(name)
-    return found.split if found else ""
+def split_from_name(name: str) -> str:
+    """Returns `train` or `test` for the name of a split folder, else ""."""
+    parts = _split_name(name)
+    return parts.split if parts else ""
 
 
 class _SplitName(typing.NamedTuple):
-    """What a folder's name says of a split.
+    """The parts of a split folder's name.
 
     Attributes:
       split: `train` or `test`.
-      rank: of its word in `_WORDS`; the first is preferred.
+      rank: position of the split's word in `_WORDS`; 0 is preferred.
       rest: other words of the name.
     """
 
@@ -200,36 +206,37 @@ class _SplitName(typing.NamedTuple):
 
 
 def _split_name(name: str) -> _SplitName | None:
-    """`Training`, `test_set`, `seg_train` and the like; None for all other names."""
+    """Parses names such as `Training`, `test_set` or `seg_train`; None for others."""
     text = unicodedata.normalize("NFC", name).casefold()
     words = [word for word in re.split(r"[\W\d_]+", text) if word]
-    known = {
+    split_words = {
         word: (s, rank) for s, ws in _WORDS.items() for rank, word in enumerate(ws)
     }
     for filler in _FILLERS:  # trainset
         words = [
-            word.removesuffix(filler) if word.removesuffix(filler) in known else word
+            stem if (stem := word.removesuffix(filler)) in split_words else word
             for word in words
         ]
-    found = [word for word in words if word in known]
-    if len(found) != 1:
+    matches = [word for word in words if word in split_words]
+    if len(matches) != 1:
         return None
-    rest = tuple(word for word in words if word not in (*found, *_FILLERS))
-    return _SplitName(*known[found[0]], rest)
+    rest = tuple(word for word in words if word not in (*matches, *_FILLERS))
+    return _SplitName(*split_words[matches[0]], rest)
 
 
-def _unwrapped(folder: pathlib.Path) -> pathlib.Path:
-    """The folder of classes: `seg_train/seg_train` is the inner one."""
+def _unwrap(folder: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of classes: for `seg_train/seg_train`, the inner folder."""
     inner = _folders(folder)
     while len(inner) == 1 and _split_name(inner[0].name) == _split_name(folder.name):
         folder, inner = inner[0], _folders(inner[0])
     return folder
 
 
-def _classes(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-    """The folders of each class, by its name, in order.
+def _class_folders(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
+    """Returns the folders of each class by its name, sorted.
 
-    Names that look alike are one class: systems differ in how they write an accent.
+    Names that differ only in Unicode normalization are one class: operating systems
+    encode accents differently.
     """
     classes: dict[str, list[pathlib.Path]] = {}
     for path in _folders(folder):
@@ -257,6 +264,6 @@ def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _has_images(folder: pathlib.Path) -> bool:
-    """Whether image files are in the folder itself."""
+    """Whether the folder itself contains image files."""
     names = [path.name for path in _folders(folder)]
-    return bool(files.find(folder, except_in=names).images)
+    return bool(files.find(folder, exclude=names).images)

@@ -1,7 +1,8 @@
-"""Parquet files and Hugging Face data sets, which the library `datasets` reads.
+"""Reads Parquet files and Hugging Face data sets with the library `datasets`.
 
-It writes what it reads once into its cache, in a form in which any example can be had
-by its number. No code of a data set is run: `datasets` does not since version 4.
+The library converts the data once and stores it in its cache, in a format that allows
+access to any example by its number. It does not run the code of a data set (since
+version 4).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from zoo import taxonomy as taxonomies
 
 _IMAGES, _LABELS = ("image", "img"), ("label", "labels")
 _TESTS = ("test", "validation")
-_SAVED = ("dataset_dict.json", "state.json")  # in a folder of `save_to_disk`
+_SAVED = ("dataset_dict.json", "state.json")  # files that `save_to_disk` writes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,17 +31,17 @@ class TableSplit(split.Split):
     """Examples of a table.
 
     Attributes:
-      rows: a `datasets.Dataset` of the images alone, which gives Arrow tables.
-      has_files: whether images may be given by their paths.
-      labels: of each example.
+      rows: a `datasets.Dataset` with only the column of images, in Arrow format.
+      has_files: whether the table may contain paths of images instead of their bytes.
+      labels: labels of all examples.
     """
 
     rows: typing.Any
     has_files: bool
     labels: label_arrays.Labels
 
-    image_is = split.ENCODED
-    label_hint = "they have to count from 0"
+    image_format = split.ENCODED
+    label_hint = "labels must count from 0"
 
     def fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         images = np.empty(len(numbers), object)
@@ -55,29 +56,29 @@ class TableSplit(split.Split):
         return f"row {number} of {self.source}, {self.name}"
 
     def _bytes(self, value: typing.Any) -> bytes:
-        """Of an image; nothing where it can't be had."""
+        """Returns the bytes of an image; empty if they can't be read."""
         if isinstance(value, bytes):
             return value
-        found = value or {}
-        path = found.get("path")
-        if found.get("bytes") is None and path and self.has_files:
+        record = value or {}
+        path = record.get("path")
+        if record.get("bytes") is None and path and self.has_files:
             try:
                 return pathlib.Path(path).read_bytes()
             except (OSError, ValueError):
                 return b""
-        return found.get("bytes") or b""
+        return record.get("bytes") or b""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Columns:
-    """Of a data set: the names of its columns, and what the labels stand for.
+    """Column names of a data set, and the type of its labels.
 
     Attributes:
-      image: of the images.
-      label: of the labels.
-      several: whether an example has a list of labels.
-      names: of the classes, if the data set says what they are.
-      are_texts: whether labels are names themselves.
+      image: name of the column of images.
+      label: name of the column of labels.
+      several: whether each example has a list of labels.
+      names: names of the classes, if the data set defines them.
+      are_texts: whether the labels are class names, not numbers.
     """
 
     image: str
@@ -87,29 +88,32 @@ class _Columns:
     are_texts: bool
 
 
-def opener(kind: str, place: str, source: str) -> Callable[[str], split.Split]:
-    """What opens the splits of a data set, which is read once for both.
+def opener(kind: str, location: str, source: str) -> Callable[[str], split.Split]:
+    """Returns a function that opens the splits of a data set, reading it once.
 
-    It has a column `image` (or the only one of images) with the bytes of a file, or a
-    record of which they are `bytes`, and a column `label`: a class's number or name,
-    or a list of such. The splits are its own, `train` and `test` or `validation`; of
-    Parquet files see `records.files_of`. Where it has but one, every fifth example of a
-    class is to test on.
+    The data set has a column `image` (or a single column of images) that contains the
+    bytes of an image file or a record with a field `bytes`, and a column `label` that
+    contains a class number, a class name, or a list of either. The splits are those of
+    the data set: `train`, and `test` or `validation`. For Parquet files, see
+    `tfrecords.split_files`. If there is only one split, every fifth example of a class
+    is in the test split.
 
     Args:
       kind: `parquet` or `hf`.
-      place: a pattern of files; a folder, or a name on Hugging Face's hub.
-      source: what `--data` said.
+      location: a glob pattern for `parquet`; a folder or a name on Hugging Face's hub
+        for `hf`.
+      source: value of `--data`.
 
     Returns:
-      A function of the split's name. It raises NoSplitError where there is none of it,
-      ValueError where it can't be read, in one line, and ImportError where the library
-      is missing. A class that only test examples have is an error in training alone.
+      A function that takes the split's name. It raises NoSplitError if there is no such
+      split, ValueError with a one-line message if the data set can't be read, and
+      ImportError if the library is missing. A class without train examples is an error
+      only when the train split is opened.
     """
 
     @functools.cache
     def splits() -> tuple[dict[str, split.Split], str]:
-        return _splits(kind, place, source)
+        return _splits(kind, location, source)
 
     def open_split(name: str) -> split.Split:
         by_name, untrained = splits()
@@ -122,32 +126,39 @@ def opener(kind: str, place: str, source: str) -> Callable[[str], split.Split]:
     return open_split
 
 
-def open_images(kind: str, place: str, source: str) -> list[split.Split]:
-    """All images of a data set, split by split; they need no labels.
+def open_images(kind: str, location: str, source: str) -> list[split.Split]:
+    """Opens all images of a data set, split by split; they do not need labels.
 
     Raises:
-      ValueError: as `opener`.
-      ImportError: likewise.
+      ValueError: the data set can't be read; the message is one line.
+      ImportError: the library is missing.
     """
-    files = {split.TRAIN: _every_file(place)} if kind == "parquet" else {}
+    files = {split.TRAIN: _all_files(location)} if kind == "parquet" else {}
     return [
         _table(
             rows,
             _image_column(rows, source),
             np.full(len(rows), -1),
             kind=kind,
-            place=place,
+            location=location,
             source=source,
             name=split.ALL if files else name,
         )
-        for name, rows in _load(kind, place, source, files).items()
+        for name, rows in _load(kind, location, source, files).items()
     ]
 
 
-def _splits(kind: str, place: str, source: str) -> tuple[dict[str, split.Split], str]:
-    """The splits by name, and the message if a class has no example to train on."""
-    loaded, is_whole = _loaded(kind, place, source)
-    first = next(iter(loaded))  # to train on, if there is such a half
+def _splits(
+    kind: str, location: str, source: str
+) -> tuple[dict[str, split.Split], str]:
+    """Reads all splits.
+
+    Returns:
+      The splits by name, and the error message if a class has no train examples, else
+      an empty string.
+    """
+    loaded, is_whole = _load_splits(kind, location, source)
+    first = next(iter(loaded))  # the train split, if there is one
     columns = _columns(loaded[first], source)
     labels = {
         name: _labels(rows, columns, f"--data: {source}, {name}")
@@ -162,14 +173,14 @@ def _splits(kind: str, place: str, source: str) -> tuple[dict[str, split.Split],
     )
     untrained = ""
     for text in sorted(texts - set(labels[first].texts))[:1]:
-        untrained = f"--data: {source}: no example to train on is {text!r}."
+        untrained = f"--data: {source}: the train split has no examples of {text!r}."
     by_name = {
         name: _table(
             rows,
             columns.image,
-            labels[name].numbered(names),
+            labels[name].as_class_numbers(names),
             kind=kind,
-            place=place,
+            location=location,
             source=source,
             name=name,
             classes=tuple(taxonomies.ClassDefinition(id=n, name=n) for n in names),
@@ -188,11 +199,11 @@ def _table(
     labels: label_arrays.Labels,
     *,
     kind: str,
-    place: str,
-    **about: typing.Any,
+    location: str,
+    **attributes: typing.Any,
 ) -> TableSplit:
-    path = pathlib.Path(place).resolve()
-    parts = [*_origin(rows, place), *label_arrays.arrays(labels)]
+    path = pathlib.Path(location).resolve()
+    parts = [*_origin(rows, location), *label_arrays.arrays(labels)]
     return TableSplit(
         size=len(rows),
         taxonomy=(path.parent if kind == "parquet" else path).name,
@@ -200,48 +211,53 @@ def _table(
         rows=rows.with_format("arrow", columns=[image]),
         has_files=kind == "hf",
         labels=labels,
-        **about,
+        **attributes,
     )
 
 
-def _loaded(kind: str, place: str, source: str) -> tuple[dict[str, typing.Any], bool]:
-    """The data sets of `train` and `test`, and whether `train` is all there is.
+def _load_splits(
+    kind: str, location: str, source: str
+) -> tuple[dict[str, typing.Any], bool]:
+    """Loads the data sets of `train` and `test`.
+
+    Returns:
+      The data sets by split, and whether `train` has all examples and is to be divided.
 
     Raises:
-      ValueError: the library can't give them, or has no such halves.
-      ImportError: it is missing.
+      ValueError: the library can't read them, or there are no such splits.
+      ImportError: the library is missing.
     """
-    files, is_whole = _files(place) if kind == "parquet" else ({}, False)
-    named = _load(kind, place, source, files)
-    if len(named) == 1 and (is_whole or not named.keys() & set(_TESTS)):
+    files, is_whole = _files(location) if kind == "parquet" else ({}, False)
+    loaded = _load(kind, location, source, files)
+    if len(loaded) == 1 and (is_whole or not loaded.keys() & set(_TESTS)):
         is_whole = is_whole or not files
-        return {split.TRAIN: next(iter(named.values()))}, is_whole
-    halves = {split.TRAIN: named[split.TRAIN]} if split.TRAIN in named else {}
+        return {split.TRAIN: next(iter(loaded.values()))}, is_whole
+    splits = {split.TRAIN: loaded[split.TRAIN]} if split.TRAIN in loaded else {}
     for name in _TESTS:
-        if name in named and _is_labelled(named[name]):
-            return halves | {split.TEST: named[name]}, False
-    if not halves:
+        if name in loaded and _is_labelled(loaded[name]):
+            return splits | {split.TEST: loaded[name]}, False
+    if not splits:
         raise ValueError(
-            f"--data: {source} has the splits {', '.join(named)}, and none called "
+            f"--data: {source} has the splits {', '.join(loaded)}, but none called "
             f"{split.TRAIN}."
         )
-    return halves, False
+    return splits, False
 
 
 def _load(
-    kind: str, place: str, source: str, files: Mapping[str, Sequence[str]]
+    kind: str, location: str, source: str, files: Mapping[str, Sequence[str]]
 ) -> dict[str, typing.Any]:
-    """The data sets of all splits that have examples, by their names.
+    """Loads the data sets of all splits that have examples, by split name.
 
     Args:
       kind: see `opener`.
-      place: likewise.
-      source: likewise.
-      files: of `parquet`, those of each split.
+      location: see `opener`.
+      source: see `opener`.
+      files: files of each split, if `kind` is `parquet`.
 
     Raises:
-      ValueError: the library can't give them.
-      ImportError: it is missing.
+      ValueError: the library can't read them, or there are no examples.
+      ImportError: the library is missing.
     """
     try:
         import datasets
@@ -249,55 +265,55 @@ def _load(
         raise ImportError(
             f"--data={kind}: {missing}: run tools/setup datasets"
         ) from None
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # errors say the same
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # raised errors suffice
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    is_saved = any(pathlib.Path(place, name).is_file() for name in _SAVED)
+    is_saved = any(pathlib.Path(location, name).is_file() for name in _SAVED)
     try:
         if files:
-            found = datasets.load_dataset("parquet", data_files=dict(files))
+            loaded = datasets.load_dataset("parquet", data_files=dict(files))
         elif is_saved:
-            found = datasets.load_from_disk(place)
+            loaded = datasets.load_from_disk(location)
         else:
-            found = datasets.load_dataset(place)
-    except Exception as error:  # of many kinds, of many libraries
-        cause = error.__cause__ or error  # what it could not write, or not read
+            loaded = datasets.load_dataset(location)
+    except Exception as error:  # `datasets` raises errors of many libraries
+        cause = error.__cause__ or error  # the failed read or write
         raise ValueError(
             f"--data: {source} can't be read: {' '.join(str(cause).split())[:300]}"
         ) from error
-    named = dict(found) if isinstance(found, dict) else {split.TRAIN: found}
-    named = {str(name): rows for name, rows in named.items() if len(rows)}
-    if not named:
+    splits = dict(loaded) if isinstance(loaded, dict) else {split.TRAIN: loaded}
+    splits = {str(name): rows for name, rows in splits.items() if len(rows)}
+    if not splits:
         raise ValueError(f"--data: {source} has no examples.")
-    return named
+    return splits
 
 
-def _every_file(pattern: str) -> list[str]:
-    """Parquet files; those of a remote pattern the library finds itself."""
-    return [pattern] if "://" in pattern else tfrecords.matching(pattern)
+def _all_files(pattern: str) -> list[str]:
+    """Returns the Parquet files; the library itself expands remote patterns."""
+    return [pattern] if "://" in pattern else tfrecords.matching_files(pattern)
 
 
 def _files(pattern: str) -> tuple[dict[str, list[str]], bool]:
-    """Parquet files by split, and whether one has all examples."""
+    """Returns the Parquet files by split, and whether one split has all examples."""
     if "://" in pattern:
-        return {split.TRAIN: _every_file(pattern)}, True
-    found = {}
+        return {split.TRAIN: _all_files(pattern)}, True
+    files = {}
     for name in (split.TRAIN, split.TEST):
         with contextlib.suppress(split.NoSplitError):
-            found[name], is_whole = tfrecords.files_of(pattern, name)
+            files[name], is_whole = tfrecords.split_files(pattern, name)
             if is_whole:
-                return found, True
-    return found, False
+                return files, True
+    return files, False
 
 
 def _is_labelled(rows: typing.Any) -> bool:
-    """Whether the first example has a label: those of contests' tests are -1."""
+    """Whether the first example has a label; competitions publish -1 for test data."""
     names = [name for name in _LABELS if name in rows.column_names]
     return not names or rows.with_format(columns=names[:1])[0][names[0]] != -1
 
 
 def _image_column(rows: typing.Any, source: str) -> str:
-    """The name of the column of images."""
+    """Returns the name of the column of images."""
     import pyarrow as pa
 
     def holds_images(kind: typing.Any) -> bool:
@@ -314,27 +330,27 @@ def _column(
     source: str,
     names: Sequence[str],
     fits: Callable[[typing.Any], bool],
-    what: str,
+    contents: str,
 ) -> str:
-    """The column of one of the names, or the only one that fits.
+    """Returns the column that has one of `names`, or the only one that fits.
 
     Raises:
-      ValueError: there is none.
+      ValueError: there is no such column.
     """
     kinds = {field.name: field.type for field in rows.features.arrow_schema}
     fitting = [name for name, kind in kinds.items() if fits(kind)]
     usual = [name for name in names if name in fitting]
     if not usual and len(fitting) != 1:
-        some = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+        columns = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
         raise ValueError(
-            f"--data: {source} must have a column {names[0]!r} {what}; it has "
-            f"{some[:300]}."
+            f"--data: {source} must have a column {names[0]!r} {contents}; it has "
+            f"{columns[:300]}."
         )
     return (usual or fitting)[0]
 
 
 def _columns(rows: typing.Any, source: str) -> _Columns:
-    """Raises ValueError where there are no such columns."""
+    """Finds the columns of images and labels; raises ValueError if one is missing."""
     import pyarrow as pa
 
     def inner(kind: typing.Any) -> typing.Any:
@@ -345,15 +361,15 @@ def _columns(rows: typing.Any, source: str) -> _Columns:
         return pa.types.is_integer(inner(kind)) or _is_text(inner(kind))
 
     image = _image_column(rows, source)
-    what = "of classes, by number or name"
-    label = _column(rows, source, _LABELS, holds_labels, what)
+    contents = "with class numbers or names"
+    label = _column(rows, source, _LABELS, holds_labels, contents)
     feature = rows.features[label]
-    of_one = getattr(feature, "feature", feature)  # of a list
+    element = getattr(feature, "feature", feature)  # of a list
     return _Columns(
         image=image,
         label=label,
-        several=of_one is not feature,
-        names=tuple(getattr(of_one, "names", None) or ()),
+        several=element is not feature,
+        names=tuple(getattr(element, "names", None) or ()),
         are_texts=_is_text(inner(rows.features.arrow_schema.field(label).type)),
     )
 
@@ -366,13 +382,15 @@ def _is_text(kind: typing.Any) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _Labels:
-    """Labels as they stand in a table.
+    """The labels of a table before they are mapped to class numbers.
 
     Attributes:
-      where: of the table, for messages.
-      values: of all examples one after the other, numbers or, by `texts`, names.
-      texts: the names that there are; none where values are the classes' numbers.
-      ends: where in `values` those of each example end; None where each has one.
+      where: description of the table for messages.
+      values: labels of all examples, concatenated: class numbers, or indices in
+        `texts`.
+      texts: distinct class names; empty if `values` are class numbers.
+      ends: end of each example's labels in `values`; None if each example has one
+        label.
     """
 
     where: str
@@ -381,36 +399,39 @@ class _Labels:
     ends: np.ndarray | None
 
     def numbers_as_names(self, several: bool) -> tuple[str, ...]:
-        """Class names `0`, `1`, … for several labels; nothing for single numbers.
+        """Returns class names `0`, `1`, … if examples have several labels, else none.
 
-        Single numbers may count the classes of any taxonomy.
+        Single numbers may be labels of any taxonomy.
         """
         count = int(self.values.max(initial=-1)) + 1
         return tuple(map(str, range(count))) if several else ()
 
-    def numbered(self, names: Sequence[str]) -> label_arrays.Labels:
-        """As numbers of classes.
+    def as_class_numbers(self, names: Sequence[str]) -> label_arrays.Labels:
+        """Returns the labels as indices in `names`.
 
         Raises:
-          ValueError: a number is none of them.
+          ValueError: a label is out of range.
         """
         values = self.values
         if self.texts:
-            places = {name: place for place, name in enumerate(names)}
-            values = np.array([places[text] for text in self.texts])[values]
+            numbers = {name: number for number, name in enumerate(names)}
+            values = np.array([numbers[text] for text in self.texts])[values]
         least, most = values.min(initial=0), values.max(initial=0)
         if least < 0 or (names and most >= len(names)):
+            allowed = f"from 0 to {len(names) - 1}" if names else "0 or above"
             raise ValueError(
-                f"{self.where}: labels go from {least} to {most}, and there are "
-                f"{len(names) or 'none below 0'} classes."
+                f"{self.where}: labels must be {allowed}, but they range from {least} "
+                f"to {most}."
             )
         if self.ends is None:
             return values
-        return label_arrays.Sets(classes=values, ends=self.ends, num_classes=len(names))
+        return label_arrays.LabelSets(
+            classes=values, ends=self.ends, num_classes=len(names)
+        )
 
 
 def _labels(rows: typing.Any, columns: _Columns, where: str) -> _Labels:
-    """Raises ValueError where an example has none, and must have one."""
+    """Reads the labels; raises ValueError if an example lacks a required label."""
     import pyarrow.compute as arrow
 
     (column,) = rows.with_format("arrow", columns=[columns.label])[:].columns
@@ -433,12 +454,12 @@ def _labels(rows: typing.Any, columns: _Columns, where: str) -> _Labels:
     return _Labels(where, np.asarray(values).astype(np.int64), texts, ends)
 
 
-def _origin(rows: typing.Any, place: str) -> list[typing.Any]:
-    """Where the images are from, and when that changed: for a fingerprint.
+def _origin(rows: typing.Any, location: str) -> list[typing.Any]:
+    """Returns the images' origin and modification times, for a fingerprint.
 
-    The library's cache has a folder for each: its name is a hash of both.
+    The name of a folder in the library's cache is a hash of both.
     """
     files = [file["filename"] for file in rows.cache_files]
-    if files and pathlib.Path(place).resolve() in pathlib.Path(files[0]).parents:
-        return tfrecords.states(files)  # it is no cache
+    if files and pathlib.Path(location).resolve() in pathlib.Path(files[0]).parents:
+        return tfrecords.file_states(files)  # not in the cache
     return ["/".join(pathlib.Path(file).parts[-4:]).encode() for file in files]

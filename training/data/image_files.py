@@ -1,4 +1,4 @@
-"""Image files with one label each; millions of them in little memory."""
+"""Memory-efficient lists of image files with labels."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from zoo import taxonomy as taxonomies
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageFileSplit(split.Split):
-    """Image files; millions of them take some dozens of bytes each.
+    """Image files; each takes some dozens of bytes of memory.
 
     Attributes:
-      folder: that all of them are in.
-      names: their paths in it, one after the other.
-      ends: where in `names` each ends, [N] int64.
-      states: their bytes, and the time of their last change in ns, [N, 2] int64.
-      labels: of each, [N] int32, or their sets.
+      folder: common prefix of all paths.
+      names: concatenated paths relative to `folder`.
+      ends: end of each path in `names`, [N] int64.
+      states: size in bytes and modification time in ns, [N, 2] int64.
+      labels: class of each file, [N] int32, or sets of classes.
     """
 
     folder: bytes
@@ -32,7 +32,7 @@ class ImageFileSplit(split.Split):
     states: np.ndarray
     labels: label_arrays.Labels
 
-    image_is = split.PATH
+    image_format = split.PATH
 
     def fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ends = self.ends[numbers].tolist()
@@ -51,10 +51,10 @@ class ImageFileSplit(split.Split):
 
 
 class Collector:
-    """Puts together `Files`, one after the other.
+    """Collects files one by one and builds an `ImageFileSplit`.
 
     Args:
-      folder: what all paths begin with, such as `data/`; or nothing.
+      folder: common prefix of all paths, such as `data/`; may be empty.
     """
 
     def __init__(self, folder: str = "") -> None:
@@ -64,34 +64,34 @@ class Collector:
         self._labels = label_arrays.Collector()
 
     def add(self, path: str, state: os.stat_result, *labels: int) -> None:
-        """Adds a file with its class, or its classes."""
+        """Adds a file with its class or classes."""
         self._names += os.fsencode(path[len(self._folder) :])
         self._ends.append(len(self._names))
         self._states.append(state.st_size)
         self._states.append(state.st_mtime_ns)
         self._labels.add(labels)
 
-    def files(
+    def build_split(
         self,
         *,
         classes: Sequence[taxonomies.ClassDefinition],
         order: Sequence[int] | None = None,
         scores: str = taxonomies.SOFTMAX,
-        **about: typing.Any,
+        **attributes: typing.Any,
     ) -> ImageFileSplit:
-        """All that was added.
+        """Returns all added files as a split.
 
-        The fingerprint is of their names, sizes, times and labels.
+        The fingerprint is a hash of their names, sizes, modification times and labels.
 
         Args:
           classes: see `split.Split`.
-          order: which label each that was given stands for; None for the same.
+          order: maps each added label to its class; None keeps the labels as added.
           scores: see `split.Split`.
-          about: what else there is to say of a split.
+          attributes: other attributes of `split.Split`.
         """
         ends = np.frombuffer(self._ends, np.int64)
         states = np.frombuffer(self._states, np.int64).reshape(-1, 2)
-        labels = self._labels.labels(
+        labels = self._labels.build(
             order=order,
             num_classes=len(classes),
             several=scores == taxonomies.SIGMOID,
@@ -107,17 +107,17 @@ class Collector:
             classes=tuple(classes),
             scores=scores,
             labels=labels,
-            **about,
+            **attributes,
         )
 
 
 def check_case(classes: Iterable[str], where: str) -> None:
-    """Raises ValueError where two classes differ in case only."""
-    spelt: dict[str, str] = {}
+    """Raises ValueError if two class names differ in case only."""
+    spellings: dict[str, str] = {}
     for name in classes:
-        other = spelt.setdefault(name.casefold(), name)
+        other = spellings.setdefault(name.casefold(), name)
         if other != name:
             raise ValueError(
                 f"{where} has the classes {other} and {name}, which differ in case "
-                "only: make one of them, or rename one."
+                "only: merge the two, or rename one."
             )

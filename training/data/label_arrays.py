@@ -1,4 +1,4 @@
-"""The classes of many examples, one each or any number; in little memory."""
+"""Memory-efficient labels of many examples: one or any number of classes each."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sets:
-    """The classes of examples that have any number of them.
+class LabelSets:
+    """Labels of examples that have any number of classes each.
 
     Attributes:
-      classes: of all examples, one after the other, [M] integers.
-      ends: where in `classes` those of each example end, [N] int64.
-      num_classes: K.
+      classes: concatenated classes of all examples, [M] integers.
+      ends: end of each example's classes in `classes`, [N] int64.
+      num_classes: number of classes, K.
     """
 
     classes: np.ndarray
@@ -24,59 +24,60 @@ class Sets:
     num_classes: int
 
     def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
-        """Zeros and ones [n, K] int64 of some examples."""
+        """Returns zeros and ones [n, K] int64 for the examples `numbers` [n]."""
         ends = self.ends[numbers]
         starts = np.where(numbers > 0, self.ends[numbers - 1], 0)
-        found = np.zeros((len(numbers), self.num_classes), np.int64)
-        for row, start, end in zip(found, starts, ends, strict=True):
+        labels = np.zeros((len(numbers), self.num_classes), np.int64)
+        for row, start, end in zip(labels, starts, ends, strict=True):
             row[self.classes[start:end]] = 1
-        return found
+        return labels
 
     def rarest(self) -> np.ndarray:
-        """[N] the class of each example that the fewest have; -1 where it has none."""
+        """Returns the rarest class of each example, [N]; -1 if it has no class."""
         counts = np.bincount(self.classes, minlength=self.num_classes)
         sizes = np.diff(self.ends, prepend=0)
-        owners = np.repeat(np.arange(len(sizes)), sizes)
-        found = np.full(len(sizes), -1)
-        often_first = np.argsort(-counts[self.classes], kind="stable")
-        found[owners[often_first]] = self.classes[often_first]  # the last one stays
-        return found
+        examples = np.repeat(np.arange(len(sizes)), sizes)
+        rarest_classes = np.full(len(sizes), -1)
+        frequent_first = np.argsort(-counts[self.classes], kind="stable")
+        # Later assignments overwrite earlier ones, so the rarest class remains.
+        rarest_classes[examples[frequent_first]] = self.classes[frequent_first]
+        return rarest_classes
 
 
-Labels = np.ndarray | Sets
-"""A class for each example, [N] integers, or the sets of them."""
+Labels = np.ndarray | LabelSets
+"""Labels of examples: one class each, [N] integers, or sets of classes."""
 
 
 def rarest(labels: Labels) -> np.ndarray:
-    """[N] the class of each example; of a set see `Sets.rarest`."""
-    return labels.rarest() if isinstance(labels, Sets) else labels
+    """Returns one class per example, [N]; for sets, the rarest class of each."""
+    return labels.rarest() if isinstance(labels, LabelSets) else labels
 
 
 def arrays(labels: Labels) -> list[np.ndarray]:
-    """What they consist of, for a fingerprint."""
-    return [labels.classes, labels.ends] if isinstance(labels, Sets) else [labels]
+    """Returns the arrays that make up the labels, for a fingerprint."""
+    return [labels.classes, labels.ends] if isinstance(labels, LabelSets) else [labels]
 
 
 class Collector:
-    """Puts labels together, one example after the other."""
+    """Collects labels example by example."""
 
     def __init__(self) -> None:
         self._classes, self._sizes = array.array("i"), array.array("I")
 
     def add(self, classes: Iterable[int]) -> None:
-        """Adds the class of an example, or its classes."""
+        """Adds the class or classes of an example."""
         before = len(self._classes)
         self._classes.extend(classes)
         self._sizes.append(len(self._classes) - before)
 
-    def labels(
+    def build(
         self, *, order: Sequence[int] | None, num_classes: int, several: bool
     ) -> Labels:
-        """All that was added.
+        """Returns all added labels.
 
         Args:
-          order: which class each that was given stands for; None for the same.
-          num_classes: K.
+          order: maps each added label to its class; None keeps the labels as added.
+          num_classes: number of classes, K.
           several: whether an example may have any number of classes.
         """
         classes = np.frombuffer(self._classes, np.int32)
@@ -86,4 +87,4 @@ class Collector:
             return classes
         sizes = np.frombuffer(self._sizes, np.uint32)
         ends = np.cumsum(sizes, dtype=np.int64)
-        return Sets(classes=classes, ends=ends, num_classes=num_classes)
+        return LabelSets(classes=classes, ends=ends, num_classes=num_classes)

@@ -1,4 +1,8 @@
-"""Batches of a split: the same ones from a seed, from any step on, for any worker."""
+"""Input pipeline: makes reproducible batches of a split with tf.data.
+
+The batches depend only on the seed and the step: training may resume at any step, and
+any number of workers may share the batches.
+"""
 
 from __future__ import annotations
 
@@ -19,34 +23,34 @@ from zoo import taxonomy as taxonomies
 
 _LOG = progress.logger(__name__)
 
-_GROUP_BYTES = 40_000_000  # of images that are read by one thread, one by one
-_GROUP = (16, 256)  # least and most of them; a group costs a millisecond itself
-_AT_ONCE = max(1, (os.cpu_count() or 1) // 2)  # groups that are read, by all threads
-_AHEAD = 1  # batches, beside those of the groups that are read
-_FEW = 3  # images that may be unreadable in the smallest data set
-_MOST_TOLD = 10  # unreadable images that are told one by one
-_SMALL_FILE = 1 << 18  # bytes; larger ones are read one by one, not as a group
-_MIXING = 0  # what a seed is for, beside what an image needs
-_SHUFFLE = 498247692  # the key of `index_shuffle` in TensorFlow
+_GROUP_BYTES = 40_000_000  # of images that one thread reads one after the other
+_GROUP = (16, 256)  # least and most images; the overhead of a group is a millisecond
+_PARALLEL_GROUPS = max(1, (os.cpu_count() or 1) // 2)  # groups read in parallel
+_PREFETCHED = 1  # batches, in addition to the groups being read
+_MIN_LIMIT = 3  # unreadable images allowed even in the smallest data set
+_MAX_LOGGED = 10  # unreadable images that are logged one by one
+_SMALL_FILE = 1 << 18  # bytes; the graph reads larger files, one by one
+_MIXING = 0  # purpose of a seed, in addition to those for an image
+_SHUFFLE = 498247692  # key of `index_shuffle` in TensorFlow
 _PLAIN = (model_input.Kind.JPEG, model_input.Kind.LARGE_JPEG)
-_PATH = np.int64(-1)  # the kind of an image that is large, or gone: its path is given
-_FILLER = np.int64(-1)  # the number of no example
-_NONE = np.int64(-1)  # the label of what has none
+_PATH = np.int64(-1)  # kind of an image file that is large or missing: given by path
+_FILLER = np.int64(-1)  # number of an example that fills up a batch
+_NO_LABEL = np.int64(-1)
 
 
-def is_known(labels: np.ndarray) -> np.ndarray:
-    """[B] whether labels [B, K] are of an example; else they are NaN."""
+def is_labelled(labels: np.ndarray) -> np.ndarray:
+    """Returns whether each row of labels [B, K] has labels: is not NaN."""
     return ~np.isnan(labels[:, 0])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shard:
-    """Which part of each batch a worker makes.
+    """The part of each batch that one worker makes.
 
     Args:
-      index: of the worker.
-      count: of workers.
-      parts: in which it hands over its own part, one for each of its devices.
+      index: index of the worker.
+      count: number of workers.
+      parts: number of parts in which the worker delivers its part, one per device.
     """
 
     index: int = 0
@@ -54,24 +58,24 @@ class Shard:
     parts: int = 1
 
     def size(self, batch_size: int) -> int:
-        """Of what it makes of a batch."""
+        """Number of images of a batch that the worker makes."""
         return batch_size // self.count
 
-    def place(self, count: tf.Tensor, batch_size: int) -> tf.Tensor:
-        """In the stream of all workers, of the `count`-th example that it makes."""
-        own = self.size(batch_size)
-        return count // own * batch_size + self.index * own + count % own
+    def position(self, count: tf.Tensor, batch_size: int) -> tf.Tensor:
+        """Position of the worker's `count`-th example in the stream of all workers."""
+        size = self.size(batch_size)
+        return count // size * batch_size + self.index * size + count % size
 
 
 class UnreadableImages:
-    """The images that could not be read, as far as they were met.
+    """Records the unreadable images of a split and enforces their limit.
 
     Args:
-      split: whose examples.
-      num_classes: of the model.
-      limit: share of the examples that may be unreadable. A few always may, unless it
-        is 0.
-      announce: whether the first ten of them are logged.
+      split: the examples.
+      num_classes: number of classes of the model.
+      limit: fraction of the examples that may be unreadable. Unless it is 0, three
+        unreadable images are always allowed.
+      announce: whether to log the first ten unreadable images.
     """
 
     def __init__(
@@ -83,86 +87,88 @@ class UnreadableImages:
         announce: bool = False,
     ) -> None:
         self._split, self._num_classes, self._announce = split, num_classes, announce
-        self._most = max(_FEW, int(limit * split.size)) if limit else 0
+        self._max_unreadable = max(_MIN_LIMIT, int(limit * split.size)) if limit else 0
         self._unreadable: set[int] = set()
-        self._told: set[int] = set()
-        self._strange: tuple[int, int] | None = None
+        self._logged: set[int] = set()
+        self._bad_label: tuple[int, int] | None = None  # example and label
         self._lock = threading.Lock()
 
-    def note(self, numbers: np.ndarray, labels: np.ndarray, read: np.ndarray) -> None:
-        """Takes down a batch: example, label and whether it was read, of each."""
+    def record(self, numbers: np.ndarray, labels: np.ndarray, read: np.ndarray) -> None:
+        """Records a batch: example number, label and whether it was read, for each."""
         with self._lock:
             is_example = numbers >= 0
             self._unreadable.update(int(n) for n in numbers[is_example & ~read])
             if labels.ndim > 1:
-                labels = labels.max(axis=1)  # of zeros and ones: all are classes
+                labels = labels.max(axis=1)  # zeros and ones, which are always valid
             is_class = (labels >= 0) & (labels < self._num_classes)
             for i in np.flatnonzero(is_example & read & ~is_class):
-                self._strange = self._strange or (int(numbers[i]), int(labels[i]))
+                self._bad_label = self._bad_label or (int(numbers[i]), int(labels[i]))
 
     @property
-    def unreadable(self) -> list[str]:
-        """Where the examples are that could not be read."""
+    def descriptions(self) -> list[str]:
+        """Paths or other descriptions of the unreadable images."""
         return [self._split.describe(number) for number in self.numbers]
 
     @property
     def numbers(self) -> list[int]:
-        """Which examples could not be read."""
+        """Numbers of the unreadable examples, sorted."""
         with self._lock:
             return sorted(self._unreadable)
 
     def restore(self, numbers: list[int]) -> None:
-        """Takes down what an earlier process came across."""
+        """Adds the unreadable examples that an earlier process recorded."""
         with self._lock:
             self._unreadable.update(numbers)
 
     def check(self) -> None:
-        """Tells which images could not be read since the last time.
+        """Logs new unreadable images and checks the limit.
 
         Raises:
-          ValueError: a label is no class, or too many images can't be read.
+          ValueError: a label is not a class, or too many images are unreadable.
         """
-        if self._strange:
-            number, label = self._strange
+        if self._bad_label:
+            number, label = self._bad_label
             raise ValueError(
-                f"{self._split.describe(number)} has label {label}, and the model has "
-                f"{self._num_classes} classes, from 0: {self._split.label_hint}."
+                f"{self._split.describe(number)} has label {label}, but the model has "
+                f"{self._num_classes} classes, counted from 0: "
+                f"{self._split.label_hint}."
             )
-        found = self.numbers
-        for number in found:
-            if len(self._told) < _MOST_TOLD and number not in self._told:
-                self._told.add(number)
+        numbers = self.numbers
+        for number in numbers:
+            if len(self._logged) < _MAX_LOGGED and number not in self._logged:
+                self._logged.add(number)
                 if self._announce:
                     _LOG.warning(f"can't be read: {self._split.describe(number)}")
-        if len(found) > self._most:
+        if len(numbers) > self._max_unreadable:
             raise ValueError(
-                f"{len(found)} of {self._split.size} {self._split.name} images of "
-                f"{self._split.source} can't be read, and --unreadable lets "
-                f"{self._most} be: the first is {self._split.describe(found[0])}."
+                f"{len(numbers)} of {self._split.size} {self._split.name} images of "
+                f"{self._split.source} can't be read, but --unreadable allows only "
+                f"{self._max_unreadable}: the first is "
+                f"{self._split.describe(numbers[0])}."
             )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stream:
-    """What all batches of a split have in common.
+    """Makes the training and evaluation batches of a split.
 
     Attributes:
       split: the examples.
-      num_classes: K, of the model.
-      preprocessing: from an image to the model's input.
-      batch_size: images in a step, of all workers and devices together.
-      ledger: where to note what can't be read.
+      num_classes: number of classes of the model, K.
+      preprocessing: conversion of an image to the model's input.
+      batch_size: number of images per step, over all workers and devices.
+      unreadable_images: records images that can't be read.
     """
 
     split: split.Split
     num_classes: int
     preprocessing: model_input.Preprocessing
     batch_size: int
-    ledger: UnreadableImages
+    unreadable_images: UnreadableImages
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in the split; what is left over differs from epoch to epoch."""
+        """Number of full batches in the split; an epoch omits the leftover examples."""
         return self.split.size // self.batch_size
 
     def training(
@@ -174,25 +180,26 @@ class Stream:
         augment: augmentation.Augmentation,
         shard: Shard = Shard(),
     ) -> tf.data.Dataset:
-        """The batches of steps `first` to `last`, without the latter.
+        """Returns the batches of the steps from `first` to `last`, excluding `last`.
 
-        Example, order and all that is random follow from `seed` and the step.
+        The choice of examples, their order and all random augmentation depend only on
+        `seed` and the step.
 
         Returns:
           Pairs of images [b, S, S, 3] float32 in [0, 1] and labels [b, K] float32,
-          where b is the batch size by workers and parts. The labels of what can't be
-          read are NaN.
+          where b is the batch size divided by the numbers of workers and parts. The
+          labels of unreadable images are NaN.
         """
-        own = shard.size(self.batch_size)
+        size = shard.size(self.batch_size)
 
         def draw(counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            places = shard.place(counts, self.batch_size)
-            step, rest = places // self.batch_size, places % self.batch_size
+            positions = shard.position(counts, self.batch_size)
+            step, rest = positions // self.batch_size, positions % self.batch_size
             epoch = step // self.steps_per_epoch
             rest += step % self.steps_per_epoch * self.batch_size
             shuffled = _shuffled(rest, seed, epoch, self.split.size)
             purposes = range(_MIXING + 1, _MIXING + 1 + augmentation.SEEDS)
-            seeds = [_seeds(seed, purpose, places) for purpose in purposes]
+            seeds = [_seeds(seed, purpose, positions) for purpose in purposes]
             return shuffled, tf.stack(seeds, axis=1)
 
         def image(
@@ -202,50 +209,51 @@ class Stream:
                 data, seeds, kind=kind, preprocessing=self.preprocessing
             )
 
-        def mixed(
+        def mix(
             count: tf.Tensor, batch: tuple[tf.Tensor, ...]
         ) -> tuple[tf.Tensor, tf.Tensor]:
             images, labels = batch
-            place = count * shard.count + shard.index
-            return augment.batch(images, labels, _seeds(seed, _MIXING, place))
+            position = count * shard.count + shard.index
+            return augment.batch(images, labels, _seeds(seed, _MIXING, position))
 
-        counts = tf.data.Dataset.range(first * own, last * own)
-        batches = self._batches(counts, draw, image, own // shard.parts)
+        counts = tf.data.Dataset.range(first * size, last * size)
+        batches = self._batches(counts, draw, image, size // shard.parts)
         if augment.mixes:
             counted = batches.enumerate(start=first * shard.parts)
-            batches = counted.map(mixed, num_parallel_calls=tf.data.AUTOTUNE)
-        return batches.prefetch(_AHEAD)
+            batches = counted.map(mix, num_parallel_calls=tf.data.AUTOTUNE)
+        return batches.prefetch(_PREFETCHED)
 
     def evaluation(self, *, shard: Shard = Shard()) -> tf.data.Dataset:
-        """Every example once, in order, as pairs like those of `training`.
+        """Returns batches of every example once, in order, in the form of `training`.
 
-        The last batches are filled up with labels of NaN, so that all are alike.
+        The last batches are filled up with examples whose labels are NaN, so all
+        batches have the same size.
         """
-        own = shard.size(self.batch_size)
+        size = shard.size(self.batch_size)
         steps = -(-self.split.size // self.batch_size)
 
         def draw(counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            places = shard.place(counts, self.batch_size)
-            numbers = tf.where(places < self.split.size, places, _FILLER)
-            return numbers, tf.zeros([tf.size(places), 0, 2], tf.int64)
+            positions = shard.position(counts, self.batch_size)
+            numbers = tf.where(positions < self.split.size, positions, _FILLER)
+            return numbers, tf.zeros([tf.size(positions), 0, 2], tf.int64)
 
         def image(
             data: tf.Tensor, seeds: tf.Tensor, kind: model_input.Kind
         ) -> tf.Tensor:
-            return self.preprocessing.central(data, kind)
+            return self.preprocessing.central_crop(data, kind)
 
-        counts = tf.data.Dataset.range(steps * own)
-        batches = self._batches(counts, draw, image, own // shard.parts)
-        return batches.prefetch(_AHEAD)
+        counts = tf.data.Dataset.range(steps * size)
+        batches = self._batches(counts, draw, image, size // shard.parts)
+        return batches.prefetch(_PREFETCHED)
 
-    def _group(self, batch: int) -> int:
-        """Images that one thread reads, one after the other.
+    def _group_size(self, batch: int) -> int:
+        """Number of images that one thread reads one after the other.
 
-        They are a batch, or a whole part of it, if they can: other groups have to be
-        copied to make batches of them.
+        A group is a batch or a whole fraction of a batch if possible, because batches
+        made of other groups require copies.
         """
-        bytes_each = 12 * self.preprocessing.height * self.preprocessing.width
-        most = int(np.clip(_GROUP_BYTES // bytes_each, *_GROUP))
+        image_bytes = 12 * self.preprocessing.height * self.preprocessing.width
+        most = int(np.clip(_GROUP_BYTES // image_bytes, *_GROUP))
         for parts in range(1, batch // _GROUP[0] + 1):
             if batch % parts == 0 and batch // parts <= most:
                 return batch // parts
@@ -253,23 +261,24 @@ class Stream:
 
     @property
     def _is_encoded(self) -> bool:
-        """Whether images are files that have to be decoded, which may fail."""
-        return self.split.image_is != split.PIXELS
+        """Whether images are encoded files; decoding may fail."""
+        return self.split.image_format != split.PIXELS
 
     @property
     def _has_sets(self) -> bool:
-        """Whether labels are zeros and ones for each class, not the number of one."""
+        """Whether labels are zeros and ones for each class, not class numbers."""
         return self.split.scores == taxonomies.SIGMOID
 
     def _fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Images [n], what is known of each [n] int64, and labels, of some examples."""
-        found, labels = self.split.fetch(numbers)
+        """Returns images [n], their kinds [n] int64, and labels of the examples."""
+        fetched, labels = self.split.fetch(numbers)
+        count = len(fetched)
         if not self._is_encoded:
-            return found, np.full(len(found), model_input.Kind.PIXELS), labels
-        images, kinds = np.empty(len(found), object), np.empty(len(found), np.int64)
-        for i, image in enumerate(found):
+            return fetched, np.full(count, model_input.Kind.PIXELS), labels
+        images, kinds = np.empty(count, object), np.empty(count, np.int64)
+        for i, image in enumerate(fetched):
             data: bytes | None = image
-            if self.split.image_is == split.PATH:
+            if self.split.image_format == split.PATH:
                 data = listing.read_small(image, _SMALL_FILE)
             images[i] = image if data is None else data
             kinds[i] = _PATH if data is None else self.preprocessing.kind(data)
@@ -278,27 +287,29 @@ class Stream:
     def _readers(
         self, image: typing.Callable, num_seeds: int
     ) -> tuple[typing.Any, dict[model_input.Kind, typing.Any]]:
-        """Functions of (image, kind, seeds [num_seeds, 2]): of any kind, and of some.
+        """Traces the functions of (image, kind, seeds [num_seeds, 2]) that read images.
 
-        Those of one kind ask no questions.
+        Returns:
+          A function for images of any kind, and functions for single kinds, by kind.
+          The latter are faster, because they do not branch on the kind.
         """
         if self._is_encoded:
-            of_image = tf.TensorSpec([], tf.string)
+            image_spec = tf.TensorSpec([], tf.string)
         else:
-            of_image = tf.TensorSpec([None, None, 3], tf.uint8)
-        of_kind = tf.TensorSpec([], tf.int64)
-        of_seeds = tf.TensorSpec([num_seeds, 2], tf.int64)
+            image_spec = tf.TensorSpec([None, None, 3], tf.uint8)
+        kind_spec = tf.TensorSpec([], tf.int64)
+        seeds_spec = tf.TensorSpec([num_seeds, 2], tf.int64)
 
-        def traced(function: typing.Callable) -> typing.Any:
+        def trace(function: typing.Callable) -> typing.Any:
             return tf.function(function).get_concrete_function(
-                of_image, of_kind, of_seeds
+                image_spec, kind_spec, seeds_spec
             )
 
         def reader(kind: model_input.Kind) -> typing.Any:
-            return traced(lambda data, _, seeds: image(data, seeds, kind))
+            return trace(lambda data, _, seeds: image(data, seeds, kind))
 
         def read_any(data: tf.Tensor, kind: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-            if self.split.image_is == split.PATH:
+            if self.split.image_format == split.PATH:
                 is_path = kind == _PATH
                 data = tf.cond(is_path, lambda: tf.io.read_file(data), lambda: data)
             branches = {k: functools.partial(image, data, seeds, k) for k in _PLAIN}
@@ -307,67 +318,69 @@ class Stream:
 
         if not self._is_encoded:
             return reader(model_input.Kind.PIXELS), {}
-        return traced(read_any), {kind: reader(kind) for kind in _PLAIN}
+        return trace(read_any), {kind: reader(kind) for kind in _PLAIN}
 
     def _read(
         self, drawn: tf.data.Dataset, image: typing.Callable, size: int
     ) -> tf.data.Dataset:
-        """Groups of (images, whether each was read), (numbers, labels).
+        """Reads groups of ((images, whether each was read), (numbers, labels)).
 
         Args:
-          drawn: numbers of examples [n] and seeds [n, k, 2] int64 of each group.
-          image: from an example's image, seeds [k, 2] and kind to the model's input.
-          size: of a group.
+          drawn: example numbers [n] and seeds [n, k, 2] int64 of each group.
+          image: function of an example's image, seeds [k, 2] and kind that returns the
+            model's input.
+          size: number of examples in a group.
         """
         shape = (self.preprocessing.height, self.preprocessing.width, 3)
         read_any, read_kinds = self._readers(image, drawn.element_spec[1].shape[1])
-        of_image = read_any.structured_input_signature[0][0]
+        image_spec = read_any.structured_input_signature[0][0]
 
-        def guarded(*example: tf.Tensor) -> tf.data.Dataset:
+        def read_or_skip(*example: tf.Tensor) -> tf.data.Dataset:
             read = tf.data.Dataset.from_tensors(example)
             read = read.map(lambda *example: (read_any(*example), True))
             unread = tf.data.Dataset.from_tensors((tf.zeros(shape), False))
             return read.ignore_errors().concatenate(unread).take(1)
 
         def group(numbers: tf.Tensor, seeds: tf.Tensor) -> tf.data.Dataset:
-            """At once; where one can't be read, one by one."""
+            """Reads a group at once; if an image can't be read, one by one."""
             images, kinds, labels = tf.numpy_function(
                 self._fetch,
                 [tf.maximum(numbers, 0)],
-                [of_image.dtype, tf.int64, tf.int64],
+                [image_spec.dtype, tf.int64, tf.int64],
             )
             labels.set_shape([None, self.num_classes] if self._has_sets else [None])
             kinds.set_shape([None])
-            images.set_shape([None, *of_image.shape])
-            about = tf.data.Dataset.from_tensors((numbers, labels))
+            images.set_shape([None, *image_spec.shape])
+            numbers_and_labels = tf.data.Dataset.from_tensors((numbers, labels))
 
             def at_once(*examples: tf.Tensor, function: typing.Any) -> tuple:
                 read = tf.ones(tf.shape(numbers), tf.bool)
                 return _map_each(function, examples, shape), read
 
-            # What is concatenated is made when all before it has given nothing.
+            # `concatenate` with `take(1)` makes a fallback: the second data set is
+            # evaluated only if the first is empty.
             whole = tf.data.Dataset.from_tensors((images, kinds, seeds))
-            found = whole.map(functools.partial(at_once, function=read_any))
+            result = whole.map(functools.partial(at_once, function=read_any))
             if self._is_encoded:
                 examples = tf.data.Dataset.from_tensor_slices((images, kinds, seeds))
-                one_by_one = examples.flat_map(guarded).batch(size)
-                found = found.ignore_errors().concatenate(one_by_one)
+                one_by_one = examples.flat_map(read_or_skip).batch(size)
+                result = result.ignore_errors().concatenate(one_by_one)
             for kind, function in read_kinds.items():
-                is_it = tf.reduce_all(kinds == kind)
-                of_kind = whole.take(tf.cast(is_it, tf.int64))
-                of_kind = of_kind.map(functools.partial(at_once, function=function))
-                found = of_kind.ignore_errors().concatenate(found)
-            return tf.data.Dataset.zip(found.take(1), about)
+                is_uniform = tf.reduce_all(kinds == kind)
+                uniform = whole.take(tf.cast(is_uniform, tf.int64))
+                uniform = uniform.map(functools.partial(at_once, function=function))
+                result = uniform.ignore_errors().concatenate(result)
+            return tf.data.Dataset.zip(result.take(1), numbers_and_labels)
 
-        # What `interleave` makes; but that reads ahead twice as many.
+        # Same as `interleave`, which would read twice as many groups ahead.
         return interleave_op._ParallelInterleaveDataset(
             drawn,
             group,
-            cycle_length=_AT_ONCE,
+            cycle_length=_PARALLEL_GROUPS,
             block_length=1,
-            num_parallel_calls=_AT_ONCE,
+            num_parallel_calls=_PARALLEL_GROUPS,
             buffer_output_elements=1,
-            prefetch_input_elements=_AT_ONCE,
+            prefetch_input_elements=_PARALLEL_GROUPS,
             deterministic=True,
         )
 
@@ -378,52 +391,59 @@ class Stream:
         image: typing.Callable,
         size: int,
     ) -> tf.data.Dataset:
-        """(images, labels [size, K]); what could not be read is noted.
+        """Makes batches of (images, labels [size, K]) and records unreadable images.
 
         Args:
-          counts: of the examples that are made.
-          draw: from some of them to numbers of examples and seeds [n, k, 2] int64.
+          counts: counts of the examples that this worker makes.
+          draw: function of counts [n] that returns example numbers [n] and seeds
+            [n, k, 2] int64.
           image: see `_read`.
-          size: of a batch.
+          size: batch size.
         """
 
-        def noted(
-            found: tuple[tf.Tensor, tf.Tensor], about: tuple[tf.Tensor, tf.Tensor]
+        def record(
+            images_and_read: tuple[tf.Tensor, tf.Tensor],
+            numbers_and_labels: tuple[tf.Tensor, tf.Tensor],
         ) -> tuple[tf.Tensor, tf.Tensor]:
-            (images, read), (numbers, labels) = found, about
-            is_known = read & (numbers >= 0)
+            images, read = images_and_read
+            numbers, labels = numbers_and_labels
+            is_valid = read & (numbers >= 0)
             labels = tf.where(
-                is_known[:, tf.newaxis] if self._has_sets else is_known, labels, _NONE
+                is_valid[:, tf.newaxis] if self._has_sets else is_valid,
+                labels,
+                _NO_LABEL,
             )
-            note = []
+            recorded = []
             if self._is_encoded:
-                note = [
-                    tf.numpy_function(self.ledger.note, [numbers, labels, read], [])
+                recorded = [
+                    tf.numpy_function(
+                        self.unreadable_images.record, [numbers, labels, read], []
+                    )
                 ]
-            with tf.control_dependencies(note):
+            with tf.control_dependencies(recorded):
                 labels = tf.ensure_shape(labels, [size, *labels.shape[1:]])
             if self._has_sets:
-                is_known, known = labels >= 0, tf.cast(labels, tf.float32)
+                is_valid, targets = labels >= 0, tf.cast(labels, tf.float32)
             else:
                 is_class = (labels >= 0) & (labels < self.num_classes)
-                is_known = is_class[:, tf.newaxis]
-                known = tf.one_hot(labels, self.num_classes)
-            known = tf.where(is_known, known, np.nan)
-            return tf.ensure_shape(images, [size, *images.shape[1:]]), known
+                is_valid = is_class[:, tf.newaxis]
+                targets = tf.one_hot(labels, self.num_classes)
+            targets = tf.where(is_valid, targets, np.nan)
+            return tf.ensure_shape(images, [size, *images.shape[1:]]), targets
 
-        group = self._group(size)
-        batches = self._read(counts.batch(group).map(draw), image, group)
-        if group != size:
+        group_size = self._group_size(size)
+        batches = self._read(counts.batch(group_size).map(draw), image, group_size)
+        if group_size != size:
             batches = batches.rebatch(size, drop_remainder=True)
-        return batches.map(noted)
+        return batches.map(record)
 
 
 def _map_each(
     function: typing.Any, parts: tuple[tf.Tensor, ...], shape: tuple[int, ...]
 ) -> tf.Tensor:
-    """A traced function of each element, as [n, *shape] float32.
+    """Applies a concrete function to each element; returns [n, *shape] float32.
 
-    As `tf.map_fn` does; but by threads, each of which writes to the result at once.
+    Same as `tf.map_fn`, but parallel: each thread writes directly into the result.
     """
     (result,) = tf.raw_ops.MapDefun(
         arguments=parts,
@@ -436,23 +456,25 @@ def _map_each(
     return result
 
 
-def _shuffled(places: tf.Tensor, seed: int, epochs: tf.Tensor, size: int) -> tf.Tensor:
-    """Which of `size` examples is at each place [n] of an epoch.
+def _shuffled(
+    positions: tf.Tensor, seed: int, epochs: tf.Tensor, size: int
+) -> tf.Tensor:
+    """Returns which of `size` examples is at each position [n] of an epoch.
 
-    It is what `tf.random.experimental.index_shuffle` gives for the seed of one epoch;
-    for several it pads the wrong dimension, in TensorFlow 2.21.
+    Same as `tf.random.experimental.index_shuffle`, which in TensorFlow 2.21 pads the
+    wrong dimension if the seeds differ, as for several epochs.
     """
     fixed = tf.fill(tf.shape(epochs), np.int64(_SHUFFLE))
-    own = tf.fill(tf.shape(epochs), np.int64(seed))
+    seeds = tf.fill(tf.shape(epochs), np.int64(seed))
     return tf.raw_ops.RandomIndexShuffle(
-        index=places,
-        seed=tf.cast(tf.stack([fixed, own, epochs], axis=1), tf.int32),
+        index=positions,
+        seed=tf.cast(tf.stack([fixed, seeds, epochs], axis=1), tf.int32),
         max_index=np.int64(size - 1),
         rounds=4,
     )
 
 
-def _seeds(seed: int, purpose: int, places: tf.Tensor) -> tf.Tensor:
-    """[..., 2] int64 for one purpose and places [...]: `tf.random.fold_in` of each."""
+def _seeds(seed: int, purpose: int, positions: tf.Tensor) -> tf.Tensor:
+    """Returns `tf.random.fold_in` of positions [...] for a purpose, [..., 2] int64."""
     first = tf.random.fold_in(tf.constant([seed, purpose], tf.int32), np.int64(0))[0]
-    return tf.stack([tf.fill(tf.shape(places), first), places], axis=-1)
+    return tf.stack([tf.fill(tf.shape(positions), first), positions], axis=-1)

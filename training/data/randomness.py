@@ -1,8 +1,8 @@
-"""Random draws that depend on a seed and nothing else, for layers that know of none.
+"""Makes the random draws of keras-cv's layers depend on a seed alone.
 
-keras-cv's layers draw from TensorFlow's state, which differs from run to run, with the
-number of threads, and can't be put back to where it was. While they are traced within
-`drawn_from`, each of their draws is a function of a seed tensor instead.
+These layers draw from TensorFlow's global random state, which differs from run to run
+and with the number of threads, and can't be restored. If they are traced inside the
+context `drawn_from`, each of their draws is a function of a seed tensor instead.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import tensorflow as tf
 
 @contextlib.contextmanager
 def drawn_from(seed: tf.Tensor) -> Iterator[None]:
-    """Within it, what `tf.random` draws comes from `seed` [2] int32.
+    """Context in which all draws of `tf.random` are derived from `seed` [2] int32.
 
-    Layers with generators of their own have to be made within it, too.
+    Layers that create their own random generators must be created inside it, too.
 
     Raises:
-      ValueError: at the end, where a draw went another way.
+      ValueError: on exit, if an op drew random numbers without the seed.
     """
     draws = _Draws(seed)
     before = len(_stateful())
@@ -35,18 +35,18 @@ def drawn_from(seed: tf.Tensor) -> Iterator[None]:
         get_global_generator=lambda: draws,
     ):
         yield
-    if others := _stateful()[before:]:
-        raise ValueError(f"{', '.join(others)} would draw other numbers in each run.")
+    if ops := _stateful()[before:]:
+        raise ValueError(f"{', '.join(ops)} would draw different numbers in each run.")
 
 
 def _stateful() -> list[str]:
-    """The kinds of operations so far in the graph that is being made, that draw."""
-    operations = [*tf.compat.v1.get_default_graph().get_operations()]
-    return [o.type for o in operations if o._is_stateful and "andom" in o.type]
+    """Returns the types of the stateful random ops in the current graph."""
+    ops = [*tf.compat.v1.get_default_graph().get_operations()]
+    return [op.type for op in ops if op._is_stateful and "andom" in op.type]
 
 
 class _Draws:
-    """The functions of `tf.random` that keras-cv calls, each call with its own seed."""
+    """Stateless versions of the `tf.random` functions that keras-cv calls."""
 
     def __init__(self, seed: tf.Tensor) -> None:
         self._seed = seed
@@ -64,7 +64,7 @@ class _Draws:
         dtype: typing.Any = tf.float32,
         **_: typing.Any,
     ) -> tf.Tensor:
-        """As `tf.random.uniform`."""
+        """Same as `tf.random.uniform`, but stateless."""
         maxval = 1 if maxval is None else maxval
         return tf.random.stateless_uniform(shape, self._next(), minval, maxval, dtype)
 
@@ -76,7 +76,7 @@ class _Draws:
         dtype: typing.Any = tf.float32,
         **_: typing.Any,
     ) -> tf.Tensor:
-        """As `tf.random.normal`."""
+        """Same as `tf.random.normal`, but stateless."""
         return tf.random.stateless_normal(shape, self._next(), mean, stddev, dtype)
 
     def gamma(
@@ -86,9 +86,9 @@ class _Draws:
         dtype: typing.Any = tf.float32,
         **_: typing.Any,
     ) -> tf.Tensor:
-        """As `tf.random.gamma`, of scale 1."""
+        """Same as `tf.random.gamma` with beta 1, but stateless."""
         return tf.random.stateless_gamma(shape, self._next(), alpha, dtype=dtype)
 
     def shuffle(self, value: tf.Tensor, **_: typing.Any) -> tf.Tensor:
-        """As `tf.random.shuffle`."""
+        """Same as `tf.random.shuffle`, but stateless."""
         return tf.random.experimental.stateless_shuffle(value, self._next())

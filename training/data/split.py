@@ -1,4 +1,4 @@
-"""Labelled images that can be had by number, in any order and again."""
+"""Train and test splits: labelled images with random access by number."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from zoo import taxonomy as taxonomies
 
 TRAIN, TEST = "train", "test"
 ALL = "all"
-"""What all images of a source are called, whose labels are not asked for."""
+"""Name of a split with all images of a source, labelled or not."""
 PIXELS, ENCODED, PATH = "pixels", "encoded", "path"
 EVERY = 5
-"""Where a source has no test split of its own, every fifth example is in it."""
+"""If a source has no test split, every fifth example is held out as one."""
 
 
 class NoSplitError(ValueError):
-    """A source has no such half."""
+    """Raised if a source does not have the requested split."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Split(abc.ABC):
-    """The examples of one half of a source.
+    """The examples of one split of a source.
 
     Attributes:
-      source: what `--data` said.
-      name: `train` or `test`.
+      source: value of `--data`.
+      name: `train` or `test`; `all` for images without labels.
       size: number of examples.
-      classes: what labels count, in order; nothing where the source does not say.
-      taxonomy: a name of the zoo's for them, or of one's own.
-      scores: `softmax` where each example has one class, `sigmoid` where it has any
-        number of them.
-      fingerprint: changes where the examples do.
-      notes: what users should know, such as which files were left out; a line each.
+      classes: classes in the order of the labels; empty if the source does not define
+        them.
+      taxonomy: name of the classes, either a taxonomy of the zoo or a new one.
+      scores: `softmax` if each example has one class, `sigmoid` if it may have any
+        number of classes.
+      fingerprint: hash that changes if the examples change.
+      notes: one-line messages for users, such as which files were left out.
     """
 
     source: str
@@ -51,46 +52,46 @@ class Split(abc.ABC):
     notes: tuple[str, ...] = ()
 
     label_hint = "see --data"
-    """What to look at where labels are no classes."""
+    """Advice for the error message if a label is not a class."""
 
-    image_is: typing.ClassVar[str]
-    """What `fetch` gives of an image: `PIXELS`, `ENCODED` or `PATH`."""
+    image_format: typing.ClassVar[str]
+    """Format in which `fetch` returns images: `PIXELS`, `ENCODED` or `PATH`."""
 
     @abc.abstractmethod
     def fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The images and labels of some examples; threads may call it at once.
+        """Returns the images and labels of examples. This method is thread-safe.
 
         Args:
           numbers: [n] int64, each in [0, size).
 
         Returns:
-          Pixels [n, H, W, 3] uint8; or [n] bytes, empty where they can't be had: of
-          files, or their paths. And labels: classes [n] int64, or where `scores` is
-          `sigmoid` zeros and ones [n, K] int64.
+          Images and labels. Images are pixels [n, H, W, 3] uint8, or [n] bytes that are
+          encoded files (empty if unreadable) or paths. Labels are classes [n] int64, or
+          zeros and ones [n, K] int64 if `scores` is `sigmoid`.
         """
 
     @property
     def paths(self) -> list[str]:
-        """The paths of the images, where they are files; else none."""
-        if self.image_is != PATH:
+        """Paths of the images if they are files, else an empty list."""
+        if self.image_format != PATH:
             return []
         return [os.fsdecode(path) for path in self.fetch(np.arange(self.size))[0]]
 
     @abc.abstractmethod
     def all_labels(self) -> np.ndarray:
-        """The class of each example, [size] integers.
+        """Returns one class for each example, [size] integers.
 
-        Of several the one that the fewest examples have, and of none -1: for parts in
-        which every class has its share.
+        Of several classes, this is the one that the fewest examples have; of none, -1.
+        The result serves to divide the examples by class.
         """
 
     def class_names(self) -> dict[int, str]:
-        """What examples call classes, by number, where no list of classes does."""
+        """Class names by number, read from the examples if `classes` is empty."""
         return {}
 
     @abc.abstractmethod
     def describe(self, number: int) -> str:
-        """Where example `number` is, for messages."""
+        """Describes the location of example `number` for messages."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,14 +99,14 @@ class PixelSplit(Split):
     """Examples in memory.
 
     Attributes:
-      images: [N, H, W] or [N, H, W, 3] uint8; the former are grey.
+      images: [N, H, W] uint8 (grey) or [N, H, W, 3] uint8.
       labels: [N] integers.
     """
 
     images: np.ndarray
     labels: np.ndarray
 
-    image_is = PIXELS
+    image_format = PIXELS
 
     def fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         images = self.images[numbers]
@@ -122,19 +123,19 @@ class PixelSplit(Split):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subset(Split):
-    """Some examples of a split.
+    """A subset of the examples of a split.
 
     Attributes:
-      whole: the split.
-      numbers: of the examples there, ascending.
+      whole: the full split.
+      numbers: numbers of the subset's examples in `whole`, ascending.
     """
 
     whole: Split
     numbers: np.ndarray
 
     @property
-    def image_is(self) -> str:  # type: ignore[override]
-        return self.whole.image_is
+    def image_format(self) -> str:  # type: ignore[override]
+        return self.whole.image_format
 
     def fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.whole.fetch(self.numbers[numbers])
@@ -144,7 +145,7 @@ class Subset(Split):
 
     @property
     def labels(self) -> np.ndarray:
-        """The class of each example, [size] integers."""
+        """One class for each example, [size] integers; see `all_labels`."""
         return self.all_labels()
 
     def class_names(self) -> dict[int, str]:
@@ -155,36 +156,42 @@ class Subset(Split):
 
 
 def held_out(whole: Split, every: int | None) -> tuple[Subset, Subset]:
-    """All examples but about one of `every`, and these: the same share of each class.
+    """Holds out about one of `every` examples of each class.
 
-    Of a class with two or more examples at least one is held out, of a class with one
-    none; of all classes none, where `every` is None.
+    At least one example is held out of each class that has two or more examples, and
+    none of a class with a single example. If `every` is None, nothing is held out.
+
+    Returns:
+      The remaining examples and the held-out ones.
     """
     labels = whole.all_labels()
     random = np.random.default_rng(0)
-    chosen = np.zeros(whole.size, bool)
+    is_held_out = np.zeros(whole.size, bool)
     for label in np.unique(labels):
         numbers = np.flatnonzero(labels == label)
         least = int(len(numbers) > 1)
         count = max(round(len(numbers) / every), least) if every else 0
-        chosen[random.permutation(numbers)[:count]] = True
+        is_held_out[random.permutation(numbers)[:count]] = True
 
     return (
-        subset(whole, np.flatnonzero(~chosen), whole.name),
-        subset(whole, np.flatnonzero(chosen), whole.name),
+        subset(whole, np.flatnonzero(~is_held_out), whole.name),
+        subset(whole, np.flatnonzero(is_held_out), whole.name),
     )
 
 
 def train_and_test(whole: Split) -> dict[str, Split]:
-    """Every fifth example of each class to test on; a single one is to train on."""
+    """Puts every fifth example of each class into the test split.
+
+    The only example of a class is in the train split.
+    """
     all_labels = whole.all_labels()
     order = np.argsort(all_labels, kind="stable")
     labels = all_labels[order]
     firsts = np.flatnonzero(np.diff(labels, prepend=labels[:1] - 1))
     counts = np.diff(firsts, append=whole.size)
-    places = np.arange(whole.size) - np.repeat(firsts, counts)
+    positions = np.arange(whole.size) - np.repeat(firsts, counts)  # within the class
     in_test = np.empty(whole.size, bool)
-    in_test[order] = (places % EVERY == 0) & (np.repeat(counts, counts) > 1)
+    in_test[order] = (positions % EVERY == 0) & (np.repeat(counts, counts) > 1)
     return {
         TRAIN: subset(whole, np.flatnonzero(~in_test), TRAIN),
         TEST: subset(whole, np.flatnonzero(in_test), TEST),
@@ -192,7 +199,7 @@ def train_and_test(whole: Split) -> dict[str, Split]:
 
 
 def subset(whole: Split, numbers: np.ndarray, name: str) -> Subset:
-    """Some examples of a split, by their numbers there."""
+    """Returns the examples of a split that have the given numbers."""
     return Subset(
         source=whole.source,
         name=name,
@@ -210,18 +217,22 @@ def subset(whole: Split, numbers: np.ndarray, name: str) -> Subset:
 def pixel_split(
     images: np.ndarray, labels: np.ndarray, *, source: str, name: str, taxonomy: str
 ) -> PixelSplit:
-    """A split of images whose classes are a taxonomy of the zoo.
+    """Returns a split of images whose classes are a taxonomy of the zoo.
 
     Raises:
-      ValueError: as many labels as images are wanted, all of them classes.
+      ValueError: the numbers of images and labels differ or are 0, or a label is not a
+        class.
     """
     classes = taxonomies.load(taxonomy).classes
     if len(images) != len(labels) or not len(images):
-        raise ValueError(f"{source}: {len(images)} images and {len(labels)} labels.")
+        raise ValueError(
+            f"{source} must have one label per image, but has {len(images)} images and "
+            f"{len(labels)} labels."
+        )
     if labels.min() < 0 or labels.max() >= len(classes):
         raise ValueError(
-            f"{source}: labels go from {labels.min()} to {labels.max()}, and "
-            f"{taxonomy} has {len(classes)} classes."
+            f"{source}: labels must be from 0 to {len(classes) - 1}, the classes of "
+            f"{taxonomy}, but they range from {labels.min()} to {labels.max()}."
         )
     return PixelSplit(
         source=source,
@@ -236,16 +247,16 @@ def pixel_split(
 
 
 def fingerprint(parts: Iterable[typing.Any]) -> str:
-    """SHA-256 of parts, bytes or arrays of numbers, and their lengths."""
+    """Returns the SHA-256 of bytes or number arrays, including their lengths."""
     digest = hashlib.sha256()
-    for subset in parts:
-        view = memoryview(subset)
+    for part in parts:
+        view = memoryview(part)
         digest.update(view.nbytes.to_bytes(8, "little"))
         digest.update(view)
     return digest.hexdigest()
 
 
 def every_fifth(examples: Sequence, name: str) -> list:
-    """Those of `examples` that are in a split, where the source has no other order."""
+    """Returns the examples of a split if every fifth example is in the test split."""
     in_test = name == TEST
     return [e for i, e in enumerate(examples) if (i % EVERY == 0) == in_test]

@@ -1,4 +1,4 @@
-"""Sets of TensorFlow Datasets, which are TFRecord files too."""
+"""Opens data sets of TensorFlow Datasets, which are stored as TFRecord files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ _FEATURES = tfrecords.Features(image="image", label="label", first_label=0)
 _TESTS = ("test", "validation")
 
 
-def open_split(name: str, half: str, source: str) -> split.Split:
-    """A split of the set `name`, which is downloaded and prepared if it is not there.
+def open_split(name: str, split_name: str, source: str) -> split.Split:
+    """Opens a split of the data set `name`, downloading and preparing it if necessary.
 
-    `test` is the set's own, or `validation` where it has none, or one without labels.
+    The test split is the data set's `test`, or `validation` if `test` is missing or has
+    no labels.
 
     Raises:
-      ValueError: there is no such set, or it is not one of labelled images.
+      NoSplitError: the data set does not have this split with labels.
+      ValueError: there is no such data set, or it does not contain labelled images.
       ImportError: a package is missing.
     """
     try:
@@ -30,16 +32,18 @@ def open_split(name: str, half: str, source: str) -> split.Split:
     try:
         builder = datasets.builder(name)
         if not builder.data_path.exists():
-            with contextlib.redirect_stdout(sys.stderr):  # where progress belongs
+            with contextlib.redirect_stdout(sys.stderr):  # progress output
                 builder.download_and_prepare(file_format="tfrecord")
         features, splits = builder.info.features, builder.info.splits
         if not {"image", "label"} <= set(features or {}):
-            raise ValueError("its examples have no image and label")
+            raise ValueError("its examples do not have both image and label")
         tests = [t for t in _TESTS if t in splits]
-        found = tests if tests and half == split.TEST else [split.TRAIN]
+        keys = tests if tests and split_name == split.TEST else [split.TRAIN]
         if builder.info.file_format.value != "tfrecord":
-            raise ValueError(f"its files are {builder.info.file_format.value}")
-        files = {key: [str(p) for p in splits[key].filepaths] for key in found}
+            raise ValueError(
+                f"its file format is {builder.info.file_format.value}, must be tfrecord"
+            )
+        files = {key: [str(p) for p in splits[key].filepaths] for key in keys}
     except Exception as error:
         raise ValueError(
             f"--data: TensorFlow Datasets can't give {name!r}: "
@@ -48,10 +52,10 @@ def open_split(name: str, half: str, source: str) -> split.Split:
     classes = tuple(
         taxonomies.ClassDefinition(id=c, name=c) for c in features["label"].names
     )
-    for key in found:
+    for key in keys:
         opened = tfrecords.index(
             files[key],
-            half,
+            split_name,
             source,
             features=_FEATURES,
             classes=classes,
@@ -60,4 +64,4 @@ def open_split(name: str, half: str, source: str) -> split.Split:
         )
         if opened.fetch(np.array([0]))[1][0] >= 0:
             return opened
-    raise split.NoSplitError(f"--data: {name!r} has no {half} split with labels.")
+    raise split.NoSplitError(f"--data: {name!r} has no {split_name} split with labels.")

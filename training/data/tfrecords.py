@@ -1,8 +1,8 @@
-"""TFRecord files of image examples, read at random.
+"""Reads TFRecord files of image examples with random access.
 
-An index of where each record begins is made first, from the lengths alone: that reads
-12 bytes a record. Then any record can be read by its number, and a run goes on from any
-step without reading what came before.
+First, an index of the position of each record is built from the record lengths alone,
+which takes reading 12 bytes per record. Then any record can be read by its number, and
+training resumes at any step without reading the preceding records.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ _PARSED_AT_ONCE = 1024
 @gin.register("tfrecord", module="training")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Features:
-    """What the fields of an example are called.
+    """Field names of the TFRecord examples.
 
     The defaults are those of TensorFlow's ImageNet scripts
     (tensorflow/tpu, tools/datasets/imagenet_to_gcs.py).
 
     Args:
-      image: of the file's bytes.
-      label: of the class.
-      first_label: the label of the first class: ImageNet's count from 1.
-      name: of the class's name, where the examples have it.
+      image: field with the bytes of the image file.
+      label: field with the class number.
+      first_label: label of the first class; ImageNet's labels count from 1.
+      name: optional field with the name of the class.
     """
 
     image: str = "image/encoded"
@@ -54,17 +54,17 @@ class Features:
     name: str = "image/class/text"
 
     def __post_init__(self) -> None:
-        specs.check_kinds(self, room="training")
+        specs.check_types(self, package="training")
 
 
 IMAGENET = Features()
 
 
-def bound(bindings: Sequence[str]) -> Features:
-    """The names that bindings such as `tfrecord.label='y'` give.
+def features_from_bindings(bindings: Sequence[str]) -> Features:
+    """Returns the field names set by bindings such as `tfrecord.label='y'`.
 
     Raises:
-      ValueError: there is no such field, or its value is none.
+      ValueError: there is no such parameter, or its value is not a literal.
     """
     names = [field.name for field in dataclasses.fields(Features)]
     values = {}
@@ -78,31 +78,32 @@ def bound(bindings: Sequence[str]) -> Features:
             values[name.removeprefix("tfrecord.")] = ast.literal_eval(value)
         except (ValueError, SyntaxError) as error:
             raise ValueError(
-                f"{binding!r} must give text, as 'y', or a number."
+                f"{binding!r} must assign a number or a quoted string such as 'y'."
             ) from error
     return Features(**values)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoredSplit(split.Split):
-    """Examples that stand in larger files.
+    """Examples stored in larger files.
 
     Attributes:
-      files: their paths.
-      starts: [N, 3] int64: file, where its data begin, their length.
+      files: paths of the files.
+      starts: [N, 3] int64: index of the file, position of the example's data, and their
+        length in bytes.
     """
 
     files: tuple[str, ...]
     starts: np.ndarray
 
-    image_is = split.ENCODED
+    image_format = split.ENCODED
 
     def describe(self, number: int) -> str:
         file, start, _ = self.starts[number]
         return f"{self.files[file]} at byte {start}"
 
     def read(self, number: int) -> bytes:
-        """The bytes of an example."""
+        """Returns the bytes of an example."""
         file, start, length = (int(value) for value in self.starts[number])
         with open(self.files[file], "rb", buffering=0) as opened:
             return os.pread(opened.fileno(), length, start)
@@ -113,30 +114,30 @@ class TFRecordSplit(StoredSplit):
     """Records of TFRecord files.
 
     Attributes:
-      features: what their fields are called.
+      features: field names of the examples.
     """
 
     features: Features
 
-    label_hint = "--gin_binding=tfrecord.first_label=0 says where they begin"
+    label_hint = "if labels count from 0, set --gin_binding=tfrecord.first_label=0"
 
     def fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         import tensorflow as tf
 
         images = np.empty(len(numbers), object)
         labels = np.zeros(len(numbers), np.int64)
-        for place, number in enumerate(numbers):
+        for i, number in enumerate(numbers):
             try:
                 example = tf.train.Example.FromString(self.read(number))
                 fields = example.features.feature
-                (images[place],) = fields[self.features.image].bytes_list.value
+                (images[i],) = fields[self.features.image].bytes_list.value
                 if self.name == split.ALL:
                     continue
                 (label,) = fields[self.features.label].int64_list.value
             except (OSError, ValueError, message.DecodeError):
-                images[place] = b""
+                images[i] = b""
                 continue
-            labels[place] = label - self.features.first_label
+            labels[i] = label - self.features.first_label
         return images, labels
 
     def all_labels(self) -> np.ndarray:
@@ -147,11 +148,11 @@ class TFRecordSplit(StoredSplit):
 
     @functools.cached_property
     def _labels_and_names(self) -> tuple[np.ndarray, dict[int, str]]:
-        """All that is to be known of classes takes reading all records, once."""
+        """The labels and class names, from reading all records once."""
         import tensorflow as tf
 
         features = self.features
-        wanted = {
+        specs_by_field = {
             features.label: tf.io.FixedLenFeature([], tf.int64),
             features.name: tf.io.FixedLenFeature([], tf.string, default_value=b""),
         }
@@ -159,13 +160,15 @@ class TFRecordSplit(StoredSplit):
         names: dict[int, str] = {}
         for start in range(0, self.size, _PARSED_AT_ONCE):
             numbers = range(start, min(start + _PARSED_AT_ONCE, self.size))
-            parsed = tf.io.parse_example([self.read(n) for n in numbers], wanted)
-            found = parsed[features.label].numpy() - features.first_label
+            parsed = tf.io.parse_example(
+                [self.read(n) for n in numbers], specs_by_field
+            )
+            batch_labels = parsed[features.label].numpy() - features.first_label
             texts = [
                 text.decode(errors="replace") for text in parsed[features.name].numpy()
             ]
-            labels.extend(found.tolist())
-            for label, text in zip(found.tolist(), texts, strict=True):
+            labels.extend(batch_labels.tolist())
+            for label, text in zip(batch_labels.tolist(), texts, strict=True):
                 if text:
                     names.setdefault(label, text)
         return np.array(labels), names
@@ -174,66 +177,71 @@ class TFRecordSplit(StoredSplit):
 def open_split(
     pattern: str, name: str, source: str, *, features: Features
 ) -> split.Split:
-    """The split of the files that `pattern` matches.
+    """Opens a split of the files that match `pattern`.
 
     Raises:
-      ValueError: it matches none, or one that is no whole TFRecord file.
+      NoSplitError: see `split_files`.
+      ValueError: no file matches, or a file is not a complete TFRecord file.
     """
-    paths, is_whole = files_of(pattern, name)
+    paths, is_whole = split_files(pattern, name)
     return index(paths, name, source, features=features, is_whole=is_whole)
 
 
 def open_images(pattern: str, source: str, *, features: Features) -> TFRecordSplit:
-    """All records of the files that `pattern` matches; they need no labels.
+    """Opens all records of the files that match `pattern`; they do not need labels.
 
     Raises:
-      ValueError: as `open_split`.
+      ValueError: no file matches, or a file is not a complete TFRecord file.
     """
-    files = matching(pattern)
+    files = matching_files(pattern)
     return index(files, split.ALL, source, features=features, labelled=False)
 
 
-def matching(pattern: str) -> list[str]:
-    """The files that match a pattern, by their names.
+def matching_files(pattern: str) -> list[str]:
+    """Returns the files that match a pattern, sorted by path.
 
     Raises:
-      ValueError: there are none.
+      ValueError: no file matches.
     """
-    found = sorted(glob.glob(pattern, recursive=True))
-    if not found:
+    files = sorted(glob.glob(pattern, recursive=True))
+    if not files:
         raise ValueError(f"--data: no file matches {pattern!r}.")
-    return found
+    return files
 
 
-def files_of(pattern: str, name: str) -> tuple[list[str], bool]:
-    """The files of a split, by their names, and whether they hold both splits.
+def split_files(pattern: str, name: str) -> tuple[list[str], bool]:
+    """Returns the files of a split by their names, and whether they hold both splits.
+
+    Files hold both splits if none has a name that begins with that of a split.
 
     Raises:
-      NoSplitError: some are called as those to train on are, and none as of this split.
-      ValueError: nothing matches.
+      NoSplitError: there are files of the other split, but none of this split.
+      ValueError: no file matches.
     """
-    found = matching(pattern)
-    halves = {
-        half: [path for path in found if pathlib.Path(path).name.startswith(words)]
-        for half, words in _NAMES.items()
+    files = matching_files(pattern)
+    by_split = {
+        split_name: [
+            path for path in files if pathlib.Path(path).name.startswith(words)
+        ]
+        for split_name, words in _NAMES.items()
     }
-    if not any(halves.values()):
-        return found, True
-    if not halves[name]:
+    if not any(by_split.values()):
+        return files, True
+    if not by_split[name]:
         raise split.NoSplitError(
-            f"--data: of the files that match {pattern!r}, the name of none begins "
-            f"with {' or '.join(_NAMES[name])}: there is no {name} split."
+            f"--data: there is no {name} split: no file that matches {pattern!r} has a "
+            f"name that begins with {' or '.join(_NAMES[name])}."
         )
-    return halves[name], False
+    return by_split[name], False
 
 
-def folder_of(paths: Sequence[str]) -> str:
-    """The name of the folder of files, which classes may be called by."""
+def folder_name(paths: Sequence[str]) -> str:
+    """Returns the name of the files' folder, for use as the taxonomy's name."""
     return pathlib.Path(paths[0]).resolve().parent.name
 
 
-def states(paths: Sequence[str]) -> list[typing.Any]:
-    """Of each file its name, and the time of its last change: for a fingerprint."""
+def file_states(paths: Sequence[str]) -> list[typing.Any]:
+    """Returns the names and modification times of files, for a fingerprint."""
     names = [pathlib.Path(path).name.encode() for path in paths]
     return [*names, np.array([os.stat(path).st_mtime_ns for path in paths], "<i8")]
 
@@ -249,21 +257,22 @@ def index(
     is_whole: bool = False,
     labelled: bool = True,
 ) -> TFRecordSplit:
-    """Finds every record.
+    """Builds the index of all records of a split.
 
     Args:
-      files: of the split, or of both.
-      name: of the split.
-      source: what `--data` said.
-      features: what fields are called.
-      classes: see `Split`.
-      taxonomy: see `Split`.
-      is_whole: whether `files` hold both splits: then every fifth example is in test.
+      files: files of the split, or of both splits.
+      name: name of the split.
+      source: value of `--data`.
+      features: field names of the examples.
+      classes: see `split.Split`.
+      taxonomy: see `split.Split`.
+      is_whole: whether `files` hold both splits. If so, every fifth example is in the
+        test split.
       labelled: whether examples must have a label.
 
     Raises:
-      ValueError: a file is cut off, or is no TFRecord file; its examples have no such
-        fields.
+      ValueError: a file is cut off or is not a TFRecord file, or its examples lack a
+        field.
     """
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         scanned = list(pool.map(_scan, files))
@@ -274,57 +283,57 @@ def index(
         starts = starts[split.every_fifth(range(len(starts)), name)]
     if not len(starts):
         raise ValueError(f"--data: {source} has no {name} examples.")
-    found = TFRecordSplit(
+    records = TFRecordSplit(
         source=source,
         name=name,
         size=len(starts),
         classes=classes,
-        taxonomy=taxonomy or folder_of(files),
-        fingerprint=split.fingerprint([*states(files), starts.astype("<i8")]),
+        taxonomy=taxonomy or folder_name(files),
+        fingerprint=split.fingerprint([*file_states(files), starts.astype("<i8")]),
         features=features,
         files=tuple(files),
         starts=starts,
     )
-    _check_features(found, ("image", "label") if labelled else ("image",))
-    return found
+    _check_features(records, ("image", "label") if labelled else ("image",))
+    return records
 
 
 def _check_features(records: TFRecordSplit, parameters: Sequence[str]) -> None:
-    """Holds the first example's fields against the names that are asked for."""
+    """Raises ValueError if the first example lacks one of the fields."""
     import tensorflow as tf
 
     try:
         example = tf.train.Example.FromString(records.read(0))
-    except Exception as error:  # protobuf's, of a module that comes and goes
-        raise ValueError(f"{records.describe(0)} is no tf.train.Example.") from error
+    except Exception as error:  # protobuf's error, whose module varies
+        raise ValueError(f"{records.describe(0)} is not a tf.train.Example.") from error
     fields = sorted(example.features.feature)
     for parameter in parameters:
         name = getattr(records.features, parameter)
         if name not in fields:
             raise ValueError(
-                f"{records.describe(0)} has no field {name!r}, but "
-                f"{', '.join(fields)[:300]}: say "
+                f"{records.describe(0)} has no field {name!r}; its fields are "
+                f"{', '.join(fields)[:300]}. Choose one with "
                 f"--gin_binding=tfrecord.{parameter}='NAME'."
             )
 
 
 def _scan(path: str) -> np.ndarray:
-    """Where the data of each record begin, and how long they are, [n, 2] int64."""
-    rows, place = [], 0
+    """Returns the position and length of each record's data, [n, 2] int64."""
+    rows, position = [], 0
     try:
         end = os.path.getsize(path)
         with open(path, "rb", buffering=0) as file:
-            while place < end:
-                head = os.pread(file.fileno(), _HEAD.size, place)
+            while position < end:
+                head = os.pread(file.fileno(), _HEAD.size, position)
                 if len(head) < _HEAD.size:
                     break
                 length, _ = _HEAD.unpack(head)
-                rows.append((place + _HEAD.size, length))
-                place += _HEAD.size + length + _TAIL
+                rows.append((position + _HEAD.size, length))
+                position += _HEAD.size + length + _TAIL
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}.") from error
-    if place != end:
+    if position != end:
         raise ValueError(
-            f"{path} is cut off in record {len(rows)}, or is no TFRecord file."
+            f"{path} is cut off in record {len(rows)}, or is not a TFRecord file."
         )
     return np.array(rows, np.int64).reshape(-1, 2)

@@ -1,8 +1,8 @@
-"""WebDataset shards: tar files in which an image and its class share a name.
+"""Reads WebDataset shards: tar files in which an image and its class share a name.
 
-`n01/0007.jpg` and `n01/0007.cls` are one example, whose class is the number in the
-latter. Where each image begins is found first, as for TFRecords; so examples are read
-in any order, and a run goes on from any step.
+`n01/0007.jpg` and `n01/0007.cls` are one example; the latter file contains the class
+number. As for TFRecord files, an index of the images is built first, so examples can be
+read in any order and training resumes at any step.
 
 Source: https://github.com/webdataset/webdataset, section "The WebDataset Format".
 """
@@ -25,24 +25,24 @@ _IMAGES = frozenset(suffix.removeprefix(".") for suffix in listing.SUFFIXES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Shards(tfrecords.StoredSplit):
+class WebDatasetSplit(tfrecords.StoredSplit):
     """Images in tar files.
 
     Attributes:
-      labels: of each example, [N] int64.
+      labels: class of each example, [N] int64.
     """
 
     labels: np.ndarray
 
-    label_hint = "they have to count from 0"
+    label_hint = "labels must count from 0"
 
     def fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         images = np.empty(len(numbers), object)
-        for place, number in enumerate(numbers):
+        for i, number in enumerate(numbers):
             try:
-                images[place] = self.read(number)
+                images[i] = self.read(number)
             except OSError:
-                images[place] = b""
+                images[i] = b""
         return images, self.labels[numbers]
 
     def all_labels(self) -> np.ndarray:
@@ -50,7 +50,7 @@ class Shards(tfrecords.StoredSplit):
 
 
 class _Example(typing.NamedTuple):
-    """An image of a shard: where it begins, its length, and its class."""
+    """An image of a shard: its position and length in bytes, and its class."""
 
     start: int
     length: int
@@ -58,46 +58,49 @@ class _Example(typing.NamedTuple):
 
 
 def open_split(pattern: str, name: str, source: str) -> split.Split:
-    """The split of the shards that `pattern` matches; see `records.open_split`.
+    """Opens a split of the shards that match `pattern`; see `tfrecords.split_files`.
 
     Raises:
-      NoSplitError: all of them are to train on.
-      ValueError: it matches none, or one that is no whole tar file with examples.
+      NoSplitError: all shards are of the other split.
+      ValueError: no file matches, a shard is not a complete tar file, or there are no
+        examples.
     """
-    paths, is_whole = tfrecords.files_of(pattern, name)
+    paths, is_whole = tfrecords.split_files(pattern, name)
     return _shards(paths, name, source, is_whole=is_whole)
 
 
 def open_images(pattern: str, source: str) -> split.Split:
-    """All images of the shards that `pattern` matches; they need no classes."""
-    return _shards(tfrecords.matching(pattern), split.ALL, source, is_whole=False)
+    """Opens all images of the shards that match `pattern`; they do not need classes."""
+    return _shards(tfrecords.matching_files(pattern), split.ALL, source, is_whole=False)
 
 
-def _shards(paths: Sequence[str], name: str, source: str, *, is_whole: bool) -> Shards:
+def _shards(
+    paths: Sequence[str], name: str, source: str, *, is_whole: bool
+) -> WebDatasetSplit:
     rows: list[tuple[int, int, int]] = []
     labels: list[int] = []
-    others = 0
+    skipped = 0
     for number, path in enumerate(paths):
-        examples, left_out = _scan(path, labelled=name != split.ALL)
+        examples, shard_skipped = _scan(path, labelled=name != split.ALL)
         rows += [(number, example.start, example.length) for example in examples]
         labels += [example.label for example in examples]
-        others += left_out
+        skipped += shard_skipped
     if not rows:
         raise ValueError(
-            f"{paths[0]} has no example: an image, and a file .{_CLASS} of the same "
-            "name with the number of its class."
+            f"{paths[0]} has no examples: each must be an image and a .{_CLASS} file "
+            "of the same name that contains the class number."
         )
     starts, classes = np.array(rows, np.int64), np.array(labels, np.int64)
     if is_whole:
         numbers = split.every_fifth(range(len(starts)), name)
         starts, classes = starts[numbers], classes[numbers]
-    return Shards(
+    return WebDatasetSplit(
         source=source,
         name=name,
         size=len(starts),
-        taxonomy=tfrecords.folder_of(paths),
-        fingerprint=split.fingerprint([*tfrecords.states(paths), starts, classes]),
-        notes=(f"files left out: {others} beside images and classes",) * bool(others),
+        taxonomy=tfrecords.folder_name(paths),
+        fingerprint=split.fingerprint([*tfrecords.file_states(paths), starts, classes]),
+        notes=(f"files left out: {skipped} not part of an example",) * bool(skipped),
         files=tuple(paths),
         starts=starts,
         labels=classes,
@@ -105,18 +108,19 @@ def _shards(paths: Sequence[str], name: str, source: str, *, is_whole: bool) -> 
 
 
 def _scan(path: str, *, labelled: bool) -> tuple[Sequence[_Example], int]:
-    """The examples of a shard in their order, and how many other files there are.
+    """Returns the examples of a shard in order, and the number of other files.
 
     Raises:
-      ValueError: it is no tar file, compressed, cut off, or a class is no number.
+      ValueError: the shard is not a tar file, is compressed or cut off, or a class is
+        not a number.
     """
     images: dict[str, tuple[int, int]] = {}
     labels: dict[str, int] = {}
-    others = 0
+    skipped = 0
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
-                archive.members = []  # type: ignore[attr-defined]  # all were kept
+                archive.members = []  # type: ignore[attr-defined]  # saves memory
                 if not member.isfile():
                     continue
                 name, kind = _parts(member.name)
@@ -125,25 +129,25 @@ def _scan(path: str, *, labelled: bool) -> tuple[Sequence[_Example], int]:
                 elif kind in _IMAGES and name not in images:
                     images[name] = (member.offset_data, member.size)
                 else:
-                    others += 1
-            if os.path.getsize(path) <= archive.offset:  # a block of zeros ends it
+                    skipped += 1
+            if os.path.getsize(path) <= archive.offset:  # a block of zeros must follow
                 raise tarfile.ReadError("unexpected end of data")
     except (tarfile.TarError, OSError, EOFError) as error:
         raise ValueError(
-            f"{path} is cut off, compressed, or no tar file: {error}."
+            f"{path} is cut off, compressed, or not a tar file: {error}."
         ) from error
     examples = [
-        _Example(*place, labels.get(name, -1))
-        for name, place in images.items()
+        _Example(*span, labels.get(name, -1))
+        for name, span in images.items()
         if name in labels or not labelled
     ]
     used = images.keys() & labels.keys() if labelled else images.keys()
-    others += len(images.keys() - used) + len(labels.keys() - used)
-    return examples, others
+    skipped += len(images.keys() - used) + len(labels.keys() - used)
+    return examples, skipped
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """The name of an example, and what of it a file is: what follows the first dot."""
+    """Returns the name of a file's example, and its suffix after the first dot."""
     folder, slash, file = name.rpartition("/")
     stem, _, kind = file.partition(".")
     return f"{folder}{slash}{stem}", kind.lower()
@@ -156,5 +160,5 @@ def _label(path: str, archive: tarfile.TarFile, member: tarfile.TarInfo) -> int:
         return int(text)
     except ValueError:
         raise ValueError(
-            f"{path}: {member.name} must hold the number of a class, not {text!r}."
+            f"{path}: {member.name} must contain a class number, not {text!r}."
         ) from None

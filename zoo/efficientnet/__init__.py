@@ -1,1 +1,1 @@
-"""EfficientNets."""
+"""EfficientNet architectures: EfficientNet, EfficientNet-Lite and EfficientNetV2."""

@@ -1,4 +1,4 @@
-"""The blocks of EfficientNet and EfficientNetV2, and what their convolutions share."""
+"""Blocks of EfficientNet and EfficientNetV2, and the style of their convolutions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from zoo.layers import conv_norm, dropping, inverted_bottleneck, squeeze_excite
 def style(
     *, activation: str, norm_momentum: float, norm_epsilon: float, padding: str
 ) -> conv_norm.Style:
-    """What all convolutions share; the arguments are `conv_norm.Style`'s.
+    """Returns the style of all convolutions; see `conv_norm.Style` for the arguments.
 
-    Source: `conv_kernel_initializer` of the TPU code: normal, variance 2 / fan_out,
-    where a depthwise kernel has a fan_out of its height times its width.
+    Source: `conv_kernel_initializer` of the TPU code: normal, variance 2 / fan_out; the
+    fan_out of a depthwise kernel is its height times its width.
     """
     initializer = keras.initializers.VarianceScaling(
         scale=2.0, mode="fan_out", distribution="untruncated_normal"
@@ -44,10 +44,19 @@ def mbconv(
 ) -> keras.KerasTensor:
     """1×1 expand -> depthwise -> squeeze-excite -> 1×1 linear project -> add.
 
-    Source: arXiv:1905.11946, section 4. What `inverted_bottleneck` does with channels,
-    kernel size, strides, style, name and drop path rate holds here; its hidden
-    channels are C · expansion_ratio. The squeeze has C · se_ratio channels, rounded
-    down, where C is the block's input before it is expanded; none if that ratio is 0.
+    Source: arXiv:1905.11946, section 4. See `inverted_bottleneck` for the other
+    arguments and the result.
+
+    Args:
+      inputs: [B, H, W, C].
+      channels: see `inverted_bottleneck`.
+      expansion_ratio: hidden channels ÷ C.
+      kernel_size: see `inverted_bottleneck`.
+      strides: see `inverted_bottleneck`.
+      se_ratio: squeeze channels, rounded down, ÷ C; 0 for no squeeze-excite.
+      style: see `inverted_bottleneck`.
+      name: see `inverted_bottleneck`.
+      drop_path_rate: see `inverted_bottleneck`.
     """
     layer = None
     if se_ratio > 0:
@@ -82,14 +91,14 @@ def fused_mbconv(
     name: str,
     drop_path_rate: float,
 ) -> keras.KerasTensor:
-    """Full convolution expands -> 1×1 linear project -> add.
+    """Full convolution that expands -> 1×1 linear project -> add.
 
-    Source: arXiv:2104.00298, Figure 2. Arguments and result are those of `mbconv`;
-    kernel size and strides are of the first convolution.
+    Source: arXiv:2104.00298, Figure 2. Same arguments and result as `mbconv`; the first
+    convolution has the kernel size and the strides.
 
     Deviations:
-      Where nothing expands, one full convolution with its activation is the block, as
-      in the reference code; the paper has no figure of this.
+      If the expansion ratio is 1, the block is one full convolution with activation, as
+      in the reference code; the paper does not show this case.
     """
     x = inputs
     full = functools.partial(

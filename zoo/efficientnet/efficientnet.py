@@ -1,4 +1,4 @@
-"""EfficientNet: inverted bottlenecks with squeeze-excite, scaled in three ways at once.
+"""EfficientNet: squeeze-excite inverted bottlenecks, scaled in three dimensions.
 
 Source: Tan and Le, arXiv:1905.11946, Table 1 and section 3. Reference code:
 `models/official/efficientnet` of the TensorFlow TPU repository.
@@ -19,7 +19,7 @@ from zoo.layers import conv_norm, rounding
 
 
 class Stage(typing.NamedTuple):
-    """One row of Table 1 (stages 2 to 8 there, 1 to 7 here)."""
+    """One row of Table 1; the paper's stages 2 to 8 are stages 1 to 7 here."""
 
     expansion_ratio: int
     channels: int
@@ -47,21 +47,22 @@ FEATURE_CHANNELS = 1280
 class EfficientNet(spec.BackboneSpec):
     """3×3 stem -> seven stages of MBConv blocks -> 1×1 conv -> average pool.
 
-    SiLU and drop path are not in Table 1 but in section 5.2.
+    SiLU and drop path are from section 5.2, not from Table 1.
 
     Args:
       width_multiplier: scales all channels, 1 to 2 as published.
       depth_multiplier: scales the repeats of all stages, 1 to 3.1 as published.
       image_size: pixels, 224 to 600 as published.
-      activation: a Keras activation's name.
+      activation: name of a Keras activation.
       se_ratio: squeeze channels ÷ the block's input channels; 0 for no squeeze-excite.
-      fixed_ends: stem and last convolution keep their channels, first and last stage
-        their repeats, whatever the multipliers.
-      drop_path_rate: of the deepest block; it grows linearly from 0 at the first.
-      batch_norm_momentum: share of the old statistics kept in a training step.
+      fixed_ends: do not scale the channels of the stem and the last convolution, nor
+        the repeats of the first and the last stage.
+      drop_path_rate: limit towards which the rate of the blocks grows linearly, from 0
+        at the first.
+      batch_norm_momentum: share of the moving statistics that a training step keeps.
       batch_norm_epsilon: added to the variance.
-      padding: see `conv_norm.Style`; weights that PyTorch trained need `symmetric`.
-      stages: rows of Table 1.
+      padding: see `conv_norm.Style`; weights trained in PyTorch need `symmetric`.
+      stages: the rows of Table 1.
     """
 
     width_multiplier: float
@@ -77,7 +78,7 @@ class EfficientNet(spec.BackboneSpec):
     stages: tuple[Stage, ...] = STAGES
 
     def build(self) -> keras.Model:
-        """Source: Table 1, top to bottom; `feature_vector` is [B, 1280] at width 1."""
+        """Builds Table 1, top to bottom; `feature_vector` is [B, 1280] at width 1."""
         style = self._style()
         images = keras.Input((None, None, 3), name="images")
         endpoints = {}
@@ -118,7 +119,7 @@ class EfficientNet(spec.BackboneSpec):
         return channels if self.fixed_ends else self._width(channels)
 
     def _depth(self, number: int) -> int:
-        """Blocks of a stage."""
+        """Returns the number of blocks of a stage."""
         repeats = self.stages[number - 1].blocks
         if self.fixed_ends and number in (1, len(self.stages)):
             return repeats

@@ -1,7 +1,7 @@
 """EfficientNet-Lite: EfficientNet without squeeze-excite, ReLU6 instead of SiLU.
 
 Source: `models/official/efficientnet/lite` of the TensorFlow TPU repository (README
-and `efficientnet_lite_builder.py`), on Tan and Le, arXiv:1905.11946, Table 1.
+and `efficientnet_lite_builder.py`), based on Tan and Le, arXiv:1905.11946, Table 1.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from zoo.efficientnet import efficientnet
 @gin.register(denylist=["stages"])
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EfficientNetLite(efficientnet.EfficientNet):
-    """EfficientNet as mobile accelerators and quantisation want it.
+    """EfficientNet adapted to mobile accelerators and quantisation.
 
-    The fields are EfficientNet's, three of them with other defaults: squeeze-excite
-    is left out, ReLU6 bounds the activations, and stem and head do not grow
-    (`fix_head_stem` of the TPU code), so that `feature_vector` is always [B, 1280].
+    It has EfficientNet's fields, three with other defaults: there is no squeeze-excite,
+    ReLU6 bounds the activations, and stem and head are not scaled (`fix_head_stem` in
+    the TPU code), so that `feature_vector` is always [B, 1280].
     """
 
     activation: str = "relu6"

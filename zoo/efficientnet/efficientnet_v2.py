@@ -1,8 +1,8 @@
-"""EfficientNetV2: fused blocks first, MBConv blocks with squeeze-excite after them.
+"""EfficientNetV2: fused MBConv blocks, then MBConv blocks with squeeze-excite.
 
 Source: Tan and Le, arXiv:2104.00298, Table 4 and section 3.3. Reference code:
 `efficientnetv2` of Google's automl repository; its `effnetv2_configs.py` has the
-tables that the paper leaves out (M, L, XL and the baseline B).
+tables that the paper does not print (M, L, XL and the baseline B).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from zoo.layers import conv_norm, rounding
 
 
 class Stage(typing.NamedTuple):
-    """One row of Table 4 (stages 1 to 6 there and here); all kernels are 3×3."""
+    """One row of Table 4, with the paper's stage numbers; all kernels are 3×3."""
 
     fused: bool
     expansion_ratio: int
@@ -31,7 +31,7 @@ class Stage(typing.NamedTuple):
 
 
 class Table(typing.NamedTuple):
-    """The stages of one baseline and the channels of its stem."""
+    """The stages and the stem channels of one baseline."""
 
     stem_channels: int
     stages: tuple[Stage, ...]
@@ -87,7 +87,7 @@ TABLES = {
 # fmt: on
 KERNEL_SIZE = 3
 FEATURE_CHANNELS = 1280
-SE_RATIO = 0.25  # of MBConv blocks; fused ones have no squeeze-excite
+SE_RATIO = 0.25  # for MBConv blocks; fused blocks have no squeeze-excite
 
 
 @gin.register
@@ -100,22 +100,24 @@ class EfficientNetV2(spec.BackboneSpec):
       width_multiplier: scales all channels; 1 to 1.2 for `b` as published, else 1.
       depth_multiplier: scales the repeats of all stages; 1 to 1.4 for `b` as
         published, else 1.
-      image_size: pixels of the published evaluation; training began on smaller ones.
-      activation: a Keras activation's name.
-      drop_path_rate: of the deepest block; it grows linearly from 0 at the first.
-      batch_norm_momentum: share of the old statistics kept in a training step.
+      image_size: pixels in the published evaluation; training began with smaller
+        images.
+      activation: name of a Keras activation.
+      drop_path_rate: limit towards which the rate of the blocks grows linearly, from 0
+        at the first.
+      batch_norm_momentum: share of the moving statistics that a training step keeps.
       batch_norm_epsilon: added to the variance.
-      padding: see `conv_norm.Style`; weights that PyTorch trained need `symmetric`.
+      padding: see `conv_norm.Style`; weights trained in PyTorch need `symmetric`.
 
     Raises:
-      ValueError: there is no such table.
+      ValueError: `table` is not one of the baselines.
 
     Deviations:
-      Figure 1 of the paper counts 24M parameters for S; the table of the reference
-      code and of its checkpoints, followed here, makes 21.5M. Scaled channels are
-      rounded to the nearest multiple of 8 without EfficientNet's bound on what is
-      lost, as in that code: 16 · 1.2 becomes 16. The paper trains with a batch-norm
-      momentum of 0.99; that code has 0.9.
+      Figure 1 of the paper gives 24M parameters for S. This table is that of the
+      reference code and its checkpoints, and gives 21.5M. As in that code, scaled
+      channels are rounded to the nearest multiple of 8 without EfficientNet's bound on
+      the loss: 16 · 1.2 becomes 16. The paper trains with a batch-norm momentum of
+      0.99; that code has 0.9.
     """
 
     table: str
@@ -136,7 +138,7 @@ class EfficientNetV2(spec.BackboneSpec):
             )
 
     def build(self) -> keras.Model:
-        """Source: Table 4, top to bottom; `feature_vector` is [B, 1280] at width 1."""
+        """Builds Table 4, top to bottom; `feature_vector` is [B, 1280] at width 1."""
         style = self._style()
         stem_channels, stages = TABLES[self.table]
         images = keras.Input((None, None, 3), name="images")

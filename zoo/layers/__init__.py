@@ -1,1 +1,1 @@
-"""Building blocks that more than one family uses."""
+"""Layers that several model families share."""

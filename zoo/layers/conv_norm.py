@@ -13,18 +13,18 @@ PADDINGS = ("same", "symmetric")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Style:
-    """What the convolutions of a network have in common.
+    """Settings that all convolutions of a network share.
 
     Args:
-      activation: a Keras activation's name.
-      norm_momentum: share of the old moving statistics that a training step keeps.
-      norm_epsilon: added to the variance.
-      initializer: of convolution kernels. Each kernel gets a clone: an instance would
-        draw the same values again for the next kernel of that shape.
-      depthwise_initializer: of depthwise kernels; cloned too.
-      padding: of strided convolutions: `same` as TensorFlow has it (one more at the
-        bottom and right where the sum is odd), or `symmetric` as PyTorch has it
-        (half the kernel on each side). Without a stride they are one.
+      activation: name of a Keras activation.
+      norm_momentum: share of the moving statistics that a training step keeps.
+      norm_epsilon: number added to the variance in batch norm.
+      initializer: initialiser of convolution kernels. Each kernel gets a clone, because
+        one instance draws the same values for every kernel of the same shape.
+      depthwise_initializer: initialiser of depthwise kernels; cloned too.
+      padding: padding of strided convolutions. `same` is TensorFlow's: if the total is
+        odd, the bottom and right get one pixel more. `symmetric` is PyTorch's: half the
+        kernel size on each side. At stride 1 both are the same.
     """
 
     activation: str
@@ -41,8 +41,8 @@ class Style:
             )
 
 
-def own(initializer: typing.Any) -> keras.Initializer:
-    """An initializer for one kernel alone: an unseeded one repeats its values."""
+def clone_initializer(initializer: typing.Any) -> keras.Initializer:
+    """Returns a clone for one kernel; a shared instance would repeat its values."""
     return keras.initializers.get(initializer).clone()
 
 
@@ -53,14 +53,15 @@ class ConvNorm(keras.layers.Layer):
     moving_variance}`. Output: [B, ceil(H / strides), ceil(W / strides), filters].
 
     Args:
-      filters: output channels; None for a depthwise convolution, which keeps them.
+      filters: output channels; None for a depthwise convolution, which keeps the number
+        of channels.
       kernel_size: height and width of the kernel, pixels; odd.
-      style: of the network.
-      strides: 1 or 2, both ways.
+      style: settings shared by the network's convolutions.
+      strides: vertical and horizontal stride, 1 or 2.
       linear: leave out the activation.
-      gamma_initializer: of batch norm's scale; zeros make a residual branch begin as
-        nothing.
-      name: of the layer, and the head of its variables' paths.
+      gamma_initializer: initialiser of batch norm's scale. With `zeros`, a residual
+        branch that ends here initially outputs zeros.
+      name: layer name, and the first part of its variables' paths.
     """
 
     def __init__(
@@ -86,14 +87,14 @@ class ConvNorm(keras.layers.Layer):
         if filters is None:
             self.conv = keras.layers.DepthwiseConv2D(
                 kernel_size,
-                depthwise_initializer=own(style.depthwise_initializer),
+                depthwise_initializer=clone_initializer(style.depthwise_initializer),
                 **shared,
             )
         else:
             self.conv = keras.layers.Conv2D(
                 filters,
                 kernel_size,
-                kernel_initializer=own(style.initializer),
+                kernel_initializer=clone_initializer(style.initializer),
                 **shared,
             )
         self.norm = keras.layers.BatchNormalization(

@@ -1,4 +1,4 @@
-"""Dropout and stochastic depth, at rates that may change from call to call."""
+"""Dropout and stochastic depth with rates that may change between calls."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ Shape = tuple[int | None, ...]
 
 
 class _Dropping(keras.layers.Layer):
-    """In training, sets at random to zero; else the identity.
+    """Sets random values to zero in training; the identity in inference.
 
     Args:
-      rate: probability in [0, 1] of zero. What is kept is scaled by 1 / (1 - rate). At
-        1 all is exactly zero. While a call is traced, the attribute `rate` may be a
-        scalar tensor.
-      name: of the layer.
+      rate: probability of zero, in [0, 1]. The other values are scaled by
+        1 / (1 - rate); at rate 1 the output is exactly zero. While a call is traced,
+        the attribute `rate` may be a scalar tensor.
+      name: layer name.
     """
 
     def __init__(self, rate: float, *, name: str) -> None:
         super().__init__(name=name)
         if not 0 <= rate <= 1:
-            raise ValueError(f"the rate of {name} must be in [0, 1], not {rate}.")
+            raise ValueError(f"The rate of {name} must be in [0, 1], not {rate}.")
         self.rate = rate
         self.seed_generator = keras.random.SeedGenerator()
 
@@ -30,7 +30,7 @@ class _Dropping(keras.layers.Layer):
         if not training:
             return inputs
         keep = 1 - self.rate
-        shape = self._fates(keras.ops.shape(inputs))
+        shape = self._mask_shape(keras.ops.shape(inputs))
         draw = keras.random.uniform(shape, seed=self.seed_generator)
         scale = keras.ops.where(draw < keep, 1 / keras.ops.maximum(keep, 1e-7), 0.0)
         return inputs * keras.ops.cast(scale, inputs.dtype)
@@ -38,8 +38,8 @@ class _Dropping(keras.layers.Layer):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def _fates(self, shape: Shape) -> Shape:
-        """The shape of what is drawn for an input of `shape`."""
+    def _mask_shape(self, shape: Shape) -> Shape:
+        """Returns the shape of the random mask for an input of `shape`."""
         raise NotImplementedError
 
 
@@ -47,18 +47,18 @@ class Dropout(_Dropping):
     """Drops single values.
 
     Source: Srivastava et al., Journal of Machine Learning Research 15, 2014, section
-    10, with the scale in training.
+    10, but scales in training instead of inference.
     """
 
-    def _fates(self, shape: Shape) -> Shape:
+    def _mask_shape(self, shape: Shape) -> Shape:
         return shape
 
 
 class DropPath(_Dropping):
-    """Drops the residual branches of whole images.
+    """Drops whole residual branches, independently for each image of a batch.
 
     Source: arXiv:1603.09382, section 3; EfficientNet's code calls it drop connect.
     """
 
-    def _fates(self, shape: Shape) -> Shape:
+    def _mask_shape(self, shape: Shape) -> Shape:
         return shape[0], 1, 1, 1

@@ -1,4 +1,4 @@
-"""The block of MobileNetV2, EfficientNet and their kin."""
+"""Inverted bottleneck block of MobileNetV2, MobileNetV3 and EfficientNet."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ def inverted_bottleneck(
 
     Args:
       inputs: [B, H, W, C].
-      channels: output channels, of the narrow linear end.
-      hidden_channels: of the wide middle; where they are C, there is no expansion.
-      kernel_size: of the depthwise convolution.
-      strides: of the depthwise convolution, 1 or 2.
-      style: of the network.
-      name: of the block, such as `stage_2_block_1`.
-      squeeze_excite: a layer for the middle, or None.
-      drop_path_rate: of the residual branch in training, in [0, 1].
+      channels: output channels of the linear projection.
+      hidden_channels: channels of the wide middle; if they equal C, the expansion is
+        left out.
+      kernel_size: kernel size of the depthwise convolution.
+      strides: strides of the depthwise convolution, 1 or 2.
+      style: settings shared by the network's convolutions.
+      name: name of the block, such as `stage_2_block_1`.
+      squeeze_excite: squeeze-excite layer after the depthwise convolution, or None.
+      drop_path_rate: probability of dropping the residual branch in training.
 
     Returns:
-      [B, ceil(H / strides), ceil(W / strides), channels]; the input is added where
-      it has this very shape.
+      [B, ceil(H / strides), ceil(W / strides), channels]; the input is added if it has
+      the same shape.
     """
     x = inputs
     if hidden_channels != inputs.shape[-1]:

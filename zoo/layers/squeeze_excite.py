@@ -1,4 +1,4 @@
-"""Squeeze and excite: channels weighed by what the whole image holds."""
+"""Squeeze-and-excite: scales channels by gates computed from the whole image."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class SqueezeExcite(keras.layers.Layer):
     bias}`. The output has the input's shape.
 
     Args:
-      channels: in the middle, after the squeeze.
-      activation: of the middle.
-      gate: of the end, such as `sigmoid` or `hard_sigmoid`.
-      initializer: of both kernels, a clone for each.
-      name: of the layer, and the head of its variables' paths.
+      channels: squeeze channels, between the convolutions.
+      activation: activation after the first convolution.
+      gate: activation after the second, such as `sigmoid` or `hard_sigmoid`.
+      initializer: initialiser of the kernels; each of them gets a clone.
+      name: layer name, and the first part of its variables' paths.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class SqueezeExcite(keras.layers.Layer):
             channels,
             1,
             activation=activation,
-            kernel_initializer=conv_norm.own(initializer),
+            kernel_initializer=conv_norm.clone_initializer(initializer),
             name="reduce",
         )
 
@@ -51,7 +51,7 @@ class SqueezeExcite(keras.layers.Layer):
             input_shape[-1],
             1,
             activation=self.gate,
-            kernel_initializer=conv_norm.own(self.initializer),
+            kernel_initializer=conv_norm.clone_initializer(self.initializer),
             name="expand",
         )
         self.reduce.build((*input_shape[:1], 1, 1, input_shape[-1]))
@@ -66,5 +66,5 @@ class SqueezeExcite(keras.layers.Layer):
         return input_shape
 
     def multiply_adds(self, input_shape: Shape) -> int:
-        """Both kernels, at one place."""
+        """Returns the multiply-adds of both kernels, which are applied only once."""
         return sum(math.prod(conv.kernel.shape) for conv in (self.reduce, self.expand))

@@ -1,1 +1,1 @@
-"""MobileNets."""
+"""MobileNet architectures, versions 1 to 4."""

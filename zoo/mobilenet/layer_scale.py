@@ -1,4 +1,4 @@
-"""A learned scale for each channel of a residual branch."""
+"""Layer scale: a learned scale for each channel of a residual branch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Shape = tuple[int | None, ...]
 
 
 class LayerScale(keras.layers.Layer):
-    """Multiplies each channel by a variable, `NAME/gamma`, that starts near nothing.
+    """Multiplies each channel by a variable, `NAME/gamma`, with a small initial value.
 
     Source: arXiv:2103.17239, section 2.
 
     Args:
-      start: what each scale begins as.
-      name: of the layer, and the head of its variable's path.
+      start: initial value of each scale.
+      name: layer name, and the first part of its variable's path.
     """
 
     def __init__(self, start: float, *, name: str) -> None:

@@ -14,20 +14,21 @@ Shape = tuple[int | None, ...]
 
 
 class MobileAttention(keras.layers.Layer):
-    """Batch norm -> attention of many queries to one key and one value -> 1×1 conv.
+    """Batch norm -> multi-query attention -> 1×1 conv.
 
-    Source: arXiv:2404.10518, section 5, equation 2; one key and value for all
-    heads, arXiv:1911.02150. The output has the input's shape. Variables: `NAME/norm`,
-    `NAME/{query, key, value, project}/kernel`, and with `kv_strides`
-    `NAME/{key, value}_depthwise/{conv, norm}`.
+    Source: arXiv:2404.10518, section 5, equation 2; arXiv:1911.02150 for the key and
+    value that all heads share. The output has the input's shape. Variables:
+    `NAME/norm`, `NAME/{query, key, value, project}/kernel`, and with `kv_strides`
+    above 1 `NAME/{key, value}_depthwise/{conv, norm}`.
 
     Args:
-      channels: of input and output.
-      heads: number of queries for each place.
-      head_channels: of a query, of the key and of the value.
-      kv_strides: of a 3×3 depthwise convolution before key and value; 1 for none.
-      style: of the network; its activation is not used.
-      name: of the layer, and the head of its variables' paths.
+      channels: channels of input and output.
+      heads: number of queries for each position.
+      head_channels: channels of each query, of the key and of the value.
+      kv_strides: strides of a 3×3 depthwise convolution before key and value; 1 leaves
+        it out.
+      style: settings shared by the network's convolutions; its activation is not used.
+      name: layer name, and the first part of its variables' paths.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class MobileAttention(keras.layers.Layer):
         self.key = _pointwise(head_channels, "key")
         self.value = _pointwise(head_channels, "value")
         self.project = _pointwise(channels, "project")
-        # Here TF Vision leaves all kernels to Keras' default initialiser.
+        # TF Vision uses Keras' default initialiser for all kernels of this layer.
         style = dataclasses.replace(style, depthwise_initializer="glorot_uniform")
         self.shrink_key, self.shrink_value = (
             conv_norm.ConvNorm(
@@ -81,32 +82,32 @@ class MobileAttention(keras.layers.Layer):
         value = self.value(self.shrink_value(x, training=training))
         batch, height, width, _ = keras.ops.shape(x)
 
-        # All heads of a place ask the same keys: [batch, places · heads, channels].
+        # The heads share the keys: queries are [batch, positions · heads, channels].
         shape = (batch, -1, self.head_channels)
         query = keras.ops.reshape(self.query(x), shape) / self.head_channels**0.5
         key, value = keras.ops.reshape(key, shape), keras.ops.reshape(value, shape)
         scores = keras.ops.matmul(query, keras.ops.transpose(key, (0, 2, 1)))
-        found = keras.ops.matmul(keras.ops.softmax(scores, axis=-1), value)
-        # A number of channels that is not known statically has Keras compile by XLA.
-        results = (batch, height, width, self.heads * self.head_channels)
-        return self.project(keras.ops.reshape(found, results))
+        attended = keras.ops.matmul(keras.ops.softmax(scores, axis=-1), value)
+        # Without a static number of channels, Keras would compile with XLA.
+        output_shape = (batch, height, width, self.heads * self.head_channels)
+        return self.project(keras.ops.reshape(attended, output_shape))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
     def multiply_adds(self, input_shape: tuple[int, ...]) -> int:
-        """The kernels at their places, and both products of the attention."""
+        """Returns the multiply-adds of all kernels and both attention products."""
         _, height, width, channels = input_shape
-        places = height * width
-        kv_places = math.ceil(height / self.kv_strides) * math.ceil(
+        positions = height * width
+        kv_positions = math.ceil(height / self.kv_strides) * math.ceil(
             width / self.kv_strides
         )
         query_channels = self.heads * self.head_channels
         shrink = 9 * channels if self.kv_strides > 1 else 0
         return (
-            2 * places * channels * query_channels  # query and project
-            + 2 * kv_places * (shrink + channels * self.head_channels)
-            + 2 * places * kv_places * query_channels
+            2 * positions * channels * query_channels  # query and project
+            + 2 * kv_positions * (shrink + channels * self.head_channels)
+            + 2 * positions * kv_positions * query_channels
         )
 
 

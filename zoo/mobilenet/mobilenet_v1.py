@@ -17,7 +17,10 @@ from zoo.layers import conv_norm, truncated_normal
 
 
 class Stage(typing.NamedTuple):
-    """Rows of Table 1 with one output resolution, a `Conv dw` and a `Conv` a block."""
+    """Rows of Table 1 with the same output resolution.
+
+    Each block is one `Conv dw` row and one `Conv` row.
+    """
 
     channels: int
     blocks: int
@@ -43,15 +46,15 @@ class MobileNetV1(spec.BackboneSpec):
     Args:
       width_multiplier: scales all channels, 0.25 to 1 as published.
       image_size: pixels, 128 to 224 as published.
-      batch_norm_momentum: share of the old statistics kept in a training step.
+      batch_norm_momentum: share of the moving statistics that a training step keeps.
       batch_norm_epsilon: added to the variance; timm's weights need 1e-5.
       padding: see `conv_norm.Style`; timm's weights need `symmetric`.
       stages: the rows of Table 1.
 
     Deviations:
-      ReLU6 where the paper has ReLU, as in TF-Slim. Table 1 gives its last depthwise
-      convolution a stride of 2 on a 7 × 7 input and output: here, as in TF-Slim, 1.
-      There is no convolution after the last stage: `feature_map` is `stage_5`.
+      The activation is ReLU6 as in TF-Slim; the paper has ReLU. The last depthwise
+      convolution has stride 1 as in TF-Slim; Table 1 says 2, with 7 × 7 input and
+      output. No convolution follows the last stage: `feature_map` is `stage_5`.
     """
 
     width_multiplier: float = 1.0
@@ -62,7 +65,7 @@ class MobileNetV1(spec.BackboneSpec):
     stages: tuple[Stage, ...] = STAGES
 
     def build(self) -> keras.Model:
-        """Source: Table 1, top to bottom; `feature_vector` is [B, 1024] at width 1."""
+        """Builds Table 1, top to bottom; `feature_vector` is [B, 1024] at width 1."""
         style = self._style()
         images = keras.Input((None, None, 3), name="images")
         endpoints = {}
@@ -91,7 +94,7 @@ class MobileNetV1(spec.BackboneSpec):
         return keras.Model(images, endpoints, name="mobilenet_v1")
 
     def _width(self, channels: int) -> int:
-        # TF-Slim's min_depth; no multiple of 8, unlike the later generations.
+        # TF-Slim's min_depth. Later generations round to multiples of 8 instead.
         return max(8, int(channels * self.width_multiplier))
 
     def _style(self) -> conv_norm.Style:
@@ -122,9 +125,9 @@ def separable_conv(
     Args:
       inputs: [B, H, W, C].
       channels: output channels.
-      strides: of the depthwise convolution, 1 or 2.
-      style: of the network.
-      name: of the block, such as `stage_2_block_1`.
+      strides: strides of the depthwise convolution, 1 or 2.
+      style: settings shared by the network's convolutions.
+      name: name of the block, such as `stage_2_block_1`.
 
     Returns:
       [B, ceil(H / strides), ceil(W / strides), channels].

@@ -1,4 +1,4 @@
-"""MobileNetV2: inverted bottlenecks with linear ends.
+"""MobileNetV2: inverted bottlenecks with linear projections.
 
 Source: Sandler et al., arXiv:1801.04381, section 4 and Table 2. Reference code:
 TF-Slim's `nets/mobilenet/mobilenet_v2.py`.
@@ -17,7 +17,7 @@ from zoo.layers import conv_norm, inverted_bottleneck, rounding, truncated_norma
 
 
 class Stage(typing.NamedTuple):
-    """One row of Table 2; the paper's t, c, n, s."""
+    """One row of Table 2; the fields are the paper's t, c, n and s."""
 
     expansion_ratio: int
     channels: int
@@ -47,15 +47,16 @@ class MobileNetV2(spec.BackboneSpec):
     Args:
       width_multiplier: scales all channels, 0.35 to 1.4 as published.
       image_size: pixels, 96 to 224 as published.
-      batch_norm_momentum: share of the old statistics kept in a training step.
+      batch_norm_momentum: share of the moving statistics that a training step keeps.
       batch_norm_epsilon: added to the variance; timm's and torchvision's weights need
         1e-5.
-      padding: see `conv_norm.Style`; those weights need `symmetric`.
-      stages: rows of Table 2.
+      padding: see `conv_norm.Style`; timm's and torchvision's weights need `symmetric`.
+      stages: the rows of Table 2.
 
     Deviations:
-      Below 1 the width multiplier leaves the last convolution at 1280 channels, as
-      in the paper's section on trade-off hyper parameters and in TF-Slim.
+      A width multiplier below 1 does not scale the 1280 channels of the last
+      convolution, as in the paper's section on trade-off hyper parameters and in
+      TF-Slim.
     """
 
     width_multiplier: float = 1.0
@@ -66,7 +67,7 @@ class MobileNetV2(spec.BackboneSpec):
     stages: tuple[Stage, ...] = STAGES
 
     def build(self) -> keras.Model:
-        """Source: Table 2, top to bottom; `feature_vector` is [B, 1280] at width 1."""
+        """Builds Table 2, top to bottom; `feature_vector` is [B, 1280] at width 1."""
         style = self._style()
         images = keras.Input((None, None, 3), name="images")
         endpoints = {}

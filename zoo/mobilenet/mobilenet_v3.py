@@ -1,7 +1,7 @@
 """MobileNetV3: inverted bottlenecks with squeeze-excite and hard swish.
 
 Source: Howard et al., arXiv:1905.02244, section 5, Tables 1 and 2. Reference code:
-TF-Slim's `nets/mobilenet/mobilenet_v3.py`, which has the minimalistic ones too.
+TF-Slim's `nets/mobilenet/mobilenet_v3.py`, which also has the minimalistic variants.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from zoo.layers import (
 
 
 class Stage(typing.NamedTuple):
-    """Rows of Table 1 or 2 with the same #out: they differ in their exp size alone."""
+    """Rows of Table 1 or 2 with the same #out; they differ only in exp size."""
 
     kernel_size: int
     exp_sizes: tuple[int, ...]
@@ -33,7 +33,7 @@ class Stage(typing.NamedTuple):
     strides: int
 
 
-# Tables 1 and 2 without stem and ends. Right: output resolution at 224 px.
+# Tables 1 and 2 without stem and last layers. Right: output resolution at 224 px.
 # fmt: off
 LARGE_STAGES = (
     Stage(kernel_size=3, exp_sizes=(16,), channels=16,
@@ -71,22 +71,23 @@ class MobileNetV3(spec.BackboneSpec):
 
     Args:
       width_multiplier: scales all channels, 0.75 and 1 as published.
-      minimalistic: 3×3 kernels and ReLU only, no squeeze-excite.
+      minimalistic: use only 3×3 kernels and ReLU, and no squeeze-excite.
       image_size: pixels.
-      batch_norm_momentum: share of the old statistics kept in a training step.
+      batch_norm_momentum: share of the moving statistics that a training step keeps.
       batch_norm_epsilon: added to the variance; timm's weights need 1e-5.
       padding: see `conv_norm.Style`; timm's and torchvision's weights need `symmetric`.
-        Those that timm calls `tf_` need neither; names don't tell them from others.
+        timm's `tf_` weights need the default padding and epsilon; their tensors have
+        the same names.
       stages: the rows of the paper's table.
-      feature_channels: of the convolution after the pooling, which has a bias and no
-        batch norm; below a width of 1 it keeps them all.
+      feature_channels: channels of the convolution after the pooling, which has a bias
+        and no batch norm. A width multiplier below 1 does not scale them.
 
     Deviations:
-      The last 1×1 convolution before the pooling has no squeeze-excite in the small
-      network either (Table 2 ticks it, TF-Slim and its weights lack it). An
-      expansion is a multiple of the scaled input, as in TF-Slim, not exp size times
-      the width. Momentum, dropout and weight decay are those of section 6.1.1;
-      TF-Slim's training scope was made for MobileNetV2.
+      In the small network, the last 1×1 convolution before the pooling has no
+      squeeze-excite, as in TF-Slim and its weights; Table 2 has it. Expanded channels
+      are a multiple of the scaled input channels, as in TF-Slim, not exp size times the
+      width. Momentum, dropout and weight decay are those of section 6.1.1; TF-Slim's
+      training scope was made for MobileNetV2.
     """
 
     width_multiplier: float = 1.0
@@ -99,10 +100,10 @@ class MobileNetV3(spec.BackboneSpec):
     feature_channels: int
 
     def build(self) -> keras.Model:
-        """Source: Table 1 or 2, top to bottom; stages are rows of the same #out.
+        """Builds Table 1 or 2, top to bottom; rows with the same #out form a stage.
 
-        As in TF-Slim and on TensorFlow Hub, the convolution after the pooling is the
-        last part of the `feature_vector`, [B, 1280] or [B, 1024].
+        As in TF-Slim and on TensorFlow Hub, the `feature_vector`, [B, 1280] or
+        [B, 1024], is the output of the convolution after the pooling.
         """
         style = self._style()
         images = keras.Input((None, None, 3), name="images")
@@ -150,7 +151,7 @@ class MobileNetV3(spec.BackboneSpec):
         stage: Stage,
         name: str,
     ) -> keras.KerasTensor:
-        """An inverted bottleneck of the stage, or a minimalistic one."""
+        """Adds one inverted bottleneck of a stage."""
         style = self._style()
         if not self.minimalistic:
             style = dataclasses.replace(style, activation=stage.activation)
@@ -177,7 +178,7 @@ class MobileNetV3(spec.BackboneSpec):
     def _feature_vector(
         self, feature_map: keras.KerasTensor, style: conv_norm.Style
     ) -> keras.KerasTensor:
-        """Average pool -> 1×1 conv with bias, no batch norm -> activation."""
+        """Average pool -> 1×1 conv with bias and without batch norm -> activation."""
         x = keras.layers.GlobalAveragePooling2D(keepdims=True, name="pool")(feature_map)
         x = keras.layers.Conv2D(
             rounding.round_channels(
@@ -194,7 +195,7 @@ class MobileNetV3(spec.BackboneSpec):
         return rounding.round_channels(channels * self.width_multiplier)
 
     def _style(self) -> conv_norm.Style:
-        """Of stem and ends; a stage has an activation of its own."""
+        """Returns the style of stem and last layers; stages replace its activation."""
         # TF-Slim's training_scope draws every kernel from one distribution.
         initializer = truncated_normal.TruncatedNormal(stddev=0.09)
         return conv_norm.Style(
@@ -210,7 +211,7 @@ class MobileNetV3(spec.BackboneSpec):
 @gin.register(denylist=["stages", "feature_channels"])
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MobileNetV3Large(MobileNetV3):
-    """Table 1."""
+    """MobileNetV3-Large, Table 1."""
 
     stages: tuple[Stage, ...] = LARGE_STAGES
     feature_channels: int = 1280
@@ -219,7 +220,7 @@ class MobileNetV3Large(MobileNetV3):
 @gin.register(denylist=["stages", "feature_channels"])
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MobileNetV3Small(MobileNetV3):
-    """Table 2."""
+    """MobileNetV3-Small, Table 2."""
 
     stages: tuple[Stage, ...] = SMALL_STAGES
     feature_channels: int = 1024

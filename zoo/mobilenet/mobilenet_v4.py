@@ -1,8 +1,8 @@
-"""MobileNetV4: universal inverted bottlenecks; the hybrids are beside this file.
+"""MobileNetV4: universal inverted bottlenecks; see `mobilenet_v4_hybrid` for hybrids.
 
 Source: Qin et al., arXiv:2404.10518, section 4 and Tables 11, 12 and 14. Reference
-code: TF Vision's `modeling/backbones/mobilenet.py`; timm's `models/mobilenetv3.py`,
-whose weights are the only public ones.
+code: TF Vision's `modeling/backbones/mobilenet.py`, and timm's `models/mobilenetv3.py`.
+Only timm has published weights.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from zoo.mobilenet import mobilenet_v4_blocks
 
 
 class FusedIB(typing.NamedTuple):
-    """3×3 and 1×1; the paper's Expanded Dim."""
+    """Fused bottleneck, 3×3 -> 1×1; `expanded` is the paper's Expanded Dim."""
 
     expanded: int
     linear: bool = True
 
 
 class UIB(typing.NamedTuple):
-    """The paper's DW K1, DW K2 and Expanded Dim, for `repeats` rows; 0 is its `-`."""
+    """Universal inverted bottleneck: `repeats` rows of the paper's table.
+
+    The other fields are DW K1, DW K2 (0 for the paper's `-`) and Expanded Dim.
+    """
 
     dw_1: int
     dw_2: int
@@ -35,7 +38,7 @@ class UIB(typing.NamedTuple):
 
 
 class MQA(typing.NamedTuple):
-    """Mobile-MQA; its numbers are TF Vision's, the tables have none."""
+    """Mobile multi-query attention; the numbers are TF Vision's, not in the tables."""
 
     heads: int
     head_channels: int
@@ -43,17 +46,17 @@ class MQA(typing.NamedTuple):
 
 
 class Stage(typing.NamedTuple):
-    """Rows with one output resolution and Output Dim; the first has a stride of 2."""
+    """Rows with one output resolution and Output Dim; the first has stride 2."""
 
     channels: int
     rows: tuple[FusedIB | UIB | MQA, ...]
 
     def blocks(self) -> list[FusedIB | UIB | MQA]:
-        """Every row as often as it is repeated."""
+        """Returns one row for each block: rows with `repeats` occur that often."""
         return [row for row in self.rows for _ in range(getattr(row, "repeats", 1))]
 
 
-# Tables 11, 12, 14 without stem and ends. Right: output resolution at image_size.
+# Tables 11, 12, 14 without stem and last layers. Right: resolution at image_size.
 # fmt: off
 CONV_SMALL_STAGES = (
     Stage(channels=32, rows=(FusedIB(expanded=32, linear=False),)),  # 56 × 56
@@ -133,21 +136,23 @@ class MobileNetV4(spec.BackboneSpec):
 
     Args:
       image_size: pixels.
-      drop_path_rate: towards which the rate grows linearly from 0 at the first block.
-      batch_norm_momentum: share of the old statistics kept in a training step.
+      drop_path_rate: limit towards which the rate of the blocks grows linearly, from 0
+        at the first.
+      batch_norm_momentum: share of the moving statistics that a training step keeps.
       batch_norm_epsilon: added to the variance.
       padding: see `conv_norm.Style`.
-      stem_channels: of the first row of the paper's table.
-      stages: its other rows.
-      activation: a Keras activation's name.
-      layer_scale: what the scales of residual branches begin as; None for no scales.
+      stem_channels: channels in the first row of the paper's table.
+      stages: the other rows.
+      activation: name of a Keras activation.
+      layer_scale: initial value of layer scales; None for no layer scales.
 
     Deviations:
-      Padding and epsilon are timm's, for its weights; TF Vision, without public ones,
-      has `same`, and 1e-3 (Conv-S 1e-6). The rest of the recipe is TF Vision's and
-      Table 10's, whose AdamW decay is an optimiser's and no loss. There Conv-L drops
-      paths at a flat 0.2 in code, 0.35 in the table; here as in the table.
-      In Conv-S both convolutions of FusedIB are activated, as in both codes.
+      Padding and epsilon are timm's, to suit its weights. TF Vision, which published no
+      weights, has `same` and 1e-3 (Conv-S: 1e-6). The rest of the recipe is TF
+      Vision's and Table 10's, whose AdamW decay is part of the optimiser, not of the
+      loss. The drop path rate of Conv-L is 0.35 as in the table; TF Vision's code has a
+      constant 0.2. In Conv-S both convolutions of FusedIB have activations, as in TF
+      Vision and timm.
     """
 
     drop_path_rate: float
@@ -160,9 +165,10 @@ class MobileNetV4(spec.BackboneSpec):
     layer_scale: float | None = None
 
     def build(self) -> keras.Model:
-        """Source: Tables 11 to 15, top to bottom; `feature_vector` is [B, 1280].
+        """Builds Tables 11 to 15, top to bottom; `feature_vector` is [B, 1280].
 
-        As in TF Vision and timm, the convolution after the pooling is part of it.
+        As in TF Vision and timm, the feature vector is the output of the convolution
+        after the pooling.
         """
         style = self._style()
         images = keras.Input((None, None, 3), name="images")
@@ -230,7 +236,7 @@ class MobileNetV4(spec.BackboneSpec):
         )
 
     def _style(self) -> conv_norm.Style:
-        # TF Vision's kernel_initializer, "VarianceScaling" with Keras' defaults.
+        # TF Vision's kernel_initializer is "VarianceScaling" with Keras' defaults.
         initializer = keras.initializers.VarianceScaling()
         return conv_norm.Style(
             activation=self.activation,
@@ -242,13 +248,13 @@ class MobileNetV4(spec.BackboneSpec):
         )
 
 
-FIXED = ["stem_channels", "stages", "activation", "layer_scale"]  # not gin's to set
+FIXED = ["stem_channels", "stages", "activation", "layer_scale"]  # gin can't set them
 
 
 @gin.register(denylist=FIXED)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MobileNetV4ConvSmall(MobileNetV4):
-    """Table 11."""
+    """MobileNetV4-Conv-S, Table 11."""
 
     stem_channels: int = 32
     stages: tuple[Stage, ...] = CONV_SMALL_STAGES
@@ -257,7 +263,7 @@ class MobileNetV4ConvSmall(MobileNetV4):
 @gin.register(denylist=FIXED)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MobileNetV4ConvMedium(MobileNetV4):
-    """Table 12."""
+    """MobileNetV4-Conv-M, Table 12."""
 
     stem_channels: int = 32
     stages: tuple[Stage, ...] = CONV_MEDIUM_STAGES
@@ -266,7 +272,7 @@ class MobileNetV4ConvMedium(MobileNetV4):
 @gin.register(denylist=FIXED)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MobileNetV4ConvLarge(MobileNetV4):
-    """Table 14."""
+    """MobileNetV4-Conv-L, Table 14."""
 
     stem_channels: int = 24
     stages: tuple[Stage, ...] = CONV_LARGE_STAGES

@@ -1,4 +1,4 @@
-"""The blocks of MobileNetV4."""
+"""Blocks of MobileNetV4: fused and universal inverted bottlenecks, and attention."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def fused_bottleneck(
     Args:
       inputs: [B, H, W, C].
       channels: output channels.
-      hidden_channels: between the convolutions.
-      strides: of the first convolution.
-      linear: whether the end has no activation.
-      style: of the network.
-      name: of the block, such as `stage_1_block_1`.
+      hidden_channels: channels between the convolutions.
+      strides: strides of the first convolution.
+      linear: whether to leave out the activation of the second convolution.
+      style: settings shared by the network's convolutions.
+      name: name of the block, such as `stage_1_block_1`.
 
     Returns:
       [B, ceil(H / strides), ceil(W / strides), channels].
@@ -59,26 +59,28 @@ def universal_bottleneck(
 ) -> keras.KerasTensor:
     """Depthwise -> 1×1 expand -> depthwise -> 1×1 linear project -> add.
 
-    Source: arXiv:2404.10518, section 4 and Figure 4. With both depthwise
-    convolutions it is called ExtraDW, with the first ConvNext, with the second IB,
-    with neither FFN.
+    Source: arXiv:2404.10518, section 4 and Figure 4. The paper calls a block ExtraDW if
+    it has both depthwise convolutions, ConvNext if it has only the first, IB if it has
+    only the second, and FFN if it has none.
 
     Args:
       inputs: [B, H, W, C].
-      channels: output channels, of the narrow linear end.
-      hidden_channels: of the wide middle.
+      channels: output channels of the linear projection.
+      hidden_channels: channels of the wide middle.
       dw_1: kernel size of the first depthwise convolution, which has no activation;
-        0 for none.
-      dw_2: kernel size of the second, which has one; 0 for none.
-      strides: of the second depthwise convolution, or else of the first.
-      style: of the network.
-      name: of the block, such as `stage_2_block_1`.
-      scale_start: of the layer scale; None for none.
-      drop_path_rate: of the residual branch in training, in [0, 1].
+        0 leaves it out.
+      dw_2: kernel size of the second depthwise convolution, which has an activation;
+        0 leaves it out.
+      strides: strides of the second depthwise convolution, or of the first if there is
+        no second.
+      style: settings shared by the network's convolutions.
+      name: name of the block, such as `stage_2_block_1`.
+      scale_start: initial value of the layer scale; None for no layer scale.
+      drop_path_rate: probability of dropping the residual branch in training.
 
     Returns:
-      [B, ceil(H / strides), ceil(W / strides), channels]; the input is added where
-      it has this very shape.
+      [B, ceil(H / strides), ceil(W / strides), channels]; the input is added if it has
+      the same shape.
     """
     x = inputs
     if dw_1:
@@ -130,12 +132,12 @@ def attention(
     Args:
       inputs: [B, H, W, C].
       heads: see `mobile_attention.MobileAttention`.
-      head_channels: see there.
-      kv_strides: see there.
-      style: of the network.
-      name: of the block, such as `stage_3_block_5`.
-      scale_start: of the layer scale; None for none.
-      drop_path_rate: of the residual branch in training, in [0, 1].
+      head_channels: see `mobile_attention.MobileAttention`.
+      kv_strides: see `mobile_attention.MobileAttention`.
+      style: settings shared by the network's convolutions.
+      name: name of the block, such as `stage_3_block_5`.
+      scale_start: initial value of the layer scale; None for no layer scale.
+      drop_path_rate: probability of dropping the residual branch in training.
 
     Returns:
       [B, H, W, C].
@@ -167,7 +169,7 @@ def _join(
     drop_path_rate: float,
     name: str,
 ) -> keras.KerasTensor:
-    """Layer scale, with or without an addition after it -> drop path -> add."""
+    """Layer scale -> drop path -> add; without `adds` only the layer scale."""
     if scale_start is not None:
         branch = layer_scale.LayerScale(scale_start, name=f"{name}_layer_scale")(branch)
     if not adds:

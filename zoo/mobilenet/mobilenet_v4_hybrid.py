@@ -1,4 +1,4 @@
-"""MobileNetV4's hybrids: universal inverted bottlenecks and mobile attention.
+"""MobileNetV4 hybrids: universal inverted bottlenecks and mobile attention.
 
 Source: Qin et al., arXiv:2404.10518, section 5 and Tables 13 and 15. Reference code:
 TF Vision's `modeling/backbones/mobilenet.py`.
@@ -12,7 +12,7 @@ import gin
 
 from zoo.mobilenet import mobilenet_v4 as v4
 
-# Tables 13 and 15 without stem and ends. Right: output resolution at image_size.
+# Tables 13 and 15 without stem and last layers. Right: resolution at image_size.
 # fmt: off
 HYBRID_MEDIUM_STAGES = (
     v4.Stage(channels=48, rows=(v4.FusedIB(expanded=128),)),  # 64 × 64
@@ -96,11 +96,11 @@ HYBRID_LARGE_STAGES = (
 @gin.register(denylist=v4.FIXED)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MobileNetV4HybridMedium(v4.MobileNetV4):
-    """Table 13.
+    """MobileNetV4-Hybrid-M, Table 13.
 
     Deviations:
       In stages 3 and 4 some rows differ from the table in kernel sizes, widths and
-      order: they are those of TF Vision and timm, whose weights they fit.
+      order. They follow TF Vision and timm, so that timm's weights fit.
     """
 
     stem_channels: int = 32
@@ -111,7 +111,7 @@ class MobileNetV4HybridMedium(v4.MobileNetV4):
 @gin.register(denylist=v4.FIXED)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MobileNetV4HybridLarge(v4.MobileNetV4):
-    """Table 15, with GELU as in TF Vision and timm."""
+    """MobileNetV4-Hybrid-L, Table 15, with GELU as in TF Vision and timm."""
 
     stem_channels: int = 24
     stages: tuple[v4.Stage, ...] = HYBRID_LARGE_STAGES

@@ -1,4 +1,4 @@
-"""What the ResNets share: rows of their tables, residual blocks, shortcuts, pools."""
+"""Parts that the ResNets share: table rows, residual blocks, shortcuts and pools."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 
 from zoo.layers import conv_norm, dropping
 
-EXPANSION = 4  # a bottleneck's output channels ÷ those of its middle
+EXPANSION = 4  # output channels of a bottleneck ÷ channels of its middle
 ACTIVATION = "relu"
 
 
@@ -18,11 +18,11 @@ class Stage(typing.NamedTuple):
 
     channels: int
     strides: int
-    blocks: Mapping[int, int]  # by the depth of the network
+    blocks: Mapping[int, int]  # depth of the network -> number of blocks
 
 
 def check_depth(depth: int, stages: Sequence[Stage]) -> None:
-    """Raises ValueError where the table has no column for `depth`."""
+    """Raises ValueError if the table has no column for `depth`."""
     depths = stages[0].blocks
     if depth not in depths:
         raise ValueError(
@@ -33,10 +33,10 @@ def check_depth(depth: int, stages: Sequence[Stage]) -> None:
 def style(
     *, momentum: float, epsilon: float, initializer: typing.Any
 ) -> conv_norm.Style:
-    """A ResNet's convolutions: ReLU, and padding that no input size changes.
+    """Returns the style of a ResNet: ReLU, and padding independent of the input size.
 
-    Symmetric padding is what TF-Slim calls `conv2d_same`, the TPU code fixed padding,
-    and what PyTorch and keras.applications have.
+    Symmetric padding is called `conv2d_same` in TF-Slim and fixed padding in the TPU
+    code. PyTorch and keras.applications have it too.
     """
     return conv_norm.Style(
         activation=ACTIVATION,
@@ -49,21 +49,22 @@ def style(
 
 
 def variance_scaling(scale: float, *, mode: str) -> keras.initializers.Initializer:
-    """Uniform random numbers of variance scale / fan, `mode` being which fan.
+    """Returns an initialiser: uniform, of variance scale / fan; `mode` selects the fan.
 
-    The reference codes draw normal numbers of this variance, cut off or not: those of
-    60 million values take Keras a second longer.
+    The reference codes use (truncated) normal numbers of the same variance. For 60
+    million values, Keras would need a second more for them.
     """
     return keras.initializers.VarianceScaling(scale, mode, distribution="uniform")
 
 
 def max_pool(inputs: keras.KerasTensor, *, padding: str) -> keras.KerasTensor:
-    """3×3 max pool with stride 2, the end of a stem.
+    """3×3 max pool with stride 2, the last layer of a stem.
 
     Args:
       inputs: [B, H, W, C].
-      padding: `symmetric`: a margin of one zero on each side; `same`: as TensorFlow
-        has it, of nothing, and at even sizes at the bottom and right alone.
+      padding: `symmetric` adds a margin of one zero on each side. `same` is
+        TensorFlow's: the margin never is the maximum, and at even sizes it is only at
+        the bottom and right.
     """
     if padding not in conv_norm.PADDINGS:
         raise ValueError(
@@ -80,7 +81,7 @@ def max_pool(inputs: keras.KerasTensor, *, padding: str) -> keras.KerasTensor:
 def deep_stem(
     inputs: keras.KerasTensor, *, style: conv_norm.Style
 ) -> keras.KerasTensor:
-    """Three 3×3 convs, the first with stride 2; they stand for one of 7×7.
+    """Three 3×3 convs, the first with stride 2, in place of one 7×7 conv.
 
     Source: arXiv:1812.01187, section 4.1 and Figure 2 (b), ResNet-C.
     """
@@ -108,7 +109,7 @@ def basic(
 ) -> keras.KerasTensor:
     """3×3 conv -> 3×3 linear conv -> add -> ReLU.
 
-    Source: arXiv:1512.03385, Figure 5, left. The stride is in the first convolution.
+    Source: arXiv:1512.03385, Figure 5, left. The first convolution has the stride.
 
     Returns:
       [B, ceil(H / strides), ceil(W / strides), channels], the shape of `shortcut`.
@@ -147,15 +148,16 @@ def bottleneck(
 
     Args:
       inputs: [B, H, W, C].
-      channels: of the narrow middle.
-      strides: of the block, 1 or 2.
-      style: of the network.
-      name: of the block, such as `stage_2_block_1`.
-      shortcut: what is added, of the shape of the output.
+      channels: channels of the narrow middle.
+      strides: strides of the block, 1 or 2.
+      style: settings shared by the network's convolutions.
+      name: name of the block, such as `stage_2_block_1`.
+      shortcut: tensor to add; it has the shape of the output.
       stride_in: the convolution with the stride, `1x1` (the first one) or `3x3`.
-      zero_last_gamma: begin as the shortcut alone.
-      squeeze_excite: a layer for the end of the branch, or None.
-      drop_path_rate: of the residual branch in training, in [0, 1].
+      zero_last_gamma: initialise the last batch norm's gamma with zeros, so that the
+        block initially returns its shortcut.
+      squeeze_excite: squeeze-excite layer at the end of the branch, or None.
+      drop_path_rate: probability of dropping the residual branch in training.
 
     Returns:
       [B, ceil(H / strides), ceil(W / strides), 4 · channels].
@@ -194,8 +196,8 @@ def add(
 ) -> keras.KerasTensor:
     """Add -> ReLU.
 
-    The shortcut comes first: Keras walks a graph back along first inputs by recursion,
-    and the branches of 420 layers are more than Python's limit.
+    The shortcut is the first input, because Keras follows first inputs recursively: the
+    branches of a network with 420 layers would exceed Python's recursion limit.
     """
     x = keras.layers.Add(name=f"{name}_add")([shortcut, branch])
     return keras.layers.Activation(ACTIVATION, name=f"{name}_out")(x)
@@ -210,11 +212,13 @@ def projection(
     name: str,
     pool: bool = False,
 ) -> keras.KerasTensor:
-    """The inputs, or a 1×1 linear conv of them where the block changes their shape.
+    """Returns the shortcut of a block: the inputs, or a 1×1 linear conv of them.
+
+    The convolution is there only if the block changes the shape.
 
     Source: arXiv:1512.03385, section 3.3, option B; with `pool` arXiv:1812.01187,
     section 4.1 and Figure 2 (c), ResNet-D: a 2×2 average pool has the stride, so that
-    no place goes unseen.
+    no position is skipped.
     """
     if strides == 1 and inputs.shape[-1] == channels:
         return inputs

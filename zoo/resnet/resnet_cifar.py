@@ -1,4 +1,4 @@
-"""The first ResNet paper's small networks for images of 32×32 pixels.
+"""CIFAR ResNets: the first ResNet paper's small networks for 32×32 images.
 
 Source: He et al., arXiv:1512.03385, section 4.2. Reference code: Facebook's
 `fb.resnet.torch`, dataset `cifar10`.
@@ -18,7 +18,7 @@ from zoo.resnet import blocks
 
 Stage = blocks.Stage
 
-# Section 4.2's table: n blocks a stage for 6n + 2 layers. Right: resolution at 32 px.
+# Section 4.2's table: n blocks per stage, 6n + 2 layers. Right: resolution at 32 px.
 STAGES = (
     Stage(channels=16, strides=1, blocks={20: 3, 32: 5, 44: 7, 56: 9, 110: 18}),  # 32
     Stage(channels=32, strides=2, blocks={20: 3, 32: 5, 44: 7, 56: 9, 110: 18}),  # 16
@@ -33,18 +33,18 @@ class ResNetCifar(spec.BackboneSpec):
     """3×3 stem -> three stages of basic blocks -> average pool.
 
     Args:
-      depth: layers with weights, 6n + 2 for n blocks a stage.
+      depth: number of layers with weights, 6n + 2 for n blocks per stage.
       image_size: pixels.
-      zero_last_gamma: begin with residual branches of nothing.
-      batch_norm_momentum: share of the old statistics kept in a training step.
+      zero_last_gamma: initialise residual branches so that they output zeros.
+      batch_norm_momentum: share of the moving statistics that a training step keeps.
       batch_norm_epsilon: added to the variance.
-      stages: rows of the table.
+      stages: the rows of the table.
 
     Deviations:
-      The paper subtracts the mean image; here, as in fb.resnet.torch, it is a mean and
-      a deviation per channel, so that any size will do. Its shortcuts put the zeros
-      after the channels that there are, as fb.resnet.torch does; some ports put half
-      of them before.
+      The paper subtracts the mean image. Normalisation here uses a mean and a standard
+      deviation per channel, as in fb.resnet.torch, so that images may have any size.
+      Shortcuts append the channels of zeros, as in fb.resnet.torch; some ports put half
+      of them first.
     """
 
     depth: int
@@ -59,7 +59,7 @@ class ResNetCifar(spec.BackboneSpec):
         blocks.check_depth(self.depth, self.stages)
 
     def build(self) -> keras.Model:
-        """Source: section 4.2; `feature_vector` is [B, 64]."""
+        """Builds the table of section 4.2; `feature_vector` is [B, 64]."""
         style = self._style()
         images = keras.Input((None, None, 3), name="images")
         endpoints = {}
@@ -93,7 +93,7 @@ class ResNetCifar(spec.BackboneSpec):
         return keras.Model(images, endpoints, name="resnet_cifar")
 
     def _style(self) -> conv_norm.Style:
-        # He et al., arXiv:1502.01852; by outputs, as fb.resnet.torch.
+        # He et al., arXiv:1502.01852; fan of the outputs as in fb.resnet.torch.
         return blocks.style(
             momentum=self.batch_norm_momentum,
             epsilon=self.batch_norm_epsilon,
@@ -102,14 +102,14 @@ class ResNetCifar(spec.BackboneSpec):
 
 
 class ZeroShortcut(keras.layers.Layer):
-    """Every `strides`-th place -> channels of zeros after those that there are.
+    """Subsampling by `strides` -> append channels of zeros.
 
     Source: arXiv:1512.03385, section 3.3, option A: a shortcut without parameters.
 
     Args:
-      channels: of the output, at least those of the input.
-      strides: both ways.
-      name: of the layer.
+      channels: channels of the output, at least as many as the input has.
+      strides: vertical and horizontal stride.
+      name: layer name.
     """
 
     def __init__(self, channels: int, *, strides: int, name: str) -> None:

@@ -1,7 +1,7 @@
 """ResNet-D: V1.5 with a deep stem and average pools in the shortcuts.
 
 Source: He et al., arXiv:1812.01187, section 4.1 and Figure 2. Reference code: GluonCV's
-`resnet50_v1d`, as timm has it.
+`resnet50_v1d`, and timm's port.
 """
 
 from __future__ import annotations
@@ -32,18 +32,19 @@ class ResNetD(spec.BackboneSpec):
     """Deep stem -> max pool -> four stages of bottlenecks -> average pool.
 
     Args:
-      depth: a column of the table; the name of the network it was made from, whose
-        one stem convolution is three here.
+      depth: selects the column of the table. It is the depth of the ResNet that this
+        network derives from; the stem has three convolutions instead of its one.
       image_size: pixels.
-      zero_last_gamma: begin with residual branches of nothing (section 3.1).
-      batch_norm_momentum: share of the old statistics kept in a training step.
+      zero_last_gamma: initialise residual branches so that they output zeros
+        (section 3.1).
+      batch_norm_momentum: share of the moving statistics that a training step keeps.
       batch_norm_epsilon: added to the variance.
-      stages: rows of the table.
+      stages: the rows of the table.
 
     Deviations:
-      The paper counts no channels for the stem: 32, 32 and 64 are GluonCV's. The
-      average pool leaves out what lies beyond the edge, and where height or width is
-      odd it rounds up, as GluonCV's and timm's.
+      The paper does not give the channels of the stem: 32, 32 and 64 are GluonCV's.
+      As in GluonCV and timm, the average pool does not count positions outside the
+      input, and rounds up if height or width is odd.
     """
 
     depth: int
@@ -58,7 +59,7 @@ class ResNetD(spec.BackboneSpec):
         blocks.check_depth(self.depth, self.stages)
 
     def build(self) -> keras.Model:
-        """Source: Figure 2 (b) and (c); `feature_vector` is [B, 2048]."""
+        """Builds Figure 2 (b) and (c); `feature_vector` is [B, 2048]."""
         style = self._style()
         images = keras.Input((None, None, 3), name="images")
         endpoints = {}
@@ -97,5 +98,5 @@ class ResNetD(spec.BackboneSpec):
         return blocks.style(
             momentum=self.batch_norm_momentum,
             epsilon=self.batch_norm_epsilon,
-            initializer="glorot_uniform",  # section 2.1: Xavier, from a uniform range
+            initializer="glorot_uniform",  # section 2.1: Xavier, uniform
         )

@@ -1,4 +1,4 @@
-"""ResNet-RS: ResNet-D with squeeze-excite, no max pool, drop path, and many depths.
+"""ResNet-RS: ResNet-D with squeeze-excite and drop path, without a max pool.
 
 Source: Bello et al., arXiv:2103.07579, section 4.1 and appendix. Reference code: the
 TensorFlow TPU repository, `models/official/resnet`.
@@ -17,8 +17,8 @@ from zoo.resnet import blocks
 
 Stage = blocks.Stage
 
-# The appendix's table of block repeats, `model_params` of the TPU code: blocks by
-# depth. Right: output resolution at 256 px.
+# The appendix's table of block repeats (`model_params` in the TPU code): depth ->
+# number of blocks. Right: output resolution at 256 px.
 STAGES = (
     Stage(  # 64 × 64
         channels=64,
@@ -42,7 +42,7 @@ STAGES = (
     ),
 )
 STEM_CHANNELS = 64
-SE_RATIO = 0.25  # of the block's output channels
+SE_RATIO = 0.25  # squeeze channels ÷ the block's output channels
 
 
 @gin.register(denylist=["stages"])
@@ -51,19 +51,19 @@ class ResNetRS(spec.BackboneSpec):
     """Deep stem -> strided 3×3 conv -> four stages of bottlenecks -> average pool.
 
     Args:
-      depth: a column of the table.
+      depth: selects the column of the table.
       image_size: pixels, 160 to 320 as published.
-      drop_path_rate: of the last stage; the ones before have 2/5, 3/5 and 4/5 of it,
-        since the stem counts as the first of five.
-      zero_last_gamma: begin with residual branches of nothing.
-      batch_norm_momentum: share of the old statistics kept in a training step.
+      drop_path_rate: rate of the last stage; the stages before it have 2/5, 3/5 and 4/5
+        of this rate, because the stem counts as the first of five stages.
+      zero_last_gamma: initialise residual branches so that they output zeros.
+      batch_norm_momentum: share of the moving statistics that a training step keeps.
       batch_norm_epsilon: added to the variance.
-      stages: rows of the table.
+      stages: the rows of the table.
 
     Deviations:
       None in inference. The published weights are moving averages of all variables
-      over the training steps, batch statistics too; that is why the recipe's batch
-      norm keeps nothing of the old ones (momentum 0).
+      over the training steps, including the batch statistics. The recipe's batch norm
+      therefore does not average its statistics a second time (momentum 0).
     """
 
     depth: int
@@ -79,7 +79,7 @@ class ResNetRS(spec.BackboneSpec):
         blocks.check_depth(self.depth, self.stages)
 
     def build(self) -> keras.Model:
-        """Source: section 4.1 and appendix; `feature_vector` is [B, 2048]."""
+        """Builds the appendix's table; `feature_vector` is [B, 2048]."""
         style = self._style()
         images = keras.Input((None, None, 3), name="images")
         endpoints = {}
@@ -143,7 +143,7 @@ class ResNetRS(spec.BackboneSpec):
         )
 
     def _style(self) -> conv_norm.Style:
-        # tf.variance_scaling_initializer() as it is, throughout the TPU code.
+        # All kernels of the TPU code use tf.variance_scaling_initializer().
         return blocks.style(
             momentum=self.batch_norm_momentum,
             epsilon=self.batch_norm_epsilon,

@@ -1,4 +1,4 @@
-"""ResNet V1: residual blocks with the activation after the addition; and V1.5.
+"""ResNet V1 and V1.5: residual blocks with the activation after the addition.
 
 Source: He et al., arXiv:1512.03385, Table 1 and section 4.1. Reference code: Facebook's
 `fb.resnet.torch` and torchvision (18, 34 and V1.5), TF-Slim's `nets/resnet_v1.py` (50,
@@ -53,26 +53,27 @@ class ResNetV1(spec.BackboneSpec):
     """7×7 stem -> max pool -> four stages of residual blocks -> average pool.
 
     Args:
-      depth: layers with weights, as the paper counts them: a column of Table 1.
+      depth: number of layers with weights; selects the column of Table 1.
       image_size: pixels.
       stride_in: the convolution of a bottleneck that has the stride: `1x1`, the first
         one, as in the paper; `3x3` is V1.5, as in torchvision.
-      pool_padding: of the max pool, `symmetric` or `same`; see Deviations.
-      zero_last_gamma: begin with residual branches of nothing (arXiv:1706.02677).
-      batch_norm_momentum: share of the old statistics kept in a training step.
+      pool_padding: padding of the max pool, `symmetric` or `same`; see Deviations.
+      zero_last_gamma: initialise residual branches so that they output zeros
+        (arXiv:1706.02677).
+      batch_norm_momentum: share of the moving statistics that a training step keeps.
       batch_norm_epsilon: added to the variance.
-      stages: rows of Table 1.
+      stages: the rows of Table 1.
 
     Deviations:
       Padding is symmetric, as in torchvision and keras.applications. The original
-      Caffe models and TF-Slim have `same` padding in the max pool, which looks one
-      pixel further to the bottom right at even sizes: `pool_padding` switches.
-      No convolution before a batch norm has a bias, as in Caffe, TF-Slim and
-      torchvision; keras.applications has them, and they fold into the moving mean.
-      TF-Slim has the stride in a stage's last block, which gives the same numbers.
-      Shortcuts that change shape are 1×1 convolutions at every depth, the paper's
-      option B, as in those three; its Table 2 has option A (no parameters) for 18
-      and 34.
+      Caffe models and TF-Slim have `same` padding in the max pool, which at even sizes
+      moves the windows one pixel to the bottom right; see `pool_padding`.
+      Convolutions before a batch norm have no bias, as in Caffe, TF-Slim and
+      torchvision. The biases of keras.applications can be folded into the moving means.
+      TF-Slim has the stride in a stage's last block, which gives the same results.
+      Shortcuts that change the shape are 1×1 convolutions at every depth, the paper's
+      option B, as in Caffe, TF-Slim and torchvision; for 18 and 34, the paper's Table 2
+      has option A (no parameters).
     """
 
     depth: int
@@ -94,7 +95,7 @@ class ResNetV1(spec.BackboneSpec):
             )
 
     def build(self) -> keras.Model:
-        """Source: Table 1; `feature_vector` is [B, 512], or [B, 2048] from 50 on."""
+        """Builds Table 1; `feature_vector` is [B, 512], or [B, 2048] from depth 50."""
         style = self._style()
         images = keras.Input((None, None, 3), name="images")
         endpoints = {}
@@ -149,7 +150,8 @@ class ResNetV1(spec.BackboneSpec):
         )
 
     def _style(self) -> conv_norm.Style:
-        # He et al., arXiv:1502.01852; by outputs, as fb.resnet.torch and torchvision.
+        # He et al., arXiv:1502.01852, with the fan of the outputs as in fb.resnet.torch
+        # and torchvision.
         return blocks.style(
             momentum=self.batch_norm_momentum,
             epsilon=self.batch_norm_epsilon,

@@ -1,4 +1,4 @@
-"""ResNet V2: batch norm and activation before the convolutions, nothing after the sum.
+"""ResNet V2: batch norm and activation before the convolutions, none after the sum.
 
 Source: He et al., arXiv:1603.05027, Figure 1 (b) and appendix, on Table 1 of
 arXiv:1512.03385. Reference code: TF-Slim's `nets/resnet_v2.py`.
@@ -18,8 +18,8 @@ from zoo.resnet import blocks
 
 Stage = blocks.Stage
 
-# TF-Slim's `resnet_v2_block`s, the stride in the last block of a stage. Right: output
-# resolution of the stage at 224 px; its blocks but the last have that of the row above.
+# TF-Slim's `resnet_v2_block`s; the last block of a stage has the stride. Right: output
+# resolution of that block at 224 px; the blocks before it keep the resolution.
 STAGES = (
     Stage(channels=64, strides=2, blocks={50: 3, 101: 3, 152: 3}),  # 28 × 28
     Stage(channels=128, strides=2, blocks={50: 4, 101: 4, 152: 8}),  # 14 × 14
@@ -35,21 +35,21 @@ class ResNetV2(spec.BackboneSpec):
     """7×7 linear stem -> max pool -> four stages -> norm -> ReLU -> average pool.
 
     Args:
-      depth: layers with weights: a column of the table.
+      depth: number of layers with weights; selects the column of the table.
       image_size: pixels.
-      pool_padding: of the max pool, `same` or `symmetric`; see Deviations.
-      batch_norm_momentum: share of the old statistics kept in a training step.
+      pool_padding: padding of the max pool, `same` or `symmetric`; see Deviations.
+      batch_norm_momentum: share of the moving statistics that a training step keeps.
       batch_norm_epsilon: added to the variance.
-      stages: rows of the table.
+      stages: the rows of the table.
 
     Deviations:
-      As TF-Slim, and unlike the authors' Torch code: the stride is in the 3×3
-      convolution of a stage's last block, so `stage_1` to `stage_3` have a stride of 8,
-      16 and 32; the stem has a bias, no batch norm and no activation; the shortcut's
-      convolution and the last one of a block have biases. A convolution before a
-      batch norm has none.
-      TF-Slim's max pool has `same` padding. keras.applications pads it with a zero
-      on each side, which before an activation is not nothing: `symmetric` does too.
+      As in TF-Slim, and unlike the authors' Torch code: the 3×3 convolution of a
+      stage's last block has the stride, so that `stage_1` to `stage_3` have an output
+      stride of 8, 16 and 32; the stem has a bias, and neither batch norm nor
+      activation; the convolution of the shortcut and the last one of a block have
+      biases. A convolution before a batch norm has no bias.
+      TF-Slim's max pool has `same` padding. keras.applications and `symmetric` pad with
+      a zero on each side, which changes the maximum where the input is negative.
     """
 
     depth: int
@@ -64,7 +64,7 @@ class ResNetV2(spec.BackboneSpec):
         blocks.check_depth(self.depth, self.stages)
 
     def build(self) -> keras.Model:
-        """Source: TF-Slim's `resnet_v2`; `feature_vector` is [B, 2048]."""
+        """Builds TF-Slim's `resnet_v2`; `feature_vector` is [B, 2048]."""
         style = self._style()
         images = keras.Input((None, None, 3), name="images")
         endpoints = {}
@@ -93,7 +93,7 @@ class ResNetV2(spec.BackboneSpec):
         return keras.Model(images, endpoints, name="resnet_v2")
 
     def _style(self) -> conv_norm.Style:
-        # slim.variance_scaling_initializer() of TF-Slim's resnet_arg_scope.
+        # TF-Slim's resnet_arg_scope uses slim.variance_scaling_initializer().
         return blocks.style(
             momentum=self.batch_norm_momentum,
             epsilon=self.batch_norm_epsilon,
@@ -111,15 +111,15 @@ def preactivated(
 ) -> keras.KerasTensor:
     """Norm -> ReLU -> 1×1 reduce -> 3×3 -> 1×1 linear expand -> add.
 
-    Source: arXiv:1603.05027, Figure 1 (b) and appendix: where the channels change, the
-    shortcut starts after the first activation.
+    Source: arXiv:1603.05027, Figure 1 (b) and appendix: if the number of channels
+    changes, the shortcut starts after the first activation.
 
     Args:
       inputs: [B, H, W, C].
-      channels: of the narrow middle.
-      strides: of the 3×3 convolution and the shortcut, 1 or 2.
-      style: of the network.
-      name: of the block, such as `stage_2_block_1`.
+      channels: channels of the narrow middle.
+      strides: strides of the 3×3 convolution and the shortcut, 1 or 2.
+      style: settings shared by the network's convolutions.
+      name: name of the block, such as `stage_2_block_1`.
 
     Returns:
       [B, ceil(H / strides), ceil(W / strides), 4 · channels].
@@ -159,8 +159,8 @@ class NormActivation(keras.layers.Layer):
     the input's shape.
 
     Args:
-      style: of the network.
-      name: of the layer, and the head of its variables' paths.
+      style: settings shared by the network's convolutions.
+      name: layer name, and the first part of its variables' paths.
     """
 
     def __init__(self, *, style: conv_norm.Style, name: str) -> None:

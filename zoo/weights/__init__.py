@@ -1,1 +1,1 @@
-"""Values for the variables: random, public by name, or from a file."""
+"""Loads weights into models: public weights by name, or files in several formats."""

@@ -1,6 +1,7 @@
-"""Reads TensorFlow checkpoints: by the names of variables, or of objects.
+"""Reads TensorFlow checkpoints, both name-based and object-based.
 
-The one module of this room that needs TensorFlow, and only when such a file is read.
+This is the only module of the package that needs TensorFlow; it imports TensorFlow when
+it reads a checkpoint.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ import numpy as np
 
 from zoo.weights import lazy_tensor
 
-_OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 def read(prefix: pathlib.Path) -> dict[str, lazy_tensor.Tensor]:
-    """The tensors of a checkpoint by the full names of their variables.
+    """Returns the tensors of a checkpoint by the full names of their variables.
 
     Raises:
-      ValueError: it is damaged.
+      ValueError: the checkpoint is damaged.
     """
     reader, tensors = _open(prefix)
-    if _OBJECTS not in tensors:
+    if _OBJECT_GRAPH not in tensors:
         return tensors
     return _by_full_name(reader, tensors, prefix)
 
@@ -39,9 +40,9 @@ def _open(prefix: pathlib.Path) -> tuple[typing.Any, dict[str, lazy_tensor.Tenso
             )
             for key, shape in reader.get_variable_to_shape_map().items()
         }
-    except Exception as error:  # TensorFlow raises many kinds
+    except Exception as error:  # TensorFlow raises exceptions of many types.
         raise ValueError(
-            f"{prefix} is not a usable TensorFlow checkpoint: {_first(error)}"
+            f"{prefix} is not a usable TensorFlow checkpoint: {_first_line(error)}"
         ) from error
     return reader, tensors
 
@@ -52,18 +53,18 @@ def _by_full_name(
     from tensorflow.core.protobuf import trackable_object_graph_pb2 as objects
 
     try:
-        data = reader.get_tensor(_OBJECTS)
+        data = reader.get_tensor(_OBJECT_GRAPH)
         graph = objects.TrackableObjectGraph.FromString(data)
         attributes = [a for node in graph.nodes for a in node.attributes]
-        named = {a.full_name: tensors[a.checkpoint_key] for a in attributes}
-    except Exception as error:  # so does protobuf
+        by_name = {a.full_name: tensors[a.checkpoint_key] for a in attributes}
+    except Exception as error:  # Protobuf does too.
         raise ValueError(
-            f"{prefix} has a damaged list of objects: {_first(error)}"
+            f"{prefix} has a damaged object graph: {_first_line(error)}"
         ) from error
-    if len(named) != len({a.checkpoint_key for a in attributes}):
-        raise ValueError(f"{prefix} has two variables of one name.")
-    return named
+    if len(by_name) != len({a.checkpoint_key for a in attributes}):
+        raise ValueError(f"{prefix} has two variables with the same name.")
+    return by_name
 
 
-def _first(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,8 +1,8 @@
-"""Reads what Keras writes: `.weights.h5` of Keras 3, and `.h5` of the time before it.
+"""Reads Keras weights files: `.weights.h5` of Keras 3, and `.h5` of older versions.
 
-A file is untrusted: nothing outside it is followed, and no value is read before its
-shape is known to fit. Source: `keras/src/saving/saving_lib.py` (`H5IOStore`) and
-`keras/src/legacy/saving/legacy_h5_format.py`.
+A file is untrusted: links to other files are refused, and values are read only once
+their shapes are known to match. Source: `keras/src/saving/saving_lib.py` (`H5IOStore`)
+and `keras/src/legacy/saving/legacy_h5_format.py`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ import typing
 import h5py
 
 _MOST_OBJECTS = 100_000
-_DEEPEST = 50  # groups in groups
-_FILTERS = (1, 2, 3)  # deflate, shuffle, checksums; others are plug-ins' code
+_DEEPEST = 50  # levels of nested groups
+_FILTERS = (1, 2, 3)  # deflate, shuffle, checksums; others run code of plug-ins
 
 
 def read(path: pathlib.Path) -> dict[str, typing.Any]:
-    """The tensors of a file, unread: `LAYER/WEIGHT`, or `LAYER/PLACE` of Keras 3.
+    """Returns the tensors of a file by name, without reading their values.
+
+    The names are `LAYER/WEIGHT`, or `LAYER/INDEX` in files of Keras 3.
 
     Raises:
-      ValueError: it is damaged, or refers to what is outside it.
+      ValueError: the file is damaged, or refers to another file.
     """
     try:
         file = h5py.File(path, "r")
@@ -38,14 +40,14 @@ def read(path: pathlib.Path) -> dict[str, typing.Any]:
 
 
 def _check(file: h5py.File) -> None:
-    """Only plain groups and datasets may be in it."""
+    """Raises OSError unless the file has only plain groups and datasets."""
     groups, count, seen = [(file, 0)], 0, set()
     while groups:
         group, depth = groups.pop()
         if depth > _DEEPEST:
             raise OSError(f"groups more than {_DEEPEST} deep")
         if group.id in seen:
-            raise OSError("a group that holds itself")
+            raise OSError("a group that contains itself")
         seen.add(group.id)
         for name in group:
             count += 1
@@ -57,11 +59,11 @@ def _check(file: h5py.File) -> None:
             if isinstance(child, h5py.Group):
                 groups.append((child, depth + 1))
             elif not isinstance(child, h5py.Dataset) or child.shape is None:
-                raise OSError(f"{name!r} holds no values")
+                raise OSError(f"{name!r} has no values")
             elif child.external or child.is_virtual:
                 raise OSError(f"{name!r} has its values in another file")
             elif not set(_filters(child)) <= set(_FILTERS):
-                raise OSError(f"{name!r} is compressed in a way that is not Keras'")
+                raise OSError(f"{name!r} has a compression that Keras does not use")
 
 
 def _filters(dataset: h5py.Dataset) -> list[int]:
@@ -70,28 +72,28 @@ def _filters(dataset: h5py.Dataset) -> list[int]:
 
 
 def _add(tensors: dict[str, typing.Any], name: str, value: typing.Any) -> None:
-    """No name twice, and values only: what stands there may be a group."""
+    """Adds a dataset; raises OSError for a second one of this name, or a group."""
     if name in tensors or not isinstance(value, h5py.Dataset):
-        raise OSError(f"{name!r} is there twice, or holds no values")
+        raise OSError(f"{name!r} occurs twice, or has no values")
     tensors[name] = value
 
 
 def _legacy(root: h5py.Group) -> dict[str, typing.Any]:
-    """Groups of layers, each with the names of its weights."""
+    """Reads the older layout: a group for each layer, with the names of its weights."""
     tensors: dict[str, typing.Any] = {}
     for layer in _texts(root, "layer_names"):
         names = _texts(root[layer], "weight_names")
         leaves = collections.Counter(name.rpartition("/")[2] for name in names)
         for name in names:
             leaf = name.rpartition("/")[2]
-            # A layer that is a network in itself says the rest of the path.
+            # The weights of a nested model need the full path.
             short = f"{layer}/{leaf}" if leaves[leaf] == 1 else name
             _add(tensors, short.removesuffix(":0"), root[layer][name])
     return tensors
 
 
 def _texts(group: h5py.Group, name: str) -> list[str]:
-    """A list of texts, which may be split into `NAME0`, `NAME1` and so on."""
+    """Returns an attribute's strings, which may be split into `NAME0`, `NAME1`, …."""
     values = list(group.attrs.get(name, ()))
     chunk = 0
     while f"{name}{chunk}" in group.attrs:
@@ -101,7 +103,7 @@ def _texts(group: h5py.Group, name: str) -> list[str]:
 
 
 def _by_layer(file: h5py.File) -> dict[str, typing.Any]:
-    """Groups of layers that say their names, each with numbered weights below."""
+    """Reads Keras 3's layout: groups with the layer's name and numbered weights."""
     tensors: dict[str, typing.Any] = {}
 
     def visit(name: str, group: typing.Any) -> None:
@@ -110,11 +112,11 @@ def _by_layer(file: h5py.File) -> dict[str, typing.Any]:
         if not len(group):
             return
         if "name" not in group.attrs:
-            raise KeyError(f"{name} does not say the name of its layer")
-        for place in group:
-            _add(tensors, f"{group.attrs['name']}/{place}", group[place])
+            raise KeyError(f"{name} has no attribute with the name of its layer")
+        for index in group:
+            _add(tensors, f"{group.attrs['name']}/{index}", group[index])
 
     file.visititems(visit)
     if not tensors:
-        raise KeyError("no weights of Keras' in it")
+        raise KeyError("it has no Keras weights")
     return tensors

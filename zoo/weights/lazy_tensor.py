@@ -1,4 +1,4 @@
-"""A tensor in a weights file, read when its values are needed."""
+"""A tensor of a weights file whose values are read only when needed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Tensor:
 
     Args:
       reader: an open file with a method `get_tensor(key)`.
-      key: the tensor's name in that file.
-      shape: known without reading.
-      dtype: known without reading.
+      key: name of the tensor in that file.
+      shape: shape of the tensor.
+      dtype: dtype of the tensor.
     """
 
     reader: typing.Any
@@ -29,6 +29,6 @@ class Tensor:
     ) -> np.ndarray:
         try:
             return np.asarray(self.reader.get_tensor(self.key), dtype)
-        except Exception as error:  # readers raise many kinds
+        except Exception as error:  # Readers raise exceptions of many types.
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ValueError(f"{self.key} can't be read: {reason}") from error

@@ -1,4 +1,4 @@
-"""From a file of weights into a model: all of it by name, or nothing."""
+"""Recognises a weights file's tensor names and assigns the tensors to a model."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from zoo import taxonomy as taxonomies
 from zoo.weights import names, native_format, registry, weights_file
 
 IMAGENET = "ilsvrc_2012"
-_CLASSES = " Other classes? Name them: --gin_binding=\"model.taxonomy_name='…'\""
-_ALONE = " Save the layer alone: tf.saved_model.save(layer.resolved_object, FOLDER)"
-_ENOUGH_NAMES = 1000  # to guess the arch of a file that may have many more
+_CLASSES_HINT = (
+    " If the classes are others, name them: --gin_binding=\"model.taxonomy_name='…'\""
+)
+_LAYER_HINT = (
+    " Save the layer alone: tf.saved_model.save(layer.resolved_object, FOLDER)"
+)
+_ENOUGH_NAMES = 1000  # names to guess the arch from; a file may have many more
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
-# What a fine-tuned model's checkpoint holds besides its variables.
+# Tensors in checkpoints of fine-tuned models that are not variables of the model.
 _TRAINING = (
     *("Adam/*", "SGD/*", "RMSprop/*", "AdamW/*", "optimizer/*", "*/optimizer/*"),
     *("iteration", "learning_rate", "learning_rate_*", "momentum", "global_step"),
@@ -30,15 +34,15 @@ _TRAINING = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Weights:
-    """A file of weights that has been recognised, and not assigned yet.
+    """A weights file with recognised names, ready to be assigned to a model.
 
     Attributes:
-      arch: what it is to be loaded into.
-      source: where it is.
-      file: its contents, by names without `prefix`.
-      prefix: the wrapper's prefix that all names in the file have; often empty.
-      table: whose names they are; None where they are ours.
-      record: our own format's, under the registry's.
+      arch: architecture to load the weights into.
+      source: the file's path and its entry in the registry.
+      file: the file's contents; `prefix` is removed from the names.
+      prefix: prefix of all names in the file, from a wrapper; often empty.
+      table: the table of names that match; None if they are this project's names.
+      record: the file's record, updated with the registry's record.
     """
 
     arch: str
@@ -50,48 +54,48 @@ class Weights:
 
     @property
     def name(self) -> str:
-        """The source's name; that of random weights where the file is of such."""
+        """Name of the source, or `random` if the file holds random weights."""
         is_random = self.record.get("source") == registry.RANDOM
         return registry.RANDOM if is_random else self.source.name
 
     @property
     def assumed(self) -> str | None:
-        """What neither file nor registry says; None where they do."""
+        """Assumptions about the weights; None if a record documents them."""
         if self.record:
             return None
         if self.table is None:
             return (
-                "the file does not say what it was made with: normalisation, padding "
-                "and epsilons are taken from the gin file"
+                "the file has no record of its normalisation, padding and epsilons: "
+                "the values of the gin file are assumed"
             )
         habit = self.table.get("habit")
         return (
-            f"taken to be made {habit}"
+            f"assumed to be made {habit}"
             if habit
-            else f"made as {self.table['source']} mostly makes them; bind what is "
-            "otherwise"
+            else f"assumed to have the usual settings of {self.table['source']}; bind "
+            "settings that differ"
         )
 
     def provenance(self) -> native_format.JsonObject:
-        """What the registry says of the source, or of an own record what it may say."""
-        known = self.source.record or {
+        """Returns the provenance in the registry's record, else in the file's."""
+        record = self.source.record or {
             key: value
             for key, value in self.record.items()
             if key in native_format.PROVENANCE
         }
         return {
             key: value
-            for key, value in known.items()
-            if key not in native_format.DECIDED
+            for key, value in record.items()
+            if key not in native_format.MODEL_FIELDS
         }
 
     @property
     def taxonomy(self) -> taxonomies.Taxonomy | None:
-        """The classes, where the record gives more of them than a name."""
-        return native_format.taxonomy_of(self.record)
+        """The taxonomy that the record defines; None if it only names one."""
+        return native_format.read_taxonomy(self.record)
 
-    def made_with(self) -> list[str]:
-        """Bindings that the file was made with, which a user's own come after."""
+    def default_bindings(self) -> list[str]:
+        """Returns the bindings that the weights were made with; users may override."""
         lines = [
             line
             for line in self.record.get("configuration", ())
@@ -111,11 +115,11 @@ class Weights:
             lines.append("model.background_class = True")
         return lines
 
-    def decided(self) -> list[str]:
-        """Bindings that hold whatever a user's own say: classes and normalisation.
+    def override_bindings(self) -> list[str]:
+        """Returns the bindings that override a user's: classes and normalisation.
 
-        A copy of a feature vector says what its classifier's classes are called
-        together, and has neither them nor a head: they are left to the user.
+        A copy of a feature-vector model names the taxonomy of its classifier, but has
+        neither its classes nor a head. The taxonomy is then left to the user.
         """
         record = dict(self.record)
         has_head = f"{names.HEAD}/bias" in self.file.tensors
@@ -124,15 +128,15 @@ class Weights:
         return native_format.gin_bindings(record)
 
     def assign(self, model: keras.Model) -> names.Matching:
-        """Gives every variable of `model` its value.
+        """Assigns the tensors to the variables of `model`; all of them, or none.
 
         Returns:
-          What was matched, folded and ignored. The head may be missing: it keeps the
-          values that it has.
+          The matched, folded and ignored tensors. If the weights have no head, the
+          head's variables keep their values.
 
         Raises:
-          ValueError: a variable would be left without a value or a tensor without a
-            variable, or a value is not finite. Nothing is assigned then.
+          ValueError: a variable has no tensor, a tensor has no variable, or a value is
+            not finite. Nothing is assigned then.
         """
         variables = {variable.path: variable for variable in model.weights}
         shapes = {name: tuple(v.shape) for name, v in variables.items()}
@@ -154,22 +158,22 @@ class Weights:
         return names.match_ours(shapes, self.file.tensors, ignored=_TRAINING)
 
 
-def recognised(arch: str, source: registry.Source) -> Weights:
-    """Reads a file's names and shapes, and finds out whose names they are.
+def open_weights(arch: str, source: registry.Source) -> Weights:
+    """Opens a weights file and recognises the project that named its tensors.
 
     Raises:
-      ValueError: the file is not readable, its names are nobody's that are known for
-        the arch, or it says that it is of another arch.
+      ValueError: the file is not readable, no table for the arch has its names, or its
+        record names another arch.
     """
     file = weights_file.read(source.path)
-    own_record = _own_record(file, arch, source.path)
-    tables = [] if own_record else names.load(_names_folder(arch), arch)
-    found = names.recognise(tables, file.tensors)
-    if found is None and not own_record:
+    file_record = _read_record(file, arch, source.path)
+    tables = [] if file_record else names.load(_names_folder(arch), arch)
+    recognised = names.recognise(tables, file.tensors)
+    if recognised is None and not file_record:
         raise ValueError(
             f"{source.path} does not fit {arch}: {_unknown(tables, file.tensors)}"
         )
-    prefix, table = found or ("", None)
+    prefix, table = recognised or ("", None)
     tensors = {name.removeprefix(prefix): t for name, t in file.tensors.items()}
     return Weights(
         arch=arch,
@@ -177,7 +181,7 @@ def recognised(arch: str, source: registry.Source) -> Weights:
         file=dataclasses.replace(file, tensors=tensors),
         prefix=prefix,
         table=table,
-        record={**own_record, **source.record},
+        record={**file_record, **source.record},
     )
 
 
@@ -187,31 +191,35 @@ def _names_folder(arch: str) -> pathlib.Path:
 
 def _unknown(tables: Sequence[names.Table], tensors: names.Tensors) -> str:
     """Returns an error message for names that match none of the tables."""
-    sources = ", ".join(sorted({table["source"] for table in tables})) or "nobody"
-    shown = ", ".join(sorted(tensors)[:3]) or "none at all"
+    sources = ", ".join(sorted({table["source"] for table in tables})) or "any project"
+    shown = ", ".join(sorted(tensors)[:3]) or "none"
     prefix = names.prefixes(tensors)[-1]
-    even = f", even without their common prefix {prefix!r}" if prefix else ""
+    without = f", even without their common prefix {prefix!r}" if prefix else ""
     return (
-        f"its names ({shown}, …) are not those of {sources} for this arch{even}."
-        f"{_fitting(list(tensors)[:_ENOUGH_NAMES])}"
+        f"its tensor names ({shown}, …) are not those of {sources} for this arch"
+        f"{without}.{_suggest_archs(list(tensors)[:_ENOUGH_NAMES])}"
     )
 
 
-def _fitting(tensors: Collection[str]) -> str:
-    """The archs that the names are known for."""
-    found = [
+def _suggest_archs(tensors: Collection[str]) -> str:
+    """Returns a hint with the archs whose tables have the names, or nothing."""
+    archs = [
         arch
         for arch in config.config_files()
         if names.recognise(names.load(_names_folder(arch), arch), tensors)
     ]
-    shown = ", ".join(found[:6]) + (", …" if len(found) > 6 else "")
-    return f" They are of {shown}." if found else ""
+    shown = ", ".join(archs[:6]) + (", …" if len(archs) > 6 else "")
+    return f" They fit {shown}." if archs else ""
 
 
-def _own_record(
+def _read_record(
     file: weights_file.File, arch: str, path: pathlib.Path
 ) -> native_format.JsonObject:
-    """Our own format's record; what it says of the arch must hold."""
+    """Returns the record of a file in this project's format, else an empty one.
+
+    Raises:
+      ValueError: the record is damaged, or names another arch.
+    """
     try:
         if file.manifest is not None:
             record = native_format.from_manifest(json.loads(file.manifest))
@@ -219,10 +227,10 @@ def _own_record(
             record = json.loads(file.record)
         else:
             return {}
-        of = record["arch"]
+        record_arch = record["arch"]
         record = native_format.with_classes(record, file.class_index)
         native_format.gin_bindings(record)
-        native_format.taxonomy_of(record)
+        native_format.read_taxonomy(record)
         "".join(record.get("configuration", []))
         native_format.check_provenance(record)
     except (
@@ -230,8 +238,10 @@ def _own_record(
         *(SyntaxError, MemoryError),
     ) as error:
         raise ValueError(f"{path} has a damaged record.") from error
-    if of != arch:
-        raise ValueError(f"{path} does not fit {arch}: it says that it is of {of!r}.")
+    if record_arch != arch:
+        raise ValueError(
+            f"{path} does not fit {arch}: its record has the arch {record_arch!r}."
+        )
     return record
 
 
@@ -240,28 +250,32 @@ def _values(
     matching: names.Matching,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> dict[str, np.ndarray]:
-    """The values as float32, if all variables have one that can be meant."""
+    """Returns the variables' values as float32.
+
+    Raises:
+      ValueError: the matching is not complete, or a value is not valid.
+    """
     if not matching.complete:
         raise ValueError(f"{matching.summary()}.{_hint(matching)}")
     values = {}
     for name, origin in matching.origins.items():
-        if np.dtype(tensors[origin.tensor].dtype).name not in _FLOATS:
-            kind = tensors[origin.tensor].dtype
-            raise ValueError(f"{name} would come from {kind} values.")
+        dtype = tensors[origin.tensor].dtype
+        if np.dtype(dtype).name not in _FLOATS:
+            raise ValueError(f"{name} would come from {dtype} values.")
         with np.errstate(over="ignore"):
             value = names.value(tensors, origin).astype(np.float32)
         values[name] = value.reshape(shapes[name])
         if not np.isfinite(value).all():
-            raise ValueError(f"{name} would hold NaN or infinite values.")
+            raise ValueError(f"{name} would have NaN or infinite values.")
         if name.endswith("/moving_variance") and value.min() < 0:
-            raise ValueError(f"{name} would hold negative variances.")
+            raise ValueError(f"{name} would have negative variances.")
     return values
 
 
 def _hint(matching: names.Matching) -> str:
-    """What to do where only the head is another."""
+    """Returns advice for a matching that fails only because of the head."""
     if matching.missing:
-        alone = matching.source == names.OURS and matching.lacks_head
-        return _ALONE if alone and matching.unused else ""
+        is_layer = matching.source == names.OURS and matching.lacks_head
+        return _LAYER_HINT if is_layer and matching.unused else ""
     layers = {text.partition("/")[0] for text in matching.mismatched}
-    return _CLASSES if layers == {names.HEAD} and not matching.unused else ""
+    return _CLASSES_HINT if layers == {names.HEAD} and not matching.unused else ""

@@ -1,27 +1,28 @@
-"""From what other projects call their tensors to the variables of a model of ours.
+"""Maps the tensor names of other projects to this project's variables.
 
 A family's `names/*.json` files are tables, one for each project and generation:
 
-    source      the project
-    habit       how its weights are made where not all are made alike, and what to bind
-                for the others
-    framework   `torch` or `tensorflow`, which Keras' own files follow
-    archs       patterns of the archs that it is for; or each with bindings, as in gin
-    gin         bindings that its weights were made with; the user's own come after
-    images      where they have the images' mean and variance, as `normalization` says
-    scope       a pattern of the first part of all names, which is left out below
-    prefix      how names begin, which is left out below; a backbone's may do without
-    averages    a last part of names: where such a tensor is there, it is taken
-    layers      rows: a layer of ours, and what they call it
+    source      name of the project
+    habit       how most of its weights were made, and the bindings for the others; only
+                if its weights were made in different ways
+    framework   `torch` or `tensorflow`; Keras files follow `tensorflow`
+    archs       patterns of arch names; or an object that maps each pattern to bindings
+    gin         bindings that its weights were made with; the user's override them
+    images      layer with the images' mean and variance; see `normalization`
+    scope       pattern of the first part of all names, which `layers` leaves out
+    prefix      prefix of the names, which `layers` leaves out; optional in backbones
+    averages    last part of the names of moving averages, which replace the originals
+    layers      rows that map a layer of this project to the other project's name
     ignored     patterns of names that no model needs
 
-A row's `ours` is the path of a layer, in which `{block}` stands for each
-`stage_S_block_B`; `theirs` is their layer's name with fields in it, which `_fields`
-lists. `if` names parts that the block must have, or with a `!` must not have. Of the
-rows that hold, the first whose tensor is there is the row: a later one may have the
-name of another release. `depthwise` marks such a convolution of PyTorch's; `bgr` one
-that sees blue first; `folds`, beside a batch norm, names the convolution of theirs
-before it, whose bias our batch norm takes over.
+In a row, `ours` is the path of a layer of this project, in which `{block}` stands for
+each `stage_S_block_B`. `theirs` is the other project's layer name, with the fields that
+`_fields` lists. `if` lists parts that the block must have, or must not have if they
+begin with `!`. Of the rows whose conditions hold, the first one whose tensor exists
+applies; later rows may have the names of other releases. `depthwise` marks a depthwise
+convolution of PyTorch, and `bgr` a convolution whose input has blue as channel 0.
+`folds`, in the row of a batch norm, names the preceding convolution, whose bias is
+folded into the batch norm.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ import numpy as np
 Table = Mapping[str, typing.Any]
 Tensors = Mapping[str, typing.Any]  # name -> shape, dtype and, by np.asarray, values
 
-# What ends a tensor's name, by the framework that wrote it and our variable. Digits
-# are places in the files that Keras 3 writes.
-_ENDS: dict[str, dict[str, tuple[str, ...]]] = {
+# Suffixes of tensor names by framework and variable name. Digits are the indices in
+# files that Keras 3 writes.
+_SUFFIXES: dict[str, dict[str, tuple[str, ...]]] = {
     "torch": {
         "kernel": (".weight",),
         "bias": (".bias",),
@@ -69,41 +70,41 @@ _ENDS: dict[str, dict[str, tuple[str, ...]]] = {
         "moving_variance": ("/moving_variance", "/3"),
     },
 }
-# The axes of PyTorch's kernels in our order, by their number; TensorFlow's are ours.
+# Rank of a PyTorch kernel -> transposition to TensorFlow's order of axes.
 _TORCH_AXES = {4: (2, 3, 1, 0), 2: (1, 0)}
 _TORCH_DEPTHWISE_AXES = (2, 3, 0, 1)
 _BLOCK = re.compile(r"^stage_(\d+)_block_(\d+)(?=_)")
-_MOST_WRAPPERS = 5  # one in another; a hostile name may be all dots
+_MOST_WRAPPERS = 5  # nested wrappers; a hostile name may consist of dots
 OURS = "this project"
-"""The source of tensors that are called as our variables are."""
+"""Source of tensors that have the names of this project's variables."""
 _STEM = "stem/"
 HEAD = "logits"
-"""The layer that a file of weights may lack: the backbone's then, without classes."""
+"""The layer that weights may lack: those of a backbone have no classes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorSource:
-    """Where a variable's value is, and what to do to it."""
+    """The tensor that holds a variable's value, and how to convert it."""
 
     tensor: str
-    axes: tuple[int, ...] | None = None  # the tensor's, in our order
-    reversed_inputs: bool = False  # whether axis 2 then runs the other way
-    bias: str | None = None  # a tensor to take off the value
+    axes: tuple[int, ...] | None = None  # transposition of the tensor
+    reversed_inputs: bool = False  # whether to reverse axis 2 after that
+    bias: str | None = None  # a tensor to subtract from the value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Matching:
-    """What an import would do; all lists hold names, sorted.
+    """The tensors of a file matched with the variables of a model; lists are sorted.
 
     Attributes:
-      source: the project whose names they are.
-      origins: our variable path -> where its value is, of those that fit.
-      folded: their biases that go into our batch norms.
-      ignored: their tensors that no model needs.
-      missing: variables of ours without a tensor.
-      unused: tensors of theirs without a variable.
-      mismatched: `path: ours [shape], theirs [shape]`, or that two of ours would
-        have the same.
+      source: the project that named the tensors.
+      origins: variable path -> tensor that holds its value, for matching shapes.
+      folded: biases that are folded into batch norms.
+      ignored: tensors that no model needs.
+      missing: variables without a tensor.
+      unused: tensors without a variable.
+      mismatched: variables with a tensor of another shape, or with a tensor that
+        matches a second variable, and the reason: `path: reason`.
     """
 
     source: str
@@ -116,43 +117,46 @@ class Matching:
 
     @property
     def lacks_head(self) -> bool:
-        """Whether the whole head, and nothing but it, has no tensors."""
+        """Whether all variables of the head, and no others, lack tensors."""
 
         def is_head(path: str) -> bool:
             return path.partition("/")[0] == HEAD
 
-        found = [*self.origins, *(text.partition(":")[0] for text in self.mismatched)]
+        matched = [*self.origins, *(text.partition(":")[0] for text in self.mismatched)]
         return (
-            bool(self.missing and found)
+            bool(self.missing and matched)
             and all(map(is_head, self.missing))
-            and not any(map(is_head, found))
+            and not any(map(is_head, matched))
         )
 
     @property
     def complete(self) -> bool:
-        """Whether every variable has a value, but perhaps the head's."""
+        """Whether all tensors are used and all variables outside the head have one.
+
+        The head's variables must all have one too, or none of them.
+        """
         if self.unused or self.mismatched:
             return False
         return not self.missing or self.lacks_head
 
     def summary(self) -> str:
-        """One line: the counts, and the first names of whatever is wrong."""
+        """Returns one line with the counts and the first names of each problem."""
         parts = [f"{len(self.origins)} matched"]
         for title in ("folded", "ignored"):
             if getattr(self, title):
                 parts.append(f"{len(getattr(self, title))} {title}")
         for title in ("missing", "unused", "mismatched"):
-            found = getattr(self, title)
-            if found:
-                shown = ", ".join(found[:8]) + (", …" if len(found) > 8 else "")
-                parts.append(f"{len(found)} {title} ({shown})")
+            problems = getattr(self, title)
+            if problems:
+                shown = ", ".join(problems[:8]) + (", …" if len(problems) > 8 else "")
+                parts.append(f"{len(problems)} {title} ({shown})")
         return f"names of {self.source}: " + "; ".join(parts)
 
 
 def load(folder: pathlib.Path, arch: str) -> list[Table]:
-    """The tables below `folder` that are for `arch`, by file name.
+    """Returns the tables in `folder` for `arch`, in the order of their file names.
 
-    Their `gin` has the bindings of that arch, too.
+    The bindings of that arch are added to each table's `gin`.
     """
     tables: list[Table] = []
     for path in sorted(folder.glob("*.json")):
@@ -184,12 +188,12 @@ def recognise(
     """Finds the project that wrote the names, removing a wrapper's prefix if needed.
 
     Args:
-      tables: those of the projects known for an arch.
+      tables: the tables for an arch.
       tensors: the names.
 
     Returns:
       The shortest prefix that must be removed, often empty, and the project's table,
-      which is None for names of this project. None if the names are unknown.
+      which is None for names of this project. None if the names match no table.
     """
     for prefix in prefixes(tensors):
         names = [name.removeprefix(prefix) for name in tensors]
@@ -200,60 +204,64 @@ def recognise(
 
 
 def _best(tables: Iterable[Table], tensors: Iterable[str]) -> Table | None:
-    """Returns the table that knows most layers, or None if none knows half of them."""
+    """Returns the table that matches most layers, if it matches over half of them."""
     best, most = None, 0
     for table in tables:
         patterns = [_pattern(row["theirs"]) for row in table["layers"]]
-        known = re.compile("|".join(patterns))
-        ends = {end for ends in _ENDS[table["framework"]].values() for end in ends}
+        layer_pattern = re.compile("|".join(patterns))
+        by_variable = _SUFFIXES[table["framework"]]
+        suffixes = {s for suffixes in by_variable.values() for s in suffixes}
         layers = {
-            name[: -len(end)]
+            name[: -len(suffix)]
             for name in _unscoped(tensors, table)
-            for end in ends
-            if name.endswith(end)
+            for suffix in suffixes
+            if name.endswith(suffix)
         }
-        count = sum(bool(known.fullmatch(layer)) for layer in layers)
+        count = sum(bool(layer_pattern.fullmatch(layer)) for layer in layers)
         if count > max(most, len(layers) // 2):
             best, most = table, count
     return best
 
 
 def num_classes(table: Table, tensors: Tensors) -> int | None:
-    """How many logits the head has; None where there is none."""
+    """Returns the number of logits of the head; None if there is no head."""
     names = _unscoped(tensors, table)
     for row in table["layers"]:
-        for end in _ENDS[table["framework"]]["bias"]:
-            name = names.get(row["theirs"] + end) if row["ours"] == HEAD else None
+        for suffix in _SUFFIXES[table["framework"]]["bias"]:
+            name = names.get(row["theirs"] + suffix) if row["ours"] == HEAD else None
             if name and len(tensors[name].shape) == 1:
                 return int(tensors[name].shape[0])
     return None
 
 
 def normalization(table: Table, tensors: Tensors) -> list[str]:
-    """Bindings for the normalisation of images that the file has a layer of.
+    """Returns gin bindings for the normalisation layer of a Keras model.
 
-    The table's `images` names that layer, `layer`, by a pattern. It is Keras': it takes
-    images in [0, 1], subtracts its mean and divides by the root of its variance. Where
-    the variance is `twice`, its network divides by that root once more.
+    The table's `images` has the pattern of that layer's name, `layer`. The layer takes
+    images in [0, 1], subtracts its mean and divides by the square root of its variance.
+    If the variance equals `twice`, the network divides by that root a second time.
 
     Raises:
-      ValueError: the layer has no such values.
+      ValueError: the layer's mean or variance is not valid.
     """
     if "images" not in table:
         return []
     layer, twice = table["images"]["layer"], table["images"]["twice"]
     values = []
     for ends in (("/mean", "/0"), ("/variance", "/1")):
-        found = [n for n in tensors for e in ends if fnmatch.fnmatchcase(n, layer + e)]
-        if not found:
+        names = [n for n in tensors for e in ends if fnmatch.fnmatchcase(n, layer + e)]
+        if not names:
             return []
-        tensor = tensors[found[0]]
+        tensor = tensors[names[0]]
         if tuple(tensor.shape) != (3,) or np.dtype(tensor.dtype).kind != "f":
-            raise ValueError(f"{found[0]} is not one number per colour.")
+            raise ValueError(
+                f"{names[0]} must have one floating-point number per colour channel, "
+                f"not shape {list(tensor.shape)} of {tensor.dtype}."
+            )
         values.append(np.asarray(tensor, np.float64))
     mean, variance = values
     if not np.isfinite(values).all() or variance.min() <= 0:
-        raise ValueError(f"{layer} holds a mean and a variance that no image has.")
+        raise ValueError(f"{layer} must have a finite mean and a positive variance.")
     std = variance if np.allclose(variance, twice) else np.sqrt(variance)
     pairs = {"mean": mean, "std": std}
     return [f"model.{key} = {tuple((255 * v).tolist())}" for key, v in pairs.items()]
@@ -265,32 +273,32 @@ def match(
     """Matches `tensors` with the variables by a table's names.
 
     Args:
-      table: of the project that wrote them.
-      shapes: our variables' paths and shapes, in network order.
-      tensors: theirs.
+      table: table of the project that wrote the tensors.
+      shapes: paths and shapes of this project's variables, in network order.
+      tensors: the tensors by name.
     """
     names = _unscoped(tensors, table)
-    averaged = set()
+    replaced = set()
     if "averages" in table:
-        end = f"/{table['averages']}"
-        averages = {n.removesuffix(end): n for n in names if n.endswith(end)}
-        averaged = {names[n] for n in averages if n in names}
+        suffix = f"/{table['averages']}"
+        averages = {n.removesuffix(suffix): n for n in names if n.endswith(suffix)}
+        replaced = {names[n] for n in averages if n in names}
         names |= {n: names[average] for n, average in averages.items()}
     origins = _tensor_sources(table, shapes, names, tensors)
-    ignored = [*table["ignored"], *map(glob.escape, averaged)]
+    ignored = [*table["ignored"], *map(glob.escape, replaced)]
     return _matching(table["source"], ignored, origins, shapes, tensors)
 
 
 def match_ours(
     shapes: Mapping[str, tuple[int, ...]], tensors: Tensors, *, ignored: Sequence[str]
 ) -> Matching:
-    """Matches tensors that are called as our variables are."""
+    """Matches tensors that have the names of this project's variables."""
     origins = {path: TensorSource(path) for path in shapes if path in tensors}
     return _matching(OURS, ignored, origins, shapes, tensors)
 
 
 def value(tensors: Tensors, origin: TensorSource) -> np.ndarray:
-    """The value of a variable; a 1 × 1 kernel's may lack the ones, or have them."""
+    """Returns the value of a variable; that of a 1 × 1 kernel may have rank 2 or 4."""
     array = np.asarray(tensors[origin.tensor])
     if origin.axes:
         array = array.transpose(origin.axes)
@@ -308,27 +316,27 @@ def _matching(
     shapes: Mapping[str, tuple[int, ...]],
     tensors: Tensors,
 ) -> Matching:
-    fitting, mismatched = {}, []
-    takers = collections.Counter(origin.tensor for origin in origins.values())
+    matched, mismatched = {}, []
+    uses = collections.Counter(origin.tensor for origin in origins.values())
     for path, origin in origins.items():
-        # Where a row's own tensor is missing, a later row may have taken another's.
-        if takers[origin.tensor] > 1:
-            mismatched.append(f"{path}: {origin.tensor} is another variable's too")
+        # If the tensor of a row is missing, a later row may match another row's tensor.
+        if uses[origin.tensor] > 1:
+            mismatched.append(f"{path}: {origin.tensor} matches another variable too")
             continue
-        theirs = _shape(tensors, origin)
-        biases = tuple(tensors[origin.bias].shape) if origin.bias else shapes[path]
-        fits = _without_ones(theirs) == _without_ones(shapes[path])
-        if not fits or biases != tuple(shapes[path]):
-            mismatched.append(f"{path}: ours {list(shapes[path])}, theirs {theirs}")
+        shape, expected = _shape(tensors, origin), shapes[path]
+        bias_shape = tuple(tensors[origin.bias].shape) if origin.bias else expected
+        fits = _without_ones(shape) == _without_ones(expected)
+        if not fits or bias_shape != tuple(expected):
+            mismatched.append(f"{path}: expected {list(expected)}, file has {shape}")
         else:
-            fitting[path] = origin
+            matched[path] = origin
     folded = {origin.bias for origin in origins.values() if origin.bias}
     used = {origin.tensor for origin in origins.values()} | folded
     rest = set(tensors) - used
     ignored = {n for n in rest if any(fnmatch.fnmatchcase(n, p) for p in patterns)}
     return Matching(
         source=source,
-        origins=fitting,
+        origins=matched,
         folded=sorted(folded),
         ignored=sorted(ignored),
         missing=sorted(set(shapes) - set(origins)),
@@ -338,19 +346,19 @@ def _matching(
 
 
 def _shape(tensors: Tensors, origin: TensorSource) -> list[int]:
-    """The shape of a value, in our order of axes."""
+    """Returns the shape of a value, in TensorFlow's order of axes."""
     shape = list(tensors[origin.tensor].shape)
     return [shape[axis] for axis in origin.axes] if origin.axes else shape
 
 
 def _without_ones(shape: Iterable[int]) -> list[int]:
-    """A kernel's shape, a dense one's for that of a 1 × 1 convolution."""
+    """Returns a shape; for a 1 × 1 convolution that of the equivalent dense kernel."""
     shape = list(shape)
     return shape[2:] if len(shape) == 4 and shape[:2] == [1, 1] else shape
 
 
 def _unscoped(tensors: Iterable[str], table: Table) -> dict[str, str]:
-    """Their names without the scope or prefix -> with it."""
+    """Maps names without the table's scope or prefix to the full names."""
     if "scope" not in table:
         return {name.removeprefix(table.get("prefix", "")): name for name in tensors}
     return {
@@ -367,24 +375,26 @@ def _tensor_sources(
     names: Mapping[str, str],
     tensors: Tensors,
 ) -> dict[str, TensorSource]:
-    """Where each variable is to be found, for those that are."""
-    ends = _ENDS[table["framework"]]
+    """Returns the tensor of each variable that has one, and how to convert it."""
+    suffixes = _SUFFIXES[table["framework"]]
     fields = _fields(shapes)
-    parts = collections.defaultdict(set)  # block -> what it consists of
+    parts = collections.defaultdict(set)  # block name -> names of its parts
     for path in shapes:
-        found = _BLOCK.match(path)
-        if found:
-            parts[found[0]].add(path[found.end() + 1 :].partition("/")[0])
+        block_match = _BLOCK.match(path)
+        if block_match:
+            part = path[block_match.end() + 1 :].partition("/")[0]
+            parts[block_match[0]].add(part)
 
     def find(template: str, leaf: str, block: str) -> str | None:
         layer = template.format(**fields[block])
-        return next((names[layer + e] for e in ends[leaf] if layer + e in names), None)
+        candidates = (layer + suffix for suffix in suffixes[leaf])
+        return next((names[name] for name in candidates if name in names), None)
 
     origins = {}
     for path in shapes:
         layer, _, leaf = path.rpartition("/")
-        found = _BLOCK.match(layer)
-        block = found[0] if found else ""
+        block_match = _BLOCK.match(layer)
+        block = block_match[0] if block_match else ""
         for row in _rows(table, layer, block, parts[block]):
             tensor = find(row["theirs"], leaf, block)
             if tensor is not None:
@@ -407,7 +417,7 @@ def _tensor_sources(
 
 
 def _rows(table: Table, layer: str, block: str, parts: set[str]) -> Iterator[Table]:
-    """The rows that hold for a layer of ours."""
+    """Yields the rows that apply to a layer of this project."""
     general = "{block}" + layer.removeprefix(block) if block else layer
     for row in table["layers"]:
         conditions = row.get("if", ())
@@ -417,12 +427,15 @@ def _rows(table: Table, layer: str, block: str, parts: set[str]) -> Iterator[Tab
 
 
 def _fields(paths: Iterable[str]) -> dict[str, dict[str, typing.Any]]:
-    """What a row's `theirs` may speak of, by block; `` is for what is in no block."""
+    """Returns the fields that a row's `theirs` may use, by block name.
+
+    The empty name has the fields for layers outside blocks.
+    """
     blocks: dict[str, tuple[int, int]] = {}
     for path in paths:
-        found = _BLOCK.match(path)
-        if found:
-            blocks.setdefault(found[0], (int(found[1]), int(found[2])))
+        match = _BLOCK.match(path)
+        if match:
+            blocks.setdefault(match[0], (int(match[1]), int(match[2])))
     stages = len({stage for stage, _ in blocks.values()})
     shared = {"stages": stages, "stages+1": stages + 1, "blocks+1": len(blocks) + 1}
     fields: dict[str, dict[str, typing.Any]] = {"": shared}
@@ -432,10 +445,10 @@ def _fields(paths: Iterable[str]) -> dict[str, dict[str, typing.Any]]:
             "stage": stage,  # from 1
             "stage-1": stage - 1,
             "stage+1": stage + 1,
-            "block": block,  # of its stage, from 1
+            "block": block,  # in its stage, from 1
             "block-1": block - 1,
             "letter": string.ascii_lowercase[block - 1] if block <= 26 else block,
-            "index": index,  # of the network, from 0
+            "index": index,  # in the network, from 0
             "index-1": index - 1,
             "index+1": index + 1,
             "2*index": 2 * index,
@@ -445,7 +458,7 @@ def _fields(paths: Iterable[str]) -> dict[str, dict[str, typing.Any]]:
 
 
 def _pattern(template: str) -> str:
-    """A regular expression for the names that `template` may become."""
+    """Returns a regular expression that matches every name made from `template`."""
     return "".join(
         re.escape(text) + (r"(?:-?\d+|[a-z])" if field else "")
         for text, field, _, _ in string.Formatter().parse(template)

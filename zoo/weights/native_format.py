@@ -1,10 +1,10 @@
-"""This project's own format: safetensors, keyed by variable path, with a record.
+"""This project's weights format: safetensors by variable path, with a JSON record.
 
-The record is JSON in the metadata, under one key: `arch`, `configuration` (gin lines),
-`num_classes`, `taxonomy`, `background_class`, `normalization`, `preprocessing`,
-`license`, `source` and `metrics`, as far as they are known; of a taxonomy that is not
-the zoo's its `scores` and `class_index`, the id and the name of each class. Exported
-SavedModels say the same in their manifests and class indices.
+The record is stored in the metadata under one key. It has `arch`, `configuration` (gin
+lines), `num_classes`, `taxonomy`, `background_class`, `normalization` and
+`preprocessing`, and `license`, `source` and `metrics` if they are known. For a taxonomy
+outside the zoo it also has `scores` and `class_index`, the id and name of each class.
+Exported SavedModels have the same data in their manifests and class indices.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from zoo.weights import weights_file
 
 JsonObject = dict[str, typing.Any]
 TAXONOMY = "model.taxonomy_name"
-"""The gin parameter that names the classes."""
+"""The gin parameter that names the taxonomy."""
 _OLD_CLASSES = "model.classes"
-DECIDED = (
+MODEL_FIELDS = (
     *("arch", "configuration", "num_classes", "taxonomy", "background_class"),
     *("scores", "class_index", "normalization", "preprocessing"),
 )
-"""What of a record a model built with it says itself."""
+"""Fields of a record that describe the model; a model built with it has them itself."""
 PROVENANCE: dict[str, type] = {
     "source": str,
     "license": str,
@@ -40,23 +40,22 @@ PROVENANCE: dict[str, type] = {
     "published_top1": dict,
     "metrics": dict,
 }
-"""What of a record goes from a file into the next, and of what kind it is."""
+"""Fields of a record that are copied to files saved later, with their types."""
 
 
 def save(
     path: pathlib.Path, variables: typing.Iterable[keras.Variable], record: JsonObject
 ) -> None:
-    """Writes the values of `variables`, whole or not at all; the same ones, the same
-    bytes.
+    """Writes the values of `variables` atomically and reproducibly.
 
     Args:
-      path: the file.
-      variables: with paths that differ.
-      record: what JSON can say.
+      path: path of the file.
+      variables: variables with unique paths.
+      record: record that JSON can represent.
 
     Raises:
-      OSError: it can't be written.
-      ValueError: the record says what can't be meant.
+      OSError: the file can't be written.
+      ValueError: the record has an invalid value.
     """
     tensors = {
         variable.path: np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
@@ -66,12 +65,12 @@ def save(
     text = json.dumps(record, ensure_ascii=False, sort_keys=True)
     data = safetensors.numpy.save(tensors, {weights_file.RECORD: text})
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise OSError(f"Can't write {path}: it is no regular file")
+        raise OSError(f"Can't write {path}: it is not a regular file")
     atomic.write_file(path, data)
 
 
 def from_manifest(manifest: Mapping[str, typing.Any]) -> JsonObject:
-    """The record that an exported SavedModel's manifest amounts to."""
+    """Returns the record that corresponds to an exported SavedModel's manifest."""
     weights = manifest["weights"]
     record = {
         "arch": manifest["configuration"].get("arch", manifest["arch"]),
@@ -89,24 +88,28 @@ def from_manifest(manifest: Mapping[str, typing.Any]) -> JsonObject:
     return record
 
 
-def about_taxonomy(taxonomy: taxonomies.Taxonomy) -> JsonObject:
-    """The part of a record on classes: the zoo's own by their name alone."""
-    found = {"taxonomy": taxonomy.name, "background_class": taxonomy.has_background}
+def taxonomy_record(taxonomy: taxonomies.Taxonomy) -> JsonObject:
+    """Returns the fields of a record that describe a taxonomy.
+
+    The zoo's taxonomies are only named; others are written in full.
+    """
+    fields = {"taxonomy": taxonomy.name, "background_class": taxonomy.has_background}
     if taxonomy.name in taxonomies.names():
-        return found
-    classes = [[known.id, known.name] for known in taxonomy.classes]
-    return {**found, "scores": taxonomy.scores, "class_index": classes}
+        return fields
+    classes = [[definition.id, definition.name] for definition in taxonomy.classes]
+    return {**fields, "scores": taxonomy.scores, "class_index": classes}
 
 
 def with_classes(record: JsonObject, class_index: pathlib.Path | None) -> JsonObject:
-    """A record with the classes that stand elsewhere, if the zoo has no such taxonomy.
+    """Returns a record with the classes of a taxonomy that the zoo does not have.
 
     Args:
-      record: of a file or a SavedModel. Until 2026 classes were a gin binding.
-      class_index: the SavedModel's, if there is one.
+      record: record of a file or a SavedModel. Records from before 2026 have the
+        classes in a gin binding.
+      class_index: path of the SavedModel's class index, if there is one.
 
     Raises:
-      ValueError: they are no classes.
+      ValueError: the classes are not valid.
     """
     record = dict(record)
     lines = []
@@ -123,15 +126,17 @@ def with_classes(record: JsonObject, class_index: pathlib.Path | None) -> JsonOb
         record.pop("class_index", None)
     elif "taxonomy" in record and class_index:
         classes = taxonomies.read_tsv(class_index)
-        record["class_index"] = [[known.id, known.name] for known in classes]
+        record["class_index"] = [
+            [definition.id, definition.name] for definition in classes
+        ]
     return record
 
 
-def taxonomy_of(record: Mapping[str, typing.Any]) -> taxonomies.Taxonomy | None:
-    """The classes that a record gives, None where it names a taxonomy at most.
+def read_taxonomy(record: Mapping[str, typing.Any]) -> taxonomies.Taxonomy | None:
+    """Returns the taxonomy that a record defines; None if it only names one.
 
     Raises:
-      ValueError: they are no classes.
+      ValueError: the classes are not valid.
     """
     if "class_index" not in record:
         return None
@@ -148,26 +153,30 @@ def taxonomy_of(record: Mapping[str, typing.Any]) -> taxonomies.Taxonomy | None:
 
 
 def check_provenance(record: Mapping[str, typing.Any]) -> None:
-    """Raises ValueError where a record says what can't be meant."""
-    for name, kind in PROVENANCE.items():
-        value = record.get(name, kind())
-        is_meant = isinstance(value, kind)
+    """Raises ValueError if a provenance field has the wrong type or is unprintable."""
+    for name, type_ in PROVENANCE.items():
+        value = record.get(name, type_())
+        is_valid = isinstance(value, type_)
         if isinstance(value, str):
-            is_meant &= value.isprintable()
-        if not is_meant:
-            raise ValueError(f"{name} must be a {kind.__name__}, not {value!r}.")
+            is_valid &= value.isprintable()
+        if not is_valid:
+            rule = "a printable str" if type_ is str else f"a {type_.__name__}"
+            raise ValueError(f"{name} must be {rule}, not {value!r}.")
 
 
-def for_copies(record: JsonObject) -> JsonObject:
-    """What an exported model's copies may go on saying, trained as they may be."""
+def record_for_copies(record: JsonObject) -> JsonObject:
+    """Returns the fields that stay true in copies of an export, even after training."""
     source = f"a copy of a model that was exported with weights {record['source']!r}"
-    # The class index is a file of its own, which is copied too.
-    kept = set(DECIDED) - {"class_index"}
-    return {k: v for k, v in record.items() if k in kept} | {"source": source}
+    # The class index is a separate file, which is copied too.
+    fields = set(MODEL_FIELDS) - {"class_index"}
+    return {k: v for k, v in record.items() if k in fields} | {"source": source}
 
 
 def gin_bindings(record: Mapping[str, typing.Any]) -> list[str]:
-    """What a record decides, whatever gin says: classes, normalisation, advice."""
+    """Returns the classes, normalisation and preprocessing of a record as bindings.
+
+    They override all other gin bindings.
+    """
     values = {**record.get("normalization", {}), **record.get("preprocessing", {})}
     for name, value in values.items():
         values[name] = tuple(value) if isinstance(value, list) else value

@@ -1,10 +1,10 @@
-"""Which weights there are for an arch, and where their files are.
+"""Registry of the public weights of each architecture, and of their files.
 
-A family lists its public weights in `weights.json` beside its architectures:
-arch -> name -> record. The file is on the net (`url`), in a package (`module`) or in
-the family's folder (`path`). A record says what the file's values are made for
-(classes, normalisation, preprocessing), as far as the file itself does not, and its
-licence and source.
+A family lists its public weights in `weights.json`, next to its architectures:
+arch -> name -> record. A weights file is on the web (`url`), in an installed package
+(`module`) or in the family's folder (`path`). The record has the file's licence and
+source, and the classes, normalisation and preprocessing that the file itself does not
+record.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Entry = dict[str, typing.Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """A file of weights.
+    """A weights file.
 
     Args:
-      name: the registry's, or the kind of file that was given by path.
-      path: the file.
-      sha256: of the file, hex.
-      record: what the registry says of it; empty for a file given by path.
+      name: name in the registry, or the format of a file that is given by path.
+      path: path of the file.
+      sha256: SHA-256 of the file, hex.
+      record: the registry's record; empty for a file that is given by path.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Source:
 
 
 def records(arch: str) -> dict[str, Entry]:
-    """The public weights of `arch` by name."""
+    """Returns the records of the public weights of `arch` by name."""
     path = config.config_file(arch).parent.parent / "weights.json"
     if not path.is_file():
         return {}
@@ -50,36 +50,35 @@ def records(arch: str) -> dict[str, Entry]:
 
 
 def names(arch: str) -> list[str]:
-    """What `--weights` takes for `arch` besides a path."""
+    """Returns the names that `--weights` accepts for `arch`, besides paths."""
     return [RANDOM, *records(arch)]
 
 
 def find(arch: str, weights: str) -> Source | None:
-    """The file that `weights` stands for; None for random weights.
+    """Returns the file that `weights` refers to; None for random weights.
 
     Args:
-      arch: what the weights are for.
-      weights: `random`, a name of the registry, a file, the index of a sharded
-        safetensors file, the folder of a SavedModel, or the prefix of a TensorFlow
-        checkpoint.
+      arch: architecture that the weights are for.
+      weights: `random`, a name in the registry, or a path: of a weights file, of the
+        index of a sharded safetensors file or of a SavedModel, or the prefix of a
+        TensorFlow checkpoint.
 
     Raises:
-      ValueError: neither a name nor weights, or a file whose hash is not the
-        registry's, or a package that is not installed, or a file that can't be
-        downloaded.
+      ValueError: `weights` is neither a name nor a path of weights, the hash of a file
+        is not the registry's, a package is not installed, or a download fails.
     """
     if weights == RANDOM:
         return None
-    known = records(arch)
-    if weights in known:
-        record = known[weights]
+    registered = records(arch)
+    if weights in registered:
+        record = registered[weights]
         if "path" in record:
             path = config.config_file(arch).parent.parent / record["path"]
-            _check(path, record)
+            _check_hash(path, record)
         elif "module" in record:
-            path = _in_package(weights, record)
+            path = _find_in_package(weights, record)
         else:
-            path = _fetched(record)
+            path = _download(record)
         return Source(
             name=weights, path=path, sha256=weights_file.sha256(path), record=record
         )
@@ -94,30 +93,30 @@ def find(arch: str, weights: str) -> Source | None:
     return Source(name=kind, path=path, sha256=weights_file.sha256(path), record={})
 
 
-def _fetched(record: Entry) -> pathlib.Path:
+def _download(record: Entry) -> pathlib.Path:
     from zoo.weights import downloads
 
     return downloads.fetch(record)
 
 
-def _in_package(name: str, record: Entry) -> pathlib.Path:
-    """Finds a file that an installed package carries, without importing it."""
+def _find_in_package(name: str, record: Entry) -> pathlib.Path:
+    """Returns the path of a file in an installed package, without importing it."""
     package = importlib.util.find_spec(record["module"])
     if package is None or not package.origin:
         raise ValueError(
-            f"The weights {name!r} come in the package {record['package']}, which is "
-            f"not installed: tools/setup {record['extra']}"
+            f"The weights {name!r} are in the package {record['package']}, which is "
+            f"not installed: run tools/setup {record['extra']}"
         )
     path = pathlib.Path(package.origin).parent / record["file"]
-    _check(path, record)
+    _check_hash(path, record)
     return path
 
 
-def _check(path: pathlib.Path, record: Entry) -> None:
-    """Raises ValueError where a file is not the one that the registry knows."""
-    found = weights_file.sha256(path) if path.is_file() else "no file"
-    if found != record["sha256"]:
+def _check_hash(path: pathlib.Path, record: Entry) -> None:
+    """Raises ValueError if the file is missing or its hash is not the registry's."""
+    actual = weights_file.sha256(path) if path.is_file() else "no file"
+    if actual != record["sha256"]:
         raise ValueError(
-            f"{path} is not the file that the registry knows: SHA-256 {found}, "
+            f"{path} is not the file that the registry describes: SHA-256 {actual}, "
             f"expected {record['sha256']}."
         )

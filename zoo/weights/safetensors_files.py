@@ -21,7 +21,7 @@ import safetensors
 from zoo.weights import lazy_tensor
 
 INDEX_ENDING = ".safetensors.index.json"
-"""How the name of an index of shards ends."""
+"""Ending of the file name of a shard index."""
 
 _LARGEST_INDEX = 10_000_000  # bytes; 1,000 tensors need about 100,000
 _DTYPES = {
@@ -33,7 +33,7 @@ _DTYPES = {
 
 
 def is_index(path: pathlib.Path) -> bool:
-    """Whether the file is an index of shards, whatever comes before `.json`."""
+    """Returns whether the file is a shard index: every `.json` file counts as one."""
     return path.suffix == ".json"
 
 
@@ -53,7 +53,7 @@ def read(path: pathlib.Path) -> tuple[dict[str, lazy_tensor.Tensor], Mapping[str
     """Opens a single file, or all shards of an index, without reading the values.
 
     Returns:
-      the tensors by name, and the metadata of a single file.
+      The tensors by name, and the metadata of a single file; that of shards is empty.
 
     Raises:
       ValueError: a file is damaged, or the index and its shards do not agree.
@@ -65,23 +65,27 @@ def _read_shards(index: pathlib.Path) -> dict[str, lazy_tensor.Tensor]:
     weight_map = _weight_map(index)
     tensors: dict[str, lazy_tensor.Tensor] = {}
     for shard in parts(index)[1:]:
-        found, _ = _read_file(shard)
-        for name in found:
+        shard_tensors, _ = _read_file(shard)
+        for name in shard_tensors:
             listed = weight_map.get(name)
             if listed != shard.name:
                 where = f"lists in {listed!r}" if listed else "does not list"
-                raise ValueError(f"{shard} holds {name!r}, which {index} {where}.")
-        tensors |= found
+                raise ValueError(f"{shard} has {name!r}, which {index} {where}.")
+        tensors |= shard_tensors
     for name, shard_name in weight_map.items():
         if name not in tensors:
             raise ValueError(
-                f"{index} lists {name!r} in {shard_name!r}, which does not hold it."
+                f"{index} lists {name!r} in {shard_name!r}, which does not have it."
             )
     return tensors
 
 
 def _weight_map(index: pathlib.Path) -> dict[str, str]:
-    """Returns the shard's file name for each tensor; all files exist."""
+    """Returns the shard's file name for each tensor.
+
+    Raises:
+      ValueError: the index is not valid, or a shard is missing.
+    """
     try:
         if index.stat().st_size > _LARGEST_INDEX:
             raise ValueError(f"it has more than {_LARGEST_INDEX} bytes")
@@ -107,7 +111,7 @@ def _read_file(
         file = safetensors.safe_open(path, framework="numpy")
         tensors = {name: _tensor(file, name) for name in list(file.keys())}
         metadata = file.metadata() or {}
-    except Exception as error:  # a hostile file may raise anything
+    except Exception as error:  # A hostile file may cause any exception.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"{path} is not a usable safetensors file: {reason}."

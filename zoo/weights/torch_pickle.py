@@ -1,8 +1,8 @@
-"""Reads PyTorch's `.pth` files without PyTorch and without running what is in them.
+"""Reads PyTorch's `.pth` files, without PyTorch and without running code in the file.
 
-A pickle is a program. It is not unpickled here, but read by a machine that knows the
-instructions of a state dict and no others, and that calls nothing by name. Both layouts
-are read: the zip archive of PyTorch 1.6 and later, and the chain of pickles before it.
+A pickle is a program. This module does not unpickle it: an interpreter executes only
+the instructions that a state dict needs, and calls no function by name. It reads both
+layouts: the zip archive of PyTorch 1.6 and later, and the older sequence of pickles.
 
 Source: `torch/serialization.py` (`_save`, `_legacy_save`) and `torch/_utils.py`.
 """
@@ -22,8 +22,9 @@ from collections.abc import Callable
 import ml_dtypes
 import numpy as np
 
-# Averages first, as timm has it (`timm/models/_helpers.py`, `load_state_dict`).
-_STATES = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
+# Keys of nested state dicts. Moving averages come first, as in timm
+# (`timm/models/_helpers.py`, `load_state_dict`).
+_STATE_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 _STORAGES = {
@@ -49,7 +50,7 @@ class _Storage:
 
 @dataclasses.dataclass(frozen=True)
 class _Tensor:
-    """A view of a storage, in elements; the storage's bytes may still be unread."""
+    """A view of a storage whose bytes may not have been read yet; units: elements."""
 
     storage: _Storage
     offset: int
@@ -58,15 +59,15 @@ class _Tensor:
 
     def __post_init__(self) -> None:
         if len(self.shape) != len(self.strides):
-            raise ValueError("a tensor of impossible shape")
+            raise ValueError("a tensor has an impossible shape")
 
     def view(self, data: np.ndarray) -> np.ndarray:
-        """The tensor's values, without a copy."""
+        """Returns the tensor's values as a view of the storage's data."""
         last = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         elements = math.prod(self.shape)
         if elements and max(self.offset + last + 1, elements) > data.size:
             raise ValueError(
-                f"a tensor of shape {list(self.shape)} in a storage of {data.size} "
+                f"a tensor of shape {list(self.shape)} is in a storage of {data.size} "
                 "elements"
             )
         strides = [stride * data.itemsize for stride in self.strides]
@@ -79,20 +80,20 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Reads a state dict.
 
     Args:
-      path: a file that `torch.save` wrote, of a state dict or of a dict that holds
-        one under a name of `_STATES`.
+      path: a file that `torch.save` wrote: a state dict, or a dict with a state dict
+        under a key of `_STATE_KEYS`.
 
     Returns:
-      Tensors by name, on the host, in the file's own layout and dtype.
+      Tensors by name, on the host, with the file's layout and dtype.
 
     Raises:
-      ValueError: the file is damaged, holds something else, or names code to run.
+      ValueError: the file is damaged, is not a state dict, or would run code.
     """
     try:
         with path.open("rb") as file:
             is_zip = file.read(2) == b"PK"
             if is_zip and not zipfile.is_zipfile(file):
-                raise ValueError("it is truncated: the archive has no end")
+                raise ValueError("it is truncated: the archive has no end record")
             file.seek(0)
             if is_zip:
                 state, storages = _read_zip(file)
@@ -102,28 +103,28 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
             name: tensor.view(storages[tensor.storage.key])
             for name, tensor in _state_dict(state).items()
         }
-    except Exception as error:  # a hostile file may raise anything
+    except Exception as error:  # A hostile file may cause any exception.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"{path} is not a usable PyTorch state dict: {reason}. Where PyTorch can "
-            "load it, save its weights alone: torch.save(model.state_dict(), FILE)."
+            f"{path} is not a usable PyTorch state dict: {reason}. If PyTorch can load "
+            "it, save only its weights: torch.save(model.state_dict(), FILE)."
         ) from error
 
 
 def _state_dict(state: typing.Any) -> dict[str, _Tensor]:
     if isinstance(state, dict):
-        found = [state.get(name) for name in _STATES]
-        state = next((s for s in found if s and isinstance(s, dict)), state)
+        nested = [state.get(key) for key in _STATE_KEYS]
+        state = next((s for s in nested if s and isinstance(s, dict)), state)
     if not isinstance(state, dict) or not state:
-        raise ValueError("it holds no dict of tensors")
+        raise ValueError("it has no dict of tensors")
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, _Tensor):
-            raise ValueError(f"its entry {str(name)[:80]!r} is no tensor")
+            raise ValueError(f"its entry {str(name)[:80]!r} is not a tensor")
     return state
 
 
 def _read_zip(file: typing.BinaryIO) -> tuple[typing.Any, dict[str, np.ndarray]]:
-    """`NAME/data.pkl` is the pickle, `NAME/data/KEY` the storages, uncompressed."""
+    """Reads the zip layout: the pickle is `NAME/data.pkl`, storages `NAME/data/KEY`."""
     with zipfile.ZipFile(file) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         pickles = [name for name in entries if name.endswith("/data.pkl")]
@@ -138,32 +139,36 @@ def _read_zip(file: typing.BinaryIO) -> tuple[typing.Any, dict[str, np.ndarray]]
         order = entries.get(f"{folder}byteorder")
         if order and archive.read(order) != b"little":
             raise ValueError("it was written on a big-endian machine")
-        found: dict[str, _Storage] = {}
-        state = _load(archive.read(pickles[0]), found)
-        storages = {
+        storages: dict[str, _Storage] = {}
+        state = _load(archive.read(pickles[0]), storages)
+        arrays = {
             key: _array(storage, archive.read(f"{folder}data/{key}"))
-            for key, storage in found.items()
+            for key, storage in storages.items()
         }
-    return state, storages
+    return state, arrays
 
 
 def _read_legacy(file: typing.BinaryIO) -> tuple[typing.Any, dict[str, np.ndarray]]:
-    """Magic number, protocol, system, state, storage keys; then size and bytes each."""
-    found: dict[str, _Storage] = {}
-    if _load(_one_pickle(file), found) != LEGACY_MAGIC:
-        raise ValueError("it begins with no PyTorch magic number")
-    _load(_one_pickle(file), found)
-    if not _load(_one_pickle(file), found).get("little_endian", True):
+    """Reads the layout before PyTorch 1.6.
+
+    It has pickles of the magic number, the protocol, the system, the state and the
+    storage keys, and then the size and the bytes of each storage.
+    """
+    storages: dict[str, _Storage] = {}
+    if _load(_read_pickle(file), storages) != LEGACY_MAGIC:
+        raise ValueError("it does not begin with PyTorch's magic number")
+    _load(_read_pickle(file), storages)
+    if not _load(_read_pickle(file), storages).get("little_endian", True):
         raise ValueError("it was written on a big-endian machine")
-    state = _load(_one_pickle(file), found)
-    storages = {}
-    for key in _load(_one_pickle(file), found):
+    state = _load(_read_pickle(file), storages)
+    arrays = {}
+    for key in _load(_read_pickle(file), storages):
         (size,) = struct.unpack("<q", file.read(8))
-        storage = found[key]
+        storage = storages[key]
         if size != storage.size:
             raise ValueError(f"storage {key} has {size} elements, not {storage.size}")
-        storages[key] = _array(storage, file.read(size * storage.dtype.itemsize))
-    return state, storages
+        arrays[key] = _array(storage, file.read(size * storage.dtype.itemsize))
+    return state, arrays
 
 
 def _array(storage: _Storage, data: bytes) -> np.ndarray:
@@ -175,8 +180,8 @@ def _array(storage: _Storage, data: bytes) -> np.ndarray:
     return np.frombuffer(data, storage.dtype)
 
 
-def _one_pickle(file: typing.BinaryIO) -> bytes:
-    """The bytes of the pickle that begins here; the file moves on behind it."""
+def _read_pickle(file: typing.BinaryIO) -> bytes:
+    """Reads the bytes of the next pickle of the file."""
     start = file.tell()
     for _ in pickletools.genops(file):
         pass
@@ -186,15 +191,15 @@ def _one_pickle(file: typing.BinaryIO) -> bytes:
 
 
 def _load(data: bytes, storages: dict[str, _Storage]) -> typing.Any:
-    """The value that a pickle describes; the storages it names go to `storages`."""
-    return _Machine(storages).run(data)
+    """Returns the value of a pickle, and adds the storages it names to `storages`."""
+    return _Interpreter(storages).run(data)
 
 
-class _Machine:
-    """Pickle's stack machine, as far as a state dict needs it.
+class _Interpreter:
+    """Interpreter of the pickle instructions that a state dict needs.
 
-    Nothing is called, hashed, compared or printed that a file brought along, but
-    strings and numbers.
+    Of the objects from a file, it calls, hashes, compares and prints only strings and
+    numbers.
     """
 
     def __init__(self, storages: dict[str, _Storage]) -> None:
@@ -224,9 +229,9 @@ class _Machine:
         raise ValueError("its pickle has no end")
 
     def _since_mark(self) -> list[typing.Any]:
-        place = self.marks.pop()
-        items = self.stack[place:]
-        del self.stack[place:]
+        start = self.marks.pop()
+        items = self.stack[start:]
+        del self.stack[start:]
         return items
 
     def _mark(self) -> None:
@@ -269,20 +274,20 @@ class _Machine:
             target[key] = value
 
     def _build(self) -> None:
-        """Attributes of an ordered dict, such as the versions of modules: left out."""
+        """Discards the attributes of an ordered dict, such as module versions."""
         self.stack.pop()
         self._top(dict)
 
     def _stack_global(self) -> None:
         name, module = self.stack.pop(), self.stack.pop()
         if not isinstance(name, str) or not isinstance(module, str):
-            raise ValueError("it names something by what is no name")
+            raise ValueError("it refers to an object by a name that is not a string")
         self.stack.append(_symbol(f"{module} {name}"))
 
     def _binpersid(self) -> None:
         _, dtype, key, _, size = self._popped(tuple)[:5]
         if not isinstance(dtype, np.dtype) or not isinstance(key, str):
-            raise ValueError("it refers to something that is no storage")
+            raise ValueError("it refers to an object that is not a storage")
         storage = _Storage(key, dtype, _count(size))
         self.stack.append(self.storages.setdefault(key, storage))
 
@@ -297,31 +302,30 @@ class _Machine:
             shape, strides = (tuple(map(_count, sizes)) for sizes in (shape, strides))
             self.stack.append(_Tensor(storage, _count(offset), shape, strides))
         else:
-            raise ValueError("it calls what is no part of a state dict")
+            raise ValueError("it has a call that no state dict needs")
 
-    def _popped(self, kind: type) -> typing.Any:
-        value = self.stack.pop()
-        if not isinstance(value, kind):
-            raise ValueError(f"there is no {kind.__name__} where one should be")
+    def _popped(self, type_: type) -> typing.Any:
+        value = self._top(type_)
+        self.stack.pop()
         return value
 
-    def _top(self, kind: type) -> typing.Any:
-        if not isinstance(self.stack[-1], kind):
-            raise ValueError(f"there is no {kind.__name__} where one should be")
+    def _top(self, type_: type) -> typing.Any:
+        if not isinstance(self.stack[-1], type_):
+            raise ValueError(f"its pickle lacks a {type_.__name__} where it needs one")
         return self.stack[-1]
 
 
 def _count(value: typing.Any) -> int:
     if not isinstance(value, int) or value < 0:
-        raise ValueError("a tensor of impossible shape")
+        raise ValueError("a tensor has an impossible shape")
     return int(value)
 
 
 def _symbol(name: str) -> typing.Any:
-    """What stands for `MODULE NAME` on the stack."""
+    """Returns the placeholder on the stack for the global `MODULE NAME`."""
     if name not in _SYMBOLS:
         raise ValueError(
-            f"it wants to run {name.replace(' ', '.')}, which no state dict needs; "
+            f"it would run {name.replace(' ', '.')}, which no state dict needs; "
             "nothing was run"
         )
     return _SYMBOLS[name]
@@ -339,7 +343,7 @@ _VALUES = """
     INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT UNICODE BINUNICODE
     SHORT_BINUNICODE BINUNICODE8 STRING BINSTRING SHORT_BINSTRING
 """
-# Instructions that push one value, from their argument.
+# Instructions that push one value, and the function of their argument that returns it.
 _PUSHED: dict[str, Callable[[typing.Any], typing.Any]] = {
     **{name: lambda argument: argument for name in _VALUES.split()},
     "NONE": lambda _: None,

@@ -1,6 +1,6 @@
-"""Reads files of weights of every kind; the kind is found from the file itself.
+"""Detects the format of a weights file and reads it.
 
-Each reader is imported where it is used: some need large libraries.
+Each reader is imported where it is used, because some need large libraries.
 """
 
 from __future__ import annotations
@@ -17,23 +17,25 @@ SAVED_MODEL = "saved_model.pb"
 VARIABLES = "variables/variables"
 MANIFEST = "assets.extra/manifest.json"
 CLASS_INDEX = "assets/class_index.tsv"
-ASSET = pathlib.PurePosixPath("assets/model.json")
-"""A record that copies of an exported model still have, other than its manifest."""
+RECORD_ASSET = pathlib.PurePosixPath("assets/model.json")
+"""Path of the record in an exported model; copies keep it, but not the manifest."""
 RECORD = "image_model_zoo"
-"""The key of our record in a safetensors file's metadata."""
+"""Key of this project's record in a safetensors file's metadata."""
 _LONGEST_TEXT = 2_000_000  # characters
-_TABLE_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)  # ends a TensorFlow checkpoint
+_TABLE_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)  # at the end of a TF checkpoint
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class File:
-    """The contents of a file of weights; values are read when they are asked for.
+    """Contents of a weights file; values are read only when needed.
 
     Attributes:
-      tensors: by name; each has a shape and a dtype, and np.asarray gives its values.
-      record: the text of our own format's record, or of an asset like it, or None.
-      manifest: the text of an exported model's manifest, which says more; or None.
-      class_index: the path of an exported model's class index, or None.
+      tensors: tensors by name, with shape and dtype; np.asarray reads their values.
+      record: text of the record of this project's format, or of an exported model's
+        record asset; None if there is no record.
+      manifest: text of an exported model's manifest, which has more data than the
+        record; or None.
+      class_index: path of an exported model's class index, or None.
     """
 
     tensors: Mapping[str, typing.Any]
@@ -43,15 +45,18 @@ class File:
 
 
 def kind(path: pathlib.Path) -> str:
-    """`saved_model`, `checkpoint`, `hdf5`, `safetensors` or `torch`.
+    """Returns the format of weights.
 
     Args:
-      path: a file, the index of a file's shards, the folder of a SavedModel, or the
-        prefix of a checkpoint.
+      path: a file, a shard index, the folder of a SavedModel, or the prefix of a
+        checkpoint.
+
+    Returns:
+      `saved_model`, `checkpoint`, `hdf5`, `safetensors` or `torch`.
 
     Raises:
-      ValueError: it is none of them.
-      OSError: it can't be read.
+      ValueError: the format is not supported.
+      OSError: the file can't be read.
     """
     from zoo.weights import safetensors_files
 
@@ -60,14 +65,15 @@ def kind(path: pathlib.Path) -> str:
     if _index(path).is_file():
         return "checkpoint"
     if path.is_dir():
-        meant = _meant(path)
-        hint = f" Did you mean {meant}?" if meant else ""
-        raise ValueError(f"{path} is a folder, but of no SavedModel.{hint}")
+        suggestion = _suggest_path(path)
+        hint = f" Did you mean {suggestion}?" if suggestion else ""
+        raise ValueError(f"{path} is a folder, but not a SavedModel.{hint}")
     if not path.is_file():
-        raise ValueError(f"{path} is neither a file, a SavedModel nor a checkpoint.")
+        raise ValueError(f"{path} is not a file, a SavedModel or a checkpoint.")
     if path.suffix == ".index" and path.with_suffix("").name:
         raise ValueError(
-            f"{path} is a part of a checkpoint: give {path.with_suffix('')}."
+            f"{path} is one file of a checkpoint: pass its prefix, "
+            f"{path.with_suffix('')}."
         )
     if safetensors_files.is_index(path):
         return "safetensors"
@@ -81,42 +87,42 @@ def kind(path: pathlib.Path) -> str:
         return "safetensors"
     if start[:2] == b"PK" and path.suffix == ".keras":
         raise ValueError(
-            f"{path} is a whole Keras model: load it with Keras, and save its weights "
-            "alone, model.save_weights('NAME.weights.h5')."
+            f"{path} is a whole Keras model: load it with Keras, and save only its "
+            "weights: model.save_weights('NAME.weights.h5')."
         )
     if start[:2] == b"PK" or start[:1] == b"\x80":
         return "torch"
     if end == _TABLE_MAGIC:
         return "checkpoint"
     raise ValueError(
-        f"{path} is no weights: not safetensors, PyTorch's, Keras', a TensorFlow "
-        "checkpoint or a SavedModel."
+        f"{path} has no weights in a supported format: safetensors, PyTorch, Keras, "
+        "TensorFlow checkpoint or SavedModel."
     )
 
 
-def _meant(folder: pathlib.Path) -> pathlib.Path | None:
+def _suggest_path(folder: pathlib.Path) -> pathlib.Path | None:
     """Returns the path in `folder` that the user probably meant."""
     from zoo.weights import safetensors_files
 
     for pattern in (f"*{safetensors_files.INDEX_ENDING}", "*.safetensors"):
-        found = list(folder.glob(pattern))
-        if len(found) == 1:
-            return found[0]
+        paths = list(folder.glob(pattern))
+        if len(paths) == 1:
+            return paths[0]
     models = sorted(folder.glob(f"*/{SAVED_MODEL}"))
     models += sorted(folder.glob(f"*/*/{SAVED_MODEL}"))
     return models[0].parent if models else None
 
 
 def parts(path: pathlib.Path) -> list[pathlib.Path]:
-    """The files whose bytes decide on what `read` gives."""
-    found = kind(path)
-    if found == "saved_model":
-        about = (path / MANIFEST, path / ASSET)
-        return [*parts(path / VARIABLES), *(text for text in about if text.is_file())]
-    if found == "checkpoint" and _index(path).is_file():
+    """Returns the paths of all files that `read` reads values or records from."""
+    format_ = kind(path)
+    if format_ == "saved_model":
+        records = (path / MANIFEST, path / RECORD_ASSET)
+        return [*parts(path / VARIABLES), *(r for r in records if r.is_file())]
+    if format_ == "checkpoint" and _index(path).is_file():
         data = path.parent.glob(f"{glob.escape(path.name)}.data-*")
         return [_index(path), *sorted(shard for shard in data if shard.is_file())]
-    if found == "safetensors":
+    if format_ == "safetensors":
         from zoo.weights import safetensors_files
 
         return safetensors_files.parts(path)
@@ -124,7 +130,11 @@ def parts(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def sha256(path: pathlib.Path) -> str:
-    """The SHA-256 of a file's bytes, hex; of several, that of their hashes' lines."""
+    """Returns the SHA-256 of weights, hex.
+
+    For weights of several files it is the SHA-256 of the files' hex hashes, joined by
+    newlines.
+    """
     hashes = []
     for part in parts(path):
         with part.open("rb") as file:
@@ -135,28 +145,28 @@ def sha256(path: pathlib.Path) -> str:
 
 
 def read(path: pathlib.Path) -> File:
-    """Opens a file of weights.
+    """Opens a weights file of any supported format.
 
     Raises:
-      ValueError: it is none, or a damaged one.
+      ValueError: the format is not supported, or the file is damaged.
     """
-    found = kind(path)
-    if found in ("saved_model", "checkpoint"):
-        return _checkpoint(path, is_model=found == "saved_model")
+    format_ = kind(path)
+    if format_ in ("saved_model", "checkpoint"):
+        return _read_checkpoint(path, is_model=format_ == "saved_model")
     from zoo.weights import hdf5, safetensors_files, torch_pickle
 
-    if found == "safetensors":
+    if format_ == "safetensors":
         tensors, metadata = safetensors_files.read(path)
         return File(tensors=tensors, record=metadata.get(RECORD))
-    return File(tensors=(hdf5 if found == "hdf5" else torch_pickle).read(path))
+    return File(tensors=(hdf5 if format_ == "hdf5" else torch_pickle).read(path))
 
 
 def _index(prefix: pathlib.Path) -> pathlib.Path:
-    """The file that lists a checkpoint's tensors."""
+    """Returns the path of the file that lists a checkpoint's tensors."""
     return prefix.parent / f"{prefix.name}.index"
 
 
-def _checkpoint(path: pathlib.Path, *, is_model: bool) -> File:
+def _read_checkpoint(path: pathlib.Path, *, is_model: bool) -> File:
     from zoo.weights import checkpoint
 
     tensors = checkpoint.read(path / VARIABLES if is_model else path)
@@ -165,13 +175,14 @@ def _checkpoint(path: pathlib.Path, *, is_model: bool) -> File:
     class_index = path / CLASS_INDEX
     return File(
         tensors=tensors,
-        record=_text(path / ASSET),
-        manifest=_text(path / MANIFEST),
+        record=_read_text(path / RECORD_ASSET),
+        manifest=_read_text(path / MANIFEST),
         class_index=class_index if class_index.is_file() else None,
     )
 
 
-def _text(path: pathlib.Path) -> str | None:
+def _read_text(path: pathlib.Path) -> str | None:
+    """Returns the text of a file; None if there is no such file."""
     if not path.is_file():
         return None
     try:

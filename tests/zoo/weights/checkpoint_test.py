@@ -109,7 +109,7 @@ def test_an_exported_feature_vector_comes_back_without_a_head(exports):
 
 
 def test_another_archs_export_is_refused(exports):
-    with pytest.raises(ValueError, match=f"it says that it is of '{ARCH}'"):
+    with pytest.raises(ValueError, match=f"its record has the arch '{ARCH}'"):
         zoo.build("resnet_cifar_32", weights=str(exports / "classification" / "1"))
 
 

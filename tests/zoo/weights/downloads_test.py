@@ -160,7 +160,7 @@ def test_what_is_not_the_registrys_is_refused_each_time(server, kind):
     [
         ({"Content-Type": "text/html; charset=utf-8"}, "is a web page, not a file"),
         ({"Content-Encoding": "gzip"}, "the answer is compressed"),
-        ({"Content-Range": "bytes 7-9/10"}, "another part than was asked for"),
+        ({"Content-Range": "bytes 7-9/10"}, "bytes from 0 on were requested"),
     ],
 )
 def test_answers_that_are_no_file_are_refused(server, headers, message):
@@ -172,7 +172,7 @@ def test_answers_that_are_no_file_are_refused(server, headers, message):
 
 def test_what_is_no_weights_is_not_kept(server):
     server.files["/weights.h5"] = b"busy, come back later"
-    with pytest.raises(ValueError, match=r"was removed: .*is no weights"):
+    with pytest.raises(ValueError, match=r"was removed: .*has no weights in a"):
         downloads.fetch(record(server))
     server.files["/weights.h5"] = DATA
     assert downloads.fetch(record(server)).read_bytes() == DATA
@@ -187,7 +187,7 @@ def test_digits_in_a_name_are_verified(server):
 
 
 def test_what_is_not_there_says_which_file_to_put_where(server):
-    with pytest.raises(ValueError, match=r"answers 404 .*put the file at .*none\.h5"):
+    with pytest.raises(ValueError, match=r"answers 404 .*put it at .*none\.h5"):
         downloads.fetch(record(server, "none.h5"))
     server.shutdown()
     server.server_close()
@@ -257,7 +257,7 @@ def test_archives_that_are_none_are_refused(server):
     known = record(server, "model.tgz", member="model.ckpt")
     cut = archive(other=bytes(range(256)) * 50)[:150]
     server.files["/model.tgz"] = b"no archive"
-    with pytest.raises(ValueError, match="is no archive"):
+    with pytest.raises(ValueError, match="is not a tar archive"):
         downloads.fetch(known)
     server.files["/model.tgz"] = cut
     with pytest.raises(ValueError, match=r"is damaged|was removed"):

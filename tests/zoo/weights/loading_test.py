@@ -30,7 +30,7 @@ def load_with(model, tmp_path, tensors):
     before = [np.asarray(v) for v in model.classifier.weights]
     try:
         source = registry.find("efficientnet_lite0", str(path))
-        opened = loading.recognised("efficientnet_lite0", source)
+        opened = loading.open_weights("efficientnet_lite0", source)
         return opened.assign(model.classifier)
     except ValueError:
         after = [np.asarray(v) for v in model.classifier.weights]
@@ -91,7 +91,7 @@ def write_checkpoint(path):
 def test_prefixes_are_removed_from_files_of_every_kind(tmp_path, write, name):
     write(tmp_path / "weights")
     source = registry.find("efficientnet_b0", str(tmp_path / "weights"))
-    opened = loading.recognised("efficientnet_b0", source)
+    opened = loading.open_weights("efficientnet_b0", source)
     assert opened.prefix == "net."
     assert list(opened.file.tensors) == [name]
 
@@ -99,7 +99,7 @@ def test_prefixes_are_removed_from_files_of_every_kind(tmp_path, write, name):
 @pytest.mark.parametrize(
     ("arch", "lacking", "message"),
     [
-        ("mobilenet_v2", "", r"even without their common prefix 'net\.'\. They are of"),
+        ("mobilenet_v2", "", r"even without their common prefix 'net\.'\. They fit"),
         (
             "efficientnet_lite0",
             "net._fc.bias",
@@ -129,7 +129,7 @@ def test_shards_make_no_difference(model, tmp_path, tensors):
     index = safetensors_files_test.write(tmp_path, first, whole)
     source = registry.find("efficientnet_lite0", str(index))
     assert source.name == "safetensors"
-    opened = loading.recognised("efficientnet_lite0", source)
+    opened = loading.open_weights("efficientnet_lite0", source)
     assert opened.assign(model.classifier) == matching
     for old, new in zip(expected, model.classifier.weights, strict=True):
         np.testing.assert_array_equal(old, np.asarray(new))
@@ -142,7 +142,7 @@ def test_shards_make_no_difference(model, tmp_path, tensors):
         (lambda t: t.update(extra=np.zeros(3)), r"1 unused \(extra\)"),
         (
             lambda t: t.update({"_fc.bias": np.zeros(1001, np.float32)}),
-            r"1 mismatched \(logits/bias: ours \[1000\], theirs \[1001\]\)",
+            r"1 mismatched \(logits/bias: expected \[1000\], file has \[1001\]\)",
         ),
         (
             lambda t: t.update({"_fc.weight": np.zeros(1000, np.float32)}),
@@ -150,11 +150,11 @@ def test_shards_make_no_difference(model, tmp_path, tensors):
         ),
         (
             lambda t: t.update({"_bn0.bias": np.full(32, np.nan, np.float32)}),
-            "stem/norm/beta would hold NaN",
+            "stem/norm/beta would have NaN",
         ),
         (
             lambda t: t.update({"_bn0.bias": np.full(32, 1e300)}),
-            "stem/norm/beta would hold NaN or infinite values",
+            "stem/norm/beta would have NaN or infinite values",
         ),
         (
             lambda t: t.update({"_bn0.bias": np.zeros(32, np.int64)}),
@@ -162,7 +162,7 @@ def test_shards_make_no_difference(model, tmp_path, tensors):
         ),
         (
             lambda t: t.update({"_bn0.running_var": np.full(32, -1, np.float32)}),
-            "stem/norm/moving_variance would hold negative variances",
+            "stem/norm/moving_variance would have negative variances",
         ),
     ],
 )
@@ -178,7 +178,7 @@ def test_a_file_that_does_not_fit_changes_nothing(
 
 def test_other_architectures_are_refused(tmp_path, tensors):
     path = registry.find("efficientnet_lite0", "imagenet").path
-    with pytest.raises(ValueError, match="its names .* are not those of"):
+    with pytest.raises(ValueError, match="its tensor names .* are not those of"):
         zoo.build("mobilenet_v2", weights=str(path))
     with pytest.raises(ValueError, match="mismatched"):
         zoo.build(
@@ -197,8 +197,8 @@ def test_other_architectures_are_refused(tmp_path, tensors):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "is no weights: not safetensors, PyTorch's"),
-        (b"hello, this is text", "is no weights"),
+        (b"", "has no weights in a supported format: safetensors, PyTorch"),
+        (b"hello, this is text", "has no weights in a supported format"),
         (b"\x40\0\0\0\0\0\0\0{" + b"x" * 63, "not a usable safetensors"),
         (b"\xff\xff\xff\xff\0\0\0\0{}", "not a usable safetensors"),
     ],
@@ -234,14 +234,14 @@ def test_a_folder_of_safetensors_names_the_file_to_give(tmp_path, names, meant):
 def test_a_folder_of_several_safetensors_names_none(tmp_path):
     for name in "ab":
         (tmp_path / f"{name}.safetensors").touch()
-    with pytest.raises(ValueError, match=r"of no SavedModel\.$"):
+    with pytest.raises(ValueError, match=r"not a SavedModel\.$"):
         zoo.build("efficientnet_lite0", weights=str(tmp_path))
 
 
 def test_a_folder_above_a_saved_model_names_it(tmp_path):
     folder = tmp_path / "classification" / "1"
     folder.mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"of no SavedModel\.$"):
+    with pytest.raises(ValueError, match=r"not a SavedModel\.$"):
         zoo.build("efficientnet_lite0", weights=str(tmp_path))
     (folder / weights_file.SAVED_MODEL).touch()
     with pytest.raises(ValueError, match=r"Did you mean .*classification/1\?$"):
@@ -250,7 +250,7 @@ def test_a_folder_above_a_saved_model_names_it(tmp_path):
 
 def test_the_weights_of_a_sibling_name_it(tmp_path):
     path = registry.find("efficientnet_lite0", "imagenet").path
-    with pytest.raises(ValueError, match=r"They are of efficientnet_lite0, .*lite4\.$"):
+    with pytest.raises(ValueError, match=r"They fit efficientnet_lite0, .*lite4\.$"):
         zoo.build("resnet_v1_50", weights=str(path))
 
 
@@ -263,7 +263,7 @@ def test_a_file_that_is_not_the_registrys_is_refused(monkeypatch):
     records = registry.records("efficientnet_lite0")
     records["imagenet"]["sha256"] = "0" * 64
     monkeypatch.setattr(registry, "records", lambda arch: records)
-    with pytest.raises(ValueError, match="not the file that the registry knows"):
+    with pytest.raises(ValueError, match="not the file that the registry describes"):
         registry.find("efficientnet_lite0", "imagenet")
 
 
@@ -271,7 +271,7 @@ def test_a_package_that_is_not_installed_names_the_extra(monkeypatch):
     records = registry.records("efficientnet_lite0")
     records["imagenet"]["module"] = "no_such_module"
     monkeypatch.setattr(registry, "records", lambda arch: records)
-    with pytest.raises(ValueError, match="not installed: tools/setup imagenet"):
+    with pytest.raises(ValueError, match="not installed: run tools/setup imagenet"):
         registry.find("efficientnet_lite0", "imagenet")
 
 

@@ -38,7 +38,7 @@ def test_no_tensor_is_given_to_two_variables():
     matching = names.match(TABLE, SHAPES, tensors("second"))
     assert not matching.complete
     assert len(matching.mismatched) == 2
-    assert "is another variable's too" in matching.mismatched[0]
+    assert "matches another variable too" in matching.mismatched[0]
 
 
 PREFIXES = [

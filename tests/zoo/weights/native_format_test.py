@@ -99,7 +99,7 @@ def test_random_weights_stay_random(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: {**r, "arch": "mobilenet_v2"}, "says that it is of 'mobilenet_v2'"),
+        (lambda r: {**r, "arch": "mobilenet_v2"}, "record has the arch 'mobilenet_v2'"),
         (lambda r: "{", "has a damaged record"),
         (lambda r: "[" * 100_000, "has a damaged record"),
         (lambda r: "[]", "has a damaged record"),

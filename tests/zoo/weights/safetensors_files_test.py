@@ -129,11 +129,11 @@ def test_an_unknown_type_is_refused(tmp_path):
         ({"weight_map": RIGHT | {"d": SECOND}}, f"lists 'd' in '{SECOND}', which does"),
         (
             {"weight_map": {"a": FIRST, "b": SECOND, "c": SECOND}},
-            f"{FIRST} holds 'b', which .*json lists in '{SECOND}'",
+            f"{FIRST} has 'b', which .*json lists in '{SECOND}'",
         ),
         (
             {"weight_map": {"a": FIRST, "c": SECOND}},
-            f"{FIRST} holds 'b', which .*json does not list",
+            f"{FIRST} has 'b', which .*json does not list",
         ),
     ],
 )
@@ -148,7 +148,7 @@ def test_an_index_that_can_not_be_meant_is_refused(index, content, message):
 def test_a_tensor_in_two_shards_is_refused(index):
     twice = {name: np.zeros(1, np.float32) for name in "bc"}
     safetensors.numpy.save_file(twice, index.parent / SECOND)
-    with pytest.raises(ValueError, match=f"{SECOND} holds 'b', .* lists in '{FIRST}'"):
+    with pytest.raises(ValueError, match=f"{SECOND} has 'b', .* lists in '{FIRST}'"):
         weights_file.read(index)
 
 

@@ -78,7 +78,7 @@ def test_a_pickle_that_runs_a_command_runs_nothing(tmp_path, layout, protocol):
         (b"\x80\x02(i__builtin__\nlist\n.", "instruction INST"),
         (b"\x80\x02ccollections\nOrderedDict\n)\x81.", "instruction NEWOBJ"),
         (b"\x80\x02\x82\x01.", "instruction EXT1"),
-        (b"\x80\x02}r\xff\xff\xff\x7f.", "holds no dict of tensors"),
+        (b"\x80\x02}r\xff\xff\xff\x7f.", "has no dict of tensors"),
         (b"\x80\x02K\x01" + b"2\x86" * 40 + b"}K\x00s.", "instruction DUP"),
         (
             b"\x80\x02}K\x01q\0" + b"h\0\x86q\0" * 40 + b"K\0s.",
@@ -88,7 +88,7 @@ def test_a_pickle_that_runs_a_command_runs_nothing(tmp_path, layout, protocol):
         (b"\x80\x02]", "pickle exhausted before seeing STOP"),
         (b"\x80\x02]X\xff\xff\xff\x7fabc.", "expected 2147483647 bytes"),
         (b"\x80\x02}.", "no dict of tensors"),
-        (b"\x80\x02}X\x01\0\0\0aK\x01s.", "'a' is no tensor"),
+        (b"\x80\x02}X\x01\0\0\0aK\x01s.", "'a' is not a tensor"),
         (b"\x80\x02" + b"(" * 100_000 + b".", "not a usable PyTorch"),
     ],
 )
@@ -102,7 +102,7 @@ def test_hostile_pickles_are_refused(tmp_path, data, message):
 @pytest.mark.parametrize(
     ("tensor", "message"),
     [
-        ({"shape": (3, 3)}, r"shape \[3, 3\] in a storage of 6"),
+        ({"shape": (3, 3)}, r"shape \[3, 3\] is in a storage of 6"),
         ({"offset": 1}, "in a storage of 6"),
         ({"offset": -1}, "impossible shape"),
         ({"strides": (-3, 1)}, "impossible shape"),
@@ -124,7 +124,7 @@ def test_a_tensor_changed_after_it_was_made_is_refused(tmp_path):
     path = tmp_path / "model.pth"
     data = tensor_pickle().replace(b"Rs.", b"R" + rebuilt + b"s.")
     save_zip(path, data, {"0": b"\0" * 24})
-    with pytest.raises(ValueError, match="no dict where one should be"):
+    with pytest.raises(ValueError, match="lacks a dict where it needs one"):
         torch_pickle.read(path)
 
 

@@ -1,0 +1,60 @@
+"""README.md: its table of architectures, its commands, its length and its links."""
+
+import json
+import re
+
+import pytest
+
+from documentation import page_data, readme
+from zoo import config, facts
+
+ROOT = page_data.ROOT
+TEXT = readme.FILE.read_text(encoding="utf-8")
+
+
+def test_the_table_is_current():
+    assert readme.is_current()
+    assert "| [MobileNetV2](https://arxiv.org/abs/1801.04381) | `mobilenet_v2`" in TEXT
+
+
+def test_the_table_has_every_arch_once():
+    rows = [line for line in TEXT.splitlines() if line.startswith("| [")]
+    counts = [
+        1 + int(match[1] if (match := re.search(r"and (\d+) more", row)) else 0)
+        for row in rows
+    ]
+    assert sum(counts) == len(config.config_files())
+
+
+def test_the_figures_are_the_facts():
+    (row,) = re.findall(r"\| \[MobileNetV2\].*", TEXT)
+    archs = [arch for arch in config.config_files() if arch.startswith("mobilenet_v2")]
+    params = [facts.value(facts.load(arch), "params") / 1e6 for arch in archs]
+    assert f"| {min(params):.3g} – {max(params):.3g} |" in row
+
+
+def test_a_readme_without_a_place_for_the_table_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(readme, "FILE", tmp_path / "README.md")
+    (tmp_path / "README.md").write_text("# Zoo\n")
+    with pytest.raises(ValueError, match="must have the lines"):
+        readme.updated()
+
+
+def test_it_is_short():
+    assert len(TEXT.splitlines()) <= 150
+
+
+def test_its_links_lead_to_files():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT)
+    assert len(links) > 10
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_number_of_imagenet_weights_is_that_of_the_registry():
+    archs = config.config_files()
+    files = ROOT.glob("zoo/*/weights.json")
+    families = [json.loads(file.read_text()) for file in files]
+    number = sum(
+        "imagenet" in family.get(arch, {}) for family in families for arch in archs
+    )
+    assert f"{number} of the {len(archs)} archs have ImageNet weights" in TEXT
