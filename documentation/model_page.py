@@ -48,10 +48,23 @@ def markdown(
         published_top1=page.facts.get("published_top1"),
         published_multiply_adds=page.facts.get("published_multiply_adds"),
         training_data=training_data,
+        best_weights=best_weights(page.weights),
         facts={"models": [model_facts(page, model) for model in models]}
         if with_json
         else None,
     )
+
+
+def best_weights(entries: Mapping[str, registry.Entry]) -> str | None:
+    """Returns the name of the weights with the best known top-1; None without any."""
+
+    def top1(name: str) -> float:
+        entry = entries[name]
+        if entry.get("metrics"):
+            return entry["metrics"]["test_top1"]
+        return (entry.get("published_top1") or {}).get("value", 0.0)
+
+    return max(entries, key=top1, default=None)
 
 
 def html(page: page_data.PageData) -> str:

@@ -891,7 +891,7 @@ class Nothing:
 sys.meta_path.insert(0, Nothing())
 sys.path.insert(0, room)
 import reuse
-from reuse import sources
+from reuse import handles
 assert not {"tensorflow", "keras", "numpy", "PIL"} & set(sys.modules)
 import numpy, keras
 from reuse import KerasLayer
