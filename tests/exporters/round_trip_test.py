@@ -42,7 +42,7 @@ def test_a_file_of_ours_exports_what_it_was_made_from(exported, tool, tmp_path):
     assert (made.returncode, made.stdout) == (0, f"{path}\n"), made.stderr
     again = tool("convert", arch, "--weights=imagenet", f"--output={path}")
     assert again.returncode == 2
-    assert "is there already: give --overwrite" in again.stderr
+    assert "already exists: give --overwrite" in again.stderr
     done = tool(
         "export", arch, f"--weights={path}", f"--output={tmp_path}", "--check=none"
     )
