@@ -18,7 +18,8 @@ from common import messages
 ROOT = "image_model_zoo"
 """Name of the parent logger of all packages."""
 _STEP = logging.DEBUG + 5  # log level of steps
-_SECONDS_BETWEEN_STEPS = 60.0  # interval of printed steps without a progress bar
+_MAX_SILENCE = 60.0  # seconds without a line, after which a step is printed
+logging.getLogger(ROOT).addHandler(logging.NullHandler())  # else warnings are printed
 
 
 def logger(module: str) -> logging.Logger:
@@ -38,7 +39,7 @@ def show(subject: str) -> Iterator[None]:
 
     A line consists of the subject, the seconds since the context was entered, and the
     message. On a terminal, steps appear as a progress bar if tqdm is installed, and are
-    not shown otherwise. Elsewhere, one step per minute is printed as a line.
+    not shown otherwise. Elsewhere, a step is printed after a minute without any line.
     """
     root, handler = logging.getLogger(ROOT), _Handler(subject)
     previous = root.level, root.propagate, root.handlers
@@ -59,14 +60,14 @@ class _Handler(logging.Handler):
     def __init__(self, subject: str) -> None:
         super().__init__()
         self._subject = subject
-        self._start = self._last_line = time.monotonic()
+        self._start = self._last_line_time = time.monotonic()
         self._bar: typing.Any = None
 
     def emit(self, record: logging.LogRecord) -> None:
         details = getattr(record, "step", None)
         if details and sys.stderr.isatty():
             self._draw(*details)
-        elif not details or time.monotonic() - self._last_line > _SECONDS_BETWEEN_STEPS:
+        elif not details or time.monotonic() - self._last_line_time > _MAX_SILENCE:
             self._print(record.getMessage())
 
     def close(self) -> None:
@@ -77,8 +78,8 @@ class _Handler(logging.Handler):
     def _print(self, message: str) -> None:
         if self._bar is not None:
             self._bar.clear()
-        self._last_line = time.monotonic()
-        seconds = self._last_line - self._start
+        self._last_line_time = time.monotonic()
+        seconds = self._last_line_time - self._start
         line = messages.printable(f"{self._subject}  {seconds:5.1f} s  {message}")
         print(line, file=sys.stderr, flush=True)
 

@@ -1,4 +1,4 @@
-"""Suppresses the messages that libraries print while they are imported."""
+"""Suppresses what libraries print when they are imported and used."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def silenced(backend: str = "tensorflow") -> Iterator[None]:
-    """Within the context, suppresses standard error, and prints it after a failure.
+    """Within the context, suppresses standard error; also chooses Keras' backend.
+
+    After an exception that means a bug, the suppressed text is printed. After an
+    OSError, an interruption or an exit it is not: their messages suffice.
 
     Args:
-      backend: backend of Keras if it is imported here; overrides the user's keras.json,
-        because everything but training needs the TensorFlow backend.
+      backend: Keras' backend from now on, for all of the process. It overrides the
+        user's keras.json, because everything but training needs TensorFlow's.
     """
     os.environ["KERAS_BACKEND"] = backend
     sys.stderr.flush()
@@ -24,7 +27,7 @@ def silenced(backend: str = "tensorflow") -> Iterator[None]:
         os.dup2(captured.fileno(), 2)
         try:
             yield
-        except (OSError, KeyboardInterrupt, SystemExit):  # their messages suffice
+        except (OSError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException:
             captured.seek(0)

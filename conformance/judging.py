@@ -23,7 +23,9 @@ from conformance.checks import (
     tf1_hub,
 )
 
+# Returns what it observed, in a few words; raises if the clause does not hold.
 Check = Callable[[model_under_test.ModelUnderTest], str]
+# All clauses but T05 and those of group K, which are programs: see `clients`.
 CHECKS: dict[str, Check] = {
     "R01": reusable.r01_loads_alone,
     "R02": reusable.r02_root_is_callable,
@@ -97,13 +99,15 @@ def judge(
     model: model_under_test.ModelUnderTest,
     results: Mapping[str, report.ClauseResult],
 ) -> report.ClauseResult:
-    """Runs one check and returns its result; an exception of the check fails it.
+    """Runs one check and returns its result.
+
+    An exception of the check is a failure, or a warning if the clause is a SHOULD.
 
     Args:
       clause: the clause.
       check: its check function.
       model: the model.
-      results: results of the clauses that this one needs.
+      results: results so far, by clause id; of those that this one needs at least.
     """
     start = time.perf_counter()
     prefix = ""
@@ -128,7 +132,7 @@ def judge(
 
 
 def _prefix(clause: clauses.Clause, model: model_under_test.ModelUnderTest) -> str:
-    """Returns the start of a message: whether serving_default replaces `__call__`.
+    """Returns `by serving_default: ` if that replaces `__call__`, else nothing.
 
     Raises:
       NotApplicable: the clause needs a call, and the model can't be called with images.
@@ -137,8 +141,8 @@ def _prefix(clause: clauses.Clause, model: model_under_test.ModelUnderTest) -> s
         return ""
     if not model.is_callable and model.fallback_signature is None:
         raise verdict.NotApplicable(
-            "can't be checked because R02 fails and no serving_default takes any batch "
-            "of images"
+            "can't be checked: R02 fails, and serving_default does not take batches of "
+            "any size"
         )
     if clause.id != clauses.INPUT and not model.takes_images:
         raise verdict.NotApplicable(f"the input is not images, see {clauses.INPUT}")
@@ -157,7 +161,7 @@ def format_of(model: model_under_test.ModelUnderTest) -> str:
 def _check_kind(clause: clauses.Clause, kind: str) -> None:
     """Raises `NotApplicable` if the clause applies only to the other kind of model.
 
-    The kind auto passes.
+    A model of unknown kind (`auto`) passes.
     """
     if kind in clauses.KINDS and kind not in clause.kinds:
         kinds = " or ".join(clause.kinds)

@@ -37,7 +37,10 @@ def is_current() -> bool:
 
 
 def table() -> str:
-    """Returns the table in Markdown: one row for each architecture, with ranges."""
+    """Returns the table in Markdown, and a sentence on weights.
+
+    A row is an architecture, with the ranges of its archs' figures.
+    """
     pages: dict[str, list[page_data.PageData]] = {}
     for arch in config.config_files():
         page = page_data.for_arch(arch)

@@ -1,4 +1,4 @@
-"""Lists and generates all generated files of `docs/`, from the records."""
+"""Generates the pages and pictures of `docs/` from the records."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ _TIFF = 42  # magic number in bytes 3 and 4 of EXIF data, which is a TIFF file
 _MAX_ENTRIES = 512  # number of directory entries that are read
 _ENTRY_BYTES = 12
 _NOT_FOUND = -1
-_JPEG_FILL, _JPEG_PIXELS = 0xFF, 0xDA  # first byte of a marker; start of scan
+_JPEG_FILL = 0xFF  # first byte of a marker, which may be repeated
+_JPEG_PIXELS = 0xDA  # second byte of the marker that starts the pixels
 
 
 class _Container(typing.NamedTuple):
@@ -31,7 +32,7 @@ class _Container(typing.NamedTuple):
       first: byte offset of the first segment.
       size: layout of a segment header up to its size field; see `formats.unpack`.
       overhead: bytes of a segment that its size field does not count.
-      padding: segments are padded to a multiple of this number of bytes.
+      padding: segments are padded to a multiple of this number of bytes, 1 or 2.
       head: header of the segment that holds EXIF; a dot matches any byte.
       exif: byte offset of EXIF in that segment.
     """
@@ -44,12 +45,13 @@ class _Container(typing.NamedTuple):
     exif: int
 
 
+# In the order of `formats.NAMES`, of which these are the first.
 _CONTAINERS = {
     "jpeg": _Container(2, ">2xH", 2, 1, b"\xff\xe1..Exif\0\0", 4),
     "png": _Container(8, ">I", 12, 1, b"....eXIf", 8),
     "webp": _Container(12, "<4xI", 8, 2, b"EXIF", 8),
 }
-_HEAD_BYTES = 10
+_HEAD_BYTES = 10  # longest of the headers above
 
 
 def orientation(data: tf.Tensor, format_index: tf.Tensor | int) -> tf.Tensor:
@@ -110,7 +112,7 @@ def _swaps_sides(orientation: tf.Tensor) -> tf.Tensor:
 
 
 def _flips(orientation: tf.Tensor) -> tf.Tensor:
-    """Whether the image is flipped vertically and horizontally: [2] bool."""
+    """Two flags [2] bool: whether to flip vertically, and whether horizontally."""
     flipping = tf.constant([[3, 4, 7, 8], [2, 3, 6, 7]], tf.int64)
     return tf.reduce_any(orientation == flipping, axis=1)
 

@@ -6,10 +6,10 @@ import struct
 
 START, END = b"\xff\xd8\xff", b"\xff\xd9"
 EXIF = b"Exif\0\0"
-"""Prefix of EXIF data in a JPEG file; some programs write it in other formats, too."""
+"""Prefix of EXIF data in a JPEG file; some programs write this prefix in PNG, too."""
 # Second bytes of segment markers; the first byte is 0xFF.
 _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive start of frame
-_TABLES = (0xC4, 0xDB, 0xDD)
+_TABLES = (0xC4, 0xDB, 0xDD)  # Huffman and quantisation tables, restart interval
 _APP1, _SCAN = 0xE1, 0xDA
 _METADATA = (*range(0xE0, 0xF0), 0xFE)  # application data, comments
 _SKIPPED = frozenset([*_TABLES, *_METADATA])
@@ -20,7 +20,8 @@ def plain_size(data: bytes) -> tuple[int, int] | None:
 
     A plain file is complete, has no data after its end, is greyscale or RGB rather
     than CMYK, and has no EXIF, which could rotate it. Most images of data sets are
-    plain. In a graph, these checks take half as long as decoding a small image.
+    plain. These checks are in Python because in a graph they take half as long as
+    decoding a small image.
 
     Source: ITU-T T.81, annex B.
     """

@@ -22,7 +22,7 @@ _LARGE = 2.5  # ratio of image side to input side above which random crops antia
 
 
 class Kind(enum.IntEnum):
-    """Kind of tensor that represents an image, known before a graph reads it.
+    """How an image is represented; Python finds it before the graph is run.
 
     Attributes:
       JPEG: bytes of a plain JPEG file, scalar string; see `jpeg.plain_size`.
@@ -46,7 +46,8 @@ class Preprocessing:
       width: width of the model's input in pixels.
       crop_fraction: side of the central crop, relative to the largest central crop with
         the aspect ratio of the input; in (0, 1].
-      interpolation: `bilinear` or `bicubic`; antialiased when it shrinks an image.
+      interpolation: `bilinear` or `bicubic`; antialiased when it shrinks an image, but
+        for `random_crop` of images up to 2.5 times the input's size.
     """
 
     height: int
@@ -206,7 +207,9 @@ class Preprocessing:
                 fn_output_signature=tf.TensorSpec(shape, tf.float32),
             )
 
-        traced = preprocess.get_concrete_function()  # shared by all callers
+        traced = (
+            preprocess.get_concrete_function()
+        )  # one trace for the root and the signature
         root = tf.__internal__.tracking.AutoTrackable()
         root.__call__ = tf.function(traced, input_signature=[_BYTES], autograph=False)
         root.variables, root.trainable_variables = [], []
@@ -216,9 +219,9 @@ class Preprocessing:
     def _resize_as_pillow(self, pixels: tf.Tensor) -> tf.Tensor:
         """Resizes pixels exactly as Pillow does, and scales them to [0, 1].
 
-        Most published weights were evaluated with Pillow's `resize`. Pillow resizes the
-        rows, then the columns, and rounds to 8 bits after each. Without the rounding,
-        the second most probable class of an image can change.
+        Most published weights were evaluated with Pillow's `resize`. Pillow resizes
+        horizontally, then vertically, and rounds to 8 bits after each. Without the
+        rounding, the second most probable class of an image can change.
 
         Source: `ImagingResampleInner` in Pillow's `Resample.c`.
         """

@@ -146,7 +146,7 @@ def check_arguments(
 
 
 def _print_error(name: str, error: BaseException) -> None:
-    if "--debug" in sys.argv:
+    if _DEBUG.value if FLAGS.is_parsed() else "--debug" in sys.argv:
         traceback.print_exception(error)
     if isinstance(error, OSError) and error.strerror:
         path = f"{error.filename}: " if error.filename else ""

@@ -15,8 +15,8 @@ def define_unreadable() -> flags.FlagHolder[float]:
     return flags.DEFINE_float(
         "unreadable",
         0.01,
-        "Largest fraction of the images that may be unreadable. Unless it is 0, three "
-        "images may always be unreadable.",
+        "Largest fraction of the images that may be unreadable. Three images always may, "
+        "unless the fraction is 0.",
         0.0,
         1.0,
         module_name=sys.argv[0],
@@ -27,7 +27,8 @@ def define_tfrecord_bindings() -> flags.FlagHolder[list[str]]:
     return flags.DEFINE_multi_string(
         "gin_binding",
         [],
-        "Name of a field in TFRecord files, such as tfrecord.label='y'. Repeatable.",
+        "How TFRecord examples are read, such as tfrecord.label='y' for the name of a "
+        "field. Repeatable.",
         module_name=sys.argv[0],
     )
 
@@ -38,6 +39,6 @@ def define_check() -> flags.FlagHolder[str]:
         "quick",
         [*suite.LEVELS, NO_CHECK],
         "How much of the conformance suite to run on the models before they are moved "
-        "into place.",
+        "into place; none: nothing.",
         module_name=sys.argv[0],
     )

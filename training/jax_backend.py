@@ -34,6 +34,7 @@ class Trainer(trainer.Trainer):
             return values, metrics
 
         def stateful_step(images: typing.Any, labels: typing.Any) -> tuple:
+            # The first state is a copy: its buffers are donated to the step.
             state = self._state or [jax.numpy.array(v.value) for v in variables]
             self._state, metrics = step(state, np.asarray(images), np.asarray(labels))
             return metrics
@@ -59,6 +60,7 @@ class Trainer(trainer.Trainer):
         return step
 
     def _sync_variables(self) -> None:
+        """Moves the state to the Keras variables; the next step starts from these."""
         state, self._state = self._state, None
         if state is not None:
             for variable, value in zip(self._variables().values(), state, strict=True):

@@ -48,7 +48,7 @@ def s02_has_named_signatures(model: model_under_test.ModelUnderTest) -> str:
     try:
         reusable.r03_takes_one_tensor(model)
     except (verdict.Violation, TypeError):
-        return f"{', '.join(names)}; no __call__ to compare with, see R03"
+        return f"{', '.join(names)}; no __call__ that takes the same images, see R03"
     difference = _difference(model, f"image_{model.kind}")
     if difference is None:
         return f"{', '.join(names)}; no single Tensor from __call__ to compare with"
@@ -75,7 +75,7 @@ def _difference(model: model_under_test.ModelUnderTest, name: str) -> float | No
 
 
 def _input_spec(model: model_under_test.ModelUnderTest, name: str) -> tf.TensorSpec:
-    """Returns the input spec of a signature; checks that both exist."""
+    """Returns the spec of a signature's one input; checks signature and input key."""
     if name not in model.signatures:
         raise verdict.Violation(
             expected=f"a signature {name}",
@@ -102,12 +102,14 @@ def s03_names_endpoints(model: model_under_test.ModelUnderTest) -> str:
     outputs = [set(model.signatures[name].structured_outputs) for name in names]
     keys = sorted(set().union(*(o for o in outputs if _OUTPUT in o)) - {_OUTPUT})
     if not keys:
-        raise verdict.NotApplicable("no signature has outputs other than default")
+        raise verdict.NotApplicable(
+            "no image_* signature has outputs other than default"
+        )
     parts = [key.partition("/") for key in keys]
     architectures = {architecture for architecture, _, _ in parts}
     if len(architectures) != 1 or not all(a and name for a, _, name in parts):
         raise verdict.Violation(
-            expected="keys that begin with the architecture's name and a slash",
+            expected="keys that begin with the same architecture name and a slash",
             observed=f"the keys {', '.join(keys[:4])}",
             mend="Name the outputs ARCHITECTURE/ENDPOINT, as in InceptionV3/Mixed_5c.",
         )

@@ -56,7 +56,7 @@ def t01_loads_as_module(model: model_under_test.ModelUnderTest) -> str:
 
 
 def t02_has_signatures(model: model_under_test.ModelUnderTest) -> str:
-    """Checks the signatures of both variants, then calls those for the model's task.
+    """Checks the signatures of both variants, then calls those of the untagged one.
 
     The default signature must return the output of the signature named after the task.
     """
@@ -101,7 +101,10 @@ def _check_signature(signatures: Mapping[str, Any], name: str, variant: str) -> 
         _fail(f"signature {name} with the output key {_DEFAULT}", f"the keys {keys}")
     shape = tf.TensorShape(outputs[_DEFAULT].tensor_shape)
     if shape.rank != 2 or shape[1] is None:
-        _fail(f"signature {name} to return [batch, a constant]", f"the shape {shape}")
+        _fail(
+            f"signature {name} to return [batch, K] with a constant K",
+            f"the shape {shape}",
+        )
 
 
 def t03_has_one_size(model: model_under_test.ModelUnderTest) -> str:
@@ -127,9 +130,10 @@ def t03_has_one_size(model: model_under_test.ModelUnderTest) -> str:
 def _size(
     model: model_under_test.ModelUnderTest,
 ) -> tuple[tuple[int, int] | None, list[tf.TensorShape]]:
-    """Returns the input shapes of all signatures and their common (height, width).
+    """Returns the common (height, width) of signatures, and their image shapes.
 
-    The size is None if the signatures differ, or if a shape does not fix the size.
+    Signatures without an input `images` are left out. The size is None if the
+    signatures differ, or if a shape does not fix the size.
     """
     shapes = [
         tf.TensorShape(signature.inputs["images"].tensor_shape)
@@ -144,7 +148,7 @@ def _size(
 
 
 def t04_fills_collections(model: model_under_test.ModelUnderTest) -> str:
-    """Checks the update ops, the losses and dropout on the features.
+    """Checks the update ops and the losses, and that features have no dropout.
 
     An op that assigns a value computed from images must be in the collection of update
     ops, and in the train variant only. A loss must not depend on images: hub.Module
@@ -160,12 +164,12 @@ def t04_fills_collections(model: model_under_test.ModelUnderTest) -> str:
     if missing := [name for name in updates if name not in collected]:
         _fail(
             f"{missing[0]} in the collection update_ops",
-            f"{len(missing)} updates that are not",
+            f"{len(missing)} update ops outside it",
         )
     losses = _collection(graph, _KEYS.REGULARIZATION_LOSSES)
     for name in losses:
         if _placeholders(graph) & graphs.upstream([name], nodes):
-            _fail("losses that do not depend on images", f"that {name} depends on them")
+            _fail("losses that do not depend on images", f"the loss {name}, which does")
     signatures = graph.signature_def
     features = signatures[f"image_{clauses.FEATURE_VECTOR}"].outputs[_DEFAULT].name
     random_ops = graphs.random_ops_on([features], graph.graph_def)
@@ -188,7 +192,7 @@ def _updates(graph: Any) -> list[str]:
 
 
 def _placeholders(graph: Any) -> set[str]:
-    """Returns the names of the nodes that are inputs of signatures."""
+    """Returns the names of the nodes that feed the inputs of signatures."""
     return {
         tensor.name.partition(":")[0]
         for signature in graph.signature_def.values()
@@ -202,9 +206,12 @@ def _check_losses(session: Any, graph: tf.Graph) -> None:
         if loss.dtype != tf.float32 or loss.shape.rank != 0:
             _fail("scalar float32 losses", f"{loss.dtype.name} {loss.shape}")
         if not np.isfinite(session.run(loss)):
-            _fail("finite losses", f"that {loss.name} is not finite")
+            _fail("finite losses", f"the loss {loss.name}, which is not")
         if not any(g is not None for g in tf.compat.v1.gradients(loss, variables)):
-            _fail("losses with a gradient to a variable", f"that {loss.name} has none")
+            _fail(
+                "losses with a gradient to a variable",
+                f"the loss {loss.name}, which has none",
+            )
 
 
 def _check_features(

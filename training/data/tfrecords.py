@@ -333,7 +333,8 @@ def _scan(path: str) -> np.ndarray:
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}.") from error
     if position != end:
+        number = len(rows) + (position < end)  # the header of a next one was begun
         raise ValueError(
-            f"{path} is cut off in record {len(rows)}, or is not a TFRecord file."
+            f"{path} is cut off in record {number}, or is not a TFRecord file."
         )
     return np.array(rows, np.int64).reshape(-1, 2)

@@ -3,14 +3,16 @@
 A family's `names/*.json` files are tables, one for each project and generation:
 
     source      name of the project
-    habit       how most of its weights were made, and the bindings for the others; only
-                if its weights were made in different ways
+    habit       words for a message: how most of its weights were made, and which
+                bindings fit the others; only if they were made in different ways
     framework   `torch` or `tensorflow`; Keras files follow `tensorflow`
     archs       patterns of arch names; or an object that maps each pattern to bindings
     gin         bindings that its weights were made with; the user's override them
-    images      layer with the images' mean and variance; see `normalization`
-    scope       pattern of the first part of all names, which `layers` leaves out
-    prefix      prefix of the names, which `layers` leaves out; optional in backbones
+    images      `layer` with the images' mean and variance, and `twice`, a variance by
+                whose root images are divided again; see `normalization`
+    scope       pattern of the first part of names, which `layers` leaves out; names
+                outside it are not read
+    prefix      prefix of names, which `layers` leaves out and a file may lack
     averages    last part of the names of moving averages, which replace the originals
     layers      rows that map a layer of this project to the other project's name
     ignored     patterns of names that no model needs
@@ -358,7 +360,10 @@ def _without_ones(shape: Iterable[int]) -> list[int]:
 
 
 def _unscoped(tensors: Iterable[str], table: Table) -> dict[str, str]:
-    """Maps names without the table's scope or prefix to the full names."""
+    """Maps names without the table's scope or prefix to the full names.
+
+    Names outside the scope are left out.
+    """
     if "scope" not in table:
         return {name.removeprefix(table.get("prefix", "")): name for name in tensors}
     return {
