@@ -15,8 +15,8 @@ def define_unreadable() -> flags.FlagHolder[float]:
     return flags.DEFINE_float(
         "unreadable",
         0.01,
-        "Largest fraction of the images that may be unreadable. Three images always may, "
-        "unless the fraction is 0.",
+        "Largest fraction of the images that may be unreadable. Three images always "
+        "may, unless the fraction is 0.",
         0.0,
         1.0,
         module_name=sys.argv[0],
