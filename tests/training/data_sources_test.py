@@ -275,6 +275,7 @@ def test_a_set_of_tensorflow_datasets(tmp_path):
         ("fashion_mnist:{tmp}/garbled", "is not a complete IDX file"),
         ("tfrecord:{tmp}/*.none", "no file matches"),
         ("tfrecord:{tmp}/cut.tfrecord", "is cut off in record 2"),
+        ("tfrecord:{tmp}/headless.tfrecord", "is cut off in record 2"),
         ("tfrecord:{tmp}/train-only", "there is no test split"),
     ],
 )
@@ -297,6 +298,8 @@ def test_what_can_not_be_read_is_told_in_a_line(tmp_path, source, message):
     write_records(tmp_path / "cut.tfrecord", [1, 2])
     whole = (tmp_path / "cut.tfrecord").read_bytes()
     (tmp_path / "cut.tfrecord").write_bytes(whole[:-7])
+    first = 8 + 4 + int.from_bytes(whole[:8], "little") + 4
+    (tmp_path / "headless.tfrecord").write_bytes(whole[: first + 5])
     write_records(tmp_path / "train-only", [1])
     with pytest.raises(ValueError, match=".") as caught:
         data_sources.open_split(source.format(tmp=tmp_path), split.TEST)

@@ -25,8 +25,8 @@ from zoo import taxonomy as taxonomies
 
 _SHOWN_CLASSES = 20
 FORMS = (
-    *("DIRECTORY", "csv:FILE", "parquet:GLOB", "hf:NAME_OR_FOLDER", "wds:GLOB"),
-    *("tfrecord:GLOB", "tfds:NAME", "digits", "fashion_mnist:DIRECTORY"),
+    *("FOLDER", "csv:FILE", "parquet:GLOB", "hf:NAME_OR_FOLDER", "wds:GLOB"),
+    *("tfrecord:GLOB", "tfds:NAME", "digits", "fashion_mnist:FOLDER"),
 )
 _KINDS = tuple(form.partition(":")[0] for form in FORMS if ":" in form)
 
@@ -37,8 +37,8 @@ def open_split(
     """Opens one split of a source.
 
     Args:
-      source: one of `FORMS`. A directory contains a folder for each class, either
-        directly or inside the folder `train` and one of `test`, `validation` and `val`.
+      source: one of `FORMS`. A folder contains a folder for each class, either
+        directly or inside folders for the splits, under any of their usual names.
         TFRecord files, Parquet files and WebDataset shards whose names begin with
         `train` are the train split, those that begin with `validation`, `val` or `test`
         the test split. A CSV file may have a column `split`. If a source has no splits,

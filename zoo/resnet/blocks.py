@@ -9,7 +9,7 @@ import keras
 
 from zoo.layers import conv_norm, dropping
 
-EXPANSION = 4  # output channels of a bottleneck ÷ channels of its middle
+EXPANSION = 4  # a bottleneck's output channels relative to its 3×3 convolution's
 ACTIVATION = "relu"
 
 
@@ -49,22 +49,21 @@ def style(
 
 
 def variance_scaling(scale: float, *, mode: str) -> keras.initializers.Initializer:
-    """Returns an initialiser: uniform, of variance scale / fan; `mode` selects the fan.
+    """Returns a uniform initialiser with variance scale / fan; `mode` selects the fan.
 
-    The reference codes use (truncated) normal numbers of the same variance. For 60
-    million values, Keras would need a second more for them.
+    The reference codes draw from (truncated) normal distributions of the same variance.
+    Keras takes a second longer to draw 60 million values from those.
     """
     return keras.initializers.VarianceScaling(scale, mode, distribution="uniform")
 
 
 def max_pool(inputs: keras.KerasTensor, *, padding: str) -> keras.KerasTensor:
-    """3×3 max pool with stride 2, the last layer of a stem.
+    """Adds a 3×3 max pool with stride 2, the last layer of a stem.
 
     Args:
       inputs: [B, H, W, C].
-      padding: `symmetric` adds a margin of one zero on each side. `same` is
-        TensorFlow's: the margin never is the maximum, and at even sizes it is only at
-        the bottom and right.
+      padding: `symmetric` pads one zero on each side. `same` is TensorFlow's: padding
+        is never the maximum, and at even sizes it is at the bottom and right only.
     """
     if padding not in conv_norm.PADDINGS:
         raise ValueError(
@@ -196,8 +195,9 @@ def add(
 ) -> keras.KerasTensor:
     """Add -> ReLU.
 
-    The shortcut is the first input, because Keras follows first inputs recursively: the
-    branches of a network with 420 layers would exceed Python's recursion limit.
+    The shortcut is the first input, because Keras walks from a tensor to its first input
+    recursively: in a network with 420 layers, walking through the branches would exceed
+    Python's recursion limit.
     """
     x = keras.layers.Add(name=f"{name}_add")([shortcut, branch])
     return keras.layers.Activation(ACTIVATION, name=f"{name}_out")(x)
