@@ -195,9 +195,9 @@ def add(
 ) -> keras.KerasTensor:
     """Add -> ReLU.
 
-    The shortcut is the first input, because Keras walks from a tensor to its first input
-    recursively: in a network with 420 layers, walking through the branches would exceed
-    Python's recursion limit.
+    The shortcut is the first input, because Keras walks from a tensor to its first
+    input recursively: in a network with 420 layers, walking through the branches would
+    exceed Python's recursion limit.
     """
     x = keras.layers.Add(name=f"{name}_add")([shortcut, branch])
     return keras.layers.Activation(ACTIVATION, name=f"{name}_out")(x)
