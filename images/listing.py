@@ -15,6 +15,7 @@ SUFFIXES = (
 """File name suffixes of images, in lower case."""
 
 _SUFFIXES = frozenset(SUFFIXES)
+_HEIC = (".heic", ".heif")
 
 _HIDDEN_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # of macOS, Synology, Windows
 
@@ -116,4 +117,6 @@ def describe_skipped(skipped: Mapping[str, int]) -> str:
     """
     ordered = sorted(skipped.items(), key=lambda kind: (-kind[1], kind[0]))
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in ordered)
-    return f"files left out: {kinds}" if kinds else ""
+    hint = "; convert HEIC files first, for example to JPEG"
+    is_heic = any(suffix in _HEIC for suffix in skipped)
+    return f"files left out: {kinds}{hint if is_heic else ''}" if kinds else ""

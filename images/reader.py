@@ -10,6 +10,9 @@ import tensorflow as tf
 
 from images import model_input
 
+_OWN_MESSAGES = ("The image", "BMP:", "GIF:", "JPEG:", "not an image", "pixel mode")
+"""Beginnings of the messages that `images` itself writes."""
+
 
 class Reader:
     """Reads image files and preprocesses them for a model.
@@ -44,9 +47,22 @@ class Reader:
         try:
             return self._read(data).numpy()
         except tf.errors.OpError as error:
-            raise ValueError(
-                f"{name} is not a usable image: {reason(error)}."
-            ) from error
+            problem = _explained(name, data, reason(error))
+            raise ValueError(f"{name} is not a usable image: {problem}.") from error
+
+
+def _explained(name: str, data: bytes, message: str) -> str:
+    """Returns what is wrong with an image, for people.
+
+    Messages of TensorFlow's decoders and kernels are about their internals.
+    """
+    if name.lower().endswith((".heic", ".heif")):
+        return "HEIC is not supported; convert it first, for example to JPEG"
+    if not data:
+        return "the file is empty"
+    if message.startswith(_OWN_MESSAGES):
+        return message
+    return f"it is damaged or incomplete ({message})"
 
 
 # Prefixes of the lines in TensorFlow's error messages that locate an op.

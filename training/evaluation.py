@@ -86,6 +86,7 @@ def evaluate_split(
     def step(images: typing.Any, labels: typing.Any) -> tuple[typing.Any, typing.Any]:
         model_labels = np.zeros((len(labels), len(classes)), np.float32)
         model_labels[:, indices] = labels
+        model_labels[~pipeline.is_labelled(labels)] = np.nan
         logits = call(images)
         if announce:
             progress.step(_LOG, next(step_numbers), steps, "")
@@ -95,6 +96,11 @@ def evaluate_split(
         step, stream.evaluation(), classes, scores=examples.scores, on_batch=on_batch
     )
     unreadable_images.check()
+    if not report.examples:
+        raise ValueError(
+            f"{examples.source} has no {examples.name} images to evaluate: a class "
+            "needs two images, or folders for the splits."
+        )
     return dataclasses.replace(
         report, unreadable=unreadable_images.descriptions, notes=notes
     )
@@ -161,9 +167,12 @@ def match_classes(
         note = f"class names of {examples.source} are used as the model's class indices"
         return [int(name) for name in names], note
     if examples.classes and classes[0].name != UNNAMED.format(0):
+        known = {_normalized(text) for c in classes for text in (c.id, c.name)}
+        unknown = [n for n in names if _normalized(n) not in known] or names
         raise ValueError(
-            f"{examples.source} has the classes {_listed(examples.classes)}, but the "
-            f"model has {_listed(classes[offset:])}: the names must be the same."
+            f"{examples.source} has the class {unknown[0]!r}, which the model does not "
+            f"know by this name. The model has {_listed(classes[offset:])}: name all "
+            "classes by the model's names, by its ids, or by its indices."
         )
     number = len(examples.classes) or len(classes) - offset
     if number != len(classes) - offset:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 import pathlib
 import tempfile
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from common import csv_rows
 from training.data import pipeline, split
 from zoo import taxonomy as taxonomies
 
@@ -123,11 +123,11 @@ class Writer:
 class _Csv:
     def __init__(self, path: pathlib.Path) -> None:
         self._file = path.open("w", encoding="utf-8", newline="", errors="replace")
-        self._writer = csv.writer(self._file, lineterminator="\n")
-        self._writer.writerow(COLUMNS)
+        self._writer = csv_rows.Writer(self._file)
+        self._writer.row(COLUMNS)
 
     def add(self, row: tuple) -> None:
-        self._writer.writerow(row)
+        self._writer.row(row)
 
     def close(self) -> None:
         self._file.close()

@@ -176,6 +176,12 @@ def _splits(file: str, source: str) -> tuple[dict[str, split.Split], str]:
         "order": [order[label] for label in numbers],
     }
     if "" in collectors:
+        repeated = len(hashes[""]) - np.unique(hashes[""]).size
+        if repeated:
+            attributes["notes"] = (
+                f"{repeated} rows of {file} repeat an image: it may be in both the "
+                "train split and the test split",
+            )
         return split.train_and_test(
             collectors[""].build_split(name=split.TRAIN, **attributes)
         ), untrained

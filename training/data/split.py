@@ -180,7 +180,7 @@ def held_out(whole: Split, every: int | None) -> tuple[Subset, Subset]:
 
 
 def train_and_test(whole: Split) -> dict[str, Split]:
-    """Puts every fifth example of each class into the test split.
+    """Puts every fifth example of each class into the test split, and notes that.
 
     The only example of a class is in the train split.
     """
@@ -192,6 +192,11 @@ def train_and_test(whole: Split) -> dict[str, Split]:
     positions = np.arange(whole.size) - np.repeat(firsts, counts)  # within the class
     in_test = np.empty(whole.size, bool)
     in_test[order] = (positions % EVERY == 0) & (np.repeat(counts, counts) > 1)
+    note = (
+        f"{whole.source} has no test split: every fifth image of each class, "
+        f"{in_test.sum()} of {whole.size}, is for testing"
+    )
+    whole = dataclasses.replace(whole, notes=(*whole.notes, note))
     return {
         TRAIN: subset(whole, np.flatnonzero(~in_test), TRAIN),
         TEST: subset(whole, np.flatnonzero(in_test), TEST),
