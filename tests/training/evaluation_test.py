@@ -339,7 +339,9 @@ def test_classes_find_each_other(names, model, expected):
 
 def test_classes_of_other_names_are_refused():
     """By their places alone, blue would be counted as red."""
-    with pytest.raises(ValueError, match="flowers has the class .a_red., which the model"):
+    with pytest.raises(
+        ValueError, match="flowers has the class .a_red., which the model"
+    ):
         evaluation.match_classes(half_of("a_red", "b_blue"), classes("Blue", "Red"))
 
 

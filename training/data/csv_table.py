@@ -224,7 +224,7 @@ def _rows(file: str, *, labelled: bool) -> Iterator[_Row]:
             raise ValueError(f"{file}, line {rows.line_num}: {error}.") from error
         except UnicodeDecodeError as error:
             raise ValueError(
-                f"{file}, after line {rows.line_num}: it is not UTF-8."
+                f"{file} is not UTF-8 after line {rows.line_num}: save it as UTF-8."
             ) from error
 
 

@@ -306,7 +306,7 @@ class Stream:
             )
 
         def reader(kind: model_input.Kind) -> typing.Any:
-            return trace(lambda data, _, seeds: image(data, seeds, kind))
+            return trace(lambda data, any_kind, seeds: image(data, seeds, kind))
 
         def read_any(data: tf.Tensor, kind: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
             if self.split.image_format == split.PATH:
