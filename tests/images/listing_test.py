@@ -54,7 +54,8 @@ def test_what_is_left_out_is_counted_by_suffix(tmp_path):
         files.HIDDEN: 7,
     }
     assert files.describe_skipped(found.skipped) == (
-        "files left out: 7 hidden, 2 .txt, 1 .db, 1 .heic, 1 without suffix"
+        "files left out: 7 hidden, 2 .txt, 1 .db, 1 .heic, 1 without suffix; "
+        "convert HEIC files first, for example to JPEG"
     )
     assert files.describe_skipped(collections.Counter()) == ""
 

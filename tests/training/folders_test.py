@@ -158,7 +158,8 @@ def test_hidden_folders_are_no_classes(tmp_path):
     assert found.size == 12
     paths, _ = found.fetch(np.arange(found.size))
     assert not any(b".thumb" in path or b"__MAC" in path for path in paths)
-    assert found.notes == ("files left out: 10 hidden",)
+    assert found.notes[0] == "files left out: 10 hidden"
+    assert found.notes[1].endswith("each class, 3 of 15, is for testing")
 
 
 def test_files_that_are_left_out_are_told_in_a_line(tmp_path):
@@ -167,9 +168,10 @@ def test_files_that_are_left_out_are_told_in_a_line(tmp_path):
         (tmp_path / name).write_text("")
     PIL.Image.new("RGB", (8, 8)).save(tmp_path / "stray.png")
     found = data_sources.open_split(str(tmp_path), "train")
-    assert found.notes == (
+    assert found.notes[0] == (
         "files left out: 2 .heic, 1 .csv, 1 .txt, 1 images in no folder of a class, "
-        "1 without suffix",
+        "1 without suffix; "
+        "convert HEIC files first, for example to JPEG"
     )
 
 
@@ -230,7 +232,8 @@ def test_ids_of_a_taxonomy_have_its_names_and_it_is_said(tmp_path):
     root = fill(tmp_path / "imagenet", *(c.id for c in ids), count=1)
     found = data_sources.open_split(str(root), "train")
     taxonomy = data_sources.taxonomy_of(found)
-    (line,) = data_sources.describe(found, taxonomy)
+    line, note = data_sources.describe(found, taxonomy)
+    assert "no class has an image to spare" in note
     assert line.startswith("1000 classes, identified by their ilsvrc_2012 ids: tench")
     assert line.endswith("… and 980 more")
 

@@ -193,9 +193,13 @@ def train_and_test(whole: Split) -> dict[str, Split]:
     in_test = np.empty(whole.size, bool)
     in_test[order] = (positions % EVERY == 0) & (np.repeat(counts, counts) > 1)
     note = (
-        f"{whole.source} has no test split: every fifth image of each class, "
-        f"{in_test.sum()} of {whole.size}, is for testing"
+        f"{whole.source} has no test split, and no class has an image to spare for it"
     )
+    if count := in_test.sum():
+        note = (
+            f"{whole.source} has no test split: every fifth image of each class, "
+            f"{count} of {whole.size}, is for testing"
+        )
     whole = dataclasses.replace(whole, notes=(*whole.notes, note))
     return {
         TRAIN: subset(whole, np.flatnonzero(~in_test), TRAIN),
