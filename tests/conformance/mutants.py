@@ -1428,7 +1428,7 @@ MUTANTS = {
         message="the documented width_range, 50 to 60; observed a fixed 40",
         documented={"height_range": (32, 32), "width_range": (50, 60)},
     ),
-    T04LostUpdates: Mutant(message="update_ops; observed 2 updates that are not"),
+    T04LostUpdates: Mutant(message="update_ops; observed 2 update ops outside it"),
     T04UpdatesAtInference: Mutant(message="no updates in the variant without tags"),
     T04LossOfImages: Mutant(message="losses that do not depend on images; observed"),
     T04Vector: Mutant(message=r"scalar float32 losses; observed float32 \(2,\)"),
