@@ -90,14 +90,19 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     At the end, folders that were created here are removed if they are empty.
     """
     created = [path for path in (folder, *folder.parents) if not path.exists()]
-    handle = _lock(folder)
+    handle = -1
     try:
+        handle = _lock(folder)
         yield
     finally:
         with contextlib.suppress(OSError):
+            if handle < 0:  # interrupted before it was locked; another may have it now
+                handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for path in created:
                 path.rmdir()
-        os.close(handle)
+        if handle >= 0:
+            os.close(handle)
 
 
 def _lock(folder: pathlib.Path) -> int:
