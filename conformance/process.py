@@ -35,7 +35,7 @@ class Limits:
     Args:
       seconds: longest time between two messages, or until the process ends.
       memory: bytes that the process and its children may use together.
-      cancelled: setting this event stops the process within a second.
+      cancelled: setting this event ends the process within a second.
     """
 
     seconds: float
@@ -45,6 +45,10 @@ class Limits:
 
 class Stopped(Exception):
     """The process crashed, failed or exceeded a limit; the message says which."""
+
+
+class Cancelled(Exception):
+    """The caller does not want the result any more."""
 
 
 def messages(
@@ -69,6 +73,7 @@ def messages(
 
     Raises:
       Stopped: the process crashed, failed or exceeded a limit.
+      Cancelled: `limits.cancelled` was set.
     """
     read_end, write_end = os.pipe()
     with tempfile.TemporaryFile() as log, contextlib.ExitStack() as stack:
@@ -105,7 +110,7 @@ def messages(
 
 
 class _GiveUpError(Exception):
-    """A process exceeded a limit, sent an invalid message, or was cancelled."""
+    """A process exceeded a limit, or sent an invalid message."""
 
 
 def _read_messages(
@@ -134,7 +139,7 @@ def _read_messages(
             if os.fstat(log.fileno()).st_size > _LARGEST_LOG:
                 raise _GiveUpError(f"printed more than {_LARGEST_LOG >> 20} MiB")
             if limits.cancelled and limits.cancelled.is_set():
-                raise _GiveUpError("was cancelled")
+                raise Cancelled
             if time.monotonic() > deadline:
                 raise _GiveUpError(f"did not end within {limits.seconds:g} s")
 

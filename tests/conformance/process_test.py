@@ -1,6 +1,7 @@
 """Programs that talk, fall silent, crash, or take too much."""
 
 import sys
+import threading
 import time
 
 import psutil
@@ -116,3 +117,14 @@ def _lives(pid):
 def test_a_program_that_is_not_there_is_an_error():
     with pytest.raises(OSError, match="No such file"):
         next(process.messages(["no_such_program"], None, limits=LIMITS))
+
+
+def test_a_cancelled_process_ends_at_once():
+    """And is no failure of the model: nothing catches the exception as one."""
+    cancelled = threading.Event()
+    limits = process.Limits(seconds=5, memory=1 << 30, cancelled=cancelled)
+    program = [sys.executable, "-c", "import time; time.sleep(60)"]
+    threading.Timer(0.5, cancelled.set).start()
+    with pytest.raises(process.Cancelled):
+        list(process.messages(program, {}, limits=limits))
+    assert not issubclass(process.Cancelled, process.Stopped)

@@ -519,7 +519,7 @@ def test_what_is_no_module(tool, module, images, tmp_path, exported):
         (tmp_path / "broken.tar.gz", "can't be used"),
         (tmp_path / "plain", "has no __call__"),
         (tmp_path / "nameless", "it has no attribute variables"),
-        (tmp_path / "half", "--module must take float32 images, it takes float16"),
+        (tmp_path / "half", "--module must take float32 images, but takes float16"),
         (hub_module, "is a TF1 Hub module"),
     ):
         done = tool("retrain", f"--module={path}", *options)
