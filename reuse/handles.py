@@ -16,6 +16,8 @@ import urllib.request
 import zlib
 from collections.abc import Iterator
 
+from common import untar
+
 _FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 _KINDS = ("feature_vector", "classification")  # of a pair; each holds its versions
 _ARCHIVES = (".tar.gz", ".tgz", ".tar")
@@ -190,13 +192,7 @@ def _unpack(archive: pathlib.Path, directory: pathlib.Path) -> None:
                 raise ValueError(
                     f"it holds more than {_MAX_FILES} files or {_MAX_BYTES >> 30} GiB"
                 )
-            if member.name.startswith(("/", "\\")):
-                raise ValueError(f"its member {member.name!r} has an absolute path")
-            if not (member.isfile() or member.isdir()):
-                raise ValueError(
-                    f"its member {member.name!r} is neither file nor folder"
-                )
-            tar.extract(member, directory, filter="data")
+            untar.extract(tar, member, directory)
 
 
 def _saved_model(directory: pathlib.Path, name: str, text: str) -> pathlib.Path:

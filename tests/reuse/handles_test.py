@@ -33,7 +33,7 @@ def entry(name, **changes):
     ("info", "message"),
     [
         (entry("../outside", size=3), "outside"),
-        (entry("/tmp/absolute", size=3), "absolute"),
+        (entry("/tmp/absolute", size=3), "outside"),
         (entry("link", type=tarfile.SYMTYPE, linkname="/etc"), "neither file nor fold"),
         (entry("hard", type=tarfile.LNKTYPE, linkname="/etc"), "neither file nor fold"),
         (entry("device", type=tarfile.CHRTYPE), "neither file nor folder"),

@@ -54,20 +54,10 @@ def opener(file: str, source: str) -> Callable[[str], split.Split]:
       column `split` but no rows of this split, and ValueError with a one-line message
       that contains the line number if the file is invalid.
     """
-
-    @functools.cache
-    def splits() -> tuple[dict[str, split.Split], str]:
-        return _splits(file, source)
-
-    def open_split(name: str) -> split.Split:
-        by_name, untrained = splits()
-        if name not in by_name:
-            raise split.NoSplitError(f"{file} has no row whose {_SPLIT} is {name}.")
-        if untrained and name == split.TRAIN:
-            raise ValueError(untrained)
-        return by_name[name]
-
-    return open_split
+    return split.cached_opener(
+        functools.partial(_splits, file, source),
+        missing=lambda name: f"{file} has no row whose {_SPLIT} is {name}.",
+    )
 
 
 def open_images(file: str, source: str) -> split.Split:
@@ -224,7 +214,7 @@ def _rows(file: str, *, labelled: bool) -> Iterator[_Row]:
             raise ValueError(f"{file}, line {rows.line_num}: {error}.") from error
         except UnicodeDecodeError as error:
             raise ValueError(
-                f"{file} is not UTF-8 after line {rows.line_num}: save it as UTF-8."
+                f"{file} is not UTF-8 (line {rows.line_num + 1}): save it as UTF-8."
             ) from error
 
 

@@ -110,20 +110,10 @@ def opener(kind: str, location: str, source: str) -> Callable[[str], split.Split
       ImportError if the library is missing. A class without train examples is an error
       only when the train split is opened.
     """
-
-    @functools.cache
-    def splits() -> tuple[dict[str, split.Split], str]:
-        return _splits(kind, location, source)
-
-    def open_split(name: str) -> split.Split:
-        by_name, untrained = splits()
-        if name not in by_name:
-            raise split.NoSplitError(f"--data: {source} has no {name} split.")
-        if untrained and name == split.TRAIN:
-            raise ValueError(untrained)
-        return by_name[name]
-
-    return open_split
+    return split.cached_opener(
+        functools.partial(_splits, kind, location, source),
+        missing=lambda name: f"--data: {source} has no {name} split.",
+    )
 
 
 def open_images(kind: str, location: str, source: str) -> list[split.Split]:

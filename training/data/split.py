@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import hashlib
 import os
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -177,6 +178,34 @@ def held_out(whole: Split, every: int | None) -> tuple[Subset, Subset]:
         subset(whole, np.flatnonzero(~is_held_out), whole.name),
         subset(whole, np.flatnonzero(is_held_out), whole.name),
     )
+
+
+def cached_opener(
+    read: Callable[[], tuple[Mapping[str, Split], str]],
+    *,
+    missing: Callable[[str], str],
+) -> Callable[[str], Split]:
+    """Returns a function that opens a split by its name, and reads the source once.
+
+    The function raises NoSplitError if there is no such split. A class without train
+    examples is an error only if the train split is opened: a model that was trained
+    elsewhere may know it.
+
+    Args:
+      read: returns the splits by name, and a message if a class has no train examples.
+      missing: returns the message for the name of a split that is not there.
+    """
+    read_once = functools.cache(read)
+
+    def open_split(name: str) -> Split:
+        by_name, untrained = read_once()
+        if name not in by_name:
+            raise NoSplitError(missing(name))
+        if untrained and name == TRAIN:
+            raise ValueError(untrained)
+        return by_name[name]
+
+    return open_split
 
 
 def train_and_test(whole: Split) -> dict[str, Split]:

@@ -23,6 +23,7 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
 
+from common import untar
 from zoo.weights import weights_file
 
 Record = dict[str, typing.Any]
@@ -228,7 +229,8 @@ def _unpack(archive: pathlib.Path, name: str) -> pathlib.Path:
         try:
             with tarfile.open(archive) as tar:
                 members = [info for info in tar if _has_prefix(info, name)]
-                tar.extractall(partial, members, filter="data")
+                for member in members:
+                    untar.extract(tar, member, partial)
         except (gzip.BadGzipFile, tarfile.TarError, EOFError, zlib.error) as error:
             raise ValueError(f"{archive} is damaged: {error}. Remove it.") from error
         if not members:

@@ -1,0 +1,28 @@
+"""What libraries print is shown if something fails."""
+
+import os
+
+import pytest
+
+from common import stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "is_shown"), [(None, False), (KeyError, True), (OSError, False)]
+)
+def test_what_is_printed_is_shown_after_a_bug_alone(
+    capfd, monkeypatch, error, is_shown
+):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    try:
+        with stderr.silenced():
+            os.write(2, b"noise of a library\n")
+            assert os.environ["KERAS_BACKEND"] == "tensorflow"
+            if error:
+                raise error
+    except (KeyError, OSError):
+        pass
+    os.write(2, b"after\n")
+    shown = capfd.readouterr().err
+    assert ("noise" in shown) == is_shown
+    assert shown.endswith("after\n")
