@@ -24,7 +24,7 @@ logging.getLogger(ROOT).addHandler(logging.NullHandler())  # else warnings are p
 
 def logger(module: str) -> logging.Logger:
     """Returns the logger of a module, given its `__name__`."""
-    return logging.getLogger(f"{ROOT}.{module}")
+    return logging.getLogger(f"{ROOT}.{module.removeprefix(ROOT + '.')}")
 
 
 def step(log: logging.Logger, number: int, total: int, message: str) -> None:

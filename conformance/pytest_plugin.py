@@ -1,6 +1,7 @@
 """pytest plugin: options and a fixture to check a SavedModel in any project's tests.
 
-`pytest --pyargs conformance --saved-model=PATH` runs one test for each clause.
+`pytest --pyargs image_model_zoo.conformance --saved-model=PATH` runs one test for each
+clause.
 
 Installing this project registers the plugin. It does nothing unless a test uses the
 fixture `saved_model_report`.

@@ -1,4 +1,4 @@
-"""Tests each clause for `pytest --pyargs conformance --saved-model=PATH`."""
+"""Tests each clause for `pytest --pyargs image_model_zoo.conformance`."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _SECONDS, _SECONDS_PER_MIB = 120, 2
 _MEMORY, _MEMORY_PER_BYTE = 4 << 30, 32
 _MEMORY_SHARE = 0.9  # largest share of the machine's memory
 # -P: does not import from the current folder, which may have the model's own Python.
-_WORKER = (sys.executable, "-P", "-m", "conformance.worker")
+_WORKER = (sys.executable, "-P", "-m", f"{__package__}.worker")
 _HOME = str(pathlib.Path(__file__).resolve().parent.parent)
 
 Progress = Callable[[str], None]

@@ -100,4 +100,4 @@ def _save(
 
 def _module(export_format: formats.Format) -> typing.Any:
     """Imports the module that writes a format."""
-    return importlib.import_module(f"exporters.{export_format.name}")
+    return importlib.import_module(f"{__package__}.{export_format.name}")

@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import pathlib
+import shutil
 import tarfile
 import tempfile
 import time
@@ -15,8 +16,6 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Iterator
-
-from common import untar
 
 _FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 _KINDS = ("feature_vector", "classification")  # of a pair; each holds its versions
@@ -192,7 +191,27 @@ def _unpack(archive: pathlib.Path, directory: pathlib.Path) -> None:
                 raise ValueError(
                     f"it holds more than {_MAX_FILES} files or {_MAX_BYTES >> 30} GiB"
                 )
-            untar.extract(tar, member, directory)
+            _extract(tar, member, directory.resolve())
+
+
+def _extract(
+    tar: tarfile.TarFile, member: tarfile.TarInfo, directory: pathlib.Path
+) -> None:
+    """Extracts a file or a folder without its owner, mode and time.
+
+    `TarFile.extract` does so with `filter="data"`, which Python has since 3.11.4.
+    """
+    target = (directory / member.name).resolve()
+    if not target.is_relative_to(directory):
+        raise ValueError(f"its member {member.name!r} leads outside its folder")
+    if member.isdir():
+        target.mkdir(parents=True, exist_ok=True)
+    elif member.isfile() and (source := tar.extractfile(member)):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with source, target.open("wb") as file:
+            shutil.copyfileobj(source, file)
+    else:
+        raise ValueError(f"its member {member.name!r} is neither file nor folder")
 
 
 def _saved_model(directory: pathlib.Path, name: str, text: str) -> pathlib.Path:

@@ -1,7 +1,8 @@
 """Shared by the executables in this folder: environment, flags, errors, exit codes.
 
-Importing this module puts the checkout on the path. If the checkout has a `.venv` and
-another Python runs, it restarts the executable with the Python of the `.venv`.
+In a checkout, importing this module puts the checkout on the path. If the checkout has
+a `.venv` and another Python runs, it restarts the executable with the Python of the
+`.venv`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def _open_standard_streams() -> None:
 
 def _use_checkout_environment() -> None:
     """Restarts the executable with the Python of the checkout's `.venv`, if any."""
+    if not (ROOT / "pyproject.toml").exists():
+        return  # installed
     sys.path.insert(0, str(ROOT))
     python = ROOT / ".venv" / "bin" / "python"
     if python.exists() and pathlib.Path(sys.prefix) != ROOT / ".venv":
@@ -49,7 +52,7 @@ try:
 
     from common import messages
 except ImportError as missing:
-    print(f"{missing}: run tools/setup first", file=sys.stderr)
+    print(f"{missing}: run tools/setup", file=sys.stderr)
     sys.exit(UNUSABLE)
 
 FLAGS = flags.FLAGS

@@ -24,6 +24,8 @@ from common import messages
 
 ZOO = pathlib.Path(__file__).resolve().parent
 TRUSTED_PACKAGES = ("zoo", "training")
+_PARENT = __name__.removesuffix("zoo.config")
+"""Prefix of these packages: empty in a checkout, else `image_model_zoo.`."""
 ROOT = "model"
 BACKBONE = "BACKBONE"
 """Placeholder for the name of the bound spec, in bindings that weights bring."""
@@ -258,13 +260,20 @@ def gin_texts(
 
 
 def _finalize() -> str:
-    """Locks the bindings and returns their text."""
+    """Locks the bindings and returns their text, which is the same in a checkout."""
     try:
         gin.finalize()
     except ValueError as error:
         raise ValueError(f"gin: {str(error).splitlines()[0]}") from error
-    lines = gin.config_str(max_line_length=_LARGEST_FILE).splitlines()
-    return "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
+    imports = [
+        statement._replace(module=statement.module.removeprefix(_PARENT))
+        for statement in gin.config._IMPORTS
+    ]
+    lines = [s.format() for s in gin.config.ImportManager(imports).sorted_imports]
+    for line in gin.config_str(max_line_length=_LARGEST_FILE).splitlines():
+        if line and not line.startswith(("#", "import ", "from ")):
+            lines.append(line)
+    return "".join(f"{line}\n" for line in lines)
 
 
 class _Names(config_parser.ParserDelegate):
@@ -365,11 +374,23 @@ def _parse(text: str, *, context: str) -> None:
                 f"It takes {', '.join(parameters)}."
             )
     try:
-        gin.parse_config(text, skip_unknown=False)
+        gin.parse_config(_with_installed_imports(text), skip_unknown=False)
     except (ValueError, TypeError, ImportError) as error:
         message = str(error).strip().splitlines()[0].rstrip(".")
         hint = _suggest_class(message, text, context)
         raise ValueError(f"gin: {message}.{hint}") from error
+
+
+def _with_installed_imports(text: str) -> str:
+    """Returns the text with the imports of trusted packages as they are installed."""
+    lines = text.split("\n")
+    for statement in config_parser.ConfigParser(text, _Names()):
+        if not isinstance(statement, config_parser.ImportStatement):
+            continue
+        module, line = statement.module, statement.location.line_num - 1
+        if module.split(".")[0] in TRUSTED_PACKAGES:
+            lines[line] = lines[line].replace(module, f"{_PARENT}{module}", 1)
+    return "\n".join(lines)
 
 
 def _suggest_class(message: str, text: str, context: str) -> str:

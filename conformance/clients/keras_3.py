@@ -1,7 +1,6 @@
 """Client for clause K03: reuse.KerasLayer, and TFSMLayer of Keras 3 for inference."""
 
 import gc
-import importlib.util
 import json
 import os
 import pathlib
@@ -13,17 +12,7 @@ from collections.abc import Callable
 BATCH, STEPS = 8, 12
 RATES = (1e-3, 1e-4)  # deep networks with random weights may diverge at the first
 FALL = 0.9  # a loss below this fraction of the first loss is not due to chance
-REUSE = pathlib.Path(__file__).resolve().parents[2] / "reuse" / "__init__.py"
-
-
-def import_reuse() -> typing.Any:
-    """Imports this project's package `reuse` without the rest of the project."""
-    spec = importlib.util.spec_from_file_location("reuse", REUSE)
-    assert spec
-    assert spec.loader
-    sys.modules["reuse"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+FOLDER = pathlib.Path(__file__).resolve().parents[2]  # of all packages
 
 
 def inputs_of(signature: typing.Any, shape: list[int]) -> dict[str, typing.Any]:
@@ -59,7 +48,9 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
     import numpy as np
     import tensorflow as tf
 
-    reuse = import_reuse()
+    sys.path.insert(0, str(FOLDER))  # this `reuse`, not another project's
+    from reuse import KerasLayer
+
     keras.utils.set_random_seed(0)
     call, path = job["call"], job["path"]
     # The images of label 0 are dark and those of label 1 are bright.
@@ -75,7 +66,7 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
         np.testing.assert_allclose(actual, desired, rtol=1e-5, atol=1e-5)
 
     def sequential(rate: float) -> typing.Any:
-        trained = reuse.KerasLayer(path, trainable=True)
+        trained = KerasLayer(path, trainable=True)
         count = len(trained.trainable_variables)
         assert count == call["trainable"], f"{count} trainable variables"
         first = keras.Input(call["shape"], dtype=call["dtype"])
@@ -104,7 +95,7 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
         return len(losses) > 1 and losses[-1] < FALL * losses[0]
 
     send(step="a frozen layer")
-    frozen = reuse.KerasLayer(path, arguments=call["arguments"])
+    frozen = KerasLayer(path, arguments=call["arguments"])
     assert_close(frozen(images), expected)
     assert not frozen.trainable_variables, "a frozen layer has trainable variables"
     del frozen

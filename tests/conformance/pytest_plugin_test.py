@@ -10,7 +10,8 @@ from tests.conformance import models, mutants
 
 
 def run(folder, *arguments):
-    command = [sys.executable, "-m", "pytest", "--pyargs", "conformance", "-rs"]
+    command = [sys.executable, "-m", "pytest", "-rs"]
+    command += ["--pyargs", "image_model_zoo.conformance"]
     done = subprocess.run(
         [*command, "-p", "no:cacheprovider", *map(str, arguments)],
         capture_output=True,

@@ -272,7 +272,8 @@ def test_records_are_retrained_on(tool, tmp_path):
     ]
     done = tool("retrain", *arguments)
     assert done.returncode == 2
-    assert "say --gin_binding=tfrecord.image='NAME'" in done.stderr.splitlines()[-1]
+    hint = "Choose one with --gin_binding=tfrecord.image='NAME'."
+    assert done.stderr.splitlines()[-1].endswith(hint)
     arguments.append("--gin_binding=tfrecord.image='picture'")
     done = tool("retrain", *arguments)
     assert done.returncode == 2

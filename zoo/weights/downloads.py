@@ -13,6 +13,7 @@ import http.client
 import os
 import pathlib
 import re
+import shutil
 import sys
 import tarfile
 import time
@@ -23,7 +24,6 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
 
-from common import untar
 from zoo.weights import weights_file
 
 Record = dict[str, typing.Any]
@@ -230,7 +230,12 @@ def _unpack(archive: pathlib.Path, name: str) -> pathlib.Path:
             with tarfile.open(archive) as tar:
                 members = [info for info in tar if _has_prefix(info, name)]
                 for member in members:
-                    untar.extract(tar, member, partial)
+                    source = tar.extractfile(member)
+                    assert source is not None  # since it is a regular file
+                    target = partial / os.path.normpath(member.name)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with source, target.open("wb") as file:
+                        shutil.copyfileobj(source, file)
         except (gzip.BadGzipFile, tarfile.TarError, EOFError, zlib.error) as error:
             raise ValueError(f"{archive} is damaged: {error}. Remove it.") from error
         if not members:
