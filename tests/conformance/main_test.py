@@ -74,6 +74,7 @@ def test_one_line_and_status_2_for_wrong_usage(arguments, message, tmp_path, cap
     assert printed.err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
 def test_a_guess_of_the_kind_is_called_one(tmp_path, capsys):
     class Model(models.FeatureVector):
@@ -127,6 +128,7 @@ def test_a_report_is_written_whole_to_a_file(tmp_path, capsys):
     assert [p.name for p in tmp_path.glob(".*")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
 def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
     path, link = models.FeatureVector().save(tmp_path), tmp_path / "link"

@@ -118,6 +118,7 @@ class EndsQuietly(models.FeatureVector):
             return super().normalise(tf.identity(images), training)
 
 
+@pytest.mark.slow
 def test_a_model_that_ends_the_process_as_if_all_were_done_fails(tmp_path):
     path = EndsQuietly().save(tmp_path)
     found = suite.check(path, clauses=["I04"], limits=tight)
@@ -139,6 +140,7 @@ class Strings(models.FeatureVector):
         return tf.zeros([tf.shape(images)[0], 64, 64, 3])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
 def test_an_input_that_images_are_not_is_that_clause_alone(tmp_path):
     path = Strings().save(tmp_path)
@@ -147,6 +149,7 @@ def test_an_input_that_images_are_not_is_that_clause_alone(tmp_path):
     assert statuses == {"R03": "pass", "I01": "fail", "K02": "not_applicable"}
 
 
+@pytest.mark.slow
 def test_nothing_is_left_running_or_lying_about(tmp_path):
     path = Loops().save(tmp_path)
     scratch = tmp_path / "scratch"
@@ -183,6 +186,7 @@ def test_a_client_sees_what_no_other_clause_does(clause, tmp_path):
     assert re.search(mutants.MUTANTS[mutant].message, message)
 
 
+@pytest.mark.slow
 def test_clients_take_a_correct_model_and_its_range_is_found(tmp_path):
     path = models.Classification().save(tmp_path)
     said = []
@@ -228,6 +232,7 @@ class InSteps(models.FeatureVector):
         return super().normalise(images, training)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
 def test_the_search_finds_ends_and_steps(tmp_path):
     path = InSteps().save(tmp_path)
@@ -247,6 +252,7 @@ def test_the_search_takes_the_signature_where_there_is_no_call(tmp_path):
     assert not found.failed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
 def test_the_documentation_in_a_model_holds(tmp_path):
     path = models.FeatureVector().save(tmp_path)
@@ -341,6 +347,7 @@ class SignatureOfStrings(models.FeatureVector):
         return {"serving_default": lengths.get_concrete_function(spec)}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
 def test_a_signature_that_takes_no_images_is_that_clause_alone(tmp_path):
     path = SignatureOfStrings().save(tmp_path)

@@ -68,11 +68,13 @@ def run(script, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_hub_keras_layer_trains_all_variables(exported):
     folder = exported("mobilenet_v2") / "feature_vector" / "1"
     assert run(TRAIN, folder).startswith("trained")
 
 
+@pytest.mark.slow
 def test_real_weights_say_of_nine_photographs_what_the_torch_code_says(
     exported, photographs
 ):

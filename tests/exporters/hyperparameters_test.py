@@ -160,6 +160,7 @@ def test_other_dtypes_are_refused(model, dtype):
         model(IMAGES, training=True, dropout_rate=rate)
 
 
+@pytest.mark.slow
 def test_models_have_what_their_layers_have(exported):
     features = tf.saved_model.load(
         str(exported("resnet_cifar_20") / "feature_vector" / "1")

@@ -124,6 +124,7 @@ def test_regularization_loss_is_half_the_decayed_squares(folders):
     assert float(loss()) == pytest.approx(4e-5 * squares, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_no_weight_decay_means_no_loss(tool, tmp_path):
     done = tool(
         "export",

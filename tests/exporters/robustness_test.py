@@ -194,6 +194,7 @@ def test_no_output_is_told(tool):
     assert_refused(tool("export", *ARGUMENTS, "--output="), "--output is missing")
 
 
+@pytest.mark.slow
 def test_another_export_is_not_overwritten_unasked(tool, output):
     done = tool("export", *ARGUMENTS, f"--output={output}", "--seed=1")
     assert_refused(done, "differs in seed: give --overwrite, another --output, or")
@@ -255,6 +256,7 @@ pair.export(
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "placed",
     [
@@ -285,7 +287,8 @@ def kill_once(tool, output, seconds, name="saved_model"):
     assert_next_run_completes(tool, output, name)
 
 
-@pytest.mark.parametrize("seconds", [0.3, pytest.param(5.0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.3, 5.0])
 def test_killed(tool, tmp_path, seconds):
     kill_once(tool, tmp_path / "exports", seconds)
 
@@ -333,6 +336,7 @@ def test_ended_while_it_converts_leaves_nothing_running(tmp_path, number):
     assert not output.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [10_000, 1_000_000])
 def test_a_full_disk_for_another_format(tool, tmp_path, limit):
     output = tmp_path / "exports"
@@ -428,6 +432,7 @@ def test_progress_of_many_is_a_bar_on_terminals(monkeypatch, is_terminal):
     assert lines == (bars if is_terminal else {"1/3 a", "3/3 c"})
 
 
+@pytest.mark.slow
 def test_terminated_in_a_batch_leaves_nothing_running(tmp_path):
     output = tmp_path / "exports"
     process = start(output, arch=f"{ARCH},{OTHER_ARCH}")

@@ -34,6 +34,7 @@ def test_export_import_export_gives_the_same_bytes_of_weights(exported, tool, tm
         )
 
 
+@pytest.mark.slow
 def test_a_file_of_ours_exports_what_it_was_made_from(exported, tool, tmp_path):
     first = exported("efficientnet_lite0", "imagenet")
     path = tmp_path / "weights.safetensors"
@@ -82,6 +83,7 @@ def test_a_trained_copy_still_says_what_it_was_built_with(tool, tmp_path):
     assert about.license == "unknown"
 
 
+@pytest.mark.slow
 def test_a_random_head_is_said_loudly(exported, tool, tmp_path):
     source = exported("resnet_cifar_20", "fashion_mnist") / "feature_vector" / "1"
     done = tool(

@@ -239,6 +239,7 @@ def test_output_shapes_of_a_nest(images):
     assert found == {"a": (None, 3), "b": [(None, 16, 3), (None,)]}
 
 
+@pytest.mark.slow
 def test_tags_and_load_options(features, module, images):
     options = tf.saved_model.LoadOptions(experimental_io_device="/job:localhost")
     ours, theirs = both(features, tags=["serve"], load_options=options)
@@ -392,6 +393,7 @@ def test_a_config_makes_the_layer_again(classifier, images):
         same(again(images), layer(images))
 
 
+@pytest.mark.slow
 def test_what_was_learnt_is_saved_as_a_savedmodel(features, images, tmp_path):
     for name, layer in zip(BOTH, both(features, trainable=True), strict=True):
         layer(images, training=True)
@@ -711,6 +713,7 @@ def assert_learns(model, images):
     assert losses[-1] < 0.5 * losses[0], losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "trainable"),
     [

@@ -165,6 +165,7 @@ def test_predict_names_the_file_that_is_no_image(
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_predict_draws_each_image_beside_its_classes(tool, exported, tmp_path):
     names = ["wide.png", "tall.png", "price $5$ _x^.png"]
     for name, size in zip(names, [(40, 20), (20, 40), (8, 8)], strict=True):

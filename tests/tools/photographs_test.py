@@ -109,6 +109,7 @@ def test_predict_is_right_on_all(tool, classifier, photographs):
         assert entry["predictions"][0]["name"] == entry["image"].split("/")[-2]
 
 
+@pytest.mark.slow
 def test_retrain_learns_from_upright_ones(tool, photographs, tmp_path):
     """And what it writes takes them as they are."""
     module = save(tmp_path / "module", as_classifier=False)
@@ -186,6 +187,7 @@ def write_faces(root, counts):
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["evaluate", pytest.param("retrain", marks=pytest.mark.slow)]
 )

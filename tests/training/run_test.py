@@ -150,6 +150,7 @@ def start(folder, *arguments):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
@@ -254,6 +255,7 @@ def test_killed_at_five_moments_it_ends_with_the_same_weights(tool, trained, tmp
     assert same_weights(folder, trained)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tool, trained, tmp_path):
     folder = pathlib.Path(shutil.copytree(trained, tmp_path / "run"))
     (folder / "final.safetensors").unlink()

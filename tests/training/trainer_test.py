@@ -261,6 +261,7 @@ TOGETHER = (
 )
 
 
+@pytest.mark.slow
 def test_two_devices_are_as_one():
     """In float64: in float32 the last bits grow from step to step."""
     done = subprocess.run(

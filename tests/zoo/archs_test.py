@@ -13,10 +13,6 @@ from tests.zoo import parity
 from zoo import config, facts
 from zoo.layers import dropping
 
-SLOW_PARAMS = 30_000_000  # building more takes more than some seconds
-ONLY_ONE = "resnet_rs_50"  # the others of its generation are larger yet
-
-
 SIZED = re.compile(r"(mobilenet_v[12]_\d{3})_\d+")
 
 
@@ -32,13 +28,22 @@ def smallest(arch):
 OTHER_SIZES = [arch for arch in config.config_files() if smallest(arch) != arch]
 
 
-def is_slow(arch):
-    is_large = facts.value(facts.load(arch), "params") > SLOW_PARAMS
-    return arch in OTHER_SIZES or (is_large and arch != ONLY_ONE)
+def generation(arch):
+    """The class of the arch's spec without its size, such as MobileNetV3."""
+    text, *_ = config.gin_texts(arch)
+    name = re.search(r"^model\.backbone = @(\w+)\(\)$", text, re.MULTILINE)[1]
+    return re.sub("(Large|Medium|Small)$", "", name)
 
 
+def cost(arch):
+    known = facts.load(arch)
+    return [facts.value(known, name) for name in ("params", "multiply_adds")]
+
+
+BY_COST = sorted(config.config_files(), key=cost, reverse=True)
+SMALLEST = {generation(arch): arch for arch in BY_COST}.values()  # of a generation
 ARCHS = [
-    pytest.param(arch, marks=pytest.mark.slow if is_slow(arch) else [])
+    pytest.param(arch, marks=[] if arch in SMALLEST else pytest.mark.slow)
     for arch in sorted(config.config_files())
 ]
 ENDPOINTS = [
@@ -216,10 +221,7 @@ def carry_over(ours, theirs):
 @pytest.mark.parametrize("odd", [False, True], ids=["default_size", "odd_size"])
 @pytest.mark.parametrize(
     "width",
-    [
-        pytest.param(w, marks=[] if w in (0.35, 1.0) else pytest.mark.slow)
-        for w in WIDTHS
-    ],
+    [pytest.param(w, marks=[] if w == 0.35 else pytest.mark.slow) for w in WIDTHS],
 )
 def test_mobilenet_v2_equals_keras_applications(width, odd):
     ours = zoo.build(WIDTHS[width])

@@ -61,6 +61,7 @@ def test_it_is_listed(run):
     assert entry["num_classes"] == 10
 
 
+@pytest.mark.slow
 def test_it_is_exported_and_conforms(checkout, run):
     done = run("tools/export", "--arch=toynet")
     assert done.returncode == 0, done.stderr

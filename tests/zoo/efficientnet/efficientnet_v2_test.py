@@ -12,12 +12,13 @@ SIZES = [
     pytest.param(True, id="odd_size"),
 ]
 SLOW = [
-    pytest.param(name, marks=pytest.mark.slow) for name in ("b1", "b2", "b3", "m", "l")
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("b1", "b2", "b3", "s", "m", "l")
 ]
 
 
 @pytest.mark.parametrize("odd", SIZES)
-@pytest.mark.parametrize("name", ["b0", "s", *SLOW])
+@pytest.mark.parametrize("name", ["b0", *SLOW])
 def test_equals_keras_applications(name, odd):
     arch = f"efficientnet_v2_{name}"
     spec = zoo.build(arch).spec

@@ -86,7 +86,7 @@ def keras_difference(ours, theirs):
     return parity.relative(ours(images), theirs(images * 2 - 1).numpy())
 
 
-@pytest.mark.parametrize("arch", quick(KERAS, 4))
+@pytest.mark.parametrize("arch", quick(KERAS, 2))
 def test_keras(arch, tmp_path):
     theirs = keras_model(arch)
     other_side.randomise(other_side.of_keras(theirs))
@@ -114,11 +114,11 @@ OLD_KERAS = {
 @pytest.mark.parametrize(
     ("arch", "whole"),
     [
-        ("mobilenet_v1_025_128", False),
+        pytest.param("mobilenet_v1_025_128", False, marks=pytest.mark.slow),
         # The files with names of 2018 are of this architecture.
         pytest.param("mobilenet_v2_035_96", False, marks=pytest.mark.slow),
         ("mobilenet_v3_small", False),
-        ("mobilenet_v3_large_minimalistic", False),
+        pytest.param("mobilenet_v3_large_minimalistic", False, marks=pytest.mark.slow),
         ("mobilenet_v1_025_128", True),
     ],
 )
@@ -158,7 +158,9 @@ def test_keras_files_with_the_names_of_2018(renames, tmp_path):
     assert keras_difference(ours.classifier, theirs) < 1e-4
 
 
-@pytest.mark.parametrize("arch", ["mobilenet_v1_025_128", "mobilenet_v2_035_96"])
+@pytest.mark.parametrize(
+    "arch", quick(["mobilenet_v1_025_128", "mobilenet_v2_035_96"], 1)
+)
 def test_keras_without_top(arch, tmp_path):
     theirs = keras_model(arch, include_top=False, pooling="avg")
     other_side.randomise(other_side.of_keras(theirs))
@@ -248,7 +250,7 @@ TIMM = {
 }
 
 
-@pytest.mark.parametrize("arch", quick(TIMM, 6))
+@pytest.mark.parametrize("arch", quick(TIMM, 3))
 def test_timm(arch, tmp_path):
     name, normalization = TIMM[arch]
     theirs = oracles.timm().create_model(name)
@@ -276,7 +278,9 @@ def test_timm_with_weights_from_tensorflow_where_it_has_others_of_that_name(tmp_
     )
 
 
-@pytest.mark.parametrize("arch", ["mobilenet_v2_035_96", "mobilenet_v4_conv_small"])
+@pytest.mark.parametrize(
+    "arch", quick(["mobilenet_v2_035_96", "mobilenet_v4_conv_small"], 1)
+)
 def test_timm_without_classes(arch, tmp_path):
     torch = pytest.importorskip("torch", reason=oracles.HOW)
     name, normalization = TIMM[arch]
@@ -366,7 +370,7 @@ VARIABLES = {
     [
         ("mobilenet_v1_025_128", 1001, True),
         pytest.param("mobilenet_v1_025_128", 1000, False, marks=pytest.mark.slow),
-        ("mobilenet_v2_100_96", 1001, False),
+        pytest.param("mobilenet_v2_100_96", 1001, False, marks=pytest.mark.slow),
         ("mobilenet_v3_small", 1001, False),
         pytest.param(
             *("mobilenet_v3_small_minimalistic", 1001, True), marks=pytest.mark.slow

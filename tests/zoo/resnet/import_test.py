@@ -97,7 +97,7 @@ def matched_of_keras(arch, variables, *missing):
 @pytest.mark.parametrize(
     ("name", "arch"),
     [
-        ("ResNet50", "resnet_v1_50"),
+        slowly("ResNet50", "resnet_v1_50"),
         slowly("ResNet101", "resnet_v1_101"),
         slowly("ResNet152", "resnet_v1_152"),
         ("ResNet50V2", "resnet_v2_50"),
@@ -231,6 +231,7 @@ def test_rs_of_tf_keras(depth, source, tmp_path):
     assert_imported(arch, path, matched, theirs, sizes=((size, size), SIZES[1]))
 
 
+@slow
 def test_rs_of_tf_keras_without_top(tmp_path):
     theirs = rs_network(50, (None, None, 3), include_top=False, pooling="avg")
     randomise_rs(theirs)
@@ -305,7 +306,7 @@ def test_timm_v1(name, arch, suffix, tmp_path):
     [
         ("resnet50d", "resnet_d_50"),
         slowly("resnet101d", "resnet_d_101"),
-        ("resnetrs50", "resnet_rs_50"),
+        slowly("resnetrs50", "resnet_rs_50"),
         slowly("resnetrs101", "resnet_rs_101"),
     ],
 )
@@ -336,7 +337,7 @@ def test_torchvision(tmp_path):
     [
         ("resnet_v1_18", 18, None),
         slowly("resnet_v1_34", 34, None),
-        ("resnet_v1_50", 50, "1x1"),
+        slowly("resnet_v1_50", 50, "1x1"),
         slowly("resnet_v1_5_50", 50, "3x3"),
     ],
 )
@@ -379,7 +380,12 @@ def test_transformers_backbone_alone(tmp_path):
 
 @pytest.mark.parametrize(
     ("generation", "depth", "classes"),
-    [slowly(1, 50, 1000), slowly(1, 101, 1000), (2, 50, 1001), slowly(2, 152, 1001)],
+    [
+        slowly(1, 50, 1000),
+        slowly(1, 101, 1000),
+        slowly(2, 50, 1001),
+        slowly(2, 152, 1001),
+    ],
 )
 def test_tf_slim(generation, depth, classes, tmp_path):
     theirs = slim_side.Network(generation=generation, depth=depth, classes=classes)

@@ -151,6 +151,7 @@ def fine_tuned(exports, tmp_path_factory):
     return target
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_keras_layer_comes_back(exports, fine_tuned):
     _, found = values(fine_tuned / "alone")
     before = written(exports, "feature_vector")
