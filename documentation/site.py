@@ -5,11 +5,11 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Iterator
 
-from documentation import front_page, model_page, page_data, rendering
+from documentation import front_page, model_page, page_data, reference, rendering
 from zoo import config, taxonomy
 
 FOLDER = page_data.ROOT / "docs"
-GENERATED = ("archs", "class_index", "index.md", "plots")
+GENERATED = ("archs", "class_index", "index.md", "plots", "reference")
 """Files and folders in `FOLDER` whose contents all come from `files`."""
 
 
@@ -41,6 +41,7 @@ def files() -> Iterator[tuple[str, str]]:
     )
     for axis in front_page.axes(pages):
         yield f"plots/{axis}.svg", front_page.plot(pages, axis=axis)
+    yield from reference.files()
 
 
 def class_index(name: str) -> str:
