@@ -186,7 +186,7 @@ def assert_breaks(mutant, pair, tmp_path, *, clauses):
         if not broken.startswith("P"):
             allowed.add(NO_PAIR)
         if mutant is mutants.R08NoTraining:
-            allowed.add("training=True is not traced, see R08")
+            allowed.add("there is no trace with training=True, see R08")
         assert reason in allowed, f"{clause}: {reason}"
 
 
