@@ -23,7 +23,7 @@ from documentation import page_data, rendering
 from exporters import manifest
 
 _TOOLS = page_data.ROOT / "tools"
-_PUBLIC = {  # module -> its classes and functions for programs of others
+_PUBLIC = {  # module -> its classes and functions for other projects
     "zoo.model": ("build", "ImageModel"),
     "images.model_input": ("Preprocessing",),
     "training.run": ("Request", "train"),
@@ -35,13 +35,14 @@ _PUBLIC = {  # module -> its classes and functions for programs of others
     "reuse.predict": ("Classifier", "Prediction", "classify_all"),
     "retraining.job": ("Request", "retrain"),
 }
+_DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
 _SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises")
 _SECTION = re.compile(rf"^({'|'.join(_SECTIONS)}):\n", re.MULTILINE)
 _ITEM = re.compile(r"^  (\*{0,2}\w+): ", re.MULTILINE)
 
 
 def files() -> Iterator[tuple[str, str]]:
-    """Yields the path below `docs/` and the text of each page."""
+    """Yields the path below `docs/` and the text of each reference page."""
     for name, values in (
         ("command_line", {"commands": commands()}),
         ("python", {"modules": [_module(name) for name in _PUBLIC]}),
@@ -71,7 +72,7 @@ def _help(name: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        env={"PATH": "", "COLUMNS": "88"},
+        env={"COLUMNS": "88"},  # and nothing of the user, who could change the text
     )
     return done.stdout.strip().replace(str(page_data.ROOT), ".")
 
@@ -82,7 +83,8 @@ class Section:
 
     Attributes:
       title: such as `Args`; empty for the text at the beginning.
-      items: texts by the name of an argument; the name is empty if there is none.
+      items: descriptions by the name of an argument, exception or attribute; text that
+        describes none of these has the name "".
     """
 
     title: str
@@ -94,8 +96,8 @@ class Definition:
     """A function or class.
 
     Attributes:
-      name: with the names of module and class.
-      signature: name and arguments in Python; long ones have a line for each.
+      name: qualified name.
+      signature: name and arguments as source text, broken into lines if it is long.
       sections: parts of the docstring.
       methods: public methods and properties of a class that have a docstring.
     """
@@ -108,11 +110,8 @@ class Definition:
 
 def _module(name: str) -> Sequence[Definition]:
     tree = _parse(page_data.ROOT / f"{name.replace('.', '/')}.py")
-    by_name = {node.name: node for node in tree.body if isinstance(node, _NAMED)}
+    by_name = {node.name: node for node in tree.body if isinstance(node, _DEFINITIONS)}
     return [_definition(by_name[each], name) for each in _PUBLIC[name]]
-
-
-_NAMED = (ast.FunctionDef, ast.ClassDef)
 
 
 @functools.cache
@@ -128,9 +127,11 @@ def _definition(node: ast.FunctionDef | ast.ClassDef, prefix: str) -> Definition
             isinstance(each, ast.Name) and each.id == "property"
             for each in node.decorator_list
         )
-        signature = node.name if is_property else _call(node.name, _arguments(node))
+        signature = (
+            node.name if is_property else _signature(node.name, _arguments(node))
+        )
     else:
-        signature = _call(node.name, _class_arguments(node))
+        signature = _signature(node.name, _class_arguments(node))
         methods = [
             _definition(each, name)
             for each in node.body
@@ -141,7 +142,7 @@ def _definition(node: ast.FunctionDef | ast.ClassDef, prefix: str) -> Definition
     return Definition(name, signature, sections(ast.get_docstring(node) or ""), methods)
 
 
-def _call(name: str, arguments: Sequence[str]) -> str:
+def _signature(name: str, arguments: Sequence[str]) -> str:
     line = f"{name}({', '.join(arguments)})"
     if len(line) <= 88:
         return line
@@ -149,7 +150,7 @@ def _call(name: str, arguments: Sequence[str]) -> str:
 
 
 def _arguments(node: ast.FunctionDef) -> Sequence[str]:
-    """Returns the arguments in order, as Python writes them, without `self`."""
+    """Returns the source text of each argument but `self`."""
     named = {each.arg: each for each in [*node.args.args, *node.args.kwonlyargs]}
     texts = []
     for name, type_, default in _defaults(node, absent="…"):
@@ -185,7 +186,7 @@ def sections(docstring: str) -> Sequence[Section]:
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """A parameter that a gin file may bind; `default` is Python, or empty."""
+    """A parameter that a gin file may bind; `default` is source text, or empty."""
 
     name: str
     type: str
@@ -199,7 +200,7 @@ class Configurable:
 
     Attributes:
       name: as gin files write it.
-      module: in which it is defined.
+      module: path of its module, without the suffix.
       text: first part of its docstring.
       parameters: those that gin may bind.
     """
@@ -223,7 +224,7 @@ def configurables() -> Iterator[Configurable]:
         for node in _parse(path).body
         if isinstance(node, ast.ClassDef)
     }
-    constants = {
+    constants = {  # of modules; a denylist may be one
         target.id: node.value
         for path in paths
         for node in _parse(path).body
@@ -233,7 +234,7 @@ def configurables() -> Iterator[Configurable]:
     }
     for path in paths:
         for node in _parse(path).body:
-            if not isinstance(node, _NAMED):
+            if not isinstance(node, _DEFINITIONS):
                 continue
             for decorator in node.decorator_list:
                 called = (
@@ -261,7 +262,7 @@ def _configurable(
                 value = constants[ast.unparse(value).rpartition(".")[2]]
             denied = set(ast.literal_eval(value))
         if "module" in keywords and ast.literal_eval(keywords["module"]) == "training":
-            name = f"training.{name}" if name == "run" else name
+            name = f"training.{name}" if name == "run" else name  # the gin root
     parts = sections(ast.get_docstring(node) or "")
     texts = _parameter_texts(node, classes)
     rows = _fields(node, classes) if isinstance(node, ast.ClassDef) else _defaults(node)
@@ -306,7 +307,7 @@ def _with_bases(
 def _fields(
     node: ast.ClassDef, classes: Mapping[str, ast.ClassDef]
 ) -> Sequence[tuple[str, str, str]]:
-    """Returns name, type and default of each field of a dataclass, and its bases'."""
+    """Returns name, type and default of each field of a dataclass, inherited too."""
     rows: dict[str, tuple[str, str, str]] = {}
     for base in reversed(_with_bases(node, classes)):
         for each in base.body:

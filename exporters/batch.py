@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-_BAR = 30  # width of the progress bar in characters
+_BAR = 30  # characters: the width of the progress bar
 
 
 def export(archs: Sequence[str], *, jobs: int, argv: Sequence[str]) -> int:
@@ -27,7 +27,7 @@ def export(archs: Sequence[str], *, jobs: int, argv: Sequence[str]) -> int:
     running: list[subprocess.Popen[str]] = []
 
     def export_one(arch: str) -> tuple[int, str]:
-        # If a flag is given twice, the last value counts.
+        # If the user gave --jobs, too, the last one counts.
         command = [sys.executable, *argv, f"--arch={arch}", "--jobs=1"]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True

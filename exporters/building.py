@@ -53,9 +53,9 @@ def build(request: requests.Request) -> zoo_model.ImageModel:
 def _average_statistics_across_replicas(model: keras.Model) -> None:
     """Marks batch statistics to be averaged across replicas when they are read.
 
-    A consumer's MirroredStrategy then creates them that way. The code sets private
-    attributes because Keras' `add_weight` has no `synchronization` argument, and
-    TensorFlow can't change it after a variable is created.
+    The SavedModel stores this, so a consumer's MirroredStrategy averages them when it
+    loads the model. The code sets private attributes, since Keras' `add_weight` has no
+    argument for it and TensorFlow has no public way to change a variable's.
     """
     for variable in model.non_trainable_weights:
         variable.value._synchronization = tf.VariableSynchronization.ON_READ
@@ -69,7 +69,7 @@ def _use_random_ops(model: keras.Model) -> None:
     `variables`, and every training step of a consumer would write it.
     """
 
-    def next_seed(ordered: bool = True) -> tf.Tensor:
+    def next_seed(ordered: bool = True) -> tf.Tensor:  # Keras passes `ordered`
         # With seeds of 0, the op seeds itself and ignores the process' global seed.
         draw = tf.raw_ops.RandomUniformInt(
             shape=[2], minval=0, maxval=2**31 - 1, seed=0, seed2=0

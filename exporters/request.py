@@ -1,4 +1,4 @@
-"""Describes an export request, and finds the parts that are not exported yet."""
+"""Describes an export request, and finds what of it is not exported yet."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Request:
 
     @property
     def folder(self) -> pathlib.Path:
-        """Folder of all exports of the arch."""
+        """The folder OUT/ARCH, of all formats and versions."""
         return self.output / self.arch
 
     @property
     def export_folders(self) -> list[export_folder.ExportFolder]:
-        """Folder of the pair in each format."""
+        """Where the pair goes in each format, and what is there already."""
         return [
             export_folder.ExportFolder(
                 format=export_format, arch_folder=self.folder, version=self.version
@@ -62,7 +62,8 @@ class Request:
     def identity(self) -> manifest.JsonObject:
         """Returns everything that determines the bytes of an export.
 
-        Equal identities give equal exports.
+        With the same packages, equal identities give equal exports. The format is not
+        in it: each format has a pair of its own.
 
         Raises:
           ValueError: the arch, its facts, a gin file or the weights don't exist.
@@ -73,7 +74,7 @@ class Request:
             gin_bindings=self.gin_bindings,
             trust_gin_imports=self.trust_gin_imports,
         )
-        facts.load(self.arch)
+        facts.load(self.arch)  # raises an error early if they are invalid
         source = registry.find(self.arch, self.weights)
         return {
             "arch": self.arch,
@@ -87,7 +88,7 @@ class Request:
 
 
 def _record_hash(source: registry.Source) -> str:
-    """Returns the SHA-256 of the registry's name and record of weights."""
+    """Returns the SHA-256 of the name and record that the registry has for weights."""
     text = json.dumps([source.name, source.record], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,4 +1,7 @@
-"""Preprocessing and normalisation of images before the network."""
+"""Preprocessing of images, and their normalisation inside the model.
+
+Messages call these values `model.NAME`, as gin files do.
+"""
 
 from __future__ import annotations
 
@@ -47,12 +50,12 @@ class Normalization:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """Cropping and resizing that a program applies to an image before the model.
+    """How images are cropped and resized; `images.model_input` does it.
 
     Args:
       crop_fraction: share of the shorter side that the central square crop keeps.
-      interpolation: how to resize the crop to the spec's image size: `bilinear` or
-        `bicubic`.
+      interpolation: how to resize the crop to the backbone's `image_size`: `bilinear`
+        or `bicubic`.
     """
 
     crop_fraction: float

@@ -21,7 +21,7 @@ RANGES = {
 CHOICES = {
     "activation": ("relu", "relu6", "silu", "hard_silu", "hard_swish", "gelu", "elu"),
 }
-"""Allowed values of the fields that hold a name."""
+"""Allowed values of fields whose value is a name, by field."""
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "bool": ((bool,), "True or False"),
     "int": ((int,), "an integer"),
@@ -79,8 +79,8 @@ def check_types(instance: typing.Any, *, package: str = "") -> None:
 def check_type(name: str, value: typing.Any, annotation: str) -> None:
     """Raises ValueError unless `value` has the annotated type.
 
-    Only `bool`, `int`, `float`, `str`, tuples of one of them, and each of them with
-    `| None` are checked; other annotations accept every value.
+    Checked are `bool`, `int`, `float`, `str`, and `tuple[T, T]` or `tuple[T, ...]` of one
+    of these, each also with `| None`; other annotations accept every value.
     """
     annotation, _, none = annotation.partition(" | ")
     if annotation.startswith("tuple["):
@@ -95,6 +95,7 @@ def check_type(name: str, value: typing.Any, annotation: str) -> None:
 
 
 def _check_tuple(name: str, value: typing.Any, annotations: str) -> None:
+    """Raises ValueError unless `value` is a tuple[`annotations`]."""
     first, *others = annotations.split(", ")
     if first not in _TYPES or {*others} - {first, "..."}:
         return

@@ -14,8 +14,9 @@ def style(
 ) -> conv_norm.Style:
     """Returns the style of all convolutions; see `conv_norm.Style` for the arguments.
 
-    Source: `conv_kernel_initializer` of the TPU code: normal, variance 2 / fan_out; the
-    fan_out of a depthwise kernel is its height times its width.
+    Source: `conv_kernel_initializer` in the authors' code, tensorflow/tpu: normal,
+    variance 2 / fan_out; the fan_out of a depthwise kernel is its height times its
+    width.
     """
     initializer = keras.initializers.VarianceScaling(
         scale=2.0, mode="fan_out", distribution="untruncated_normal"
@@ -53,7 +54,8 @@ def mbconv(
       expansion_ratio: hidden channels ÷ C.
       kernel_size: see `inverted_bottleneck`.
       strides: see `inverted_bottleneck`.
-      se_ratio: squeeze channels, rounded down, ÷ C; 0 for no squeeze-excite.
+      se_ratio: squeeze channels ÷ C, before they are rounded down; 0 for no
+        squeeze-excite.
       style: see `inverted_bottleneck`.
       name: see `inverted_bottleneck`.
       drop_path_rate: see `inverted_bottleneck`.
@@ -91,13 +93,13 @@ def fused_mbconv(
     name: str,
     drop_path_rate: float,
 ) -> keras.KerasTensor:
-    """Full convolution that expands -> 1×1 linear project -> add.
+    """Regular convolution that expands -> 1×1 linear project -> add.
 
-    Source: arXiv:2104.00298, Figure 2. Same arguments and result as `mbconv`; the first
-    convolution has the kernel size and the strides.
+    Source: arXiv:2104.00298, Figure 2. Arguments and result are those of `mbconv`,
+    without `se_ratio`; the first convolution has the kernel size and the strides.
 
     Deviations:
-      If the expansion ratio is 1, the block is one full convolution with activation, as
+      If the expansion ratio is 1, the block is one convolution with activation, as
       in the reference code; the paper does not show this case.
     """
     x = inputs

@@ -19,7 +19,7 @@ class SqueezeExcite(keras.layers.Layer):
     bias}`. The output has the input's shape.
 
     Args:
-      channels: squeeze channels, between the convolutions.
+      channels: number of channels between the two convolutions.
       activation: activation after the first convolution.
       gate: activation after the second, such as `sigmoid` or `hard_sigmoid`.
       initializer: initialiser of the kernels; each of them gets a clone.
@@ -66,5 +66,5 @@ class SqueezeExcite(keras.layers.Layer):
         return input_shape
 
     def multiply_adds(self, input_shape: Shape) -> int:
-        """Returns the multiply-adds of both kernels, which are applied only once."""
+        """Returns the multiply-adds of both kernels, each applied once an image."""
         return sum(math.prod(conv.kernel.shape) for conv in (self.reduce, self.expand))

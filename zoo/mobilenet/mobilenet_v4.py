@@ -19,16 +19,20 @@ from zoo.mobilenet import mobilenet_v4_blocks
 
 
 class FusedIB(typing.NamedTuple):
-    """Fused bottleneck, 3×3 -> 1×1; `expanded` is the paper's Expanded Dim."""
+    """Fused bottleneck, 3×3 -> 1×1, which is followed by no activation if `linear`.
+
+    `expanded` is the paper's Expanded Dim: channels after the 3×3 convolution.
+    """
 
     expanded: int
     linear: bool = True
 
 
 class UIB(typing.NamedTuple):
-    """Universal inverted bottleneck: `repeats` rows of the paper's table.
+    """Universal inverted bottlenecks: `repeats` equal rows of the paper's table.
 
-    The other fields are DW K1, DW K2 (0 for the paper's `-`) and Expanded Dim.
+    `dw_1` and `dw_2` are DW K1 and DW K2: kernel sizes of the depthwise convolutions
+    before and after the expansion, 0 for none. `expanded` is Expanded Dim.
     """
 
     dw_1: int
@@ -38,7 +42,11 @@ class UIB(typing.NamedTuple):
 
 
 class MQA(typing.NamedTuple):
-    """Mobile multi-query attention; the numbers are TF Vision's, not in the tables."""
+    """Mobile multi-query attention with `heads` of `head_channels` each.
+
+    `kv_strides` reduce the resolution of keys and values. The numbers are from TF
+    Vision's code; the paper's tables have none.
+    """
 
     heads: int
     head_channels: int
@@ -46,17 +54,18 @@ class MQA(typing.NamedTuple):
 
 
 class Stage(typing.NamedTuple):
-    """Rows with one output resolution and Output Dim; the first has stride 2."""
+    """Rows with the same output resolution and Output Dim; the first has stride 2."""
 
     channels: int
     rows: tuple[FusedIB | UIB | MQA, ...]
 
     def blocks(self) -> list[FusedIB | UIB | MQA]:
-        """Returns one row for each block: rows with `repeats` occur that often."""
+        """Returns the description of each block, with repetitions."""
         return [row for row in self.rows for _ in range(getattr(row, "repeats", 1))]
 
 
-# Tables 11, 12, 14 without stem and last layers. Right: resolution at image_size.
+# Tables 11, 12, 14 without stem and last layers. The comments at the right are output
+# resolutions at image_size.
 # fmt: off
 CONV_SMALL_STAGES = (
     Stage(channels=32, rows=(FusedIB(expanded=32, linear=False),)),  # 56 × 56
@@ -126,8 +135,8 @@ CONV_LARGE_STAGES = (
     )),
 )
 # fmt: on
-MAP_CHANNELS = 960
-FEATURE_CHANNELS = 1280
+MAP_CHANNELS = 960  # of the convolution before the pooling
+FEATURE_CHANNELS = 1280  # of the convolution after it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,8 +145,8 @@ class MobileNetV4(spec.BackboneSpec):
 
     Args:
       image_size: pixels.
-      drop_path_rate: limit towards which the rate of the blocks grows linearly, from 0
-        at the first.
+      drop_path_rate: block i of n is dropped with the probability i / n of this, from
+        i = 0 to n - 1.
       batch_norm_momentum: share of the moving statistics that a training step keeps.
       batch_norm_epsilon: added to the variance.
       padding: see `conv_norm.Style`.
@@ -148,9 +157,9 @@ class MobileNetV4(spec.BackboneSpec):
 
     Deviations:
       Padding and epsilon are timm's, to suit its weights. TF Vision, which published no
-      weights, has `same` and 1e-3 (Conv-S: 1e-6). The rest of the recipe is TF
-      Vision's and Table 10's, whose AdamW decay is part of the optimiser, not of the
-      loss. The drop path rate of Conv-L is 0.35 as in the table; TF Vision's code has a
+      weights, has `same` and 1e-3 (Conv-S: 1e-6). The rest of the recipe is that of
+      TF Vision and Table 10; their weight decay is AdamW's, and not part of the loss.
+      The drop path rate of Conv-L is 0.35 as in the table; TF Vision's code has a
       constant 0.2. In Conv-S both convolutions of FusedIB have activations, as in TF
       Vision and timm.
     """
@@ -165,7 +174,7 @@ class MobileNetV4(spec.BackboneSpec):
     layer_scale: float | None = None
 
     def build(self) -> keras.Model:
-        """Builds Tables 11 to 15, top to bottom; `feature_vector` is [B, 1280].
+        """Builds the network of Tables 11 to 15; `feature_vector` is [B, 1280].
 
         As in TF Vision and timm, the feature vector is the output of the convolution
         after the pooling.
