@@ -1,8 +1,9 @@
 """Builds the wheel, in which all packages lie in `image_model_zoo`.
 
-In the wheel's copy of a module, imports of these packages begin with `image_model_zoo.`,
-and messages name the installed command: `image-model-zoo export` for `tools/export`. An
-editable installation takes the checkout as it is; see image_model_zoo/__init__.py.
+In the wheel's copy of a module, imports of these packages begin with
+`image_model_zoo.`, and messages name the installed command: `image-model-zoo export`
+for `tools/export`. An editable installation takes the checkout as it is; see
+image_model_zoo/__init__.py.
 """
 
 import ast

@@ -79,8 +79,8 @@ def check_types(instance: typing.Any, *, package: str = "") -> None:
 def check_type(name: str, value: typing.Any, annotation: str) -> None:
     """Raises ValueError unless `value` has the annotated type.
 
-    Checked are `bool`, `int`, `float`, `str`, and `tuple[T, T]` or `tuple[T, ...]` of one
-    of these, each also with `| None`; other annotations accept every value.
+    Checked are `bool`, `int`, `float`, `str`, and `tuple[T, T]` or `tuple[T, ...]` of
+    one of these, each also with `| None`; other annotations accept every value.
     """
     annotation, _, none = annotation.partition(" | ")
     if annotation.startswith("tuple["):
