@@ -4,6 +4,9 @@ Cameras store the pixels as the sensor reads them, and record the rotation in EX
 Source: CIPA DC-008 (Exif 2.32), section 4.6.4 A, tag 0x0112; location of EXIF in a
 file: section 4.7 (JPEG), PNG specification 3rd edition, section 11.3.4.7 (chunk eXIf),
 WebP container specification (chunk EXIF).
+
+Two other modules deal with the orientation: files with EXIF do not count as plain in
+`jpeg.plain_size`, and `fallback.decode` turns images of formats that Pillow reads.
 """
 
 from __future__ import annotations

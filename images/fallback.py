@@ -23,7 +23,8 @@ warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
 def decode(data: bytes) -> np.ndarray:
     """Decodes the first frame as RGBA pixels [H, W, 4] uint8.
 
-    The pixels are upright, except those of JPEG files: `exif` reads their orientation.
+    The pixels are upright, except those of JPEG files: `decoding.decode` turns these,
+    because `exif` reads the orientation of JPEG files, but of no other format here.
 
     Args:
       data: the bytes of a file.

@@ -19,9 +19,9 @@ def plain_size(data: bytes) -> tuple[int, int] | None:
     """Returns the height and width of a plain JPEG file, None for other files.
 
     A plain file is complete, has no data after its end, is greyscale or RGB rather
-    than CMYK, and has no EXIF, which could rotate it. Most images of data sets are
-    plain. These checks are in Python because in a graph they take half as long as
-    decoding a small image.
+    than CMYK, and has no EXIF, which could rotate it: plain files are decoded without
+    `exif`. Most images of data sets are plain. These checks are in Python because in a
+    graph they take half as long as decoding a small image.
 
     Source: ITU-T T.81, annex B.
     """

@@ -14,7 +14,7 @@ SUFFIXES = (
 )
 """File name suffixes of images, in lower case."""
 
-_SUFFIXES = frozenset(SUFFIXES)
+_SUFFIXES = frozenset(SUFFIXES)  # the same, for a fast look-up
 _HEIC = (".heic", ".heif")
 
 _HIDDEN_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # of macOS, Synology, Windows
@@ -31,7 +31,7 @@ def is_hidden(name: str) -> bool:
 HIDDEN = "hidden"
 NO_SUFFIX = "without suffix"
 FOLDER_LINKS = "links to folders"
-NO_FILES = "broken links or special files"
+NO_FILES = "broken links or special files"  # neither a file nor a folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,8 @@ class Listing:
 
     Attributes:
       images: the image files, sorted by path.
-      folders: names of the direct subfolders that are not hidden.
+      folders: names of the direct subfolders that are not hidden, including excluded
+        ones and links to folders.
       skipped: number of skipped entries by suffix, or by one of `HIDDEN` (also files in
         hidden folders), `NO_SUFFIX`, `FOLDER_LINKS` and `NO_FILES`.
     """
@@ -95,18 +96,24 @@ def find(folder: str | os.PathLike[str], *, exclude: Collection[str] = ()) -> Li
 
 
 def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    """Returns the entries of a folder, sorted by name in descending order."""
+    """Returns the entries of a folder, the last name first: `find` pops the end."""
     with os.scandir(os.fspath(folder)) as entries:
         return sorted(entries, key=operator.attrgetter("name"), reverse=True)
 
 
 def read_small(path: bytes | str, limit: int) -> bytes | None:
-    """Reads a file; returns None if it is unreadable or larger than `limit` bytes."""
+    """Reads a file; returns None if it is unreadable or larger than `limit` bytes.
+
+    The input pipeline of `training` reads small files in this way, to find plain JPEG
+    files among them. Its graph reads the others.
+    """
     try:
+        # A buffer would only add a copy, since the file is read at once.
         with open(path, "rb", buffering=0) as file:
             data = file.read(limit + 1)
     except OSError:
         return None
+    # The data is None if the path is a pipe or a device that has no data now.
     return None if data is None or len(data) > limit else data
 
 

@@ -120,6 +120,8 @@ class Preprocessing:
         Returns:
           [height, width, 3] float32 in [0, 1].
         """
+        # The central crop. Clause S04 repeats this arithmetic independently, in
+        # conformance/checks/encoded_images.py.
         size = tf.shape(pixels)[:2]
         sides = tf.cast(size, tf.float32)
         height = tf.minimum(sides[0], sides[1] * (self.height / self.width))

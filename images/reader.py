@@ -11,7 +11,7 @@ import tensorflow as tf
 from images import model_input
 
 _OWN_MESSAGES = ("The image", "BMP:", "GIF:", "JPEG:", "not an image", "pixel mode")
-"""Beginnings of the messages that `images` itself writes."""
+"""Prefixes of the error messages that the modules of this package raise."""
 
 
 class Reader:
@@ -52,9 +52,10 @@ class Reader:
 
 
 def _explained(name: str, data: bytes, message: str) -> str:
-    """Returns what is wrong with an image, for people.
+    """Returns a message for users on what is wrong with an image.
 
-    Messages of TensorFlow's decoders and kernels are about their internals.
+    Messages of TensorFlow's decoders and kernels are about their internals, so they
+    only follow in parentheses.
     """
     if name.lower().endswith((".heic", ".heif")):
         return "HEIC is not supported; convert it first, for example to JPEG"

@@ -17,7 +17,7 @@ from common import atomic
 from exporters import manifest
 from publishing import archives, hub_index, pairs, upload_files
 
-JOURNAL = ".publishing.json"  # lists the files of an unfinished publish
+CLEANUP_LIST = ".publishing.json"  # files to remove if the publish is interrupted
 TFHUB_DOCUMENT = "tfhub.md"
 _PUBLISHER = re.compile(r"[a-z\d-]+", re.ASCII)
 
@@ -26,8 +26,8 @@ class Hub:
     """Publishes models to a folder under a publisher's name.
 
     A model is published once the index lists it. The index is replaced atomically after
-    all files are in place. A process killed before that leaves a journal of the files
-    to remove.
+    all files are in place. A process killed before that leaves a list of the files to
+    remove.
 
     Args:
       folder: of the hub; the first publish creates it.
@@ -107,7 +107,8 @@ class Hub:
                     f"{self.folder / upload.target} exists but is not in the index. "
                     "Move it away."
                 )
-        self._write(JOURNAL, json.dumps([upload.target for upload in uploads]), scratch)
+        targets = [upload.target for upload in uploads]
+        self._write(CLEANUP_LIST, json.dumps(targets), scratch)
         for upload in uploads:
             atomic.move_into_place(upload.source, self.folder / upload.target)
         index = hub_index.read(self.folder)
@@ -145,13 +146,13 @@ class Hub:
                 path = self.folder / target
                 path.unlink(missing_ok=True)
                 _remove_empty(path.parent, self.folder)
-        (self.folder / JOURNAL).unlink(missing_ok=True)
+        (self.folder / CLEANUP_LIST).unlink(missing_ok=True)
 
 
 def interrupted_files(folder: pathlib.Path) -> list[str]:
     """Returns the files of an unfinished publish, including those not written yet."""
     try:
-        return json.loads((folder / JOURNAL).read_text(encoding="utf-8"))
+        return json.loads((folder / CLEANUP_LIST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
 

@@ -57,6 +57,7 @@ class ExportedModel:
         """Warning about weights that were not trained; empty if all were."""
         if self.manifest.weights["name"] == "random":
             return "RANDOM WEIGHTS: it was never trained, its outputs are meaningless"
+        # The entry `head` is the origin of a head that the weights do not have.
         if self.kind == "classification" and self.manifest.weights.get("head"):
             return (
                 "RANDOM HEAD: the weights have no head, its predictions are meaningless"

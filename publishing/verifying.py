@@ -50,7 +50,7 @@ def verify(folder: pathlib.Path) -> Verification:
             name
             for name in present
             if name in unfinished
-            or name == hub.JOURNAL
+            or name == hub.CLEANUP_LIST
             or name.startswith(atomic.STAGING_PREFIX)
         ]
         damaged = [

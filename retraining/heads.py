@@ -19,9 +19,10 @@ from common import progress
 
 _LOG = progress.logger(__name__)
 
-# Inverse strengths of the penalty, from strong to weak, and the first index to try.
-_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-_FIRST = 3
+# Inverse strengths C of the penalty: a smaller one is a stronger penalty.
+_INVERSE_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+_FIRST = 3  # index of the one to try first
+_DEFAULT_INVERSE_STRENGTH = 1.0  # scikit-learn's; used if cross-validation can't choose
 _FOLDS = 5
 _MAX_VALIDATED = 2000  # images in cross-validation
 _MAX_STEPS = 1000  # of the optimiser
@@ -37,14 +38,14 @@ class Head:
     Attributes:
       kernel: [D, K] float32.
       bias: [K] float32.
-      strength: the inverse strength C of the penalty that was chosen.
+      inverse_strength: the inverse strength C of the penalty that was chosen.
       validation_loss: mean cross-entropy in cross-validation, in nats; None if there
         were too few images.
     """
 
     kernel: np.ndarray
     bias: np.ndarray
-    strength: float
+    inverse_strength: float
     validation_loss: float | None
 
 
@@ -63,7 +64,7 @@ def fit(
     num_classes: int,
     balanced: bool,
     seed: int,
-    strengths: Sequence[float] = _STRENGTHS,
+    inverse_strengths: Sequence[float] = _INVERSE_STRENGTHS,
 ) -> Head:
     """Fits a head to examples that each have one class.
 
@@ -74,7 +75,7 @@ def fit(
       balanced: whether all classes have the same weight, however many examples they
         have.
       seed: random seed of the folds.
-      strengths: inverse strengths of the penalty to choose from, ascending.
+      inverse_strengths: inverse strengths of the penalty to choose from, ascending.
 
     Raises:
       ValueError: a class has no example.
@@ -89,15 +90,21 @@ def fit(
     rng = np.random.default_rng(seed)
     folds = list(_folds(labels, rng))
     if not folds:
-        kernel, bias = problem.solve(np.arange(len(labels)), 1.0)
-        return Head(kernel=kernel, bias=bias, strength=1.0, validation_loss=None)
-    strength, held_out = _choose_strength(problem, folds, strengths)
+        inverse_strength = _DEFAULT_INVERSE_STRENGTH
+        kernel, bias = problem.solve(np.arange(len(labels)), inverse_strength)
+        return Head(
+            kernel=kernel,
+            bias=bias,
+            inverse_strength=inverse_strength,
+            validation_loss=None,
+        )
+    inverse_strength, held_out = _choose_strength(problem, folds, inverse_strengths)
     temperature = held_out.temperature(len(labels))
-    kernel, bias = problem.solve(np.arange(len(labels)), strength)
+    kernel, bias = problem.solve(np.arange(len(labels)), inverse_strength)
     return Head(
         kernel=(kernel / temperature).astype(np.float32),
         bias=(bias / temperature).astype(np.float32),
-        strength=strength,
+        inverse_strength=inverse_strength,
         validation_loss=held_out.loss(temperature),
     )
 
@@ -126,36 +133,46 @@ def fit_each(
         missing = np.flatnonzero(counts == 0)[0]
         raise ValueError(f"Class {missing} has no image that can be read.")
 
-    def fit_class(number: int, strengths: Sequence[float]) -> Head:
+    def fit_class(number: int, inverse_strengths: Sequence[float]) -> Head:
         is_positive = labels[:, number].astype(int)
         if is_positive.all():  # no negative example: only the bias can be fitted
             bias = np.array([0.0, np.log(2 * len(is_positive) + 1)], np.float32)
             kernel = np.zeros((features.shape[1], 2), np.float32)
-            return Head(kernel=kernel, bias=bias, strength=1.0, validation_loss=None)
+            return Head(
+                kernel=kernel,
+                bias=bias,
+                inverse_strength=_DEFAULT_INVERSE_STRENGTH,
+                validation_loss=None,
+            )
         return fit(
             features,
             is_positive,
             num_classes=2,
             balanced=False,
             seed=seed,
-            strengths=strengths,
+            inverse_strengths=inverse_strengths,
         )
 
     order = np.argsort(counts)
     ranks = np.linspace(0, len(counts) - 1, min(_MAX_TUNED, len(counts)))
-    best = [fit_class(int(order[int(rank)]), _STRENGTHS).strength for rank in ranks]
-    strength = sorted(best)[len(best) // 2]
-    _LOG.info(f"penalty C = {strength:g}, from {len(best)} of {len(counts)} classes")
+    best = [
+        fit_class(int(order[int(rank)]), _INVERSE_STRENGTHS).inverse_strength
+        for rank in ranks
+    ]
+    inverse_strength = sorted(best)[len(best) // 2]
+    _LOG.info(
+        f"penalty C = {inverse_strength:g}, from {len(best)} of {len(counts)} classes"
+    )
     heads = []
     for number in range(len(counts)):
-        heads.append(fit_class(number, [strength]))
+        heads.append(fit_class(number, [inverse_strength]))
         if (number + 1) % _LOG_INTERVAL == 0:
             _LOG.info(f"fitted {number + 1} of {len(counts)} classes")
     losses = [h.validation_loss for h in heads if h.validation_loss is not None]
     return Head(
         kernel=np.stack([h.kernel[:, 1] - h.kernel[:, 0] for h in heads], axis=1),
         bias=np.array([h.bias[1] - h.bias[0] for h in heads], np.float32),
-        strength=strength,
+        inverse_strength=inverse_strength,
         validation_loss=float(np.mean(losses)) if losses else None,
     )
 
@@ -177,7 +194,7 @@ class _Problem:
     num_classes: int
 
     def solve(
-        self, numbers: np.ndarray, strength: float
+        self, numbers: np.ndarray, inverse_strength: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """Fits a head to the examples at indices `numbers`.
 
@@ -188,7 +205,7 @@ class _Problem:
 
         mean, scale = _mean_and_scale(self.features[numbers])
         model = linear_model.LogisticRegression(
-            C=strength, solver="newton-cg", max_iter=_MAX_STEPS
+            C=inverse_strength, solver="newton-cg", max_iter=_MAX_STEPS
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about reaching max_iter
@@ -306,40 +323,40 @@ def _ranks(labels: np.ndarray) -> np.ndarray:
 def _choose_strength(
     problem: _Problem,
     folds: list[tuple[np.ndarray, np.ndarray]],
-    strengths: Sequence[float],
+    inverse_strengths: Sequence[float],
 ) -> tuple[float, _HeldOut]:
-    """Finds the strength with the least held-out loss by descent from one of them.
+    """Finds the inverse strength with the least held-out loss, by descent.
 
     Returns:
-      The strength, and the held-out logits for it.
+      The inverse strength, and the held-out logits for it.
     """
     tried: dict[int, _HeldOut] = {}
 
     def loss(index: int) -> float:
-        if not 0 <= index < len(strengths):
+        if not 0 <= index < len(inverse_strengths):
             return np.inf
         if index not in tried:
-            tried[index] = _validate(problem, folds, strengths[index])
-            log_loss = tried[index].loss()
-            _LOG.info(
-                f"penalty C = {strengths[index]:g}: held-out log loss {log_loss:.4f}"
-            )
+            tried[index] = _validate(problem, folds, inverse_strengths[index])
+            c, log_loss = inverse_strengths[index], tried[index].loss()
+            _LOG.info(f"penalty C = {c:g}: held-out log loss {log_loss:.4f}")
         return tried[index].loss()
 
-    index = min(_FIRST, len(strengths) - 1)
+    index = min(_FIRST, len(inverse_strengths) - 1)
     for step in (1, -1):
         while loss(index + step) < loss(index):
             index += step
     loss(index)
-    return strengths[index], tried[index]
+    return inverse_strengths[index], tried[index]
 
 
 def _validate(
-    problem: _Problem, folds: list[tuple[np.ndarray, np.ndarray]], strength: float
+    problem: _Problem,
+    folds: list[tuple[np.ndarray, np.ndarray]],
+    inverse_strength: float,
 ) -> _HeldOut:
     parts: list[typing.Any] = []
     for fitted, validated in folds:
-        kernel, bias = problem.solve(fitted, strength)
+        kernel, bias = problem.solve(fitted, inverse_strength)
         parts.append(problem.features[validated] @ kernel + bias)
     numbers = np.concatenate([validated for _, validated in folds])
     return _HeldOut(

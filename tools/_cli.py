@@ -1,8 +1,8 @@
 """Shared by the executables in this folder: environment, flags, errors, exit codes.
 
 In a checkout, importing this module puts the checkout on the path. If the checkout has
-a `.venv` and another Python runs, it restarts the executable with the Python of the
-`.venv`.
+a `.venv`, it also restarts the executable with the Python of the `.venv`, unless that
+Python is already running it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def run(main: Callable[[list[str]], int | None], usage: str) -> typing.NoReturn:
     # TensorFlow's C++ code reads this variable once, when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     name = pathlib.Path(sys.argv[0]).name
-    if sys.stdout is None:  # it was closed
+    if sys.stdout is None:  # closed at the start; only its descriptor is open again
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     sys.stderr = typing.cast(typing.TextIO, _TolerantStream(sys.stderr))
     signal.signal(signal.SIGTERM, _terminate)
@@ -117,7 +117,7 @@ class _TolerantStream:
 
 
 def _terminate(signum: int, frame: object) -> typing.NoReturn:
-    """Exits by an exception, so that unfinished files are removed."""
+    """Exits by raising SystemExit, so that unfinished files are removed."""
     sys.exit(128 + signum)
 
 
@@ -136,7 +136,7 @@ def check_arguments(
     Args:
       arguments: the positional arguments.
       names: names of the required arguments.
-      optional: how many more arguments are allowed.
+      optional: how many more arguments are allowed; `math.inf` for any number.
 
     Raises:
       ValueError: there are too few or too many arguments.

@@ -31,7 +31,7 @@ from zoo import model as zoo_model
 _LOG = progress.logger(__name__)
 
 WEIGHTS = "final.safetensors"
-_CHECK_EVERY = 20  # steps between checks of the losses
+_CHECK_EVERY = 20  # steps between checks of losses, and of signals to any worker
 _INVENTORY = "data.npz"  # inventory of the files of the training data
 _ROOTS = (config.ROOT, recipes.ROOT)
 
@@ -216,7 +216,7 @@ class _Training:
                 "devices": strategy.num_replicas_in_sync,
                 "examples": {key: examples.size for key, examples in splits.items()},
             },
-            rate=self._trainer.rate,
+            rate=self._trainer.learning_rate,
             batch_size=plan.recipe.batch_size,
             steps_per_epoch=self._steps_per_epoch,
             epochs=plan.recipe.epochs,

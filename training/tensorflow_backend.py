@@ -19,7 +19,7 @@ class Trainer(trainer.Trainer):
       model: a model that was built in the strategy's scope.
       recipe: how to train the model.
       strategy: the devices to train on.
-      steps_per_epoch: steps in an epoch; in each step all devices process one batch.
+      steps_per_epoch: steps in an epoch; all devices share the batch of a step.
     """
 
     def __init__(

@@ -25,9 +25,9 @@ class Trainer(abc.ABC):
     Subclasses, one per backend, compute the gradients and compile the step.
 
     Args:
-      model: a model whose variables are where the backend needs them.
+      model: the model to train; for TensorFlow, built in the strategy's scope.
       recipe: how to train the model.
-      steps_per_epoch: steps in an epoch; in each step all devices process one batch.
+      steps_per_epoch: steps in an epoch; all devices share the batch of a step.
     """
 
     def __init__(
@@ -39,18 +39,18 @@ class Trainer(abc.ABC):
     ) -> None:
         self.model, self.recipe = model, recipe
         self._classifier = model.classifier
-        self.rate = recipe.schedule.by_step(
+        self.learning_rate = recipe.schedule.by_step(
             batch_size=recipe.batch_size,
             steps_per_epoch=steps_per_epoch,
             epochs=recipe.epochs,
         )
         _set_precision(model.backbone, recipe.precision)
-        self._optimizer = recipe.optimizer.build(model, self.rate)
+        self._optimizer = recipe.optimizer.build(model, self.learning_rate)
         if recipe.precision == "float16":
             self._optimizer = keras.optimizers.LossScaleOptimizer(self._optimizer)
             self._optimizer.build(self._classifier.trainable_variables)
         self._averages = [
-            keras.Variable(  # from an array, since a variable would be shared
+            keras.Variable(  # from an array: the weight would share its memory
                 keras.ops.convert_to_numpy(weight),
                 trainable=False,
                 name=f"average_{number}",
@@ -61,22 +61,24 @@ class Trainer(abc.ABC):
         self._count = keras.Variable(0, dtype="int32", trainable=False, name="steps")
         is_decoupled = recipe.optimizer.decoupled_decay > 0
         decayed = [] if is_decoupled else model.decayed(model.classifier)
-        self._decayed = {id(variable) for variable in decayed}
+        self._l2_decayed_ids = {id(variable) for variable in decayed}
 
     @abc.abstractmethod
     def train_step(self) -> typing.Callable:
         """Returns a new compiled training step.
 
-        The step is a function from each replica's images [b, S, S, 3] and labels [b, K]
-        to two scalars: the mean cross-entropy and the top-1 accuracy.
+        It is called once for all replicas. It takes images and labels as the strategy
+        distributes them, [b, H, W, 3] and [b, K] for each replica, and returns two
+        scalars: the mean cross-entropy and the top-1 accuracy.
         """
 
     @abc.abstractmethod
     def test_step(self) -> typing.Callable:
         """Returns a new compiled test step.
 
-        The step is a function from each replica's images and labels to the logits and
-        labels of all replicas, [B, K] each, in the order of the replicas.
+        It takes the same arguments as a training step and returns the logits and the
+        labels of all replicas, [B, K] each. It returns the labels, too, so that both
+        have the same order.
         """
 
     @property
@@ -86,14 +88,19 @@ class Trainer(abc.ABC):
         return int(keras.ops.convert_to_numpy(self._count))
 
     def _variables(self) -> dict[str, keras.Variable]:
-        """Returns the training state by names that are the same in every process."""
+        """Returns the training state by names that are the same in every process.
+
+        The classifier's variables that are not weights are random states, for example
+        of dropout.
+        """
         weights = self._classifier.weights
         weight_ids = {id(weight) for weight in weights}
-        others = [v for v in self._classifier.variables if id(v) not in weight_ids]
+        variables = self._classifier.variables
+        random_states = [v for v in variables if id(v) not in weight_ids]
         return {
             **{f"weights/{v.path}": v for v in weights},
             **{f"averages/{number}": v for number, v in enumerate(self._averages)},
-            **{f"random/{number}": v for number, v in enumerate(others)},
+            **{f"random/{number}": v for number, v in enumerate(random_states)},
             **{f"optimizer/{n}": v for n, v in enumerate(self._optimizer.variables)},
             "steps": self._count,
         }
@@ -143,7 +150,7 @@ class Trainer(abc.ABC):
 
     @abc.abstractmethod
     def _gradients(self, images: Tensor, labels: Tensor) -> tuple[list, Tensor, Tensor]:
-        """Computes the gradients of the scaled loss.
+        """Computes the gradients of the loss times `_loss_scale`.
 
         Also updates the batch statistics and advances the random states.
 
@@ -156,12 +163,12 @@ class Trainer(abc.ABC):
         """Writes the training state to the variables, if it is stored elsewhere."""
 
     def _sum_over_replicas(self, gradients: list) -> list:
-        """Sums the gradients of all replicas."""
+        """Sums the gradients of all replicas; overridden if there are several."""
         return gradients
 
     @property
     def _replicas(self) -> int:
-        """Number of replicas."""
+        """Number of replicas; overridden if there are several."""
         return 1
 
     def _loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,9 +177,11 @@ class Trainer(abc.ABC):
         Both are divided by the size of the whole batch, so the sums over its parts are
         the mean loss and the accuracy. Multi-label: the loss of an image is the sum of
         the binary cross-entropies. The gradient of each logit is then probability minus
-        label, as for a softmax, so the same learning rates apply. An image counts as
-        correct if the class with the highest logit has the image's highest label value
-        (greater than 0). Images whose labels are NaN do not count.
+        label, as for a softmax, so the same learning rates apply.
+
+        An image may have positive labels for several classes, for example after MixUp.
+        It counts as correct if the class with the highest logit has the largest of
+        these labels. Images whose labels are NaN do not count.
         """
         logits = keras.ops.cast(logits, labels.dtype)
         is_known = keras.ops.logical_not(keras.ops.isnan(labels[:, :1]))
@@ -187,10 +196,10 @@ class Trainer(abc.ABC):
             targets = (1.0 - smoothing) * labels + smoothing / labels.shape[-1]
             losses = -keras.ops.sum(targets * keras.ops.log_softmax(logits), axis=-1)
         losses = keras.ops.where(is_known[:, 0], losses, 0.0)
-        predicted = keras.ops.argmax(logits, axis=-1)
-        label = keras.ops.take_along_axis(labels, predicted[:, None], axis=-1)
-        is_correct = label >= keras.ops.max(labels, axis=-1, keepdims=True)
-        is_correct = keras.ops.logical_and(is_correct, label > 0)
+        top_class = keras.ops.argmax(logits, axis=-1)
+        top_label = keras.ops.take_along_axis(labels, top_class[:, None], axis=-1)
+        is_correct = top_label >= keras.ops.max(labels, axis=-1, keepdims=True)
+        is_correct = keras.ops.logical_and(is_correct, top_label > 0)
         size = self.recipe.batch_size
         return (
             keras.ops.sum(losses) / size,
@@ -220,13 +229,15 @@ class Trainer(abc.ABC):
         scale, replicas = self._loss_scale(), self._replicas
         decay = self.model.weight_decay / replicas * scale
         gradients = [
-            g + decay * v.value if id(v) in self._decayed else g
+            g + decay * v.value if id(v) in self._l2_decayed_ids else g
             for g, v in zip(gradients, variables, strict=True)
         ]
         if self.recipe.clip_norm:
-            total = self._sum_over_replicas(gradients)
-            total = optimizers.clip_by_global_norm(total, self.recipe.clip_norm * scale)
-            gradients = [g / replicas for g in total]
+            summed = self._sum_over_replicas(gradients)
+            max_norm = self.recipe.clip_norm * scale
+            clipped = optimizers.clip_by_global_norm(summed, max_norm)
+            # The optimizer sums the gradients of the replicas once more.
+            gradients = [g / replicas for g in clipped]
         self._update(gradients)
 
     def _update(self, gradients: list) -> None:

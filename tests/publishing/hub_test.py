@@ -293,7 +293,7 @@ sys.argv[0] = "publisher.py"
 runpy.run_path(sys.argv.pop(1), run_name="__main__")
 """
 PUBLISHER = ROOT / "tests" / "publishing" / "publisher.py"
-PLACED = 14  # the journal, twelve files, then the index
+PLACED = 14  # the clean-up list, twelve files, then the index
 
 
 @pytest.mark.parametrize("placed", [0, 1, 2, 7, 12, 13, 14])

@@ -79,20 +79,20 @@ def test_the_strength_is_the_median_of_some_classes(monkeypatch):
     """Of three classes that choose 0.1, 10 and 1."""
     asked = []
 
-    def fit(features, labels, *, strengths, **options):
-        asked.append(list(strengths))
-        chosen = (
-            strengths[0] if len(strengths) == 1 else [0.1, 10.0, 1.0][len(asked) - 1]
-        )
+    def fit(features, labels, *, inverse_strengths, **options):
+        asked.append(list(inverse_strengths))
+        chosen = inverse_strengths[0]
+        if len(inverse_strengths) > 1:
+            chosen = [0.1, 10.0, 1.0][len(asked) - 1]
         zeros = np.zeros((features.shape[1], 2), np.float32)
         return heads.Head(
-            kernel=zeros, bias=zeros[0], strength=chosen, validation_loss=0.5
+            kernel=zeros, bias=zeros[0], inverse_strength=chosen, validation_loss=0.5
         )
 
     monkeypatch.setattr(heads, "fit", fit)
     labels = np.eye(3)[np.arange(12) % 3]
     found = heads.fit_each(np.zeros((12, 2)), labels, seed=0)
-    assert found.strength == 1.0
+    assert found.inverse_strength == 1.0
     assert asked[3:] == [[1.0]] * 3
 
 
@@ -117,7 +117,7 @@ def test_the_layer_is_the_regression_of_the_strength_that_was_chosen(classes):
     scaled = (features - features.mean(axis=0)) / np.maximum(
         deviation, deviation.mean()
     )
-    theirs = linear_model.LogisticRegression(C=head.strength, max_iter=1000)
+    theirs = linear_model.LogisticRegression(C=head.inverse_strength, max_iter=1000)
     theirs.fit(scaled, labels)
     ours, reference = (
         np.log(found) - np.log(found).mean(axis=-1, keepdims=True)

@@ -169,7 +169,7 @@ def test_files_that_are_left_out_are_told_in_a_line(tmp_path):
     PIL.Image.new("RGB", (8, 8)).save(tmp_path / "stray.png")
     found = data_sources.open_split(str(tmp_path), "train")
     assert found.notes[0] == (
-        "files left out: 2 .heic, 1 .csv, 1 .txt, 1 images in no folder of a class, "
+        "files left out: 2 .heic, 1 .csv, 1 .txt, 1 images outside the class folders, "
         "1 without suffix; "
         "convert HEIC files first, for example to JPEG"
     )

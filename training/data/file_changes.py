@@ -42,16 +42,17 @@ def difference(path: pathlib.Path, splits: Mapping[str, split.Split]) -> str:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return ""
     now = _listing(_arrays(splits))
-    is_old = np.isin(now.hashes, before.hashes)
-    is_left = np.isin(before.hashes, now.hashes)
+    existed = np.isin(now.hashes, before.hashes)
+    still_exists = np.isin(before.hashes, now.hashes)
+    # Look up the previous state of each file that existed: `before` is not sorted.
     order = np.argsort(before.hashes)
-    positions = np.searchsorted(before.hashes, now.hashes[is_old], sorter=order)
-    is_changed = is_old.copy()
-    states = before.states[order[positions]]
-    is_changed[is_old] = (now.states[is_old] != states).any(axis=1)
+    positions = np.searchsorted(before.hashes, now.hashes[existed], sorter=order)
+    old_states = before.states[order[positions]]
+    is_changed = existed.copy()
+    is_changed[existed] = (now.states[existed] != old_states).any(axis=1)
     messages = (
-        _describe("added", now, ~is_old),
-        _describe("removed", before, ~is_left),
+        _describe("added", now, ~existed),
+        _describe("removed", before, ~still_exists),
         _describe("changed", now, is_changed),
     )
     return "; ".join(filter(None, messages))
@@ -103,7 +104,7 @@ def _describe(kind: str, listing: _Listing, selected: np.ndarray) -> str:
 def _arrays(splits: Mapping[str, split.Split]) -> dict[str, np.ndarray]:
     """Returns the files of the splits as arrays for `np.savez`.
 
-    Files of a split that two subsets share are included once.
+    If two splits are subsets of one larger split, its files are included once.
     """
     arrays: dict[str, np.ndarray] = {}
     seen = set()
@@ -123,8 +124,10 @@ def _listing(arrays: Mapping[str, np.ndarray]) -> _Listing:
     for split_name in sorted({name.partition("/")[0] for name in arrays}):
         names = arrays[f"{split_name}/names"].tobytes()
         ends, states = arrays[f"{split_name}/ends"], arrays[f"{split_name}/states"]
-        plain = array.array("q", ends.astype("<i8").tobytes())
-        bounds = itertools.pairwise(itertools.chain([0], plain))
+        # An array yields Python integers, which slice faster than NumPy's. A list of
+        # all of them would take more memory.
+        ends_array = array.array("q", ends.astype("<i8").tobytes())
+        bounds = itertools.pairwise(itertools.chain([0], ends_array))
         hashes = (hash(names[start:end]) for start, end in bounds)
         parts.append((names, ends, states, np.fromiter(hashes, np.int64, len(ends))))
     if not parts:

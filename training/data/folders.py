@@ -11,24 +11,29 @@ import typing
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
-from images import listing as files
+from images import listing as listing_lib
 from training.data import image_files, split
 from zoo import taxonomy as taxonomies
 
 # Folder names that stand for a split, not a class; the first of each is preferred.
-_WORDS = {
+_SPLIT_WORDS = {
     split.TRAIN: ("train", "training"),
     split.TEST: ("test", "testing", "validation", "valid", "val", "dev", "eval"),
 }
-# Other words allowed in such names: `training_set`, `seg_train`, `Train Images`.
+# Other words allowed in such names: `training_set`, `Train Images`, and `seg_train` in
+# Intel's image classification data.
 _FILLERS = ("set", "data", "dataset", "images", "imgs", "seg", "split")
-_Folders = Mapping[str, Sequence[pathlib.Path]]
+_FoldersByClass = Mapping[str, Sequence[pathlib.Path]]
 
 
 def opener(folder: str, source: str) -> Callable[[str], split.Split]:
     """Returns a function that lists the images of a split, class by class.
 
     Without split folders, the images are listed once and then divided.
+
+    Args:
+      folder: path of the directory.
+      source: value of `--data`, for messages.
 
     Returns:
       A function that takes the split's name. It raises NoSplitError if there is a train
@@ -51,7 +56,7 @@ def opener(folder: str, source: str) -> Callable[[str], split.Split]:
             train = split_folders[split.TRAIN]
             raise split.NoSplitError(
                 f"{root} has a folder {train.name}, but none called "
-                f"{', '.join(_WORDS[name])}: to hold out every fifth image for "
+                f"{', '.join(_SPLIT_WORDS[name])}: to hold out every fifth image for "
                 f"testing, give {train} itself."
             )
         return _list_split(root, split_folders, name, source)
@@ -84,10 +89,11 @@ def _list_split(
         for listing in listings:
             for image in listing.images:
                 collector.add(image.path, image.stat(), label)
+    # `_unwrap` may have chosen inner folders, so their parents are used, too.
     used = {p for path in split_folders.values() for p in (path, *path.parents)}
     ignored = [f.name for f in _folders(root) if train != root and f not in used]
     notes = [
-        files.describe_skipped(skipped),
+        listing_lib.describe_skipped(skipped),
         f"folders left out: {', '.join(ignored)}" if ignored else "",
         note,
     ]
@@ -100,29 +106,30 @@ def _list_split(
     )
 
 
-def _note_on_splits(class_name: str, listings: Sequence[files.Listing]) -> str:
-    """Describes a class folder that contains split folders, which are read as one."""
-    parts = [_split_name(name) for listing in listings for name in listing.folders]
-    if len({part.split for part in parts if part}) < 2:
+def _note_on_splits(class_name: str, listings: Sequence[listing_lib.Listing]) -> str:
+    """Returns a warning if a class contains train and test folders, else ""."""
+    parsed = [_parse_name(name) for listing in listings for name in listing.folders]
+    if len({name.split for name in parsed if name}) < 2:
         return ""
     return (
         f"CLASSES CONTAIN SPLITS: {class_name} has train and test folders, whose "
-        "images are mixed; move the class folders into the folders train and test"
+        "images are mixed; to keep them apart, arrange the folders as "
+        f"train/{class_name} and test/{class_name}"
     )
 
 
 def _skipped_outside(
-    folder: pathlib.Path, class_folders: _Folders
+    folder: pathlib.Path, class_folders: _FoldersByClass
 ) -> collections.Counter[str]:
     """Counts the files outside all class folders: in the folder itself, or hidden."""
     names = {path.name for paths in class_folders.values() for path in paths}
-    outside = files.find(folder, exclude=names)
+    outside = listing_lib.find(folder, exclude=names)
     if outside.images:
-        outside.skipped["images in no folder of a class"] += len(outside.images)
+        outside.skipped["images outside the class folders"] += len(outside.images)
     return outside.skipped
 
 
-def _listings(folders: Sequence[pathlib.Path]) -> list[files.Listing]:
+def _listings(folders: Sequence[pathlib.Path]) -> list[listing_lib.Listing]:
     """Lists the files in the folders of one class.
 
     Raises:
@@ -131,15 +138,15 @@ def _listings(folders: Sequence[pathlib.Path]) -> list[files.Listing]:
     missing = [folder for folder in folders if not folder.is_dir()]
     if missing:
         raise ValueError(f"{missing[0]} is missing: the train split has this class.")
-    listings = [files.find(folder) for folder in folders]
+    listings = [listing_lib.find(folder) for folder in folders]
     if not any(listing.images for listing in listings):
         skipped: collections.Counter[str] = sum(
             (listing.skipped for listing in listings), collections.Counter()
         )
-        left_out = files.describe_skipped(skipped)
+        left_out = listing_lib.describe_skipped(skipped)
         raise ValueError(
             f"{folders[0]} has no images: no file name ends with "
-            f"{', '.join(files.SUFFIXES)}{f' ({left_out})' if left_out else ''}."
+            f"{', '.join(listing_lib.SUFFIXES)}{f' ({left_out})' if left_out else ''}."
         )
     return listings
 
@@ -147,16 +154,17 @@ def _listings(folders: Sequence[pathlib.Path]) -> list[files.Listing]:
 def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
     """Returns the split folders in a folder; none if it contains class folders.
 
-    If all folders have split names, they are splits. If there are others too, they are
-    splits only if they form a train and test pair whose train folder contains folders;
-    else `train` is the name of a class. For the test split, a folder that contains
-    folders is preferred, because `test` may hold images without labels.
+    Folders with split names are splits only if two of them form a pair, such as
+    `flowers_train` and `flowers_test`, or if none has other words in its name. If there
+    are folders with other names, too, there must be a pair whose train folder contains
+    folders; otherwise `train` is the name of a class. For the test split, a folder that
+    contains folders is preferred, because `test` may hold images without labels.
 
     Raises:
       ValueError: the folders are ambiguous, or none is the train split.
     """
-    names = {path.name: _split_name(path.name) for path in _folders(root)}
-    split_names = {name: parts for name, parts in names.items() if parts}
+    names = {path.name: _parse_name(path.name) for path in _folders(root)}
+    split_names = {name: parsed for name, parsed in names.items() if parsed}
     chosen: dict[str, str] = {}
     with_folders = {name for name in split_names if _folders(root / name)}
     for name in sorted(
@@ -165,8 +173,8 @@ def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
         chosen.setdefault(split_names[name].split, name)
     train, test = chosen.get(split.TRAIN), chosen.get(split.TEST)
     is_pair = bool(train and test and split_names[train].rest == split_names[test].rest)
-    is_plain = all(not parts.rest for parts in split_names.values())
-    if not split_names or not (is_pair or is_plain):
+    have_no_rest = all(not parsed.rest for parsed in split_names.values())
+    if not split_names or not (is_pair or have_no_rest):
         return {}
     train_folder = root / (train or "")
     has_folders = bool(train and _folders(train_folder))
@@ -174,30 +182,32 @@ def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
         if has_folders and not _has_images(train_folder):
             raise ValueError(
                 f"{train_folder} may be a split or a class, because it contains "
-                "folders: give it alone if its folders are the classes, or rename it."
+                "folders: if these are the classes, pass it as --data; otherwise "
+                "rename it."
             )
         return {}
     if not train or sum(p.split == split.TRAIN for p in split_names.values()) > 1:
         raise ValueError(
             f"{root} has the folders {', '.join(names)}, but must have exactly one "
-            f"train split, called {' or '.join(_WORDS[split.TRAIN])}."
+            f"train split, called {' or '.join(_SPLIT_WORDS[split.TRAIN])}."
         )
     return {kind: _unwrap(root / name) for kind, name in chosen.items()}
 
 
 def split_from_name(name: str) -> str:
     """Returns `train` or `test` for the name of a split folder, else ""."""
-    parts = _split_name(name)
-    return parts.split if parts else ""
+    parsed = _parse_name(name)
+    return parsed.split if parsed else ""
 
 
-class _SplitName(typing.NamedTuple):
-    """The parts of a split folder's name.
+class _ParsedName(typing.NamedTuple):
+    """Result of parsing the name of a split folder.
 
     Attributes:
       split: `train` or `test`.
-      rank: position of the split's word in `_WORDS`; 0 is preferred.
-      rest: other words of the name.
+      rank: position of the split's word in `_SPLIT_WORDS`; 0 is preferred.
+      rest: other words of the name, without fillers; a train and a test folder with the
+        same `rest` form a pair.
     """
 
     split: str
@@ -205,14 +215,16 @@ class _SplitName(typing.NamedTuple):
     rest: tuple[str, ...]
 
 
-def _split_name(name: str) -> _SplitName | None:
+def _parse_name(name: str) -> _ParsedName | None:
     """Parses names such as `Training`, `test_set` or `seg_train`; None for others."""
     text = unicodedata.normalize("NFC", name).casefold()
     words = [word for word in re.split(r"[\W\d_]+", text) if word]
     split_words = {
-        word: (s, rank) for s, ws in _WORDS.items() for rank, word in enumerate(ws)
+        word: (s, rank)
+        for s, ws in _SPLIT_WORDS.items()
+        for rank, word in enumerate(ws)
     }
-    for filler in _FILLERS:  # trainset
+    for filler in _FILLERS:  # `trainset` is `train` and the filler `set`
         words = [
             stem if (stem := word.removesuffix(filler)) in split_words else word
             for word in words
@@ -221,13 +233,13 @@ def _split_name(name: str) -> _SplitName | None:
     if len(matches) != 1:
         return None
     rest = tuple(word for word in words if word not in (*matches, *_FILLERS))
-    return _SplitName(*split_words[matches[0]], rest)
+    return _ParsedName(*split_words[matches[0]], rest)
 
 
 def _unwrap(folder: pathlib.Path) -> pathlib.Path:
     """Returns the folder of classes: for `seg_train/seg_train`, the inner folder."""
     inner = _folders(folder)
-    while len(inner) == 1 and _split_name(inner[0].name) == _split_name(folder.name):
+    while len(inner) == 1 and _parse_name(inner[0].name) == _parse_name(folder.name):
         folder, inner = inner[0], _folders(inner[0])
     return folder
 
@@ -259,11 +271,13 @@ def _class_folders(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
 
 def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
     with os.scandir(folder) as entries:
-        names = [e.name for e in entries if e.is_dir() and not files.is_hidden(e.name)]
+        names = [
+            e.name for e in entries if e.is_dir() and not listing_lib.is_hidden(e.name)
+        ]
     return [folder / name for name in sorted(names)]
 
 
 def _has_images(folder: pathlib.Path) -> bool:
     """Whether the folder itself contains image files."""
     names = [path.name for path in _folders(folder)]
-    return bool(files.find(folder, exclude=names).images)
+    return bool(listing_lib.find(folder, exclude=names).images)

@@ -23,34 +23,36 @@ from zoo import taxonomy as taxonomies
 
 _LOG = progress.logger(__name__)
 
-_GROUP_BYTES = 40_000_000  # of images that one thread reads one after the other
-_GROUP = (16, 256)  # least and most images; the overhead of a group is a millisecond
+# A group is the images that one thread reads, one after the other.
+_GROUP_BYTES = 40_000_000  # size of a group's images, as the model's input
+_GROUP_LIMITS = (16, 256)  # fewest and most images; each group costs a millisecond
 _PARALLEL_GROUPS = max(1, (os.cpu_count() or 1) // 2)  # groups read in parallel
 _PREFETCHED = 1  # batches, in addition to the groups being read
 _MIN_LIMIT = 3  # unreadable images allowed even in the smallest data set
 _MAX_LOGGED = 10  # unreadable images that are logged one by one
 _SMALL_FILE = 1 << 18  # bytes; the graph reads larger files, one by one
-_MIXING = 0  # purpose of a seed, in addition to those for an image
-_SHUFFLE = 498247692  # key of `index_shuffle` in TensorFlow
-_PLAIN = (model_input.Kind.JPEG, model_input.Kind.LARGE_JPEG)
-_PATH = np.int64(-1)  # kind of an image file that is large or missing: given by path
+_MIXING = 0  # purpose, in `_seeds`, of MixUp and CutMix; an image has 1, 2 and 3
+_SHUFFLE = 498247692  # first of the three seeds that TensorFlow's `index_shuffle` uses
+_PLAIN_JPEG = (model_input.Kind.JPEG, model_input.Kind.LARGE_JPEG)
+# Kind of an image that is given by its path, because the file is large or unreadable.
+_PATH = np.int64(-1)
 _FILLER = np.int64(-1)  # number of an example that fills up a batch
 _NO_LABEL = np.int64(-1)
 
 
 def is_labelled(labels: np.ndarray) -> np.ndarray:
-    """Returns whether each row of labels [B, K] has labels: is not NaN."""
+    """Returns whether each row of labels [B, K] is known; missing labels are NaN."""
     return ~np.isnan(labels[:, 0])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shard:
-    """The part of each batch that one worker makes.
+    """The share of each batch that one worker makes.
 
     Args:
       index: index of the worker.
       count: number of workers.
-      parts: number of parts in which the worker delivers its part, one per device.
+      parts: number of batches into which the worker divides its share, one per device.
     """
 
     index: int = 0
@@ -61,10 +63,11 @@ class Shard:
         """Number of images of a batch that the worker makes."""
         return batch_size // self.count
 
-    def position(self, count: tf.Tensor, batch_size: int) -> tf.Tensor:
-        """Position of the worker's `count`-th example in the stream of all workers."""
+    def position(self, local_position: tf.Tensor, batch_size: int) -> tf.Tensor:
+        """Converts a position among the worker's examples to one among all workers'."""
         size = self.size(batch_size)
-        return count // size * batch_size + self.index * size + count % size
+        batch, in_share = local_position // size, local_position % size
+        return batch * batch_size + self.index * size + in_share
 
 
 class UnreadableImages:
@@ -93,15 +96,23 @@ class UnreadableImages:
         self._bad_label: tuple[int, int] | None = None  # example and label
         self._lock = threading.Lock()
 
-    def record(self, numbers: np.ndarray, labels: np.ndarray, read: np.ndarray) -> None:
-        """Records a batch: example number, label and whether it was read, for each."""
+    def record(
+        self, numbers: np.ndarray, labels: np.ndarray, is_read: np.ndarray
+    ) -> None:
+        """Records a batch.
+
+        Args:
+          numbers: numbers of the examples; negative for fillers.
+          labels: labels of the examples.
+          is_read: whether each example could be read.
+        """
         with self._lock:
             is_example = numbers >= 0
-            self._unreadable.update(int(n) for n in numbers[is_example & ~read])
+            self._unreadable.update(int(n) for n in numbers[is_example & ~is_read])
             if labels.ndim > 1:
                 labels = labels.max(axis=1)  # zeros and ones, which are always valid
             is_class = (labels >= 0) & (labels < self._num_classes)
-            for i in np.flatnonzero(is_example & read & ~is_class):
+            for i in np.flatnonzero(is_example & is_read & ~is_class):
                 self._bad_label = self._bad_label or (int(numbers[i]), int(labels[i]))
 
     @property
@@ -186,23 +197,23 @@ class Stream:
         `seed` and the step.
 
         Returns:
-          Pairs of images [b, S, S, 3] float32 in [0, 1] and labels [b, K] float32,
-          where b is the batch size divided by the numbers of workers and parts. The
-          labels of unreadable images are NaN.
+          Pairs of images [b, height, width, 3] float32 in [0, 1] and labels [b, K]
+          float32, where b is the batch size divided by the numbers of workers and
+          parts. The labels of unreadable images are NaN.
         """
         size = shard.size(self.batch_size)
 
-        def draw(counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            positions = shard.position(counts, self.batch_size)
-            step, rest = positions // self.batch_size, positions % self.batch_size
+        def draw(local_positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            positions = shard.position(local_positions, self.batch_size)
+            step, in_batch = positions // self.batch_size, positions % self.batch_size
             epoch = step // self.steps_per_epoch
-            rest += step % self.steps_per_epoch * self.batch_size
-            shuffled = _shuffled(rest, seed, epoch, self.split.size)
+            in_epoch = step % self.steps_per_epoch * self.batch_size + in_batch
+            numbers = _shuffled(in_epoch, seed, epoch, self.split.size)
             purposes = range(_MIXING + 1, _MIXING + 1 + augmentation.SEEDS)
             seeds = [_seeds(seed, purpose, positions) for purpose in purposes]
-            return shuffled, tf.stack(seeds, axis=1)
+            return numbers, tf.stack(seeds, axis=1)
 
-        def image(
+        def preprocess(
             data: tf.Tensor, seeds: tf.Tensor, kind: model_input.Kind
         ) -> tf.Tensor:
             return augment.image(
@@ -210,21 +221,21 @@ class Stream:
             )
 
         def mix(
-            count: tf.Tensor, batch: tuple[tf.Tensor, ...]
+            batch_number: tf.Tensor, batch: tuple[tf.Tensor, ...]
         ) -> tuple[tf.Tensor, tf.Tensor]:
             images, labels = batch
-            position = count * shard.count + shard.index
+            position = batch_number * shard.count + shard.index
             return augment.batch(images, labels, _seeds(seed, _MIXING, position))
 
-        counts = tf.data.Dataset.range(first * size, last * size)
-        batches = self._batches(counts, draw, image, size // shard.parts)
+        local_positions = tf.data.Dataset.range(first * size, last * size)
+        batches = self._batches(local_positions, draw, preprocess, size // shard.parts)
         if augment.mixes:
-            counted = batches.enumerate(start=first * shard.parts)
-            batches = counted.map(mix, num_parallel_calls=tf.data.AUTOTUNE)
+            numbered = batches.enumerate(start=first * shard.parts)
+            batches = numbered.map(mix, num_parallel_calls=tf.data.AUTOTUNE)
         return batches.prefetch(_PREFETCHED)
 
     def evaluation(self, *, shard: Shard = Shard()) -> tf.data.Dataset:
-        """Returns batches of every example once, in order, in the form of `training`.
+        """Returns batches like those of `training`, of every example once, in order.
 
         The last batches are filled up with examples whose labels are NaN, so all
         batches have the same size.
@@ -232,29 +243,29 @@ class Stream:
         size = shard.size(self.batch_size)
         steps = -(-self.split.size // self.batch_size)
 
-        def draw(counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            positions = shard.position(counts, self.batch_size)
+        def draw(local_positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            positions = shard.position(local_positions, self.batch_size)
             numbers = tf.where(positions < self.split.size, positions, _FILLER)
             return numbers, tf.zeros([tf.size(positions), 0, 2], tf.int64)
 
-        def image(
+        def preprocess(
             data: tf.Tensor, seeds: tf.Tensor, kind: model_input.Kind
         ) -> tf.Tensor:
             return self.preprocessing.central_crop(data, kind)
 
-        counts = tf.data.Dataset.range(steps * size)
-        batches = self._batches(counts, draw, image, size // shard.parts)
+        local_positions = tf.data.Dataset.range(steps * size)
+        batches = self._batches(local_positions, draw, preprocess, size // shard.parts)
         return batches.prefetch(_PREFETCHED)
 
     def _group_size(self, batch: int) -> int:
         """Number of images that one thread reads one after the other.
 
-        A group is a batch or a whole fraction of a batch if possible, because batches
-        made of other groups require copies.
+        If possible, groups divide a batch evenly, because batches made of other groups
+        require copies.
         """
         image_bytes = 12 * self.preprocessing.height * self.preprocessing.width
-        most = int(np.clip(_GROUP_BYTES // image_bytes, *_GROUP))
-        for parts in range(1, batch // _GROUP[0] + 1):
+        most = int(np.clip(_GROUP_BYTES // image_bytes, *_GROUP_LIMITS))
+        for parts in range(1, batch // _GROUP_LIMITS[0] + 1):
             if batch % parts == 0 and batch // parts <= most:
                 return batch // parts
         return most
@@ -265,8 +276,8 @@ class Stream:
         return self.split.image_format != split.PIXELS
 
     @property
-    def _has_sets(self) -> bool:
-        """Whether labels are zeros and ones for each class, not class numbers."""
+    def _is_multi_label(self) -> bool:
+        """Whether labels are zeros and ones for each class, not one class number."""
         return self.split.scores == taxonomies.SIGMOID
 
     def _fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -285,9 +296,11 @@ class Stream:
         return images, kinds, labels
 
     def _readers(
-        self, image: typing.Callable, num_seeds: int
+        self, preprocess: typing.Callable, num_seeds: int
     ) -> tuple[typing.Any, dict[model_input.Kind, typing.Any]]:
-        """Traces the functions of (image, kind, seeds [num_seeds, 2]) that read images.
+        """Traces the functions that read an image, and preprocess it.
+
+        Their arguments are the image, its kind, and its seeds [num_seeds, 2].
 
         Returns:
           A function for images of any kind, and functions for single kinds, by kind.
@@ -306,56 +319,61 @@ class Stream:
             )
 
         def reader(kind: model_input.Kind) -> typing.Any:
-            return trace(lambda data, any_kind, seeds: image(data, seeds, kind))
+            return trace(lambda data, any_kind, seeds: preprocess(data, seeds, kind))
 
         def read_any(data: tf.Tensor, kind: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
             if self.split.image_format == split.PATH:
                 is_path = kind == _PATH
                 data = tf.cond(is_path, lambda: tf.io.read_file(data), lambda: data)
-            branches = {k: functools.partial(image, data, seeds, k) for k in _PLAIN}
-            other = functools.partial(image, data, seeds, model_input.Kind.FILE)
+            branches = {
+                k: functools.partial(preprocess, data, seeds, k) for k in _PLAIN_JPEG
+            }
+            other = functools.partial(preprocess, data, seeds, model_input.Kind.FILE)
             return tf.switch_case(tf.cast(kind, tf.int32), branches, other)
 
         if not self._is_encoded:
             return reader(model_input.Kind.PIXELS), {}
-        return trace(read_any), {kind: reader(kind) for kind in _PLAIN}
+        return trace(read_any), {kind: reader(kind) for kind in _PLAIN_JPEG}
 
     def _read(
-        self, drawn: tf.data.Dataset, image: typing.Callable, size: int
+        self, drawn: tf.data.Dataset, preprocess: typing.Callable, size: int
     ) -> tf.data.Dataset:
         """Reads groups of ((images, whether each was read), (numbers, labels)).
 
         Args:
           drawn: example numbers [n] and seeds [n, k, 2] int64 of each group.
-          image: function of an example's image, seeds [k, 2] and kind that returns the
-            model's input.
+          preprocess: function of an example's image, seeds [k, 2] and kind that returns
+            the model's input.
           size: number of examples in a group.
         """
         shape = (self.preprocessing.height, self.preprocessing.width, 3)
-        read_any, read_kinds = self._readers(image, drawn.element_spec[1].shape[1])
+        num_seeds = drawn.element_spec[1].shape[1]
+        read_any, read_kinds = self._readers(preprocess, num_seeds)
         image_spec = read_any.structured_input_signature[0][0]
 
-        def read_or_skip(*example: tf.Tensor) -> tf.data.Dataset:
-            read = tf.data.Dataset.from_tensors(example)
-            read = read.map(lambda *example: (read_any(*example), True))
-            unread = tf.data.Dataset.from_tensors((tf.zeros(shape), False))
-            return read.ignore_errors().concatenate(unread).take(1)
+        def read_or_zeros(*example: tf.Tensor) -> tf.data.Dataset:
+            result = tf.data.Dataset.from_tensors(example)
+            result = result.map(lambda *example: (read_any(*example), True))
+            zeros = tf.data.Dataset.from_tensors((tf.zeros(shape), False))
+            return result.ignore_errors().concatenate(zeros).take(1)
 
         def group(numbers: tf.Tensor, seeds: tf.Tensor) -> tf.data.Dataset:
             """Reads a group at once; if an image can't be read, one by one."""
             images, kinds, labels = tf.numpy_function(
                 self._fetch,
-                [tf.maximum(numbers, 0)],
+                [tf.maximum(numbers, 0)],  # example 0 stands in for fillers
                 [image_spec.dtype, tf.int64, tf.int64],
             )
-            labels.set_shape([None, self.num_classes] if self._has_sets else [None])
+            labels.set_shape(
+                [None, self.num_classes] if self._is_multi_label else [None]
+            )
             kinds.set_shape([None])
             images.set_shape([None, *image_spec.shape])
             numbers_and_labels = tf.data.Dataset.from_tensors((numbers, labels))
 
             def at_once(*examples: tf.Tensor, function: typing.Any) -> tuple:
-                read = tf.ones(tf.shape(numbers), tf.bool)
-                return _map_each(function, examples, shape), read
+                is_read = tf.ones(tf.shape(numbers), tf.bool)
+                return _map_each(function, examples, shape), is_read
 
             # `concatenate` with `take(1)` makes a fallback: the second data set is
             # evaluated only if the first is empty.
@@ -363,7 +381,7 @@ class Stream:
             result = whole.map(functools.partial(at_once, function=read_any))
             if self._is_encoded:
                 examples = tf.data.Dataset.from_tensor_slices((images, kinds, seeds))
-                one_by_one = examples.flat_map(read_or_skip).batch(size)
+                one_by_one = examples.flat_map(read_or_zeros).batch(size)
                 result = result.ignore_errors().concatenate(one_by_one)
             for kind, function in read_kinds.items():
                 is_uniform = tf.reduce_all(kinds == kind)
@@ -372,7 +390,8 @@ class Stream:
                 result = uniform.ignore_errors().concatenate(result)
             return tf.data.Dataset.zip(result.take(1), numbers_and_labels)
 
-        # Same as `interleave`, which would read twice as many groups ahead.
+        # The op of `interleave`. That method does not take `prefetch_input_elements`,
+        # and would read twice as many groups ahead.
         return interleave_op._ParallelInterleaveDataset(
             drawn,
             group,
@@ -386,30 +405,30 @@ class Stream:
 
     def _batches(
         self,
-        counts: tf.data.Dataset,
+        local_positions: tf.data.Dataset,
         draw: typing.Callable,
-        image: typing.Callable,
+        preprocess: typing.Callable,
         size: int,
     ) -> tf.data.Dataset:
         """Makes batches of (images, labels [size, K]) and records unreadable images.
 
         Args:
-          counts: counts of the examples that this worker makes.
-          draw: function of counts [n] that returns example numbers [n] and seeds
-            [n, k, 2] int64.
-          image: see `_read`.
+          local_positions: positions in the sequence of this worker's examples.
+          draw: function of local positions [n] that returns numbers [n] of examples in
+            the split, and seeds [n, k, 2] int64.
+          preprocess: see `_read`.
           size: batch size.
         """
 
         def record(
-            images_and_read: tuple[tf.Tensor, tf.Tensor],
+            images_and_is_read: tuple[tf.Tensor, tf.Tensor],
             numbers_and_labels: tuple[tf.Tensor, tf.Tensor],
         ) -> tuple[tf.Tensor, tf.Tensor]:
-            images, read = images_and_read
+            images, is_read = images_and_is_read
             numbers, labels = numbers_and_labels
-            is_valid = read & (numbers >= 0)
+            is_valid = is_read & (numbers >= 0)
             labels = tf.where(
-                is_valid[:, tf.newaxis] if self._has_sets else is_valid,
+                is_valid[:, tf.newaxis] if self._is_multi_label else is_valid,
                 labels,
                 _NO_LABEL,
             )
@@ -417,12 +436,12 @@ class Stream:
             if self._is_encoded:
                 recorded = [
                     tf.numpy_function(
-                        self.unreadable_images.record, [numbers, labels, read], []
+                        self.unreadable_images.record, [numbers, labels, is_read], []
                     )
                 ]
             with tf.control_dependencies(recorded):
                 labels = tf.ensure_shape(labels, [size, *labels.shape[1:]])
-            if self._has_sets:
+            if self._is_multi_label:
                 is_valid, targets = labels >= 0, tf.cast(labels, tf.float32)
             else:
                 is_class = (labels >= 0) & (labels < self.num_classes)
@@ -432,7 +451,8 @@ class Stream:
             return tf.ensure_shape(images, [size, *images.shape[1:]]), targets
 
         group_size = self._group_size(size)
-        batches = self._read(counts.batch(group_size).map(draw), image, group_size)
+        drawn = local_positions.batch(group_size).map(draw)
+        batches = self._read(drawn, preprocess, group_size)
         if group_size != size:
             batches = batches.rebatch(size, drop_remainder=True)
         return batches.map(record)
@@ -475,6 +495,10 @@ def _shuffled(
 
 
 def _seeds(seed: int, purpose: int, positions: tf.Tensor) -> tf.Tensor:
-    """Returns `tf.random.fold_in` of positions [...] for a purpose, [..., 2] int64."""
+    """Returns a seed for each of positions [...], as [..., 2] int64.
+
+    Same as `tf.random.fold_in([seed, purpose], position)` for each position. Random
+    draws with different purposes are independent.
+    """
     first = tf.random.fold_in(tf.constant([seed, purpose], tf.int32), np.int64(0))[0]
     return tf.stack([tf.fill(tf.shape(positions), first), positions], axis=-1)
