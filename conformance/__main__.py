@@ -106,7 +106,8 @@ def _parser(name: str) -> argparse.ArgumentParser:
     add(
         "--time_limit",
         type=float,
-        help="seconds for each clause; default: depends on the model's size",
+        help="seconds for each clause or client step; "
+        "default: depends on the model's size",
     )
     add(
         "--memory_limit",

@@ -18,11 +18,11 @@ _RANGES = ("height_range", "width_range")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Documents:
+class Documentation:
     """The documentation of one model.
 
     Args:
-      ranges: (low, high) in pixels, with the keys `height_range` and `width_range`.
+      ranges: (low, high) in pixels by name: `height_range`, `width_range`.
       arguments: documented arguments of `__call__` by name, each with its `dtype`,
         `shape` and `default`.
       page: the page as `statements.read` returns it; None without a page.
@@ -38,13 +38,14 @@ def read(
     doc: str | os.PathLike[str] | None,
     *,
     kind: str = "auto",
-) -> Documents:
-    """Reads a file of documentation, by default the manifest inside the model.
+) -> Documentation:
+    """Reads a documentation file, by default the manifest inside the model.
 
     The file is one of these:
 
-    - a JSON object, in which `input` may have `height_range` and `width_range`, and
-      `hyperparameters` an object for each argument; all other keys are ignored;
+    - a JSON object: `input` may have `height_range` and `width_range`, and
+      `hyperparameters` may have an object for each keyword argument of `__call__`; all
+      other keys are ignored;
     - a page whose JSON block has the same keys, see `statements`. If the block
       describes both kinds of model, and neither `kind` nor the model's manifest tells
       which one applies, the first is used.
@@ -67,36 +68,37 @@ def read(
             raise ValueError("it is not a regular file")
         with path.open("rb") as file:
             record = json.loads(file.read(_LARGEST_FILE))
-        documents = _parse(record)
-        if doc is not None and documents == Documents():
-            raise ValueError("it has neither")
-        return documents
+        documentation = _parse(record)
+        if doc is not None and documentation == Documentation():
+            raise ValueError("it has none of them")
+        return documentation
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         if doc is None:
-            return Documents()
+            return Documentation()
         raise ValueError(
-            f"doc must be a JSON file with height_range and width_range under input, "
-            f"or hyperparameters, got {str(doc)!r}: {error}"
+            f"doc must be a JSON file with at least one of input.height_range, "
+            f"input.width_range and hyperparameters, got {str(doc)!r}: {error}"
         ) from error
 
 
-def _read_page(path: pathlib.Path, folder: pathlib.Path, kind: str) -> Documents:
+def _read_page(path: pathlib.Path, folder: pathlib.Path, kind: str) -> Documentation:
     try:
         if path.exists() and not path.is_file():
             raise ValueError("it is not a regular file")
         page = statements.read(path)
         if kind == "auto":
             kind = _kind_in_manifest(folder)
+        # The block describes one model, or has a list `models`, see `statements`.
         models = (page["block"] or {}).get("models", [page["block"] or {}])
         models = [model for model in models if model.get("kind") == kind] or models
-        documents = _parse(models[0]) if models else Documents()
+        documentation = _parse(models[0]) if models else Documentation()
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"doc can't be read as a page, {path}: {error}") from error
-    return dataclasses.replace(documents, page=page)
+        raise ValueError(f"doc {str(path)!r} is not a valid page: {error}") from error
+    return dataclasses.replace(documentation, page=page)
 
 
 def _kind_in_manifest(folder: pathlib.Path) -> str:
-    """Returns the model's kind from its manifest; empty if that is not there."""
+    """Returns the kind that the model's manifest states; empty if it states none."""
     try:
         record = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return str(record["kind"])
@@ -104,7 +106,7 @@ def _kind_in_manifest(folder: pathlib.Path) -> str:
         return ""
 
 
-def _parse(record: Any) -> Documents:
+def _parse(record: Any) -> Documentation:
     """Checks and returns the documented ranges and arguments of a JSON object."""
     inputs = record.get("input", {})
     ranges = {name: inputs[name] for name in _RANGES if inputs.get(name)}
@@ -117,8 +119,8 @@ def _parse(record: Any) -> Documents:
     arguments = record.get("hyperparameters", {})
     for name, argument in arguments.items():
         shape = argument.get("shape", [])
-        if not isinstance(shape, list) or not all(type(side) is int for side in shape):
+        if not isinstance(shape, list) or not all(type(size) is int for size in shape):
             raise ValueError(f"{shape!r} is not a valid shape for {name}")
         if not isinstance(argument.get("dtype", ""), str):
             raise ValueError(f"{argument['dtype']!r} is not a valid dtype for {name}")
-    return Documents(ranges=ranges, arguments=arguments)
+    return Documentation(ranges=ranges, arguments=arguments)

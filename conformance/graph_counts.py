@@ -1,4 +1,8 @@
-"""Counts a model's multiply-adds and reads the shapes of its endpoints."""
+"""Counts a model's multiply-adds and reads the shapes of its endpoints.
+
+Counting from the graph is independent of `zoo.multiply_adds`, which counts from layers,
+so that clause D05 can find errors there.
+"""
 
 from __future__ import annotations
 

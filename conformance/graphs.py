@@ -30,9 +30,9 @@ _CALLS = {
 def random_ops_on_output(function: Any) -> set[str]:
     """Returns the types of random ops that act elementwise on an output.
 
-    On the path from such an op to the output, no op combines elements. Dropout on the
-    output is such a case: a random mask is compared and multiplied. Dropout or drop
-    path in earlier layers is not: a pooling, convolution or matrix product follows.
+    No op between the random op and the output combines elements. This includes dropout
+    on the output, which multiplies it by a random mask, and excludes dropout or drop
+    path in earlier layers, which a pooling, convolution or matrix product follows.
 
     Args:
       function: a concrete function. The functions that it calls are searched too.
@@ -48,10 +48,10 @@ def random_ops_on(tensors: Iterable[str], graph: Any) -> set[str]:
     """Same as `random_ops_on_output`, for named tensors of a GraphDef."""
     library = {body.signature.name: body for body in graph.library.function}
     nodes = {node.name: node for node in graph.node}
-    return set().union(*(_reached(name, nodes, library)[0] for name in tensors))
+    return set().union(*(_sources(name, nodes, library)[0] for name in tensors))
 
 
-def _reached(
+def _sources(
     tensor: str, nodes: Mapping[str, Any], library: Mapping[str, Any]
 ) -> tuple[set[str], set[str]]:
     """Returns the random ops and function arguments that reach a tensor elementwise.
@@ -74,7 +74,7 @@ def _reached(
             random_ops.add(node.op)
         elif node.op in _CALLS:
             index = int(output.split(":")[-1] or 0)
-            ops_in_call, operands = _reached_in_call(node, index, library)
+            ops_in_call, operands = _sources_in_call(node, index, library)
             random_ops |= ops_in_call
             open_tensors.extend(operands)
         elif not _MIXING.search(node.op) and node.op not in _SHAPE_OPS:
@@ -82,7 +82,7 @@ def _reached(
     return random_ops, arguments
 
 
-def _reached_in_call(
+def _sources_in_call(
     node: Any, index: int, library: Mapping[str, Any]
 ) -> tuple[set[str], list[str]]:
     """Returns the random ops and the inputs of a call that reach one of its outputs."""
@@ -93,7 +93,7 @@ def _reached_in_call(
         body = library[node.attr[attribute].func.name]
         output = body.ret[body.signature.output_arg[index].name]
         nodes = {inner.name: inner for inner in body.node_def}
-        ops_in_body, arguments = _reached(output, nodes, library)
+        ops_in_body, arguments = _sources(output, nodes, library)
         random_ops |= ops_in_body
         reached += [
             operand

@@ -23,9 +23,9 @@ from conformance.checks import (
     tf1_hub,
 )
 
-# Returns what it observed, in a few words; raises if the clause does not hold.
+# Returns a short summary of its observations; raises if the clause does not hold.
 Check = Callable[[model_under_test.ModelUnderTest], str]
-# All clauses but T05 and those of group K, which are programs: see `clients`.
+# Client programs check T05 and the clauses of group K, see `clients`.
 CHECKS: dict[str, Check] = {
     "R01": reusable.r01_loads_alone,
     "R02": reusable.r02_root_is_callable,
@@ -107,7 +107,7 @@ def judge(
       clause: the clause.
       check: its check function.
       model: the model.
-      results: results so far, by clause id; of those that this one needs at least.
+      results: results by clause id, at least those of the clauses that it needs.
     """
     start = time.perf_counter()
     prefix = ""
@@ -132,7 +132,7 @@ def judge(
 
 
 def _prefix(clause: clauses.Clause, model: model_under_test.ModelUnderTest) -> str:
-    """Returns `by serving_default: ` if that replaces `__call__`, else nothing.
+    """Returns `by serving_default: ` if checks call that signature, else nothing.
 
     Raises:
       NotApplicable: the clause needs a call, and the model can't be called with images.

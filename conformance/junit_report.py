@@ -1,7 +1,7 @@
 """Formats a report as JUnit XML for CI servers. Does not import TensorFlow.
 
-Only elements and attributes are used that both pytest's `junit_family=xunit2` and the
-xUnit plugin of Jenkins support.
+The report uses only elements and attributes that pytest's `junit_family=xunit2` and the
+xUnit plugin of Jenkins both support.
 """
 
 from __future__ import annotations

@@ -45,15 +45,15 @@ class TrainingStep:
 
 
 class ModelUnderTest:
-    """A SavedModel, with what is known about it.
+    """A SavedModel under test: its files, signatures, traces, variables and calls.
 
     Args:
       path: the SavedModel's directory.
       name: the model's name in messages; default: `path`.
       kind: one of `clauses.KINDS`, or auto.
-      full: whether checks try everything, including what is slow.
+      full: whether checks include the slow cases.
       pair: directory of the other model of the pair, or None.
-      documented: documented ranges (low, high) in pixels, with the keys `height_range`
+      documented: documented ranges as (low, high) in pixels, by name: `height_range`
         and `width_range`.
       arguments: documentation of additional arguments of `__call__`, by name.
       page: the documentation page as `statements.read` returns it; None without a page.
@@ -111,12 +111,12 @@ class ModelUnderTest:
 
     @functools.cached_property
     def kind_and_reason(self) -> tuple[str, str]:
-        """The kind, and how it is known.
+        """The kind, and how it was determined.
 
-        The first that applies: a model with a signature `image_classification` is a
-        classifier; one with `image_feature_vector` is a feature vector; one with an
-        asset named after classes or labels is a classifier; any other is a feature
-        vector.
+        The first of these rules that applies: a model with a signature
+        `image_classification` is a classifier; one with `image_feature_vector` is a
+        feature vector; one with an asset named after classes or labels is a classifier;
+        any other is a feature vector.
         """
         if self.requested_kind in clauses.KINDS:
             return self.requested_kind, "as requested"
@@ -136,7 +136,7 @@ class ModelUnderTest:
         return None
 
     @functools.cached_property
-    def pair(self) -> ModelUnderTest | None:
+    def other_model(self) -> ModelUnderTest | None:
         """The other model of the pair, with the other kind; None without a pair."""
         if self._pair is None:
             return None
@@ -202,7 +202,7 @@ class ModelUnderTest:
     @property
     def call(self) -> Any:
         """The root's `__call__`, or None."""
-        return getattr(self.obj, "__call__", None)  # noqa: B004 - the attribute
+        return getattr(self.obj, "__call__", None)  # noqa: B004 - its value is needed
 
     @property
     def is_callable(self) -> bool:
@@ -362,7 +362,13 @@ class ModelUnderTest:
         return self._traced[key]
 
     def call_interface(self) -> dict[str, Any]:
-        """Returns what a client needs to call the model, as JSON values."""
+        """Returns what a client needs to call the model, as JSON values.
+
+        Returns:
+          `shape` ([height, width, channels]) and `dtype` of images that work, the
+          number of `trainable` variables, and the defaults of `arguments` except
+          `training`.
+        """
         others = traces.parameters(self.call)[1:]
         defaults = {p.name: p.default for p in others if p.name != "training"}
         return {
@@ -383,7 +389,10 @@ class ModelUnderTest:
         return {"shape": spec.shape[1:].as_list(), "dtype": spec.dtype.name}
 
     def serving_interface(self) -> dict[str, Any] | None:
-        """Returns shape and dtype of serving_default's images; None if not images."""
+        """Returns `shape` and `dtype` of images for serving_default.
+
+        None means that the input of serving_default can't be images.
+        """
         _, inputs = self.signatures["serving_default"].structured_input_signature
         (spec,) = inputs.values()
         if not is_numeric_image(spec):

@@ -121,7 +121,7 @@ def _largest_working(
 def _failure(
     model: model_under_test.ModelUnderTest, batch: int, size: tuple[int, int]
 ) -> str:
-    """Calls the model with images; returns what fails, or an empty string."""
+    """Calls the model with images; returns the problem, or an empty string."""
     try:
         output = model.infer(model.images(batch, size=size))
         rows = {value.shape[:1] for value in numeric.leaves(output)}

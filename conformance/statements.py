@@ -93,7 +93,7 @@ FACTS = {
         label="trainable parameters", path=("params", "trainable"), read=_count
     ),
     "multiply_adds": Fact(label="multiply-adds", path=("multiply_adds",), read=_count),
-    "value_bytes": Fact(label="size of the values", path=(), read=_count),
+    "variable_bytes": Fact(label="size of the values", path=(), read=_count),
     "file_bytes": Fact(label="size of all files", path=(), read=_count),
     "fine_tunable": Fact(label="fine-tunable", path=("fine_tunable",), read=_flag),
     "paper": Fact(label="paper", path=("paper",), read=_text),

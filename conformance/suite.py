@@ -26,7 +26,7 @@ from reuse import handles
 
 LEVELS = ("quick", "full")
 _SEARCH_SECONDS = 30
-_SECONDS, _SECONDS_PER_MIB = 120, 2
+_SECONDS, _SECONDS_PER_MIB = 120, 2  # longest time without a message from a process
 # K02 loads a model five times, with two optimiser values for each variable.
 _MEMORY, _MEMORY_PER_BYTE = 4 << 30, 32
 _MEMORY_SHARE = 0.9  # largest share of the machine's memory

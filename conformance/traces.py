@@ -70,8 +70,8 @@ def is_tensor(argument: Any) -> bool:
 def most_general(traces: Iterable[Trace]) -> tuple[Trace, ...]:
     """Drops the traces that another, more general trace covers.
 
-    Such a trace exists if a tf.function that takes a scalar Tensor was once called with
-    a Python number.
+    For example, a tf.function that takes a scalar Tensor gets an extra trace if it is
+    called with a Python number.
     """
     traces = tuple(traces)
     return tuple(

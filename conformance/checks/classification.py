@@ -20,38 +20,38 @@ _HEADER_WORD = re.compile(
     r"(class|label|synset|display|category)?[ _]?(index|idx|ids?|names?|class(es)?"
     r"|labels?|synset|wnid|description|text|category|categories)"
 )
-# Logits in fewer columns may look like sigmoid or top-k values by chance: 8 values fall
-# from column to column with a probability of 1/8!. More rows do not help, since all
-# rows of a model are similar.
+# Logits in fewer columns may look like scores by chance: a few logits may all lie in
+# [0, 1], and n random values are in descending order with a probability of 1 / n!. More
+# test images do not help, since a model's outputs for them are similar.
 _MIN_COLUMNS = 8
 _FLOAT16_SUM_TOLERANCE = 2e-3  # float16 probabilities sum to 1 within this tolerance
 
 
 def c01_gives_one_matrix(model: model_under_test.ModelUnderTest) -> str:
     """Checks the output for two images and the output shapes of all traces."""
-    columns = output_checks.check_matrix(model, columns="num_classes")
-    output_checks.check_static_columns(model, columns="num_classes")
+    columns = output_checks.check_matrix(model, dimension="num_classes")
+    output_checks.check_static_columns(model, dimension="num_classes")
     return f"float32 [batch, {columns}]"
 
 
 def c02_gives_logits(model: model_under_test.ModelUnderTest) -> str:
     """Checks the final op of the graph, then the output values for several images.
 
-    A final softmax or sigmoid op fails the clause for any number of classes. Other ops
-    that compute probabilities show in the values: softmax values are not negative and
-    each row sums to 1, or to 100; sigmoid values are all in [0, 1]; top-k values fall
-    from column to column. The check for sigmoid or top-k values needs at least
-    `_MIN_COLUMNS` columns, since logits may look the same by chance.
+    A final softmax or sigmoid op fails the clause for any number of classes. Scores
+    from other ops are recognised by their values: softmax values are not negative and
+    each row sums to 1, or to 100 for percentages; sigmoid values are all in [0, 1];
+    top-k values decrease from column to column. The check for sigmoid or top-k values
+    needs at least `_MIN_COLUMNS` columns, since logits may look the same by chance.
     """
     fix = "Return the output of the last dense layer, without softmax, sigmoid or "
     fix += "sorting; document whether its scores are for softmax or for sigmoid."
     last_op = ""
-    with contextlib.suppress(LookupError, ValueError):  # a graph may have any ops
+    with contextlib.suppress(LookupError, ValueError):  # final_op can't read all graphs
         last_op = graphs.final_op(model.traced(training=False))
     if last_op in (graphs.SOFTMAX, graphs.SIGMOID):
         raise verdict.Violation(
             expected="logits",
-            observed=f"the output of a final op {last_op}: probabilities",
+            observed=f"the output of a final {last_op} op: probabilities",
             mend=fix,
         )
     batches = [model.images(2, fill=fill) for fill in (0.0, 0.5, 1.0)]
@@ -60,14 +60,16 @@ def c02_gives_logits(model: model_under_test.ModelUnderTest) -> str:
     if not np.isfinite(rows).all():
         raise verdict.NotApplicable("the outputs are not finite, see I04")
     for total in (1, 100):
-        sums = np.abs(rows.sum(axis=1) / total - 1).max()
-        if rows.min() >= 0 and rows.shape[1] > 1 and sums <= _FLOAT16_SUM_TOLERANCE:
+        deviation = np.abs(rows.sum(axis=1) / total - 1).max()
+        sums_to_total = rows.shape[1] > 1 and deviation <= _FLOAT16_SUM_TOLERANCE
+        if rows.min() >= 0 and sums_to_total:
             raise verdict.Violation(
                 expected="logits",
                 observed=f"values that sum to {total} in each row: probabilities",
                 mend=fix,
             )
     is_wide = rows.shape[1] >= _MIN_COLUMNS
+    # If all values are 0, they are logits of a head whose weights are 0.
     if is_wide and rows.min() >= 0 and rows.max() <= 1 and rows.any():
         raise verdict.Violation(
             expected="logits",
@@ -77,7 +79,7 @@ def c02_gives_logits(model: model_under_test.ModelUnderTest) -> str:
     if is_wide and (np.diff(rows, axis=1) < 0).all():
         raise verdict.Violation(
             expected="one logit for each class, in the order of the classes",
-            observed=f"{rows.shape[1]} falling values in each of {len(rows)} rows: "
+            observed=f"{rows.shape[1]} decreasing values in each of {len(rows)} rows: "
             "top-k scores",
             mend=fix,
         )
@@ -91,15 +93,17 @@ def c03_carries_class_index(model: model_under_test.ModelUnderTest) -> str:
     all fields are words such as `index` or `label`, or if it is the only line that does
     not begin with an integer.
     """
-    columns = output_checks.check_matrix(model, columns="num_classes")
-    seen = []
+    columns = output_checks.check_matrix(model, dimension="num_classes")
+    descriptions = []
     for path in model.assets:
         lines = _text_lines(path)
         if lines is None:
-            seen.append(f"{path.name}, which is not a list of lines")
+            descriptions.append(
+                f"{path.name}, which is not a text file with one line per class"
+            )
             continue
-        # A class may have a name such as "text", so a first line counts as a header
-        # only if the file has more lines than there are classes.
+        # A class may have a name such as "text", so the first line is not taken as a
+        # header if the file has one line per class. class_index.tsv needs a header.
         count = len(lines)
         if count != columns or path.name == _CLASS_INDEX:
             count -= _has_header(lines)
@@ -108,33 +112,33 @@ def c03_carries_class_index(model: model_under_test.ModelUnderTest) -> str:
             if path.name == _CLASS_INDEX:
                 _check_class_index(lines)
             return f"{path.name}: {count} classes"
-        seen.append(f"{path.name} with {count} classes")
+        descriptions.append(f"{path.name} with {count} classes")
     raise verdict.Violation(
         expected=f"a text asset with one line for each of {columns} classes",
-        observed=", ".join(seen) or "no assets",
+        observed=", ".join(descriptions) or "no assets",
         mend="Write one line for each class, and attach the file to the root as a "
         "tf.saved_model.Asset: copies of the model lose a file that is not an asset.",
     )
 
 
 def _check_names(name: str, lines: list[str]) -> None:
-    """Checks that no line is empty and that at least half of the lines are unique.
+    """Checks that no line is empty and that at least half of the lines are distinct.
 
     A few classes may share a name: some do in ImageNet.
     """
     empty = sum(not line.strip() for line in lines)
-    if empty or 2 * len(set(lines)) < len(lines):
-        unique = f"{len(set(lines))} unique names"
-        observed = f"{empty} empty lines" if empty else unique
+    distinct = len(set(lines))
+    if empty or 2 * distinct < len(lines):
+        repetition = f"{distinct} distinct among {len(lines)} lines"
         raise verdict.Violation(
-            expected=f"{name} to name {len(lines)} classes",
-            observed=observed,
+            expected=f"the name of a class on each line of {name}",
+            observed=f"{empty} empty lines" if empty else repetition,
             mend="Write the name of one class on each line.",
         )
 
 
 def _text_lines(path: pathlib.Path) -> list[str] | None:
-    """Returns the lines of a text file; None if its lines can't be classes."""
+    """Returns the lines of a file; None for JSON and for files that are not UTF-8."""
     if path.suffix == ".json":
         return None
     try:

@@ -9,7 +9,7 @@ import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from conformance import (
     clauses,
@@ -38,36 +38,40 @@ def d01_states_ranges(model: model_under_test.ModelUnderTest) -> str:
     manifest_input = _manifest(model).get("input", {})
     for name, stated in (("height", height), ("width", width)):
         declared = manifest_input.get(f"{name}_range", stated)
-        _expect(f"the {name}s {_span(declared)}", stated == declared, _span(stated))
+        expected = f"the manifest's {name} range, {_span(declared)}"
+        _expect(expected, stated == declared, _span(stated))
     base = model.size
+    # The upper end of a range is None if there is no limit.
     trials = [(batch[0], base), (batch[1] or batch[0] + 1, base)]
-    for ends in zip(height, width, strict=True):
-        if None not in ends:
-            trials += [(1, ends), (1, (ends[0], base[1])), (1, (base[0], ends[1]))]
+    for size in zip(height, width, strict=True):
+        if None not in size:
+            trials += [(1, size), (1, (size[0], base[1])), (1, (base[0], size[1]))]
     for count, size in dict.fromkeys(trials):
-        with verdict.expecting(
-            f"{count} images of {size[0]}x{size[1]} pixels to work, as the page states",
-            mend=_FIX,
-        ):
-            output = model.infer(model.images(count, size=size))
-        _expect(f"{count} rows", output.shape[0] == count, str(output.shape))
+        expected = f"{count} images of {size[0]}x{size[1]} pixels to give {count} rows "
+        expected += "of output, as the page states"
+        with verdict.expecting(expected, mend=_FIX):
+            shape = model.infer(model.images(count, size=size)).shape
+        if shape[0] != count:
+            raise verdict.Violation(
+                expected=expected, observed=f"an output of shape {shape}", mend=_FIX
+            )
     return f"batch {_span(batch)}, height {_span(height)}, width {_span(width)}"
 
 
 def d02_states_outputs(model: model_under_test.ModelUnderTest) -> str:
-    """Checks that the page states the output size and, for classes, the class index."""
+    """Checks the stated output size and, for a classifier, the stated class index."""
     page = _page(model)
     if model.kind == clauses.FEATURE_VECTOR:
         return f"num_features {_stated(page, 'num_features')}"
     count = _stated(page, "num_classes")
-    file = _stated(page, "class_index")
+    class_index = _stated(page, "class_index")
     names = [path.relative_to(model.path).as_posix() for path in model.assets]
     _expect(
-        f"the class index to be one of the assets: {', '.join(names) or 'none'}",
-        any(name in file for name in names),
-        file,
+        f"an asset as the class index (the model has {', '.join(names) or 'none'})",
+        any(name in class_index for name in names),
+        class_index,
     )
-    return f"num_classes {count}, {file}, {_stated(page, 'scores')}"
+    return f"num_classes {count}, {class_index}, {_stated(page, 'scores')}"
 
 
 def d03_states_arguments(model: model_under_test.ModelUnderTest) -> str:
@@ -75,31 +79,29 @@ def d03_states_arguments(model: model_under_test.ModelUnderTest) -> str:
     page = _page(model)
     stated = _stated(page, "fine_tunable")
     is_tunable = bool(model.trainable_variables)
-    tunable = _yes_or_no(is_tunable)
-    _expect(f"fine-tunable {tunable}", stated == is_tunable, _yes_or_no(stated))
+    answer = _yes_or_no(is_tunable)
+    _expect(f"fine-tunable {answer}", stated == is_tunable, _yes_or_no(stated))
     arguments = {
         parameter.name
         for parameter in (traces.parameters(model.call)[1:] if model.call else ())
         if parameter.name not in _NOT_HYPERPARAMETERS
     }
-    with _consistent_page():
+    with _disagreement_as_violation():
         documented = page.arguments()
     if different := sorted(arguments ^ documented.keys()):
         name = different[0]
         problem = "no such argument" if name in documented else "not documented"
-        _expect(
-            f"the arguments {', '.join(sorted(arguments))}", False, f"{name}: {problem}"
-        )
+        _fail(f"the arguments {', '.join(sorted(arguments))}", f"{name}: {problem}")
     for name, entry in documented.items():
         for key in ("dtype", "default", "effect"):
             _expect(f"the {key} of {name}", entry[key] not in (None, ""), "none")
-    return f"fine-tunable {tunable}; {', '.join(documented) or 'no arguments'}"
+    return f"fine-tunable {answer}; {', '.join(documented) or 'no arguments'}"
 
 
 def d04_states_origins(model: model_under_test.ModelUnderTest) -> str:
-    """Checks the stated paper, data, licence, sizes and weights.
+    """Checks the stated paper, data, licence, parameters, multiply-adds and weights.
 
-    If the weights are random, the first line of the page must say so.
+    If the weights are random, the title of the page or the next line must say so.
     """
     page = _page(model)
     facts = {
@@ -114,7 +116,7 @@ def d04_states_origins(model: model_under_test.ModelUnderTest) -> str:
         _expect(f"the licence {license_name}", license_name in stated, stated)
     if _RANDOM in facts["weights"].lower():
         _expect(
-            "the first line to say that the weights are random",
+            "the title or the next line to say that the weights are random",
             _RANDOM in page.first.lower(),
             page.first,
         )
@@ -124,21 +126,21 @@ def d04_states_origins(model: model_under_test.ModelUnderTest) -> str:
 def d05_numbers_are_right(model: model_under_test.ModelUnderTest) -> str:
     """Recomputes each number of the page from the model.
 
-    The numbers are those of the labelled rows, the defaults of arguments and the shapes
-    of endpoints. Any other number that is written with digit groups, such as 1,234,
-    must equal one of the recomputed numbers.
+    The numbers are those in rows with a label of `statements.FACTS`, the defaults of
+    arguments and the shapes of endpoints. Any other number that is written with digit
+    groups, such as 1,234, must equal one of the recomputed numbers.
     """
     page = _page(model)
     computed = dict(_computed(model, page))
     checked = 0
     for name, number in computed.items():
-        with _consistent_page():
+        with _disagreement_as_violation():
             stated = page.fact(name)
         if stated is not None:
             label = statements.FACTS[name].label
             _expect(f"{label} {number}", stated == number, str(stated))
             checked += 1
-    with _consistent_page():
+    with _disagreement_as_violation():
         arguments, endpoints = page.arguments(), page.endpoints()
     defaults = {p.name: p.default for p in traces.parameters(model.call)[1:]}
     for name, entry in arguments.items():
@@ -146,10 +148,12 @@ def d05_numbers_are_right(model: model_under_test.ModelUnderTest) -> str:
         _expect(f"the default {value} of {name}", _equal(value, stated), str(stated))
     shapes = graph_counts.endpoints(model, side=_side(page)) if endpoints else {}
     for name, shape in endpoints.items():
-        _expect(f"{name} {shapes.get(name)}", shapes.get(name) == shape, str(shape))
+        if name not in shapes:
+            _fail("only endpoints that the model has", name)
+        _expect(f"{name} {shapes[name]}", shapes[name] == shape, str(shape))
     recomputed = {*computed.values(), *_numbers_of_other_model(model)}
     for number in page.grouped:
-        _expect("only numbers of the model", number in recomputed, f"{number:,}")
+        _expect("numbers that match the model", number in recomputed, f"{number:,}")
     return f"{checked + len(arguments) + len(endpoints)} numbers recomputed"
 
 
@@ -158,13 +162,13 @@ def _computed(
 ) -> Iterator[tuple[str, int]]:
     """Yields the name in `statements.FACTS` and the right value of each number."""
     sizes = [math.prod(v.shape) for v in model.variables]
-    kind = "features" if model.kind == clauses.FEATURE_VECTOR else "classes"
-    columns = output_checks.check_static_columns(model, columns=f"num_{kind}")
-    yield f"num_{kind}", columns
+    is_classifier = model.kind == clauses.CLASSIFICATION
+    name = "num_classes" if is_classifier else "num_features"
+    yield name, output_checks.check_static_columns(model, dimension=name)
     yield "params", sum(sizes)
     yield "trainable", sum(math.prod(v.shape) for v in model.trainable_variables)
     yield (
-        "value_bytes",
+        "variable_bytes",
         sum(v.dtype.size * n for v, n in zip(model.variables, sizes, strict=True)),
     )
     yield (
@@ -185,15 +189,15 @@ def _numbers_of_other_model(model: model_under_test.ModelUnderTest) -> set[int]:
     """
     (kind,) = set(clauses.KINDS) - {model.kind}
     page = statements.Page(model.page or {}, kind)
-    if model.pair is not None:
-        return {number for _, number in _computed(model.pair, page)}
-    with _consistent_page():
+    if model.other_model is not None:
+        return {number for _, number in _computed(model.other_model, page)}
+    with _disagreement_as_violation():
         facts = [page.fact(name) for name in statements.FACTS]
     return {fact for fact in facts if isinstance(fact, int)}
 
 
 def _side(page: statements.Page) -> int:
-    with _consistent_page():
+    with _disagreement_as_violation():
         side = page.fact("image_size")
     if side is None:
         raise verdict.NotApplicable("the page states no image size")
@@ -212,7 +216,7 @@ def _stated(page: statements.Page, name: str) -> Any:
     Raises:
       verdict.Violation: the page lacks the fact, or contradicts itself.
     """
-    with _consistent_page():
+    with _disagreement_as_violation():
         fact = page.fact(name)
     label = statements.FACTS[name].label
     _expect(f"a table row {label!r} with a value", fact is not None, "none")
@@ -220,12 +224,12 @@ def _stated(page: statements.Page, name: str) -> Any:
 
 
 @contextlib.contextmanager
-def _consistent_page() -> Iterator[None]:
-    """Raises a violation if the page contradicts itself."""
+def _disagreement_as_violation() -> Iterator[None]:
+    """Raises a violation if the block and the text of the page disagree."""
     try:
         yield
     except statements.DisagreementError as error:
-        _expect("a JSON block that agrees with the text", False, str(error))
+        _fail("a JSON block that agrees with the text", str(error))
 
 
 def _manifest(model: model_under_test.ModelUnderTest) -> Mapping[str, Any]:
@@ -240,9 +244,13 @@ def _manifest(model: model_under_test.ModelUnderTest) -> Mapping[str, Any]:
 
 def _expect(expected: str, holds: bool, observed: str) -> None:
     if not holds:
-        raise verdict.Violation(
-            expected=f"in the page: {expected}", observed=observed, mend=_FIX
-        )
+        _fail(expected, observed)
+
+
+def _fail(expected: str, observed: str) -> NoReturn:
+    raise verdict.Violation(
+        expected=f"in the page: {expected}", observed=observed, mend=_FIX
+    )
 
 
 def _equal(value: Any, stated: Any) -> bool:

@@ -90,11 +90,11 @@ def _signature(model: model_under_test.ModelUnderTest) -> Any:
 
 def _preprocess(model: model_under_test.ModelUnderTest) -> Any:
     part = getattr(model.obj, _PREPROCESS, None)
-    function = getattr(part, "__call__", None)  # noqa: B004 - the attribute
+    function = getattr(part, "__call__", None)  # noqa: B004 - its value is needed
     if not traces.is_restored_function(function):
         raise verdict.Violation(
-            expected=f"a callable obj.{_PREPROCESS}",
-            observed="none" if part is None else f"a {type(part).__name__}",
+            expected=f"obj.{_PREPROCESS} with a traced __call__",
+            observed="no such attribute" if part is None else "an object without one",
             mend=f"Set root.{_PREPROCESS} to a tf.Module with a traced __call__.",
         )
     variables = [*getattr(part, "variables", ())]
@@ -144,7 +144,7 @@ def _check_formats(preprocess: Any) -> np.ndarray:
 
 
 def _check_orientation(preprocess: Any) -> None:
-    """Compares files with a rotated photograph with files of the upright one."""
+    """Compares a photograph that is stored rotated with one that is stored upright."""
     upright = _photograph()
     rotated = np.rot90(upright)  # orientation 6 reverses this rotation
     for name, encode, tolerance in (
@@ -194,7 +194,7 @@ def _check_against_manifest(
 
 
 def _check_damaged(preprocess: Any) -> None:
-    """Checks that each of several files without a complete image raises."""
+    """Checks that files without a complete image raise an exception."""
     jpeg, png = _jpeg(_photograph()), _png(_photograph())
     for name, data in (
         ("an empty file", b""),
@@ -207,7 +207,7 @@ def _check_damaged(preprocess: Any) -> None:
         except Exception:  # of any type
             continue
         raise verdict.Violation(
-            expected=f"{name} to raise",
+            expected=f"{name} to raise an exception",
             observed=f"an image with values from {image.min():.3g} to "
             f"{image.max():.3g}",
             mend="Propagate the error of the decoder.",

@@ -17,13 +17,13 @@ from conformance import (
 
 def f01_gives_one_matrix(model: model_under_test.ModelUnderTest) -> str:
     """Checks the output for two images."""
-    columns = output_checks.check_matrix(model, columns="num_features")
+    columns = output_checks.check_matrix(model, dimension="num_features")
     return f"float32 [batch, {columns}]"
 
 
 def f02_num_features_is_static(model: model_under_test.ModelUnderTest) -> str:
     """Checks the output shapes of all traces."""
-    columns = output_checks.check_static_columns(model, columns="num_features")
+    columns = output_checks.check_static_columns(model, dimension="num_features")
     return f"num_features is {columns} in {len(model.all_traces)} traces"
 
 
@@ -50,4 +50,4 @@ def f03_has_no_dropout(model: model_under_test.ModelUnderTest) -> str:
                 f"and {', '.join(sorted(random_ops))} on the output",
                 mend="Move dropout to the head: users of features add their own.",
             )
-    return f"none with training={' and '.join(map(str, modes))}"
+    return f"no dropout with training={' and '.join(map(str, modes))}"

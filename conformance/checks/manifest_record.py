@@ -32,7 +32,7 @@ def p03_carries_manifest(model: model_under_test.ModelUnderTest) -> str:
     """
     record = read(model.path)
     if record is None:
-        if model.pair is None or read(model.pair.path) is None:
+        if model.other_model is None or read(model.other_model.path) is None:
             raise verdict.NotApplicable(f"there is no {documents.MANIFEST}")
         _fail(f"{documents.MANIFEST}, as in the other model", "no such file")
     _check_fields(record, model.kind)
@@ -44,10 +44,10 @@ def p03_carries_manifest(model: model_under_test.ModelUnderTest) -> str:
         if hashes.get(name) != record["files"].get(name)
     ):
         _fail("the hash of every file", f"a different hash of {different[0]}")
-    if model.pair is None:
+    if model.other_model is None:
         return f"{len(hashes)} files; the other model of the pair was not given"
-    _check_pair_hash(record, _hashes(model.pair.path))
-    other_record = read(model.pair.path)
+    _check_pair_hash(record, _hashes(model.other_model.path))
+    other_record = read(model.other_model.path)
     if other_record is None:
         _fail("a manifest in the other model of the pair too", "no such file")
     _check_pair_hash(other_record, hashes)
@@ -55,7 +55,7 @@ def p03_carries_manifest(model: model_under_test.ModelUnderTest) -> str:
 
 
 def read(folder: pathlib.Path) -> dict[str, Any] | None:
-    """Reads the manifest of the model in a folder; returns None if it has none.
+    """Returns the manifest of the model in a folder; None if there is no manifest.
 
     Raises:
       verdict.Violation: the manifest is not a JSON object.

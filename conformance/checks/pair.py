@@ -45,12 +45,12 @@ def p02_head_completes_features(model: model_under_test.ModelUnderTest) -> str:
     """Compares classifier(x) with classifier.head(feature_vector(x)) at inference."""
     feature_vector, classifier = _models(model)
     head = getattr(classifier.obj, "head", None)
-    function = getattr(head, "__call__", None)  # noqa: B004 - the attribute
+    function = getattr(head, "__call__", None)  # noqa: B004 - its value is needed
     fix = "Set classifier.head to a tf.Module with its own traced __call__."
     if not traces.is_restored_function(function):
         raise verdict.Violation(
-            expected="classifier.head with a __call__",
-            observed="no head" if head is None else f"a {type(head).__name__}",
+            expected="classifier.head with a traced __call__",
+            observed="no head" if head is None else "a head without one",
             mend=fix,
         )
     images = classifier.images(2)
@@ -71,18 +71,18 @@ def _models(
     model: model_under_test.ModelUnderTest,
 ) -> tuple[model_under_test.ModelUnderTest, model_under_test.ModelUnderTest]:
     """Returns the feature-vector model and the classifier."""
-    if model.pair is None:
+    if model.other_model is None:
         raise verdict.NotApplicable("the other model of the pair was not given")
-    reusable.r01_loads_alone(model.pair)  # before any of its ops run
-    if model.pair.kind_by_signature == model.kind:
+    reusable.r01_loads_alone(model.other_model)  # before any of its ops run
+    if model.other_model.kind_by_signature == model.kind:
         raise verdict.Violation(
             expected="the other model of the pair",
             observed=f"another {model.kind} model",
             mend="Pair a feature-vector model with a classifier.",
         )
     if model.kind == clauses.FEATURE_VECTOR:
-        return model, model.pair
-    return model.pair, model
+        return model, model.other_model
+    return model.other_model, model
 
 
 def _take(counter: collections.Counter[Any], item: Any) -> bool:

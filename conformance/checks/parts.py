@@ -10,8 +10,8 @@ from typing import Any
 from conformance import model_under_test, numeric, traces, verdict
 
 _KERAS_RECORD = "keras_api"
-_FIX = "Make the part a tf.Module with a traced __call__ and with lists variables and "
-_FIX += "trainable_variables of the variables it uses; attach it directly to the root."
+_FIX = "Attach a tf.train.Checkpoint directly to the root. Set its __call__ to a "
+_FIX += "traced tf.function, and its variables and trainable_variables to lists."
 
 
 def r12_named_callables_are_complete(model: model_under_test.ModelUnderTest) -> str:
@@ -35,7 +35,7 @@ def _parts(obj: Any) -> dict[str, Any]:
     for name, value in sorted(vars(obj).items()):
         if not name.isidentifier() or name == _KERAS_RECORD:
             continue
-        function = getattr(value, "__call__", None)  # noqa: B004 - the attribute
+        function = getattr(value, "__call__", None)  # noqa: B004 - its value is needed
         is_saved = traces.is_restored_function(function)
         if is_saved and not traces.is_restored_function(value):
             parts[name] = value

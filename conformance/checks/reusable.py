@@ -17,16 +17,16 @@ import tensorflow as tf
 from conformance import clauses, graphs, model_under_test, numeric, traces, verdict
 
 _PYTHON_OPS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
-# TensorFlow ops that an image model does not need and that would access files, the
-# network or a debugger during a call. Tables are allowed: they may come from an asset.
-_FILE_OPS = re.compile(
+# TensorFlow ops that an image model does not need and that access files, the network or
+# a debugger; datasets may read files. Tables are allowed: they may come from an asset.
+_EXTERNAL_OPS = re.compile(
     r"File|Summary|Reader|Dataset|Iterator|Checkpoint|Rpc|LMDB|^Save|^Restore"
     r"|Debug(Identity|N)|DumpTensor|ImmutableConst|LoadAndRemapMatrix"
 )
 _CHECKPOINT_OPS = re.compile(r"^Save|^Restore|^MergeV2Checkpoints|^ShardedFile")
 _TABLES = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
-# User objects that tf.saved_model.load creates without registered classes. Objects of
-# _tf_keras_* identifiers load as plain objects if Keras is not imported.
+# User objects that tf.saved_model.load creates without registered classes. Objects
+# with _tf_keras_* identifiers load as plain objects if Keras is not imported.
 _BUILT_IN_OBJECTS = ("_generic_user_object", "signature_map", "trackable_", "_tf_keras")
 
 
@@ -70,10 +70,10 @@ def check_ops(proto: Any) -> int:
             observed=f"the ops {', '.join(sorted(python_ops))}, which call Python",
             mend="Replace tf.py_function and tf.numpy_function by TensorFlow ops.",
         )
-    if file_ops := _file_ops(proto):
+    if external_ops := sorted(_external_ops(proto)):
         raise verdict.Violation(
             expected="no op that reads or writes files",
-            observed=f"the ops {', '.join(sorted(file_ops))}; nothing was run",
+            observed=f"the ops {', '.join(external_ops)}; the model was not run",
             mend="Read files from assets, or outside the model.",
         )
     return len(ops)
@@ -89,32 +89,34 @@ def _ops(proto: Any) -> set[str]:
     return ops
 
 
-def _file_ops(proto: Any) -> set[str]:
-    """Returns the ops that access files, including PrintV2 if it writes to a file."""
+def _external_ops(proto: Any) -> set[str]:
+    """Returns the `_EXTERNAL_OPS` that run, and PrintV2 if it writes to a file."""
     nodes: list[Any] = []
     for meta_graph in proto.meta_graphs:
         nodes += graphs.nodes_that_run(meta_graph)
+        # Saving and restoring the variables needs checkpoint ops.
         saver = graphs.nodes_of_saver(meta_graph)
         nodes += (node for node in saver if not _CHECKPOINT_OPS.search(node.op))
-    file_ops = set()
+    external_ops = set()
     for node in nodes:
         if node.op == "PrintV2":
             stream = node.attr["output_stream"].s.decode("utf-8", "replace")
             if stream.startswith("file:"):
-                file_ops.add(f"PrintV2 to {stream}")
-        elif _FILE_OPS.search(node.op) and node.op not in _TABLES:
-            file_ops.add(node.op)
-    return file_ops
+                external_ops.add(f"PrintV2 to {stream}")
+        elif _EXTERNAL_OPS.search(node.op) and node.op not in _TABLES:
+            external_ops.add(node.op)
+    return external_ops
 
 
 def _custom_objects(proto: Any) -> list[str]:
-    """Returns the sorted names of classes that loading needs to be registered."""
+    """Returns the sorted names of classes that must be registered before loading."""
     names = set()
     for meta_graph in proto.meta_graphs:
         for node in meta_graph.object_graph_def.nodes:
             identifier = node.user_object.identifier
             if identifier and not identifier.startswith(_BUILT_IN_OBJECTS):
                 names.add(identifier)
+            # TensorFlow registers its own classes under names that begin with "tf.".
             if node.registered_name and not node.registered_name.startswith("tf."):
                 names.add(node.registered_name)
     return sorted(names)
@@ -123,10 +125,10 @@ def _custom_objects(proto: Any) -> list[str]:
 def r02_root_is_callable(model: model_under_test.ModelUnderTest) -> str:
     """Checks that the root's `__call__` is a restored tf.function."""
     if not model.is_callable:
-        observed = "no __call__" if model.call is None else f"a {type(model.call)}"
+        call = model.call
         raise verdict.Violation(
             expected="a __call__ that is a tf.function with traces",
-            observed=observed,
+            observed="no __call__" if call is None else f"a {type(call).__name__}",
             mend="Set root.__call__ to a tf.function and trace it before saving.",
         )
     return f"__call__ has {len(model.all_traces)} traces"
@@ -135,13 +137,14 @@ def r02_root_is_callable(model: model_under_test.ModelUnderTest) -> str:
 def r03_takes_one_tensor(model: model_under_test.ModelUnderTest) -> str:
     """Checks the declared parameters, and the spec of the first one in the traces.
 
-    The check ignores a trace if a more general trace accepts every call of it.
+    The check ignores a trace if a more general trace accepts all of its calls.
     """
     parameters = traces.parameters(model.call)
     required = traces.required(model.call)
     if required != parameters[:1] or required[0].kind is inspect.Parameter.KEYWORD_ONLY:
         raise verdict.Violation(
-            expected="one required argument, the first, that can be positional",
+            expected="exactly one required argument: the first, which can be passed by "
+            "position",
             observed=f"__call__{inspect.signature(model.call)}",
             mend="Give every argument but the first a default.",
         )
@@ -164,19 +167,20 @@ def r03_takes_one_tensor(model: model_under_test.ModelUnderTest) -> str:
 
 
 def r04_lists_variables(model: model_under_test.ModelUnderTest) -> str:
-    """Compares the captured variables of the traces with the list by resource handle.
+    """Checks that root.variables lists all variables that the traces capture.
 
-    A trace also captures the variables that nested functions capture.
+    Variables are compared by resource handle. A trace also captures the variables that
+    nested functions capture.
     """
     listed = {id(variable.handle) for variable in model.variables}
     captured = model.captured_variables
     missing = [v for v in captured if id(v.handle) not in listed]
     if missing:
-        fix = "Add them to root.variables; leave variables that training must not "
-        fix += "change out of trainable_variables only."
+        fix = "Add them to root.variables. Variables that training must not change "
+        fix += "belong there too, but not in trainable_variables."
         if not hasattr(model.obj, "variables"):
-            fix = "Set a list named variables on a root that saves it, such as a "
-            fix += "tf.train.Checkpoint: the property of a tf.Module is not saved."
+            fix = "Set root.variables to a list. Use a tf.train.Checkpoint as root: "
+            fix += "in a tf.Module, variables is a property, which is not saved."
         raise verdict.Violation(
             expected=f"all {len(captured)} captured variables in root.variables",
             observed=f"{len(missing)} missing: {numeric.names(missing)}",
@@ -186,7 +190,7 @@ def r04_lists_variables(model: model_under_test.ModelUnderTest) -> str:
 
 
 def r05_lists_trainable_variables(model: model_under_test.ModelUnderTest) -> str:
-    """Compares the two lists by identity and checks `v.trainable`."""
+    """Checks that variables lists all trainable_variables, each with `v.trainable`."""
     if not model.trainable_variables:
         raise verdict.NotApplicable("there are no trainable_variables")
     listed = {id(variable) for variable in model.variables}
@@ -212,8 +216,8 @@ def r06_regularization_losses(model: model_under_test.ModelUnderTest) -> str:
     """Checks the value and gradient of each loss, and that a call changes no variable.
 
     A gradient to any variable with `v.trainable` counts, even if trainable_variables
-    does not list it: the author of a frozen model may keep its losses. If no variable
-    is trainable, a loss needs no gradient.
+    does not list it, so that a frozen model, whose trainable_variables is empty, can
+    keep its losses. If no variable is trainable, a loss needs no gradient.
     """
     losses = getattr(model.obj, "regularization_losses", ())
     if not isinstance(losses, list | tuple) or not all(map(callable, losses)):
@@ -233,7 +237,8 @@ def r06_regularization_losses(model: model_under_test.ModelUnderTest) -> str:
 def _check_loss(
     model: model_under_test.ModelUnderTest, name: str, loss: Any, trainable: list[Any]
 ) -> None:
-    fix = "Make each loss a tf.function(input_signature=[]) of the weights."
+    fix = "Make each loss a tf.function with input_signature=[] that computes a scalar "
+    fix += "from the variables."
     with model.variables_kept() as before:
         with (
             verdict.expecting(f"{name}() to be callable without inputs", mend=fix),
@@ -244,20 +249,21 @@ def _check_loss(
         changed = numeric.changed(
             model.all_variables, before, numeric.values(model.all_variables)
         )
-        gradients = tape.gradient(value, trainable) if _is_scalar(value) else []
-    if not _is_scalar(value) or not np.isfinite(value.numpy()):
+        gradients = tape.gradient(value, trainable) if _is_float_scalar(value) else []
+    if not _is_float_scalar(value) or not np.isfinite(value.numpy()):
         expected, observed = "a finite float scalar", f"{value!r}"
     elif changed:
         expected = "no variable to change"
         observed = f"that it changed {numeric.names(changed)}"
     elif trainable and all(gradient is None for gradient in gradients):
-        expected, observed = "a gradient to a trainable variable", "a gradient to none"
+        expected = "a gradient to a trainable variable"
+        observed = "no gradient to any of them"
     else:
         return
     raise verdict.Violation(expected=f"{name}: {expected}", observed=observed, mend=fix)
 
 
-def _is_scalar(value: Any) -> bool:
+def _is_float_scalar(value: Any) -> bool:
     return tf.is_tensor(value) and value.shape.rank == 0 and value.dtype.is_floating
 
 
@@ -276,7 +282,7 @@ def r07_training_is_a_bool(model: model_under_test.ModelUnderTest) -> str:
     images = model.images(2)
     with verdict.expecting("obj(x, training=False) to work", mend=fix):
         explicit = model.obj(images, training=False)
-    with model.variables_kept():
+    with model.variables_kept():  # without the argument, the model may train
         difference = numeric.relative_difference(model.obj(images), explicit)
     if difference > clauses.TOLERANCE:
         raise verdict.Violation(
@@ -288,12 +294,12 @@ def r07_training_is_a_bool(model: model_under_test.ModelUnderTest) -> str:
 
 
 def r08_traces_every_combination(model: model_under_test.ModelUnderTest) -> str:
-    """Checks that the traces cover the product of the Python values in them.
+    """Checks that the traces cover all combinations of the arguments' Python values.
 
-    The check takes a value as permissible with any values of the other arguments if
-    some trace has it; for training it takes both True and False as permissible. Only
-    documentation could say more. Traces for Tensors of different shapes or dtypes are
-    checked separately.
+    The permissible values of an argument are those in any trace; for training, they are
+    True and False. All combinations of them are required, since traces can't show
+    whether the author excludes one. Traces for Tensors of different shapes or dtypes
+    are checked separately.
     """
     general = model.general_traces
     tensors = {
@@ -302,28 +308,28 @@ def r08_traces_every_combination(model: model_under_test.ModelUnderTest) -> str:
         for name, argument in trace.arguments.items()
         if traces.is_tensor(argument)
     }
-    flags = sorted({name for trace in general for name in trace.arguments} - tensors)
-    if not flags:
+    names = sorted({name for trace in general for name in trace.arguments} - tensors)
+    if not names:
         raise verdict.NotApplicable("__call__ takes no Python-valued argument")
     groups: dict[str, list[tuple[str, ...]]] = {}
     for trace in general:
         specs = [
             _dtype_and_shape(trace.arguments.get(name)) for name in sorted(tensors)
         ]
-        values = tuple(repr(trace.arguments.get(flag)) for flag in flags)
+        values = tuple(repr(trace.arguments.get(name)) for name in names)
         groups.setdefault(repr(specs), []).append(values)
     for traced in groups.values():
-        missing = set(_combinations(flags, traced)) - set(traced)
+        missing = set(_combinations(names, traced)) - set(traced)
         if missing:
-            pairs = zip(flags, min(missing), strict=True)
+            example = zip(names, min(missing), strict=True)
             raise verdict.Violation(
                 expected="a trace for every combination of Python-valued arguments",
                 observed=f"{len(missing)} missing, such as "
-                + ", ".join(f"{flag}={value}" for flag, value in pairs),
+                + ", ".join(f"{name}={value}" for name, value in example),
                 mend="Before saving, call get_concrete_function for the product of "
                 "the values of these arguments.",
             )
-    return f"{len(general)} traces for all values of {', '.join(flags)}"
+    return f"{len(general)} traces for all values of {', '.join(names)}"
 
 
 def _dtype_and_shape(argument: Any) -> Any:
@@ -333,14 +339,14 @@ def _dtype_and_shape(argument: Any) -> Any:
 
 
 def _combinations(
-    flags: list[str], traced: list[tuple[str, ...]]
+    names: list[str], traced: list[tuple[str, ...]]
 ) -> Iterable[tuple[str, ...]]:
     """Returns all combinations of the values in `traced`; training has both values."""
-    seen = [set(values) for values in zip(*traced, strict=True)]
-    for flag, values in zip(flags, seen, strict=True):
-        if flag == "training":
+    value_sets = [set(values) for values in zip(*traced, strict=True)]
+    for name, values in zip(names, value_sets, strict=True):
+        if name == "training":
             values |= {"False", "True"}
-    return itertools.product(*seen)
+    return itertools.product(*value_sets)
 
 
 def r10_changes_statistics_only(model: model_under_test.ModelUnderTest) -> str:
@@ -350,7 +356,7 @@ def r10_changes_statistics_only(model: model_under_test.ModelUnderTest) -> str:
     statistics if it has non-trainable floating-point variables and if, in training
     mode, the output for one image has a gradient to another image of the batch.
     """
-    fix = "Update moving statistics if training is True, and no other variables ever."
+    fix = "Update moving statistics if training is True; never update other variables."
     with model.variables_kept() as before:
         model.infer(model.images(2))
         after = numeric.values(model.all_variables)
@@ -370,18 +376,19 @@ def r10_changes_statistics_only(model: model_under_test.ModelUnderTest) -> str:
             observed=f"that it changed {numeric.names(changed_weights)}",
             mend=fix,
         )
-    statistics = [
+    others = [
         v for v in model.all_variables if id(v) not in trainable and v.dtype.is_floating
     ]
     updated = [v for v in step.changed if v.dtype.is_floating]
-    if statistics and step.neighbour_gradient and not updated:
+    if others and step.neighbour_gradient and not updated:
         raise verdict.Violation(
             expected="a call with training=True to update the batch statistics, since "
             "the output for an image then depends on its batch",
-            observed=f"that none of {len(statistics)} non-trainable variables changed",
+            observed=f"that none of {len(others)} non-trainable variables changed",
             mend=fix,
         )
-    return f"training changes {len(updated)} of {len(statistics)} statistics"
+    ratio = f"{len(updated)} of {len(others)}"
+    return f"training changes {ratio} non-trainable floating-point variables"
 
 
 def r11_gradients_reach_variables(model: model_under_test.ModelUnderTest) -> str:
@@ -396,22 +403,23 @@ def r11_gradients_reach_variables(model: model_under_test.ModelUnderTest) -> str
     if model.training is not None and not model.takes_training_true:
         raise verdict.NotApplicable("there is no trace with training=True, see R08")
     gradients = model.training_step.variable_gradients
-    named = list(zip(model.trainable_variables, gradients, strict=True))
-    if unreached := [v for v, gradient in named if gradient is None]:
+    with_gradients = list(zip(model.trainable_variables, gradients, strict=True))
+    count = len(with_gradients)
+    if unreached := [v for v, gradient in with_gradients if gradient is None]:
         raise verdict.Violation(
-            expected=f"a gradient for each of {len(named)} trainable variables",
+            expected=f"a gradient for each of {count} trainable variables",
             observed=f"{len(unreached)} without: {numeric.names(unreached)}",
             mend="Remove variables that the output does not depend on from "
             "trainable_variables; look for stop_gradient and casts to integers.",
         )
-    if infinite := [v for v, g in named if not numeric.is_finite(_dense(g))]:
+    if infinite := [v for v, g in with_gradients if not numeric.is_finite(_dense(g))]:
         raise verdict.Violation(
             expected="finite gradients",
             observed=f"{len(infinite)} that are not: {numeric.names(infinite)}",
             mend="Look for divisions by zero and square roots of zero.",
         )
-    zeros = sum(not np.any(_dense(gradient)) for _, gradient in named)
-    return f"a gradient for each of {len(named)} variables; {zeros} are zero here"
+    zeros = sum(not np.any(_dense(gradient)) for _, gradient in with_gradients)
+    return f"a gradient for each of {count} variables; {zeros} are zero here"
 
 
 def _dense(gradient: Any) -> tf.Tensor:
@@ -419,25 +427,25 @@ def _dense(gradient: Any) -> tf.Tensor:
 
 
 def r14_images_are_independent(model: model_under_test.ModelUnderTest) -> str:
-    """Compares repeated calls, calls with another neighbour, and single images."""
+    """Compares repeated calls, calls with another second image, and single images."""
     images = model.images(2)
     output = model.infer(images)
     again = model.infer(images)
-    neighbour = tf.concat([images[:1], tf.ones_like(images[1:])], axis=0)
+    other_images = tf.concat([images[:1], tf.ones_like(images[1:])], axis=0)
     singles = [model.infer(images[i : i + 1]) for i in range(2)]
     alone = tf.nest.map_structure(lambda *rows: tf.concat(rows, axis=0), *singles)
     differences = {
-        "the same call again": numeric.relative_difference(again, output),
-        "another image in the batch": numeric.relative_difference(
-            _first(model.infer(neighbour)), _first(output)
+        "in a repeated call": numeric.relative_difference(again, output),
+        "with another image in the batch": numeric.relative_difference(
+            _first(model.infer(other_images)), _first(output)
         ),
-        "the image alone": numeric.relative_difference(alone, output),
+        "with one image per batch": numeric.relative_difference(alone, output),
     }
     change, difference = max(differences.items(), key=lambda item: item[1])
     if difference > clauses.TOLERANCE:
         raise verdict.Violation(
             expected="the output for each image to depend on that image only",
-            observed=f"with {change}, a relative difference of {difference:.1e}",
+            observed=f"a relative difference of {difference:.1e} {change}",
             mend="With training=False, normalise by stored statistics, and use no "
             "random numbers.",
         )

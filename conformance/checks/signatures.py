@@ -62,7 +62,10 @@ def s02_has_named_signatures(model: model_under_test.ModelUnderTest) -> str:
 
 
 def _difference(model: model_under_test.ModelUnderTest, name: str) -> float | None:
-    """Compares a signature with `__call__`; None if that does not return one Tensor."""
+    """Returns the difference between the outputs of a signature and of `__call__`.
+
+    None means that `__call__` does not return a single Tensor.
+    """
     spec = _input_spec(model, name)
     height, width = spec.shape[1:3] if spec.shape.rank == 4 else (None, None)
     size = (height or model.size[0], width or model.size[1])

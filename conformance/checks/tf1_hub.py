@@ -206,11 +206,11 @@ def _check_losses(session: Any, graph: tf.Graph) -> None:
         if loss.dtype != tf.float32 or loss.shape.rank != 0:
             _fail("scalar float32 losses", f"{loss.dtype.name} {loss.shape}")
         if not np.isfinite(session.run(loss)):
-            _fail("finite losses", f"the loss {loss.name}, which is not")
+            _fail("finite losses", f"{loss.name}, which is infinite or NaN")
         if not any(g is not None for g in tf.compat.v1.gradients(loss, variables)):
             _fail(
                 "losses with a gradient to a variable",
-                f"the loss {loss.name}, which has none",
+                f"{loss.name}, which has no gradient",
             )
 
 

@@ -1,9 +1,16 @@
 """Client programs for the clauses of group K and T05.
 
 Each client uses a model as a consumer does, without any code of this suite. It is a
-script in this folder and runs in its own process. It reads its job as JSON from
-standard input. It writes JSON messages to a pipe: `step` for each step that it begins,
-and at the end `saw`, a summary. A client that fails ends with an exception.
+script in this folder and runs in its own process.
+
+A client reads a line of JSON from standard input, its job: the `path` of the model,
+and how to call it. `call` comes from `ModelUnderTest.call_interface`, or from
+`hub_module_interface` for clause T05, and `serving` from `serving_interface`; they are
+null for models that can't be called with images.
+
+A client writes lines of JSON to a pipe, whose file descriptor is its last argument:
+`step` names a step that begins, `missing` a package that is not installed, and
+`summary` at the end tells what works. A client that fails ends with an exception.
 """
 
 from __future__ import annotations
@@ -51,7 +58,7 @@ class Client:
         try:
             for message in process.messages(command, job, limits=limits):
                 step = message.get("step", step)
-                summary = message.get("saw", summary)
+                summary = message.get("summary", summary)
                 if "missing" in message:
                     missing = message["missing"]
                     raise verdict.NotApplicable(f"{missing} is not installed")

@@ -1,4 +1,7 @@
-"""Client for clause K04: saved_model_cli, which is part of TensorFlow."""
+"""Client for clause K04: saved_model_cli, which is part of TensorFlow.
+
+`conformance.clients` describes the job and the messages.
+"""
 
 import json
 import pathlib
@@ -39,7 +42,7 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
         ]
         if not keys:
             raise SystemExit("saved_model_cli run prints no outputs")
-    send(saw=f"serving_default shown and run: {len(keys)} outputs")
+    send(summary=f"serving_default shown and run: {len(keys)} outputs")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Client for clause K02: hub.KerasLayer, frozen, with arguments and in training."""
+"""Client for clause K02: hub.KerasLayer, frozen, with arguments and in training.
+
+`conformance.clients` describes the job and the messages.
+"""
 
 import gc
 import json
@@ -7,9 +10,9 @@ import sys
 import typing
 from collections.abc import Callable
 
-BATCH, STEPS = 8, 12
+BATCH, EPOCHS = 8, 12
 RATES = (1e-3, 1e-4)  # deep networks with random weights may diverge at the first
-FALL = 0.9  # a loss below this fraction of the first loss is not due to chance
+MAX_LOSS_RATIO = 0.9  # of the last to the first loss; less is not due to chance
 
 
 def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
@@ -24,46 +27,48 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
     import tensorflow as tf
 
     (cpu,) = tf.config.list_physical_devices("CPU")
+    # Two logical devices, for MirroredStrategy below.
     devices = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(cpu, devices)
     tf_keras.utils.set_random_seed(0)
-    call, path = job["call"], job["path"]
+    interface, path = job["call"], job["path"]
     # The images of label 0 are dark and those of label 1 are bright.
     labels = np.arange(BATCH) % 2
-    noise = np.random.default_rng(0).random((BATCH, *call["shape"]))
+    noise = np.random.default_rng(0).random((BATCH, *interface["shape"]))
     images = 0.3 * noise + 0.6 * labels[:, None, None, None]
-    scale = 255 if tf.dtypes.as_dtype(call["dtype"]).is_integer else 1
-    images = tf.cast(scale * images, call["dtype"])
-    send(step="a call of the model itself")
-    obj = tf.saved_model.load(path)
-    expected = obj(images)
-    loss_count = len(getattr(obj, "regularization_losses", ()))
-    del obj
+    scale = 255 if tf.dtypes.as_dtype(interface["dtype"]).is_integer else 1
+    images = tf.cast(scale * images, interface["dtype"])
+    send(step="call the loaded SavedModel")
+    saved_model = tf.saved_model.load(path)
+    expected = saved_model(images)
+    loss_count = len(getattr(saved_model, "regularization_losses", ()))
+    del saved_model
 
     def layer(**kwargs: typing.Any) -> typing.Any:
-        return hub.KerasLayer(path, dtype=call["dtype"], **kwargs)
+        return hub.KerasLayer(path, dtype=interface["dtype"], **kwargs)
 
     def free() -> None:
-        """Frees the memory of earlier models, which large models need."""
+        """Frees earlier models; otherwise, memory runs out for large models."""
         tf_keras.backend.clear_session()
         gc.collect()
 
-    send(step="a frozen layer")
+    send(step="call a frozen layer")
     frozen = layer(trainable=False)
     np.testing.assert_allclose(frozen(images), expected, rtol=1e-5, atol=1e-5)
     assert not frozen.trainable_variables, "a frozen layer has trainable variables"
     del frozen
-    send(step="a layer with arguments")
-    output = layer(arguments=call["arguments"])(images)
+    send(step="call a layer with arguments")
+    output = layer(arguments=interface["arguments"])(images)
     np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-5)
-    names = ", ".join(call["arguments"])
-    summary = ["frozen", f"arguments {names}" if names else "no other arguments"]
+    names = ", ".join(interface["arguments"])
+    summary = ["frozen", f"arguments {names}" if names else "no additional arguments"]
 
     def sequential(rate: float = RATES[0]) -> typing.Any:
-        trained = layer(trainable=True, input_shape=tuple(call["shape"]))
-        count = len(trained.trainable_variables)
-        assert count == call["trainable"], f"{count} trainable variables"
-        model = tf_keras.Sequential([trained, tf_keras.layers.Dense(2)])
+        trainable_layer = layer(trainable=True, input_shape=tuple(interface["shape"]))
+        count = len(trainable_layer.trainable_variables)
+        message = f"{count} trainable variables, expected {interface['trainable']}"
+        assert count == interface["trainable"], message
+        model = tf_keras.Sequential([trainable_layer, tf_keras.layers.Dense(2)])
         model.compile(
             optimizer=tf_keras.optimizers.Adam(rate),
             loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -75,29 +80,29 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
         )
         return model
 
-    def fit(model: typing.Any, steps: int) -> list[float]:
-        """Trains until the loss has fallen; returns losses without regularisation."""
+    def fit(model: typing.Any, epochs: int) -> list[float]:
+        """Trains until the loss has fallen, or for `epochs`; returns data losses."""
         losses: list[float] = []
-        while len(losses) < steps and not has_fallen(losses):
+        while len(losses) < epochs and not has_fallen(losses):
             history = model.fit(images, labels, batch_size=BATCH, verbose=0).history
             assert np.isfinite(history["loss"]).all(), f"the loss is {history['loss']}"
             losses += history["data_loss"]
         return losses
 
     def has_fallen(losses: list[float]) -> bool:
-        return len(losses) > 1 and losses[-1] < FALL * losses[0]
+        return len(losses) > 1 and losses[-1] < MAX_LOSS_RATIO * losses[0]
 
-    send(step="Sequential, and fit")
+    send(step="fit in Sequential")
     for rate in RATES:
         free()
         model = sequential(rate)
         message = f"{len(model.losses)} regularisation losses, not {loss_count}"
         assert len(model.losses) == loss_count, message
-        losses = fit(model, STEPS)
+        losses = fit(model, EPOCHS)
         del model
         if has_fallen(losses):
             break
-    if call["trainable"]:
+    if interface["trainable"]:
         assert has_fallen(losses), f"the loss does not fall: {losses}"
         summary.append(f"loss {losses[0]:.3g} falls to {losses[-1]:.3g}")
     send(step="fit under MirroredStrategy")
@@ -105,7 +110,7 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         replicated = sequential()
     fit(replicated, 2)
-    send(saw=", ".join([*summary, "two devices"]))
+    send(summary=", ".join([*summary, "two devices"]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Client for clause K01: hub.load, from a path and from a static server."""
+"""Client for clause K01: hub.load, from a path and from a static server.
+
+`conformance.clients` describes the job and the messages.
+"""
 
 import functools
 import http.server
@@ -57,14 +60,14 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
         os.environ["TFHUB_CACHE_DIR"] = cache
         handles = {"a path": job["path"], "a URL": serve(job["path"])}
         models = {source: hub.load(handle) for source, handle in handles.items()}
-    call = job["call"]
-    if not call:
-        send(saw="it loads; no call was tested, see R02 and R03")
+    interface = job["call"]
+    if not interface:
+        send(summary="it loads; no call was tested, see R02 and R03")
         return
-    send(step="a call of each")
-    shape = (2, *call["shape"])
+    send(step="call both models")
+    shape = (2, *interface["shape"])
     images = np.random.default_rng(0).random(shape).astype(np.float32)
-    images = tf.cast(images, call["dtype"])
+    images = tf.cast(images, interface["dtype"])
     expected = tf.nest.flatten(tf.saved_model.load(job["path"])(images))
     for source, model in models.items():
         outputs = tf.nest.flatten(model(images))
@@ -72,7 +75,7 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
             np.testing.assert_allclose(
                 output, reference, rtol=1e-5, atol=1e-5, err_msg=source
             )
-    send(saw=f"the same outputs from {' and '.join(models)}")
+    send(summary=f"the same outputs from {' and '.join(models)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Client for clause K03: reuse.KerasLayer, and TFSMLayer of Keras 3 for inference."""
+"""Client for clause K03: reuse.KerasLayer, and TFSMLayer of Keras 3 for inference.
+
+`conformance.clients` describes the job and the messages.
+"""
 
 import gc
 import json
@@ -9,9 +12,9 @@ import tempfile
 import typing
 from collections.abc import Callable
 
-BATCH, STEPS = 8, 12
+BATCH, EPOCHS = 8, 12
 RATES = (1e-3, 1e-4)  # deep networks with random weights may diverge at the first
-FALL = 0.9  # a loss below this fraction of the first loss is not due to chance
+MAX_LOSS_RATIO = 0.9  # of the last to the first loss; less is not due to chance
 FOLDER = pathlib.Path(__file__).resolve().parents[2]  # of all packages
 
 
@@ -52,25 +55,26 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
     from reuse import KerasLayer
 
     keras.utils.set_random_seed(0)
-    call, path = job["call"], job["path"]
+    interface, path = job["call"], job["path"]
     # The images of label 0 are dark and those of label 1 are bright.
     labels = np.arange(BATCH) % 2
-    noise = np.random.default_rng(0).random((BATCH, *call["shape"]))
+    noise = np.random.default_rng(0).random((BATCH, *interface["shape"]))
     images = 0.3 * noise + 0.6 * labels[:, None, None, None]
-    scale = 255 if tf.dtypes.as_dtype(call["dtype"]).is_integer else 1
-    images = tf.cast(scale * images, call["dtype"])
-    send(step="a call of the model itself")
+    scale = 255 if tf.dtypes.as_dtype(interface["dtype"]).is_integer else 1
+    images = tf.cast(scale * images, interface["dtype"])
+    send(step="call the loaded SavedModel")
     expected = tf.saved_model.load(path)(images)
 
     def assert_close(actual: typing.Any, desired: typing.Any) -> None:
         np.testing.assert_allclose(actual, desired, rtol=1e-5, atol=1e-5)
 
     def sequential(rate: float) -> typing.Any:
-        trained = KerasLayer(path, trainable=True)
-        count = len(trained.trainable_variables)
-        assert count == call["trainable"], f"{count} trainable variables"
-        first = keras.Input(call["shape"], dtype=call["dtype"])
-        model = keras.Sequential([first, trained, keras.layers.Dense(2)])
+        trainable_layer = KerasLayer(path, trainable=True)
+        count = len(trainable_layer.trainable_variables)
+        message = f"{count} trainable variables, expected {interface['trainable']}"
+        assert count == interface["trainable"], message
+        first = keras.Input(interface["shape"], dtype=interface["dtype"])
+        model = keras.Sequential([first, trainable_layer, keras.layers.Dense(2)])
         model.compile(
             optimizer=keras.optimizers.Adam(rate),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -83,24 +87,24 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
         return model
 
     def fit(model: typing.Any) -> list[float]:
-        """Trains until the loss has fallen; returns losses without regularisation."""
+        """Trains until the loss has fallen, or for `EPOCHS`; returns data losses."""
         losses: list[float] = []
-        while len(losses) < STEPS and not has_fallen(losses):
+        while len(losses) < EPOCHS and not has_fallen(losses):
             history = model.fit(images, labels, batch_size=BATCH, verbose=0).history
             assert np.isfinite(history["loss"]).all(), f"the loss is {history['loss']}"
             losses += history["data_loss"]
         return losses
 
     def has_fallen(losses: list[float]) -> bool:
-        return len(losses) > 1 and losses[-1] < FALL * losses[0]
+        return len(losses) > 1 and losses[-1] < MAX_LOSS_RATIO * losses[0]
 
-    send(step="a frozen layer")
-    frozen = KerasLayer(path, arguments=call["arguments"])
+    send(step="call a frozen layer")
+    frozen = KerasLayer(path, arguments=interface["arguments"])
     assert_close(frozen(images), expected)
     assert not frozen.trainable_variables, "a frozen layer has trainable variables"
     del frozen
     summary = ["frozen"]
-    send(step="Sequential, and fit")
+    send(step="fit in Sequential")
     for rate in RATES:
         keras.backend.clear_session()
         gc.collect()
@@ -108,10 +112,10 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
         losses = fit(model)
         if has_fallen(losses):
             break
-    if call["trainable"]:
+    if interface["trainable"]:
         assert has_fallen(losses), f"the loss does not fall: {losses}"
         summary.append(f"loss {losses[0]:.3g} falls to {losses[-1]:.3g}")
-    send(step="a .keras file")
+    send(step="save and load a .keras file")
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder, "model.keras")
         model.save(file)
@@ -122,7 +126,7 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
         assert_close(again, predictions)
     summary.append("saved and loaded")
     serving = tf.saved_model.load(path).signatures.get("serving_default")
-    if serving and (inputs := inputs_of(serving, call["shape"])):
+    if serving and (inputs := inputs_of(serving, interface["shape"])):
         send(step="TFSMLayer")
         layer = keras.layers.TFSMLayer(path, call_endpoint="serving_default")
         (grey_images,) = inputs.values()
@@ -130,7 +134,7 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
         for key, value in serving(**inputs).items():
             assert_close(outputs[key], value)
         summary.append("TFSMLayer")
-    send(saw=", ".join(summary))
+    send(summary=", ".join(summary))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Client for clause T05: hub.load and hub.KerasLayer of a TF1 Hub module."""
+"""Client for clause T05: runs a TF1 Hub module with hub.load and hub.KerasLayer.
+
+`conformance.clients` describes the job and the messages.
+"""
 
 import json
 import os
@@ -30,7 +33,7 @@ def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:
     model = tf_keras.Sequential([tf_keras.layers.InputLayer(shape), layer])
     output = model.predict(images, verbose=0)
     np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-5)
-    send(saw=f"the same outputs of shape {output.shape} from both")
+    send(summary=f"hub.load and hub.KerasLayer agree; output shape {output.shape}")
 
 
 if __name__ == "__main__":

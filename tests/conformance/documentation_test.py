@@ -146,8 +146,8 @@ def test_a_right_page_of_html_passes(toy, page, tmp_path):
 
 # What is changed in the text, and which clauses fail, the first with which words.
 WRONG = [
-    ("| Height | 32 to 128", "| Height | 16 to 128", ["D01"], "heights 32 to 128"),
-    ("| Width | 32 to 128", "| Width | 32 to 256", ["D01"], "widths 32 to 128"),
+    ("| Height | 32 to 128", "| Height | 16 to 128", ["D01"], "height range, 32"),
+    ("| Width | 32 to 128", "| Width | 32 to 256", ["D01"], "width range, 32"),
     ("| Batch | any, from 1 |", "| Batch | – |", ["D01"], "a table row 'batch'"),
     ("| num_classes | 10 |", "| num_classes | 11 |", ["D05"], "num_classes 10"),
     ("| num_classes | 10 |\n", "", ["D02"], "a table row 'num_classes'"),
@@ -292,5 +292,5 @@ def test_a_page_that_cannot_be_read_is_named(toy, text, message, tmp_path):
     path = tmp_path / "page.md"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(ValueError, match=f"doc can't be read as a page, .*{message}"):
+    with pytest.raises(ValueError, match=f"doc .* is not a valid page: .*{message}"):
         suite.check(toy, doc=path)

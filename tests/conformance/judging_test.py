@@ -357,7 +357,7 @@ def test_a_module_s_own_list_is_known_not_to_be_saved(tmp_path):
 
     (result,) = here.check(Model().save(tmp_path), clauses=["R04"]).clauses
     assert "6 missing: stem/kernel:0" in result.message
-    assert result.message.endswith("the property of a tf.Module is not saved.")
+    assert result.message.endswith("variables is a property, which is not saved.")
 
 
 def test_an_unexpected_exception_fails_the_clause(pair):

@@ -280,7 +280,7 @@ def test_the_documentation_in_a_model_holds(tmp_path):
             '{"hyperparameters": {"rate": {"shape": 5}}}',
             "5 is not a valid shape for rate",
         ),
-        ('{"input": {"heigth_range": [16, 48]}}', "it has neither"),
+        ('{"input": {"heigth_range": [16, 48]}}', "it has none of them"),
     ],
 )
 def test_a_file_of_documentation_must_be_one(text, message, tmp_path):
