@@ -1,4 +1,4 @@
-"""Fixtures that all rooms' tests share."""
+"""Fixtures that all packages' tests share."""
 
 from __future__ import annotations
 
@@ -39,10 +39,25 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Keeps the N items that a hash of commit and name puts first."""
+    """Marks cases as slow, and samples what is slow."""
+    _mark_slow_cases(items)
+    _keep_sample(config, items)
+
+
+def _mark_slow_cases(items: list[pytest.Item]) -> None:
+    """Marks all cases of a test as slow but those that `slow_except` names."""
+    for item in items:
+        mark = item.get_closest_marker("slow_except")
+        if mark and item.callspec.id not in mark.args:  # type: ignore[attr-defined]
+            item.add_marker("slow")
+
+
+def _keep_sample(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --slow_sample=N, keeps N slow items, others at every commit."""
     number = config.getoption("--slow_sample")
     if number is None:
         return

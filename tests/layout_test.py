@@ -1,4 +1,4 @@
-"""Holds every import of the rooms and the tools against the arrows of the design."""
+"""Holds every import of the packages and the tools against the arrows of the design."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-ROOMS = (
+PACKAGES = (
     *("benchmarks", "common", "conformance", "documentation", "exporters", "images"),
     *("publishing", "retraining", "reuse", "training", "zoo"),
 )
@@ -20,7 +20,7 @@ ROOMS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
-    only: tuple[str, ...] = (*ROOMS, "tools")  # of our own modules, directly
+    only: tuple[str, ...] = (*PACKAGES, "tools")  # of our own modules, directly
     never: tuple[str, ...] = ()  # ours or not, nor through what an import imports
     later: tuple[str, ...] = ()  # modules that may, inside functions
 
@@ -104,7 +104,7 @@ class Tree:
     def _modules(self) -> Iterator[tuple[str, pathlib.Path]]:
         for path in sorted(self.root.glob("*/**/*")):
             parts = path.relative_to(self.root).with_suffix("").parts
-            if parts[0] not in (*ROOMS, "tools") or not path.is_file():
+            if parts[0] not in (*PACKAGES, "tools") or not path.is_file():
                 continue
             if path.suffix == ".py" or is_python_script(path):
                 if parts[-1] == "__init__":
@@ -205,7 +205,7 @@ def violations(tree: Tree) -> list[str]:
 
 def judge(tree: Tree, made: Import, scope: str, rule: Rule) -> Iterator[str]:
     problem = f"{made.place}: {made.importer} imports {made.target}"
-    is_ours = within(made.target, (*ROOMS, "tools", "tests"))
+    is_ours = within(made.target, (*PACKAGES, "tools", "tests"))
     if is_ours and not within(made.target, rule.only):
         yield f"{problem}, but {scope} {rule}"
     if made.deferred and within(made.importer, rule.later):

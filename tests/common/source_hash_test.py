@@ -112,7 +112,9 @@ def test_gin_without_comments():
 
 def test_of_all_our_sources_each_is_other_than_the_rest():
     """No file is taken for empty, or for another."""
-    paths = [p for room in ("zoo", "exporters") for p in (ROOT / room).rglob("*.py")]
+    paths = [
+        p for package in ("zoo", "exporters") for p in (ROOT / package).rglob("*.py")
+    ]
     texts = {path: path.read_text("utf-8") for path in paths}
     codes = {path: source_hash._code(text) for path, text in texts.items()}
     assert len(set(codes.values())) > 0.9 * len(paths) > 50  # some hold nothing

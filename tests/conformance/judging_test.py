@@ -116,6 +116,16 @@ def test_a_hub_module_that_cannot_be_read_is_one(tmp_path):
     assert "a readable saved_model.pb" in by_id(found)["T01"].message
 
 
+@pytest.mark.slow_except(
+    "FeatureVector",
+    "Classification",
+    "LabelsWithoutHeader",
+    "TakesEncodedImages",
+    "WithManifest",
+    "HyperparameterAtCallTime",
+    "NamedEndpoints",
+    "FrozenOnPurpose",
+)
 @pytest.mark.parametrize("variant", models.VARIANTS, ids=lambda v: v.__name__)
 def test_a_correct_variant_passes(variant, tmp_path):
     path = variant().save(tmp_path)

@@ -36,7 +36,7 @@ def test_json_and_status_1_for_one_that_fails(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_a_pair_is_held_against_the_other_half(tmp_path, capsys):
+def test_a_model_is_checked_with_the_other_of_its_pair(tmp_path, capsys):
     features = models.FeatureVector().save(tmp_path)
     classifier = models.Classification().save(tmp_path)
     arguments = [str(classifier), f"--pair={features}", "--clauses=P", "--level=full"]

@@ -37,6 +37,9 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+pytestmark = pytest.mark.slow  # .ci/run runs all of it
+
+
 @pytest.fixture(scope="module")
 def folder(tool, tmp_path_factory):
     output = tmp_path_factory.mktemp("built") / "site"

@@ -8,8 +8,8 @@ import pytest
 
 NOTHING_OF_OURS = """
 import sys
-rooms = {"images", "zoo", "exporters", "conformance", "reuse", "training", "publishing"}
-assert not rooms & {name.split(".")[0] for name in sys.modules}, rooms
+ours = {"images", "zoo", "exporters", "conformance", "reuse", "training", "publishing"}
+assert not ours & {name.split(".")[0] for name in sys.modules}, ours
 """
 
 TRAIN = """
@@ -89,6 +89,7 @@ def test_real_weights_say_of_nine_photographs_what_the_torch_code_says(
             assert logits[index] == pytest.approx(logit, abs=1e-3), path
 
 
+@pytest.mark.slow
 def test_predict_prints_the_same(exported, photographs, tool):
     folder = exported("efficientnet_lite0", "imagenet") / "classification" / "1"
     done = tool("predict", folder, *[path for path, _ in photographs])

@@ -51,8 +51,8 @@ def folder(tool, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(folder):
-    halves = {kind: folder / kind / "1" for kind in OUTPUTS}
-    return {kind: tf.saved_model.load(str(half)) for kind, half in halves.items()}
+    folders = {kind: folder / kind / "1" for kind in OUTPUTS}
+    return {kind: tf.saved_model.load(str(path)) for kind, path in folders.items()}
 
 
 def assert_close(found, wanted, limit):
@@ -97,9 +97,9 @@ def test_litert_takes_one_image(folder, expected, kind, precision, limit):
 
 
 def test_litert_weighs_less_with_less_precision(folder):
-    half = folder / "litert" / "classification" / "1"
+    model_folder = folder / "litert" / "classification" / "1"
     sizes = [
-        (half / f"{name}.tflite").stat().st_size
+        (model_folder / f"{name}.tflite").stat().st_size
         for name in ("float32", "float16", "int8")
     ]
     assert sizes[1] < 0.51 * sizes[0]
@@ -265,8 +265,8 @@ def test_comparing_sees_what_differs(expected, folder):
                 comparison.ConvertedModel(file="x", call=call, limit=1e-4)
             ]
         }
-        halves = {"classification": folder / "classification" / "1"}
-        report = comparison.compare(model, formats.FORMATS["litert"], runs, halves)
+        folders = {"classification": folder / "classification" / "1"}
+        report = comparison.compare(model, formats.FORMATS["litert"], runs, folders)
         found = report["classification"]["x"]["relative_difference"]
         assert found == pytest.approx(difference, rel=0.2)
 
@@ -292,11 +292,11 @@ def test_int8_of_real_weights_sees_what_is_on_photographs(tool, tmp_path, photog
         timeout=900,
     )
     assert done.returncode == 0, done.stderr
-    half = tmp_path / arch / "litert" / "classification" / "1"
+    model_folder = tmp_path / arch / "litert" / "classification" / "1"
     found = {}
     for precision in ("float32", "int8"):
         loaded = ai_edge_litert.interpreter.Interpreter(
-            str(half / f"{precision}.tflite")
+            str(model_folder / f"{precision}.tflite")
         )
         runner = loaded.get_signature_runner()
         for path, top5 in photographs:

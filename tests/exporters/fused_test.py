@@ -58,6 +58,7 @@ def statistics(model):
     return {v.path: v.numpy() for v in model.backbone.non_trainable_weights}
 
 
+@pytest.mark.slow_except("mobilenet_v2_035_96")
 @pytest.mark.parametrize(
     "arch",
     [

@@ -47,6 +47,7 @@ def test_no_function_saves_and_none_just_passes_on(exported):
         assert bodies.keys() == exports.keys() | (named - {""})
 
 
+@pytest.mark.slow_except("serving_default")
 @pytest.mark.parametrize("key", ["serving_default", "image_classification"])
 def test_programs_of_tensorflow_1_restore_it(exported, key):
     path = str(exported(ARCH) / "classification" / "1")

@@ -52,6 +52,7 @@ def test_the_manifest_lists_them_with_the_recipe_s_defaults(folder):
     json.dumps(found)
 
 
+@pytest.mark.slow_except("0.25")
 @pytest.mark.parametrize("momentum", [0.0, 0.25, 1.0])
 def test_momentum_is_the_share_that_statistics_keep(model, momentum):
     before = [v.numpy() for v in statistics(model)]
@@ -91,6 +92,7 @@ def test_dropout_at_the_ends(model):
     assert (train(1 - 1e-7) == bias.numpy()).mean() > 0.99
 
 
+@pytest.mark.slow
 def test_drop_path_at_one_leaves_nothing_of_the_last_residual(model):
     branch = [v for v in model.trainable_variables if LAST_RESIDUAL in v.name]
     assert len(branch) == 13

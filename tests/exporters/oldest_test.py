@@ -140,9 +140,9 @@ def test_hub_module_takes_and_trains_the_tf1_hub_format(oldest, folder, tmp_path
 
 
 def test_the_pair_loads_and_trains(oldest, folder):
-    halves = [folder / kind / "1" for kind in ("classification", "feature_vector")]
-    found = oldest(SAVED_MODEL, *halves)
-    model = tf.saved_model.load(str(halves[0]))
+    folders = [folder / kind / "1" for kind in ("classification", "feature_vector")]
+    found = oldest(SAVED_MODEL, *folders)
+    model = tf.saved_model.load(str(folders[0]))
     np.testing.assert_allclose(found["logits"], model(batch()), atol=1e-5)
     assert found["still"] == 0
     assert found["history"][-1] < 0.5 * found["history"][0]

@@ -78,6 +78,7 @@ def test_training_moves_batch_statistics_only(folders, images):
         assert has_moved == (id(variable) not in trainable), variable.name
 
 
+@pytest.mark.slow
 def test_gradients_reach_every_trainable_variable(folders, images):
     for folder in folders.values():
         model = tf.saved_model.load(str(folder))

@@ -306,6 +306,7 @@ def test_another_format_killed_at_a_random_moment(tool, tmp_path, name, moment):
     kill_once(tool, tmp_path / "exports", random.uniform(0, 25), name)
 
 
+@pytest.mark.slow
 def test_interrupted_by_ctrl_c(tmp_path):
     output = tmp_path / "exports"
     process = start(output)
@@ -349,11 +350,12 @@ def test_a_full_disk_for_another_format(tool, tmp_path, limit):
     assert not output.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "limit",
     [
         pytest.param(10_000, marks=pytest.mark.slow),
-        1_000_000,  # the variables of the first half do not fit
+        1_000_000,  # the variables of the first model do not fit
         pytest.param(1_095_000, marks=pytest.mark.slow),  # those of the second
     ],
 )
@@ -478,7 +480,7 @@ def test_many_archs_one_of_which_fails(beside_a_failure):
     assert_whole_or_absent(output, finished=True)
 
 
-def test_the_pair_file_names_both_halves(output):
+def test_the_pair_file_names_both_models(output):
     record = json.loads((output / ARCH / "pair-1.json").read_text())
     for kind in manifest.KINDS:
         folder = output / ARCH / record["models"][kind]["path"]

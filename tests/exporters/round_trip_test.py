@@ -11,6 +11,7 @@ from exporters import manifest
 DATA = "variables/variables.data-00000-of-00001"
 
 
+@pytest.mark.slow
 def test_export_import_export_gives_the_same_bytes_of_weights(exported, tool, tmp_path):
     first = exported("resnet_cifar_20", "fashion_mnist")
     again = tool(

@@ -92,6 +92,7 @@ def test_evaluation_and_retraining(folder, expected, monkeypatch, small):
     check(images.numpy(), expected, in_order(split))
 
 
+@pytest.mark.slow_except("jpeg turned 6 <")
 @pytest.mark.parametrize("other", ["jpeg progressive", "jpeg turned 6 <"])
 def test_plain_files_among_themselves_and_with_a_turned_one(tmp_path, other):
     """Among themselves they are read without a question; of two sizes."""

@@ -296,6 +296,7 @@ PUBLISHER = ROOT / "tests" / "publishing" / "publisher.py"
 PLACED = 14  # the clean-up list, twelve files, then the index
 
 
+@pytest.mark.slow_except("1", "13")
 @pytest.mark.parametrize("placed", [0, 1, 2, 7, 12, 13, 14])
 def test_killed_between_any_two_files(export, publish, tmp_path, placed):
     """Published models stay unchanged; the new pair is published whole or not."""

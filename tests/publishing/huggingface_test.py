@@ -299,6 +299,7 @@ def test_an_interrupted_upload_resumes(fake_hub, send, export):
     assert len(files_at(fake_hub, "classification")) == 6
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_a_file(fake_hub, send, start, export, environment):
     """An incomplete version is not visible."""
     fake_hub.breaks = 1
@@ -315,6 +316,7 @@ def test_killed_in_the_middle_of_a_file(fake_hub, send, start, export, environme
     assert len(files_at(fake_hub, "classification")) == 6
 
 
+@pytest.mark.slow
 def test_a_version_without_its_tag_is_completed(fake_hub, send, export):
     fake_hub.refuses_tags = True
     done = send(export)

@@ -173,6 +173,7 @@ def test_each_model_is_a_variation(fake_kaggle, send, export):
     assert f"Bearer {TOKEN}" in fake_kaggle.tokens
 
 
+@pytest.mark.slow
 def test_a_dry_run_lists_files_and_sends_nothing(fake_kaggle, send, export):
     dry = send(export, "--dry_run")
     assert dry.returncode == 0, dry.stderr
@@ -244,6 +245,7 @@ def test_an_interrupted_upload_resumes(fake_kaggle, send, export):
         assert fake_kaggle.versions[name] == [contents(export / kind / "1")]
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_a_file(fake_kaggle, send, start, export, environment):
     """An incomplete version is not visible."""
     fake_kaggle.breaks = 1

@@ -133,13 +133,13 @@ def test_manifests_say_what_it_is(retrained, module, images):
     folder = retrained
     began = manifest.read(module / "feature_vector" / "1")
     vector, classifier = manifests(folder).values()
-    for half in (vector, classifier):
-        assert half.arch == "octal_20"
-        assert half.configuration["arch"] == "resnet_cifar_20"
-        assert half.weights["name"] == "retrained"
-        assert half.weights["taxonomy"] == "octal"
-        assert "resnet_cifar_20/feature_vector/1" in half.weights["source"]
-        assert str(images.parent) not in json.dumps(half.weights)
+    for model in (vector, classifier):
+        assert model.arch == "octal_20"
+        assert model.configuration["arch"] == "resnet_cifar_20"
+        assert model.weights["name"] == "retrained"
+        assert model.weights["taxonomy"] == "octal"
+        assert "resnet_cifar_20/feature_vector/1" in model.weights["source"]
+        assert str(images.parent) not in json.dumps(model.weights)
     assert vector.params == began.params
     assert vector.multiply_adds == began.multiply_adds
     assert list(vector.endpoints.items()) == list(began.endpoints.items())

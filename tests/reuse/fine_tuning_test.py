@@ -27,9 +27,9 @@ np.save(outputs, keras.models.load_model(model)(np.load(images)))
 
 def examples(source, name, count):
     """Images of 96 pixels and labels, `count` at most."""
-    half = data_sources.open_split(source, name)
-    chosen = np.random.default_rng(0).permutation(half.size)[:count]
-    images, labels = half.fetch(chosen)
+    opened = data_sources.open_split(source, name)
+    chosen = np.random.default_rng(0).permutation(opened.size)[:count]
+    images, labels = opened.fetch(chosen)
     images = tf.image.resize(images, (SIZE, SIZE), "bicubic")
     return tf.clip_by_value(images / 255, 0, 1).numpy(), labels
 

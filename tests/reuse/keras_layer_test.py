@@ -102,6 +102,7 @@ def test_a_folder(pair, images, kind):
     same(ours(images), theirs(images))
 
 
+@pytest.mark.slow
 def test_an_archive_keeps_its_files_as_long_as_the_model(classifier, images, tmp_path):
     archive = tmp_path / "model.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
@@ -317,6 +318,7 @@ def compiled(package, layer, outputs=2):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "trainable", [pytest.param(False, marks=pytest.mark.slow), True]
 )
@@ -342,6 +344,7 @@ def test_fit_evaluate_and_predict(features, images, trainable):
     same(*found, tolerance=1e-4)
 
 
+@pytest.mark.slow
 def test_a_functional_model_shares_the_layer(features, images):
     outputs = []
     for package, layer in zip((keras, tf_keras), both(features), strict=True):
@@ -511,6 +514,7 @@ def test_both_refuse(case, kind, images, request):
         BOTH[kind](handle, **options)(images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BOTH)
 def test_both_refuse_to_save_what_has_no_text(kind, features):
     layer = BOTH[kind](tf.saved_model.load(features))
@@ -563,6 +567,7 @@ def test_a_low_precision_policy_casts_the_outputs_alone(features, images, policy
     same(layer(images.astype("float64")), found)
 
 
+@pytest.mark.slow
 def test_hub_s_layer_does_not_take_images_in_mixed_precision(features, images):
     tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
@@ -574,6 +579,7 @@ def test_hub_s_layer_does_not_take_images_in_mixed_precision(features, images):
         tf_keras.mixed_precision.set_global_policy("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [MIXED[0]], indirect=True)
 def test_the_policy_of_a_layer_goes_before_the_global_one(features, images, policy):
     layer = reuse.KerasLayer(features, dtype="float32")
@@ -883,7 +889,7 @@ def tuned(handle, images):
 
 ALONE = """
 import sys
-room, file, images, outputs = sys.argv[1:]
+folder, file, images, outputs = sys.argv[1:]
 class Nothing:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {
@@ -892,7 +898,7 @@ class Nothing:
         }:
             raise ImportError(f"{name} was imported")
 sys.meta_path.insert(0, Nothing())
-sys.path.insert(0, room)
+sys.path.insert(0, folder)
 import reuse
 from reuse import handles
 assert not {"tensorflow", "keras", "numpy", "PIL"} & set(sys.modules)
@@ -982,6 +988,6 @@ def test_keras_exports_a_model_with_the_layer(features, images, tmp_path):
     np.testing.assert_allclose(exported.serve(images), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_the_room_has_no_other_name():
+def test_the_package_has_no_other_name():
     with pytest.raises(AttributeError, match="module 'reuse' has no attribute 'Keras'"):
         _ = reuse.Keras

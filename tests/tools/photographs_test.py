@@ -254,8 +254,8 @@ def test_a_class_that_is_never_recognised_is_told(tool, tmp_path):
 @pytest.mark.slow
 def test_records_are_retrained_on(tool, tmp_path):
     """Fields and names of classes are those of the examples."""
-    for half, count in (("train", 40), ("test", 12)):
-        with tf.io.TFRecordWriter(str(tmp_path / f"{half}-0")) as writer:
+    for split_name, count in (("train", 40), ("test", 12)):
+        with tf.io.TFRecordWriter(str(tmp_path / f"{split_name}-0")) as writer:
             for number in range(count):
                 name = CLASSES[number % 2]
                 example = tf.train.Example()

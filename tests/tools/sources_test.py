@@ -21,32 +21,32 @@ COUNTS = {"train": 4, "test": 2}  # images of each of ten classes
 pytestmark = pytest.mark.slow
 
 
-def examples(half):
+def examples(split_name):
     """Names, PNG bytes and labels, class by class: the order of a folder."""
-    random = np.random.default_rng(len(half))
+    random = np.random.default_rng(len(split_name))
     for label in range(10):
-        for number in range(COUNTS[half]):
+        for number in range(COUNTS[split_name]):
             pixels = random.integers(0, 256, (32, 32, 3), np.uint8)
             pixels[: 3 * label + 3] //= 4
             stream = io.BytesIO()
             PIL.Image.fromarray(pixels).save(stream, "png")
-            yield f"{half}/{label}/{number}", stream.getvalue(), label
+            yield f"{split_name}/{label}/{number}", stream.getvalue(), label
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
     root = tmp_path_factory.mktemp("sources")
     rows = []
-    for half in COUNTS:
+    for split_name in COUNTS:
         with (
-            tarfile.open(root / f"{half}-0.tar", "w") as archive,
-            tf.io.TFRecordWriter(str(root / f"{half}-0.tfrecord")) as writer,
+            tarfile.open(root / f"{split_name}-0.tar", "w") as archive,
+            tf.io.TFRecordWriter(str(root / f"{split_name}-0.tfrecord")) as writer,
         ):
-            for name, data, label in examples(half):
+            for name, data, label in examples(split_name):
                 path = root / "data" / f"{name}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
-                rows.append((f"data/{name}.png", label, half))
+                rows.append((f"data/{name}.png", label, split_name))
                 for kind, content in (("png", data), ("cls", str(label).encode())):
                     member = tarfile.TarInfo(f"{name}.{kind}")
                     member.size = len(content)
@@ -56,12 +56,12 @@ def sources(tmp_path_factory):
                 feature["image/encoded"].bytes_list.value.append(data)
                 feature["image/class/label"].int64_list.value.append(label + 1)
                 writer.write(example.SerializeToString())
-        found = list(examples(half))
+        found = list(examples(split_name))
         table = {
             "image": [{"bytes": data, "path": name} for name, data, _ in found],
             "label": [label for _, _, label in found],
         }
-        parquet.write_table(pyarrow.table(table), root / f"{half}-0.parquet")
+        parquet.write_table(pyarrow.table(table), root / f"{split_name}-0.parquet")
     with (root / "data.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("path", "label", "split"), *rows])
     return {
@@ -130,7 +130,7 @@ def test_retrain(tool, sources, module, tmp_path):
 
 
 def test_predict(tool, sources, module):
-    """Every image of both halves; labels are not asked for."""
+    """Every image of both splits; labels are not asked for."""
     model = module / "classification" / "1"
     done = tool(
         "predict", model, sources["folder"][0].partition("=")[2], "--format=json"

@@ -28,8 +28,8 @@ def examples(size, scores="softmax"):
     )
 
 
-def written(path, half, *batches):
-    with predictions.Writer(path, half, CLASSES) as writer:
+def written(path, opened, *batches):
+    with predictions.Writer(path, opened, CLASSES) as writer:
         for logits, labels in batches:
             writer.add(logits, labels)
     return READ[path.suffix](path)
@@ -64,8 +64,8 @@ def test_each_image_has_a_row_for_each_of_five_classes(tmp_path, suffix):
 def test_several_labels_are_side_by_side_and_probabilities_are_sigmoids(tmp_path):
     logits = np.zeros((2, 7))
     labels = np.array([[1, 0, 1, 0, 0, 0, 0], [0] * 7])
-    half = examples(2, "sigmoid")
-    found = written(tmp_path / "a.parquet", half, (logits, labels.astype(float)))
+    opened = examples(2, "sigmoid")
+    found = written(tmp_path / "a.parquet", opened, (logits, labels.astype(float)))
     assert found["label"].tolist() == ["id0|id2"] * 5 + [""] * 5
     assert found["probability"].tolist() == [0.5] * 10
 

@@ -268,6 +268,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tool, trained, tmp_pat
     assert same_weights(folder, trained)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_it(tool, tmp_path):
     done = tool(
         "train",

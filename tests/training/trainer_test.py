@@ -109,6 +109,7 @@ def test_one_step_of_several_labels_by_hand():
     )
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_add_up():
     """All but the batch statistics, which are those of the parts."""
     constant = ("training.run.schedule = @Constant()", "Constant.peak = 0.1")
@@ -119,6 +120,7 @@ def test_parts_of_a_batch_add_up():
     assert np.abs(whole[name]).max() > 0
 
 
+@pytest.mark.slow
 def test_the_average_follows_the_weights():
     made = make("training.run.ema_decay = 0.9")
     start = made.values()
@@ -138,6 +140,7 @@ def test_the_average_follows_the_weights():
     np.testing.assert_array_equal(made.model.classifier.weights[0].numpy(), before)
 
 
+@pytest.mark.slow
 def test_labels_of_no_example_count_for_nothing():
     made = make()
     images, labels = batch()
@@ -168,6 +171,7 @@ def test_it_goes_on_as_if_it_had_not_stopped():
         make(*bindings, "training.run.optimizer = @AdamW()", **kwargs).restore(between)
 
 
+@pytest.mark.slow
 def test_decay_leaves_out_what_the_recipe_leaves_out():
     """AdamW's own decay: at a gradient of nothing, kernels shrink and nothing else."""
     made = make("training.run.optimizer = @AdamW()", "AdamW.weight_decay = 0.5",
@@ -187,6 +191,7 @@ def test_decay_leaves_out_what_the_recipe_leaves_out():
         )
 
 
+@pytest.mark.slow
 def test_clipping_bounds_the_step():
     bindings = ["training.run.schedule = @Constant()", "Constant.peak = 1.0",
                 "SGD.momentum = 0.0"]  # fmt: skip
@@ -198,6 +203,7 @@ def test_clipping_bounds_the_step():
     assert norm == pytest.approx(0.01, rel=1e-3)
 
 
+@pytest.mark.slow_except("float16")
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_other_precisions_learn_too(precision):
     made = make(f"training.run.precision = '{precision}'")

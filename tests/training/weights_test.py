@@ -44,8 +44,8 @@ def test_their_accuracy_can_be_measured_again(tool, tmp_path, arch, name):
     """Of the exported classifier, and on the very images."""
     data = f"fashion_mnist:{FASHION_MNIST}"
     history = history_of(arch, name)
-    for half, fingerprint in history["data"].items():
-        assert data_sources.open_split(data, half).fingerprint == fingerprint
+    for split_name, fingerprint in history["data"].items():
+        assert data_sources.open_split(data, split_name).fingerprint == fingerprint
     done = tool("export", f"--arch={arch}", f"--weights={name}", f"--output={tmp_path}")
     assert done.returncode == 0, done.stderr
     model = tmp_path / arch / "classification" / "1"

@@ -6,13 +6,10 @@ import pytest
 import zoo
 from tests.zoo.efficientnet import keras_side
 
-SLOW = [
-    pytest.param(number, marks=pytest.mark.slow) for number in (1, 2, 3, 4, 5, 6, 7)
-]
 
-
+@pytest.mark.slow_except("0-odd_size")
 @pytest.mark.parametrize("odd", [False, True], ids=["default_size", "odd_size"])
-@pytest.mark.parametrize("number", [0, *SLOW])
+@pytest.mark.parametrize("number", range(8))
 def test_equals_keras_applications(number, odd):
     # Their stem pads by hand, as TensorFlow's `same` does, if the size is given. Their
     # normalisation of images lies before that pad and is left out.

@@ -42,6 +42,7 @@ def test_xl_equals_timm(shape):
     assert max(found.values()) < 1e-9, found
 
 
+@pytest.mark.slow
 def test_channels_may_lose_more_than_a_tenth():
     # EfficientNet's rule would make 24 of 16 · 1.2.
     found = zoo.build("efficientnet_v2_b3").backbone.output["stage_1"]

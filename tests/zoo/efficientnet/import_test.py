@@ -89,6 +89,7 @@ def normalization(theirs):
     return layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapted", quick([False, True], True))
 def test_keras_b_normalises_images_as_the_file_says(tmp_path, adapted):
     theirs = keras_model("EfficientNetB0")
@@ -102,6 +103,7 @@ def test_keras_b_normalises_images_as_the_file_says(tmp_path, adapted):
     assert agree(ours.classifier(images), theirs(255 * images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", quick(range(8), 0))
 def test_keras_b_of_imagenet_divides_twice(tmp_path, monkeypatch, number):
     # A file as the published ones: Keras 2 wrote them. Keras' own code reads it as one
@@ -126,6 +128,7 @@ def test_keras_b_of_imagenet_divides_twice(tmp_path, monkeypatch, number):
     assert ours.normalization.std == pytest.approx((58.395, 57.12, 57.375))
 
 
+@pytest.mark.slow
 def test_keras_b_whose_images_have_no_variance_is_refused(tmp_path):
     theirs = keras_model("EfficientNetB0")
     normalization(theirs).adapt(np.zeros((1, *ODD, 3)))
@@ -148,6 +151,7 @@ def test_keras_v2(tmp_path, name, version):
     assert agree(ours.classifier(images), theirs(255 * images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arch", "counts"),
     [
@@ -238,6 +242,7 @@ def test_timm_that_pytorch_trained_needs_the_bindings(tmp_path, arch, name, spec
     compare(arch, theirs, path, sizes=[SMALL, ODD], gin_bindings=bindings)
 
 
+@pytest.mark.slow
 def test_timm_without_a_head(tmp_path):
     theirs = oracles.timm().create_model("tf_efficientnet_b0", num_classes=0)
     drawing.torch(theirs, MEAN, STD)
@@ -311,6 +316,7 @@ def test_transformers_normalise_as_the_table_says():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_transformers_without_a_head(tmp_path):
     transformers = oracles.transformers()
     theirs = transformers.EfficientNetModel(transformers_config("efficientnet_b0"))
@@ -369,6 +375,7 @@ NETWORKS = [(name, "trained") for name in SMALLEST]
 NETWORKS += [(name, "exported") for name in tpu_side.MODELS]
 
 
+@pytest.mark.slow_except("efficientnet-b0-exported")
 @pytest.mark.parametrize(
     "case",
     quick(

@@ -62,6 +62,7 @@ def ours(arch):
     return [pytest.approx(rate, abs=1e-6) for rate in rates if rate]
 
 
+@pytest.mark.slow_except("efficientnet_b0-EfficientNetB0")
 @pytest.mark.parametrize(
     ("arch", "builder"),
     [
@@ -78,6 +79,7 @@ def test_efficientnets_drop_as_keras_applications_do(arch, builder):
     assert ours(arch) == [rate for rate in rates if rate]
 
 
+@pytest.mark.slow_except("mobilenet_v4_conv_medium-0.075-22")
 @pytest.mark.parametrize(
     ("arch", "rate", "blocks"),
     [

@@ -86,6 +86,7 @@ def keras_difference(ours, theirs):
     return parity.relative(ours(images), theirs(images * 2 - 1).numpy())
 
 
+@pytest.mark.slow_except("mobilenet_v2_035_96")
 @pytest.mark.parametrize("arch", quick(KERAS, 2))
 def test_keras(arch, tmp_path):
     theirs = keras_model(arch)
@@ -174,6 +175,7 @@ def test_keras_without_top(arch, tmp_path):
     assert keras_difference(ours.feature_vector, theirs) < 1e-4
 
 
+@pytest.mark.slow
 def test_keras_without_the_convolution_that_makes_features_is_refused(tmp_path):
     theirs = keras_model("mobilenet_v3_small", include_top=False)
     theirs.save_weights(tmp_path / "their.weights.h5")
@@ -250,6 +252,7 @@ TIMM = {
 }
 
 
+@pytest.mark.slow_except("mobilenet_v2_035_96")
 @pytest.mark.parametrize("arch", quick(TIMM, 3))
 def test_timm(arch, tmp_path):
     name, normalization = TIMM[arch]
@@ -278,6 +281,7 @@ def test_timm_with_weights_from_tensorflow_where_it_has_others_of_that_name(tmp_
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arch", quick(["mobilenet_v2_035_96", "mobilenet_v4_conv_small"], 1)
 )
@@ -294,6 +298,7 @@ def test_timm_without_classes(arch, tmp_path):
     assert max(found) < 1e-4, found
 
 
+@pytest.mark.slow_except("mobilenet_v3_small")
 @pytest.mark.parametrize(
     "arch",
     [
@@ -318,6 +323,7 @@ def transformers_model(kind, width, labels=1001):
     return getattr(transformers, name + suffix)(config)
 
 
+@pytest.mark.slow_except("mobilenet_v1_050_160-0.5")
 @pytest.mark.parametrize(
     ("arch", "width"), [("mobilenet_v1_050_160", 0.5), ("mobilenet_v2_035_96", 0.35)]
 )
@@ -332,6 +338,7 @@ def test_transformers(arch, width, tmp_path):
     assert max(found) < 1e-4, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "width"), [("mobilenet_v1_050_160", 0.5), ("mobilenet_v2_035_96", 0.35)]
 )
@@ -365,6 +372,7 @@ VARIABLES = {
 }
 
 
+@pytest.mark.slow_except("mobilenet_v1_025_128-1001-True")
 @pytest.mark.parametrize(
     ("arch", "classes", "training"),
     [
@@ -392,6 +400,7 @@ def test_slim(arch, classes, training, tmp_path):
         assert parity.relative(ours.classifier(batch), logits) < 1e-4
 
 
+@pytest.mark.slow
 def test_slim_without_classes(tmp_path):
     arch = "mobilenet_v2_100_96"
     images = [photos(96, 96)]

@@ -97,6 +97,7 @@ def differences(variant, shape=None, *, bindings=(), **arguments):
     )
 
 
+@pytest.mark.slow_except("odd_size-conv_small")
 @pytest.mark.parametrize(
     "variant",
     [pytest.param(v, marks=[] if v in QUICK else pytest.mark.slow) for v in VARIANTS],
@@ -113,6 +114,7 @@ def test_equals_timm(variant, shape):
     assert max(found.values()) < 1e-4, found
 
 
+@pytest.mark.slow_except("conv_small-MobileNetV4ConvSmall")
 @pytest.mark.parametrize(
     ("variant", "spec"),
     [

@@ -21,6 +21,7 @@ ARCHS = {
 }
 
 
+@pytest.mark.slow_except("mobilenet_v1", "mobilenet_v4_conv_small")
 @pytest.mark.parametrize("arch", ARCHS)
 def test_endpoints_and_shapes(arch):
     channels, strides = ARCHS[arch]

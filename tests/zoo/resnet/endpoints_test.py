@@ -20,6 +20,7 @@ HEIGHTS = {
 }
 
 
+@pytest.mark.slow_except("resnet_v1_18", "resnet_cifar_20")
 @pytest.mark.parametrize("arch", HEIGHTS)
 def test_endpoints_and_shapes(arch):
     heights, features = HEIGHTS[arch]

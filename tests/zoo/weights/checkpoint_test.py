@@ -162,6 +162,7 @@ def test_a_fine_tuned_keras_layer_comes_back(exports, fine_tuned):
             assert (found[path] != before[path]).any(), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model", "checkpoint", "legacy.h5"])
 def test_a_whole_fine_tuned_model_has_a_layer_too_many(fine_tuned, name):
     with pytest.raises(ValueError, match=r"95 matched.*2 unused \(dense/") as caught:

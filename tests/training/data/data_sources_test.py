@@ -63,18 +63,18 @@ def write_records(path, labels, side=12):
             writer.write(example.SerializeToString())
 
 
-def labels_of(half):
-    return half.fetch(np.arange(half.size))[1].tolist()
+def labels_of(opened):
+    return opened.fetch(np.arange(opened.size))[1].tolist()
 
 
-def image_of(half, number):
-    (image,), _ = half.fetch(np.array([number]))
+def image_of(opened, number):
+    (image,), _ = opened.fetch(np.array([number]))
     return image
 
 
-def paths_of(half):
-    assert half.image_format == split.PATH
-    return half.paths
+def paths_of(opened):
+    assert opened.image_format == split.PATH
+    return opened.paths
 
 
 def test_every_fifth_digit_is_for_testing():
@@ -89,7 +89,7 @@ def test_every_fifth_digit_is_for_testing():
     assert train.fingerprint != test.fingerprint
 
 
-def test_fashion_mnist_has_its_own_halves(fashion):
+def test_fashion_mnist_has_its_own_splits(fashion):
     train, test = (
         data_sources.open_split(f"fashion_mnist:{fashion}", n)
         for n in ("train", "test")
@@ -112,9 +112,9 @@ def test_a_folder_of_classes(folder):
 
 
 def test_a_class_that_training_has_not_is_told(folder, tmp_path):
-    root = tmp_path / "halves"
-    for half in ("train", "test"):
-        shutil.copytree(folder, root / half)
+    root = tmp_path / "splits"
+    for split_name in ("train", "test"):
+        shutil.copytree(folder, root / split_name)
     assert data_sources.open_split(str(root), "test").size == 20
     shutil.copytree(folder / "rose", root / "test" / "tulip")
     assert data_sources.open_split(str(root), "train").size == 20
@@ -144,13 +144,13 @@ def test_what_is_hidden_or_no_file_is_no_image(folder):
 def test_names_need_not_be_utf_8(folder):
     source = next((folder / "rose").iterdir())
     os.rename(source, os.fsencode(folder) + b"/rose/caf\xe9.png")
-    half = data_sources.open_split(str(folder), "train")
-    (number,) = (n for n, path in enumerate(paths_of(half)) if "caf" in path)
-    assert tf.io.decode_png(tf.io.read_file(image_of(half, number))).shape[-1] == 3
-    half.describe(number).encode()
+    opened = data_sources.open_split(str(folder), "train")
+    (number,) = (n for n, path in enumerate(paths_of(opened)) if "caf" in path)
+    assert tf.io.decode_png(tf.io.read_file(image_of(opened, number))).shape[-1] == 3
+    opened.describe(number).encode()
 
 
-def test_a_folder_with_halves(folder, tmp_path):
+def test_a_folder_with_splits(folder, tmp_path):
     root = tmp_path / "split"
     root.mkdir()
     folder.rename(root / "train")
@@ -178,12 +178,12 @@ def test_records_are_read_by_number(tmp_path):
 def test_more_files_than_may_be_open_at_once(tmp_path):
     for number in range(40):
         write_records(tmp_path / f"train-{number}", [1 + number % 10])
-    half = data_sources.open_split(f"tfrecord:{tmp_path}/*", "train")
+    opened = data_sources.open_split(f"tfrecord:{tmp_path}/*", "train")
     most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(os.listdir("/proc/self/fd"))
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + 10, hard))
     try:
-        assert sorted(labels_of(half)) == sorted(list(range(10)) * 4)
+        assert sorted(labels_of(opened)) == sorted(list(range(10)) * 4)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
@@ -233,10 +233,10 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
         for i in range(number):
             yield i, {"image": np.full((8, 8, 3), i, np.uint8), "label": i % 2}
 
-half = sources.open_split("tfds:shapes", "test")
-assert half.size == 3
-assert sorted(half.fetch(np.arange(3))[1]) == [0, 0, 1]
-assert [c.id for c in half.classes] == ["round", "square"]
+opened = sources.open_split("tfds:shapes", "test")
+assert opened.size == 3
+assert sorted(opened.fetch(np.arange(3))[1]) == [0, 0, 1]
+assert [c.id for c in opened.classes] == ["round", "square"]
 assert sources.open_split("tfds:shapes", "train").size == 6
 try:
     sources.open_split("tfds:no_such_set", "train")
@@ -309,6 +309,6 @@ def test_what_can_not_be_read_is_told_in_a_line(tmp_path, source, message):
 
 def test_numbers_that_take_a_taxonomy_s_names_are_told(tmp_path):
     write_records(tmp_path / "train-0", [1, 2])
-    half = data_sources.open_split(f"tfrecord:{tmp_path}/*", "train")
-    line, *_ = data_sources.describe(half, taxonomies.load("cifar10"))
+    opened = data_sources.open_split(f"tfrecord:{tmp_path}/*", "train")
+    line, *_ = data_sources.describe(opened, taxonomies.load("cifar10"))
     assert line.startswith("10 classes of cifar10, because the labels are only numbers")

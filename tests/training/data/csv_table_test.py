@@ -51,7 +51,7 @@ def test_every_fifth_image_of_a_class_is_to_test_on(folder):
     assert found["train"].image_format == split.PATH
 
 
-def test_a_folder_of_the_same_images_gives_the_same_halves(folder):
+def test_a_folder_of_the_same_images_gives_the_same_splits(folder):
     for path, label in ROWS:
         target = folder / "classes" / label / os.path.basename(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def test_images_of_several_labels(folder):
     )
 
 
-def test_of_several_labels_the_rarest_decides_on_the_half(folder):
+def test_of_several_labels_the_rarest_decides_on_the_split(folder):
     """All have `common`; every fifth image of each other class is to test on."""
     rows = [(path, f"common|{label}") for path, label in ROWS]
     found = data_sources.open_splits(written(folder, rows))
@@ -170,10 +170,10 @@ def test_a_class_to_test_on_alone_is_for_models_that_know_it(folder):
     """None can train on such a table."""
     rows = [*((*row, "train") for row in ROWS), ("images/2.png", "lily", "test")]
     source = written(folder, rows, ("path", "label", "split"))
-    half = data_sources.open_split(source, "test")
-    names = [c.name for c in half.classes]
+    opened = data_sources.open_split(source, "test")
+    names = [c.name for c in opened.classes]
     assert names == sorted({*(label for _, label in ROWS), "lily"})
-    _, (label,) = half.fetch(np.array([0]))
+    _, (label,) = opened.fetch(np.array([0]))
     assert names[label] == "lily"
     with pytest.raises(ValueError, match="the train split has no rows of 'lily'"):
         data_sources.open_split(source, "train")
@@ -188,8 +188,8 @@ def test_images_in_both_halves_are_told(folder):
 
 def test_spaces_around_a_label_are_none_of_it(folder):
     rows = [(path, f" {label}\t") for path, label in ROWS]
-    half = data_sources.open_split(written(folder, rows, ("path", "label")), "train")
-    assert {c.name for c in half.classes} == {label for _, label in ROWS}
+    opened = data_sources.open_split(written(folder, rows, ("path", "label")), "train")
+    assert {c.name for c in opened.classes} == {label for _, label in ROWS}
 
 
 @pytest.mark.parametrize(

@@ -8,23 +8,23 @@ import pytest
 import tensorflow as tf
 
 from images import model_input
-from tests.training import folders_test
+from tests.training.data import folders_test
 from training.data import augmentation, data_sources, pipeline, randomness, split
 
 PLAIN = augmentation.Augmentation()
 
 
-def stream_of(half, *, batch_size=4, size=8, num_classes=None, limit=0.0):
-    number = num_classes or len(half.classes)
+def stream_of(opened, *, batch_size=4, size=8, num_classes=None, limit=0.0):
+    number = num_classes or len(opened.classes)
     return pipeline.Stream(
-        split=half,
+        split=opened,
         num_classes=number,
         preprocessing=model_input.Preprocessing(
             height=size, width=size, interpolation="bilinear"
         ),
         batch_size=batch_size,
         unreadable_images=pipeline.UnreadableImages(
-            half, num_classes=number, limit=limit
+            opened, num_classes=number, limit=limit
         ),
     )
 
@@ -113,18 +113,18 @@ def test_evaluation_has_each_example_once():
         False,
         False,
     ]
-    halves = [stream.evaluation(shard=pipeline.Shard(index=i, count=2)) for i in (0, 1)]
-    assert sum(np.nansum(y) for half in halves for _, y in half) == 22
+    parts = [stream.evaluation(shard=pipeline.Shard(index=i, count=2)) for i in (0, 1)]
+    assert sum(np.nansum(y) for part in parts for _, y in part) == 22
 
 
 def test_a_file_that_goes_after_the_listing_is_one_that_can_not_be_read(tmp_path):
     folders_test.fill(tmp_path, "rose", "tulip")
-    half = data_sources.open_split(str(tmp_path), "train")
-    pathlib.Path(half.paths[0]).unlink()
-    stream = stream_of(half, num_classes=2, batch_size=8, limit=0.5)
+    opened = data_sources.open_split(str(tmp_path), "train")
+    pathlib.Path(opened.paths[0]).unlink()
+    stream = stream_of(opened, num_classes=2, batch_size=8, limit=0.5)
     known = [pipeline.is_labelled(y.numpy()) for _, y in stream.evaluation()]
-    assert np.concatenate(known).sum() == half.size - 1
-    assert stream.unreadable_images.descriptions == [half.paths[0]]
+    assert np.concatenate(known).sum() == opened.size - 1
+    assert stream.unreadable_images.descriptions == [opened.paths[0]]
 
 
 def test_an_image_is_the_same_in_any_company(tmp_path):
@@ -137,11 +137,11 @@ def test_an_image_is_the_same_in_any_company(tmp_path):
         suffix = "png" if number % 3 == 0 else "jpg"
         path = tmp_path / "train" / "ab"[number % 2] / f"{number:02}.{suffix}"
         PIL.Image.fromarray(pixels).save(path)
-    half = data_sources.open_split(str(tmp_path), "train")
+    opened = data_sources.open_split(str(tmp_path), "train")
     augment = augmentation.Augmentation(crop="inception", flip=True)
     for size in (9, 20):
-        together = batches(stream_of(half, batch_size=12, size=size), 0, 1, augment)
-        alone = batches(stream_of(half, batch_size=1, size=size), 0, 12, augment)
+        together = batches(stream_of(opened, batch_size=12, size=size), 0, 1, augment)
+        alone = batches(stream_of(opened, batch_size=1, size=size), 0, 12, augment)
         found = np.concatenate([images for images, _ in alone])
         np.testing.assert_array_equal(found, together[0][0])
 
@@ -160,8 +160,8 @@ def folder(tmp_path):
 
 
 def test_what_can_not_be_read_is_named_and_left_out(folder):
-    half = data_sources.open_split(str(folder), "train")
-    stream = stream_of(half, limit=0.1)
+    opened = data_sources.open_split(str(folder), "train")
+    stream = stream_of(opened, limit=0.1)
     made = list(stream.training(first=0, last=16, seed=0, augment=PLAIN))
     known = [pipeline.is_labelled(labels.numpy()).all() for _, labels in made]
     assert not all(known)
@@ -184,6 +184,7 @@ def test_too_many_that_can_not_be_read_are_told(folder):
         stream.unreadable_images.check()
 
 
+@pytest.mark.slow
 def test_a_label_that_is_no_class_is_told(folder):
     stream = stream_of(data_sources.open_split(str(folder), "train"), num_classes=1)
     list(stream.training(first=0, last=16, seed=0, augment=PLAIN))
@@ -203,8 +204,8 @@ def test_other_draws_than_known_ones_are_refused():
 
 def test_paths_are_no_constants_of_a_graph(tmp_path):
     folders_test.fill(tmp_path, "some_class", "another_class", count=3)
-    half = data_sources.open_split(str(tmp_path), "train")
-    stream = stream_of(half, num_classes=2)
+    opened = data_sources.open_split(str(tmp_path), "train")
+    stream = stream_of(opened, num_classes=2)
     for made in (
         stream.evaluation(),
         stream.training(first=0, last=1, seed=0, augment=PLAIN),

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from tests.training import folders_test
+from tests.training.data import folders_test
 from training.data import data_sources, file_changes
 
 

@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from tests.training import pipeline_test
+from tests.training.data import pipeline_test
 from training.data import data_sources, split
 
 
@@ -32,8 +32,8 @@ def write(path, examples, *, kind="png", others=()):
     return path
 
 
-def labels_of(half):
-    return half.fetch(np.arange(half.size))[1].tolist()
+def labels_of(opened):
+    return opened.fetch(np.arange(opened.size))[1].tolist()
 
 
 def test_examples_are_read_by_number(tmp_path):
@@ -52,9 +52,9 @@ def test_examples_are_read_by_number(tmp_path):
 def test_they_make_the_batches_that_files_make(tmp_path):
     """The same examples in the same order, however they are stored."""
     write(tmp_path / "all.tar", {f"{n:02d}": n % 2 for n in range(20)})
-    half = data_sources.open_split(f"wds:{tmp_path}/all.tar", "train")
-    assert half.size == 16
-    stream = pipeline_test.stream_of(half, num_classes=2)
+    opened = data_sources.open_split(f"wds:{tmp_path}/all.tar", "train")
+    assert opened.size == 16
+    stream = pipeline_test.stream_of(opened, num_classes=2)
     whole = pipeline_test.batches(stream, 0, 8)
     assert [len(images) for images, _ in whole] == [4] * 8
     later = pipeline_test.batches(stream, 5, 8)
@@ -66,9 +66,9 @@ def test_they_make_the_batches_that_files_make(tmp_path):
 def test_what_is_no_example_is_counted(tmp_path):
     others = ("0.json", "note.txt", "0.left.png", "0.left.cls", "lonely.png")
     write(tmp_path / "a.tar", {str(n): n % 2 for n in range(5)}, others=others)
-    half = data_sources.open_split(f"wds:{tmp_path}/a.tar", "train")
-    assert half.size == 4
-    assert half.notes == ("files left out: 5 not part of an example",)
+    opened = data_sources.open_split(f"wds:{tmp_path}/a.tar", "train")
+    assert opened.size == 4
+    assert opened.notes == ("files left out: 5 not part of an example",)
 
 
 def test_images_need_no_classes_to_be_predicted(tmp_path):
@@ -83,11 +83,11 @@ def test_images_need_no_classes_to_be_predicted(tmp_path):
 def test_classes_are_numbered(tmp_path):
     write(tmp_path / "train.tar", {"a": 0, "b": 2})
     write(tmp_path / "test.tar", {"a": 1})
-    halves = data_sources.name_classes(
+    splits = data_sources.name_classes(
         data_sources.open_splits(f"wds:{tmp_path}/*.tar")
     )
-    assert [c.name for c in halves["test"].classes] == ["class 0", "class 1", "class 2"]
-    assert labels_of(halves["train"]) == [0, 2]
+    assert [c.name for c in splits["test"].classes] == ["class 0", "class 1", "class 2"]
+    assert labels_of(splits["train"]) == [0, 2]
 
 
 def test_a_change_is_another_data_set(tmp_path):
@@ -101,9 +101,9 @@ def test_a_change_is_another_data_set(tmp_path):
 
 def test_a_shard_that_is_no_longer_there_is_unreadable(tmp_path):
     path = write(tmp_path / "a.tar", {"a": 0, "b": 1, "c": 0})
-    half = data_sources.open_split(f"wds:{path}", "train")
+    opened = data_sources.open_split(f"wds:{path}", "train")
     path.unlink()
-    images, _ = half.fetch(np.arange(half.size))
+    images, _ = opened.fetch(np.arange(opened.size))
     assert images.tolist() == [b"", b""]
 
 

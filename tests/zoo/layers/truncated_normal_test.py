@@ -56,6 +56,9 @@ VARIANCES = {
 }
 
 
+@pytest.mark.slow_except(
+    "mobilenet_v2", "mobilenet_v4_conv_small", "resnet_cifar_20", "efficientnet_b0"
+)
 @pytest.mark.parametrize("arch", VARIANCES)
 def test_kernels_begin_as_published(arch):
     layer, variance, kind = VARIANCES[arch]

@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tests.training import pipeline_test
+from tests.training.data import pipeline_test
 from training.data import data_sources, pipeline, split
 
 datasets = pytest.importorskip("datasets")
@@ -77,7 +77,7 @@ def test_what_is_to_test_on_alone_is_tested_whole(tmp_path):
     assert data_sources.open_split(f"hf:{tmp_path}/saved", "test").size == 3
 
 
-def test_what_is_to_train_on_alone_has_no_other_half(tmp_path):
+def test_a_train_split_may_be_alone(tmp_path):
     source = written(tmp_path / "train-00000-of-00001.parquet", ["a", "b"] * 5)
     assert data_sources.open_split(source, "train").size == 10
     with pytest.raises(split.NoSplitError):
@@ -104,9 +104,9 @@ def test_lists_of_numbers(tmp_path):
 
 def test_images_need_no_labels_to_be_predicted(tmp_path):
     images = [{"bytes": png(n)} for n in range(3)]
-    for half in ("train", "test"):
+    for split_name in ("train", "test"):
         parquet.write_table(
-            pyarrow.table({"image": images}), tmp_path / f"{half}.parquet"
+            pyarrow.table({"image": images}), tmp_path / f"{split_name}.parquet"
         )
     (found,) = data_sources.open_images(f"parquet:{tmp_path}/*.parquet")
     assert reds(found) == [0, 1, 2, 0, 1, 2]
@@ -144,10 +144,10 @@ def test_columns_of_any_name_are_found_by_what_they_hold(tmp_path):
 
 
 def test_a_folder_of_image_files(tmp_path):
-    for half, count in (("train", 5), ("test", 2)):
+    for split_name, count in (("train", 5), ("test", 2)):
         for name in ("rose", "tulip"):
             for number in range(count):
-                path = tmp_path / "flowers" / half / name / f"{number}.png"
+                path = tmp_path / "flowers" / split_name / name / f"{number}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(png(number))
     found = data_sources.open_splits(f"hf:{tmp_path}/flowers")
