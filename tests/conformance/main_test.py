@@ -87,6 +87,7 @@ def test_a_guess_of_the_kind_is_called_one(tmp_path, capsys):
     assert first.endswith("no signature or asset tells the kind; --kind overrides it)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stderr", ["/dev/full", pytest.param(None, marks=pytest.mark.slow)]
 )

@@ -68,6 +68,7 @@ def test_how_a_program_was_stopped(program, how):
     assert run(SAY + program) == [{"said": 1}, how]
 
 
+@pytest.mark.slow
 def test_each_message_begins_the_time_anew():
     program = "for _ in range(4):\n    time.sleep(0.8)\n    " + SAY
     assert run(program) == [{"said": 1}] * 4

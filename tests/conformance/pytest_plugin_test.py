@@ -41,6 +41,7 @@ def test_a_test_for_each_clause(tmp_path):
     assert (found["failed"], found["passed"]) == (1, 23), printed
 
 
+@pytest.mark.slow
 def test_nothing_is_judged_where_no_model_is_given(tmp_path):
     status, printed = run(tmp_path)
     assert status == 0, printed
@@ -54,6 +55,7 @@ def test_a_wrong_path_is_told_in_a_line(tmp_path):
     assert printed.count("it has no saved_model.pb") == 1
 
 
+@pytest.mark.slow
 def test_the_fixture_is_there_for_tests_of_ones_own(tmp_path):
     path = models.FeatureVector().save(tmp_path)
     test = tmp_path / "own_test.py"

@@ -79,6 +79,7 @@ def judged(tmp_path_factory):
     return judge
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "observed"),
     [

@@ -46,6 +46,7 @@ def checked_archs(monkeypatch, tmp_path):
     return archs
 
 
+@pytest.mark.slow
 def test_the_suite_runs_once_for_an_export(checked_archs):
     path = measurements.measure(ARCH)
     first = json.loads(path.read_text())

@@ -49,6 +49,7 @@ def test_wrong_usage_is_a_one_line_error(tool, tmp_path, argument, message):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_stale_files_are_listed(tmp_path, monkeypatch):
     shutil.copytree(site.FOLDER, tmp_path / "docs")
     monkeypatch.setattr(site, "FOLDER", tmp_path / "docs")

@@ -81,6 +81,7 @@ def test_training(folder, expected):
     assert not missing
 
 
+@pytest.mark.slow_except("500")
 @pytest.mark.parametrize("small", [1 << 18, 500])
 def test_evaluation_and_retraining(folder, expected, monkeypatch, small):
     """Also of files that are too large to be read as a group."""

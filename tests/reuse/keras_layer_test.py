@@ -911,6 +911,7 @@ numpy.save(outputs, model.predict(numpy.load(images), verbose=0))
 """
 
 
+@pytest.mark.slow
 def test_a_keras_file_is_loaded_by_a_process_that_has_nothing_else_of_ours(
     features, images, tmp_path
 ):

@@ -93,6 +93,7 @@ def test_what_makes_a_model_is_shown_as_it_stands():
         assert maker.kinds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "problem"),
     [

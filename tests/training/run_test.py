@@ -117,6 +117,7 @@ def test_history_says_what_it_was(trained):
     assert kept[0] == "best.safetensors"
 
 
+@pytest.mark.slow
 def test_without_images_to_test_on_it_says_so(tool, tmp_path):
     rows = ["path,label,split"]
     for number in range(8):

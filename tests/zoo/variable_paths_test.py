@@ -28,6 +28,13 @@ PINNED = {
 }
 
 
+@pytest.mark.slow_except(
+    "mobilenet_v2",
+    "mobilenet_v4_conv_small",
+    "efficientnet_b0",
+    "resnet_v1_18",
+    "resnet_cifar_20",
+)
 @pytest.mark.parametrize("arch", PINNED)
 def test_paths_are_as_they_were(arch):
     weights = zoo.build(arch).classifier.weights

@@ -127,6 +127,7 @@ def test_a_file_that_goes_after_the_listing_is_one_that_can_not_be_read(tmp_path
     assert stream.unreadable_images.descriptions == [opened.paths[0]]
 
 
+@pytest.mark.slow
 def test_an_image_is_the_same_in_any_company(tmp_path):
     """Alone it is read without a question; among others each is asked for its kind."""
     for name in ("a", "b"):

@@ -124,6 +124,7 @@ def test_keras_applications(name, arch, tmp_path):
     assert ours.spec.batch_norm_epsilon == norm.epsilon  # too near to 1e-5 to be seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arch"),
     [slowly("ResNet50", "resnet_v1_50"), ("ResNet50V2", "resnet_v2_50")],
@@ -143,6 +144,7 @@ def test_keras_applications_without_top(name, arch, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arch", "head"),
     [
