@@ -207,9 +207,13 @@ class Trainer(abc.ABC):
         )
 
     def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Trains on the images of one replica, without updating the moving averages."""
-        parts = self.recipe.accumulate
-        gradients: list[Tensor] = [0.0] * len(self._classifier.trainable_variables)
+        """Trains on the images of one replica, without updating the moving averages.
+
+        Sums the gradients of the parts of the batch, adds the L2 gradient, clips, and
+        applies the optimizer, which sums the gradients of the replicas.
+        """
+        variables, parts = self._classifier.trainable_variables, self.recipe.accumulate
+        gradients: list[Tensor] = [0.0] * len(variables)
         loss, accuracy = 0.0, 0.0
         for x, y in zip(
             keras.ops.split(images, parts), keras.ops.split(labels, parts), strict=True
@@ -217,15 +221,6 @@ class Trainer(abc.ABC):
             part_gradients, part_loss, part_accuracy = self._gradients(x, y)
             gradients = [a + b for a, b in zip(gradients, part_gradients, strict=True)]
             loss, accuracy = loss + part_loss, accuracy + part_accuracy
-        self._apply(gradients)
-        return loss, accuracy
-
-    def _apply(self, gradients: list) -> None:
-        """Adds the L2 gradient, clips the gradients, and applies the optimizer.
-
-        The optimizer sums the gradients of the replicas.
-        """
-        variables = self._classifier.trainable_variables
         scale, replicas = self._loss_scale(), self._replicas
         decay = self.model.weight_decay / replicas * scale
         gradients = [
@@ -239,8 +234,10 @@ class Trainer(abc.ABC):
             # The optimizer sums the gradients of the replicas once more.
             gradients = [g / replicas for g in clipped]
         self._update(gradients)
+        return loss, accuracy
 
     def _update(self, gradients: list) -> None:
+        """Applies the optimizer; overridden where variables can't be assigned to."""
         self._optimizer.apply(gradients, self._classifier.trainable_variables)
 
     def _loss_scale(self) -> Tensor:

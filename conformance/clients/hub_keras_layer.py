@@ -11,7 +11,9 @@ import typing
 from collections.abc import Callable
 
 BATCH, EPOCHS = 8, 12
-RATES = (1e-3, 1e-4)  # deep networks with random weights may diverge at the first
+# Deep networks with random weights may diverge at the first rate, and small ones may
+# need the last.
+RATES = (1e-3, 1e-4, 1e-2)
 MAX_LOSS_RATIO = 0.9  # of the last to the first loss; less is not due to chance
 
 
