@@ -153,7 +153,6 @@ def test_a_mutant_breaks_its_clause_alone(mutant, pair, tmp_path):
     assert_breaks(mutant, pair, tmp_path, clauses=None)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "mutant",
     [m for m in JUDGED_HERE if m not in REPEATING and m not in FIRST.values()],

@@ -120,7 +120,6 @@ def test_parts_of_a_batch_add_up():
     assert np.abs(whole[name]).max() > 0
 
 
-@pytest.mark.slow
 def test_the_average_follows_the_weights():
     made = make("training.run.ema_decay = 0.9")
     start = made.values()
@@ -191,7 +190,6 @@ def test_decay_leaves_out_what_the_recipe_leaves_out():
         )
 
 
-@pytest.mark.slow
 def test_clipping_bounds_the_step():
     bindings = ["training.run.schedule = @Constant()", "Constant.peak = 1.0",
                 "SGD.momentum = 0.0"]  # fmt: skip
