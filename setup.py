@@ -17,8 +17,8 @@ from setuptools.command import build_py
 
 PACKAGE = "image_model_zoo"
 FOLDERS = [
-    *("common", "conformance", "documentation", "exporters", "images", "publishing"),
-    *("retraining", "reuse", "training", "zoo"),
+    *("conformance", "documentation", "exporters", "foundation", "images"),
+    *("publishing", "retraining", "reuse", "training", "zoo"),
 ]
 # The executables of tools/ that are installed, as pyproject.toml lists them.
 COMMANDS = tomllib.loads(pathlib.Path("pyproject.toml").read_text("utf-8"))["tool"][

@@ -26,7 +26,7 @@ from benchmarks import (
     subprocesses,
     training_speed,
 )
-from common import progress
+from foundation import progress
 
 _LOG = progress.logger(__name__)
 

@@ -6,7 +6,7 @@ import math
 import pathlib
 from typing import Any
 
-from common import atomic, pictures
+from foundation import atomic, pictures
 
 _HIGHER_IS_BETTER = "images/s"
 _BETTER, _WORSE = "#2f6f9f", "#b0413e"

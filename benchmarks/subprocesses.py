@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from common import progress
+from foundation import progress
 from zoo import config
 
 _LOG = progress.logger(__name__)

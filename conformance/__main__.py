@@ -16,8 +16,8 @@ import traceback
 import typing
 from collections.abc import Callable, Sequence
 
-from common import atomic, messages
 from conformance import clauses, process, report, suite
+from foundation import atomic, messages
 
 _FORMATS = ("text", "json", "junit", "html")
 _GIB = 1 << 30

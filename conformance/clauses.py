@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from common import messages
+from foundation import messages
 
 TOLERANCE = 1e-5  # for outputs that must be equal; relative to the largest value
 

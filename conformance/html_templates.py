@@ -15,8 +15,8 @@ from typing import Any
 
 import jinja2
 
-from common import messages
 from conformance import report as report_lib
+from foundation import messages
 
 _GROUPS = {
     "R": "Reusable SavedModel",

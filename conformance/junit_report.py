@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from common import messages
 from conformance import clauses
 from conformance import report as report_lib
+from foundation import messages
 
 
 def render(report: report_lib.Report) -> str:

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common import messages
+from foundation import messages
 
 PASS = "pass"
 FAIL = "fail"

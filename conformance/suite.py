@@ -19,9 +19,9 @@ from typing import Any
 
 import psutil
 
-from common import messages
 from conformance import clauses as clauses_lib
 from conformance import clients, documents, process, report, verdict
+from foundation import messages
 from reuse import handles
 
 LEVELS = ("quick", "full")

@@ -13,10 +13,10 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 
-from common import atomic, progress, stderr
 from documentation import manifest_summary, page_data
 from exporters import formats, manifest
 from exporters import request as requests
+from foundation import atomic, progress, stderr
 
 _LOG = progress.logger(__name__)
 

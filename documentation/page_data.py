@@ -13,10 +13,10 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from common import source_hash
 from conformance import report as reports
 from documentation import manifest_summary
 from exporters import manifest
+from foundation import source_hash
 from zoo import config, facts, taxonomy
 from zoo.weights import registry
 

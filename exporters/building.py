@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from common import progress
 from exporters import request as requests
+from foundation import progress
 from zoo import facts
 from zoo import model as zoo_model
 

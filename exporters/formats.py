@@ -9,7 +9,7 @@ import dataclasses
 import importlib.util
 from collections.abc import Sequence
 
-from common import messages
+from foundation import messages
 
 
 class ExportCheckError(Exception):

@@ -12,9 +12,9 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Callable, Sequence
 
-from common import atomic, progress, stderr
 from exporters import export_folder, formats, manifest
 from exporters import request as requests
+from foundation import atomic, progress, stderr
 
 _LOG = progress.logger(__name__)
 

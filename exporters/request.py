@@ -8,8 +8,8 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from common import source_hash
 from exporters import export_folder, formats, manifest
+from foundation import source_hash
 from zoo import config, facts
 from zoo.weights import registry
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from common import progress, stderr
 from exporters import comparison, describe, export_folder, formats, manifest
 from exporters import request as requests
+from foundation import progress, stderr
 from zoo import model as zoo_model
 
 _LOG = progress.logger(__name__)

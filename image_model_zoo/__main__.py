@@ -11,7 +11,7 @@ import runpy
 import sys
 
 import image_model_zoo
-from image_model_zoo.common import messages
+from image_model_zoo.foundation import messages
 
 _FOLDER = pathlib.Path(image_model_zoo.__file__).parent
 _TOOLS = (_FOLDER if (_FOLDER / "tools").is_dir() else _FOLDER.parent) / "tools"

@@ -13,8 +13,8 @@ import os
 import pathlib
 import re
 
-from common import atomic
 from exporters import manifest
+from foundation import atomic
 from publishing import archives, hub_index, pairs, upload_files
 
 CLEANUP_LIST = ".publishing.json"  # files to remove if the publish is interrupted

@@ -6,8 +6,8 @@ import pathlib
 import tempfile
 from collections.abc import Callable, Mapping
 
-from common import atomic, progress
 from exporters import manifest
+from foundation import atomic, progress
 from publishing import pairs, suite_reports, upload_files
 
 _LOG = progress.logger(__name__)

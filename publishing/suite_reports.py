@@ -6,9 +6,9 @@ import json
 import pathlib
 from collections.abc import Callable
 
-from common import atomic, progress
 from conformance import report
 from exporters import manifest
+from foundation import atomic, progress
 from publishing import pairs
 
 _LOG = progress.logger(__name__)

@@ -7,8 +7,8 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from common import atomic
 from exporters import manifest
+from foundation import atomic
 from publishing import hub, hub_index, upload_files
 
 

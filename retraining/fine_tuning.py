@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common import progress
+from foundation import progress
 from retraining import heads, saved_models
 from reuse import keras_layer
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from common import progress
+from foundation import progress
 
 _LOG = progress.logger(__name__)
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
-from common import atomic, progress
 from conformance import graph_counts, model_under_test, suite
 from exporters import export_folder, formats, manifest
+from foundation import atomic, progress
 from images import model_input
 from retraining import fine_tuning, manifests, saved_models
 from reuse import handles, keras_layer, predict

@@ -13,8 +13,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = (
-    *("benchmarks", "common", "conformance", "documentation", "exporters", "images"),
-    *("publishing", "retraining", "reuse", "training", "zoo"),
+    *("benchmarks", "conformance", "documentation", "exporters", "foundation"),
+    *("images", "publishing", "retraining", "reuse", "training", "zoo"),
 )
 
 
@@ -37,11 +37,11 @@ TENSORFLOW = ("tensorflow", "tf_keras", "tensorflow_hub")
 # each package of zoo that has a configs folder, the same one throughout a row.
 # fmt: off
 RULES = [
-    ("common",             Rule(only=("common",))),
-    ("common",             Rule(never=("keras", *TENSORFLOW))),
+    ("foundation",         Rule(only=("foundation",))),
+    ("foundation",         Rule(never=("keras", *TENSORFLOW))),
     ("images",             Rule(only=("images",))),
     ("images.listing",     Rule(never=("keras", *TENSORFLOW))),
-    ("zoo",                Rule(only=("zoo", "common"))),
+    ("zoo",                Rule(only=("zoo", "foundation"))),
     ("zoo",                Rule(never=TENSORFLOW, later=("zoo.weights.checkpoint",))),
     ("zoo.spec",           Rule(only=())),
     ("zoo.head",           Rule(only=("zoo.layers",))),
@@ -51,26 +51,26 @@ RULES = [
     ("zoo.config",         Rule(never=("keras", "zoo.model"))),
     ("zoo.facts",          Rule(never=("keras", "zoo.model"))),
     ("zoo.taxonomy",       Rule(never=("keras", "zoo.model"))),
-    ("training",           Rule(only=("training", "common", "images", "zoo"))),
-    ("exporters",          Rule(only=("exporters", "common", "images", "zoo"))),
+    ("training",           Rule(only=("training", "foundation", "images", "zoo"))),
+    ("exporters",          Rule(only=("exporters", "foundation", "images", "zoo"))),
     ("exporters.manifest", Rule(never=("keras", *TENSORFLOW))),
-    ("conformance",        Rule(only=("conformance", "common", "reuse"))),
+    ("conformance",        Rule(only=("conformance", "foundation", "reuse"))),
     # Pages are written from manifests, reports, and what zoo knows before anything is
     # built; `measurements` makes these.
-    ("documentation",      Rule(only=("documentation", "common", "conformance",
+    ("documentation",      Rule(only=("documentation", "foundation", "conformance",
                                       "exporters", "training.provenance",
                                       "zoo.catalog", "zoo.config", "zoo.facts",
                                       "zoo.taxonomy", "zoo.weights.registry"))),
     ("documentation",      Rule(never=("keras", *TENSORFLOW),
                                 later=("documentation.measurements",))),
-    ("publishing",         Rule(only=("publishing", "common", "exporters.manifest",
+    ("publishing",         Rule(only=("publishing", "foundation", "exporters.manifest",
                                       "conformance.report"))),
     ("publishing",         Rule(never=("keras", *TENSORFLOW))),
     ("reuse",              Rule(only=("reuse", "images"))),
     ("reuse.handles",      Rule(never=("keras", *TENSORFLOW))),
-    ("retraining",         Rule(only=("retraining", "common", "conformance",
+    ("retraining",         Rule(only=("retraining", "foundation", "conformance",
                                       "exporters", "images", "reuse", "training"))),
-    ("benchmarks",         Rule(only=("benchmarks", "common", "exporters", "images",
+    ("benchmarks",         Rule(only=("benchmarks", "foundation", "exporters", "images",
                                       "training", "zoo"))),
     ("image_model_zoo",    Rule(only=("image_model_zoo",))),
     ("tools",              Rule()),
@@ -308,7 +308,7 @@ def test_a_clean_tree_passes(tmp_path):
             "zoo/weights.py",
             "from exporters import manifest",
             "zoo/weights.py:1: zoo.weights imports exporters.manifest, but zoo imports "
-            "only zoo, common of ours",
+            "only zoo, foundation of ours",
         ),
         (
             "zoo/spec.py",
@@ -358,7 +358,7 @@ def test_a_clean_tree_passes(tmp_path):
         (
             "exporters/pair.py",
             "import reuse",
-            "exporters imports only exporters, common, images, zoo of ours",
+            "exporters imports only exporters, foundation, images, zoo of ours",
         ),
         (
             "exporters/manifest.py",
@@ -369,7 +369,7 @@ def test_a_clean_tree_passes(tmp_path):
         (
             "conformance/suite.py",
             "from zoo import taxonomy",
-            "conformance imports only conformance, common, reuse of ours",
+            "conformance imports only conformance, foundation, reuse of ours",
         ),
         (
             "reuse/layer.py",
@@ -384,7 +384,7 @@ def test_a_clean_tree_passes(tmp_path):
         (
             "zoo/weights.py",
             "from tools import export",
-            "zoo.weights imports tools.export, but zoo imports only zoo, common of "
+            "zoo.weights imports tools.export, but zoo imports only zoo, foundation of "
             "ours",
         ),
         (

@@ -50,7 +50,7 @@ _use_checkout_environment()
 try:
     from absl import flags
 
-    from common import messages
+    from foundation import messages
 except ImportError as missing:
     print(f"{missing}: run tools/setup", file=sys.stderr)
     sys.exit(UNUSABLE)

@@ -19,7 +19,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from common import atomic, progress
+from foundation import atomic, progress
 from zoo.weights import weights_file
 
 _LOG = progress.logger(__name__)

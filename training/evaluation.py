@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from common import progress
+from foundation import progress
 from images import model_input
 from training import evaluation_report
 from training.data import pipeline, split

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from common import atomic, progress
+from foundation import atomic, progress
 from training import evaluation_report, plots, provenance
 
 _LOG = progress.logger(__name__)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common import pictures
+from foundation import pictures
 from training import evaluation_report
 
 _PANELS = {

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from common import csv_rows
+from foundation import csv_rows
 from training.data import pipeline, split
 from zoo import taxonomy as taxonomies
 

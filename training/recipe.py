@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import gin
 
-from common import messages
+from foundation import messages
 from training import optimizers, schedules
 from training.data import augmentation, tfrecords
 from zoo import config

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import keras
 import tensorflow as tf
 
-from common import progress
+from foundation import progress
 from images import model_input
 from training import (
     checkpoints,

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import gin
 from gin import config_parser
 
-from common import messages
+from foundation import messages
 
 ZOO = pathlib.Path(__file__).resolve().parent
 TRUSTED_PACKAGES = ("zoo", "training")

@@ -9,7 +9,7 @@ import json
 import pathlib
 import re
 
-from common import messages
+from foundation import messages
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "taxonomies"
 SCORES = SOFTMAX, SIGMOID = "softmax", "sigmoid"

@@ -239,7 +239,7 @@ def test_an_interrupted_export_is_completed(tool, output, lost):
 KILLED_WHILE_PLACING = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[4])
-from common import atomic
+from foundation import atomic
 from exporters import pair, request
 place, calls = atomic.move_into_place, []
 def placed(*arguments):

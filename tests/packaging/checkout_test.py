@@ -1,23 +1,27 @@
 """In a checkout, `image_model_zoo.NAME` is the module `NAME` itself."""
 
 import importlib.util
+import pathlib
+import subprocess
 import sys
 
-import image_model_zoo.common
+import image_model_zoo.foundation
 import pytest
-from image_model_zoo.common import messages as same_messages
+from image_model_zoo.foundation import messages as same_messages
 from image_model_zoo.zoo import config as same_config
 
-from common import messages
+from foundation import messages
 from image_model_zoo import __main__ as command
 from zoo import config
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def test_modules_are_loaded_once():
     assert same_messages is messages
     assert same_config is config
-    assert image_model_zoo.common is sys.modules["common"]
-    assert messages.__name__ == messages.__spec__.name == "common.messages"
+    assert image_model_zoo.foundation is sys.modules["foundation"]
+    assert messages.__name__ == messages.__spec__.name == "foundation.messages"
 
 
 def test_a_module_that_is_missing_is_named_as_it_was_imported():
@@ -30,6 +34,24 @@ def test_a_module_that_is_missing_is_named_as_it_was_imported():
 def test_sources_are_where_they_are():
     spec = importlib.util.find_spec("image_model_zoo.zoo.config")
     assert spec.origin == config.__file__
+
+
+TYPICAL = ("common", "utils", "core", "helpers", "lib", "config", "data", "model")
+
+
+def test_files_that_many_programs_have_hide_nothing_of_ours(tmp_path):
+    for name in TYPICAL:
+        (tmp_path / f"{name}.py").write_text("")
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import sys\nsys.path.append({str(ROOT)!r})\n"
+        "import zoo, zoo.model, exporters.pair, conformance.suite, publishing.pairs\n"
+        "import reuse.predict, retraining.heads, training.run\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-1000:]
 
 
 def test_the_command_runs_tools(monkeypatch, capsys):

@@ -98,7 +98,7 @@ def test_it_has_all_files_of_data_and_one_package(wheel):
 def test_the_packages_have_no_other_name(program):
     code = "import image_model_zoo.zoo.config, sys; print('zoo.config' in sys.modules)"
     assert program("python", "-c", code).stdout == "False\n"
-    for name in ("zoo", "reuse", "images", "common", "conformance"):
+    for name in ("zoo", "reuse", "images", "foundation", "conformance"):
         assert f"No module named {name}" in program("python", "-m", name).stderr
 
 

@@ -280,7 +280,7 @@ def test_a_damaged_index_is_not_overwritten(hub, tmp_path, publish):
 
 KILLED_WHILE_PLACING = """
 import os, pathlib, runpy, signal, sys
-from common import atomic
+from foundation import atomic
 move, remaining = atomic.move_into_place, [int(sys.argv.pop(1))]
 def move_or_die(source, target):
     inside = "hub" in pathlib.Path(target).parts

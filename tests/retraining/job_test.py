@@ -17,9 +17,9 @@ import tensorflow as tf
 from sklearn import datasets
 
 import reuse
-from common import progress
 from documentation import rendering
 from exporters import manifest
+from foundation import progress
 from retraining import fine_tuning
 from tests.conformance import models
 

@@ -9,7 +9,7 @@ import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
-from common import messages
+from foundation import messages
 from training.data import (
     csv_table,
     folders,

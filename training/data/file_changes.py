@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from common import atomic
+from foundation import atomic
 from training.data import image_files, split
 
 _SHOWN = 3  # files per kind of change

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.data.ops import interleave_op
 
-from common import progress
+from foundation import progress
 from images import listing, model_input
 from training.data import augmentation, split
 from zoo import taxonomy as taxonomies

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import safetensors.numpy
 
-from common import atomic
+from foundation import atomic
 from zoo import taxonomy as taxonomies
 from zoo.weights import weights_file
 

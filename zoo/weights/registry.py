@@ -15,7 +15,7 @@ import json
 import pathlib
 import typing
 
-from common import messages
+from foundation import messages
 from zoo import config
 from zoo.weights import weights_file
 

@@ -153,12 +153,12 @@ def read(path: pathlib.Path) -> File:
     format_ = kind(path)
     if format_ in ("saved_model", "checkpoint"):
         return _read_checkpoint(path, is_model=format_ == "saved_model")
-    from zoo.weights import hdf5, safetensors_files, torch_pickle
+    from zoo.weights import hdf5, pickled, safetensors_files
 
     if format_ == "safetensors":
         tensors, metadata = safetensors_files.read(path)
         return File(tensors=tensors, record=metadata.get(RECORD))
-    return File(tensors=(hdf5 if format_ == "hdf5" else torch_pickle).read(path))
+    return File(tensors=(hdf5 if format_ == "hdf5" else pickled).read(path))
 
 
 def _index(prefix: pathlib.Path) -> pathlib.Path:

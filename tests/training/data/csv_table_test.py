@@ -130,7 +130,7 @@ def test_images_of_several_labels(folder):
 
 
 def test_of_several_labels_the_rarest_decides_on_the_split(folder):
-    """All have `common`; every fifth image of each other class is to test on."""
+    """All have `foundation`; every fifth image of each other class is to test on."""
     rows = [(path, f"common|{label}") for path, label in ROWS]
     found = data_sources.open_splits(written(folder, rows))
     single = data_sources.open_splits(written(folder, ROWS))

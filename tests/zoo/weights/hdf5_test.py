@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from zoo.weights import hdf5, torch_pickle
+from zoo.weights import hdf5, pickled
 
 
 @pytest.fixture
@@ -189,4 +189,4 @@ def test_flipped_bytes_never_crash(path, seed):
 def test_the_reader_of_pickles_is_not_asked(path):
     write_other(path)
     with pytest.raises(ValueError, match="not a usable PyTorch"):
-        torch_pickle.read(path)
+        pickled.read(path)

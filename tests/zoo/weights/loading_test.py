@@ -7,7 +7,7 @@ import safetensors.numpy
 
 import zoo
 from tests.zoo import parity
-from tests.zoo.weights import checkpoint_test, safetensors_files_test, torch_pickle_test
+from tests.zoo.weights import checkpoint_test, pickled_test, safetensors_files_test
 from zoo.weights import loading, registry, weights_file
 
 
@@ -64,8 +64,8 @@ def test_a_wrappers_prefix_makes_no_difference(model, tmp_path, tensors, prefix)
 
 
 def write_torch(path):
-    pickle = torch_pickle_test.tensor_pickle(name="net.conv_stem.weight")
-    torch_pickle_test.save_zip(path, pickle, {"0": b"\0" * 24})
+    pickle = pickled_test.tensor_pickle(name="net.conv_stem.weight")
+    pickled_test.save_zip(path, pickle, {"0": b"\0" * 24})
 
 
 def write_keras(path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common import messages
+from foundation import messages
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from common import progress
+from foundation import progress
 
 LOG = progress.logger("tests")
 
@@ -34,7 +34,7 @@ def test_after_the_context_nothing_is_printed_and_all_is_as_before(capsys):
 
 def test_a_library_prints_nothing_by_itself():
     program = (
-        "from common import progress\n"
+        "from foundation import progress\n"
         "progress.logger('x').warning('never trained')\n"
         "progress.step(progress.logger('x'), 1, 2, '')\n"
     )

@@ -13,7 +13,7 @@ import time
 import typing
 from collections.abc import Iterator
 
-from common import messages
+from foundation import messages
 
 ROOT = "image_model_zoo"
 """Name of the parent logger of all packages."""

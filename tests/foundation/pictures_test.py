@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from common import pictures
+from foundation import pictures
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from common import csv_rows
+from foundation import csv_rows
 
 
 @pytest.mark.parametrize(

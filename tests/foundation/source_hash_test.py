@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from common import source_hash
+from foundation import source_hash
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CODE = '''"""A module."""

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from common import atomic
+from foundation import atomic
 
 
 def names(folder):
@@ -108,7 +108,7 @@ def test_an_interruption_before_the_lock_leaves_no_folder(tmp_path, monkeypatch)
 
 HOLDER = """
 import pathlib, sys
-from common import atomic
+from foundation import atomic
 with atomic.locked(pathlib.Path(sys.argv[1])):
     print("locked", flush=True)
     sys.stdin.read()

@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from zoo.weights import registry, torch_pickle
+from zoo.weights import pickled, registry
 
 
 def save_zip(path, state, storages, *, compression=zipfile.ZIP_STORED):
@@ -43,7 +43,7 @@ def test_reads_a_tensor_with_its_strides(tmp_path):
     path = tmp_path / "model.pth"
     data = np.arange(6, dtype="<f4")
     save_zip(path, tensor_pickle(shape=(3, 2), strides=(1, 3)), {"0": data.tobytes()})
-    (found,) = torch_pickle.read(path).items()
+    (found,) = pickled.read(path).items()
     assert found[0] == "weight"
     np.testing.assert_array_equal(found[1], data.reshape(2, 3).T)
 
@@ -64,10 +64,10 @@ def test_a_pickle_that_runs_a_command_runs_nothing(tmp_path, layout, protocol):
     if layout == "zip":
         save_zip(path, hostile, {})
     else:
-        head = [torch_pickle.LEGACY_MAGIC, 1001, {"little_endian": True}]
+        head = [pickled.LEGACY_MAGIC, 1001, {"little_endian": True}]
         path.write_bytes(b"".join(pickle.dumps(part, 2) for part in head) + hostile)
     with pytest.raises(ValueError, match=r"posix.system, which no state dict needs"):
-        torch_pickle.read(path)
+        pickled.read(path)
     assert not marker.exists()
 
 
@@ -96,7 +96,7 @@ def test_hostile_pickles_are_refused(tmp_path, data, message):
     path = tmp_path / "model.pth"
     save_zip(path, data, {})
     with pytest.raises(ValueError, match=message):
-        torch_pickle.read(path)
+        pickled.read(path)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_impossible_tensors_are_refused(tmp_path, tensor, message):
     path = tmp_path / "model.pth"
     save_zip(path, tensor_pickle(**tensor), {"0": b"\0" * 24})
     with pytest.raises(ValueError, match=message):
-        torch_pickle.read(path)
+        pickled.read(path)
 
 
 def test_a_tensor_changed_after_it_was_made_is_refused(tmp_path):
@@ -125,7 +125,7 @@ def test_a_tensor_changed_after_it_was_made_is_refused(tmp_path):
     data = tensor_pickle().replace(b"Rs.", b"R" + rebuilt + b"s.")
     save_zip(path, data, {"0": b"\0" * 24})
     with pytest.raises(ValueError, match="lacks a dict where it needs one"):
-        torch_pickle.read(path)
+        pickled.read(path)
 
 
 def test_a_compressed_archive_is_refused(tmp_path):
@@ -133,7 +133,7 @@ def test_a_compressed_archive_is_refused(tmp_path):
     bomb = b"\0" * 24
     save_zip(path, tensor_pickle(), {"0": bomb}, compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(ValueError, match="the archive is compressed"):
-        torch_pickle.read(path)
+        pickled.read(path)
 
 
 @pytest.mark.parametrize("keep", [0, 1, 20, 1000, 100_000, 0.5, 0.999999])
@@ -142,14 +142,14 @@ def test_truncated_files_are_refused(tmp_path, keep):
     path = tmp_path / "model.pth"
     path.write_bytes(whole[: keep if isinstance(keep, int) else int(keep * len(whole))])
     with pytest.raises(ValueError, match="is not a usable PyTorch state dict"):
-        torch_pickle.read(path)
+        pickled.read(path)
 
 
 def test_equals_torch_on_a_legacy_file():
     torch = pytest.importorskip("torch", reason="tools/setup oracles")
     path = registry.find("efficientnet_lite0", "imagenet").path
     expected = torch.load(path, weights_only=True)
-    found = torch_pickle.read(path)
+    found = pickled.read(path)
     assert list(found) == list(expected)
     for name, tensor in expected.items():
         np.testing.assert_array_equal(found[name], tensor.numpy(), strict=True)
@@ -178,7 +178,7 @@ def test_equals_torch_on_what_it_writes(tmp_path, zipped, wrapped):
         path,
         _use_new_zipfile_serialization=zipped,
     )
-    found = torch_pickle.read(path)
+    found = pickled.read(path)
     for name, tensor in state.items():
         expected = tensor.detach().numpy()
         np.testing.assert_array_equal(found[name], expected, strict=True)
@@ -189,4 +189,4 @@ def test_a_truncated_archive_is_told_and_so_is_what_to_do(tmp_path):
     save_zip(whole, tensor_pickle(), {"0": b"\0" * 24})
     path.write_bytes(whole.read_bytes()[:-30])
     with pytest.raises(ValueError, match=r"truncated: .*model.state_dict\(\), FILE\)"):
-        torch_pickle.read(path)
+        pickled.read(path)

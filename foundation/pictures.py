@@ -8,7 +8,7 @@ import pathlib
 import typing
 import warnings
 
-from common import messages
+from foundation import messages
 
 INK = "#1f2933"
 SUFFIXES = (".png", ".svg")

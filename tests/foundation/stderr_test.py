@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from common import stderr
+from foundation import stderr
 
 
 @pytest.mark.parametrize(
