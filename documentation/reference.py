@@ -71,9 +71,12 @@ def _help(name: str) -> str:
         [sys.executable, str(_TOOLS / name), "--help"],
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
         env={"COLUMNS": "88"},  # and nothing of the user, who could change the text
     )
+    if done.returncode:
+        reason = done.stderr.strip().rpartition("\n")[2]
+        raise ValueError(f"tools/{name} --help fails: {reason}")
     return done.stdout.strip().replace(str(page_data.ROOT), ".")
 
 

@@ -44,16 +44,23 @@ def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Marks cases as slow, and samples what is slow."""
-    _mark_slow_cases(items)
+    _mark_slow_cases(config, items)
     _keep_sample(config, items)
 
 
-def _mark_slow_cases(items: list[pytest.Item]) -> None:
+def _mark_slow_cases(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks all cases of a test as slow but those that `slow_except` names."""
+    missing: dict[str, set[str]] = {}
     for item in items:
-        mark = item.get_closest_marker("slow_except")
-        if mark and item.callspec.id not in mark.args:  # type: ignore[attr-defined]
-            item.add_marker("slow")
+        if mark := item.get_closest_marker("slow_except"):
+            case = item.callspec.id  # type: ignore[attr-defined]
+            missing.setdefault(item.nodeid.split("[")[0], {*mark.args}).discard(case)
+            if case not in mark.args:
+                item.add_marker("slow")
+    if not any("::" in argument for argument in config.args):  # else some are not here
+        for test, cases in missing.items():
+            if cases:
+                raise pytest.UsageError(f"slow_except: {test} has no case {cases}")
 
 
 def _keep_sample(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -11,7 +11,6 @@ from image_model_zoo.foundation import messages as same_messages
 from image_model_zoo.zoo import config as same_config
 
 from foundation import messages
-from image_model_zoo import __main__ as command
 from zoo import config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -44,7 +43,7 @@ def test_files_that_many_programs_have_hide_nothing_of_ours(tmp_path):
         (tmp_path / f"{name}.py").write_text("")
     program = tmp_path / "program.py"
     program.write_text(
-        f"import sys\nsys.path.append({str(ROOT)!r})\n"
+        f"import sys\nsys.path.insert(1, {str(ROOT)!r})\n"
         "import zoo, zoo.model, exporters.pair, conformance.suite, publishing.pairs\n"
         "import reuse.predict, retraining.heads, training.run\n"
     )
@@ -54,12 +53,30 @@ def test_files_that_many_programs_have_hide_nothing_of_ours(tmp_path):
     assert done.returncode == 0, done.stderr[-1000:]
 
 
-def test_the_command_runs_tools(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["image-model-zoo"])
-    command.main()
-    lines = capsys.readouterr().out.splitlines()
-    assert "  list       Lists the archs" in lines
-    monkeypatch.setattr(sys, "argv", ["image-model-zoo", "lits"])
-    with pytest.raises(SystemExit):
-        command.main()
-    assert "Did you mean 'list'?" in capsys.readouterr().err
+def run(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "image_model_zoo", *arguments],
+        **{"capture_output": True, "text": True, "check": False, "cwd": ROOT} | options,
+    )
+
+
+def test_the_command_lists_the_tools():
+    for arguments in ([], ["--help"]):
+        done = run(*arguments)
+        assert done.returncode == 0
+        assert "  list       Lists the archs" in done.stdout.splitlines()
+
+
+def test_a_misspelt_command_is_a_line():
+    done = run("lits")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "image-model-zoo: Unknown command 'lits'. Did you mean 'list'? See --help.\n"
+    )
+
+
+def test_a_full_device_is_a_line():
+    with open("/dev/full", "w") as full:
+        done = run("--help", capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2
+    assert done.stderr == "image-model-zoo: No space left on device\n"

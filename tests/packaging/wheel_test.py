@@ -109,7 +109,8 @@ def test_the_command_lists_its_commands(program):
     unknown = program("image-model-zoo", "exprot")
     assert unknown.returncode == 2
     assert unknown.stderr == (
-        "image-model-zoo: Unknown command 'exprot'. Did you mean 'export'?\n"
+        "image-model-zoo: Unknown command 'exprot'. "
+        "Did you mean 'export'? See --help.\n"
     )
 
 
