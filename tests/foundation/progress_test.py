@@ -22,6 +22,12 @@ def test_lines_have_subject_and_message(capsys):
     assert second.endswith("never \N{REPLACEMENT CHARACTER} trained")
 
 
+def test_handlers_of_other_loggers_do_not_print_the_lines_again(caplog):
+    with progress.show("toy"):
+        LOG.warning("never trained")
+    assert caplog.messages == []
+
+
 def test_after_the_context_nothing_is_printed_and_all_is_as_before(capsys):
     root = logging.getLogger(progress.ROOT)
     before = root.level, root.propagate, list(root.handlers)

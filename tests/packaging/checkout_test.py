@@ -20,6 +20,9 @@ def test_modules_are_loaded_once():
     assert same_messages is messages
     assert same_config is config
     assert image_model_zoo.foundation is sys.modules["foundation"]
+    for name in ("zoo.taxonomy", "conformance.checks.pair"):
+        by_prefix = importlib.import_module(f"image_model_zoo.{name}")
+        assert by_prefix is importlib.import_module(name)
     assert messages.__name__ == messages.__spec__.name == "foundation.messages"
 
 
