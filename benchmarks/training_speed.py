@@ -92,18 +92,20 @@ def _trainer(arch: str, batch: int) -> Any:
     import tensorflow as tf
 
     from training import recipe, tensorflow_backend
+    from zoo import config, definition
     from zoo import model as zoo_model
 
     path = recipe.find("cifar10", arch)
     bindings = [f"training.run.batch_size = {batch}"]
     bindings += ["training.run.optimizer = @SGD()", "training.run.ema_decay = 0.0"]
-    plan = recipe.load(arch, path, gin_bindings=bindings)
-    return tensorflow_backend.Trainer(
-        zoo_model.build(arch),
-        plan.recipe,
-        strategy=tf.distribute.get_strategy(),
-        steps_per_epoch=1000,
-    )
+    resolved = definition.resolve(arch, gin_files=[str(path)], gin_bindings=bindings)
+    with zoo_model.bind(resolved, roots=(config.ROOT, recipe.ROOT)) as builder:
+        return tensorflow_backend.Trainer(
+            builder.build(),
+            recipe.bound(),
+            strategy=tf.distribute.get_strategy(),
+            steps_per_epoch=1000,
+        )
 
 
 def _pipelines(job: Job) -> dict[str, Any]:

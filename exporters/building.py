@@ -23,17 +23,10 @@ def build(request: requests.Request) -> zoo_model.ImageModel:
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
-    model = zoo_model.build(
-        request.arch,
-        weights=request.weights,
-        seed=request.seed,
-        gin_files=request.gin_files,
-        gin_bindings=request.gin_bindings,
-        trust_gin_imports=request.trust_gin_imports,
-    )
-    arch_facts = facts.load(request.arch)
+    with zoo_model.bind(request.definition) as builder:
+        model = builder.build(seed=request.seed)
     for name in ("height_range", "width_range"):
-        low, high = facts.value(arch_facts, name)
+        low, high = facts.value(request.definition.facts, name)
         if not low <= model.spec.image_size <= high:
             raise ValueError(
                 f"image_size must be in the {name} of {request.arch}, {low} to {high}, "

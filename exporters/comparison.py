@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 
 from exporters import formats, manifest, synthetic_images
-from zoo import facts
 from zoo import model as zoo_model
 from zoo.weights import registry
 
@@ -39,6 +38,8 @@ def compare(
     export_format: formats.Format,
     converted: Mapping[str, Sequence[ConvertedModel]],
     saved_models: Mapping[str, pathlib.Path],
+    *,
+    smallest_width: int,
 ) -> manifest.JsonObject:
     """Compares a converted pair with the SavedModels, on synthetic images.
 
@@ -47,6 +48,7 @@ def compare(
       export_format: format of the converted models.
       converted: converted models by kind.
       saved_models: folders of the SavedModels by kind.
+      smallest_width: smallest width of an image in pixels.
 
     Returns:
       The numbers of images; and by kind and file the largest difference, relative to
@@ -54,7 +56,7 @@ def compare(
       with the same top-1 class.
     """
     images = synthetic_images.draw(_IMAGES, model.spec.image_size, _SEED)
-    batches = list(_batches(model, export_format, images[:_IMAGES_FOR_VALUES]))
+    batches = list(_batches(export_format, images[:_IMAGES_FOR_VALUES], smallest_width))
     report: manifest.JsonObject = {
         "images": {"drawn": _IMAGES, "of_them_for_values": _IMAGES_FOR_VALUES}
     }
@@ -113,13 +115,12 @@ def summary_lines(report: manifest.JsonObject) -> list[str]:
 
 
 def _batches(
-    model: zoo_model.ImageModel, export_format: formats.Format, images: np.ndarray
+    export_format: formats.Format, images: np.ndarray, smallest_width: int
 ) -> Iterator[np.ndarray]:
     """Yields the images, and a crop that is not square if the format takes any size."""
     yield images
     if export_format.any_size:
-        low, _ = facts.value(facts.load(model.arch), "width_range")
-        yield images[:1, :, : (low + images.shape[2]) // 2]
+        yield images[:1, :, : (smallest_width + images.shape[2]) // 2]
 
 
 def _difference(actual: np.ndarray, expected: np.ndarray) -> float:

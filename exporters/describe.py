@@ -39,7 +39,7 @@ def manifest_fields(
     kind: str,
 ) -> manifest.JsonObject:
     """Returns the manifest fields of a model, except packages, files and pair."""
-    arch_facts = facts.load(request.arch)
+    arch_facts = request.definition.facts
     part = model.parts[kind]
     takes_arguments = export_format == formats.SAVED_MODEL
     return {

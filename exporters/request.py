@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 from exporters import export_folder, formats, manifest
 from foundation import source_hash
-from zoo import config, facts
+from zoo import config, definition
 from zoo.weights import registry
 
 
@@ -59,6 +60,21 @@ class Request:
             return self.export_folders
         return [f for f in self.export_folders if not f.is_finished(identity)]
 
+    @functools.cached_property
+    def definition(self) -> definition.Definition:
+        """What determines the model, read once.
+
+        Raises:
+          ValueError: the arch, its facts, a gin file or the weights don't exist.
+        """
+        return definition.resolve(
+            self.arch,
+            weights=self.weights,
+            gin_files=self.gin_files,
+            gin_bindings=self.gin_bindings,
+            trust_gin_imports=self.trust_gin_imports,
+        )
+
     def identity(self) -> manifest.JsonObject:
         """Returns everything that determines the bytes of an export.
 
@@ -66,20 +82,13 @@ class Request:
         in it: each format has a pair of its own.
 
         Raises:
-          ValueError: the arch, its facts, a gin file or the weights don't exist.
+          ValueError: see `definition`.
         """
-        texts = config.gin_texts(
-            self.arch,
-            gin_files=self.gin_files,
-            gin_bindings=self.gin_bindings,
-            trust_gin_imports=self.trust_gin_imports,
-        )
-        facts.load(self.arch)  # raises an error early if they are invalid
-        source = registry.find(self.arch, self.weights)
+        source = self.definition.weights
         return {
             "arch": self.arch,
             "version": self.version,
-            "gin": source_hash.hash_gin_texts(texts),
+            "gin": source_hash.hash_gin_texts(self.definition.gin_texts),
             "weights": source.sha256 if source else registry.RANDOM,
             "weights_record": _record_hash(source) if source else None,
             "seed": self.seed,

@@ -13,6 +13,7 @@ import tensorflow as tf
 from exporters import comparison, describe, export_folder, formats, manifest
 from exporters import request as requests
 from foundation import progress, stderr
+from zoo import facts
 from zoo import model as zoo_model
 
 _LOG = progress.logger(__name__)
@@ -50,13 +51,14 @@ def write(
         describe.write_manifests(request, model, export_format, folders)
         pairs[export_format] = folders
     for export_format in converted:
-        report = _compare(model, export_format, pairs)
+        report = _compare(request, model, export_format, pairs)
         path = folder / export_format.name / export_folder.REPORT
         path.write_text(manifest.to_json(report), encoding="utf-8")
     return pairs
 
 
 def _compare(
+    request: requests.Request,
     model: zoo_model.ImageModel,
     export_format: formats.Format,
     pairs: dict[formats.Format, Folders],
@@ -66,8 +68,13 @@ def _compare(
     load = _module(export_format).load
     with stderr.silenced():
         models = {kind: load(path) for kind, path in pairs[export_format].items()}
+        smallest_width, _ = facts.value(request.definition.facts, "width_range")
         report = comparison.compare(
-            model, export_format, models, pairs[formats.SAVED_MODEL]
+            model,
+            export_format,
+            models,
+            pairs[formats.SAVED_MODEL],
+            smallest_width=smallest_width,
         )
     comparison.check_limits(model, models, report)
     for line in comparison.summary_lines(report):

@@ -49,6 +49,7 @@ RULES = [
     ("zoo.<family>",       Rule(only=("zoo.<family>", "zoo.layers", "zoo.spec"))),
     ("zoo.model",          Rule(never=("zoo.<family>",))),  # the .gin file imports it
     ("zoo.config",         Rule(never=("keras", "zoo.model"))),
+    ("zoo.definition",     Rule(never=("keras", "zoo.model"))),
     ("zoo.facts",          Rule(never=("keras", "zoo.model"))),
     ("zoo.taxonomy",       Rule(never=("keras", "zoo.model"))),
     ("training",           Rule(only=("training", "foundation", "images", "zoo"))),

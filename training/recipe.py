@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import typing
-from collections.abc import Sequence
 
 import gin
 
 from foundation import messages
 from training import optimizers, schedules
 from training.data import augmentation, tfrecords
-from zoo import config
 from zoo import spec as specs
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "recipes"
@@ -233,35 +231,13 @@ def find(name: str, arch: str) -> pathlib.Path:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class BoundRecipe:
-    """A recipe, and the text of the gin bindings that define it."""
-
-    recipe: Recipe
-    text: str
-
-
-def load(
-    arch: str,
-    path: pathlib.Path,
-    *,
-    gin_bindings: Sequence[str] = (),
-    trust_gin_imports: bool = False,
-) -> BoundRecipe:
-    """Loads the recipe in a gin file for an arch.
+def bound() -> Recipe:
+    """Returns the recipe that gin is bound to; see `zoo.config.bind`.
 
     Raises:
       ValueError: the recipe is invalid; the message is one line.
     """
-    with config.bind(
-        arch,
-        gin_files=[str(path)],
-        gin_bindings=gin_bindings,
-        trust_gin_imports=trust_gin_imports,
-        roots=("model", ROOT),
-    ) as bound:
-        try:
-            recipe = typing.cast(Recipe, run())
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
-            raise ValueError(str(error).splitlines()[0]) from error
-    return BoundRecipe(recipe, bound.text)
+    try:
+        return typing.cast(Recipe, run())
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ValueError(str(error).splitlines()[0]) from error

@@ -25,7 +25,7 @@ from training import (
 )
 from training import recipe as recipes
 from training.data import data_sources, file_changes, pipeline, split
-from zoo import config
+from zoo import config, definition
 from zoo import model as zoo_model
 
 _LOG = progress.logger(__name__)
@@ -89,38 +89,36 @@ def train(request: Request) -> pathlib.Path:
       metrics_log.DivergedError: the loss or the logits are infinite or NaN.
     """
     path = recipes.find(request.recipe, request.arch)
-    plan = recipes.load(
+    resolved = definition.resolve(
         request.arch,
-        path,
+        gin_files=[str(path)],
         gin_bindings=request.gin_bindings,
         trust_gin_imports=request.trust_gin_imports,
     )
-    strategy = strategies.make(request.strategy)
-    splits = data_sources.open_splits(request.data, plan.recipe.records)
     with contextlib.ExitStack() as stack:
-        if strategies.is_chief(strategy):
-            stack.enter_context(_locked(request.model_dir))
-        stack.enter_context(strategy.scope())
-        model = zoo_model.build(
-            request.arch,
-            seed=request.seed,
-            taxonomy=(
-                data_sources.taxonomy_of(splits[split.TRAIN])
-                if splits[split.TRAIN].classes
-                else None
-            ),
-            gin_files=[str(path)],
-            gin_bindings=request.gin_bindings,
-            trust_gin_imports=request.trust_gin_imports,
-            roots=_ROOTS,
-        )
+        with zoo_model.bind(resolved, roots=_ROOTS) as builder:
+            recipe, recipe_text = recipes.bound(), builder.bindings.text()
+            strategy = strategies.make(request.strategy)
+            splits = data_sources.open_splits(request.data, recipe.records)
+            if strategies.is_chief(strategy):
+                stack.enter_context(_locked(request.model_dir))
+            stack.enter_context(strategy.scope())
+            model = builder.build(
+                seed=request.seed,
+                taxonomy=(
+                    data_sources.taxonomy_of(splits[split.TRAIN])
+                    if splits[split.TRAIN].classes
+                    else None
+                ),
+            )
         if strategies.is_chief(strategy):
             for line in data_sources.describe(splits[split.TRAIN], model.taxonomy):
                 _LOG.info(line)
             if split.TEST not in splits:
                 _LOG.info("the data has no test split: accuracy is not measured")
         try:
-            return _Training(request, plan, model, strategy, splits).run()
+            job = _Training(request, recipe, recipe_text, model, strategy, splits)
+            return job.run()
         except tf.errors.OpError as error:  # a full disk or device, a lost worker
             message = error.message.partition("}} ")[2] or error.message
             raise OSError(f"TensorFlow: {message}") from error
@@ -174,12 +172,13 @@ class _Training:
     def __init__(
         self,
         request: Request,
-        plan: recipes.BoundRecipe,
+        recipe: recipes.Recipe,
+        recipe_text: str,
         model: zoo_model.ImageModel,
         strategy: tf.distribute.Strategy,
         splits: dict[str, split.Split],
     ) -> None:
-        self._request, self._recipe, self._model = request, plan.recipe, model
+        self._request, self._recipe, self._model = request, recipe, model
         self._strategy, self._splits = strategy, splits
         self._is_chief = strategies.is_chief(strategy)
         index, count = strategies.worker(strategy)
@@ -195,15 +194,15 @@ class _Training:
             )
             for name in (split.TRAIN, split.TEST)
         )
-        self._steps_per_epoch = splits[split.TRAIN].size // plan.recipe.batch_size
-        self._trainer = _trainer(model, plan.recipe, strategy, self._steps_per_epoch)
+        self._steps_per_epoch = splits[split.TRAIN].size // recipe.batch_size
+        self._trainer = _trainer(model, recipe, strategy, self._steps_per_epoch)
         self._checkpoints = checkpoints.Folder(path=request.model_dir / "checkpoints")
         self._inventory = request.model_dir / _INVENTORY
         self._identity = {
             "arch": request.arch,
             "backend": keras.backend.backend(),
             "configuration": model.gin_config.splitlines(),
-            "recipe": plan.text.splitlines(),
+            "recipe": recipe_text.splitlines(),
             "data": {key: examples.fingerprint for key, examples in splits.items()},
             "seed": request.seed,
         }
@@ -217,9 +216,9 @@ class _Training:
                 "examples": {key: examples.size for key, examples in splits.items()},
             },
             rate=self._trainer.learning_rate,
-            batch_size=plan.recipe.batch_size,
+            batch_size=recipe.batch_size,
             steps_per_epoch=self._steps_per_epoch,
-            epochs=plan.recipe.epochs,
+            epochs=recipe.epochs,
         )
 
     def run(self) -> pathlib.Path:

@@ -70,50 +70,70 @@ def matching(patterns: Iterable[str]) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Bindings:
-    """The gin bindings in effect.
+    """The gin bindings in effect, within the `with` block of `bind`.
 
     Attributes:
-      text: all bindings, sorted, one a line, for the record.
       overruled: one line for each value that the weights changed.
+      decided: the parameters that the user's bindings or the weights have the last
+        word on.
     """
 
-    text: str
     overruled: Sequence[str]
+    decided: frozenset[str]
 
-    def without_package(self, package: str) -> str:
-        """Returns the text without the bindings and imports of a package."""
-        lines = []
-        for line in self.text.splitlines(keepends=True):
-            (statement,) = config_parser.ConfigParser(line, _Names())
-            if isinstance(statement, config_parser.ImportStatement):
-                line_package = statement.module.split(".")[0]
-            else:
-                line_package = _package(statement.selector)
-            if line_package != package:
+    def text(self, *, without: Sequence[str] = ()) -> str:
+        """Returns the imports and bindings, sorted, one a line, for the record.
+
+        The text is the same in a checkout and in an installed package.
+
+        Args:
+          without: packages, such as `training`, and parameters, such as
+            `model.taxonomy_name`, to leave out.
+        """
+        bindings: dict[tuple[str, str], dict[str, typing.Any]] = {}
+        for (scope, selector), values in gin.config._CONFIG.items():
+            if _package(selector) not in without:
+                name = selector.rpartition(".")[2]
+                bindings[scope, selector] = {
+                    parameter: value
+                    for parameter, value in values.items()
+                    if f"{name}.{parameter}" not in without
+                }
+        imports = [
+            statement._replace(module=statement.module.removeprefix(_PARENT))
+            for statement in gin.config._IMPORTS
+        ]
+        lines = [
+            statement.format()
+            for statement in gin.config.ImportManager(imports).sorted_imports
+            if statement.module.split(".")[0] not in without
+        ]
+        text = gin.config._config_str(bindings, max_line_length=_LARGEST_FILE)
+        for line in text.splitlines():
+            if line and not line.startswith(("#", "import ", "from ")):
                 lines.append(line)
-        return "".join(lines)
+        return "".join(f"{line}\n" for line in lines)
+
+    def set_default(self, name: str, value: typing.Any) -> None:
+        """Binds a parameter, if neither the user's bindings nor the weights do."""
+        if name not in self.decided:
+            with gin.unlock_config():
+                gin.bind_parameter(name, value)
 
 
 @contextlib.contextmanager
 def bind(
-    arch: str,
+    texts: Sequence[str],
     *,
-    gin_files: Sequence[str] = (),
-    gin_bindings: Sequence[str] = (),
-    trust_gin_imports: bool = False,
     weights_defaults: Sequence[str] = (),
     weights_overrides: Sequence[str] = (),
     weights: str = "the weights",
     roots: Sequence[str] = (ROOT,),
 ) -> Iterator[Bindings]:
-    """Binds gin to `arch`, then to the extra files and bindings, inside a `with` block.
+    """Binds gin to the texts of an architecture and a user, inside a `with` block.
 
     Args:
-      arch: name of the architecture.
-      gin_files: paths of extra gin files, parsed after the architecture's own.
-      gin_bindings: single bindings such as `MobileNetV2.width_multiplier=0.5`.
-      trust_gin_imports: allow gin files to import modules outside `TRUSTED_PACKAGES`.
-        Importing a module runs its code.
+      texts: what `gin_texts` returns.
       weights_defaults: bindings that the weights bring. They override those of the
         architecture; those of the user override them.
       weights_overrides: bindings of the weights that override all others.
@@ -125,17 +145,12 @@ def bind(
       The bindings in effect.
 
     Raises:
-      ValueError: an unknown arch, configurable or parameter, a gin syntax error, a
-        missing file or a refused import; the message is one line.
+      ValueError: an unknown configurable or parameter, a gin syntax error or a refused
+        import; the message is one line.
     """
     gin.clear_config()
     try:
-        arch_text, *user_texts = gin_texts(
-            arch,
-            gin_files=gin_files,
-            gin_bindings=gin_bindings,
-            trust_gin_imports=trust_gin_imports,
-        )
+        arch_text, *user_texts = texts
         texts = [
             arch_text,
             "\n".join(weights_defaults),
@@ -162,7 +177,13 @@ def bind(
             if value == _value(name) and value != before[name]
         ]
         _check_selectors(texts, roots)
-        yield Bindings(_finalize(), overruled)
+        _finalize()
+        decided = frozenset(
+            f"{statement.selector.rpartition('.')[2]}.{statement.arg_name}"
+            for text in texts[-2:]  # the user's bindings, and those of the weights
+            for statement in _binding_statements(text)
+        )
+        yield Bindings(overruled, decided)
     finally:
         gin.clear_config()
 
@@ -259,21 +280,12 @@ def gin_texts(
     return [text for _, text in sources]
 
 
-def _finalize() -> str:
-    """Locks the bindings and returns their text, which is the same in a checkout."""
+def _finalize() -> None:
+    """Locks the bindings."""
     try:
         gin.finalize()
     except ValueError as error:
         raise ValueError(f"gin: {str(error).splitlines()[0]}") from error
-    imports = [
-        statement._replace(module=statement.module.removeprefix(_PARENT))
-        for statement in gin.config._IMPORTS
-    ]
-    lines = [s.format() for s in gin.config.ImportManager(imports).sorted_imports]
-    for line in gin.config_str(max_line_length=_LARGEST_FILE).splitlines():
-        if line and not line.startswith(("#", "import ", "from ")):
-            lines.append(line)
-    return "".join(f"{line}\n" for line in lines)
 
 
 class _Names(config_parser.ParserDelegate):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import gin
 import keras
 
-from zoo import config, inputs, multiply_adds
+from zoo import config, definition, inputs, multiply_adds
 from zoo import head as heads
 from zoo import spec as specs
 from zoo import taxonomy as taxonomies
@@ -219,7 +220,6 @@ def build(
     gin_files: Sequence[str] = (),
     gin_bindings: Sequence[str] = (),
     trust_gin_imports: bool = False,
-    roots: Sequence[str] = (config.ROOT,),
 ) -> ImageModel:
     """Builds an architecture, and initialises its variables or loads their values.
 
@@ -231,11 +231,11 @@ def build(
         checkpoint. If the weights have no head, the model's head stays random.
       seed: seed for reproducible random weights. It sets the global seeds of Python,
         NumPy and Keras; None does not change them.
-      taxonomy: classes of the logits, if neither the weights nor gin name others.
+      taxonomy: classes of the logits, if neither the weights nor `gin_bindings` name
+        others.
       gin_files: paths of extra gin files.
       gin_bindings: extra bindings, such as `MobileNetV2.width_multiplier=0.5`.
       trust_gin_imports: allow gin files to import any module, which runs its code.
-      roots: the configurables that gin files may bind; see `config.bind`.
 
     Returns:
       The model. Classes, normalisation and preprocessing in the record of the weights
@@ -244,50 +244,107 @@ def build(
     Raises:
       ValueError: an argument, gin binding or weights file is not usable.
     """
-    _check_keras_settings()
-    for name, values in (("gin_files", gin_files), ("gin_bindings", gin_bindings)):
-        if isinstance(values, str):
-            raise ValueError(f"{name} must be a list of strings, not {values!r}.")
-    source = registry.find(arch, weights)
-    opened = loading.open_weights(arch, source) if source else None
-    if seed is not None:
-        keras.utils.set_random_seed(seed)
-    weights_taxonomy = opened.taxonomy if opened else None
-    taxonomy_bindings = (
-        [f"{native_format.TAXONOMY} = {taxonomy.name!r}"] if taxonomy else []
-    )
-    with config.bind(
+    resolved = definition.resolve(
         arch,
+        weights=weights,
         gin_files=gin_files,
-        gin_bindings=[*taxonomy_bindings, *gin_bindings],
+        gin_bindings=gin_bindings,
         trust_gin_imports=trust_gin_imports,
+    )
+    with bind(resolved) as builder:
+        return builder.build(seed=seed, taxonomy=taxonomy)
+
+
+@contextlib.contextmanager
+def bind(
+    resolved: definition.Definition, *, roots: Sequence[str] = (config.ROOT,)
+) -> Iterator[Builder]:
+    """Binds gin to the definition of a model, inside a `with` block.
+
+    Args:
+      resolved: the definition.
+      roots: the configurables that gin texts may bind; see `config.bind`.
+
+    Raises:
+      ValueError: a gin binding or the weights file is not usable.
+    """
+    opened = None
+    if resolved.weights:
+        opened = loading.open_weights(resolved.arch, resolved.weights)
+    with config.bind(
+        resolved.gin_texts,
         weights_defaults=opened.default_bindings() if opened else (),
         weights_overrides=opened.override_bindings() if opened else (),
         weights=f"the record of {opened.source.path}" if opened else "",
         roots=roots,
     ) as bindings:
+        yield Builder(resolved.arch, opened, bindings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Builder:
+    """Builds a model from the gin bindings in effect.
+
+    Attributes:
+      arch: name of the architecture.
+      weights: the opened weights file; None for random weights.
+      bindings: the bindings.
+    """
+
+    arch: str
+    weights: loading.Weights | None
+    bindings: config.Bindings
+
+    def build(
+        self,
+        *,
+        seed: int | None = None,
+        taxonomy: taxonomies.Taxonomy | None = None,
+    ) -> ImageModel:
+        """Builds the model, and initialises its variables or loads their values.
+
+        Args:
+          seed: see the function `build`.
+          taxonomy: see the function `build`.
+
+        Raises:
+          ValueError: a gin binding is not usable, or the weights don't fit the model.
+        """
+        _check_keras_settings()
+        if seed is not None:
+            keras.utils.set_random_seed(seed)
+        if taxonomy:
+            self.bindings.set_default(native_format.TAXONOMY, taxonomy.name)
+        weights_taxonomy = self.weights.taxonomy if self.weights else None
         model = _call_gin_root(weights_taxonomy or taxonomy)
-        text = bindings.without_package("training")
-    if model.taxonomy.name not in taxonomies.names():  # Gin could not load it by name.
-        text = "".join(
-            line
-            for line in text.splitlines(keepends=True)
-            if not line.startswith(f"{native_format.TAXONOMY} =")
+        left_out = ["training"]
+        if model.taxonomy.name not in taxonomies.names():  # Gin can't load it by name.
+            left_out.append(native_format.TAXONOMY)
+        return dataclasses.replace(
+            model,
+            arch=self.arch,
+            gin_config=self.bindings.text(without=left_out),
+            weights=self._assign_weights(model, seed),
         )
-    provenance: dict[str, typing.Any] = {"name": registry.RANDOM, "seed": seed}
-    if opened:
+
+    def _assign_weights(
+        self, model: ImageModel, seed: int | None
+    ) -> dict[str, typing.Any]:
+        """Assigns the values of the weights file, and returns their provenance."""
+        random = {"name": registry.RANDOM, "seed": seed}
+        opened = self.weights
+        if opened is None:
+            return random
         matching = opened.assign(model.classifier)
-        head = {"head": provenance} if matching.missing else {}
-        provenance = {
+        return {
             **opened.provenance(),
-            **head,
+            **({"head": random} if matching.missing else {}),
             "name": opened.name,
             "sha256": opened.source.sha256,
             "matched": matching.summary(),
-            "overruled": bindings.overruled,
+            "overruled": self.bindings.overruled,
             "assumed": opened.assumed,
         }
-    return dataclasses.replace(model, arch=arch, weights=provenance, gin_config=text)
 
 
 def _check_keras_settings() -> None:

@@ -266,7 +266,9 @@ def test_comparing_sees_what_differs(expected, folder):
             ]
         }
         folders = {"classification": folder / "classification" / "1"}
-        report = comparison.compare(model, formats.FORMATS["litert"], runs, folders)
+        report = comparison.compare(
+            model, formats.FORMATS["litert"], runs, folders, smallest_width=32
+        )
         found = report["classification"]["x"]["relative_difference"]
         assert found == pytest.approx(difference, rel=0.2)
 

@@ -12,7 +12,13 @@ RECIPES = sorted(recipe.FOLDER.glob("**/*.gin"))
 
 
 def load(name, arch, **kwargs):
-    return recipe.load(arch, recipe.find(name, arch), **kwargs).recipe
+    return load_file(arch, recipe.find(name, arch), **kwargs)
+
+
+def load_file(arch, path, **kwargs):
+    texts = config.gin_texts(arch, gin_files=[str(path)], **kwargs)
+    with config.bind(texts, roots=("model", recipe.ROOT)):
+        return recipe.bound()
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -28,7 +34,7 @@ def test_every_arch_of_imagenet_has_a_recipe(arch):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_usable_and_says_where_it_is_from(path):
     fitting = [a for a in ARCHS if a.startswith(path.stem)] or ["resnet_cifar_20"]
-    found = recipe.load(fitting[0], path).recipe
+    found = load_file(fitting[0], path)
     stages = found.stages()
     assert [s.first for s in stages] == [0, *(s.last for s in stages[:-1])]
     assert stages[-1].last == found.epochs
@@ -121,8 +127,10 @@ def test_an_export_takes_no_bindings_of_training():
     with (
         pytest.raises(ValueError, match="would have no effect"),
         config.bind(
-            "mobilenet_v2",
-            gin_bindings=["import training.recipe", "training.run.epochs = 3"],
+            config.gin_texts(
+                "mobilenet_v2",
+                gin_bindings=["import training.recipe", "training.run.epochs = 3"],
+            )
         ),
     ):
         pass

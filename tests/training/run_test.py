@@ -17,6 +17,7 @@ import pytest
 import safetensors
 import tensorflow as tf
 
+from tests.training import recipe_test
 from training import recipe, strategies
 from zoo import taxonomy
 
@@ -345,7 +346,7 @@ def test_values_of_another_kind_are_a_line(bindings, message):
     given = [f"training.{b}" if b.startswith("run.") else b for b in bindings]
     path = recipe.find("digits", "resnet_cifar_20")
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
-        recipe.load("resnet_cifar_20", path, gin_bindings=given)
+        recipe_test.load_file("resnet_cifar_20", path, gin_bindings=given)
     assert "\n" not in str(caught.value)
 
 

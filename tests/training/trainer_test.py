@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 from training import recipe, tensorflow_backend
+from zoo import definition, taxonomy
 from zoo import model as zoo_model
-from zoo import taxonomy
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 ARCH = "resnet_cifar_20"
@@ -24,20 +24,15 @@ def make(*bindings, arch=ARCH, small=SMALL, strategy=None, kind=None, taxonomy=N
     strategy = strategy or tf.distribute.get_strategy()
     path = recipe.find("digits", arch)
     bindings = [*small, "training.run.batch_size = 8", *bindings]
-    plan = recipe.load(arch, path, gin_bindings=bindings)
+    resolved = definition.resolve(arch, gin_files=[str(path)], gin_bindings=bindings)
     with strategy.scope():
-        model = zoo_model.build(
-            arch,
-            seed=1,
-            gin_files=[str(path)],
-            gin_bindings=bindings,
-            taxonomy=taxonomy,
-            roots=("model", recipe.ROOT),
-        )
+        with zoo_model.bind(resolved, roots=("model", recipe.ROOT)) as builder:
+            bound = recipe.bound()
+            model = builder.build(seed=1, taxonomy=taxonomy)
         if kind:
-            return kind(model, plan.recipe, steps_per_epoch=10)
+            return kind(model, bound, steps_per_epoch=10)
         return tensorflow_backend.Trainer(
-            model, plan.recipe, strategy=strategy, steps_per_epoch=10
+            model, bound, strategy=strategy, steps_per_epoch=10
         )
 
 

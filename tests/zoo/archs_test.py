@@ -131,7 +131,7 @@ def test_facts_hold(arch):
 
 def spec_of(arch):
     """What the arch's gin file describes, without building it."""
-    with config.bind(arch):
+    with config.bind(config.gin_texts(arch)):
         return gin.query_parameter("model.backbone").scoped_configurable_fn()
 
 

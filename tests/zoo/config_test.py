@@ -21,8 +21,10 @@ HIDDEN = {
 
 
 def bind(**kwargs):
-    with config.bind("mobilenet_v2", **kwargs) as bound:
-        return bound.text
+    flags = ("gin_files", "gin_bindings", "trust_gin_imports")
+    sources = {name: kwargs.pop(name) for name in flags if name in kwargs}
+    with config.bind(config.gin_texts("mobilenet_v2", **sources), **kwargs) as bound:
+        return bound.text()
 
 
 def test_published_variants_are_there():

@@ -141,7 +141,7 @@ def test_every_family_of_this_project_is_listed():
 @pytest.mark.parametrize("arch", LISTED)
 def test_a_gin_file_ships_what_was_published(arch):
     names = ("dropout_rate", "weight_decay", "weight_decay_excludes")
-    with config.bind(arch):
+    with config.bind(config.gin_texts(arch)):
         bound = {
             name: gin.query_parameter(f"model.{name}")
             for name in ("mean", "std", "crop_fraction", "interpolation", *names)

@@ -72,16 +72,17 @@ def find(arch: str, weights: str) -> Source | None:
     registered = records(arch)
     if weights in registered:
         record = registered[weights]
-        if "path" in record:
-            path = config.config_file(arch).parent.parent / record["path"]
-            _check_hash(path, record)
-        elif "module" in record:
-            path = _find_in_package(weights, record)
-        else:
+        if "url" in record:
             path = _download(record)
-        return Source(
-            name=weights, path=path, sha256=weights_file.sha256(path), record=record
-        )
+            sha256 = weights_file.sha256(path)
+        else:
+            path = (
+                _path_in_package(weights, record)
+                if "module" in record
+                else config.config_file(arch).parent.parent / record["path"]
+            )
+            sha256 = _checked_hash(path, record)
+        return Source(name=weights, path=path, sha256=sha256, record=record)
     path = pathlib.Path(weights)
     index = path.parent / f"{path.name}.index"
     if not weights or not (path.exists() or index.exists()):
@@ -99,7 +100,7 @@ def _download(record: Entry) -> pathlib.Path:
     return downloads.fetch(record)
 
 
-def _find_in_package(name: str, record: Entry) -> pathlib.Path:
+def _path_in_package(name: str, record: Entry) -> pathlib.Path:
     """Returns the path of a file in an installed package, without importing it."""
     package = importlib.util.find_spec(record["module"])
     if package is None or not package.origin:
@@ -107,16 +108,19 @@ def _find_in_package(name: str, record: Entry) -> pathlib.Path:
             f"The weights {name!r} are in the package {record['package']}, which is "
             f"not installed: run tools/setup {record['extra']}"
         )
-    path = pathlib.Path(package.origin).parent / record["file"]
-    _check_hash(path, record)
-    return path
+    return pathlib.Path(package.origin).parent / record["file"]
 
 
-def _check_hash(path: pathlib.Path, record: Entry) -> None:
-    """Raises ValueError if the file is missing or its hash is not the registry's."""
+def _checked_hash(path: pathlib.Path, record: Entry) -> str:
+    """Returns the SHA-256 of a file.
+
+    Raises:
+      ValueError: the file is missing, or its hash is not the registry's.
+    """
     actual = weights_file.sha256(path) if path.is_file() else "no file"
     if actual != record["sha256"]:
         raise ValueError(
             f"{path} is not the file that the registry describes: SHA-256 {actual}, "
             f"expected {record['sha256']}."
         )
+    return actual
