@@ -1,4 +1,4 @@
-"""Generates the page of an arch, or of one exported model, in Markdown and HTML."""
+"""Generates the page of one exported model, in Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from documentation import page_data, rendering
-from zoo.weights import registry
 
+KIND_NAMES = {"feature_vector": "Feature vector", "classification": "Classifier"}
 _WIDTH, _ROW, _MARGIN = 400, 28, 14
 _LONGEST_BAR, _SHORTEST_BAR = 130, 28  # in units of the SVG
 
@@ -17,54 +17,52 @@ def markdown(
     page: page_data.PageData,
     *,
     picture: str | None = None,
-    taxonomy_link: str | None = None,
     with_json: bool = True,
 ) -> str:
     """Returns the page in Markdown.
 
     Args:
-      page: data of an arch or of one exported model.
+      page: data of one exported model.
       picture: address of the diagram of its stages.
-      taxonomy_link: address of the page of its class-index definition.
       with_json: whether to add the facts for programs, as JSON in a comment.
     """
-    models = page.models
-    checked = [model for model in models if model.suite_result]
+    (model,) = page.models
     return rendering.render(
         "page.md.jinja",
         page=page,
         title=title(page),
-        models=models,
-        model=models[-1],
-        checked=checked,
-        measured=[
+        model=model,
+        rows=fact_rows(page, model),
+        paper_url=paper_url(page.manifest["paper"]),
+        facts={"models": [model_facts(page, model)]} if with_json else None,
+        **shared_values(page, picture=picture),
+    )
+
+
+def shared_values(
+    page: page_data.PageData, *, picture: str | None, taxonomy_link: str | None = None
+) -> dict[str, Any]:
+    """Returns the values for `templates/parts`, on an arch or on one exported model.
+
+    Args:
+      page: data of the arch or the model.
+      picture: address of the diagram of its stages.
+      taxonomy_link: address of the page of its class-index definition.
+    """
+    checked = [model for model in page.models if model.suite_result]
+    return {
+        "models": page.models,
+        "is_pair": len(page.models) == 2,
+        "kind_names": KIND_NAMES,
+        "picture": picture,
+        "taxonomy_link": taxonomy_link,
+        "checked": checked,
+        "measured": [
             model
             for model in checked
             if model.suite_result and model.suite_result.measured
         ],
-        picture=picture,
-        taxonomy_link=taxonomy_link,
-        paper_url=paper_url(page.manifest["paper"]),
-        published_top1=page.facts.get("published_top1"),
-        published_multiply_adds=page.facts.get("published_multiply_adds"),
-        training_data=training_data,
-        best_weights=best_weights(page.weights),
-        facts={"models": [model_facts(page, model) for model in models]}
-        if with_json
-        else None,
-    )
-
-
-def best_weights(entries: Mapping[str, registry.Entry]) -> str | None:
-    """Returns the name of the weights with the best known top-1; None without any."""
-
-    def top1(name: str) -> float:
-        entry = entries[name]
-        if entry.get("metrics"):
-            return entry["metrics"]["test_top1"]
-        return (entry.get("published_top1") or {}).get("value", 0.0)
-
-    return max(entries, key=top1, default=None)
+    }
 
 
 def html(page: page_data.PageData) -> str:
@@ -77,11 +75,43 @@ def html(page: page_data.PageData) -> str:
 
 
 def title(page: page_data.PageData) -> str:
-    """Returns the title: the arch's, with the kind if the page is of one model."""
-    name = page.manifest["title"]
-    if len(page.models) == 2:
-        return name
-    return f"{name}: {rendering.words(page.models[0].kind)}"
+    """Returns the title of the page of one exported model: the arch's, and the kind."""
+    return f"{page.manifest['title']}: {rendering.words(page.models[0].kind)}"
+
+
+def fact_rows(page: page_data.PageData, model: page_data.ModelData) -> dict[str, str]:
+    """Returns the table of a model's facts: the cell in Markdown, by label.
+
+    `conformance.statements.FACTS` has the same labels.
+    """
+    manifest, params = model.manifest, model.manifest["params"]
+    output, class_index = manifest["output"], manifest["class_index"]
+    rows = {"Handle": rendering.code(page.handle(model)), "Batch": "any, from 1"}
+    for label, name in (("Height", "height_range"), ("Width", "width_range")):
+        low, high = manifest["input"][name]
+        rows[label] = f"{low} to {high} px"
+    rows["Image size"] = f"{manifest['preprocessing']['image_size']} px"
+    rows["num_features"] = _count(output.get("num_features"))
+    if page.models[-1].kind == "classification":
+        rows["num_classes"] = _count(output.get("num_classes"))
+        rows["Scores"] = f"logits, for a {class_index['scores']}" if class_index else "–"
+        rows["Class index"] = rendering.code(class_index["file"]) if class_index else "–"
+    rows["Parameters"] = _count(params["all"])
+    rows["Trainable parameters"] = _count(params["trainable"])
+    rows["Multiply-adds"] = _count(manifest["multiply_adds"])
+    rows["Size of the values"] = f"{4 * params['all']:,} bytes"
+    if len(page.models) == 1 and model.suite_result:
+        rows["Size of all files"] = f"{sum(model.suite_result.sizes.values()):,} bytes"
+    rows["Fine-tunable"] = "yes" if params["trainable"] else "no"
+    rows["Paper"] = paper_name(page.manifest["paper"])
+    rows["Data"] = page.data
+    rows["Licence"] = manifest["license"]
+    rows["Weights"] = manifest["weights"]["name"]
+    return rows
+
+
+def _count(number: int | None) -> str:
+    return "–" if number is None else rendering.count(number)
 
 
 def model_facts(page: page_data.PageData, model: page_data.ModelData) -> dict[str, Any]:
@@ -123,12 +153,6 @@ def paper_url(paper: Mapping[str, str]) -> str:
     number = paper.get("arxiv", "")
     is_number = number.replace(".", "").isdigit()
     return f"https://arxiv.org/abs/{number}" if is_number else ""
-
-
-def training_data(entry: registry.Entry) -> str:
-    """Returns the title of the data set that registered weights were trained on."""
-    name = entry.get("taxonomy") or entry.get("data") or ""
-    return page_data.dataset_title(name) if name else "see the source"
 
 
 def stages_svg(page: page_data.PageData) -> str:
