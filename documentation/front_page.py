@@ -30,13 +30,20 @@ class Point:
     label: str
 
 
-def markdown(pages: Sequence[page_data.PageData]) -> str:
+def markdown(architectures: Sequence[page_data.Architecture]) -> str:
     """Returns the start page in Markdown."""
+    links = {
+        page.arch: architecture.link(page.arch)
+        for architecture in architectures
+        for page in architecture.variants
+    }
+    variants = [page for each in architectures for page in each.variants]
+    pages = sorted(variants, key=lambda page: page.arch)
     return rendering.render(
         "index.md.jinja",
-        rows=[(page, catalog.entry(page.arch)) for page in pages],
+        rows=[(page, catalog.entry(page.arch), links[page.arch]) for page in pages],
         plots={axis: AXES[axis] for axis in axes(pages)},
-        num_architectures=len({page.manifest["architecture"] for page in pages}),
+        num_architectures=len(architectures),
     )
 
 
@@ -45,12 +52,9 @@ def axes(pages: Sequence[page_data.PageData]) -> list[str]:
     return [axis for axis in AXES if _values(pages, axis)]
 
 
-def contents(pages: Sequence[page_data.PageData]) -> str:
-    """Returns the page that lists the archs of each architecture, in Markdown."""
-    architectures: dict[str, list[page_data.PageData]] = {}
-    for page in pages:
-        architectures.setdefault(page.manifest["architecture"], []).append(page)
-    return rendering.render("archs.md.jinja", architectures=architectures)
+def contents(architectures: Sequence[page_data.Architecture]) -> str:
+    """Returns the page that lists the architectures, in Markdown."""
+    return rendering.render("architectures.md.jinja", architectures=architectures)
 
 
 def plot(pages: Sequence[page_data.PageData], *, axis: str) -> str:

@@ -54,6 +54,7 @@ def shared_values(
         "models": page.models,
         "is_pair": len(page.models) == 2,
         "kind_names": KIND_NAMES,
+        "arguments": arguments(page),
         "picture": picture,
         "taxonomy_link": taxonomy_link,
         "checked": checked,
@@ -62,6 +63,19 @@ def shared_values(
             for model in checked
             if model.suite_result and model.suite_result.measured
         ],
+    }
+
+
+def arguments(page: page_data.PageData) -> dict[str, dict[str, Any]]:
+    """Returns the arguments that calls take, by name, with their effect in words."""
+    known = page.models[0].manifest["hyperparameters"]
+    return {
+        name: {
+            **argument,
+            "effect": ("" if name in known else "classifier only: ")
+            + argument["effect"],
+        }
+        for name, argument in page.manifest["hyperparameters"].items()
     }
 
 
@@ -94,8 +108,10 @@ def fact_rows(page: page_data.PageData, model: page_data.ModelData) -> dict[str,
     rows["num_features"] = _count(output.get("num_features"))
     if page.models[-1].kind == "classification":
         rows["num_classes"] = _count(output.get("num_classes"))
-        rows["Scores"] = f"logits, for a {class_index['scores']}" if class_index else "–"
-        rows["Class index"] = rendering.code(class_index["file"]) if class_index else "–"
+        rows["Scores"] = rows["Class index"] = "–"
+        if class_index:
+            rows["Scores"] = f"logits, for a {class_index['scores']}"
+            rows["Class index"] = rendering.code(class_index["file"])
     rows["Parameters"] = _count(params["all"])
     rows["Trainable parameters"] = _count(params["trainable"])
     rows["Multiply-adds"] = _count(manifest["multiply_adds"])

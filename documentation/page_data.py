@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,6 +25,10 @@ PUBLISHER = "image-model-zoo"
 ROOT = config.ZOO.parent
 RECORDS = ROOT / "docs" / "records"
 SPEEDS = ROOT / "docs" / "speeds.json"  # of one run on one machine
+# Where a word starts in the name of a class: `V2` and `RS`, but not `Net` or `NeXt`.
+_WORD_START = re.compile(
+    r"(?<=[a-z\d])(?=(?!Net)[A-Z](?:[A-Z\d]|[a-z]{2}))|(?<=Net)(?=[A-Z]$)"
+)
 # Files that determine the values of a record, besides the arch's own files.
 _RECORD_SOURCES = (
     *(
@@ -133,6 +138,49 @@ class PageData:
     def handle(self, model: ModelData) -> str:
         """Returns a model's handle: PUBLISHER/ARCH/KIND/VERSION."""
         return f"{self.publisher}/{model.handle}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """An architecture with its archs.
+
+    Args:
+      name: as in manifests, such as `MobileNetV2`.
+      variants: its archs, the smallest first.
+    """
+
+    name: str
+    variants: tuple[PageData, ...]
+
+    @property
+    def page_name(self) -> str:
+        """File name of its page, without a suffix: `mobilenet_v2`."""
+        return _WORD_START.sub("_", self.name).lower()
+
+    @property
+    def default(self) -> PageData:
+        """The arch that is named like the page, or else the smallest arch."""
+        named = (page for page in self.variants if page.arch == self.page_name)
+        return next(named, self.variants[0])
+
+    def link(self, arch: str) -> str:
+        """Returns the address of an arch's row, relative to the folder of the pages."""
+        return f"{self.page_name}.md#{arch}"
+
+
+def architectures(pages: Iterable[PageData]) -> list[Architecture]:
+    """Groups archs by architecture, in alphabetical order."""
+    groups: dict[str, list[PageData]] = {}
+    for page in sorted(pages, key=_size):
+        groups.setdefault(page.manifest["architecture"], []).append(page)
+    return [
+        Architecture(name=name, variants=tuple(groups[name])) for name in sorted(groups)
+    ]
+
+
+def _size(page: PageData) -> tuple[int, int, str]:
+    manifest = page.manifest
+    return manifest["params"]["all"], manifest["multiply_adds"], page.arch
 
 
 def for_arch(arch: str) -> PageData:

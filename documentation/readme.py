@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from documentation import page_data
+from documentation import model_page, page_data
 from zoo import config
 from zoo.weights import registry
 
@@ -41,11 +41,8 @@ def table() -> str:
 
     A row is an architecture, with the ranges of its archs' figures.
     """
-    pages: dict[str, list[page_data.PageData]] = {}
-    for arch in config.config_files():
-        page = page_data.for_arch(arch)
-        pages.setdefault(page.manifest["architecture"], []).append(page)
-    rows = [_row(name, group) for name, group in sorted(pages.items())]
+    pages = map(page_data.for_arch, config.config_files())
+    rows = [_row(each) for each in page_data.architectures(pages)]
     return f"{_HEADER}{''.join(rows)}\n{_weights_summary()}\n"
 
 
@@ -61,14 +58,15 @@ def _weights_summary() -> str:
     )
 
 
-def _row(name: str, pages: Sequence[page_data.PageData]) -> str:
-    paper = pages[0].manifest["paper"].get("arxiv", "")
-    title = f"[{name}](https://arxiv.org/abs/{paper})" if paper[:1].isdigit() else name
+def _row(architecture: page_data.Architecture) -> str:
+    pages = architecture.variants
+    page = f"[{architecture.name}](docs/architectures/{architecture.page_name}.md)"
+    url = model_page.paper_url(architecture.default.manifest["paper"])
     top1 = [p.facts["published_top1"]["value"] for p in pages if _has_top1(p)]
     weighted = sum(bool(set(page.weights) - {registry.RANDOM}) for page in pages)
     cells = [
-        title,
-        _arch_summary([page.arch for page in pages]),
+        f"{page} ([paper]({url}))" if url else page,
+        _arch_summary(architecture),
         f"{_range((100 * value for value in top1), '{:.1f}')} %" if top1 else "–",
         _range((page.manifest["params"]["all"] / 1e6 for page in pages), "{:.3g}"),
         _range((page.manifest["multiply_adds"] / 1e6 for page in pages), "{:,.0f}"),
@@ -81,11 +79,11 @@ def _has_top1(page: page_data.PageData) -> bool:
     return page.facts.get("published_top1") is not None
 
 
-def _arch_summary(names: Sequence[str]) -> str:
-    """Returns the shortest name and the number of other archs."""
-    first = min(names, key=lambda name: (len(name), name))
-    others = len(names) - 1
-    return f"`{first}`" + (f" and {others} more" if others else "")
+def _arch_summary(architecture: page_data.Architecture) -> str:
+    """Returns the name of the default arch and the number of other archs."""
+    others = len(architecture.variants) - 1
+    name = architecture.default.arch
+    return f"`{name}`" + (f" and {others} more" if others else "")
 
 
 def _range(values: Iterable[float], form: str) -> str:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Iterator
 
-from documentation import front_page, model_page, page_data, reference, rendering
+from documentation import (
+    architecture_page,
+    front_page,
+    model_page,
+    page_data,
+    reference,
+    rendering,
+)
 from zoo import config, taxonomy
 
 FOLDER = page_data.ROOT / "docs"
-GENERATED = ("archs", "class_index", "index.md", "plots", "reference")
+GENERATED = ("architectures", "class_index", "index.md", "plots", "reference")
 """Files and folders in `FOLDER` whose contents all come from `files`."""
+_FORMER = ("archs",)  # a folder that `files` filled before: what is in it is stale
 
 
 def files() -> Iterator[tuple[str, str]]:
@@ -20,16 +28,15 @@ def files() -> Iterator[tuple[str, str]]:
       ValueError: an arch has no record.
     """
     pages = [page_data.for_arch(arch) for arch in config.config_files()]
-    for page in pages:
-        link = f"../class_index/{page.taxonomy}.md"
-        picture = f"{page.arch}.svg"
-        text = model_page.markdown(page, picture=picture, taxonomy_link=link)
-        yield f"archs/{page.arch}.md", text
-        yield f"archs/{picture}", model_page.stages_svg(page)
+    architectures = page_data.architectures(pages)
+    for each in architectures:
+        path = f"architectures/{each.page_name}"
+        yield f"{path}.md", architecture_page.markdown(each)
+        yield f"{path}.svg", model_page.stages_svg(each.default)
     for name in taxonomy.names():
         yield f"class_index/{name}.md", class_index(name)
-    yield "index.md", front_page.markdown(pages)
-    yield "archs/index.md", front_page.contents(pages)
+    yield "index.md", front_page.markdown(architectures)
+    yield "architectures/index.md", front_page.contents(architectures)
     yield (
         "class_index/index.md",
         rendering.render(
@@ -70,7 +77,7 @@ def for_sphinx(
 def stale() -> list[str]:
     """Returns the paths below `FOLDER` that are outdated, missing or superfluous."""
     expected = dict(files())
-    tops = [FOLDER / name for name in GENERATED]
+    tops = [FOLDER / name for name in (*GENERATED, *_FORMER)]
     paths = [path for top in tops for path in (top, *top.rglob("*")) if path.is_file()]
     present = {path.relative_to(FOLDER).as_posix() for path in paths}
     changed = {name for name, text in expected.items() if read(FOLDER / name) != text}

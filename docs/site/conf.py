@@ -1,7 +1,11 @@
 """How Sphinx makes the site of docs/: tools/docs --site=DIR."""
 
+import re
+
+from docutils import nodes
 from pygments.lexers.python import PythonLexer
-from sphinx import application
+from sphinx import addnodes, application
+from sphinx.transforms import SphinxTransform
 
 project = "Image model zoo"
 author = "the contributors of the image model zoo"
@@ -10,6 +14,7 @@ extensions = ["myst_nb"]
 nb_execution_mode = "off"  # notebooks are shown as tools/tutorials ran them
 exclude_patterns = ["records", "site"]
 myst_heading_anchors = 2
+smartquotes_action = "qe"  # not of dashes: "--weights" in a text is a flag
 
 html_theme = "furo"
 html_title = project
@@ -38,6 +43,28 @@ pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
 
 
+class HtmlAnchors(SphinxTransform):
+    """Makes `<a id="NAME"` in Markdown a target of links, and an entry of the index.
+
+    Without it Sphinx warns of links to such an anchor. The search shows the entries of
+    the index, with links to their anchors.
+    """
+
+    default_priority = 800  # before the domains of Sphinx collect targets and entries
+
+    def apply(self) -> None:
+        for node in list(self.document.findall(nodes.raw)):
+            if match := re.match(r'<a id="([^"]+)"', node.astext()):
+                name = match[1]
+                node["ids"], node["names"] = [name], [name]
+                self.document.note_explicit_target(node, node)
+                entry = ("single", name, name, "main", None)
+                node.parent.insert(
+                    node.parent.index(node), addnodes.index(entries=[entry])
+                )
+
+
 def setup(app: application.Sphinx) -> None:
-    """Gin files are coloured as Python, which they are alike."""
+    """Adds the anchors of archs; colours gin files as Python, which they are alike."""
+    app.add_transform(HtmlAnchors)
     app.add_lexer("gin", PythonLexer)

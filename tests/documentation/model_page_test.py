@@ -1,84 +1,14 @@
-"""Pages of archs state the facts; the page of an export fits its browser window."""
+"""Markdown of pages; the page of an export fits its browser window."""
 
 from __future__ import annotations
 
 import re
-from xml.etree import ElementTree
 
 import pytest
 
-from conformance import statements
-from documentation import model_cards, model_page, page_data, rendering, site
-from exporters import manifest
+from documentation import model_cards, rendering, site
 from tests.conformance import browser
-from zoo import config, facts, taxonomy
-
-ARCHS = list(config.config_files())
-
-
-def stated(arch: str, kind: str) -> statements.Page:
-    return statements.Page(statements.read(site.FOLDER / "archs" / f"{arch}.md"), kind)
-
-
-@pytest.mark.parametrize("arch", ARCHS)
-def test_a_page_states_the_facts(arch):
-    arch_facts = facts.load(arch)
-    page = stated(arch, "classification")
-    for name, fact in [
-        ("params", "params"),
-        ("trainable", "trainable_params"),
-        ("num_classes", "num_classes"),
-        ("multiply_adds", "multiply_adds"),
-        ("image_size", "image_size"),
-        ("height", "height_range"),
-        ("width", "width_range"),
-    ]:
-        assert page.fact(name) == facts.value(arch_facts, fact), name
-    assert page.fact("paper") == f"arXiv:{arch_facts['paper']['arxiv']}"
-    features = stated(arch, "feature_vector").fact("num_features")
-    assert features == facts.value(arch_facts, "num_features")
-
-
-@pytest.mark.parametrize("arch", ARCHS)
-def test_a_page_agrees_with_its_block(arch):
-    for kind in manifest.KINDS:
-        page = stated(arch, kind)
-        for name in statements.FACTS:
-            page.fact(name)
-        assert "batch_norm_momentum" in page.arguments()
-        assert len(page.endpoints()) >= 4
-        assert "RANDOM weights" in page.first
-
-
-@pytest.mark.parametrize("arch", ARCHS)
-def test_a_page_lists_all_registered_weights(arch):
-    text = (site.FOLDER / "archs" / f"{arch}.md").read_text(encoding="utf-8")
-    for name, entry in page_data.for_arch(arch).weights.items():
-        (row,) = re.findall(rf"^\| `{name}` \|.*$", text, re.MULTILINE)
-        assert f"| {entry.get('license', 'unknown')} |" in row
-        if entry.get("published_top1"):
-            shown = rendering.percent(entry["published_top1"]["value"])
-            assert f"| {shown}, as published |" in row
-
-
-def test_a_page_says_whether_sizes_were_measured():
-    measured = site.FOLDER / "archs" / "resnet_cifar_20.md"
-    assert "*Measured* by trial" in measured.read_text(encoding="utf-8")
-    other = site.FOLDER / "archs" / "resnet_cifar_110.md"
-    assert "Working sizes were not *measured*" in other.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("arch", ARCHS)
-def test_the_picture_has_every_endpoint(arch):
-    page = page_data.for_arch(arch)
-    tree = ElementTree.fromstring(model_page.stages_svg(page))
-    texts = ["".join(element.itertext()).strip() for element in tree.iter()]
-    for name, shape in page.manifest["endpoints"].items():
-        assert rendering.words(name.split("/")[-1]) in texts
-        assert " × ".join(map(str, shape)) in texts
-    assert [f"×{n}" for n in page.manifest["blocks"].values()] == [
-        text for text in texts if re.fullmatch(r"×\d+", text)
-    ]
+from zoo import taxonomy
 
 
 @pytest.mark.parametrize("name", taxonomy.names())

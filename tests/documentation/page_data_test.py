@@ -54,13 +54,16 @@ def test_stale_files_are_listed(tmp_path, monkeypatch):
     shutil.copytree(site.FOLDER, tmp_path / "docs")
     monkeypatch.setattr(site, "FOLDER", tmp_path / "docs")
     assert site.stale() == []
-    page = tmp_path / "docs" / "archs" / "mobilenet_v2.md"
+    page = tmp_path / "docs" / "architectures" / "mobilenet_v2.md"
     page.write_text(page.read_text().replace("3,538,984", "3,538,985"))
-    (tmp_path / "docs" / "archs" / "gone.svg").write_text("")
+    (tmp_path / "docs" / "architectures" / "gone.svg").write_text("")
+    (tmp_path / "docs" / "archs").mkdir()  # the folder of former pages
+    (tmp_path / "docs" / "archs" / "gone.md").write_text("")
     (tmp_path / "docs" / "plots" / "params.svg").unlink()
     assert site.stale() == [
-        "archs/gone.svg",
-        "archs/mobilenet_v2.md",
+        "architectures/gone.svg",
+        "architectures/mobilenet_v2.md",
+        "archs/gone.md",
         "plots/params.svg",
     ]
 

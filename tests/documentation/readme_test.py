@@ -14,7 +14,11 @@ TEXT = readme.FILE.read_text(encoding="utf-8")
 
 def test_the_table_is_current():
     assert readme.is_current()
-    assert "| [MobileNetV2](https://arxiv.org/abs/1801.04381) | `mobilenet_v2`" in TEXT
+    page, paper = (
+        "docs/architectures/mobilenet_v2.md",
+        "https://arxiv.org/abs/1801.04381",
+    )
+    assert f"| [MobileNetV2]({page}) ([paper]({paper})) | `mobilenet_v2` and" in TEXT
 
 
 def test_the_table_has_every_arch_once():

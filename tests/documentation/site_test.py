@@ -20,9 +20,13 @@ from zoo import config
 
 pytest.importorskip("sphinx", reason="tools/setup docs brings it")
 
+ARCHITECTURES = page_data.architectures(
+    page_data.for_arch(arch) for arch in config.config_files()
+)
 SHOWN = [
     "index.html",
-    "archs/mobilenet_v2.html",
+    "architectures/efficientnet_v2.html",
+    "architectures/mobilenet_v2.html",
     "class_index/cifar10.html",
     "contributing.html",
     "conformance.html",
@@ -59,8 +63,11 @@ def url(folder):
 
 
 def test_every_page_is_there(folder):
-    for arch in config.config_files():
-        assert (folder / "archs" / f"{arch}.html").is_file()
+    for each in ARCHITECTURES:
+        page = folder / "architectures" / f"{each.page_name}.html"
+        text = page.read_text(encoding="utf-8")
+        for variant in each.variants:
+            assert text.count(f'id="{variant.arch}"') == 1
     assert (folder / "scoreboard.html").read_bytes() == (
         site.FOLDER / "scoreboard.html"
     ).read_bytes()
@@ -69,7 +76,7 @@ def test_every_page_is_there(folder):
 def test_every_internal_link_has_a_target(folder):
     """Checks all links in the HTML; Sphinx warns only of those in Markdown."""
     pages = {p: p.read_text(encoding="utf-8") for p in folder.rglob("*.html")}
-    assert len(pages) > len(config.config_files())
+    assert len(pages) > len(ARCHITECTURES)
     anchors = {p: set(re.findall(r'\bid="([^"]+)"', t)) for p, t in pages.items()}
     broken = []
     for path, text in pages.items():
@@ -99,6 +106,21 @@ def test_a_broken_link_fails_the_build(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert "nowhere.md" in done.stderr
+
+
+def test_a_link_to_an_arch_that_is_not_in_the_table_fails_the_build(tmp_path):
+    docs = tmp_path / "docs"
+    shutil.copytree(site.FOLDER / "site", docs / "site")
+    (docs / "scoreboard.html").write_text("")
+    anchor = '| Arch |\n|---|\n| <a id="net_1" href="#net_1">`net_1`</a> |\n'
+    links = "[here](index.md#net_1), [nowhere](index.md#net_2)\n"
+    (docs / "index.md").write_text(f"# Anchors\n\n{links}\n{anchor}")
+    arguments = site.for_sphinx(tmp_path / "o", scratch=tmp_path / "s", docs=docs)
+    command = [sys.executable, "-m", "sphinx", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "net_2" in done.stderr
+    assert "net_1" not in done.stderr
 
 
 def opened(tab, url, name, *, width=1280, scheme="light"):
@@ -195,14 +217,22 @@ def test_archs_are_sorted(tab, url):
     assert tab.run(NAMES)[0] == max(sizes, key=sizes.__getitem__)
 
 
-def test_search_finds_an_arch(tab, url):
-    opened(tab, url, "search.html?q=hybrid")
+def test_search_finds_the_row_of_an_arch(tab, url):
+    opened(tab, url, "search.html?q=mobilenet_v2_035_96")
     links = "[...document.querySelectorAll('#search-results li a')].map((a) => a.href)"
-    has_link = (
-        f"{links}.some((link) => link.includes('mobilenet_v4_hybrid_medium.html'))"
-    )
-    assert settled(tab, has_link, True)
+    target = "architectures/mobilenet_v2.html#mobilenet_v2_035_96"
+    assert settled(tab, f"{links}.some((link) => link.endsWith({target!r}))", True)
     assert foreign(tab, url) == []
+
+
+def test_the_row_of_an_arch_is_marked(tab, url):
+    opened(tab, url, "architectures/mobilenet_v2.html#mobilenet_v2_035_96")
+    color = "getComputedStyle(document.querySelector({!r})).backgroundColor"
+    cells = "tr:has(#mobilenet_v2_035_{}) td:nth-child(2)"
+    marked, other = (
+        tab.run(color.format(cells.format(size))) for size in ("96", "128")
+    )
+    assert marked != other
 
 
 def test_without_scripts_all_archs_are_shown(tab, url):

@@ -79,6 +79,24 @@ def test_the_tests_of_all_archs_find_it(run):
     assert passed >= 3, done.stdout
 
 
+@pytest.mark.slow
+def test_it_has_a_page(checkout, run):
+    shutil.copytree(ROOT / "docs", checkout / "docs")
+    shutil.copy(ROOT / "README.md", checkout / "README.md")
+    done = run("tools/docs")
+    assert done.returncode == 0, done.stderr
+    pages = checkout / "docs" / "architectures"
+    text = (pages / "toynet.md").read_text()
+    assert '| <a id="toynet" href="#toynet">`toynet`</a> | 32 |' in text
+    assert (pages / "toynet.svg").is_file()
+    assert "[ToyNet](toynet.md)" in (pages / "index.md").read_text()
+    start = (checkout / "docs" / "index.md").read_text()
+    assert "| [toynet](architectures/toynet.md#toynet) | toy |" in start
+    readme = (checkout / "README.md").read_text()
+    assert "| [ToyNet](docs/architectures/toynet.md) ([paper](" in readme
+    assert (checkout / "docs" / "records" / "toynet.json").is_file()
+
+
 def test_the_facts_can_fail(checkout, run):
     facts = checkout / "zoo/toy/configs/toynet.facts.json"
     text = facts.read_text()
