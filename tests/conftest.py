@@ -14,9 +14,9 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
+from playwright import sync_api
 
-from tests import warm
-from tests.conformance import browser
+from tests import browser, warm
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -194,10 +194,18 @@ def photographs() -> list[tuple[pathlib.Path, list]]:
     return found
 
 
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Tab]:
-    """A tab of a browser of its own."""
-    if not browser.find():
+@pytest.fixture(scope="module")  # Playwright's event loop would disturb other modules
+def chromium() -> Iterator[sync_api.Browser]:
+    """A headless browser."""
+    path = browser.find()
+    if path is None:
         pytest.skip(f"no browser: none of {', '.join(browser.NAMES)} is on the PATH")
-    with browser.opened(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
+    with browser.launched(path) as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def page(chromium: sync_api.Browser) -> Iterator[sync_api.Page]:
+    """A blank page that shares neither settings nor messages with other tests."""
+    with chromium.new_page() as page:
+        yield page

@@ -3,12 +3,13 @@ from __future__ import annotations
 import dataclasses
 import html.parser
 import re
-import time
 
 import pytest
+from playwright import sync_api
 
 from conformance import clauses, html_report, report
-from tests.conformance import browser, reports
+from tests import page_checks
+from tests.conformance import reports
 
 FAILURES = ["R04", "R06", "F03"]
 
@@ -254,106 +255,105 @@ def url(tmp_path_factory):
     return path.as_uri()
 
 
-def shown(tab: browser.Tab) -> list[str]:
+def shown(page: sync_api.Page) -> list[str]:
     """The ids of the rows that are to be seen."""
     rows = "[...document.querySelectorAll('tr[data-status]')]"
-    return tab.run(f"{rows}.filter((r) => r.getClientRects().length).map((r) => r.id)")
+    return page.evaluate(
+        f"{rows}.filter((r) => r.getClientRects().length).map((r) => r.id)"
+    )
 
 
-def pressed(tab: browser.Tab) -> list[str]:
+def pressed(page: sync_api.Page) -> list[str]:
     buttons = "[...document.querySelectorAll('[aria-pressed=true]')]"
-    return tab.run(f"{buttons}.map((button) => button.value)")
+    return page.evaluate(f"{buttons}.map((button) => button.value)")
 
 
-def settled(tab: browser.Tab, button: str) -> list[str]:
+def settled(page: sync_api.Page, button: str) -> list[str]:
     """What is to be seen once `button` is pressed: a page acts a moment later."""
-    until = time.monotonic() + 10
-    while pressed(tab) != [button] and time.monotonic() < until:
-        time.sleep(0.02)
-    assert pressed(tab) == [button]
-    return shown(tab)
+    page.wait_for_selector(f"button[value={button}][aria-pressed=true]")
+    assert pressed(page) == [button]
+    return shown(page)
 
 
 @pytest.mark.parametrize("width", [1280, 800, 360])
-def test_a_link_to_the_failures_shows_them_alone(tab, url, width):
-    tab.resize(width, 800)
-    tab.open(f"{url}#failures")
-    assert shown(tab) == FAILURES
-    assert pressed(tab) == ["failures"]
-    assert tab.run("document.getElementById('shown').innerText") == (
+def test_a_link_to_the_failures_shows_them_alone(page, url, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"{url}#failures")
+    assert shown(page) == FAILURES
+    assert pressed(page) == ["failures"]
+    assert page.evaluate("document.getElementById('shown').innerText") == (
         f"Showing 3 of {len(reports.FAULTY.clauses)} clauses"
     )
-    assert "Reusable SavedModel" in tab.run("document.body.innerText")
-    assert "Image input" not in tab.run("document.querySelector('table').innerText")
-    assert browser.too_wide(tab) == []
-    assert browser.complaints(tab, url) == []
+    assert "Reusable SavedModel" in page.evaluate("document.body.innerText")
+    assert "Image input" not in page.evaluate(
+        "document.querySelector('table').innerText"
+    )
+    assert page_checks.too_wide(page) == []
+    assert page_checks.complaints(page, url) == []
 
 
 @pytest.mark.parametrize("width", [1280, 800, 360])
-def test_all_fits_the_window(tab, url, width):
-    tab.resize(width, 800)
-    tab.open(url)
-    assert shown(tab) == [result.id for result in reports.FAULTY.clauses]
-    assert browser.too_wide(tab) == []
-    assert browser.complaints(tab, url) == []
+def test_all_fits_the_window(page, url, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(url)
+    assert shown(page) == [result.id for result in reports.FAULTY.clauses]
+    assert page_checks.too_wide(page) == []
+    assert page_checks.complaints(page, url) == []
 
 
-def test_filters_obey_the_keyboard(tab, url):
-    tab.open(url)
-    everything = shown(tab)
+def test_filters_obey_the_keyboard(page, url):
+    page.goto(url)
+    everything = shown(page)
     for key in ("Tab", "Tab", "Enter"):
-        tab.press(key)
-    assert settled(tab, "failures") == FAILURES
+        page.keyboard.press(key)
+    assert settled(page, "failures") == FAILURES
     for key in ("Tab", "Space"):
-        tab.press(key)
-    assert settled(tab, "warnings") == ["S02"]
-    tab.press("Space")
-    assert settled(tab, "all") == everything
-    assert browser.complaints(tab, url) == []
+        page.keyboard.press(key)
+    assert settled(page, "warnings") == ["S02"]
+    page.keyboard.press("Space")
+    assert settled(page, "all") == everything
+    assert page_checks.complaints(page, url) == []
 
 
-def test_a_link_to_a_clause_ends_the_filter(tab, url):
-    tab.resize(1280, 800)
-    tab.open(f"{url}#failures")
-    tab.run("document.querySelector('.bars a[href=\"#I03\"]').click()")
-    assert "I03" in settled(tab, "all")
-    top = tab.run("document.getElementById('I03').getBoundingClientRect().top")
+def test_a_link_to_a_clause_ends_the_filter(page, url):
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(f"{url}#failures")
+    page.evaluate("document.querySelector('.bars a[href=\"#I03\"]').click()")
+    assert "I03" in settled(page, "all")
+    top = page.evaluate("document.getElementById('I03').getBoundingClientRect().top")
     assert 0 <= top < 800
 
 
-def test_without_scripts_all_is_there(tab, url):
-    tab.call("Emulation.setScriptExecutionDisabled", value=True)
-    try:
-        tab.open(f"{url}#failures")
-        assert shown(tab) == [result.id for result in reports.FAULTY.clauses]
-        assert tab.run("document.querySelectorAll('button:enabled').length") == 0
-        assert browser.complaints(tab, url) == []
-    finally:
-        tab.call("Emulation.setScriptExecutionDisabled", value=False)
+def test_without_scripts_all_is_there(chromium, url):
+    with chromium.new_page(java_script_enabled=False) as page:
+        page.goto(f"{url}#failures")
+        assert shown(page) == [result.id for result in reports.FAULTY.clauses]
+        assert page.evaluate("document.querySelectorAll('button:enabled').length") == 0
+        assert page_checks.complaints(page, url) == []
 
 
-def test_scripts_in_a_report_do_not_run(tab, url):
-    tab.open(url)
-    assert tab.run("document.scripts.length") == 1
-    assert tab.run("document.title") == f"Fail: {reports.PATH}"
+def test_scripts_in_a_report_do_not_run(page, url):
+    page.goto(url)
+    assert page.evaluate("document.scripts.length") == 1
+    assert page.evaluate("document.title") == f"Fail: {reports.PATH}"
 
 
-def test_the_page_forbids_other_scripts(tab, url):
-    tab.open(url)
-    tab.run(
+def test_the_page_forbids_other_scripts(page, url):
+    page.goto(url)
+    page.evaluate(
         "document.body.append(Object.assign(document.createElement('script'), "
         "{text: 'window.taken = true'}))"
     )
-    assert tab.run("window.taken") is None
+    assert page.evaluate("window.taken") is None
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
-def test_text_stands_out_from_its_background(tab, url, scheme, width):
-    tab.resize(width, 800)
-    tab.prefer(scheme)
-    tab.open(url)
-    contrasts = browser.contrasts(tab)
+def test_text_stands_out_from_its_background(page, url, scheme, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=scheme)
+    page.goto(url)
+    contrasts = page_checks.contrasts(page)
     assert len(contrasts) > 100
     assert [found for found in contrasts if found[0] < 4.5] == []
     is_dark = [background < 0.2 for *_, background in contrasts]

@@ -8,7 +8,8 @@ import re
 import pytest
 
 from conformance import clauses, report, scoreboard
-from tests.conformance import browser, reports
+from tests import page_checks
+from tests.conformance import reports
 
 
 def column(name: str, **changes) -> scoreboard.Column:
@@ -165,11 +166,11 @@ def url(tmp_path_factory):
 
 
 @pytest.mark.parametrize("width", [1280, 800, 360])
-def test_the_matrix_scrolls_and_the_page_does_not(tab, url, width):
-    tab.resize(width, 800)
-    tab.open(url)
-    assert browser.too_wide(tab, boxes=".matrix, pre") == []
-    head, first = tab.run("""(() => {
+def test_the_matrix_scrolls_and_the_page_does_not(page, url, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(url)
+    assert page_checks.too_wide(page, boxes=".matrix, pre") == []
+    head, first = page.evaluate("""(() => {
         const box = document.querySelector(".matrix");
         box.scrollTo(10000, 1000);
         const at = (selector) => {
@@ -182,59 +183,58 @@ def test_the_matrix_scrolls_and_the_page_does_not(tab, url, width):
         return [head, first];
     })()""")
     assert (head, first) == (1, 1)  # the border of the box
-    assert browser.complaints(tab, url) == []
+    assert page_checks.complaints(page, url) == []
 
 
 @pytest.mark.parametrize("width", [1280, 360])
-def test_a_cell_shows_what_was_found(tab, url, width):
-    tab.resize(width, 800)
-    tab.open(url)
+def test_a_cell_shows_what_was_found(page, url, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(url)
     link = "document.querySelector('a[href=\"#R04.faulty_3\"]')"
-    tab.run(f"{link}.click()")
-    shown = " ".join(tab.run("document.getElementById('panel').innerText").split())
+    page.evaluate(f"{link}.click()")
+    shown = " ".join(
+        page.evaluate("document.getElementById('panel').innerText").split()
+    )
     assert shown.startswith("R04 Fail · Tool faulty_3, features")
     assert clauses.BY_ID["R04"].text in shown
     assert "518 captured variables in root.variables OBSERVED 2 missing" in shown
-    assert browser.too_wide(tab, boxes=".matrix, pre") == []
-    tab.run("document.querySelector('#panel button').click()")
-    assert tab.run("document.getElementById('panel').hidden")
-    assert browser.complaints(tab, url) == []
+    assert page_checks.too_wide(page, boxes=".matrix, pre") == []
+    page.evaluate("document.querySelector('#panel button').click()")
+    assert page.evaluate("document.getElementById('panel').hidden")
+    assert page_checks.complaints(page, url) == []
 
 
-def test_the_keyboard_reaches_the_cells(tab, url):
-    tab.resize(1280, 800)
-    tab.open(url)
-    tab.run("document.querySelector('a[href=\"#R04.faulty_3\"]').focus()")
+def test_the_keyboard_reaches_the_cells(page, url):
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(url)
+    page.evaluate("document.querySelector('a[href=\"#R04.faulty_3\"]').focus()")
     what = "document.querySelector('#panel .heading').innerText.replace(/\\s+/g, ' ')"
-    assert tab.run(what).startswith("R04 Fail · Tool faulty_3")
+    assert page.evaluate(what).startswith("R04 Fail · Tool faulty_3")
     press = """document.activeElement.dispatchEvent(
         new KeyboardEvent("keydown", {key: "%s", bubbles: true}))"""
     for key in ("ArrowDown", "ArrowDown", "ArrowRight"):
-        tab.run(press % key)
-    assert tab.run(what).startswith("R06 Fail · Tool faulty_4")
-    tab.run(press % "Escape")
-    assert tab.run("document.getElementById('panel').hidden")
-    assert browser.complaints(tab, url) == []
+        page.evaluate(press % key)
+    assert page.evaluate(what).startswith("R06 Fail · Tool faulty_4")
+    page.evaluate(press % "Escape")
+    assert page.evaluate("document.getElementById('panel').hidden")
+    assert page_checks.complaints(page, url) == []
 
 
-def test_without_scripts_links_lead_to_what_was_found(tab, url):
-    tab.call("Emulation.setScriptExecutionDisabled", value=True)
-    try:
-        tab.open(f"{url}#R04.faulty_3")
+def test_without_scripts_links_lead_to_what_was_found(chromium, url):
+    with chromium.new_page(java_script_enabled=False) as page:
+        page.goto(f"{url}#R04.faulty_3")
         top = "document.getElementById('R04.faulty_3').getBoundingClientRect().top"
-        assert 0 <= tab.run(top) < 800
-    finally:
-        tab.call("Emulation.setScriptExecutionDisabled", value=False)
+        assert 0 <= page.evaluate(top) < 800
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
-def test_text_stands_out_from_its_background(tab, url, scheme, width):
-    tab.resize(width, 800)
-    tab.prefer(scheme)
-    tab.open(url)
-    tab.run("document.querySelector('td.fail a').click()")
-    contrasts = browser.contrasts(tab)
+def test_text_stands_out_from_its_background(page, url, scheme, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=scheme)
+    page.goto(url)
+    page.evaluate("document.querySelector('td.fail a').click()")
+    contrasts = page_checks.contrasts(page)
     assert len(contrasts) > 500
     assert [found for found in contrasts if found[0] < 4.5] == []
     is_dark = [background < 0.2 for *_, background in contrasts]

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from documentation import model_cards, rendering, site
-from tests.conformance import browser
+from tests import page_checks
 from zoo import taxonomy
 
 
@@ -55,21 +55,21 @@ def url(exported, suite_report, tmp_path_factory):
 
 
 @pytest.mark.parametrize("width", [1280, 800, 360])
-def test_the_page_fits_the_window(tab, url, width):
-    tab.resize(width, 800)
-    tab.open(url)
-    assert tab.run("document.querySelectorAll('svg rect').length") > 5
-    assert browser.too_wide(tab, boxes="pre") == []
-    assert browser.complaints(tab, url) == []
+def test_the_page_fits_the_window(page, url, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(url)
+    assert page.evaluate("document.querySelectorAll('svg rect').length") > 5
+    assert page_checks.too_wide(page, boxes="pre") == []
+    assert page_checks.complaints(page, url) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
-def test_text_stands_out_from_its_background(tab, url, scheme, width):
-    tab.resize(width, 800)
-    tab.prefer(scheme)
-    tab.open(url)
-    contrasts = [c for c in browser.contrasts(tab) if not c[1].startswith("<text")]
+def test_text_stands_out_from_its_background(page, url, scheme, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=scheme)
+    page.goto(url)
+    contrasts = [c for c in page_checks.contrasts(page) if not c[1].startswith("<text")]
     assert len(contrasts) > 80
     assert [contrast for contrast in contrasts if contrast[0] < 4.5] == []
     is_dark = [background < 0.2 for *_, background in contrasts]

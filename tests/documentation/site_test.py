@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import http.server
 import re
@@ -10,12 +9,11 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
 from documentation import page_data, site
-from tests.conformance import browser
+from tests import page_checks
 from zoo import config
 
 pytest.importorskip("sphinx", reason="tools/setup docs brings it")
@@ -123,121 +121,97 @@ def test_a_link_to_an_arch_that_is_not_in_the_table_fails_the_build(tmp_path):
     assert "net_1" not in done.stderr
 
 
-def opened(tab, url, name, *, width=1280, scheme="light"):
-    tab.resize(width, 900)
-    tab.prefer(scheme)
-    tab.open(url + name)
-
-
-def foreign(tab, url) -> list[str]:
-    """Returns requests to other hosts, and complaints except requests."""
-    requested = [
-        parameters["request"]["url"]
-        for method, parameters in tab.events
-        if method == "Network.requestWillBeSent"
-    ]
-    internal = [address for address in requested if address.startswith((url, "data:"))]
-    others = [address for address in requested if address not in internal]
-    complaints = browser.complaints(tab, url)
-    return others + [p for p in complaints if not p.startswith("Network.")]
+def opened(page, url, name, *, width=1280, scheme="light"):
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)
+    page.goto(url + name)
 
 
 @pytest.mark.parametrize("width", [1280, 360])
 @pytest.mark.parametrize("name", SHOWN)
-def test_pages_fit_the_window_and_load_nothing_from_other_hosts(tab, url, name, width):
-    opened(tab, url, name, width=width)
-    wide = browser.too_wide(tab, boxes=BOXES)
+def test_pages_fit_the_window_and_load_nothing_from_other_hosts(page, url, name, width):
+    opened(page, url, name, width=width)
+    wide = page_checks.too_wide(page, boxes=BOXES)
     assert [box for box in wide if "-drawer" not in box] == []
-    assert tab.run("document.documentElement.scrollWidth <= innerWidth")
-    assert foreign(tab, url) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page_checks.complaints(page, url) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", SHOWN)
-def test_text_stands_out_from_its_background(tab, url, name, scheme):
-    opened(tab, url, name, scheme=scheme)
-    contrasts = browser.contrasts(tab, within="article")
+def test_text_stands_out_from_its_background(page, url, name, scheme):
+    opened(page, url, name, scheme=scheme)
+    contrasts = page_checks.contrasts(page, within="article")
     assert len(contrasts) > 10
     assert [contrast for contrast in contrasts if contrast[0] < 4.5] == []
     is_dark = [background < 0.2 for *_, background in contrasts]
     assert all(is_dark) if scheme == "dark" else not any(is_dark)
 
 
-def settled(tab, script: str, expected) -> object:
-    """Returns the value of a script once it is as expected, or after 20 seconds."""
-    until = time.monotonic() + 20
-    while tab.run(script) != expected and time.monotonic() < until:
-        time.sleep(0.1)
-    return tab.run(script)
-
-
 ROWS = "[...document.querySelectorAll('.archs tbody tr:not([hidden])')]"
 NAMES = f"{ROWS}.map((row) => row.cells[0].textContent.trim())"
 
 
-def fill(tab, number: int, value: str) -> None:
-    tab.run(
+def fill(page, number: int, value: str) -> None:
+    page.evaluate(
         f"(() => {{ const c = document.querySelectorAll('.filters input, "
         f".filters select')[{number}]; c.value = {value!r}; "
         "c.dispatchEvent(new Event('input', {bubbles: true})); })()"
     )
 
 
-def test_archs_are_filtered(tab, url):
-    opened(tab, url, "index.html")
+def test_archs_are_filtered(page, url):
+    opened(page, url, "index.html")
     archs = list(config.config_files())
-    assert sorted(tab.run(NAMES)) == sorted(archs)
-    fill(tab, 0, "v2_035")
-    assert tab.run(NAMES) == [arch for arch in archs if "v2_035" in arch]
-    count = len(tab.run(NAMES))
-    shown = tab.run("document.querySelector('.filters output').value")
+    assert sorted(page.evaluate(NAMES)) == sorted(archs)
+    fill(page, 0, "v2_035")
+    assert page.evaluate(NAMES) == [arch for arch in archs if "v2_035" in arch]
+    count = len(page.evaluate(NAMES))
+    shown = page.evaluate("document.querySelector('.filters output').value")
     assert shown == f"{count} of {len(archs)} archs"
-    fill(tab, 0, "")
-    fill(tab, 2, "3")
+    fill(page, 0, "")
+    fill(page, 2, "3")
     small = [a for a in archs if page_data.for_arch(a).manifest["params"]["all"] <= 3e6]
-    assert sorted(tab.run(NAMES)) == sorted(small)
-    fill(tab, 4, "trained")
+    assert sorted(page.evaluate(NAMES)) == sorted(small)
+    fill(page, 4, "trained")
     trained = [arch for arch in small if page_data.for_arch(arch).weights]
-    assert sorted(tab.run(NAMES)) == sorted(trained)
-    assert foreign(tab, url) == []
+    assert sorted(page.evaluate(NAMES)) == sorted(trained)
+    assert page_checks.complaints(page, url) == []
 
 
-def test_archs_are_sorted(tab, url):
-    opened(tab, url, "index.html")
+def test_archs_are_sorted(page, url):
+    opened(page, url, "index.html")
     press = "document.querySelectorAll('.archs th button')[2].click()"
     sizes = {
         a: page_data.for_arch(a).manifest["params"]["all"]
         for a in config.config_files()
     }
-    tab.run(press)
-    assert tab.run(NAMES)[0] in [
+    page.evaluate(press)
+    assert page.evaluate(NAMES)[0] in [
         a for a, n in sizes.items() if n == min(sizes.values())
     ]
-    tab.run(press)
-    assert tab.run(NAMES)[0] == max(sizes, key=sizes.__getitem__)
+    page.evaluate(press)
+    assert page.evaluate(NAMES)[0] == max(sizes, key=sizes.__getitem__)
 
 
-def test_search_finds_the_row_of_an_arch(tab, url):
-    opened(tab, url, "search.html?q=mobilenet_v2_035_96")
-    links = "[...document.querySelectorAll('#search-results li a')].map((a) => a.href)"
+def test_search_finds_the_row_of_an_arch(page, url):
+    opened(page, url, "search.html?q=mobilenet_v2_035_96")
     target = "architectures/mobilenet_v2.html#mobilenet_v2_035_96"
-    assert settled(tab, f"{links}.some((link) => link.endsWith({target!r}))", True)
-    assert foreign(tab, url) == []
+    page.wait_for_selector(f"#search-results li a[href$='{target}']")
+    assert page_checks.complaints(page, url) == []
 
 
-def test_the_row_of_an_arch_is_marked(tab, url):
-    opened(tab, url, "architectures/mobilenet_v2.html#mobilenet_v2_035_96")
+def test_the_row_of_an_arch_is_marked(page, url):
+    opened(page, url, "architectures/mobilenet_v2.html#mobilenet_v2_035_96")
     color = "getComputedStyle(document.querySelector({!r})).backgroundColor"
     cells = "tr:has(#mobilenet_v2_035_{}) td:nth-child(2)"
     marked, other = (
-        tab.run(color.format(cells.format(size))) for size in ("96", "128")
+        page.evaluate(color.format(cells.format(size))) for size in ("96", "128")
     )
     assert marked != other
 
 
-def test_without_scripts_all_archs_are_shown(tab, url):
-    tab.call("Emulation.setScriptExecutionDisabled", value=True)
-    with contextlib.ExitStack() as stack:
-        stack.callback(tab.call, "Emulation.setScriptExecutionDisabled", value=False)
-        opened(tab, url, "index.html")
-        assert len(tab.run(NAMES)) == len(config.config_files())
+def test_without_scripts_all_archs_are_shown(chromium, url):
+    with chromium.new_page(java_script_enabled=False) as page:
+        opened(page, url, "index.html")
+        assert len(page.evaluate(NAMES)) == len(config.config_files())
