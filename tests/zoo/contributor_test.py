@@ -105,3 +105,56 @@ def test_the_facts_can_fail(checkout, run):
     facts.write_text(text)
     assert done.returncode == 1
     assert "1 failed" in done.stdout
+
+
+def test_a_new_arch_is_begun_and_compared_with_its_facts(checkout, run):
+    """What `tools/new` writes builds; its facts are still to be filled in."""
+    arguments = ("lenet_5", "--family=lenet", "--class=LeNet")
+    done = run("tools/new", *arguments)
+    assert done.returncode == 0, done.stderr
+    names = ["__init__.py", "lenet.py", "configs/lenet_5.gin"]
+    paths = [checkout / "zoo/lenet" / name for name in names]
+    facts_file = checkout / "zoo/lenet/configs/lenet_5.facts.json"
+    assert done.stdout.split() == [str(path) for path in (*paths, facts_file)]
+    try:
+        done = run("tools/list", "--facts", "lenet_5", "--format=json")
+        assert done.returncode == 1, done.stderr
+        rows = {row["fact"]: row for row in json.loads(done.stdout)["lenet_5"]}
+        differ = {name for name, row in rows.items() if not row["agrees"]}
+        counts = {"params", "trainable_params", "num_features", "multiply_adds"}
+        assert differ == counts
+        facts = json.loads(facts_file.read_text())
+        for name in counts:
+            facts[name]["value"] = rows[name]["built"]
+        facts_file.write_text(json.dumps(facts))
+        done = run("tools/list", "--facts", "lenet_5")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "differs" not in done.stdout
+
+        done = run("tools/new", *arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "The arch 'lenet_5' exists" in done.stderr
+        done = run("tools/new", "lenet_4", *arguments[1:])  # a variant of the class
+        assert [pathlib.Path(line).name for line in done.stdout.split()] == [
+            "lenet_4.gin",
+            "lenet_4.facts.json",
+        ]
+    finally:
+        shutil.rmtree(checkout / "zoo" / "lenet")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["vgg_16"], "--family is missing"),
+        (["vgg_16", "--family=layers"], "is not a family of architectures"),
+        (["VGG-16", "--family=vgg"], "'VGG-16' is not a valid name, such as 'vgg_16'"),
+        (["vgg_16", "--family=../vgg"], "'../vgg' is not a valid name"),
+    ],
+)
+def test_a_name_that_is_not_valid_writes_nothing(run, checkout, arguments, message):
+    before = sorted(checkout.glob("zoo/**/*.gin"))
+    done = run("tools/new", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert sorted(checkout.glob("zoo/**/*.gin")) == before

@@ -9,7 +9,7 @@ import gin
 import pytest
 
 from tests.zoo import published
-from zoo import config, facts
+from zoo import config, facts, scaffold
 
 RECIPES, CROPS = published.table("RECIPES"), published.table("CROPS")
 DEFAULT_CROP = (lambda size: 0.875, "bilinear")
@@ -64,6 +64,9 @@ def test_facts_are_of_the_kind_they_say(arch):
     assert KEYS - known.keys() <= {"published_multiply_adds", "published_top1"}
     assert known.keys() <= KEYS
     first_line = config.config_file(arch).read_text().splitlines()[0]
+    gin_file = config.config_file(arch)
+    for path in (gin_file, gin_file.with_suffix(".facts.json")):
+        assert scaffold.FILL_IN not in path.read_text(encoding="utf-8"), path
     assert first_line == f"# {known['title']}. arXiv:{known['paper']['arxiv']}"
     assert known["paper"]["title"]
     assert known["paper"]["where"]
