@@ -1,0 +1,1 @@
+"""MnasNet architectures: A1, B1 and small."""

@@ -1,0 +1,1 @@
+"""RegNet architectures: RegNetX and RegNetY."""
