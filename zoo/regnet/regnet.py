@@ -115,7 +115,7 @@ class RegNet(spec.BackboneSpec):
         return max(divisor, divisor * round(width / divisor))
 
     def build(self) -> keras.Model:
-        """Builds stem and stages; `feature_vector` is [B, channels of the last stage]."""
+        """Builds stem and stages; `feature_vector` has the last stage's channels."""
         style = self._style()
         images = keras.Input((None, None, 3), name="images")
         endpoints = {}
