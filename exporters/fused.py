@@ -103,15 +103,31 @@ def _scales(
     if not layers:
         return []
     norms = [layer.norm for layer in layers]
-    sizes = [norm.gamma.shape[0] for norm in norms]
+    sizes = [norm.moving_mean.shape[0] for norm in norms]
 
     def joined(name: str) -> tf.Tensor:
         return tf.concat([getattr(norm, name).value for norm in norms], 0)
 
     epsilon = tf.repeat([norm.epsilon for norm in norms], sizes)
-    scale = joined("gamma") * tf.math.rsqrt(joined("moving_variance") + epsilon)
-    bias = joined("beta") - joined("moving_mean") * scale
+    gamma = tf.concat([_gamma(norm) for norm in norms], 0)
+    scale = gamma * tf.math.rsqrt(joined("moving_variance") + epsilon)
+    beta, mean = joined("beta"), joined("moving_mean")
+    if any(layer.conv.use_bias for layer in layers):
+        mean -= tf.concat([_bias(layer) for layer in layers], 0)
+    bias = beta - mean * scale
     return list(zip(tf.split(scale, sizes), tf.split(bias, sizes), strict=True))
+
+
+def _gamma(norm: keras.layers.BatchNormalization) -> tf.Tensor:
+    """Returns the scale of a normalisation; ones if it has none."""
+    return norm.gamma.value if norm.scale else tf.ones(norm.moving_mean.shape)
+
+
+def _bias(layer: conv_norm.ConvNorm) -> tf.Tensor:
+    """Returns the bias of a convolution; zeros if it has none."""
+    if layer.conv.use_bias:
+        return layer.conv.bias.value
+    return tf.zeros(layer.norm.moving_mean.shape)
 
 
 def _infer_folded(
@@ -137,6 +153,8 @@ def _infer_scaled(
 ) -> tf.Tensor:
     """Calls a `ConvNorm` with the original kernel, and normalises the outputs."""
     x = _convolve(layer, inputs, layer.conv.kernel.value)
+    if layer.conv.use_bias:
+        x = tf.nn.bias_add(x, layer.conv.bias.value)
     return layer.activation(_infer_norm(layer.norm, x))
 
 
@@ -144,10 +162,13 @@ def _convolve(
     layer: conv_norm.ConvNorm, inputs: tf.Tensor, kernel: tf.Tensor
 ) -> tf.Tensor:
     strides = layer.conv.strides[0]
-    margins = [layer.margin, layer.margin]
-    padding: typing.Any = [[0, 0], margins, margins, [0, 0]] if layer.margin else "SAME"
+    padding: typing.Any = layer.conv.padding.upper()
+    if any(layer.margins):
+        rows, columns = layer.margins
+        padding = [[0, 0], [rows, rows], [columns, columns], [0, 0]]
     if isinstance(layer.conv, keras.layers.DepthwiseConv2D):
-        if layer.margin:  # the op's padding crashes TensorFlow 2.21's graph optimiser
+        if any(layer.margins):
+            # The op's padding crashes TensorFlow 2.21's graph optimiser.
             inputs, padding = tf.pad(inputs, padding), "VALID"
         sides = [1, strides, strides, 1]
         return tf.nn.depthwise_conv2d(inputs, kernel, sides, padding)
@@ -190,7 +211,7 @@ def _train_norm(
 def _update_statistics(moments: Sequence[_Moments]) -> None:
     """Updates all moving means and variances with a few large ops."""
     layers = [entry.layer for entry in moments]
-    sizes = [layer.gamma.shape[0] for layer in layers]
+    sizes = [layer.moving_mean.shape[0] for layer in layers]
     momenta = {id(layer.momentum): layer.momentum for layer in layers}
     momentum: typing.Any = next(iter(momenta.values()))
     if len(momenta) > 1:
@@ -217,7 +238,7 @@ def _fused_norm(
 ) -> typing.Any:
     return tf.raw_ops.FusedBatchNormV3(
         x=inputs,
-        scale=layer.gamma.value,
+        scale=_gamma(layer),
         offset=layer.beta.value,
         mean=mean,
         variance=variance,

@@ -2,6 +2,7 @@
 
 import contextlib
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,6 +10,7 @@ import tensorflow as tf
 import zoo
 from exporters import fused
 from tests.exporters import generations
+from zoo.layers import conv_norm, norm_activation
 
 IMAGES = np.random.default_rng(0).random((6, 64, 64, 3), np.float32)
 SAMPLE = ("mobilenet_v2_035_96", "efficientnet_lite0", "resnet_v2_50")
@@ -22,21 +24,26 @@ LIMIT = 1e-3
 def built(arch):
     """A model whose statistics and gammas are not those that it began with."""
     model = zoo.build(arch, seed=0)
-    random = np.random.default_rng(1)
-    for variable in model.backbone.weights:
-        low, high = {
-            "moving_variance": (0.5, 2),
-            "gamma": (0.5, 1.5),
-            "moving_mean": (-0.3, 0.3),
-            "beta": (-0.3, 0.3),
-        }.get(variable.name, (None, None))
-        if low is not None:
-            variable.assign(random.uniform(low, high, variable.shape))
+    randomise(model.backbone)
     # Nothing is left to chance.
     for layer in model.backbone._flatten_layers():
         if hasattr(layer, "rate"):
             layer.rate = 0.0
     return model
+
+
+def randomise(model):
+    random = np.random.default_rng(1)
+    for variable in model.weights:
+        low, high = {
+            "moving_variance": (0.5, 2),
+            "gamma": (0.5, 1.5),
+            "moving_mean": (-0.3, 0.3),
+            "beta": (-0.3, 0.3),
+            "bias": (-0.3, 0.3),
+        }.get(variable.name, (None, None))
+        if low is not None:
+            variable.assign(random.uniform(low, high, variable.shape))
 
 
 def traced(model, *, training):
@@ -129,3 +136,76 @@ def test_layers_are_their_own_again_afterwards():
         assert len(changed()) > 50
         raise KeyError
     assert not changed()
+
+
+def options():
+    """A small network with each option of `ConvNorm` and `NormActivation`."""
+    plain = {"activation": "relu", "norm_momentum": 0.9, "norm_epsilon": 1e-3}
+    plain |= {"initializer": "he_normal", "depthwise_initializer": "he_normal"}
+    style = conv_norm.Style(**plain)
+    unscaled = conv_norm.Style(**plain, norm_scale=False, padding="symmetric")
+    biased = conv_norm.Style(**plain, bias=True, padding="valid")
+    images = keras.Input((None, None, 3))
+    x = conv_norm.ConvNorm(8, kernel_size=(3, 5), style=biased, name="valid")(images)
+    x = conv_norm.ConvNorm(None, kernel_size=3, style=biased, name="depthwise")(x)
+    x = conv_norm.ConvNorm(
+        8, kernel_size=(1, 7), strides=2, style=unscaled, name="wide"
+    )(x)
+    x = conv_norm.ConvNorm(16, kernel_size=(7, 1), style=unscaled, name="high")(x)
+    x = conv_norm.ConvNorm(8, kernel_size=3, groups=4, style=style, name="groups")(x)
+    x = conv_norm.ConvNorm(
+        8, kernel_size=3, strides=2, padding="valid", style=style, name="other"
+    )(x)
+    x = norm_activation.NormActivation(style=unscaled, name="norm")(x)
+    model = keras.Model(images, x)
+    randomise(model)
+    return model
+
+
+@pytest.mark.parametrize("largest", [0, fused.LARGEST_FOLDED], ids=["scaled", "folded"])
+@pytest.mark.parametrize("constant", [False, True])
+def test_every_option_of_convolutions_is_computed(largest, constant, monkeypatch):
+    monkeypatch.setattr(fused, "LARGEST_FOLDED", largest)
+    model = options()
+    paths = {variable.path for variable in model.weights}
+    assert {"valid/conv/bias", "valid/norm/gamma", "wide/norm/beta"} <= paths
+    assert not {"wide/conv/bias", "wide/norm/gamma"} & paths
+    expected = model(IMAGES)
+
+    @tf.function(autograph=False)
+    def call(images):
+        with fused.use_fused_ops(model, training=False, constant=constant):
+            return model(images)
+
+    assert_close(call(IMAGES), expected, "inference")
+
+
+def test_every_option_of_convolutions_is_trained():
+    model = options()
+    before = model.get_weights()
+    with tf.GradientTape() as tape:
+        expected = model(IMAGES, training=True)
+        loss = tf.reduce_sum(expected**2)
+    gradients = tape.gradient(loss, [v.value for v in model.trainable_weights])
+    kept = {v.path: v.numpy() for v in model.non_trainable_weights}
+    model.set_weights(before)
+
+    @tf.function(autograph=False)
+    def call(images):
+        with fused.use_fused_ops(model, training=True):
+            return model(images, training=True)
+
+    with tf.GradientTape() as tape:
+        found = call(IMAGES)
+        loss = tf.reduce_sum(found**2)
+    assert_close(found, expected, "training")
+    ours = tape.gradient(loss, [v.value for v in model.trainable_weights])
+    for variable, mine, theirs in zip(
+        model.trainable_weights, ours, gradients, strict=True
+    ):
+        # A bias before batch norm has no effect, but for rounding.
+        if variable.path.endswith("conv/bias"):
+            continue
+        assert_close(mine, theirs, variable.path, limit=LIMIT)
+    for variable in model.non_trainable_weights:
+        assert_close(variable.numpy(), kept[variable.path], variable.path)

@@ -80,7 +80,9 @@ def assert_is_as_configured(model):
     (dropout,) = layers_of(model.head, dropping.Dropout)
     lines = [line for line in model.gin_config.splitlines() if "dropout_rate" in line]
     assert lines == [f"model.dropout_rate = {dropout.rate}"]
-    assert not layers_of(model.backbone, dropping.Dropout)
+    # A call's dropout_rate is for all layers alike.
+    for layer in layers_of(model.backbone, dropping.Dropout):
+        assert layer.rate == dropout.rate, layer.name
     if model.weight_decay:
         decayed = {v.path for v in model.decayed(model.classifier)}
         kernels = {v.path for v in model.classifier.weights if "kernel" in v.path}
@@ -92,21 +94,26 @@ def assert_is_as_configured(model):
 
 
 def assert_has_endpoints(model):
-    """Stem, stages in order, feature map and vector, float32, ever smaller."""
+    """Stem, stages and what papers name, in data-flow order; feature map and vector."""
     outputs = model.backbone.output
     stages = [name for name in outputs if name.startswith("stage_")]
     assert stages == [f"stage_{n}" for n in range(1, len(stages) + 1)]
-    assert list(outputs) == ["stem", *stages, "feature_map", "feature_vector"]
+    first, *between = [name for name in outputs if name not in stages]
+    assert (first, between[-2:]) == ("stem", ["feature_map", "feature_vector"])
+    assert list(outputs)[-2:] == between[-2:]
+    assert not {"default", "features"} & set(outputs)
+    assert all(re.fullmatch(r"\w+", name) for name in outputs)
     assert all(tensor.dtype == "float32" for tensor in outputs.values())
     assert outputs["feature_vector"].shape == (None, model.num_features)
-    stride = facts.value(facts.load(model.arch), "height_range")[0]
-    size = 8 * stride
-    shapes = model.backbone.compute_output_shape((1, size, size, 3))
-    sides = [shapes[name] for name in outputs if name != "feature_vector"]
-    assert all(len(shape) == 4 for shape in sides)
-    heights = [shape[1] for shape in sides]
-    assert heights == sorted(heights, reverse=True)
-    assert size / heights[-1] == stride
+    least = facts.value(facts.load(model.arch), "height_range")[0]
+    for size in (least, 8 * least):
+        shapes = model.backbone.compute_output_shape((1, size, size, 3))
+        maps = [shapes[name] for name in outputs if name != "feature_vector"]
+        assert all(len(shape) == 4 for shape in maps)
+        heights = [shape[1] for shape in maps]
+        assert heights == sorted(heights, reverse=True)
+        if size == least:  # the smallest that gives a feature map
+            assert heights[-1] == 1
 
 
 @pytest.mark.parametrize("arch", ARCHS)

@@ -8,7 +8,7 @@ import typing
 import keras
 
 Shape = tuple[int | None, ...]
-PADDINGS = ("same", "symmetric")
+PADDINGS = ("same", "symmetric", "valid")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,10 @@ class Style:
       depthwise_initializer: initialiser of depthwise kernels; cloned too.
       padding: padding of strided convolutions. `same` is TensorFlow's: if the total is
         odd, the bottom and right get one pixel more. `symmetric` is PyTorch's: half the
-        kernel size on each side. At stride 1 both are the same.
+        kernel size on each side. At stride 1 both are the same. `valid` pads nothing,
+        at any stride.
+      norm_scale: whether batch norm has a scale, gamma.
+      bias: whether convolutions have a bias, which batch norm makes superfluous.
     """
 
     activation: str
@@ -33,12 +36,19 @@ class Style:
     initializer: typing.Any
     depthwise_initializer: typing.Any
     padding: str = "same"
+    norm_scale: bool = True
+    bias: bool = False
 
     def __post_init__(self) -> None:
-        if self.padding not in PADDINGS:
-            raise ValueError(
-                f"padding must be one of {', '.join(PADDINGS)}, not {self.padding!r}."
-            )
+        check_padding("padding", self.padding)
+
+
+def check_padding(name: str, padding: str) -> None:
+    """Raises ValueError if `padding` is not one of `PADDINGS`."""
+    if padding not in PADDINGS:
+        raise ValueError(
+            f"{name} must be one of {', '.join(PADDINGS)}, not {padding!r}."
+        )
 
 
 def clone_initializer(initializer: typing.Any) -> keras.Initializer:
@@ -47,17 +57,21 @@ def clone_initializer(initializer: typing.Any) -> keras.Initializer:
 
 
 class ConvNorm(keras.layers.Layer):
-    """Convolution (no bias) -> batch norm -> activation.
+    """Convolution -> batch norm -> activation.
 
-    Variables: `NAME/conv/kernel` and `NAME/norm/{gamma, beta, moving_mean,
-    moving_variance}`. Output: [B, ceil(H / strides), ceil(W / strides), filters].
+    Variables: `NAME/conv/kernel`, with a bias `NAME/conv/bias`, and `NAME/norm/{gamma,
+    beta, moving_mean, moving_variance}`, without gamma if the style has no scale.
+    Output: [B, ceil(H / strides), ceil(W / strides), filters]; with `valid` padding
+    [B, ceil((H - h + 1) / strides), ceil((W - w + 1) / strides), filters].
 
     Args:
       filters: output channels; None for a depthwise convolution, which keeps the number
         of channels.
-      kernel_size: height and width of the kernel, pixels; odd.
+      kernel_size: height h and width w of the kernel in pixels, or one number for both.
       style: settings shared by the network's convolutions.
       strides: vertical and horizontal stride, 1 or 2.
+      groups: number of groups of channels that are convolved separately.
+      padding: overrides the style's.
       linear: leave out the activation.
       gamma_initializer: initialiser of batch norm's scale. With `zeros`, a residual
         branch that ends here initially outputs zeros.
@@ -68,38 +82,48 @@ class ConvNorm(keras.layers.Layer):
         self,
         filters: int | None,
         *,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         style: Style,
         strides: int = 1,
+        groups: int = 1,
+        padding: str | None = None,
         linear: bool = False,
         gamma_initializer: str = "ones",
         name: str,
     ) -> None:
         super().__init__(name=name)
-        pads = style.padding == "symmetric" and strides > 1
-        self.margin = kernel_size // 2 if pads else 0
+        padding = padding or style.padding
+        check_padding(f"padding of {name}", padding)
+        height, width = (
+            (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+        )
+        # Rows at top and bottom, columns at left and right, that are padded here.
+        pads = padding == "symmetric" and strides > 1
+        self.margins = (height // 2, width // 2) if pads else (0, 0)
         shared = {
             "strides": strides,
-            "padding": "valid" if pads else "same",
-            "use_bias": False,
+            "padding": "valid" if pads or padding == "valid" else "same",
+            "use_bias": style.bias,
             "name": "conv",
         }
         if filters is None:
             self.conv = keras.layers.DepthwiseConv2D(
-                kernel_size,
+                (height, width),
                 depthwise_initializer=clone_initializer(style.depthwise_initializer),
                 **shared,
             )
         else:
             self.conv = keras.layers.Conv2D(
                 filters,
-                kernel_size,
+                (height, width),
+                groups=groups,
                 kernel_initializer=clone_initializer(style.initializer),
                 **shared,
             )
         self.norm = keras.layers.BatchNormalization(
             momentum=style.norm_momentum,
             epsilon=style.norm_epsilon,
+            scale=style.norm_scale,
             gamma_initializer=gamma_initializer,
             name="norm",
         )
@@ -112,9 +136,9 @@ class ConvNorm(keras.layers.Layer):
 
     def call(self, inputs: typing.Any, training: bool = False) -> typing.Any:
         x = inputs
-        if self.margin:
-            sides = (self.margin, self.margin)
-            x = keras.ops.pad(x, ((0, 0), sides, sides, (0, 0)))
+        if any(self.margins):
+            rows, columns = self.margins
+            x = keras.ops.pad(x, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
         return self.activation(self.norm(self.conv(x), training=training))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -122,5 +146,10 @@ class ConvNorm(keras.layers.Layer):
 
     def _padded(self, shape: Shape) -> Shape:
         batch, height, width, channels = shape
-        height, width = (n and n + 2 * self.margin for n in (height, width))
-        return batch, height, width, channels
+        rows, columns = self.margins
+        return (
+            batch,
+            height and height + 2 * rows,
+            width and width + 2 * columns,
+            channels,
+        )

@@ -65,11 +65,7 @@ def max_pool(inputs: keras.KerasTensor, *, padding: str) -> keras.KerasTensor:
       padding: `symmetric` pads one zero on each side. `same` is TensorFlow's: padding
         is never the maximum, and at even sizes it is at the bottom and right only.
     """
-    if padding not in conv_norm.PADDINGS:
-        raise ValueError(
-            f"pool_padding must be one of {', '.join(conv_norm.PADDINGS)}, "
-            f"not {padding!r}."
-        )
+    conv_norm.check_padding("pool_padding", padding)
     x = inputs
     if padding == "symmetric":
         x = keras.layers.ZeroPadding2D(1, name="stem_pad")(x)

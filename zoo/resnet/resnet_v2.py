@@ -7,13 +7,12 @@ arXiv:1512.03385. Reference code: TF-Slim's `nets/resnet_v2.py`.
 from __future__ import annotations
 
 import dataclasses
-import typing
 
 import gin
 import keras
 
 from zoo import spec
-from zoo.layers import conv_norm
+from zoo.layers import conv_norm, norm_activation
 from zoo.resnet import blocks
 
 Stage = blocks.Stage
@@ -86,7 +85,7 @@ class ResNetV2(spec.BackboneSpec):
                     name=f"stage_{number}_block_{block}",
                 )
             endpoints[f"stage_{number}"] = x
-        x = NormActivation(style=style, name="feature_map")(x)
+        x = norm_activation.NormActivation(style=style, name="feature_map")(x)
         endpoints["feature_map"] = x
         pool = keras.layers.GlobalAveragePooling2D(name="feature_vector")
         endpoints["feature_vector"] = pool(x)
@@ -135,7 +134,9 @@ def preactivated(
             name=f"{name}_{part}",
         )
 
-    activated = NormActivation(style=style, name=f"{name}_preact")(inputs)
+    activated = norm_activation.NormActivation(style=style, name=f"{name}_preact")(
+        inputs
+    )
     shortcut = inputs
     if inputs.shape[-1] != outputs:
         shortcut = linear("shortcut", strides)(activated)
@@ -150,32 +151,3 @@ def preactivated(
     )(x)
     x = linear("expand")(x)
     return keras.layers.Add(name=f"{name}_add")([shortcut, x])
-
-
-class NormActivation(keras.layers.Layer):
-    """Batch norm -> activation.
-
-    Variables: `NAME/norm/{gamma, beta, moving_mean, moving_variance}`. The output has
-    the input's shape.
-
-    Args:
-      style: settings shared by the network's convolutions.
-      name: layer name, and the first part of its variables' paths.
-    """
-
-    def __init__(self, *, style: conv_norm.Style, name: str) -> None:
-        super().__init__(name=name)
-        self.norm = keras.layers.BatchNormalization(
-            momentum=style.norm_momentum, epsilon=style.norm_epsilon, name="norm"
-        )
-        self.activation = keras.activations.get(style.activation)
-
-    def build(self, input_shape: conv_norm.Shape) -> None:
-        self.norm.build(input_shape)
-        self.built = True
-
-    def call(self, inputs: typing.Any, training: bool = False) -> typing.Any:
-        return self.activation(self.norm(inputs, training=training))
-
-    def compute_output_shape(self, input_shape: conv_norm.Shape) -> conv_norm.Shape:
-        return input_shape

@@ -89,6 +89,7 @@ class TensorSource:
     """The tensor that holds a variable's value, and how to convert it."""
 
     tensor: str
+    shape: tuple[int, ...] | None = None  # to give the tensor first
     axes: tuple[int, ...] | None = None  # transposition of the tensor
     reversed_inputs: bool = False  # whether to reverse axis 2 after that
     bias: str | None = None  # a tensor to subtract from the value
@@ -302,6 +303,8 @@ def match_ours(
 def value(tensors: Tensors, origin: TensorSource) -> np.ndarray:
     """Returns the value of a variable; that of a 1 × 1 kernel may have rank 2 or 4."""
     array = np.asarray(tensors[origin.tensor])
+    if origin.shape:
+        array = array.reshape(origin.shape)
     if origin.axes:
         array = array.transpose(origin.axes)
     if origin.reversed_inputs:
@@ -349,7 +352,7 @@ def _matching(
 
 def _shape(tensors: Tensors, origin: TensorSource) -> list[int]:
     """Returns the shape of a value, in TensorFlow's order of axes."""
-    shape = list(tensors[origin.tensor].shape)
+    shape = list(origin.shape or tensors[origin.tensor].shape)
     return [shape[axis] for axis in origin.axes] if origin.axes else shape
 
 
@@ -406,19 +409,51 @@ def _tensor_sources(
                 break
         else:
             continue
-        axes = None
-        if table["framework"] == "torch":
-            axes = _TORCH_AXES.get(len(tensors[tensor].shape))
+        is_torch, axes = table["framework"] == "torch", None
+        shape = _unflattened(tensors[tensor].shape, shapes[path], is_torch=is_torch)
+        if is_torch:
+            axes = _TORCH_AXES.get(len(shape or tensors[tensor].shape))
             if row.get("depthwise") and axes:
                 axes = _TORCH_DEPTHWISE_AXES
         folds = "folds" in row and leaf == "moving_mean"
         origins[path] = TensorSource(
             tensor,
+            shape=shape,
             axes=axes,
             reversed_inputs=leaf == "kernel" and "bgr" in row,
             bias=find(row["folds"], "bias", block) if folds else None,
         )
     return origins
+
+
+def _unflattened(
+    shape: Sequence[int], expected: Sequence[int], *, is_torch: bool
+) -> tuple[int, ...] | None:
+    """Returns the shape of a convolution kernel that a dense layer's kernel flattens.
+
+    A dense layer on a flattened feature map equals a convolution with the map's size.
+    PyTorch flattens [C, h, w], and its kernel has the outputs first.
+
+    Args:
+      shape: of the tensor.
+      expected: shape of the variable, [h, w, C, N] if it is such a convolution.
+      is_torch: whether PyTorch flattened the kernel.
+
+    Returns:
+      The shape before PyTorch's or TensorFlow's kernel was flattened; None if the
+      tensor is not a flattened kernel of the expected size.
+    """
+    if len(shape) != 2 or len(expected) != 4 or tuple(expected[:2]) == (1, 1):
+        return None
+    height, width, channels, outputs = expected
+    flat = height * width * channels
+    if is_torch:
+        return (
+            (outputs, channels, height, width)
+            if tuple(shape) == (outputs, flat)
+            else None
+        )
+    return tuple(expected) if tuple(shape) == (flat, outputs) else None
 
 
 def _rows(table: Table, layer: str, block: str, parts: set[str]) -> Iterator[Table]:

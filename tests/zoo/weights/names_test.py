@@ -82,3 +82,27 @@ def test_names_that_are_known_keep_what_they_share():
 
 def test_a_name_of_nothing_but_dots_has_few_prefixes():
     assert names.prefixes(["." * 1000] * 2) == ["", ".", "..", "...", "....", "....."]
+
+
+def test_a_dense_layer_on_a_flattened_map_is_a_convolution():
+    """PyTorch flattens channels first, Keras last; sizes 2 × 3, 4 channels."""
+    torch_table = {
+        "source": "a test",
+        "framework": "torch",
+        "archs": ["*"],
+        "layers": [{"ours": "fc6", "theirs": "classifier.0"}],
+        "ignored": [],
+    }
+    tensorflow_table = {**torch_table, "framework": "tensorflow"}
+    kernel = np.random.default_rng(0).random((2, 3, 4, 5), np.float32)  # h, w, C, N
+    for table, name, flat in (
+        (torch_table, ".weight", kernel.transpose(3, 2, 0, 1).reshape(5, 24)),
+        (tensorflow_table, "/kernel", kernel.reshape(24, 5)),
+    ):
+        file = {f"classifier.0{name}": flat}
+        matching = names.match(table, {"fc6/kernel": kernel.shape}, file)
+        assert matching.complete, matching.summary()
+        found = names.value(file, matching.origins["fc6/kernel"])
+        np.testing.assert_array_equal(found, kernel)
+        other = names.match(table, {"fc6/kernel": (3, 3, 4, 5)}, file)
+        assert other.mismatched
