@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.zoo import parity
+from tests.zoo import generations, parity
 from zoo import config, facts
 from zoo.layers import dropping
 
@@ -28,20 +28,7 @@ def smallest(arch):
 OTHER_SIZES = [arch for arch in config.config_files() if smallest(arch) != arch]
 
 
-def generation(arch):
-    """The class of the arch's spec without its size, such as MobileNetV3."""
-    text, *_ = config.gin_texts(arch)
-    name = re.search(r"^model\.backbone = @(\w+)\(\)$", text, re.MULTILINE)[1]
-    return re.sub("(Large|Medium|Small)$", "", name)
-
-
-def cost(arch):
-    known = facts.load(arch)
-    return [facts.value(known, name) for name in ("params", "multiply_adds")]
-
-
-BY_COST = sorted(config.config_files(), key=cost, reverse=True)
-SMALLEST = {generation(arch): arch for arch in BY_COST}.values()  # of a generation
+SMALLEST = generations.smallest()
 ARCHS = [
     pytest.param(arch, marks=[] if arch in SMALLEST else pytest.mark.slow)
     for arch in sorted(config.config_files())

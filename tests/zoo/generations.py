@@ -1,0 +1,27 @@
+"""The smallest arch of each generation, such as MobileNetV3: built by default."""
+
+from __future__ import annotations
+
+import re
+
+from zoo import config, facts
+
+
+def generation(arch: str) -> str:
+    """The class of the arch's spec without its size."""
+    text, *_ = config.gin_texts(arch)
+    match = re.search(r"^model\.backbone = @(\w+)\(\)$", text, re.MULTILINE)
+    assert match, arch
+    return re.sub("(Large|Medium|Small)$", "", match[1])
+
+
+def cost(arch: str) -> list[int]:
+    """Its parameters and multiply-adds."""
+    known = facts.load(arch)
+    return [facts.value(known, name) for name in ("params", "multiply_adds")]
+
+
+def smallest() -> list[str]:
+    """The arch with the fewest parameters of each generation, sorted."""
+    by_cost = sorted(config.config_files(), key=cost, reverse=True)
+    return sorted({generation(arch): arch for arch in by_cost}.values())
