@@ -55,12 +55,13 @@ class GroupNorm(keras.layers.Layer):
         """Returns the mean of each channel's group, [B, 1, 1, C]."""
         channels = x.shape[-1]
         width = channels // self.groups
-        means = keras.ops.mean(x, axis=(1, 2))
-        means = keras.ops.reshape(means, (-1, self.groups, width))
-        means = keras.ops.mean(means, axis=-1)
-        return keras.ops.reshape(
-            keras.ops.repeat(means, width, axis=-1), (-1, 1, 1, channels)
+        means = keras.ops.reshape(
+            keras.ops.mean(x, axis=(1, 2)), (-1, self.groups, width)
         )
+        means = keras.ops.mean(means, axis=-1, keepdims=True)
+        # In TensorFlow, `repeat` would be 23 ops instead of one.
+        means = means * keras.ops.ones((1, 1, width))
+        return keras.ops.reshape(means, (-1, 1, 1, channels))
 
 
 class GroupNormActivation(keras.layers.Layer):

@@ -112,9 +112,9 @@ class BiT(spec.BackboneSpec):
             )(activated)
         x = self._conv(channels, kernel_size=1, name=f"{name}_reduce")(activated)
         x = self._norm_activation(f"{name}_reduce_norm")(x)
-        x = self._conv(
-            channels, kernel_size=3, strides=strides, name=f"{name}_middle"
-        )(x)
+        x = self._conv(channels, kernel_size=3, strides=strides, name=f"{name}_middle")(
+            x
+        )
         x = self._norm_activation(f"{name}_middle_norm")(x)
         x = self._conv(outputs, kernel_size=1, name=f"{name}_expand")(x)
         return keras.layers.Add(name=f"{name}_add")([shortcut, x])

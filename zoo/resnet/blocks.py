@@ -11,6 +11,7 @@ from zoo.layers import conv_norm, dropping
 
 EXPANSION = 4  # output channels of a ResNet's bottleneck relative to its middle's
 ACTIVATION = "relu"
+POOL_PADDINGS = ("same", "symmetric")
 STRIDES_IN = ("1x1", "3x3")
 
 
@@ -31,12 +32,10 @@ def check_depth(depth: int, stages: Sequence[Stage]) -> None:
         )
 
 
-def check_stride_in(stride_in: str) -> None:
-    """Raises ValueError if no convolution of a bottleneck is called `stride_in`."""
-    if stride_in not in STRIDES_IN:
-        raise ValueError(
-            f"stride_in must be one of {', '.join(STRIDES_IN)}, not {stride_in!r}."
-        )
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raises ValueError if `value` is not one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
 
 
 def style(
@@ -74,7 +73,7 @@ def max_pool(inputs: keras.KerasTensor, *, padding: str) -> keras.KerasTensor:
       padding: `symmetric` pads one zero on each side. `same` is TensorFlow's: padding
         is never the maximum, and at even sizes it is at the bottom and right only.
     """
-    conv_norm.check_padding("pool_padding", padding)
+    check_choice("pool_padding", padding, POOL_PADDINGS)
     x = inputs
     if padding == "symmetric":
         x = keras.layers.ZeroPadding2D(1, name="stem_pad")(x)

@@ -87,7 +87,7 @@ class ResNetV1(spec.BackboneSpec):
     def __post_init__(self) -> None:
         super().__post_init__()
         blocks.check_depth(self.depth, self.stages)
-        blocks.check_stride_in(self.stride_in)
+        blocks.check_choice("stride_in", self.stride_in, blocks.STRIDES_IN)
 
     def build(self) -> keras.Model:
         """Builds Table 1; `feature_vector` is [B, 512], or [B, 2048] from depth 50."""

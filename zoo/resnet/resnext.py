@@ -17,7 +17,7 @@ from zoo.resnet import blocks
 
 Stage = blocks.Stage
 
-# Table 1, conv2 to conv5: a quarter of the blocks' output channels, and blocks by depth.
+# Table 1, conv2 to conv5: channels of ResNet's bottlenecks, a quarter of the outputs.
 # Right: output resolution at 224 px.
 STAGES = (
     Stage(channels=64, strides=1, blocks={50: 3, 101: 3}),  # 56 × 56

@@ -67,7 +67,7 @@ class SEResNet(spec.BackboneSpec):
     def __post_init__(self) -> None:
         super().__post_init__()
         blocks.check_depth(self.depth, self.stages)
-        blocks.check_stride_in(self.stride_in)
+        blocks.check_choice("stride_in", self.stride_in, blocks.STRIDES_IN)
 
     def build(self) -> keras.Model:
         """Builds SE-ResNet of Table 1; `feature_vector` is [B, 2048]."""
