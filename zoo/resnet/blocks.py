@@ -9,8 +9,10 @@ import keras
 
 from zoo.layers import conv_norm, dropping
 
-EXPANSION = 4  # a bottleneck's output channels relative to its 3×3 convolution's
+EXPANSION = 4  # output channels of a ResNet's bottleneck relative to its middle's
 ACTIVATION = "relu"
+POOL_PADDINGS = ("same", "symmetric")
+STRIDES_IN = ("1x1", "3x3")
 
 
 class Stage(typing.NamedTuple):
@@ -28,6 +30,12 @@ def check_depth(depth: int, stages: Sequence[Stage]) -> None:
         raise ValueError(
             f"depth must be one of {', '.join(map(str, depths))}, not {depth!r}."
         )
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raises ValueError if `value` is not one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
 
 
 def style(
@@ -65,7 +73,7 @@ def max_pool(inputs: keras.KerasTensor, *, padding: str) -> keras.KerasTensor:
       padding: `symmetric` pads one zero on each side. `same` is TensorFlow's: padding
         is never the maximum, and at even sizes it is at the bottom and right only.
     """
-    conv_norm.check_padding("pool_padding", padding)
+    check_choice("pool_padding", padding, POOL_PADDINGS)
     x = inputs
     if padding == "symmetric":
         x = keras.layers.ZeroPadding2D(1, name="stem_pad")(x)
@@ -132,6 +140,7 @@ def bottleneck(
     name: str,
     shortcut: keras.KerasTensor,
     stride_in: str = "3x3",
+    groups: int = 1,
     zero_last_gamma: bool = False,
     squeeze_excite: keras.layers.Layer | None = None,
     drop_path_rate: float = 0.0,
@@ -139,23 +148,24 @@ def bottleneck(
     """1×1 reduce -> 3×3 -> 1×1 linear expand -> squeeze-excite -> add -> ReLU.
 
     Source: arXiv:1512.03385, Figure 5, right; with squeeze-excite arXiv:2103.07579,
-    section 4.1.
+    section 4.1; with `groups` arXiv:1611.05431, Figure 3 (c).
 
     Args:
       inputs: [B, H, W, C].
-      channels: channels of the narrow middle.
+      channels: channels of the middle.
       strides: strides of the block, 1 or 2.
       style: settings shared by the network's convolutions.
       name: name of the block, such as `stage_2_block_1`.
       shortcut: tensor to add; it has the shape of the output.
       stride_in: the convolution with the stride, `1x1` (the first one) or `3x3`.
+      groups: groups of channels that the 3×3 convolution convolves separately.
       zero_last_gamma: initialise the last batch norm's gamma with zeros, so that the
         block initially returns its shortcut.
       squeeze_excite: squeeze-excite layer at the end of the branch, or None.
       drop_path_rate: probability of dropping the residual branch in training.
 
     Returns:
-      [B, ceil(H / strides), ceil(W / strides), 4 · channels].
+      [B, ceil(H / strides), ceil(W / strides), N], the shape of `shortcut`.
     """
     x = conv_norm.ConvNorm(
         channels,
@@ -168,11 +178,12 @@ def bottleneck(
         channels,
         kernel_size=3,
         strides=strides if stride_in == "3x3" else 1,
+        groups=groups,
         style=style,
         name=f"{name}_middle",
     )(x)
     x = conv_norm.ConvNorm(
-        EXPANSION * channels,
+        shortcut.shape[-1],
         kernel_size=1,
         linear=True,
         gamma_initializer="zeros" if zero_last_gamma else "ones",

@@ -44,7 +44,6 @@ STAGES = (
 )
 BASIC_DEPTHS = (18, 34)  # the others have bottlenecks
 STEM_CHANNELS = 64
-STRIDES_IN = ("1x1", "3x3")
 
 
 @gin.register(denylist=["stages"])
@@ -88,11 +87,7 @@ class ResNetV1(spec.BackboneSpec):
     def __post_init__(self) -> None:
         super().__post_init__()
         blocks.check_depth(self.depth, self.stages)
-        if self.stride_in not in STRIDES_IN:
-            raise ValueError(
-                f"stride_in must be one of {', '.join(STRIDES_IN)}, "
-                f"not {self.stride_in!r}."
-            )
+        blocks.check_choice("stride_in", self.stride_in, blocks.STRIDES_IN)
 
     def build(self) -> keras.Model:
         """Builds Table 1; `feature_vector` is [B, 512], or [B, 2048] from depth 50."""

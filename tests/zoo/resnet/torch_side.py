@@ -1,11 +1,14 @@
 """What comparing a model with one of PyTorch's needs; import it after importorskip."""
 
+import fnmatch
 import types
 
 import keras
+import numpy as np
 import torch
 from torch.utils import flop_counter
 
+import zoo
 from tests.zoo import parity
 
 LEAVES = {
@@ -100,3 +103,27 @@ def with_our_logits(model, normalised):
     found = dict(model.backbone(normalised))
     found["logits"] = model.head(found["feature_vector"])
     return {name: keras.ops.convert_to_numpy(x) for name, x in found.items()}
+
+
+def imported(arch, theirs, path, scales=None):
+    """Ours with the weights of theirs, random ones, through a file and the importer.
+
+    `scales` maps patterns of their tensors to factors.
+    """
+    randomise(theirs)
+    state = theirs.state_dict()
+    for pattern, factor in (scales or {}).items():
+        for name in fnmatch.filter(state, pattern):
+            state[name] *= factor
+    torch.save(state, path)
+    return zoo.build(arch, weights=str(path))
+
+
+def differences(ours, theirs, size, modules):
+    """Largest relative differences of endpoints and logits, by name."""
+    normalised = np.random.default_rng(1).normal(size=(2, *size, 3)).astype("float32")
+    our_parts = with_our_logits(ours, normalised)
+    return {
+        name: parity.relative(our_parts[name], part)
+        for name, part in outputs(theirs, normalised, modules).items()
+    }
