@@ -73,8 +73,9 @@ def build_pair(
     def logits(
         images: tf.Tensor, training: bool, **values: tf.Tensor
     ) -> output_names.Outputs:
-        head_values = {n: values.pop(n) for n in head_defaults if n in values}
-        endpoints = backbone(images, training, **values)
+        head_values = {n: values[n] for n in head_defaults if n in values}
+        backbone_values = {n: values[n] for n in backbone_defaults if n in values}
+        endpoints = backbone(images, training, **backbone_values)
         head_output = head(endpoints["feature_vector"], training, **head_values)
         return output_names.classifier_outputs(architecture, endpoints, head_output)
 

@@ -14,6 +14,7 @@ from training import optimizers
 from training import recipe as recipes
 from zoo import model as zoo_model
 from zoo import taxonomy as taxonomies
+from zoo.layers import dropping
 
 Tensor = typing.Any
 """A tensor of the Keras backend."""
@@ -145,8 +146,10 @@ class Trainer(abc.ABC):
                 weight.assign(value)
 
     def set_dropout(self, rate: float) -> None:
-        """Sets the dropout rate of the head; steps must be compiled again."""
-        self.model.head.get_layer("dropout").rate = rate
+        """Sets the dropout rate of all layers; steps must be compiled again."""
+        for layer in self.model.classifier._flatten_layers():
+            if isinstance(layer, dropping.Dropout):
+                layer.rate = rate
 
     @abc.abstractmethod
     def _gradients(self, images: Tensor, labels: Tensor) -> tuple[list, Tensor, Tensor]:

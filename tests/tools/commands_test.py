@@ -86,7 +86,7 @@ def test_help_says_how_to_call_it(tool, name):
         ("list --format=xml", "--format=xml"),
         ("export", "--arch is missing"),
         ("export --arch=mobilenetv2", "Did you mean 'mobilenet_v2'? See tools/list."),
-        ("export --arch=vgg_*", "No arch matches 'vgg_*'"),
+        ("export --arch=lenet_*", "No arch matches 'lenet_*'"),
         ("export --arch=mobilenet_v2 --chek=full", "Did you mean: check"),
         ("export --arch=mobilenet_v2 --version=0", "--version=0"),
         ("export --arch=mobilenet_v2 --version=one", "--version=one"),

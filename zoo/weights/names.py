@@ -47,7 +47,7 @@ Table = Mapping[str, typing.Any]
 Tensors = Mapping[str, typing.Any]  # name -> shape, dtype and, by np.asarray, values
 
 # Suffixes of tensor names by framework and variable name. Digits are the indices in
-# files that Keras 3 writes.
+# files that Keras 3 writes; `LAYER/LAYER_W_1` is from Keras 1.
 _SUFFIXES: dict[str, dict[str, tuple[str, ...]]] = {
     "torch": {
         "kernel": (".weight",),
@@ -64,8 +64,9 @@ _SUFFIXES: dict[str, dict[str, tuple[str, ...]]] = {
             "/weights",
             "/depthwise_weights",
             "/0",
+            "_W_1",
         ),
-        "bias": ("/bias", "/biases", "/1"),
+        "bias": ("/bias", "/biases", "/1", "_b_1"),
         "gamma": ("/gamma", "/0"),
         "beta": ("/beta", "/1"),
         "moving_mean": ("/moving_mean", "/2"),
@@ -79,7 +80,7 @@ _BLOCK = re.compile(r"^stage_(\d+)_block_(\d+)(?=_)")
 _MOST_WRAPPERS = 5  # nested wrappers; a hostile name may consist of dots
 OURS = "this project"
 """Source of tensors that have the names of this project's variables."""
-_STEM = "stem/"
+_OWN = re.compile(r"(stem|stage_\d+_block_\d+_\w+)/")
 HEAD = "logits"
 """The layer that weights may lack: those of a backbone have no classes."""
 
@@ -201,7 +202,7 @@ def recognise(
     for prefix in prefixes(tensors):
         names = [name.removeprefix(prefix) for name in tensors]
         table = _best(tables, names)
-        if table is not None or any(name.startswith(_STEM) for name in names):
+        if table is not None or any(map(_OWN.match, names)):
             return prefix, table
     return None
 
@@ -493,6 +494,10 @@ def _fields(paths: Iterable[str]) -> dict[str, dict[str, typing.Any]]:
             "index+1": index + 1,
             "2*index": 2 * index,
             "2*index+1": 2 * index + 1,
+            # With a layer after each stage, such as VGG's max pools.
+            "2*index+stage-1": 2 * index + stage - 1,
+            "3*index+stage-1": 3 * index + stage - 1,
+            "3*index+stage": 3 * index + stage,
         }
     return fields
 

@@ -1,0 +1,54 @@
+"""AlexNet against torchvision."""
+
+import numpy as np
+import pytest
+
+import zoo
+from tests.zoo import oracles, parity
+from zoo import facts
+
+SIZES = ((224, 224), (287, 323))
+ENDPOINTS = {
+    "stem": "1",
+    "stage_1": "2",
+    "stage_2": "5",
+    "stage_3": "7",
+    "stage_4": "9",
+    "stage_5": "12",
+}  # modules of torchvision's `features`
+
+
+def test_equals_torchvision(tmp_path):
+    torchvision = oracles.torchvision()
+    import torch
+
+    from tests.zoo.resnet import torch_side
+    from tests.zoo.vgg import convolutional_side
+
+    theirs = torchvision.models.alexnet()
+    torch_side.randomise(theirs)
+    path = tmp_path / "a.pth"
+    torch.save(theirs.state_dict(), path)
+    ours = zoo.build("alexnet", weights=str(path))
+    assert ours.weights["matched"] == "names of torchvision: 16 matched"
+    known = facts.load("alexnet")
+    assert torch_side.parameters(theirs) == facts.value(known, "params")
+    assert torch_side.multiply_adds(theirs, 224) == facts.value(known, "multiply_adds")
+    for size in SIZES:
+        normalised = np.random.default_rng(1).normal(size=(2, *size, 3))
+        normalised = normalised.astype("float32")
+        found = convolutional_side.our_outputs(ours, normalised)
+        expected = convolutional_side.outputs(theirs, normalised, ENDPOINTS)
+        assert found.keys() == expected.keys()
+        for name, part in expected.items():
+            assert parity.relative(found[name], part) < 1e-4, (name, size)
+        if size == SIZES[0]:
+            logits = torch_side.outputs(theirs, normalised, {})["logits"]
+            assert parity.relative(found["logits"], logits) < 1e-4
+        else:
+            assert found["fc6"].shape == (2, 3, 4, 4096)
+
+
+def test_what_there_is_not():
+    with pytest.raises(ValueError, match=r"AlexNet.dropout_rate must be a number in"):
+        zoo.build("alexnet", gin_bindings=["AlexNet.dropout_rate = 1.5"])

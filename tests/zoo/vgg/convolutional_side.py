@@ -1,0 +1,46 @@
+"""torchvision's AlexNet and VGG, made fully convolutional as TF-Slim has them.
+
+torchvision resizes the last feature map to that of 224 px, so for other sizes its
+results are of another network. Here its weights are applied with PyTorch's functions;
+import it after importorskip.
+"""
+
+import torch
+from torch.nn import functional
+
+from tests.zoo.resnet import torch_side
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def outputs(theirs, images, modules):
+    """Runs theirs on [B, H, W, 3] of any size.
+
+    Returns:
+      What the modules of `features` put out, by our names, then fc6, feature map and
+      vector, and logits.
+    """
+    found = torch_side.outputs(theirs.features, images, modules)
+    x = torch.tensor(found.pop("logits").transpose(0, 3, 1, 2).copy())
+    linear = torch.nn.Linear
+    fc6, fc7, fc8 = (m for m in theirs.classifier if isinstance(m, linear))
+    channels = x.shape[1]
+    size = round((fc6.in_features / channels) ** 0.5)
+    with torch.no_grad():
+        kernel = fc6.weight.reshape(-1, channels, size, size)
+        x = functional.relu(functional.conv2d(x, kernel, fc6.bias))
+        parts = {"fc6": x}
+        kernel = fc7.weight[:, :, None, None]
+        x = functional.relu(functional.conv2d(x, kernel, fc7.bias))
+        parts |= {"feature_map": x, "feature_vector": x.mean((2, 3))}
+        parts["logits"] = functional.linear(x.mean((2, 3)), fc8.weight, fc8.bias)
+    return found | {name: torch_side.to_ours(part) for name, part in parts.items()}
+
+
+def our_outputs(model, normalised):
+    """Our endpoints and logits, maps of one position as `torch_side.to_ours` does."""
+    found = torch_side.with_our_logits(model, normalised)
+    for name, array in found.items():
+        if array.shape[1:3] == (1, 1):
+            found[name] = array[:, 0, 0]
+    return found
