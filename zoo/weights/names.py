@@ -14,17 +14,19 @@ A family's `names/*.json` files are tables, one for each project and generation:
                 outside it are not read
     prefix      prefix of names, which `layers` leaves out and a file may lack
     averages    last part of the names of moving averages, which replace the originals
+    numbered    what Keras calls layers without a name; see `_numbered`
     layers      rows that map a layer of this project to the other project's name
     ignored     patterns of names that no model needs
 
 In a row, `ours` is the path of a layer of this project, in which `{block}` stands for
 each `stage_S_block_B`. `theirs` is the other project's layer name, with the fields that
-`_fields` lists. `if` lists parts that the block must have, or must not have if they
-begin with `!`. Of the rows whose conditions hold, the first one whose tensor exists
-applies; later rows may have the names of other releases. `depthwise` marks a depthwise
-convolution of PyTorch, and `bgr` a convolution whose input has blue as channel 0.
-`folds`, in the row of a batch norm, names the preceding convolution, whose bias is
-folded into the batch norm.
+`_fields` lists. `if` lists conditions: parts that the block must have, or must not have
+if they begin with `!`, and the stage, such as `stage_1`. Of the rows whose conditions
+hold, the first one whose tensor exists applies; later rows may have the names of other
+releases. `depthwise` marks a depthwise convolution of PyTorch, `pointwise` the second
+kernel of Keras' separable convolution, and `bgr` a convolution whose input has blue as
+channel 0. `folds`, in the row of a batch norm, names the preceding convolution, whose
+bias is folded into the batch norm.
 """
 
 from __future__ import annotations
@@ -73,6 +75,9 @@ _SUFFIXES: dict[str, dict[str, tuple[str, ...]]] = {
         "moving_variance": ("/moving_variance", "/3"),
     },
 }
+_POINTWISE = ("/pointwise_kernel", "/pointwise_weights", "/1")
+# Without a scale, the indices of batch norm's other variables are smaller by one.
+_WITHOUT_GAMMA = {"/1": "/0", "/2": "/1", "/3": "/2"}
 # Rank of a PyTorch kernel -> transposition to TensorFlow's order of axes.
 _TORCH_AXES = {4: (2, 3, 1, 0), 2: (1, 0)}
 _TORCH_DEPTHWISE_AXES = (2, 3, 0, 1)
@@ -212,6 +217,8 @@ def _best(tables: Iterable[Table], tensors: Iterable[str]) -> Table | None:
     best, most = None, 0
     for table in tables:
         patterns = [_pattern(row["theirs"]) for row in table["layers"]]
+        numbered = table.get("numbered", {}).values()
+        patterns += [rf"{re.escape(name)}(?:_\d+)?" for name in numbered]
         layer_pattern = re.compile("|".join(patterns))
         by_variable = _SUFFIXES[table["framework"]]
         suffixes = {s for suffixes in by_variable.values() for s in suffixes}
@@ -387,16 +394,18 @@ def _tensor_sources(
     """Returns the tensor of each variable that has one, and how to convert it."""
     suffixes = _SUFFIXES[table["framework"]]
     fields = _fields(shapes)
-    parts = collections.defaultdict(set)  # block name -> names of its parts
+    # Block name -> names of its parts, and its stage.
+    parts: dict[str, set[str]] = collections.defaultdict(set)
     for path in shapes:
         block_match = _BLOCK.match(path)
         if block_match:
             part = path[block_match.end() + 1 :].partition("/")[0]
-            parts[block_match[0]].add(part)
+            parts[block_match[0]] |= {part, f"stage_{block_match[1]}"}
+    numbered = _numbered(table, shapes, names)
 
-    def find(template: str, leaf: str, block: str) -> str | None:
-        layer = template.format(**fields[block])
-        candidates = (layer + suffix for suffix in suffixes[leaf])
+    def find(template: str, ends: Iterable[str], block: str) -> str | None:
+        layer = template.format_map(fields[block])
+        candidates = (layer + end for end in ends)
         return next((names[name] for name in candidates if name in names), None)
 
     origins = {}
@@ -404,8 +413,15 @@ def _tensor_sources(
         layer, _, leaf = path.rpartition("/")
         block_match = _BLOCK.match(layer)
         block = block_match[0] if block_match else ""
-        for row in _rows(table, layer, block, parts[block]):
-            tensor = find(row["theirs"], leaf, block)
+        ends = suffixes[leaf]
+        if f"{layer}/moving_mean" in shapes and f"{layer}/gamma" not in shapes:
+            ends = tuple(_WITHOUT_GAMMA.get(end, end) for end in ends)
+        rows = _rows(table, layer, block, parts[block])
+        if layer in numbered:
+            rows = iter([{"theirs": numbered[layer]}])
+        for row in rows:
+            is_second = leaf == "kernel" and "pointwise" in row
+            tensor = find(row["theirs"], _POINTWISE if is_second else ends, block)
             if tensor is not None:
                 break
         else:
@@ -422,7 +438,7 @@ def _tensor_sources(
             shape=shape,
             axes=axes,
             reversed_inputs=leaf == "kernel" and "bgr" in row,
-            bias=find(row["folds"], "bias", block) if folds else None,
+            bias=find(row["folds"], suffixes["bias"], block) if folds else None,
         )
     return origins
 
@@ -467,7 +483,59 @@ def _rows(table: Table, layer: str, block: str, parts: set[str]) -> Iterator[Tab
             yield row
 
 
-def _fields(paths: Iterable[str]) -> dict[str, dict[str, typing.Any]]:
+def _numbered(
+    table: Table, shapes: Iterable[str], names: Iterable[str]
+) -> dict[str, str]:
+    """Returns the layers that Keras named by numbers, by layers of this project.
+
+    Keras calls a layer without a name `conv2d_17`, after its class and the number of
+    such layers that its process has created before. The first number differs between
+    files, but the order in a file is that in which the code creates the layers: block
+    by block and, as in the names of this project's parts, branch by branch.
+
+    Args:
+      table: `numbered` maps the last part of our layers, such as `conv`, to `conv2d`.
+        Layers that a row names are left out.
+      shapes: paths of our variables, in network order.
+      names: names of the tensors.
+    """
+    named = {row["ours"] for row in table["layers"]}
+    groups: dict[str, set[str]] = {}  # layers by block, or by layer outside blocks
+    for path in shapes:
+        layer = path.rpartition("/")[0]
+        block = _BLOCK.match(layer)
+        group = block[0] if block else layer.partition("/")[0]
+        if not named & {layer, layer.replace(group, "{block}")}:
+            groups.setdefault(group, set()).add(layer)
+    ours = [layer for group in groups.values() for layer in sorted(group, key=_natural)]
+    found: dict[str, str] = {}
+    for part, name in table.get("numbered", {}).items():
+        pattern = re.compile(rf"{re.escape(name)}(?:_\d+)?")
+        layers = {tensor.rpartition("/")[0] for tensor in names}
+        theirs = sorted(filter(pattern.fullmatch, layers), key=_natural)
+        same = [layer for layer in ours if layer.endswith(f"/{part}")]
+        found.update(zip(same, theirs, strict=False))  # what is over does not match
+    return found
+
+
+def _natural(name: str) -> list[int | str]:
+    """Returns a key that sorts the numbers in names by value."""
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if part.isdecimal() else part for part in parts]
+
+
+class _Fields(dict[str, typing.Any]):
+    """The fields of a block; of each also sums, such as `block-1` and `letter+1`."""
+
+    def __missing__(self, key: str) -> typing.Any:
+        match = re.fullmatch(r"(.+)([+-]\d+)", key)
+        if not match:
+            raise KeyError(key)
+        value, offset = self[match[1]], int(match[2])
+        return chr(ord(value) + offset) if isinstance(value, str) else value + offset
+
+
+def _fields(paths: Iterable[str]) -> dict[str, _Fields]:
     """Returns the fields that a row's `theirs` may use, by block name.
 
     The empty name has the fields for layers outside blocks.
@@ -478,27 +546,22 @@ def _fields(paths: Iterable[str]) -> dict[str, dict[str, typing.Any]]:
         if match:
             blocks.setdefault(match[0], (int(match[1]), int(match[2])))
     stages = len({stage for stage, _ in blocks.values()})
-    shared = {"stages": stages, "stages+1": stages + 1, "blocks+1": len(blocks) + 1}
-    fields: dict[str, dict[str, typing.Any]] = {"": shared}
+    shared = {"stages": stages, "blocks": len(blocks)}
+    fields = {"": _Fields(shared)}
     for index, (name, (stage, block)) in enumerate(blocks.items()):
-        fields[name] = {
-            **shared,
-            "stage": stage,  # from 1
-            "stage-1": stage - 1,
-            "stage+1": stage + 1,
-            "block": block,  # in its stage, from 1
-            "block-1": block - 1,
-            "letter": string.ascii_lowercase[block - 1] if block <= 26 else block,
-            "index": index,  # in the network, from 0
-            "index-1": index - 1,
-            "index+1": index + 1,
-            "2*index": 2 * index,
-            "2*index+1": 2 * index + 1,
-            # With a layer after each stage, such as VGG's max pools.
-            "2*index+stage-1": 2 * index + stage - 1,
-            "3*index+stage-1": 3 * index + stage - 1,
-            "3*index+stage": 3 * index + stage,
-        }
+        fields[name] = _Fields(
+            shared,
+            stage=stage,  # from 1
+            block=block,  # in its stage, from 1
+            letter=string.ascii_lowercase[block - 1] if block <= 26 else block,
+            index=index,  # in the network, from 0
+            **{
+                "2*index": 2 * index,
+                # With a layer after each stage, such as VGG's max pools.
+                "2*index+stage": 2 * index + stage,
+                "3*index+stage": 3 * index + stage,
+            },
+        )
     return fields
 
 

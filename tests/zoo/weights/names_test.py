@@ -106,3 +106,119 @@ def test_a_dense_layer_on_a_flattened_map_is_a_convolution():
         np.testing.assert_array_equal(found, kernel)
         other = names.match(table, {"fc6/kernel": (3, 3, 4, 5)}, file)
         assert other.mismatched
+
+
+KERAS_TABLE = {
+    "source": "a test",
+    "framework": "tensorflow",
+    "archs": ["*"],
+    "numbered": {"conv": "conv2d", "norm": "batch_normalization"},
+    "layers": [
+        {"ours": "{block}_separable_depthwise", "theirs": "separable_{letter}"},
+        {
+            "ours": "{block}_separable_pointwise",
+            "theirs": "separable_{letter}",
+            "pointwise": True,
+        },
+    ],
+    "ignored": [],
+}
+NUMBERED_SHAPES = {
+    # In network order, in which the branches of a block are mixed.
+    "stem_2/conv/kernel": (1, 1, 3, 4),
+    "stem_10/conv/kernel": (1, 1, 4, 4),
+    "stage_1_block_1_branch_2_conv_10/conv/kernel": (1, 1, 4, 4),
+    "stage_1_block_1_branch_2_conv_2/conv/kernel": (1, 1, 4, 4),
+    "stage_1_block_1_branch_1/conv/kernel": (1, 1, 4, 4),
+    "stage_1_block_2_branch_1/conv/kernel": (1, 1, 4, 4),
+}
+
+
+@pytest.mark.parametrize("first", [0, 1, 98])
+@pytest.mark.parametrize("leaf", ["kernel", "0"])
+def test_layers_that_keras_numbers_are_taken_in_the_order_of_their_creation(
+    first, leaf
+):
+    """Whatever the first number, which depends on what the process made before."""
+    found = {}
+    for number in range(first, first + 6):
+        layer = f"conv2d_{number}" if number else "conv2d"
+        inputs = 3 if number == first else 4
+        found[f"{layer}/{leaf}"] = np.zeros((1, 1, inputs, 4))
+    found = dict(sorted(found.items()))  # not the order in which they were created
+    assert names.recognise([KERAS_TABLE], found) == ("", KERAS_TABLE)
+    matching = names.match(KERAS_TABLE, NUMBERED_SHAPES, found)
+    assert matching.complete, matching.summary()
+    numbers = {
+        path.partition("/")[0]: int(origin.tensor.split("/")[0][7:] or 0) - first
+        for path, origin in matching.origins.items()
+    }
+    assert sorted(numbers, key=numbers.__getitem__) == [
+        "stem_2",
+        "stem_10",
+        "stage_1_block_1_branch_1",
+        "stage_1_block_1_branch_2_conv_2",
+        "stage_1_block_1_branch_2_conv_10",
+        "stage_1_block_2_branch_1",
+    ]
+    more = found | {f"conv2d_200/{leaf}": np.zeros(1)}
+    assert names.match(KERAS_TABLE, NUMBERED_SHAPES, more).unused
+    del found[min(found)]
+    assert names.match(KERAS_TABLE, NUMBERED_SHAPES, found).missing
+
+
+@pytest.mark.parametrize("scale", [False, True])
+def test_without_a_scale_the_numbers_of_a_norms_weights_begin_with_the_offset(scale):
+    leaves = [*(["gamma"] if scale else []), "beta", "moving_mean", "moving_variance"]
+    shapes = {f"stem/norm/{leaf}": (4,) for leaf in leaves}
+    found = {
+        f"batch_normalization_7/{index}": np.full(4, index)
+        for index, _ in enumerate(leaves)
+    }
+    matching = names.match(KERAS_TABLE, shapes, found)
+    assert matching.complete, matching.summary()
+    tensors = [matching.origins[f"stem/norm/{leaf}"].tensor for leaf in leaves]
+    assert tensors == list(found)
+    more = {f"batch_normalization_7/{index}": np.zeros(4) for index in range(4)}
+    assert bool(names.match(KERAS_TABLE, shapes, more).unused) == (not scale)
+
+
+@pytest.mark.parametrize("ends", [("depthwise_kernel", "pointwise_kernel"), "01"])
+def test_a_separable_convolution_has_two_kernels(ends):
+    shapes = {
+        "stage_1_block_2_separable_depthwise/kernel": (3, 3, 4, 1),
+        "stage_1_block_2_separable_pointwise/kernel": (1, 1, 4, 1),
+    }
+    found = {
+        f"separable_b/{ends[0]}": np.zeros((3, 3, 4, 1)),
+        f"separable_b/{ends[1]}": np.zeros((1, 1, 4, 1)),
+    }
+    matching = names.match(KERAS_TABLE, shapes, found)
+    assert matching.complete, matching.summary()
+
+
+def test_rows_of_a_stage_and_names_counted_from_another_number():
+    table = {
+        **TABLE,
+        "layers": [
+            {
+                "ours": "{block}_project/conv",
+                "theirs": "m{stage+4}{letter+1}.{block-2}",
+                "if": ["stage_1"],
+            },
+            {"ours": "{block}_project/conv", "theirs": "m{stage+4}{letter}.{index+6}"},
+        ],
+    }
+    shapes = {
+        f"stage_{stage}_block_2_project/conv/kernel": (1, 1, 4, 4) for stage in (1, 2)
+    }
+    found = {
+        f"{layer}.weight": np.zeros((4, 4, 1, 1))
+        for layer in ("m5c.0", "m5b.6", "m6b.7")
+    }
+    matching = names.match(table, shapes, found)
+    tensors = [origin.tensor for origin in matching.origins.values()]
+    assert tensors == ["m5c.0.weight", "m6b.7.weight"]
+    broken = {**table, "layers": [{**table["layers"][1], "theirs": "{letters}"}]}
+    with pytest.raises(KeyError, match="letters"):
+        names.match(broken, shapes, found)

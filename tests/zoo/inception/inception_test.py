@@ -1,0 +1,44 @@
+"""What importing weights does not show of the Inception networks."""
+
+import pytest
+
+import zoo
+
+# Convolutions by TF-Slim, which decays all of their kernels, and one for the logits.
+KERNELS = {
+    "inception_v1": 57 + 1,
+    "inception_v3": 94 + 1,
+    "inception_v4": 149 + 1,
+    "inception_resnet_v2": 204 + 40 + 1,
+}
+
+
+@pytest.mark.slow_except("inception_v1")
+@pytest.mark.parametrize("arch", KERNELS)
+def test_weight_decay_is_that_of_tf_slim(arch):
+    model = zoo.build(arch)
+    decayed = [variable.path for variable in model.decayed(model.classifier)]
+    assert len(decayed) == KERNELS[arch]
+    assert all(path.endswith("/kernel") for path in decayed)
+
+
+@pytest.mark.parametrize(
+    ("arch", "binding", "message"),
+    [
+        (
+            "inception_v1",
+            "InceptionV1.padding = 'valid'",
+            "padding must be one of same, symmetric, not 'valid'.",
+        ),
+        (
+            "xception",
+            "Xception.pool_padding = 'valid'",
+            "pool_padding must be one of same, symmetric, not 'valid'.",
+        ),
+        ("inception_v3", "InceptionV3.norm_scale = 1", "norm_scale must be True or Fa"),
+        ("inception_v4", "InceptionV4.stages = ()", "has no parameter 'stages'"),
+    ],
+)
+def test_what_there_is_not(arch, binding, message):
+    with pytest.raises(ValueError, match=message):
+        zoo.build(arch, gin_bindings=[binding])

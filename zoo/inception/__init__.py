@@ -1,0 +1,1 @@
+"""Inception networks: V1, V3, V4, Inception-ResNet V2 and Xception."""
