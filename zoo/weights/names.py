@@ -14,6 +14,8 @@ A family's `names/*.json` files are tables, one for each project and generation:
                 outside it are not read
     prefix      prefix of names, which `layers` leaves out and a file may lack
     averages    last part of the names of moving averages, which replace the originals
+    blocks      the project's names of blocks, such as `cell_{index-2}`, by patterns of
+                `stage_S_block_B`; the first one that fits is the field `{name}`
     layers      rows that map a layer of this project to the other project's name
     ignored     patterns of names that no model needs
 
@@ -22,9 +24,10 @@ each `stage_S_block_B`. `theirs` is the other project's layer name, with the fie
 `_fields` lists. `if` lists parts that the block must have, or must not have if they
 begin with `!`. Of the rows whose conditions hold, the first one whose tensor exists
 applies; later rows may have the names of other releases. `depthwise` marks a depthwise
-convolution of PyTorch, and `bgr` a convolution whose input has blue as channel 0.
-`folds`, in the row of a batch norm, names the preceding convolution, whose bias is
-folded into the batch norm.
+convolution of PyTorch, `pointwise` the second kernel of TensorFlow's separable
+convolution, and `bgr` a convolution whose input has blue as channel 0. `folds`, in the
+row of a batch norm, names the preceding convolution, whose bias is folded into the
+batch norm.
 """
 
 from __future__ import annotations
@@ -72,6 +75,7 @@ _SUFFIXES: dict[str, dict[str, tuple[str, ...]]] = {
         "moving_variance": ("/moving_variance", "/3"),
     },
 }
+_POINTWISE = ("/pointwise_kernel", "/pointwise_weights", "/1")
 # Rank of a PyTorch kernel -> transposition to TensorFlow's order of axes.
 _TORCH_AXES = {4: (2, 3, 1, 0), 2: (1, 0)}
 _TORCH_DEPTHWISE_AXES = (2, 3, 0, 1)
@@ -210,10 +214,12 @@ def _best(tables: Iterable[Table], tensors: Iterable[str]) -> Table | None:
     """Returns the table that matches most layers, if it matches over half of them."""
     best, most = None, 0
     for table in tables:
-        patterns = [_pattern(row["theirs"]) for row in table["layers"]]
+        blocks = table.get("blocks", {}).values()
+        patterns = [_pattern(row["theirs"], blocks) for row in table["layers"]]
         layer_pattern = re.compile("|".join(patterns))
         by_variable = _SUFFIXES[table["framework"]]
         suffixes = {s for suffixes in by_variable.values() for s in suffixes}
+        suffixes.update(_POINTWISE)
         layers = {
             name[: -len(suffix)]
             for name in _unscoped(tensors, table)
@@ -386,6 +392,8 @@ def _tensor_sources(
     """Returns the tensor of each variable that has one, and how to convert it."""
     suffixes = _SUFFIXES[table["framework"]]
     fields = _fields(shapes)
+    for block, values in fields.items():
+        values["name"] = _block_name(table, block, values)
     parts = collections.defaultdict(set)  # block name -> names of its parts
     for path in shapes:
         block_match = _BLOCK.match(path)
@@ -393,9 +401,9 @@ def _tensor_sources(
             part = path[block_match.end() + 1 :].partition("/")[0]
             parts[block_match[0]].add(part)
 
-    def find(template: str, leaf: str, block: str) -> str | None:
+    def find(template: str, ends: Iterable[str], block: str) -> str | None:
         layer = template.format(**fields[block])
-        candidates = (layer + suffix for suffix in suffixes[leaf])
+        candidates = (layer + end for end in ends)
         return next((names[name] for name in candidates if name in names), None)
 
     origins = {}
@@ -404,7 +412,9 @@ def _tensor_sources(
         block_match = _BLOCK.match(layer)
         block = block_match[0] if block_match else ""
         for row in _rows(table, layer, block, parts[block]):
-            tensor = find(row["theirs"], leaf, block)
+            is_second = leaf == "kernel" and "pointwise" in row
+            ends = _POINTWISE if is_second else suffixes[leaf]
+            tensor = find(row["theirs"], ends, block)
             if tensor is not None:
                 break
         else:
@@ -421,7 +431,7 @@ def _tensor_sources(
             shape=shape,
             axes=axes,
             reversed_inputs=leaf == "kernel" and "bgr" in row,
-            bias=find(row["folds"], "bias", block) if folds else None,
+            bias=find(row["folds"], suffixes["bias"], block) if folds else None,
         )
     return origins
 
@@ -479,7 +489,8 @@ def _fields(paths: Iterable[str]) -> dict[str, dict[str, typing.Any]]:
     stages = len({stage for stage, _ in blocks.values()})
     shared = {"stages": stages, "stages+1": stages + 1, "blocks+1": len(blocks) + 1}
     fields: dict[str, dict[str, typing.Any]] = {"": shared}
-    for index, (name, (stage, block)) in enumerate(blocks.items()):
+    in_order = sorted(blocks.items(), key=lambda item: item[1])
+    for index, (name, (stage, block)) in enumerate(in_order):
         fields[name] = {
             **shared,
             "stage": stage,  # from 1
@@ -490,6 +501,9 @@ def _fields(paths: Iterable[str]) -> dict[str, dict[str, typing.Any]]:
             "letter": string.ascii_lowercase[block - 1] if block <= 26 else block,
             "index": index,  # in the network, from 0
             "index-1": index - 1,
+            "index-2": index - 2,
+            "index-3": index - 3,
+            "index-4": index - 4,
             "index+1": index + 1,
             "2*index": 2 * index,
             "2*index+1": 2 * index + 1,
@@ -497,9 +511,24 @@ def _fields(paths: Iterable[str]) -> dict[str, dict[str, typing.Any]]:
     return fields
 
 
-def _pattern(template: str) -> str:
-    """Returns a regular expression that matches every name made from `template`."""
+def _block_name(table: Table, block: str, fields: Mapping[str, typing.Any]) -> str:
+    """Returns the project's name of a block; empty if the table has none."""
+    for pattern, template in table.get("blocks", {}).items():
+        if block and fnmatch.fnmatchcase(block, pattern):
+            return str(template.format(**fields))
+    return ""
+
+
+def _pattern(template: str, blocks: Iterable[str] = ()) -> str:
+    """Returns a regular expression that matches every name made from `template`.
+
+    Args:
+      template: a layer's name with fields.
+      blocks: templates of the values of the field `{name}`.
+    """
+    name = f"(?:{'|'.join(map(_pattern, blocks))})"
     return "".join(
-        re.escape(text) + (r"(?:-?\d+|[a-z])" if field else "")
+        re.escape(text)
+        + (name if field == "name" else r"(?:-?\d+|[a-z])" if field else "")
         for text, field, _, _ in string.Formatter().parse(template)
     )
