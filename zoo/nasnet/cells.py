@@ -245,7 +245,7 @@ def _match(
 ) -> keras.KerasTensor:
     """Returns `previous` at the resolution of `current`, with `channels` channels.
 
-    Source: arXiv:1707.07012, appendix A.4 of version 4. The first cell takes `current`
+    Source: arXiv:1707.07012, appendix A.4. The first cell takes `current`
     unchanged, as TF-Slim does, and its operations change the channels.
     """
     if previous is None:

@@ -12,7 +12,7 @@ from zoo.layers import conv_norm
 class Separable(keras.layers.Layer):
     """ReLU -> depthwise -> 1×1 -> norm, twice; the first depthwise has the strides.
 
-    Source: arXiv:1707.07012, appendix A.4 of version 4. Variables:
+    Source: arXiv:1707.07012, appendix A.4. Variables:
     `NAME/depthwise_{1, 2}/kernel` and `NAME/pointwise_{1, 2}/{conv, norm}/…`. Output:
     [B, ceil(H / strides), ceil(W / strides), channels].
 

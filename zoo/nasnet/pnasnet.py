@@ -68,7 +68,7 @@ class PNASNet(spec.BackboneSpec):
 
     Deviations:
       All padding is TF-Slim's: none in the stem, `same` elsewhere.
-      ScheduledDropPath (arXiv:1707.07012, section 4) also increases the rate linearly
+      ScheduledDropPath (arXiv:1707.07012, appendix A.5) also increases the rate linearly
       with the training step, from 0. Here the rate is that of the end; callers who
       schedule it pass `drop_path_rate` at each call.
       The auxiliary classifier, which only training uses, is left out.
