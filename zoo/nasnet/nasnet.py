@@ -84,9 +84,9 @@ class NASNet(spec.BackboneSpec):
       All padding is TF-Slim's: none in the stem, `same` elsewhere. keras.applications
       pads the max and average pools with strides 2 with zeros, and timm the average
       pools: `zero_padded_pools`.
-      ScheduledDropPath (appendix A.5) also increases the rate linearly with the training
-      step, from 0. Here the rate is that of the end; callers who schedule it pass
-      `drop_path_rate` at each call.
+      ScheduledDropPath (appendix A.5) also increases the rate linearly with the step
+      of the training, from 0. Here the rate is that of the end; callers who schedule it
+      pass `drop_path_rate` at each call.
       The auxiliary classifier, which only training uses, is left out.
     """
 

@@ -68,9 +68,9 @@ class PNASNet(spec.BackboneSpec):
 
     Deviations:
       All padding is TF-Slim's: none in the stem, `same` elsewhere.
-      ScheduledDropPath (arXiv:1707.07012, appendix A.5) also increases the rate linearly
-      with the training step, from 0. Here the rate is that of the end; callers who
-      schedule it pass `drop_path_rate` at each call.
+      ScheduledDropPath (arXiv:1707.07012, appendix A.5) also increases the rate
+      linearly with the step of the training, from 0. Here the rate is that of the end;
+      callers who schedule it pass `drop_path_rate` at each call.
       The auxiliary classifier, which only training uses, is left out.
     """
 
