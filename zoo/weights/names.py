@@ -15,6 +15,8 @@ A family's `names/*.json` files are tables, one for each project and generation:
     prefix      prefix of names, which `layers` leaves out and a file may lack
     averages    last part of the names of moving averages, which replace the originals
     numbered    what Keras calls layers without a name; see `_numbered`
+    blocks      the project's names of blocks, such as `cell_{index-2}`, by patterns of
+                `stage_S_block_B`; the first one that fits is the field `{name}`
     layers      rows that map a layer of this project to the other project's name
     ignored     patterns of names that no model needs
 
@@ -24,9 +26,9 @@ each `stage_S_block_B`. `theirs` is the other project's layer name, with the fie
 if they begin with `!`, and the stage, such as `stage_1`. Of the rows whose conditions
 hold, the first one whose tensor exists applies; later rows may have the names of other
 releases. `depthwise` marks a depthwise convolution of PyTorch, `pointwise` the second
-kernel of Keras' separable convolution, and `bgr` a convolution whose input has blue as
-channel 0. `folds`, in the row of a batch norm, names the preceding convolution, whose
-bias is folded into the batch norm.
+kernel of TensorFlow's separable convolution, and `bgr` a convolution whose input has
+blue as channel 0. `folds`, in the row of a batch norm, names the preceding convolution,
+whose bias is folded into the batch norm.
 """
 
 from __future__ import annotations
@@ -216,12 +218,14 @@ def _best(tables: Iterable[Table], tensors: Iterable[str]) -> Table | None:
     """Returns the table that matches most layers, if it matches over half of them."""
     best, most = None, 0
     for table in tables:
-        patterns = [_pattern(row["theirs"]) for row in table["layers"]]
+        blocks = table.get("blocks", {}).values()
+        patterns = [_pattern(row["theirs"], blocks) for row in table["layers"]]
         numbered = table.get("numbered", {}).values()
         patterns += [rf"{re.escape(name)}(?:_\d+)?" for name in numbered]
         layer_pattern = re.compile("|".join(patterns))
         by_variable = _SUFFIXES[table["framework"]]
         suffixes = {s for suffixes in by_variable.values() for s in suffixes}
+        suffixes.update(_POINTWISE)
         layers = {
             name[: -len(suffix)]
             for name in _unscoped(tensors, table)
@@ -394,6 +398,8 @@ def _tensor_sources(
     """Returns the tensor of each variable that has one, and how to convert it."""
     suffixes = _SUFFIXES[table["framework"]]
     fields = _fields(shapes)
+    for block, values in fields.items():
+        values["name"] = _block_name(table, block, values)
     # Block name -> names of its parts, and its stage.
     parts: dict[str, set[str]] = collections.defaultdict(set)
     for path in shapes:
@@ -548,7 +554,8 @@ def _fields(paths: Iterable[str]) -> dict[str, _Fields]:
     stages = len({stage for stage, _ in blocks.values()})
     shared = {"stages": stages, "blocks": len(blocks)}
     fields = {"": _Fields(shared)}
-    for index, (name, (stage, block)) in enumerate(blocks.items()):
+    in_order = sorted(blocks.items(), key=lambda item: item[1])
+    for index, (name, (stage, block)) in enumerate(in_order):
         fields[name] = _Fields(
             shared,
             stage=stage,  # from 1
@@ -565,9 +572,24 @@ def _fields(paths: Iterable[str]) -> dict[str, _Fields]:
     return fields
 
 
-def _pattern(template: str) -> str:
-    """Returns a regular expression that matches every name made from `template`."""
+def _block_name(table: Table, block: str, fields: Mapping[str, typing.Any]) -> str:
+    """Returns the project's name of a block; empty if the table has none."""
+    for pattern, template in table.get("blocks", {}).items():
+        if block and fnmatch.fnmatchcase(block, pattern):
+            return str(template.format_map(fields))
+    return ""
+
+
+def _pattern(template: str, blocks: Iterable[str] = ()) -> str:
+    """Returns a regular expression that matches every name made from `template`.
+
+    Args:
+      template: a layer's name with fields.
+      blocks: templates of the values of the field `{name}`.
+    """
+    name = f"(?:{'|'.join(map(_pattern, blocks))})"
     return "".join(
-        re.escape(text) + (r"(?:-?\d+|[a-z])" if field else "")
+        re.escape(text)
+        + (name if field == "name" else r"(?:-?\d+|[a-z])" if field else "")
         for text, field, _, _ in string.Formatter().parse(template)
     )

@@ -222,3 +222,59 @@ def test_rows_of_a_stage_and_names_counted_from_another_number():
     broken = {**table, "layers": [{**table["layers"][1], "theirs": "{letters}"}]}
     with pytest.raises(KeyError, match="letters"):
         names.match(broken, shapes, found)
+
+
+CELLS = {
+    "source": "a test",
+    "framework": "tensorflow",
+    "archs": ["*"],
+    "blocks": {"stage_2_block_1": "reduction", "*": "cell_{index-1}"},
+    "layers": [
+        {"ours": "{block}_sep/depthwise", "theirs": "{name}/sep"},
+        {"ours": "{block}_sep/pointwise", "theirs": "{name}/sep", "pointwise": True},
+    ],
+    "ignored": [],
+}
+
+
+def cell_shapes(*blocks):
+    return {
+        f"{block}_sep/{kind}/kernel": (1, 1, 4, 1 if kind == "depthwise" else 4)
+        for block in blocks
+        for kind in ("depthwise", "pointwise")
+    }
+
+
+# Keras 2, TF-Slim, and Keras 3, which numbers the weights.
+@pytest.mark.parametrize(
+    "leaves",
+    [
+        ("depthwise_kernel", "pointwise_kernel"),
+        ("depthwise_weights", "pointwise_weights"),
+        ("0", "1"),
+    ],
+)
+def test_blocks_with_names_and_separable_convolutions(leaves):
+    # The other order of the network: a later block may have the first layer.
+    shapes = cell_shapes("stage_2_block_2", "stage_1_block_1", "stage_2_block_1")
+    file = {
+        f"{cell}/sep/{leaf}": np.zeros((1, 1, 4, outputs))
+        for cell in ("cell_-1", "reduction", "cell_1")
+        for leaf, outputs in zip(leaves, (1, 4), strict=True)
+    }
+    assert names.recognise([CELLS], file) == ("", CELLS)
+    matching = names.match(CELLS, shapes, file)
+    assert matching.complete, matching.summary()
+    assert {path: origin.tensor for path, origin in matching.origins.items()} == {
+        f"{block}_sep/{kind}/kernel": f"{cell}/sep/{leaf}"
+        for block, cell in (
+            ("stage_1_block_1", "cell_-1"),
+            ("stage_2_block_1", "reduction"),
+            ("stage_2_block_2", "cell_1"),
+        )
+        for kind, leaf in zip(("depthwise", "pointwise"), leaves, strict=True)
+    }
+
+
+def test_names_of_no_block_are_unknown():
+    assert names.recognise([CELLS], ["block_1/sep/depthwise_kernel"]) is None
