@@ -12,4 +12,10 @@ RECIPES = {
         (published.INCEPTION, 0.5, 1e-5, published.WEIGHTS_ONLY, 0.99, 1e-3, None),
 }
 # fmt: on
-PATHS: dict[str, str] = {}
+PATHS = {
+    "inception_v1": "9d59b76aaf69fd0a33089591c69b24b3",
+    "inception_v3": "50b4ba26e589c9aa362e441e1b8e5e5f",
+    "inception_v4": "4a9a1820d4b2144de012e6cb432f781e",
+    "inception_resnet_v2": "2365b95577aeddd505ea55564e88784a",
+    "xception": "edb51950df921d478149d65273b5143c",
+}
