@@ -31,6 +31,17 @@ RECIPES = {
         (published.IMAGENET, 0.25, 4e-5, ("/norm/",), 0.0, 1e-5, 0.1),
     "resnet_rs_*":
         (published.IMAGENET, 0.4, 4e-5, ("/norm/",), 0.0, 1e-5, 0.1),
+    # torchvision's references/classification, as for V1.5.
+    "resnext_*":
+        (published.IMAGENET, 0.0, 1e-4, (), 0.9, 1e-5, None),
+    "wide_resnet_*":
+        (published.IMAGENET, 0.0, 1e-4, (), 0.9, 1e-5, None),
+    # Cadene's port, images and batch norm; Caffe decays biases, gammas and betas not.
+    "se_resnet_*":
+        (published.IMAGENET, 0.0, 1e-4, published.WEIGHTS_ONLY, 0.9, 1e-5, None),
+    # arXiv:1912.11370, section 3.3: decay 1e-4; big_vision decays kernels alone.
+    "bit_*":
+        (published.INCEPTION, 0.0, 1e-4, published.WEIGHTS_ONLY, None, None, None),
     # arXiv:1512.03385, section 4.2: decay 1e-4; CIFAR-10's means and deviations.
     "resnet_cifar_*":
         (((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)), 0.0, 1e-4, (), 0.9, 1e-5, None),
@@ -46,5 +57,9 @@ PATHS = {
     "resnet_v2_50": "8fd006012a79ffb298217a8fec4422e8",
     "resnet_d_50": "39ac7a28db136a16858c94cea1abb010",
     "resnet_rs_50": "0cdee9598b06924ea76e9b1a9996593b",
+    "resnext_50_32x4d": "3f347f5a2b3750082afe1b44311a91ca",
+    "wide_resnet_50_2": "cc48ef37ec98862525b590048ed288f0",
+    "se_resnet_50": "8408e8abd53eb596ed740bc5c75b8658",
+    "bit_r50x1": "0d65cf6fa3772bec2fc2c3a3a5b226ae",
     "resnet_cifar_20": "f275706614f5ee05033d0faafb2f1a90",
 }
