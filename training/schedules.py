@@ -1,4 +1,7 @@
-"""Learning-rate schedules with linear warm-up: constant, cosine, exponential, steps."""
+"""Learning-rate schedules with linear warm-up.
+
+Constant, cosine, linear, exponential and steps.
+"""
 
 from __future__ import annotations
 
@@ -85,6 +88,17 @@ class Cosine(Schedule):
         decay_epochs = max(epochs - self.warmup_epochs, 1e-6)
         progress = keras.ops.clip((epoch - self.warmup_epochs) / decay_epochs, 0.0, 1.0)
         return 0.5 * (1.0 + keras.ops.cos(3.141592653589793 * progress))
+
+
+@gin.register(module="training")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Linear(Schedule):
+    """Linear decay from the end of the warm-up to 0 (arXiv:1707.01083, section 4)."""
+
+    def peak_fraction(self, epoch: typing.Any, epochs: int) -> typing.Any:
+        decay_epochs = max(epochs - self.warmup_epochs, 1e-6)
+        progress = (epoch - self.warmup_epochs) / decay_epochs
+        return 1.0 - keras.ops.clip(progress, 0.0, 1.0)
 
 
 @gin.register(module="training")

@@ -1,0 +1,1 @@
+"""The ShuffleNet V2 architectures."""
