@@ -12,7 +12,8 @@ A family's `names/*.json` files are tables, one for each project and generation:
                 whose root images are divided again; see `normalization`
     scope       pattern of the first part of names, which `layers` leaves out; names
                 outside it are not read
-    prefix      prefix of names, which `layers` leaves out and a file may lack
+    prefix      prefix of names, which `layers` leaves out and a file may lack; a `?` in
+                it stands for any character
     averages    last part of the names of moving averages, which replace the originals
     layers      rows that map a layer of this project to the other project's name
     ignored     patterns of names that no model needs
@@ -368,13 +369,19 @@ def _unscoped(tensors: Iterable[str], table: Table) -> dict[str, str]:
     Names outside the scope are left out.
     """
     if "scope" not in table:
-        return {name.removeprefix(table.get("prefix", "")): name for name in tensors}
+        return {_unprefixed(name, table.get("prefix", "")): name for name in tensors}
     return {
         rest: name
         for name in tensors
         for scope, _, rest in [name.partition("/")]
         if fnmatch.fnmatchcase(scope, table["scope"])
     }
+
+
+def _unprefixed(name: str, prefix: str) -> str:
+    """Removes a prefix in which `?` stands for any character."""
+    start, rest = name[: len(prefix)], name[len(prefix) :]
+    return rest if fnmatch.fnmatchcase(start, prefix) else name
 
 
 def _tensor_sources(
@@ -485,6 +492,7 @@ def _fields(paths: Iterable[str]) -> dict[str, dict[str, typing.Any]]:
             "stage": stage,  # from 1
             "stage-1": stage - 1,
             "stage+1": stage + 1,
+            "stage+6": stage + 6,
             "block": block,  # in its stage, from 1
             "block-1": block - 1,
             "letter": string.ascii_lowercase[block - 1] if block <= 26 else block,

@@ -1,0 +1,8 @@
+"""What was published of the RegNets; see `tests.zoo.published`."""
+
+from tests.zoo import published
+
+# pycls: configs/dds_baselines (decay 5e-5 on everything, no dropout), core/config.py
+# (momentum 0.1 of new, epsilon).
+RECIPES = {"regnet_*": (published.IMAGENET, 0.0, 5e-5, (), 0.9, 1e-5, None)}
+PATHS = {}
