@@ -14,4 +14,8 @@ RECIPES = {
 # fmt: on
 # preprocessing.py: CROP_PADDING, resize_bicubic.
 CROPS = {"mnasnet_*": (published.beyond(32), "bicubic")}
-PATHS = {}
+PATHS = {
+    "mnasnet_a1_100": "2d1fa9fbc02266ce564d32ac2c9b7d06",
+    "mnasnet_b1_100": "30a341bb2bb615becd3770c080cb2851",
+    "mnasnet_small": "d0da8f297a8ed805d3073ab5e63bb818",
+}
