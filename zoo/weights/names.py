@@ -12,7 +12,8 @@ A family's `names/*.json` files are tables, one for each project and generation:
                 whose root images are divided again; see `normalization`
     scope       pattern of the first part of names, which `layers` leaves out; names
                 outside it are not read
-    prefix      prefix of names, which `layers` leaves out and a file may lack
+    prefix      prefix of names, which `layers` leaves out and a file may lack; a `?` in
+                it stands for any character
     averages    last part of the names of moving averages, which replace the originals
     numbered    what Keras calls layers without a name; see `_numbered`
     blocks      the project's names of blocks, such as `cell_{index-2}`, by patterns of
@@ -380,13 +381,19 @@ def _unscoped(tensors: Iterable[str], table: Table) -> dict[str, str]:
     Names outside the scope are left out.
     """
     if "scope" not in table:
-        return {name.removeprefix(table.get("prefix", "")): name for name in tensors}
+        return {_unprefixed(name, table.get("prefix", "")): name for name in tensors}
     return {
         rest: name
         for name in tensors
         for scope, _, rest in [name.partition("/")]
         if fnmatch.fnmatchcase(scope, table["scope"])
     }
+
+
+def _unprefixed(name: str, prefix: str) -> str:
+    """Removes a prefix in which `?` stands for any character."""
+    start, rest = name[: len(prefix)], name[len(prefix) :]
+    return rest if fnmatch.fnmatchcase(start, prefix) else name
 
 
 def _tensor_sources(

@@ -1,0 +1,193 @@
+"""MnasNets with weights of other projects, in files that their own code wrote."""
+
+import json
+
+import numpy as np
+import pytest
+
+import zoo
+from tests.zoo import oracles, parity
+from zoo import config, facts
+from zoo.weights import registry
+
+SIZES = ((224, 224), (97, 131))
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TIMM = {
+    "mnasnet_a1_075": "semnasnet_075",
+    "mnasnet_a1_100": "semnasnet_100",
+    "mnasnet_b1_050": "mnasnet_050",
+    "mnasnet_b1_075": "mnasnet_075",
+    "mnasnet_b1_100": "mnasnet_100",
+    "mnasnet_small": "mnasnet_small",
+}
+TORCHVISION = {
+    "mnasnet_b1_050": "mnasnet0_5",
+    "mnasnet_b1_075": "mnasnet0_75",
+    "mnasnet_b1_100": "mnasnet1_0",
+    "mnasnet_b1_130": "mnasnet1_3",
+}
+TIMM_MODULES = {
+    "stem": "bn1",
+    **{f"stage_{number}": f"blocks.{number - 1}" for number in range(1, 8)},
+    "feature_map": "bn2",
+    "feature_vector": "global_pool",
+}
+TORCHVISION_MODULES = {
+    "stem": "layers.2",
+    "stage_1": "layers.7",
+    **{f"stage_{number}": f"layers.{number + 6}" for number in range(2, 8)},
+    "feature_map": "layers.16",
+}
+OTHERS = {
+    "timm": (TIMM, TIMM_MODULES),
+    "torchvision": (TORCHVISION, TORCHVISION_MODULES),
+}
+CASES = [(arch, source) for source, (names, _) in OTHERS.items() for arch in names]
+
+
+def other_model(arch, source, **kwargs):
+    name = OTHERS[source][0][arch]
+    if source == "timm":
+        return oracles.timm().create_model(name, **kwargs)
+    return getattr(oracles.torchvision().models, name)(**kwargs)
+
+
+def some_images(size):
+    """[1, H, W, 3] float32 in [0, 1]."""
+    return np.random.default_rng(1).uniform(size=(1, *size, 3)).astype("float32")
+
+
+def save_random(theirs, path):
+    """Writes a state dict with gates of squeeze-excite that are not open or shut.
+
+    Random activations reach hundreds. Gates that sum them up would turn rounding errors
+    into visible ones wherever they are undecided.
+    """
+    import safetensors.torch
+    import torch
+
+    from tests.zoo.resnet import torch_side
+
+    torch_side.randomise(theirs)
+    state = theirs.state_dict()
+    for name in state:
+        if name.endswith("se.conv_reduce.weight"):
+            state[name] *= 0.01
+    if path.suffix == ".safetensors":
+        safetensors.torch.save_file(state, path)
+    else:
+        torch.save(state, path)
+
+
+@pytest.mark.slow_except(
+    "mnasnet_a1_075-timm", "mnasnet_small-timm", "mnasnet_b1_050-torchvision"
+)
+@pytest.mark.parametrize(("arch", "source"), CASES)
+def test_imported_model_equals_theirs(arch, source, tmp_path):
+    theirs = other_model(arch, source)
+    from tests.zoo.resnet import torch_side
+
+    path = tmp_path / ("a.safetensors" if source == "timm" else "a.pth")
+    save_random(theirs, path)
+    ours = zoo.build(arch, weights=str(path))
+    paths = [variable.path for variable in ours.classifier.weights]
+    norms = sum(path.endswith("moving_mean") for path in paths)
+    assert ours.weights["matched"] == (
+        f"names of {source}: {len(paths)} matched; {norms} ignored"
+    )
+    for size in SIZES:
+        images = some_images(size)
+        normalised = (images - np.float32(MEAN)) / np.float32(STD)
+        found = torch_side.with_our_logits(ours, normalised)
+        modules = OTHERS[source][1]
+        for name, part in torch_side.outputs(theirs, normalised, modules).items():
+            assert parity.relative(found[name], part) < 1e-4, name
+        logits = ours.classifier(images)
+        assert parity.relative(logits, found["logits"]) < 1e-4
+
+
+@pytest.mark.slow_except(
+    "mnasnet_a1_075-timm", "mnasnet_small-timm", "mnasnet_b1_050-torchvision"
+)
+@pytest.mark.parametrize(("arch", "source"), CASES)
+def test_facts_are_theirs(arch, source):
+    torch = pytest.importorskip("torch", reason=oracles.HOW)
+    from tests.zoo.resnet import torch_side
+
+    known = facts.load(arch)
+    with torch.device("meta"):
+        theirs = other_model(arch, source)
+    assert torch_side.parameters(theirs) == facts.value(known, "trainable_params")
+    assert torch_side.multiply_adds(theirs, 224) == facts.value(known, "multiply_adds")
+
+
+@pytest.mark.slow
+def test_timm_without_top(tmp_path):
+    theirs = other_model("mnasnet_small", "timm", num_classes=0)
+    save_random(theirs, tmp_path / "a.pth")
+    ours = zoo.build("mnasnet_small", weights=str(tmp_path / "a.pth"), seed=3)
+    assert ours.weights["matched"].endswith("; 2 missing (logits/bias, logits/kernel)")
+    assert ours.weights["head"] == {"name": "random", "seed": 3}
+
+
+def test_torchvision_binds_its_momentum():
+    models = oracles.torchvision().models
+    (line,) = (
+        line
+        for line in json.loads(
+            (names_folder() / "mnasnet_b1.torchvision.json").read_text()
+        )["gin"]
+        if "momentum" in line
+    )
+    theirs = 1 - models.mnasnet._BN_MOMENTUM
+    assert float(line.partition(" = ")[2]) == pytest.approx(theirs)
+
+
+def names_folder():
+    return config.config_file("mnasnet_small").parent.parent / "names"
+
+
+def records(begins):
+    """Archs and records of the public weights whose source begins so."""
+    for arch in {**TIMM, **TORCHVISION}:
+        for record in registry.records(arch).values():
+            if record["source"].startswith(begins):
+                yield arch, record
+
+
+def test_records_of_timm_say_what_its_tags_say():
+    oracles.timm()
+    import timm.models
+
+    found = list(records("timm "))
+    assert len(found) == 4
+    for arch, record in found:
+        tag = record["source"].split()[2]
+        theirs = timm.models.get_pretrained_cfg(tag)
+        assert tag.partition(".")[0] == TIMM[arch]
+        assert f"/{tag}/" in record["url"]
+        assert record["license"].lower() == theirs.license
+        assert record["preprocessing"] == {
+            "image_size": (theirs.test_input_size or theirs.input_size)[-1],
+            "crop_fraction": theirs.test_crop_pct or theirs.crop_pct,
+            "interpolation": theirs.interpolation,
+        }
+
+
+def test_records_of_torchvision_say_what_its_weights_say():
+    models = oracles.torchvision().models
+    found = list(records("torchvision "))
+    assert len(found) == len(TORCHVISION)
+    for arch, record in found:
+        theirs = models.get_weight(record["source"].split()[2])
+        evaluation = theirs.transforms()
+        assert theirs in models.get_model_weights(TORCHVISION[arch])
+        assert record["url"] == theirs.url
+        (size,), (resized,) = evaluation.crop_size, evaluation.resize_size
+        assert record["preprocessing"] == {
+            "image_size": size,
+            "crop_fraction": size / resized,
+            "interpolation": evaluation.interpolation.value,
+        }
+        top1 = theirs.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+        assert record["published_top1"]["value"] == pytest.approx(top1 / 100)
