@@ -15,6 +15,6 @@ RECIPES = {
 }
 # fmt: on
 PATHS = {
-    "nasnet_mobile": "",
-    "pnasnet_5_large": "",
+    "nasnet_mobile": "26374541b113a31ab643b010962397c3",
+    "pnasnet_5_large": "4065cf165f0b72021ed81f9e7059dc4e",
 }
