@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -15,8 +16,22 @@ AXES = {
     "speed": "images per second of the classifier on two CPU cores, where measured",
 }
 _WIDTH, _HEIGHT = 760, 440
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 42, 52
-_COLORS = ("#2b6cb0", "#b7541c", "#2f855a", "#8a4baf", "#a8326b", "#6b6b1e")
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 20, 52
+_KEYS, _KEY_WIDTH, _KEY_HEIGHT = 6, 115, 22  # families in a row of the legend
+_COLORS = (
+    *("#2b6cb0", "#b7541c", "#2f855a", "#8a4baf", "#a8326b", "#6b6b1e"),
+    *("#0e7c86", "#c53030", "#4338ca", "#7b4a2d", "#4a5568", "#4d7c0f"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Key:
+    """A family in the legend of a plot, in the units of the SVG."""
+
+    family: str
+    x: int
+    y: int
+    color: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +86,9 @@ def plot(pages: Sequence[page_data.PageData], *, axis: str) -> str:
         5 * math.ceil(max(accuracies.values()) / 5),
     )
     families = list(dict.fromkeys(_family(page) for page in shown))
-    colors = dict(zip(families, _COLORS, strict=False))
+    colors = dict(zip(families, itertools.cycle(_COLORS), strict=False))
+    rows = math.ceil(len(families) / _KEYS)
+    legend_top = _TOP + rows * _KEY_HEIGHT
 
     def x_of(value: float) -> float:
         share = (math.log10(value) - low) / (high - low)
@@ -79,7 +96,7 @@ def plot(pages: Sequence[page_data.PageData], *, axis: str) -> str:
 
     def y_of(value: float) -> float:
         share = (value - bottom) / (top - bottom)
-        return round(_HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM), 1)
+        return round(_HEIGHT - _BOTTOM - share * (_HEIGHT - legend_top - _BOTTOM), 1)
 
     return rendering.render(
         "plot.svg.jinja",
@@ -88,9 +105,17 @@ def plot(pages: Sequence[page_data.PageData], *, axis: str) -> str:
         height=_HEIGHT,
         left=_LEFT,
         right=_WIDTH - _RIGHT,
-        top=_TOP,
+        top=legend_top,
         bottom=_HEIGHT - _BOTTOM,
-        colors=colors,
+        keys=[
+            Key(
+                family=family,
+                x=_LEFT + number % _KEYS * _KEY_WIDTH,
+                y=_TOP + number // _KEYS * _KEY_HEIGHT,
+                color=color,
+            )
+            for number, (family, color) in enumerate(colors.items())
+        ],
         x_ticks={x_of(tick): _short(tick) for tick in _ticks(low, high)},
         y_ticks={y_of(tick): f"{tick} %" for tick in range(bottom, top + 1, 5)},
         x_name=AXES[axis],
