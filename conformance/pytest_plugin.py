@@ -9,9 +9,14 @@ fixture `saved_model_report`.
 
 from __future__ import annotations
 
+import pathlib
+
 import pytest
 
 from conformance import clauses, report, suite
+
+# Its name matches pytest's pattern `*_test.py`, and importing it imports TensorFlow.
+_NOT_A_TEST = pathlib.Path(__file__).with_name("model_under_test.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,6 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--saved-model-kind", default="auto", choices=["auto", *clauses.KINDS])
     add("--saved-model-pair", metavar="PATH", help="the other model, for group P")
     add("--saved-model-level", default="full", choices=suite.LEVELS)
+
+
+def pytest_ignore_collect(collection_path: pathlib.Path) -> bool | None:
+    """Keeps pytest from importing a module that only has the name of a test."""
+    return True if collection_path == _NOT_A_TEST else None
 
 
 @pytest.fixture(scope="session")

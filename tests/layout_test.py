@@ -230,8 +230,14 @@ def cycles(tree: Tree) -> list[str]:
     return []
 
 
-def test_imports_follow_the_arrows():
-    assert not violations(Tree(ROOT)), "\n" + "\n".join(violations(Tree(ROOT)))
+@pytest.fixture(scope="module")
+def tree():
+    return Tree(ROOT)
+
+
+def test_imports_follow_the_arrows(tree):
+    found = violations(tree)
+    assert not found, "\n" + "\n".join(found)
 
 
 def test_every_package_has_a_rule():
@@ -239,8 +245,7 @@ def test_every_package_has_a_rule():
     assert packages <= {scope for scope, _ in RULES}
 
 
-def test_the_tree_is_the_real_one():
-    tree = Tree(ROOT)
+def test_the_tree_is_the_real_one(tree):
     assert {"zoo.model", "zoo.spec", "tools.setup"} <= tree.modules.keys()
     assert any(made.target == "keras" for made in tree.imports["zoo.model"])
     assert "mobilenet" in tree.families

@@ -130,6 +130,7 @@ def _serve(connection: socket.socket) -> None:
     """Forks for each request, until the other side hangs up."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    gc.disable()
     import keras  # noqa: F401
     import tensorflow  # noqa: F401
 
@@ -137,6 +138,7 @@ def _serve(connection: socket.socket) -> None:
     # and the kernel copies the pages that they are on: a second for each fork.
     gc.collect()
     gc.freeze()
+    gc.enable()
     while True:
         data, handles, _, _ = socket.recv_fds(connection, _LONGEST_REQUEST, 2)
         if not data:

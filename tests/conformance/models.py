@@ -112,7 +112,9 @@ class FeatureVector:
 
     @staticmethod
     def loss(kernel):
-        return tf.function(lambda: 1e-4 * tf.nn.l2_loss(kernel), input_signature=[])
+        return tf.function(
+            lambda: 1e-4 * tf.nn.l2_loss(kernel), input_signature=[], autograph=False
+        )
 
     def input_specs(self):
         return [tf.TensorSpec(self.input_spec.shape, self.input_spec.dtype, "images")]
@@ -138,7 +140,8 @@ class FeatureVector:
 
     def signatures(self):
         spec = tf.TensorSpec(self.input_spec.shape, self.input_spec.dtype, "images")
-        traced = tf.function(self.signature).get_concrete_function(spec)
+        signature = tf.function(self.signature, autograph=False)
+        traced = signature.get_concrete_function(spec)
         return dict.fromkeys(self.signature_names(), traced)
 
     def assets(self, folder):
@@ -198,7 +201,9 @@ class Classification(FeatureVector):
 
     def signatures(self):
         signatures = super().signatures()
-        features = tf.function(lambda images: {"default": self.features(images, False)})
+        features = tf.function(
+            lambda images: {"default": self.features(images, False)}, autograph=False
+        )
         spec = tf.TensorSpec(self.input_spec.shape, self.input_spec.dtype, "images")
         if "image_feature_vector" in signatures:
             traced = features.get_concrete_function(spec)

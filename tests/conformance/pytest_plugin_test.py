@@ -1,5 +1,6 @@
 """pytest, as another project calls it to hold a model against the suite."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 from tests.conformance import models, mutants
 
 
-def run(folder, *arguments):
+def run(folder, *arguments, **variables):
     command = [sys.executable, "-m", "pytest", "-rs"]
     command += ["--pyargs", "image_model_zoo.conformance"]
     done = subprocess.run(
@@ -17,6 +18,7 @@ def run(folder, *arguments):
         capture_output=True,
         text=True,
         cwd=folder,
+        env={**os.environ, **variables},
         timeout=300,
     )
     return done.returncode, done.stdout + done.stderr
@@ -49,10 +51,14 @@ def test_nothing_is_judged_where_no_model_is_given(tmp_path):
     assert "passed" not in counts(printed)
 
 
-def test_a_wrong_path_is_told_in_a_line(tmp_path):
-    status, printed = run(tmp_path, f"--saved-model={tmp_path}")
+def test_a_wrong_path_is_told_in_a_line_without_tensorflow(tmp_path):
+    profiled = {"PYTHONPROFILEIMPORTTIME": "1"}
+    status, printed = run(tmp_path, f"--saved-model={tmp_path}", **profiled)
     assert status == pytest.ExitCode.USAGE_ERROR
     assert printed.count("it has no saved_model.pb") == 1
+    imported = set(re.findall(r"\| +([\w.]+)$", printed, re.MULTILINE))
+    assert "conformance.suite" in imported
+    assert "tensorflow" not in imported
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 from conformance import clauses, clients, process, report, suite
-from tests.conformance import hub_modules, models, mutants
+from tests.conformance import here, hub_modules, models, mutants
 
 GIB = 1 << 30
 SLOW = pytest.mark.slow
@@ -104,10 +104,35 @@ def test_what_ends_the_process_is_one_clause_that_fails(model, observed, judged)
     assert re.search(observed, message), message
 
 
-def test_a_crash_ends_the_search_and_keeps_what_was_found(judged):
-    found = judged(Crashes)
+def test_a_crash_ends_the_search_and_keeps_what_was_found(tmp_path):
+    path = Crashes().save(tmp_path)
+    found = suite.check(path, clauses=["I03"])
+    assert [result.id for result in found.failed] == ["I03"], found.to_text()
+    message = by_id(found)["I03"].message
+    assert "observed the process was killed by SIGABRT" in message
     assert found.measured.stopped.startswith("the process was killed by SIGABRT")
     assert found.measured.batch_sizes == [1, 2, 3, 7, 32, 64]
+
+
+def test_after_a_crash_another_process_judges_what_is_left(tmp_path, monkeypatch):
+    """Here the processes are stand-ins; the first ends while it judges I03."""
+    path = models.FeatureVector().save(tmp_path)
+    asked = []
+
+    def worker(run, **job_changes):
+        asked.append(job_changes["clauses"])
+        for message in here.messages(run, **job_changes):
+            if len(asked) == 1 and message.get("begin") == "I03":
+                raise process.Stopped("was killed by SIGABRT")
+            yield message
+
+    monkeypatch.setattr(suite._Run, "_worker", worker)
+    found = suite.check(path, clauses=["I02", "I03", "S01"], level="quick")
+    statuses = {result.id: result.status for result in found.clauses}
+    assert statuses == {"I02": "pass", "I03": "fail", "S01": "pass"}
+    assert "observed the process was killed by SIGABRT" in by_id(found)["I03"].message
+    first, second = asked
+    assert second == first[first.index("I03") + 1 :]
 
 
 class EndsQuietly(models.FeatureVector):

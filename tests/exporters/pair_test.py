@@ -25,6 +25,16 @@ def models(folders):
     return {kind: tf.saved_model.load(str(path)) for kind, path in folders.items()}
 
 
+@pytest.fixture
+def trained(models):
+    """The models, for a test that changes their variables, which are restored."""
+    variables = [v for model in models.values() for v in model.variables]
+    before = [v.numpy() for v in variables]
+    yield models
+    for variable, old in zip(variables, before, strict=True):
+        variable.assign(old)
+
+
 @pytest.fixture(scope="module")
 def images():
     return np.random.default_rng(0).random((3, 96, 64, 3), np.float32)
@@ -65,8 +75,8 @@ def test_inference_is_the_default_and_changes_nothing(models, images):
             np.testing.assert_array_equal(old, new)
 
 
-def test_training_moves_batch_statistics_only(folders, images):
-    model = tf.saved_model.load(str(folders["classification"]))
+def test_training_moves_batch_statistics_only(trained, images):
+    model = trained["classification"]
     trainable = {id(v) for v in model.trainable_variables}
     before = [v.numpy() for v in model.variables]
     model(images, training=True)
@@ -99,9 +109,9 @@ def test_head_of_features_is_the_classifier(models, images):
     assert len(classifier.head.trainable_variables) == 2
 
 
-def test_dropout_is_in_the_classifier_only(folders, images):
+def test_dropout_is_in_the_classifier_only(trained, images):
     def twice(kind):
-        model = tf.saved_model.load(str(folders[kind]))
+        model = trained[kind]
         return np.array(model(images, training=True)), np.array(
             model(images, training=True)
         )
@@ -112,8 +122,8 @@ def test_dropout_is_in_the_classifier_only(folders, images):
     assert (first != second).any()
 
 
-def test_regularization_loss_is_half_the_decayed_squares(folders):
-    model = tf.saved_model.load(str(folders["classification"]))
+def test_regularization_loss_is_half_the_decayed_squares(models, folders):
+    model = models["classification"]
     record = manifest.read(folders["classification"])
     paths = record.variables
     squares = sum(

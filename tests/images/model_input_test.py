@@ -115,6 +115,11 @@ def test_strange_values_are_refused(values, message):
         model_input.Preprocessing(**{"height": 8, "width": 8, **values})
 
 
+@pytest.fixture(scope="module")
+def read():
+    return reader.Reader(model_input.Preprocessing(height=8, width=8)).read
+
+
 @pytest.mark.parametrize(
     ("name", "data", "reason"),
     [
@@ -127,11 +132,10 @@ def test_strange_values_are_refused(values, message):
     ],
 )
 def test_a_file_that_can_not_be_read_is_named_with_the_reason(
-    tmp_path, name, data, reason
+    read, tmp_path, name, data, reason
 ):
     path = tmp_path / name
     path.write_bytes(data)
-    read = reader.Reader(model_input.Preprocessing(height=8, width=8)).read
     with pytest.raises(
         ValueError, match=f"{name} is not a usable image: .*{reason}"
     ) as (caught):

@@ -47,6 +47,18 @@ def classifier(pair):
 
 
 @pytest.fixture(scope="session")
+def loaded_features(features):
+    """The feature vector, for tests that change nothing of it."""
+    return tf.saved_model.load(features)
+
+
+@pytest.fixture(scope="session")
+def loaded_classifier(classifier):
+    """The classifier, for tests that change nothing of it."""
+    return tf.saved_model.load(classifier)
+
+
+@pytest.fixture(scope="session")
 def module(pair):
     """A TF1 Hub module."""
     return str(pair / "tf1_hub" / "feature_vector" / "1")
@@ -157,6 +169,7 @@ def test_trainable(features, trainable):
     )
 
 
+@pytest.mark.slow_except("0.5")
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 1.0])
 def test_arguments(features, images, momentum):
     given = {"batch_norm_momentum": momentum}
@@ -263,8 +276,8 @@ def test_a_tf1_hub_module(module, images):
 
 @pytest.mark.parametrize("trainable", [False, True])
 @pytest.mark.parametrize("training", [False, True, None])
-def test_training(features, images, trainable, training):
-    ours, theirs = both(features, trainable=trainable)
+def test_training(toy, images, trainable, training):
+    ours, theirs = both(toy, trainable=trainable)
     before = statistics(ours)
     same(ours(images, training=training), theirs(images, training=training))
     same(statistics(ours), statistics(theirs))
@@ -421,18 +434,18 @@ class NoFunctions:
 
 REFUSED = {
     "unknown signature": (
-        "classifier",
+        "loaded_classifier",
         {"signature": "image_classificaton", "output_key": "default"},
         "no signature 'image_classificaton'. Did you mean 'image_classification'. It "
         "has image_bytes, image_classification, image_feature_vector, serving_d",
     ),
     "signature without output": (
-        "classifier",
+        "loaded_classifier",
         {"signature": "serving_default"},
         "pass either output_key or signature_outputs_as_dict=True",
     ),
     "signature with both outputs": (
-        "classifier",
+        "loaded_classifier",
         {
             "signature": "serving_default",
             "output_key": "default",
@@ -441,27 +454,27 @@ REFUSED = {
         "pass either output_key or signature_outputs_as_dict=True",
     ),
     "outputs of no signature": (
-        "classifier",
+        "loaded_classifier",
         {"signature_outputs_as_dict": True},
         "signature_outputs_as_dict=True needs a signature",
     ),
     "unknown output of a signature": (
-        "classifier",
+        "loaded_classifier",
         {"signature": "serving_default", "output_key": "logits"},
         "no output_key 'logits'. It has default",
     ),
     "unknown output of a call": (
-        "classifier",
+        "loaded_classifier",
         {"arguments": {"return_endpoints": True}, "output_key": "stage_2"},
         "no output_key 'stage_2'. Did you mean 'ResNetCifar/stage_2'",
     ),
     "an output of no dict": (
-        "classifier",
+        "loaded_classifier",
         {"output_key": "default"},
         "output_key needs a model that returns a dict; this model returns a ",
     ),
     "a trainable signature": (
-        "classifier",
+        "loaded_classifier",
         {"trainable": True, "signature": "serving_default", "output_key": "default"},
         "that calls a signature can't be trainable: a signature has no training",
     ),
@@ -486,7 +499,7 @@ REFUSED = {
         "regularization_losses must be functions without arguments, got 1.0",
     ),
     "an argument that it does not take": (
-        "classifier",
+        "loaded_classifier",
         {"arguments": {"dropout_rat": 0.5}},
         "no argument 'dropout_rat'",
     ),
@@ -550,10 +563,12 @@ def dtypes(nest):
     return [keras.backend.standardize_dtype(v.dtype) for v in keras.tree.flatten(nest)]
 
 
-def test_a_low_precision_policy_casts_the_outputs_alone(features, images, policy):
+def test_a_low_precision_policy_casts_the_outputs_alone(
+    features, loaded_features, images, policy
+):
     layer = reuse.KerasLayer(features, arguments={"return_endpoints": True})
     found = layer(images)
-    known = tf.saved_model.load(features)(images, return_endpoints=True)
+    known = loaded_features(images, return_endpoints=True)
     assert len(found) > 3
     assert set(dtypes(found)) == {policy.removeprefix("mixed_")}
     same(found, lowered(known, layer))

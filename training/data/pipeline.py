@@ -213,13 +213,6 @@ class Stream:
             seeds = [_seeds(seed, purpose, positions) for purpose in purposes]
             return numbers, tf.stack(seeds, axis=1)
 
-        def preprocess(
-            data: tf.Tensor, seeds: tf.Tensor, kind: model_input.Kind
-        ) -> tf.Tensor:
-            return augment.image(
-                data, seeds, kind=kind, preprocessing=self.preprocessing
-            )
-
         def mix(
             batch_number: tf.Tensor, batch: tuple[tf.Tensor, ...]
         ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -228,7 +221,7 @@ class Stream:
             return augment.batch(images, labels, _seeds(seed, _MIXING, position))
 
         local_positions = tf.data.Dataset.range(first * size, last * size)
-        batches = self._batches(local_positions, draw, preprocess, size // shard.parts)
+        batches = self._batches(local_positions, draw, augment, size // shard.parts)
         if augment.mixes:
             numbered = batches.enumerate(start=first * shard.parts)
             batches = numbered.map(mix, num_parallel_calls=tf.data.AUTOTUNE)
@@ -248,13 +241,8 @@ class Stream:
             numbers = tf.where(positions < self.split.size, positions, _FILLER)
             return numbers, tf.zeros([tf.size(positions), 0, 2], tf.int64)
 
-        def preprocess(
-            data: tf.Tensor, seeds: tf.Tensor, kind: model_input.Kind
-        ) -> tf.Tensor:
-            return self.preprocessing.central_crop(data, kind)
-
         local_positions = tf.data.Dataset.range(steps * size)
-        batches = self._batches(local_positions, draw, preprocess, size // shard.parts)
+        batches = self._batches(local_positions, draw, None, size // shard.parts)
         return batches.prefetch(_PREFETCHED)
 
     def _group_size(self, batch: int) -> int:
@@ -295,60 +283,23 @@ class Stream:
             kinds[i] = _PATH if data is None else self.preprocessing.kind(data)
         return images, kinds, labels
 
-    def _readers(
-        self, preprocess: typing.Callable, num_seeds: int
-    ) -> tuple[typing.Any, dict[model_input.Kind, typing.Any]]:
-        """Traces the functions that read an image, and preprocess it.
-
-        Their arguments are the image, its kind, and its seeds [num_seeds, 2].
-
-        Returns:
-          A function for images of any kind, and functions for single kinds, by kind.
-          The latter are faster, because they do not branch on the kind.
-        """
-        if self._is_encoded:
-            image_spec = tf.TensorSpec([], tf.string)
-        else:
-            image_spec = tf.TensorSpec([None, None, 3], tf.uint8)
-        kind_spec = tf.TensorSpec([], tf.int64)
-        seeds_spec = tf.TensorSpec([num_seeds, 2], tf.int64)
-
-        def trace(function: typing.Callable) -> typing.Any:
-            return tf.function(function).get_concrete_function(
-                image_spec, kind_spec, seeds_spec
-            )
-
-        def reader(kind: model_input.Kind) -> typing.Any:
-            return trace(lambda data, any_kind, seeds: preprocess(data, seeds, kind))
-
-        def read_any(data: tf.Tensor, kind: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-            if self.split.image_format == split.PATH:
-                is_path = kind == _PATH
-                data = tf.cond(is_path, lambda: tf.io.read_file(data), lambda: data)
-            branches = {
-                k: functools.partial(preprocess, data, seeds, k) for k in _PLAIN_JPEG
-            }
-            other = functools.partial(preprocess, data, seeds, model_input.Kind.FILE)
-            return tf.switch_case(tf.cast(kind, tf.int32), branches, other)
-
-        if not self._is_encoded:
-            return reader(model_input.Kind.PIXELS), {}
-        return trace(read_any), {kind: reader(kind) for kind in _PLAIN_JPEG}
-
     def _read(
-        self, drawn: tf.data.Dataset, preprocess: typing.Callable, size: int
+        self,
+        drawn: tf.data.Dataset,
+        augment: augmentation.Augmentation | None,
+        size: int,
     ) -> tf.data.Dataset:
         """Reads groups of ((images, whether each was read), (numbers, labels)).
 
         Args:
           drawn: example numbers [n] and seeds [n, k, 2] int64 of each group.
-          preprocess: function of an example's image, seeds [k, 2] and kind that returns
-            the model's input.
+          augment: augmentation in training; None for evaluation.
           size: number of examples in a group.
         """
         shape = (self.preprocessing.height, self.preprocessing.width, 3)
-        num_seeds = drawn.element_spec[1].shape[1]
-        read_any, read_kinds = self._readers(preprocess, num_seeds)
+        read_any, read_kinds = _readers(
+            self.split.image_format, self.preprocessing, augment
+        )
         image_spec = read_any.structured_input_signature[0][0]
 
         def read_or_zeros(*example: tf.Tensor) -> tf.data.Dataset:
@@ -407,7 +358,7 @@ class Stream:
         self,
         local_positions: tf.data.Dataset,
         draw: typing.Callable,
-        preprocess: typing.Callable,
+        augment: augmentation.Augmentation | None,
         size: int,
     ) -> tf.data.Dataset:
         """Makes batches of (images, labels [size, K]) and records unreadable images.
@@ -416,7 +367,7 @@ class Stream:
           local_positions: positions in the sequence of this worker's examples.
           draw: function of local positions [n] that returns numbers [n] of examples in
             the split, and seeds [n, k, 2] int64.
-          preprocess: see `_read`.
+          augment: see `_read`.
           size: batch size.
         """
 
@@ -452,10 +403,68 @@ class Stream:
 
         group_size = self._group_size(size)
         drawn = local_positions.batch(group_size).map(draw)
-        batches = self._read(drawn, preprocess, group_size)
+        batches = self._read(drawn, augment, group_size)
         if group_size != size:
             batches = batches.rebatch(size, drop_remainder=True)
         return batches.map(record)
+
+
+@functools.lru_cache(maxsize=16)
+def _readers(
+    image_format: str,
+    preprocessing: model_input.Preprocessing,
+    augment: augmentation.Augmentation | None,
+) -> tuple[typing.Any, dict[model_input.Kind, typing.Any]]:
+    """Traces the functions that read an image, and preprocess it.
+
+    Their arguments are the image, its kind, and its seeds [k, 2]. Tracing takes a
+    second, so streams share the functions, and the epochs of a training.
+
+    Args:
+      image_format: see `split.Split`.
+      preprocessing: conversion of an image to the model's input.
+      augment: augmentation in training; None for evaluation.
+
+    Returns:
+      A function for images of any kind, and functions for single kinds, by kind.
+      The latter are faster, because they do not branch on the kind.
+    """
+    is_encoded = image_format != split.PIXELS
+    if is_encoded:
+        image_spec = tf.TensorSpec([], tf.string)
+    else:
+        image_spec = tf.TensorSpec([None, None, 3], tf.uint8)
+    kind_spec = tf.TensorSpec([], tf.int64)
+    seeds_spec = tf.TensorSpec([augmentation.SEEDS if augment else 0, 2], tf.int64)
+
+    def preprocess(
+        data: tf.Tensor, seeds: tf.Tensor, kind: model_input.Kind
+    ) -> tf.Tensor:
+        if augment is None:
+            return preprocessing.central_crop(data, kind)
+        return augment.image(data, seeds, kind=kind, preprocessing=preprocessing)
+
+    def trace(function: typing.Callable) -> typing.Any:
+        return tf.function(function).get_concrete_function(
+            image_spec, kind_spec, seeds_spec
+        )
+
+    def reader(kind: model_input.Kind) -> typing.Any:
+        return trace(lambda data, any_kind, seeds: preprocess(data, seeds, kind))
+
+    def read_any(data: tf.Tensor, kind: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        if image_format == split.PATH:
+            is_path = kind == _PATH
+            data = tf.cond(is_path, lambda: tf.io.read_file(data), lambda: data)
+        branches = {
+            k: functools.partial(preprocess, data, seeds, k) for k in _PLAIN_JPEG
+        }
+        other = functools.partial(preprocess, data, seeds, model_input.Kind.FILE)
+        return tf.switch_case(tf.cast(kind, tf.int32), branches, other)
+
+    if not is_encoded:
+        return reader(model_input.Kind.PIXELS), {}
+    return trace(read_any), {kind: reader(kind) for kind in _PLAIN_JPEG}
 
 
 def _map_each(

@@ -55,6 +55,19 @@ def numbers(made):
     ]
 
 
+def test_streams_share_traced_readers_of_equal_augmentations():
+    """Tracing them takes a second, which a training should not pay in each epoch."""
+    padded = augmentation.Augmentation(crop="pad", pad=0.5)
+    plain, moved = (
+        np.concatenate([x for x, _ in batches(stream_of(numbered()), 0, 5, augment)])
+        for augment in (PLAIN, padded)
+    )
+    assert (plain != moved).any()
+    traced = pipeline._readers.cache_info().misses
+    batches(stream_of(numbered()), 5, 10, augmentation.Augmentation())
+    assert pipeline._readers.cache_info().misses == traced
+
+
 def test_each_epoch_has_each_example_at_most_once_in_another_order():
     stream = stream_of(numbered())
     assert stream.steps_per_epoch == 5

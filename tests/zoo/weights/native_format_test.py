@@ -15,7 +15,7 @@ from tests.zoo import parity
 from zoo import taxonomy
 from zoo.weights import weights_file
 
-ARCH = "mobilenet_v2_035_96"
+ARCH = "mobilenet_v1_025_128"
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def model():
             "model.background_class = True",
             "model.mean = (1.0, 2.0, 3.0)",
             "model.std = 4.0",
-            "MobileNetV2.batch_norm_epsilon = 1e-4",
+            "MobileNetV1.batch_norm_epsilon = 1e-4",
         ],
     )
     parity.randomise(model.classifier)
@@ -60,7 +60,7 @@ def test_all_comes_back(model, path):
     assert again.spec == model.spec
     assert again.weights["license"] == "MIT"
     assert again.weights["metrics"] == {"top1": 0.5}
-    assert again.weights["matched"] == "names of this project: 262 matched"
+    assert again.weights["matched"] == "names of this project: 137 matched"
     assert "model.std = 4.0 instead of 127.5" in again.weights["overruled"]
 
 
@@ -82,7 +82,7 @@ def test_the_record_beats_a_binding_and_the_configuration_does_not(path):
         gin_bindings=[
             "model.std = 5.0",
             "model.background_class = False",
-            "MobileNetV2.batch_norm_epsilon = 1e-2",
+            "MobileNetV1.batch_norm_epsilon = 1e-2",
         ],
     )
     assert model.normalization.std == 4.0
@@ -174,7 +174,7 @@ def test_a_record_says_nothing_of_what_is_measured(path, tmp_path):
     weights = zoo.build(ARCH, weights=str(changed)).weights
     assert weights["name"] == "safetensors"
     assert weights["sha256"] == weights_file.sha256(changed)
-    assert weights["matched"] == "names of this project: 262 matched"
+    assert weights["matched"] == "names of this project: 137 matched"
     assert isinstance(weights["overruled"], list)
     broken = rewritten(path, tmp_path / "x.safetensors", lambda r: {**r, "license": 5})
     with pytest.raises(ValueError, match="damaged record"):
@@ -185,7 +185,7 @@ def test_what_a_user_bound_is_not_said_to_be_the_files(path):
     weights = zoo.build(
         ARCH,
         weights=str(path),
-        gin_bindings=["MobileNetV2.batch_norm_epsilon = 1e-2", "model.std = 5.0"],
+        gin_bindings=["MobileNetV1.batch_norm_epsilon = 1e-2", "model.std = 5.0"],
     ).weights
     said = [line for line in weights["overruled"] if "epsilon" in line or "std" in line]
     assert said == ["model.std = 4.0 instead of 127.5"]
@@ -200,9 +200,9 @@ def test_the_records_image_size_holds_until_bound(path, tmp_path):
 
     changed = str(rewritten(path, tmp_path / "w.safetensors", larger))
     assert zoo.build(ARCH, weights=changed).spec.image_size == 160
-    binding = ["MobileNetV2.image_size = 128"]
+    binding = ["MobileNetV1.image_size = 192"]
     bound = zoo.build(ARCH, weights=changed, gin_bindings=binding)
-    assert bound.spec.image_size == 128
+    assert bound.spec.image_size == 192
 
 
 def test_training_is_said_with_a_source(tmp_path):
