@@ -35,11 +35,11 @@ def assert_passes(folder, kind, **options):
 @pytest.mark.usefixtures("forked_clients")
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_format_of_a_generation_passes(tool, tmp_path, arch):
-    """Clients take most of the time, so they run one of the two models.
+    """Runs the full suite on SavedModels, and the comparisons of the other formats.
 
-    Of each arch it is the kind that they don't run of the arch before; the models
-    differ in the last layer alone. The layers are those of the default size; fewer
-    pixels save most of what LiteRT's calibration takes.
+    Clients take most of the time, so they use one of the two models: feature vectors
+    and classifiers in turn. The image size is small because LiteRT's calibration takes
+    the time of its pixels; the layers are the same.
     """
     image_size = min(IMAGE_SIZE, facts.value(facts.load(arch), "image_size"))
     (spec,) = re.findall(r"^model.backbone = @(\w+)", config.gin_texts(arch)[0], re.M)
@@ -63,7 +63,7 @@ def test_every_format_of_a_generation_passes(tool, tmp_path, arch):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_an_export_is_checked_by_clients_of_both_models(tool, tmp_path):
-    """In processes of their own."""
+    """Clients run in new processes here, as they do for users."""
     arch = "resnet_cifar_20"
     done = tool(
         "export", f"--arch={arch}", "--check=full", f"--output={tmp_path}", timeout=900

@@ -65,7 +65,7 @@ def wait_for(process, word):
 
 
 def wait_for_converter(process):
-    """Returns the processes that convert, which are at work by then."""
+    """Waits until the export is converting; returns the converter's processes."""
     wait_for(process, "write onnx")
     started: list[psutil.Process] = []
     while not started:
@@ -253,14 +253,15 @@ def test_an_interrupted_export_is_completed(tool, output, lost):
     assert_next_run_completes(tool, output)
 
 
-# Copies the folder of exports whenever what is visible in it has changed: before each
-# operation on its files, as a process that is killed there would leave it.
-EXPORT_IN_MOMENTS = """
+# Exports with an audit hook, which Python calls before each operation on a file. If the
+# visible files have changed, it copies the output folder: a process that is killed at
+# this moment leaves the same files.
+EXPORT_WITH_SNAPSHOTS = """
 import pathlib, shutil, sys
 sys.path.insert(0, sys.argv[1])
 from exporters import formats, pair, request
-output, moments = pathlib.Path(sys.argv[3]), pathlib.Path(sys.argv[4])
-looks, last = [], [None]
+output, snapshots = pathlib.Path(sys.argv[3]), pathlib.Path(sys.argv[4])
+running, last = [], [None]
 def visible():
     found = {}
     for path in sorted(output.rglob("*")):
@@ -268,14 +269,14 @@ def visible():
             stat = path.stat()
             found[path] = path.is_file() and (stat.st_ino, stat.st_size, stat.st_mtime)
     return found
-def look(event, arguments):
-    if not looks and str(output) in str(arguments) and output.exists():
-        looks.append(event)
+def hook(event, arguments):
+    if not running and str(output) in str(arguments) and output.exists():
+        running.append(event)
         if (now := visible()) != last[0]:
             last[0] = now
-            shutil.copytree(output, moments / f"{len(list(moments.iterdir())):02}")
-        looks.clear()
-sys.addaudithook(look)
+            shutil.copytree(output, snapshots / f"{len(list(snapshots.iterdir())):02}")
+        running.clear()
+sys.addaudithook(hook)
 asked = request.Request(
     arch=sys.argv[2], output=output, formats=formats.find([sys.argv[5]]),
     seed=int(sys.argv[6]), overwrite=True,
@@ -285,18 +286,18 @@ pair.export(asked, check=None)
 
 
 @pytest.fixture
-def moments_of_export(warm_server, tmp_path):
-    """What kills at different moments of an export leave, in the order of time."""
+def export_with_snapshots(warm_server, tmp_path):
+    """Exports, and returns a copy of the output folder for each state it was in."""
 
     def export(output, name="saved_model", seed=0):
-        moments = tmp_path / "moments"
-        moments.mkdir()
-        script = tmp_path / "export_in_moments.py"
-        script.write_text(EXPORT_IN_MOMENTS)
-        arguments = (ROOT, ARCH, output, moments, name, seed)
+        snapshots = tmp_path / "snapshots"
+        snapshots.mkdir()
+        script = tmp_path / "export_with_snapshots.py"
+        script.write_text(EXPORT_WITH_SNAPSHOTS)
+        arguments = (ROOT, ARCH, output, snapshots, name, seed)
         done = warm_server.run([str(script), *map(str, arguments)], timeout=300)
         assert done.returncode == 0, done.stderr
-        return sorted(moments.iterdir())
+        return sorted(snapshots.iterdir())
 
     return export
 
@@ -306,49 +307,46 @@ def has_pair(output, name="saved_model"):
     return (folder / "pair-1.json").exists()
 
 
-def assert_killed_export_is_completed(tool, output, *options):
-    if has_pair(
-        output
-    ):  # there is nothing to complete, but a hidden folder may be left
-        assert_whole_or_absent(output, finished=True, may_have_leftovers=True)
+def assert_next_run_completes_snapshot(tool, snapshot, *options):
+    if has_pair(snapshot):  # complete, but the staging folder may be left
+        assert_whole_or_absent(snapshot, finished=True, may_have_leftovers=True)
         return
-    assert_whole_or_absent(output, finished=False)
-    assert_next_run_completes(tool, output, "saved_model", *options)
+    assert_whole_or_absent(snapshot, finished=False)
+    assert_next_run_completes(tool, snapshot, "saved_model", *options)
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment(tool, moments_of_export, tmp_path):
-    output = tmp_path / "exports"
-    moments = moments_of_export(output)
-    assert len(moments) >= 4  # nothing, one model, both, all
-    assert [moment for moment in moments if has_pair(moment)] == moments[-1:]
-    for moment in moments:
-        assert_killed_export_is_completed(tool, moment)
+def test_killed_at_any_moment(tool, export_with_snapshots, tmp_path):
+    snapshots = export_with_snapshots(tmp_path / "exports")
+    assert len(snapshots) >= 4  # no model, the first, both, and the pair file
+    assert [path for path in snapshots if has_pair(path)] == snapshots[-1:]
+    for snapshot in snapshots:
+        assert_next_run_completes_snapshot(tool, snapshot)
 
 
 @pytest.mark.slow
 def test_killed_at_any_moment_while_it_replaces_another(
-    tool, moments_of_export, output
+    tool, export_with_snapshots, output
 ):
-    """Old and new models are never said to be a pair."""
-    moments = moments_of_export(output, seed=1)
-    assert len(moments) >= 6  # the pair file and each model go, and come
-    for moment in moments:
-        assert_killed_export_is_completed(tool, moment, "--seed=1")
+    """There is no pair file while one of the models is old and the other is new."""
+    snapshots = export_with_snapshots(output, seed=1)
+    assert len(snapshots) >= 6  # the pair file and both models are removed and written
+    for snapshot in snapshots:
+        assert_next_run_completes_snapshot(tool, snapshot, "--seed=1")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
-def test_another_format_killed_at_any_moment(tool, moments_of_export, tmp_path, name):
-    output = tmp_path / "exports"
-    *moments, last = moments_of_export(output, name)
-    assert len(moments) >= 3
-    for moment in moments:
-        assert not has_pair(moment, name)
-        assert_whole_or_absent(moment, finished=False, name=name)
+def test_another_format_killed_at_any_moment(
+    tool, export_with_snapshots, tmp_path, name
+):
+    *snapshots, last = export_with_snapshots(tmp_path / "exports", name)
     assert has_pair(last, name)
-    # Nothing is missing but the pair file; of the others, SavedModels stand for all.
-    assert_next_run_completes(tool, moments[-1], name)
+    assert len(snapshots) >= 3
+    for snapshot in snapshots:
+        assert_whole_or_absent(snapshot, finished=False, name=name)
+    # For the other snapshots, SavedModels take the same code path.
+    assert_next_run_completes(tool, snapshots[-1], name)
 
 
 @pytest.mark.slow
@@ -357,7 +355,7 @@ def test_killed(tool, tmp_path, word):
     output = tmp_path / "exports"
     process = start(output)
     wait_for(process, word)
-    time.sleep(0.3)  # it is at work by now
+    time.sleep(0.3)  # so that the step has begun
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
@@ -367,7 +365,7 @@ def test_killed(tool, tmp_path, word):
 
 @pytest.mark.slow
 def test_killed_while_it_converts(tool, tmp_path):
-    """The converter is a process of its own, which may write a little longer."""
+    """The converter runs in another process, which may continue to write files."""
     output = tmp_path / "exports"
     process = start(output, "--format=onnx")
     wait_for_converter(process)
