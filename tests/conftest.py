@@ -12,12 +12,15 @@ import pathlib
 import signal
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator
 
 import pytest
 from playwright import sync_api
 
+from conformance import process
 from tests import browser, warm
+from tests.conformance import warm_clients
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -112,6 +115,23 @@ def warm_server() -> Iterator[warm.Server]:
     server = warm.Server()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def client_server() -> Iterator[warm_clients.Server]:
+    """Starts the suite's programs in forks of processes with warm imports."""
+    server = warm_clients.Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def forked_clients(
+    client_server: warm_clients.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lets the suite start its worker and its clients as forks, which saves imports."""
+    starts = types.SimpleNamespace(PIPE=subprocess.PIPE, Popen=client_server.popen)
+    monkeypatch.setattr(process, "subprocess", starts)
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,7 @@ def judged(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_clients")
 @pytest.mark.parametrize(
     ("model", "observed"),
     [
@@ -104,6 +105,7 @@ def test_what_ends_the_process_is_one_clause_that_fails(model, observed, judged)
     assert re.search(observed, message), message
 
 
+@pytest.mark.usefixtures("forked_clients")
 def test_a_crash_ends_the_search_and_keeps_what_was_found(tmp_path):
     path = Crashes().save(tmp_path)
     found = suite.check(path, clauses=["I03"])
@@ -145,6 +147,7 @@ class EndsQuietly(models.FeatureVector):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_clients")
 def test_a_model_that_ends_the_process_as_if_all_were_done_fails(tmp_path):
     path = EndsQuietly().save(tmp_path)
     found = suite.check(path, clauses=["I04"], limits=tight)
@@ -202,7 +205,9 @@ def test_nothing_is_left_running_or_lying_about(tmp_path):
     "clause",
     [c if c == "K01" else pytest.param(c, marks=SLOW) for c in clients.BY_CLAUSE],
 )
-def test_a_client_sees_what_no_other_clause_does(clause, tmp_path):
+def test_a_client_sees_what_no_other_clause_does(clause, request, tmp_path):
+    if clause != "K01":  # which every run of the tests starts as users do
+        request.getfixturevalue("forked_clients")
     (mutant,) = (m for m in mutants.MUTANTS if mutants.clause(m) == clause)
     path = mutants.make(mutant, tmp_path)
     found = suite.check(path, clauses=["F01", "T", "K"], level="quick")
@@ -271,6 +276,7 @@ def test_the_search_finds_ends_and_steps(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_clients")
 def test_the_search_takes_the_signature_where_there_is_no_call(tmp_path):
     path = mutants.make(mutants.R02NoCall, tmp_path)
     found = suite.check(path, clauses=["I03"])
@@ -330,6 +336,7 @@ def test_what_is_no_plain_file_is_not_waited_for(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_clients")
 def test_what_is_judged_by_a_signature_does_not_wait_for_a_call(tmp_path):
     path = mutants.make(mutants.R02NoCall, tmp_path)
     found = suite.check(path, clauses=["I01", "F"], level="quick")
@@ -355,6 +362,7 @@ class WithoutCall(Fixed):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_clients")
 @pytest.mark.parametrize("model", [Fixed, WithoutCall])
 def test_saved_model_cli_is_fed_what_the_signature_takes(model, tmp_path):
     found = suite.check(model().save(tmp_path), clauses=["K04", "R01"])
@@ -433,6 +441,7 @@ def test_a_url_is_asked_for_its_compressed_form(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_clients")
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda m: m.__name__)
 def test_the_clients_see_a_mutant_alike(mutant, tmp_path):
     """Besides its own clause, a mutant breaks those clients only that it must break."""

@@ -16,7 +16,6 @@ from PIL import Image
 
 import zoo
 from exporters import comparison, formats, manifest, synthetic_images, write_formats
-from tests.exporters.generations import ARCHS
 
 ARCH = "mobilenet_v2_035_96"
 CONVERTED = ("litert", "onnx")
@@ -313,20 +312,6 @@ def test_int8_of_real_weights_sees_what_is_on_photographs(tool, tmp_path, photog
             found.setdefault(precision, []).append(agrees)
     assert sum(found["float32"]) == len(photographs) == 9
     assert sum(found["int8"]) >= 7
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("arch", ARCHS)
-def test_every_generation_has_every_format(tool, tmp_path, arch):
-    done = tool(
-        *("export", f"--arch={arch}", "--format=tf1_hub,litert,onnx"),
-        f"--output={tmp_path}",
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr
-    found = sorted(path.name for path in (tmp_path / arch).iterdir())
-    assert found == ["litert", "onnx", "tf1_hub"]
 
 
 def test_a_full_disk_says_where(monkeypatch, tmp_path):

@@ -4,8 +4,12 @@ import re
 
 import pytest
 
+from conformance import clauses, clients, suite
+from exporters import formats, manifest
 from tests.exporters.generations import ARCHS
-from zoo import config
+from zoo import config, facts
+
+IMAGE_SIZE = 96
 
 
 def architecture_of(arch):
@@ -20,12 +24,49 @@ def test_no_generation_is_left_out():
     assert {architecture_of(arch) for arch in ARCHS} == every
 
 
+def assert_passes(folder, kind, **options):
+    pair = folder / "feature_vector" / "1" if kind == "classification" else None
+    found = suite.check(folder / kind / "1", kind=kind, pair=pair, **options)
+    assert not found.failed, found.to_text()
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1500)
+@pytest.mark.usefixtures("forked_clients")
 @pytest.mark.parametrize("arch", ARCHS)
-def test_both_halves_pass_the_full_suite(tool, tmp_path, arch):
+def test_every_format_of_a_generation_passes(tool, tmp_path, arch):
+    """Runs the full suite on SavedModels, and the comparisons of the other formats.
+
+    Clients take most of the time, so they use one of the two models: feature vectors
+    and classifiers in turn. The image size is small because LiteRT's calibration takes
+    the time of its pixels; the layers are the same.
+    """
+    image_size = min(IMAGE_SIZE, facts.value(facts.load(arch), "image_size"))
+    (spec,) = re.findall(r"^model.backbone = @(\w+)", config.gin_texts(arch)[0], re.M)
     done = tool(
-        "export", f"--arch={arch}", "--check=full", f"--output={tmp_path}", timeout=1200
+        *("export", f"--arch={arch}", f"--format={','.join(formats.FORMATS)}"),
+        *(f"--gin_binding={spec}.image_size={image_size}", f"--output={tmp_path}"),
+        "--check=none",
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / arch
+    kinds = manifest.KINDS[:: (-1) ** ARCHS.index(arch)]
+    without_clients = [name for name in clauses.BY_ID if name not in clients.BY_CLAUSE]
+    assert_passes(folder, kinds[0])
+    assert_passes(folder, kinds[1], clauses=without_clients)
+    for kind in kinds:
+        assert_passes(folder / "tf1_hub", kind, level="quick")
+    assert {path.name for path in folder.iterdir()} > {"litert", "onnx"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_an_export_is_checked_by_clients_of_both_models(tool, tmp_path):
+    """Clients run in new processes here, as they do for users."""
+    arch = "resnet_cifar_20"
+    done = tool(
+        "export", f"--arch={arch}", "--check=full", f"--output={tmp_path}", timeout=900
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / arch / "pair-1.json").is_file()
