@@ -143,7 +143,7 @@ def test_stages_are_stated(arch):
     fields = PAGES[arch].manifest
     for row in rows_of(arch):
         for name in stages | fields["endpoints"]:
-            cell = row.get(name.split("/")[-1], "")
+            cell = row.get(name.split("/")[-1].lower(), "")  # as tables are read
             if shape := re.fullmatch(r"(\d+)² × (\d+)", cell):
                 stages[name] = [int(shape[1]), int(shape[1]), int(shape[2])]
             elif cell.isdigit():

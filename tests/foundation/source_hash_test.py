@@ -117,7 +117,10 @@ def test_of_all_our_sources_each_is_other_than_the_rest():
     ]
     texts = {path: path.read_text("utf-8") for path in paths}
     codes = {path: source_hash._code(text) for path, text in texts.items()}
-    assert len(set(codes.values())) > 0.9 * len(paths) > 50  # some hold nothing
+    filled = [code for code in codes.values() if code]
+    assert len(set(filled)) == len(filled) > 50
+    for path, code in codes.items():
+        assert code or path.name == "__init__.py", path  # of a family: a docstring
     for path, code in codes.items():
         commented = "# a comment\n" + texts[path].replace("\n\n", "\n\n\n")
         if '"""\n\n' in texts[path] or not code:

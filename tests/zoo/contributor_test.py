@@ -146,10 +146,10 @@ def test_a_new_arch_is_begun_and_compared_with_its_facts(checkout, run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["vgg_16"], "--family is missing"),
-        (["vgg_16", "--family=layers"], "is not a family of architectures"),
+        (["lenet_9"], "--family is missing"),
+        (["lenet_9", "--family=layers"], "is not a family of architectures"),
         (["VGG-16", "--family=vgg"], "'VGG-16' is not a valid name, such as 'vgg_16'"),
-        (["vgg_16", "--family=../vgg"], "'../vgg' is not a valid name"),
+        (["lenet_9", "--family=../vgg"], "'../vgg' is not a valid name"),
     ],
 )
 def test_a_name_that_is_not_valid_writes_nothing(run, checkout, arguments, message):
