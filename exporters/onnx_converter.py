@@ -23,8 +23,11 @@ import json
 import os
 import pathlib
 import sys
+import typing
 import zlib
 from collections.abc import Callable
+
+import numpy as np
 
 
 def main(job: dict) -> None:
@@ -54,6 +57,7 @@ def main(job: dict) -> None:
             ):
                 if dimension.dim_param:
                     dimension.dim_param = name
+        _keep_zero_padding(converted.graph)
         for key, text in entry["metadata"].items():
             converted.metadata_props.add(key=key, value=text)
         onnx.checker.check_model(converted)
@@ -71,6 +75,30 @@ def _then_collect(function: Callable) -> Callable:
         return result
 
     return call
+
+
+def _keep_zero_padding(graph: typing.Any) -> None:
+    """Replaces zeros before max pools by the smallest positive normal number.
+
+    onnxruntime 1.31 fuses zero padding into the max pool, which then has no padding
+    that could be the maximum (microsoft/onnxruntime, pull request 18136). Other values
+    are not fused. After a ReLU, both kinds of padding give the same results.
+    """
+    import onnx
+
+    producers = {output: node for node in graph.node for output in node.output}
+    value = onnx.numpy_helper.from_array(np.finfo(np.float32).tiny, "padding_value")
+    for pool in graph.node:
+        pad = producers.get(pool.input[0]) if pool.op_type == "MaxPool" else None
+        if pad is None or pad.op_type != "Pad":
+            continue
+        source = producers.get(pad.input[0])
+        while source is not None and source.op_type == "Transpose":
+            source = producers.get(source.input[0])
+        if source is None or source.op_type != "Relu":
+            pad.input[:] = [*pad.input[:2], value.name]
+    if any(value.name in node.input for node in graph.node):
+        graph.initializer.append(value)
 
 
 def environment() -> dict[str, str]:

@@ -1,0 +1,52 @@
+"""What is changed in converted graphs, so that runtimes compute what they say."""
+
+import numpy as np
+import pytest
+
+from exporters import onnx_converter
+
+onnx = pytest.importorskip("onnx", reason="tools/setup onnx")
+onnxruntime = pytest.importorskip("onnxruntime", reason="tools/setup onnx")
+
+
+def padded_pool(*before):
+    """A model of `before`, one pixel of zeros on each side, and a 3×3 max pool."""
+    make = onnx.helper
+    pads = np.array([0, 0, 1, 1, 0, 0, 1, 1])
+    names = ["x", *(f"after_{op}" for op in before)]
+    nodes = [
+        *(
+            make.make_node(op, [of], [to])
+            for op, of, to in zip(before, names, names[1:], strict=False)
+        ),
+        make.make_node("Pad", [names[-1], "pads"], ["padded"]),
+        make.make_node(
+            "MaxPool", ["padded"], ["y"], kernel_shape=[3, 3], strides=[2, 2]
+        ),
+    ]
+    shape = ["batch", 1, 4, 4]
+    graph = make.make_graph(
+        nodes,
+        "padded_pool",
+        [make.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)],
+        [make.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(pads, "pads")],
+    )
+    opset = [make.make_opsetid("", 17)]
+    return make.make_model(graph, opset_imports=opset, ir_version=8)
+
+
+def test_zeros_before_a_max_pool_can_be_the_maximum():
+    model = padded_pool()
+    onnx_converter._keep_zero_padding(model.graph)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (found,) = session.run(None, {"x": np.full((1, 1, 4, 4), -1, np.float32)})
+    np.testing.assert_allclose(found[0, 0], [[0, 0], [0, -1]], atol=1e-30)
+
+
+@pytest.mark.parametrize("before", [("Relu",), ("Relu", "Transpose")])
+def test_zeros_after_a_relu_are_left_alone(before):
+    model = padded_pool(*before)
+    expected = model.SerializeToString()
+    onnx_converter._keep_zero_padding(model.graph)
+    assert model.SerializeToString() == expected
