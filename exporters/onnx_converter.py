@@ -87,7 +87,8 @@ def _keep_zero_padding(graph: typing.Any) -> None:
     import onnx
 
     producers = {output: node for node in graph.node for output in node.output}
-    value = onnx.numpy_helper.from_array(np.finfo(np.float32).tiny, "padding_value")
+    smallest = np.asarray(np.finfo(np.float32).tiny)
+    value = onnx.numpy_helper.from_array(smallest, "padding_value")
     for pool in graph.node:
         pad = producers.get(pool.input[0]) if pool.op_type == "MaxPool" else None
         if pad is None or pad.op_type != "Pad":
