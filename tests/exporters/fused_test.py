@@ -20,6 +20,10 @@ SAMPLE = ("mobilenet_v2_035_96", "efficientnet_lite0", "resnet_v2_50")
 # Of training at 64 pixels: the last statistics are over 24 places, and deviations
 # near zero magnify what is rounded.
 LIMIT = 1e-3
+# Beside float64, Keras' own ops differ by 4.8e-5 here, and the fused ones by 5.2e-5.
+INFERENCE_LIMITS = {"se_resnet_50": 1e-4}
+# In training, 6.8e-3 and 1.2e-2.
+TRAINING_LIMITS = {"inception_v4": 2e-2}
 
 
 def built(arch):
@@ -34,11 +38,16 @@ def built(arch):
 
 
 def images_for(arch):
-    """Images of 64 px, or of the smallest size that the arch takes."""
+    """Images of 64 px, or of a size that the arch takes.
+
+    At three times the smallest size, the last statistics are over more than one place;
+    the archs that take no images below 128 px have no norms there.
+    """
     least = facts.value(facts.load(arch), "height_range")[0]
     if least <= 64:
         return IMAGES
-    return np.random.default_rng(0).random((2, least, least, 3), np.float32)
+    size, number = (3 * least, 6) if least < 128 else (least, 2)
+    return np.random.default_rng(0).random((number, size, size, 3), np.float32)
 
 
 def randomise(model):
@@ -89,8 +98,10 @@ def test_fused_ops_compute_what_keras_does(arch):
     expected = model.endpoints(images)
     found = call(images)
     assert found.keys() == expected.keys()
+    limit = INFERENCE_LIMITS.get(arch, 2e-5)
+    training_limit = TRAINING_LIMITS.get(arch, LIMIT)
     for name, value in expected.items():
-        assert_close(found[name], value, f"{arch} {name}")
+        assert_close(found[name], value, f"{arch} {name}", limit=limit)
 
     kernel = next(v for v in model.backbone.weights if v.name == "kernel")
     kernel.assign(kernel * 1.5)
@@ -102,6 +113,7 @@ def test_fused_ops_compute_what_keras_does(arch):
         call(images)["feature_vector"],
         model.endpoints(images)["feature_vector"],
         f"{arch}, assigned",
+        limit=limit,
     )
 
     model.backbone.set_weights(before)
@@ -110,9 +122,11 @@ def test_fused_ops_compute_what_keras_does(arch):
     model.backbone.set_weights(before)
     found = traced(model, training=True)(images)
     for name, value in expected.items():
-        assert_close(found[name], value, f"{arch} {name}, training", limit=LIMIT)
+        assert_close(
+            found[name], value, f"{arch} {name}, training", limit=training_limit
+        )
     for path, value in statistics(model).items():
-        assert_close(value, kept[path], path, limit=LIMIT)
+        assert_close(value, kept[path], path, limit=training_limit)
 
 
 def test_training_gradients_are_those_of_keras():
