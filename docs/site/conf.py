@@ -56,12 +56,23 @@ class HtmlAnchors(SphinxTransform):
         for node in list(self.document.findall(nodes.raw)):
             if match := re.match(r'<a id="([^"]+)"', node.astext()):
                 name = match[1]
+                self._rename_section(name)
                 node["ids"], node["names"] = [name], [name]
                 self.document.note_explicit_target(node, node)
                 entry = ("single", name, name, "main", None)
                 node.parent.insert(
                     node.parent.index(node), addnodes.index(entries=[entry])
                 )
+
+    def _rename_section(self, name: str) -> None:
+        """Gives a section with the anchor's name, such as AlexNet's, another one."""
+        section = self.document.ids.pop(name, None)
+        if section is not None:
+            section["ids"] = [f"{name}-section"]
+            section["names"] = []
+            self.document.nameids.pop(name, None)
+            self.document.nametypes.pop(name, None)
+            self.document.ids[f"{name}-section"] = section
 
 
 def setup(app: application.Sphinx) -> None:
