@@ -315,7 +315,8 @@ CLAUSES = (
     Clause(
         id="P02",
         text="The classifier has its head as a named callable, obj.head, and "
-        "classifier.head(feature_vector(x)) equals classifier(x).",
+        "classifier.head(feature_vector(x)) equals classifier(x). If the argument "
+        "of the head has an endpoint's name, such as feature_map, it reads that one.",
         source=_OURS,
         needs=("R03",),
     ),

@@ -46,11 +46,11 @@ def build_pair(
     Returns:
       The root object and the signatures, by kind.
     """
-    features_spec = tf.TensorSpec([None, model.num_features], tf.float32, "features")
     backbone_defaults = hyperparameters.defaults(model.backbone)
     head_defaults = hyperparameters.defaults(model.head)
     backbone = _traced(model.backbone, model.endpoints, IMAGES, backbone_defaults)
-    head = _traced(model.head, model.head, features_spec, head_defaults)
+    head_input = _head_input(model)
+    head = _traced(model.head, model.head, head_input, head_defaults)
     architecture = type(model.spec).__name__
     size = model.spec.image_size
     preprocessing = model_input.Preprocessing(
@@ -76,7 +76,7 @@ def build_pair(
         head_values = {n: values[n] for n in head_defaults if n in values}
         backbone_values = {n: values[n] for n in backbone_defaults if n in values}
         endpoints = backbone(images, training, **backbone_values)
-        head_output = head(endpoints["feature_vector"], training, **head_values)
+        head_output = head(endpoints[model.head_input], training, **head_values)
         return output_names.classifier_outputs(architecture, endpoints, head_output)
 
     features = _root(model, model.feature_vector)
@@ -87,7 +87,7 @@ def build_pair(
     )
     classifier.head = _root(model, model.head)
     classifier.head.__call__ = _call(
-        scores, features_spec, {"training": False, **head_defaults}
+        scores, head_input, {"training": False, **head_defaults}
     )
     classifier.class_index = tf.saved_model.Asset(str(class_index))
     for root in (features, classifier):
@@ -119,6 +119,13 @@ def build_pair(
             },
         ),
     }
+
+
+def _head_input(model: zoo_model.ImageModel) -> tf.TensorSpec:
+    """Returns the head's argument: `features`, or the name of another endpoint."""
+    endpoint = model.head_input
+    name = "features" if endpoint == "feature_vector" else endpoint
+    return tf.TensorSpec(model.head.input.shape, tf.float32, name)
 
 
 def _traced(

@@ -106,7 +106,7 @@ def _traced(model: zoo_model.ImageModel, kind: str, training: bool) -> typing.An
             vector = output_names.feature_vector_outputs(architecture, endpoints)
             signatures = {"image_feature_vector": vector}
             if kind == "classification":
-                logits = model.head(endpoints["feature_vector"], training=training)
+                logits = model.head(endpoints[model.head_input], training=training)
                 signatures["image_classification"] = output_names.classifier_outputs(
                     architecture, endpoints, logits
                 )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
-SOFTMAX, SIGMOID = "Softmax", "Sigmoid"  # op types
+RELU, SIGMOID, SOFTMAX = "Relu", "Sigmoid", "Softmax"  # op types
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 # Ops that change only the form of the values in their first input.
@@ -47,11 +47,13 @@ _UNARY: Mapping[str, Callable[..., typing.Any]] = {
 def final_op(function: typing.Any, output: str | None = None) -> str:
     """Returns the type of the op that computes an output, such as `Softmax`.
 
+    Means are passed over: those of probabilities are probabilities.
+
     Args:
       function: a TensorFlow concrete function.
       output: key of the output; None for a function with a single output.
     """
-    node, _, _ = _source(*_output(function, output), skipped=_SAME_VALUES)
+    node, _, _ = _source(*_output(function, output), skipped={*_SAME_VALUES, "Mean"})
     return node.op if node is not None else ""
 
 

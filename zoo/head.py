@@ -1,4 +1,4 @@
-"""The classification head: feature vector to logits."""
+"""The usual classification head: feature vector to logits."""
 
 from __future__ import annotations
 

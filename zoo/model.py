@@ -12,7 +12,6 @@ import gin
 import keras
 
 from zoo import config, definition, inputs, multiply_adds
-from zoo import head as heads
 from zoo import spec as specs
 from zoo import taxonomy as taxonomies
 from zoo.weights import loading, native_format, registry
@@ -25,7 +24,7 @@ class ImageModel:
     Attributes:
       spec: the description that the backbone was built from.
       backbone: model from normalised images [B, H, W, 3] to a dict of endpoints.
-      head: model from the feature vector [B, D] to logits [B, K].
+      head: model from the endpoint `head_input` to logits [B, K].
       feature_vector: model from images in [0, 1], [B, H, W, 3] float32, to the
         feature vector [B, D] float32.
       classifier: model from the same images to logits [B, K] float32.
@@ -110,11 +109,17 @@ class ImageModel:
     def num_features(self) -> int:
         return self.feature_vector.output_shape[-1]
 
+    @property
+    def head_input(self) -> str:
+        """Name of the endpoint that the head reads; for most, `feature_vector`."""
+        return self.head.input.name
+
     def multiply_adds(self) -> dict[str, int]:
         """Returns each model's multiply-adds for one image of the spec's size."""
         size = (self.spec.image_size, self.spec.image_size, 3)
         backbone = multiply_adds.multiply_adds(self.backbone, input_shape=size)
-        head = multiply_adds.multiply_adds(self.head, input_shape=(self.num_features,))
+        endpoint = self.backbone.compute_output_shape((None, *size))[self.head_input]
+        head = multiply_adds.multiply_adds(self.head, input_shape=endpoint[1:])
         return {"feature_vector": backbone, "classification": backbone + head}
 
     def decayed(self, model: keras.Model) -> list[keras.Variable]:
@@ -175,18 +180,20 @@ def image_model(
     )
     normalization = inputs.Normalization(mean=mean, std=std)
     network = backbone.build()
-    num_features = network.output["feature_vector"].shape[-1]
-    network_head = heads.build(
-        num_features, num_classes=taxonomy.num_classes, dropout_rate=dropout_rate
+    head = backbone.build_head(
+        network.output, num_classes=taxonomy.num_classes, dropout_rate=dropout_rate
     )
     images = keras.Input((None, None, 3), name="images")
-    features = network(normalization.layer()(images))["feature_vector"]
+    endpoints = network(normalization.layer()(images))
+    logits = head(endpoints[head.input.name])
     return ImageModel(
         spec=backbone,
         backbone=network,
-        head=network_head,
-        feature_vector=keras.Model(images, features, name="feature_vector"),
-        classifier=keras.Model(images, network_head(features), name="classification"),
+        head=head,
+        feature_vector=keras.Model(
+            images, endpoints["feature_vector"], name="feature_vector"
+        ),
+        classifier=keras.Model(images, logits, name="classification"),
         taxonomy=taxonomy,
         normalization=normalization,
         preprocessing=inputs.Preprocessing(

@@ -5,8 +5,11 @@ from __future__ import annotations
 import abc
 import dataclasses
 import typing
+from collections.abc import Mapping
 
 import keras
+
+from zoo import head
 
 # Smallest and largest value of the fields that several specs share.
 RANGES = {
@@ -61,6 +64,32 @@ class BackboneSpec(abc.ABC):
           of endpoints in data-flow order: `stem`, `stage_1` …, `feature_map`
           [B, h, w, C] and `feature_vector` [B, D], float32.
         """
+
+    def build_head(
+        self,
+        endpoints: Mapping[str, keras.KerasTensor],
+        *,
+        num_classes: int,
+        dropout_rate: float,
+    ) -> keras.Model:
+        """Builds the classification head: dropout -> dense on the feature vector.
+
+        A spec overrides this if the head of its paper is another one.
+
+        Args:
+          endpoints: symbolic endpoints of the backbone.
+          num_classes: number K of logits.
+          dropout_rate: share of features dropped in training, in [0, 1).
+
+        Returns:
+          A functional model from one endpoint to logits [B, K], float32. Its input has
+          the name of the endpoint, its variables are `logits/kernel` and `logits/bias`.
+        """
+        return head.build(
+            endpoints["feature_vector"].shape[-1],
+            num_classes=num_classes,
+            dropout_rate=dropout_rate,
+        )
 
 
 def check_types(instance: typing.Any, *, package: str = "") -> None:

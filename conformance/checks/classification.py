@@ -42,6 +42,7 @@ def c02_gives_logits(model: model_under_test.ModelUnderTest) -> str:
     each row sums to 1, or to 100 for percentages; sigmoid values are all in [0, 1];
     top-k values decrease from column to column. The check for sigmoid or top-k values
     needs at least `_MIN_COLUMNS` columns, since logits may look the same by chance.
+    Small outputs of a final ReLU, as SqueezeNet has it, are not taken for sigmoids'.
     """
     fix = "Return the output of the last dense layer, without softmax, sigmoid or "
     fix += "sorting; document whether its scores are for softmax or for sigmoid."
@@ -70,7 +71,8 @@ def c02_gives_logits(model: model_under_test.ModelUnderTest) -> str:
             )
     is_wide = rows.shape[1] >= _MIN_COLUMNS
     # If all values are 0, they are logits of a head whose weights are 0.
-    if is_wide and rows.min() >= 0 and rows.max() <= 1 and rows.any():
+    is_in_range = rows.min() >= 0 and rows.max() <= 1 and rows.any()
+    if is_wide and is_in_range and last_op != graphs.RELU:
         raise verdict.Violation(
             expected="logits",
             observed=f"{rows.size} values all between 0 and 1: probabilities",

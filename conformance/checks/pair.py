@@ -42,7 +42,10 @@ def p01_backbones_are_equal(model: model_under_test.ModelUnderTest) -> str:
 
 
 def p02_head_completes_features(model: model_under_test.ModelUnderTest) -> str:
-    """Compares classifier(x) with classifier.head(feature_vector(x)) at inference."""
+    """Compares classifier(x) with classifier.head(feature_vector(x)) at inference.
+
+    A head whose argument has the name of an endpoint reads that endpoint instead.
+    """
     feature_vector, classifier = _models(model)
     head = getattr(classifier.obj, "head", None)
     function = getattr(head, "__call__", None)  # noqa: B004 - its value is needed
@@ -55,16 +58,36 @@ def p02_head_completes_features(model: model_under_test.ModelUnderTest) -> str:
         )
     images = classifier.images(2)
     with verdict.expecting("classifier.head(feature_vector(x)) to work", mend=fix):
-        logits = _infer(head, feature_vector.infer(images))
+        name, features = _head_input(head, feature_vector, images)
+        logits = _infer(head, features)
     difference = numeric.relative_difference(logits, classifier.infer(images))
     if difference > clauses.TOLERANCE:
         raise verdict.Violation(
-            expected="classifier.head(feature_vector(x)) to equal classifier(x)",
+            expected=f"classifier.head({name}(x)) to equal classifier(x)",
             observed=f"a relative difference of {difference:.1e}",
-            mend="Build the classifier as the head on the output of the feature-vector "
-            "model.",
+            mend=f"Build the classifier as the head on the {name} of the "
+            "feature-vector model.",
         )
     return f"difference {difference:.1e}"
+
+
+def _head_input(
+    head: Any, feature_vector: model_under_test.ModelUnderTest, images: tf.Tensor
+) -> tuple[str, Any]:
+    """Returns name and value of what the head reads, at inference.
+
+    It is the endpoint with the name of the head's first argument, such as
+    `SqueezeNet/feature_map`, or else the feature vector.
+    """
+    argument = next(iter(traces.parameters(head.__call__))).name
+    names = {parameter.name for parameter in traces.parameters(feature_vector.call)}
+    if {"training", "return_endpoints"} <= names:
+        endpoints = feature_vector.obj(images, training=False, return_endpoints=True)
+        for name, endpoint in endpoints.items():
+            _, slash, short_name = name.rpartition("/")
+            if slash and short_name == argument:
+                return argument, endpoint
+    return "feature_vector", feature_vector.infer(images)
 
 
 def _models(

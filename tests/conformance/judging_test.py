@@ -257,6 +257,30 @@ def test_a_pair_is_of_two_kinds(pair):
     assert "observed another feature_vector model" in by_id(found)["P01"].message
 
 
+class OtherHeadOnFeatureMap(models.HeadOnFeatureMap):
+    def head_alone(self, feature_map, training=False):
+        return self.head(2 * feature_map, training)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "violation"),
+    [
+        (models.HeadOnFeatureMap, None),
+        (
+            OtherHeadOnFeatureMap,
+            r"expected classifier.head\(feature_map\(x\)\) to equal",
+        ),
+    ],
+)
+def test_a_head_reads_the_endpoint_that_its_argument_names(
+    classifier, violation, tmp_path
+):
+    other = models.WithFeatureMap().save(tmp_path)
+    found = here.check(classifier().save(tmp_path), pair=other, clauses=["P02", "C"])
+    assert [result.id for result in found.failed] == (["P02"] if violation else [])
+    assert re.search(violation or "difference", by_id(found)["P02"].message)
+
+
 def test_full_tells_what_quick_does_not(tmp_path):
     for mutant, expected in mutants.MUTANTS.items():
         if expected.full:

@@ -225,13 +225,14 @@ class Classification(FeatureVector):
         file.write_text("\n".join(self.class_index()) + "\n")
         return [file]
 
+    head_spec = tf.TensorSpec([None, NUM_FEATURES], tf.float32)
+
     def head_part(self):
         """The named callable of the head, or None."""
         head = tf.train.Checkpoint()
         head.__call__ = tf.function(self.head_alone, autograph=False)
-        spec = tf.TensorSpec([None, NUM_FEATURES], tf.float32)
         for training in (False, True):
-            head.__call__.get_concrete_function(spec, training=training)
+            head.__call__.get_concrete_function(self.head_spec, training=training)
         head.variables = self.head_variables()
         head.trainable_variables = self.head_variables()
         return head
@@ -522,6 +523,34 @@ class Hyperparameters(Classification):
 class NamedEndpoints(FeatureVector):
     def signature(self, images):
         return {**super().signature(images), "Toy/images": images}
+
+
+class WithFeatureMap(FeatureVector):
+    def pool(self, feature_map, training):
+        self.feature_map = feature_map
+        return super().pool(feature_map, training)
+
+    def endpoints(self, output):
+        return {"default": output, "Toy/feature_map": self.feature_map}
+
+
+class HeadOnFeatureMap(WithFeatureMap, Classification):
+    """The mean over all positions comes last, after a ReLU; all logits are small."""
+
+    head_spec = tf.TensorSpec([None, None, None, NUM_FEATURES], tf.float32)
+
+    def output(self, images, training):
+        self.features(images, training)
+        return self.head(self.feature_map, training)
+
+    def head(self, features, training=False):
+        if training:
+            features = tf.nn.dropout(features, 0.5)
+        logits = tf.tensordot(features, self.head_kernel, 1) + self.head_bias
+        return tf.reduce_mean(tf.nn.relu(0.1 * logits), [1, 2])
+
+    def head_alone(self, feature_map, training=False):
+        return self.head(feature_map, training)
 
 
 class OptionalTensor(FeatureVector):

@@ -661,6 +661,18 @@ class C02OneSigmoid(C02SevenSigmoids):
         return super().class_index()[:2]
 
 
+class C02MeanOfSigmoids(C02SevenSigmoids):
+    """Of an image and its mirror image."""
+
+    def output(self, images, training):
+        both = [images, tf.reverse(images, [2])]
+        scores = [self.head(self.features(x, training), training) for x in both]
+        return tf.reduce_mean(tf.sigmoid(tf.stack(scores)), axis=0)
+
+    def head(self, features, training=False):
+        return Classification.head(self, features, training)
+
+
 class C02HalfPrecision(Classification):
     def head(self, features, training=False):
         logits = tf.cast(super().head(features, training), tf.float16)
@@ -1357,6 +1369,9 @@ MUTANTS = {
     C02SigmoidByHand: Mutant(message="120 values all between 0 and 1: probabilities"),
     C02SevenSigmoids: Mutant(message="the output of a final Sigmoid op: probabilities"),
     C02OneSigmoid: Mutant(message="the output of a final Sigmoid op: probabilities"),
+    C02MeanOfSigmoids: Mutant(
+        message="the output of a final Sigmoid op: probabilities"
+    ),
     C02HalfPrecision: Mutant(message="the output of a final Softmax op: probabilities"),
     C02Percent: Mutant(message="sum to 100 in each row: probabilities"),
     C02Saturated: Mutant(message="120 values all between 0 and 1: probabilities"),

@@ -571,7 +571,8 @@ def _fields(paths: Iterable[str]) -> dict[str, _Fields]:
             index=index,  # in the network, from 0
             **{
                 "2*index": 2 * index,
-                # With a layer after each stage, such as VGG's max pools.
+                # With a layer before or after each stage, such as a max pool.
+                "index+stage": index + stage,
                 "2*index+stage": 2 * index + stage,
                 "3*index+stage": 3 * index + stage,
             },

@@ -101,7 +101,7 @@ def parameters(theirs):
 def with_our_logits(model, normalised):
     """Our endpoints and logits for images that are normalised already."""
     found = dict(model.backbone(normalised))
-    found["logits"] = model.head(found["feature_vector"])
+    found["logits"] = model.head(found[model.head_input])
     return {name: keras.ops.convert_to_numpy(x) for name, x in found.items()}
 
 
