@@ -1,6 +1,6 @@
 """ShuffleNet V2: a block computes one half of the channels, and shuffles both.
 
-Source: Ma et al., arXiv:1807.11164, section 3.2, Figure 3 (c) and (d), and Table 5.
+Source: Ma et al., arXiv:1807.11164, section 3, Figure 3 (c) and (d), and Table 5.
 Reference code: the authors' `ShuffleNetV2/network.py` and `blocks.py`
 (megvii-model/ShuffleNet-Series), and torchvision's `models/shufflenetv2.py`.
 """
