@@ -58,6 +58,8 @@ class ShuffleNetV2(spec.BackboneSpec):
       The authors' code shuffles at the beginning of a block, torchvision and this code
       at its end, as in Figure 3. In the authors' code the halves are the channels with
       even and with odd numbers, so that its weights would need another order.
+      Images are normalised as in torchvision; the authors' code takes blue, green and
+      red from 0 to 255.
     """
 
     width_multiplier: float
