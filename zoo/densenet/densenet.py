@@ -55,8 +55,8 @@ class DenseNet(spec.BackboneSpec):
     Deviations:
       None from the authors' code, which normalises and activates the last dense block
       too. Table 1 does not show it.
-      DenseNet-161 with k = 48 is in the first versions of the paper and in the authors'
-      code; the last version's Table 1 has DenseNet-264 in its place.
+      DenseNet-161 with k = 48 is in the authors' code and README; in Table 1 of the
+      paper's last version, v5, all networks have k = 32.
     """
 
     depth: int

@@ -1,6 +1,6 @@
 """Big Transfer (BiT): ResNet V2 with group norm and weight standardisation.
 
-Source: Kolesnikov et al., arXiv:1912.11370, section 3.2; group norm arXiv:1803.08494,
+Source: Kolesnikov et al., arXiv:1912.11370, section 3.3; group norm arXiv:1803.08494,
 weight standardisation arXiv:1903.10520. Reference code: google-research/big_transfer,
 and `models/bit_paper.py` of google-research/big_vision.
 """

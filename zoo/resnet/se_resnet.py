@@ -127,7 +127,7 @@ class SEResNet(spec.BackboneSpec):
         )
 
     def _style(self) -> conv_norm.Style:
-        # Section 6.1: He et al., arXiv:1502.01852.
+        # Section 5.1: He et al., arXiv:1502.01852.
         return blocks.style(
             momentum=self.batch_norm_momentum,
             epsilon=self.batch_norm_epsilon,

@@ -1,8 +1,9 @@
 """Wide ResNet for ImageNet: bottlenecks with a wider 3×3 convolution.
 
-Source: Zagoruyko and Komodakis, arXiv:1605.07146, section 3.4 and Table 8, WRN-50-2.
-Reference code: torchvision's `wide_resnet50_2`; the authors' is Torch
-(szagoruyko/wide-residual-networks).
+Source: Zagoruyko and Komodakis, arXiv:1605.07146, section 3, "ImageNet and COCO
+experiments", and Table 8, WRN-50-2-bottleneck. Reference code: torchvision's
+`wide_resnet50_2`; the authors' is Torch (szagoruyko/wide-residual-networks; its
+`pretrained/README.md` prints the layers).
 """
 
 from __future__ import annotations
@@ -45,8 +46,9 @@ class WideResNet(spec.BackboneSpec):
       stages: the rows of the table.
 
     Deviations:
-      None. As in torchvision, the 3×3 convolution has the stride, the max pool is
-      padded symmetrically, and shortcuts that change the shape are 1×1 convolutions.
+      None. As in torchvision and the authors' model, the 3×3 convolution has the
+      stride, the max pool is padded symmetrically, and shortcuts that change the shape
+      are 1×1 convolutions.
       The paper has no network with 101 layers: torchvision's is the same with the
       blocks of ResNet-101.
     """

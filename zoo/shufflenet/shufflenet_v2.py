@@ -1,6 +1,6 @@
 """ShuffleNet V2: a block computes one half of the channels, and shuffles both.
 
-Source: Ma et al., arXiv:1807.11164, section 3.2, Figure 3 (c) and (d), and Table 5.
+Source: Ma et al., arXiv:1807.11164, section 3, Figure 3 (c) and (d), and Table 5.
 Reference code: the authors' `ShuffleNetV2/network.py` and `blocks.py`
 (megvii-model/ShuffleNet-Series), and torchvision's `models/shufflenetv2.py`.
 """
@@ -58,6 +58,8 @@ class ShuffleNetV2(spec.BackboneSpec):
       The authors' code shuffles at the beginning of a block, torchvision and this code
       at its end, as in Figure 3. In the authors' code the halves are the channels with
       even and with odd numbers, so that its weights would need another order.
+      Images are normalised as in torchvision; the authors' code takes blue, green and
+      red from 0 to 255.
     """
 
     width_multiplier: float

@@ -62,9 +62,10 @@ class VGG(spec.BackboneSpec):
       keep their bias.
       Kernels of the stages have the initialisation of arXiv:1502.01852, as in
       torchvision, so that 16 and 19 layers train without the paper's pre-training of
-      11 layers.
+      11 layers. They, and the dense layers, are drawn from uniform distributions with
+      the variance of torchvision's normal ones.
       Columns A-LRN (local response normalisation) and C (1×1 convolutions) are left
-      out: no project publishes weights of them.
+      out: none of the projects above publishes weights of them.
     """
 
     depth: int

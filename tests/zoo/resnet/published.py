@@ -34,9 +34,11 @@ RECIPES = {
     # torchvision's references/classification, as for V1.5.
     "resnext_*":
         (published.IMAGENET, 0.0, 1e-4, (), 0.9, 1e-5, None),
+    # arXiv:1605.07146, section 3, on fb.resnet.torch: 1e-4 of all, momentum 0.1 of new.
     "wide_resnet_*":
         (published.IMAGENET, 0.0, 1e-4, (), 0.9, 1e-5, None),
-    # Cadene's port, images and batch norm; Caffe decays biases, gammas and betas not.
+    # Cadene's port, images and batch norm; 1e-4: hujie-frank/SENet, issue 37. That
+    # biases, gammas and betas do not decay is ours.
     "se_resnet_*":
         (published.IMAGENET, 0.0, 1e-4, published.WEIGHTS_ONLY, 0.9, 1e-5, None),
     # arXiv:1912.11370, section 3.3: decay 1e-4; big_vision decays kernels alone.
