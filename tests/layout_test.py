@@ -43,7 +43,7 @@ RULES = [
     ("images.listing",     Rule(never=("keras", *TENSORFLOW))),
     ("zoo",                Rule(only=("zoo", "foundation"))),
     ("zoo",                Rule(never=TENSORFLOW, later=("zoo.weights.checkpoint",))),
-    ("zoo.spec",           Rule(only=())),
+    ("zoo.spec",           Rule(only=("zoo.head",))),
     ("zoo.head",           Rule(only=("zoo.layers",))),
     ("zoo.layers",         Rule(only=("zoo.layers",))),
     ("zoo.<family>",       Rule(only=("zoo.<family>", "zoo.layers", "zoo.spec"))),
