@@ -319,8 +319,8 @@ def test_a_clean_tree_passes(tmp_path):
         (
             "zoo/spec.py",
             "from . import taxonomy",
-            "zoo/spec.py:1: zoo.spec imports zoo.taxonomy, but zoo.spec imports none "
-            "of ours",
+            "zoo/spec.py:1: zoo.spec imports zoo.taxonomy, but zoo.spec imports only "
+            "zoo.head of ours",
         ),
         (
             "zoo/layers/rounding.py",
