@@ -99,6 +99,8 @@ class InceptionResNetV2(spec.BackboneSpec):
       where Figures 15 to 19 have 5, 10 and 5 with 384, 1154 and 2048; and a 1×1
       convolution with 1536 channels follows them. Batch norm has no scale. The
       auxiliary classifier is not built; the importer leaves out its weights.
+      Kernels are initialised as in the other Inception networks, with variance 2 / fan
+      of the inputs; TF-Slim's code has Glorot's uniform initialiser for this network.
 
     Endpoints besides the stages: TF-Slim's `Mixed_5b`, `Mixed_6a` and `Mixed_7a`. Its
     `PreAuxLogits` is `stage_2`, and `Conv2d_7b_1x1` is `feature_map`.

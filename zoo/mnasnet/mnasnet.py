@@ -1,7 +1,7 @@
 """MnasNet: inverted bottlenecks whose kernels and ratios a search chose by stage.
 
-Source: Tan et al., arXiv:1807.11626, section 5, Table 1 and Figure 7. Reference code:
-`models/official/mnasnet` of the TensorFlow TPU repository.
+Source: Tan et al., arXiv:1807.11626, sections 6 and 7.3, Tables 1, 2 and 4, and Figure
+7. Reference code: `models/official/mnasnet` of the TensorFlow TPU repository.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class MnasNet(spec.BackboneSpec):
 @gin.register(denylist=["stages", "stem_channels"])
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MnasNetA1(MnasNet):
-    """MnasNet-A1: with squeeze-excite in three of its stages."""
+    """MnasNet-A1: with squeeze-excite in three of its stages; Figure 7."""
 
     stages: tuple[Stage, ...] = A1_STAGES
 
@@ -207,7 +207,7 @@ class MnasNetA1(MnasNet):
 @gin.register(denylist=["stages", "stem_channels"])
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MnasNetB1(MnasNet):
-    """MnasNet-B1: found in a search space without squeeze-excite."""
+    """MnasNet-B1: found in a search space without squeeze-excite; Table 2."""
 
     stages: tuple[Stage, ...] = B1_STAGES
 
@@ -215,7 +215,7 @@ class MnasNetB1(MnasNet):
 @gin.register(denylist=["stages", "stem_channels"])
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MnasNetSmall(MnasNet):
-    """MnasNet-small: found in a search for small networks."""
+    """MnasNet-small: found in a search for small networks; section 6.2, Table 4."""
 
     stages: tuple[Stage, ...] = SMALL_STAGES
     stem_channels: int = 8

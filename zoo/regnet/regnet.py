@@ -1,7 +1,8 @@
 """RegNet: residual bottlenecks with group convolutions, whose widths grow linearly.
 
-Source: Radosavovic et al., arXiv:2003.13678, sections 3.2 to 3.3 and the appendix.
-Reference code: pycls, `models/regnet.py`, `models/anynet.py` and `models/blocks.py`.
+Source: Radosavovic et al., arXiv:2003.13678, sections 3.2 to 4, Figures 15 and 16, and
+appendix D. Reference code: pycls, `models/regnet.py`, `models/anynet.py` and
+`models/blocks.py`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class RegNet(spec.BackboneSpec):
 
     The published networks have four stages: at 224 px, the stem's output is 112 × 112,
     those of the stages are 56 × 56, 28 × 28, 14 × 14 and 7 × 7. The gin files have the
-    parameters of the appendix's tables.
+    parameters of Figures 15 and 16.
 
     Args:
       depth: number of blocks, the paper's d.
@@ -57,7 +58,7 @@ class RegNet(spec.BackboneSpec):
         channels of RegNetX-400MF, RegNetY-800MF and RegNetY-8.0GF differ.
 
     Deviations:
-      All blocks have the bottleneck ratio b = 1, as all networks of the appendix.
+      All blocks have the bottleneck ratio b = 1, as all networks of Figures 15 and 16.
       In pycls, the stem's input has blue as channel 0; here it has red, as in timm's
       copy of the weights of pycls.
     """
@@ -109,7 +110,7 @@ class RegNet(spec.BackboneSpec):
         return stages
 
     def _multiple(self, width: int, divisor: int) -> int:
-        """Rounds to a multiple; in pycls part of `adjust_block_compatibility`."""
+        """Rounds to a multiple: appendix D, `adjust_block_compatibility` of pycls."""
         if self.width_rounding == "torchvision":
             return rounding.round_channels(width, divisor=divisor)
         return max(divisor, divisor * round(width / divisor))
@@ -169,8 +170,8 @@ def bottleneck(
 ) -> keras.KerasTensor:
     """1×1 conv -> 3×3 group conv -> squeeze-excite -> 1×1 linear conv -> add -> ReLU.
 
-    Source: Figure 4 of the paper, the X block; with squeeze-excite the Y block. Its
-    squeeze-excite is after the 3×3 convolution, as in pycls.
+    Source: Figure 4 of the paper, the X block; with squeeze-excite the Y block of
+    appendix D, which has it after the 3×3 convolution.
 
     Args:
       inputs: [B, H, W, C].
@@ -223,12 +224,12 @@ def bottleneck(
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RegNetX(RegNet):
-    """RegNetX: without squeeze-excite; the appendix's table of RegNetX models."""
+    """RegNetX: without squeeze-excite; Figure 15 of the paper."""
 
 
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RegNetY(RegNet):
-    """RegNetY: with squeeze-excite; the appendix's table of RegNetY models."""
+    """RegNetY: with squeeze-excite; Figure 16 and appendix D of the paper."""
 
     se_ratio: float = 0.25

@@ -4,6 +4,9 @@ from tests.zoo import published
 
 # fmt: off
 RECIPES = {
+    # TF-Slim: inception_resnet_v2_arg_scope, which also decays biases.
+    "inception_resnet_v2":
+        (published.INCEPTION, 0.2, 4e-5, ("/norm/",), 0.9997, 1e-3, None),
     # TF-Slim: nets/inception_utils.py inception_arg_scope, dropout_keep_prob.
     "inception_*":
         (published.INCEPTION, 0.2, 4e-5, published.WEIGHTS_ONLY, 0.9997, 1e-3, None),
