@@ -40,6 +40,11 @@ class Hyperparameter:
         return max(values, default=None)
 
 
+DROPOUT_EFFECT = (
+    "with training=True, the probability that each dropout layer drops an activation: "
+    "0 drops none"
+)
+"""Effect of `dropout_rate` in models such as VGG, which drop in several places."""
 RANGE = [0.0, 1.0]
 """Valid range of all hyperparameters. It is not checked, which saves time."""
 HYPERPARAMETERS = {
@@ -79,10 +84,23 @@ def describe(model: keras.Model) -> dict[str, dict[str, typing.Any]]:
             "shape": [],
             "default": default,
             "range": RANGE,
-            "effect": HYPERPARAMETERS[name].effect,
+            "effect": _effect(name, model),
         }
         for name, default in defaults(model).items()
     }
+
+
+def _effect(name: str, model: keras.Model) -> str:
+    """Returns the effect in `model`, whose dropout may not be before a dense layer."""
+    entry = HYPERPARAMETERS[name]
+    if entry.layer is dropping.Dropout:
+        ends_dense = any(
+            isinstance(layer, keras.layers.Dense) and layer.name == "logits"
+            for layer in model._flatten_layers()
+        )
+        if len(entry.layers(model)) > 1 or not ends_dense:
+            return DROPOUT_EFFECT
+    return entry.effect
 
 
 @contextlib.contextmanager

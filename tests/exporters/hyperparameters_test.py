@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from exporters import manifest
+import zoo
+from exporters import hyperparameters, manifest
 
 IMAGES = np.random.default_rng(0).random((4, 64, 64, 3), np.float32)
 # EfficientNet-B0 with ten blocks instead of 16, which takes half the time. The ninth
@@ -175,3 +176,17 @@ def test_models_have_what_their_layers_have(exported):
     with pytest.raises(TypeError, match="dropout_rate"):
         features(IMAGES, dropout_rate=0.0)
     features(IMAGES, training=True, batch_norm_momentum=0.9)
+
+
+@pytest.mark.parametrize(
+    ("arch", "kind", "effect"),
+    [
+        ("mobilenet_v2_035_96", "classification", "before the last dense layer"),
+        ("squeezenet_1_1", "classification", "each dropout layer"),
+        ("alexnet", "feature_vector", "each dropout layer"),
+        ("alexnet", "classification", "each dropout layer"),
+    ],
+)
+def test_the_effect_of_dropout_names_the_layers_that_drop(arch, kind, effect):
+    described = hyperparameters.describe(zoo.build(arch).parts[kind])
+    assert effect in described["dropout_rate"]["effect"]
