@@ -156,7 +156,8 @@ def image_model(
       std: see `inputs.Normalization`.
       crop_fraction: see `inputs.Preprocessing`.
       interpolation: see `inputs.Preprocessing`.
-      dropout_rate: dropout rate of the head, in [0, 1).
+      dropout_rate: dropout rate of the head, in [0, 1), and of a backbone whose spec
+        has a `dropout_rate` of None.
       weight_decay: see `ImageModel`.
       weight_decay_excludes: see `ImageModel`.
       taxonomy_name: name of the taxonomy that defines the logits, such as
@@ -179,6 +180,9 @@ def image_model(
         taxonomy_name, custom=own_taxonomy, background_class=background_class
     )
     normalization = inputs.Normalization(mean=mean, std=std)
+    if getattr(backbone, "dropout_rate", dropout_rate) is None:
+        rate: dict[str, typing.Any] = {"dropout_rate": dropout_rate}
+        backbone = dataclasses.replace(backbone, **rate)
     network = backbone.build()
     head = backbone.build_head(
         network.output, num_classes=taxonomy.num_classes, dropout_rate=dropout_rate

@@ -17,6 +17,7 @@ RANGES = {
     "width_multiplier": (0.01, 8.0),
     "depth_multiplier": (0.01, 8.0),
     "drop_path_rate": (0.0, 1.0),
+    "dropout_rate": (0.0, 0.999),
     "batch_norm_momentum": (0.0, 1.0),
     "batch_norm_epsilon": (0.0, 1.0),
     "se_ratio": (0.0, 1.0),

@@ -46,8 +46,8 @@ class AlexNet(spec.BackboneSpec):
 
     Args:
       image_size: pixels; the smallest size is 223.
-      dropout_rate: share of fc6's activations dropped in training, in [0, 1). That of
-        fc7's is `model.dropout_rate`; a call's `dropout_rate` sets both.
+      dropout_rate: share of fc6's activations dropped in training, in [0, 1); None for
+        that of fc7's, `model.dropout_rate`. A call's `dropout_rate` sets both.
       stages: the convolutions.
 
     Deviations:
@@ -63,12 +63,8 @@ class AlexNet(spec.BackboneSpec):
     """
 
     image_size: int
-    dropout_rate: float = 0.5
+    dropout_rate: float | None = None
     stages: tuple[Stage, ...] = STAGES
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        spec.check_range("AlexNet.dropout_rate", self.dropout_rate, 0.0, 0.999)
 
     def build(self) -> keras.Model:
         """Builds the network; `feature_vector` is [B, 4096] float32.
@@ -100,7 +96,7 @@ class AlexNet(spec.BackboneSpec):
         endpoints |= fully_convolutional.features(
             x,
             kernel_size=FC6_KERNEL,
-            dropout_rate=self.dropout_rate,
+            dropout_rate=self.dropout_rate or 0.0,
             initializer=initializer,
         )
         return keras.Model(images, endpoints, name="alexnet")

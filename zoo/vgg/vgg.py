@@ -47,8 +47,8 @@ class VGG(spec.BackboneSpec):
       depth: number of layers with weights; selects the column of Table 1.
       image_size: pixels; the smallest size is 224.
       batch_norm: normalise after each convolution of the stages.
-      dropout_rate: share of fc6's activations dropped in training, in [0, 1). That of
-        fc7's is `model.dropout_rate`; a call's `dropout_rate` sets both.
+      dropout_rate: share of fc6's activations dropped in training, in [0, 1); None for
+        that of fc7's, `model.dropout_rate`. A call's `dropout_rate` sets both.
       batch_norm_momentum: share of the moving statistics that a training step keeps.
       batch_norm_epsilon: added to the variance.
       stages: the rows of Table 1.
@@ -71,14 +71,13 @@ class VGG(spec.BackboneSpec):
     depth: int
     image_size: int
     batch_norm: bool = False
-    dropout_rate: float = 0.5
+    dropout_rate: float | None = None
     batch_norm_momentum: float = 0.9
     batch_norm_epsilon: float = 1e-5
     stages: tuple[Stage, ...] = STAGES
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        spec.check_range("VGG.dropout_rate", self.dropout_rate, 0.0, 0.999)
         depths = self.stages[0].convolutions
         if self.depth not in depths:
             raise ValueError(
@@ -106,7 +105,7 @@ class VGG(spec.BackboneSpec):
         endpoints |= fully_convolutional.features(
             x,
             kernel_size=FC6_KERNEL,
-            dropout_rate=self.dropout_rate,
+            dropout_rate=self.dropout_rate or 0.0,
             initializer=keras.initializers.RandomUniform(-FC_LIMIT, FC_LIMIT),
         )
         return keras.Model(images, endpoints, name="vgg")

@@ -49,6 +49,21 @@ def test_equals_torchvision(tmp_path):
             assert found["fc6"].shape == (2, 3, 4, 4096)
 
 
+@pytest.mark.parametrize(
+    ("bindings", "rates"),
+    [
+        ([], [0.5, 0.5]),
+        (["model.dropout_rate = 0.2"], [0.2, 0.2]),
+        (["AlexNet.dropout_rate = 0.0"], [0.0, 0.5]),
+    ],
+)
+def test_fc6_drops_as_many_as_fc7_unless_it_is_bound(bindings, rates):
+    model = zoo.build("alexnet", gin_bindings=bindings)
+    layers = [model.backbone.get_layer("fc6_dropout"), model.head.get_layer("dropout")]
+    assert [layer.rate for layer in layers] == rates
+    assert model.spec.dropout_rate == rates[0]
+
+
 def test_what_there_is_not():
     with pytest.raises(ValueError, match=r"AlexNet.dropout_rate must be a number in"):
         zoo.build("alexnet", gin_bindings=["AlexNet.dropout_rate = 1.5"])
