@@ -182,10 +182,9 @@ def r04_lists_variables(model: model_under_test.ModelUnderTest) -> str:
         fix = "Add them to root.variables. Variables that training must not change "
         fix += "belong there too, but not in trainable_variables."
         if not hasattr(model.obj, "variables"):
-            fix = (
-                "Set root.variables to a list, with a tf.train.Checkpoint as the root: "
-            )
-            fix += "the variables of a tf.Module are a property, which is not saved."
+            fix = "Set root.variables to a list, and let the root be a "
+            fix += "tf.train.Checkpoint: the variables of a tf.Module are a property, "
+            fix += "which is not saved."
         raise verdict.Violation(
             expected=f"all {len(captured)} captured variables in root.variables",
             observed=f"{len(missing)} missing: {numeric.names(missing)}",
