@@ -1,8 +1,13 @@
 """The clauses of the suite: their text, source, level and dependencies.
 
-Sources: *Reusable SavedModels*, https://www.tensorflow.org/hub/reusable_saved_models,
-and *Common SavedModel APIs for Image Tasks*,
-https://www.tensorflow.org/hub/common_saved_model_apis/images, both of TensorFlow Hub.
+Sources, the first four of TensorFlow Hub:
+
+- *Reusable SavedModels*, https://www.tensorflow.org/hub/reusable_saved_models
+- *Common SavedModel APIs for Image Tasks*,
+  https://www.tensorflow.org/hub/common_saved_model_apis/images
+- *Common Signatures for Images*, https://www.tensorflow.org/hub/common_signatures/images
+- *TF1 Hub format*, https://www.tensorflow.org/hub/tf1_hub_module
+- this project, for what the other documents leave open
 """
 
 from __future__ import annotations
@@ -23,6 +28,18 @@ SAVED_MODEL, TF1_HUB = "TF2 SavedModel", "TF1 Hub module"
 FORMATS = (SAVED_MODEL, TF1_HUB)
 HUB_MODULE = "tfhub_module.pb"
 """The file that marks a TF1 Hub module."""
+GROUPS = {
+    "R": "Reusable SavedModel",
+    "I": "Image input",
+    "F": "Image feature vector",
+    "C": "Image classification",
+    "P": "Pair",
+    "S": "Signatures",
+    "T": "TF1 Hub format",
+    "D": "Documentation",
+    "K": "Clients",
+}
+"""The names of the groups, by the letter with which the ids of their clauses begin."""
 
 _REUSABLE = "Reusable SavedModels, TensorFlow Hub"
 _IMAGES = "Common SavedModel APIs for Image Tasks, TensorFlow Hub"
@@ -36,14 +53,17 @@ class Clause:
     """One requirement that a model must or should meet.
 
     Args:
-      id: group letter and number.
+      id: a group's letter from `GROUPS`, and a number.
       text: the requirement.
       source: the document that states the requirement.
       level: MUST or SHOULD.
       kinds: the kinds of model that the clause applies to.
       formats: the formats from `FORMATS` that the clause applies to.
-      needs: ids of clauses that must pass before this one can be checked.
-      by_signature: whether serving_default is called where there is no `__call__`.
+      needs: ids of clauses that are checked before this one. If one of them fails, this
+        clause is not_applicable; their other results (warn, not_applicable) do not
+        block it.
+      by_signature: whether a model without `__call__` is checked by calls of its
+        signature serving_default. If False, the clause needs `__call__`.
       by_client: whether an independent client program checks the clause.
     """
 
@@ -76,26 +96,26 @@ CLAUSES = (
     Clause(
         id="R03",
         text="__call__ has one required positional argument, a single Tensor whose "
-        "batch dimension is undefined.",
+        "batch dimension is free (None).",
         source=_REUSABLE,
         needs=("R02",),
     ),
     Clause(
         id="R04",
-        text="variables lists every variable that any trace of __call__ captures.",
+        text="obj.variables lists every variable that any trace of __call__ captures.",
         source=_REUSABLE,
         needs=("R02",),
     ),
     Clause(
         id="R05",
-        text="trainable_variables is a subset of variables by identity, and "
-        "v.trainable is true for each.",
+        text="obj.trainable_variables is a subset of obj.variables by identity, and "
+        "v.trainable is true for each variable v in it.",
         source=_REUSABLE,
         needs=("R01",),
     ),
     Clause(
         id="R06",
-        text="regularization_losses is a list of callables without arguments. Each "
+        text="obj.regularization_losses is a list of callables without arguments. Each "
         "returns one finite float scalar with a gradient to at least one trainable "
         "variable; calling it changes no variable.",
         source=_REUSABLE,
@@ -103,8 +123,8 @@ CLAUSES = (
     ),
     Clause(
         id="R07",
-        text="training takes a Python bool and defaults to False: obj(x) equals "
-        "obj(x, training=False).",
+        text="The argument training takes a Python bool and defaults to False: obj(x) "
+        "equals obj(x, training=False).",
         source=_REUSABLE,
         needs=("R03",),
     ),
@@ -119,8 +139,8 @@ CLAUSES = (
         id="R09",
         text="Each additional keyword argument has a default, the documented dtype "
         "and shape, and its documented effect: batch_norm_momentum=1 freezes the "
-        "statistics and 0 replaces them; dropout_rate=0 makes the training-mode head "
-        "deterministic. Without documentation, only dtype, shape and default are "
+        "moving statistics and 0 replaces them; dropout_rate=0 makes the training-mode "
+        "head deterministic. Without documentation, only dtype, shape and default are "
         "checked.",
         source=_REUSABLE,
         needs=("R03",),
@@ -129,7 +149,7 @@ CLAUSES = (
         id="R10",
         text="A call with training=False changes no variable. A call with "
         "training=True changes only non-trainable variables, and changes them if the "
-        "model has batch statistics.",
+        "model has moving statistics.",
         source=_REUSABLE,
         needs=("R03",),
     ),
@@ -148,8 +168,8 @@ CLAUSES = (
     ),
     Clause(
         id="R13",
-        text="A loaded object can be saved again; the copy passes the same clauses "
-        "and gives equal outputs.",
+        text="A loaded object can be saved again. The copy gives equal outputs, and "
+        "passes those of R02 to R06, R08, R12, F02, C03 and S01 that the model passes.",
         source=_REUSABLE,
         needs=("R03",),
     ),
@@ -166,7 +186,7 @@ CLAUSES = (
         text="Works when called eagerly, from a tf.function, under "
         "tf.config.run_functions_eagerly, and under tf.distribute.MirroredStrategy on "
         "two devices. There, after a training step, a cross-replica read of each "
-        "batch statistic returns the mean over the replicas.",
+        "moving statistic returns the mean over the replicas.",
         source=_OURS,
         needs=("R03",),
     ),
@@ -203,8 +223,9 @@ CLAUSES = (
     ),
     Clause(
         id="I05",
-        # Signatures do not check ranks: a wrong rank crashes the process for any model.
-        text="An input of another number of channels, rank or dtype (bfloat16 and "
+        # Not by_signature: TensorFlow does not check the rank of a signature's input,
+        # and an input of the wrong rank crashes the process, whatever the model is.
+        text="An input whose number of channels, rank or dtype is wrong (bfloat16 and "
         "float16 included) raises a Python exception; it never crashes the process.",
         source=_OURS,
         needs=("R03",),
@@ -254,9 +275,9 @@ CLAUSES = (
     Clause(
         id="C03",
         text="The model contains its class index: a text asset with one line for each "
-        "of the num_classes classes, with or without a header line. An asset "
-        "class_index.tsv has the header index, id, name, and a background class in it "
-        "has the id background.",
+        "of the num_classes classes, with or without a header line. If "
+        "the asset is class_index.tsv, its header is 'index', 'id', 'name', and a "
+        "background class has the id 'background'.",
         source=_OURS,
         kinds=(CLASSIFICATION,),
         needs=("C01",),
@@ -283,7 +304,7 @@ CLAUSES = (
         id="T03",
         text="Height and width are fixed to the expected size, which "
         "hub.get_expected_image_size (tensorflow-hub before 0.16) returns; the batch "
-        "dimension is undefined.",
+        "dimension is free (None).",
         source=_SIGNATURES,
         formats=(TF1_HUB,),
         needs=("T02",),
@@ -327,6 +348,7 @@ CLAUSES = (
         "weights, the hash of every file, and the other model's hash.",
         source=_OURS,
         formats=FORMATS,
+        # The clause of the model's own format; the other is not_applicable.
         needs=("R01", "T01"),
     ),
     Clause(
@@ -354,21 +376,23 @@ CLAUSES = (
         id="D04",
         text="The documentation states the architecture's paper, the data set, the "
         "licence, the parameter count, the multiply-adds at the default size, and the "
-        "source of the weights; the first line says so if the weights are random.",
+        "source of the weights. If the weights are random, the title or the line after "
+        "it says so.",
         source=_OURS,
         needs=("R03",),
     ),
     Clause(
         id="D05",
-        text="Every number in the documentation matches the value computed from the "
-        "model.",
+        text="Numbers in the documentation match the values computed from the model: "
+        "those in labelled table rows, the defaults of arguments, the shapes of "
+        "endpoints, and any other number with digit groups (1,234).",
         source=_OURS,
         needs=("R03",),
     ),
     Clause(
         id="S01",
-        text="The signature serving_default exists, with the input key images and an "
-        "undefined batch dimension.",
+        text="The signature serving_default exists, with the input key images and a "
+        "free batch dimension (None).",
         source=_OURS,
         needs=("R01",),
     ),
@@ -395,16 +419,16 @@ CLAUSES = (
         "default is serving_default's output for obj.preprocess(image_bytes). "
         "obj.preprocess is a named callable without variables that turns encoded "
         "images into float32 [batch, S, S, 3] in [0, 1], rotated upright according to "
-        "EXIF, exactly as in the model's evaluation. A damaged image raises an error; "
-        "it never becomes a black image.",
+        "EXIF, and cropped and resized as the model's manifest records, if it does. A "
+        "damaged image raises an error; it never becomes a black image.",
         source=_OURS,
         level="SHOULD",
         needs=("S01",),
     ),
     Clause(
         id="K01",
-        text="hub.load(path) returns a model with the same outputs as without hub, "
-        "and so does hub.load of an http:// URL on a static file server.",
+        text="hub.load returns a model with the same outputs as tf.saved_model.load, "
+        "from a path and from an http:// URL of a static file server.",
         source=_OURS,
         needs=("R01",),
         by_client=True,
@@ -424,6 +448,7 @@ CLAUSES = (
         "fit, where the loss falls, and saved to a .keras file and loaded again. "
         "keras.layers.TFSMLayer runs serving_default.",
         source=_OURS,
+        # Both K02 and K03 train the model: one defect should fail one clause only.
         needs=("R03", "R04", "K02"),
         by_client=True,
     ),
@@ -439,28 +464,28 @@ CLAUSES = (
 BY_ID = {clause.id: clause for clause in CLAUSES}
 
 
-def select(names: Iterable[str] | None, *, level: str) -> tuple[Clause, ...]:
+def select(names: Iterable[str] | None, *, include_clients: bool) -> tuple[Clause, ...]:
     """Returns the selected clauses, in the order in which they are checked.
 
     Args:
       names: clause ids and group letters, for example ("R", "F03"); None selects all
-        clauses of the level.
-      level: full, or quick, which leaves out clauses that clients check unless `names`
-        selects them.
+        clauses.
+      include_clients: if `names` is None, whether the clauses that client programs
+        check are selected too.
 
     Raises:
       ValueError: a name is neither a clause id nor a group letter.
     """
     if names is None:
-        return tuple(c for c in CLAUSES if level == "full" or not c.by_client)
-    valid_names = {*BY_ID, *(clause.id[0] for clause in CLAUSES)}
+        return tuple(c for c in CLAUSES if include_clients or not c.by_client)
+    valid_names = {*BY_ID, *GROUPS}
     selected = tuple(name.strip().upper() for name in names)
     for name in selected:
         if name not in valid_names:
             hint = messages.did_you_mean(name, sorted(valid_names))
             raise ValueError(
-                f"Unknown clause {name!r}.{hint} Valid are {', '.join(BY_ID)}, and "
-                "the letter of a group for all its clauses."
+                f"Unknown clause {name!r}.{hint} Valid are {', '.join(BY_ID)}, and a "
+                f"letter ({', '.join(GROUPS)}) for all clauses of a group."
             )
     return tuple(c for c in CLAUSES if c.id in selected or c.id[0] in selected)
 
@@ -474,3 +499,8 @@ def with_needs(selected: Iterable[Clause]) -> tuple[Clause, ...]:
         ids.add(clause.id)
         open_ids.extend(clause.needs)
     return tuple(clause for clause in CLAUSES if clause.id in ids)
+
+
+def all_needs(clause: Clause) -> tuple[Clause, ...]:
+    """Returns the clauses that a clause needs, and those that they need in turn."""
+    return tuple(need for need in with_needs([clause]) if need.id != clause.id)

@@ -12,7 +12,7 @@ from typing import Any
 from conformance import statements
 
 MANIFEST = pathlib.PurePosixPath("assets.extra/manifest.json")
-_LARGEST_FILE = 10_000_000  # bytes
+_READ_LIMIT = 10_000_000  # bytes; the rest of a file is ignored
 _LARGEST_SIDE = 1 << 16  # pixels
 _RANGES = ("height_range", "width_range")
 
@@ -67,7 +67,7 @@ def read(
         if path.exists() and not path.is_file():
             raise ValueError("it is not a regular file")
         with path.open("rb") as file:
-            record = json.loads(file.read(_LARGEST_FILE))
+            record = json.loads(file.read(_READ_LIMIT))
         documentation = _parse(record)
         if doc is not None and documentation == Documentation():
             raise ValueError("it has none of them")

@@ -48,7 +48,7 @@ class Range:
     """The measured and the documented range of height, width or square size."""
 
     name: str
-    sides: report_lib.Sides
+    sides: report_lib.SizeRange
     measured: Span
     documented: Span | None
 

@@ -15,20 +15,9 @@ from typing import Any
 
 import jinja2
 
+from conformance import clauses
 from conformance import report as report_lib
 from foundation import messages
-
-_GROUPS = {
-    "R": "Reusable SavedModel",
-    "I": "Image input",
-    "F": "Image feature vector",
-    "C": "Image classification",
-    "P": "Pair",
-    "S": "Signatures",
-    "T": "TF1 Hub format",
-    "D": "Documentation",
-    "K": "Clients",
-}
 
 # The forms of message that `verdict.Violation` and `judging.judge` write. Repeated
 # separators: the first "; observed " and the last ". To fix: " split the message.
@@ -53,9 +42,9 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(values)
 
 
-def group_name(clause: str) -> str:
-    """Returns the readable name of a clause's group; `clause` is its id or letter."""
-    return _GROUPS.get(clause[:1], "Other clauses")
+def group_name(clause_id: str) -> str:
+    """Returns the readable name of a clause's group, by its id or group letter."""
+    return clauses.GROUPS.get(clause_id[:1], "Other clauses")
 
 
 def parts(result: report_lib.ClauseResult, path: str) -> dict[str, str]:

@@ -112,12 +112,16 @@ def judge(
     start = time.perf_counter()
     prefix = ""
     try:
+        # A requested kind is known even if the model does not load. Detecting the kind
+        # loads the model, so it comes after the needs, which include that it loads.
         _check_kind(clause, model.requested_kind)
         verdict.check_format(clause, format_of(model))
         verdict.check_needs(clause, results)
         if clause.kinds != clauses.KINDS:
             _check_kind(clause, model.kind)
-        prefix = _prefix(clause, model)
+        if _needs_call(clause):
+            _check_callable(clause, model)
+            prefix = "" if model.is_callable else "by serving_default: "
         status, message = report.PASS, prefix + check(model)
     except verdict.NotApplicable as reason:
         status, message = report.NOT_APPLICABLE, str(reason)
@@ -131,22 +135,27 @@ def judge(
     )
 
 
-def _prefix(clause: clauses.Clause, model: model_under_test.ModelUnderTest) -> str:
-    """Returns `by serving_default: ` if checks call that signature, else nothing.
+def _needs_call(clause: clauses.Clause) -> bool:
+    """Returns whether the check of a clause calls the model with images."""
+    return clauses.CALL in {need.id for need in clauses.all_needs(clause)}
 
-    Raises:
-      NotApplicable: the clause needs a call, and the model can't be called with images.
+
+def _check_callable(
+    clause: clauses.Clause, model: model_under_test.ModelUnderTest
+) -> None:
+    """Raises `NotApplicable` if the model can't be called with images.
+
+    `INPUT` is the clause on the type of the input, so it is checked for any input.
     """
-    if clauses.CALL not in (need.id for need in clauses.with_needs([clause])[:-1]):
-        return ""
     if not model.is_callable and model.fallback_signature is None:
         raise verdict.NotApplicable(
-            "can't be checked: R02 fails, and serving_default does not take batches of "
-            "any size"
+            "can't be checked: R02 fails, and serving_default does not take one Tensor "
+            "with a free batch dimension"
         )
     if clause.id != clauses.INPUT and not model.takes_images:
-        raise verdict.NotApplicable(f"the input is not images, see {clauses.INPUT}")
-    return "" if model.is_callable else "by serving_default: "
+        raise verdict.NotApplicable(
+            f"can't be checked: the model does not take images, see {clauses.INPUT}"
+        )
 
 
 def format_of(model: model_under_test.ModelUnderTest) -> str:
@@ -161,8 +170,10 @@ def format_of(model: model_under_test.ModelUnderTest) -> str:
 def _check_kind(clause: clauses.Clause, kind: str) -> None:
     """Raises `NotApplicable` if the clause applies only to the other kind of model.
 
-    A model of unknown kind (`auto`) passes.
+    Does nothing if `kind` is `auto`.
     """
     if kind in clauses.KINDS and kind not in clause.kinds:
         kinds = " or ".join(clause.kinds)
-        raise verdict.NotApplicable(f"applies to {kinds}; the model is {kind}")
+        raise verdict.NotApplicable(
+            f"applies to {kinds} models; this is a {kind} model"
+        )

@@ -266,7 +266,8 @@ class ModelUnderTest:
         return tuple(trace.arguments.get("training") for trace in self.all_traces)
 
     @property
-    def takes_training_true(self) -> bool:
+    def has_training_trace(self) -> bool:
+        """Whether a trace of `__call__` takes training=True, or a Tensor `training`."""
         values = self.training or ()
         return any(value is True or traces.is_tensor(value) for value in values)
 

@@ -31,13 +31,13 @@ def check_matrix(model: model_under_test.ModelUnderTest, *, dimension: str) -> i
         if isinstance(output, Mapping):
             observed += f" with the keys {', '.join(sorted(output))}"
         raise verdict.Violation(
-            expected=f"one Tensor [batch, {dimension}]", observed=observed, mend=fix
+            expected=f"one Tensor [batch, {dimension}]", observed=observed, fix=fix
         )
     if output.dtype != tf.float32 or output.shape.rank != 2 or output.shape[0] != 2:
         raise verdict.Violation(
             expected=f"float32 [2, {dimension}] for a batch of 2",
             observed=f"{output.dtype.name} {output.shape}",
-            mend=fix,
+            fix=fix,
         )
     return output.shape[1]
 
@@ -73,7 +73,7 @@ def check_static_columns(
         raise verdict.Violation(
             expected=f"the same static {dimension} in every trace",
             observed=numbers or "no trace that returns a single Tensor",
-            mend=f"Pool over height and width so that {dimension} does not depend on "
+            fix=f"Pool over height and width so that {dimension} does not depend on "
             "them, or set the shape with tf.ensure_shape.",
         )
     return counts.pop()

@@ -33,7 +33,8 @@ class Limits:
     """Limits of a process.
 
     Args:
-      seconds: longest time between two messages, or until the process ends.
+      seconds: longest time from the start to the first message, between two messages,
+        and from closing the pipe to the end of the process.
       memory: bytes that the process and its children may use together.
       cancelled: setting this event ends the process within a second.
     """
@@ -104,7 +105,13 @@ def messages(
             yield from _read_messages(process, read_end, log, limits=limits)
         except _GiveUpError as error:
             raise Stopped(f"{error}{_last_output(log)}") from None
-        status = process.wait(limits.seconds)
+        try:
+            status = process.wait(limits.seconds)
+        except subprocess.TimeoutExpired:
+            raise Stopped(
+                f"did not end within {limits.seconds:g} s after its last message"
+                f"{_last_output(log)}"
+            ) from None
         if status:
             raise Stopped(f"{_exit_reason(status)}{_last_output(log)}")
 
@@ -141,7 +148,7 @@ def _read_messages(
             if limits.cancelled and limits.cancelled.is_set():
                 raise Cancelled
             if time.monotonic() > deadline:
-                raise _GiveUpError(f"did not end within {limits.seconds:g} s")
+                raise _GiveUpError(f"sent no message for {limits.seconds:g} s")
 
 
 def _parse(line: bytes) -> Any:
@@ -177,7 +184,10 @@ def _exit_reason(status: int) -> str:
 
 
 def _last_output(log: IO[bytes]) -> str:
-    """Returns the last readable line that a process printed, as the end of an error."""
+    """Returns "; its last output: …" with the last line that a process printed.
+
+    Lines that match `_NOISE` are skipped. Without any other line, returns "".
+    """
     size = log.seek(0, os.SEEK_END)
     log.seek(max(0, size - 10_000))
     lines = log.read().decode("utf-8", "replace").split("\n")

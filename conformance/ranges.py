@@ -11,13 +11,15 @@ from conformance import model_under_test, numeric, report, verdict
 _BATCHES = (1, 2, 3, 7, 32, 64)
 _STEPS = (1, 2, 4, 8, 16, 32, 64)
 _LARGEST = 2048  # pixels; larger sizes are not tried
+# Twice the side is up to 4 times the pixels. The margin is for the other trials.
+_TIME_OF_NEXT_TRIAL = 6  # as a multiple of the time of the last trial
 
 _SizeOf = Callable[[int], tuple[int, int]]  # the (height, width) for a side
 
 
 def search(
     model: model_under_test.ModelUnderTest, *, seconds: float
-) -> Iterator[report.Measured]:
+) -> Iterator[report.MeasuredSizes]:
     """Tries batch sizes, heights, widths and square sizes; yields interim results.
 
     A size works if one image of uniform noise gives one row of finite numbers. If two
@@ -25,15 +27,16 @@ def search(
 
     Args:
       model: a model that can be called with images.
-      seconds: time after which no new trial starts.
+      seconds: time for the search. It limits only how far each range is extended to
+        larger sizes: the other trials always run, so the search can take longer.
     """
     deadline = time.monotonic() + seconds
     height, width = model.size
     batches = [n for n in _BATCHES if not _failure(model, n, (height, width))]
-    sides_by_axis: dict[str, report.Sides] = {}
+    sides_by_axis: dict[str, report.SizeRange] = {}
 
-    def measured() -> report.Measured:
-        return report.Measured(
+    def measured() -> report.MeasuredSizes:
+        return report.MeasuredSizes(
             base=(height, width), sides=dict(sides_by_axis), batch_sizes=batches
         )
 
@@ -59,8 +62,19 @@ def _search_axis(
     size_of: _SizeOf,
     *,
     seconds: float,
-) -> Iterator[report.Sides]:
-    """Yields the range of sides that work, starting at `base`, as it grows."""
+) -> Iterator[report.SizeRange]:
+    """Yields the range of sides that work along one axis, each time that it grows.
+
+    Finds the smallest step between working sides, then the smallest side by bisection.
+    Then doubles the largest side until a trial fails, `_LARGEST` is exceeded or the
+    time is over. After a failure, finds the largest side by bisection.
+
+    Args:
+      model: the model.
+      base: a side that works, in pixels.
+      size_of: returns the (height, width) of a trial for a side.
+      seconds: time after which the largest side is not doubled again.
+    """
     deadline = time.monotonic() + seconds
 
     def failure(side: int) -> str:
@@ -69,10 +83,10 @@ def _search_axis(
     step = next((step for step in _STEPS if not failure(base + step)), 0)
     if not step:
         reason = f"{base + 1} px: {failure(base + 1)}"
-        yield report.Sides(smallest=base, largest=base, step=1, stopped=reason)
+        yield report.SizeRange(smallest=base, largest=base, step=1, stopped=reason)
         return
-    below = _largest_working((base - 1) // step, lambda n: base - step * n, failure)
-    sides = report.Sides(
+    below = _count_steps((base - 1) // step, lambda n: base - step * n, failure)
+    sides = report.SizeRange(
         smallest=base - step * below,
         largest=base + step,
         step=step,
@@ -81,8 +95,10 @@ def _search_axis(
     trial_seconds = 0.0
     while True:
         yield sides
+        # Twice the largest side, rounded down to a whole number of steps from `base`.
         next_side = base + (2 * sides.largest - base) // step * step
-        if next_side > _LARGEST or time.monotonic() + 6 * trial_seconds > deadline:
+        expected_end = time.monotonic() + _TIME_OF_NEXT_TRIAL * trial_seconds
+        if next_side > _LARGEST or expected_end > deadline:
             return
         start = time.monotonic()
         problem = failure(next_side)
@@ -91,20 +107,23 @@ def _search_axis(
             break
         sides = dataclasses.replace(sides, largest=next_side)
     low = sides.largest
-    more = _largest_working(
-        (next_side - low) // step, lambda n: low + step * n, failure
-    )
+    more = _count_steps((next_side - low) // step, lambda n: low + step * n, failure)
     yield dataclasses.replace(
         sides, largest=low + step * more, stopped=f"{next_side} px: {problem}"
     )
 
 
-def _largest_working(
+def _count_steps(
     limit: int, side: Callable[[int], int], failure: Callable[[int], str]
 ) -> int:
-    """Returns the largest n up to `limit` for which `side(n)` works, by bisection.
+    """Returns the largest number of steps with a side that works, by bisection.
 
-    `side(0)` is assumed to work, and so is every n below one that works.
+    Assumes that no steps work, and any number of steps below one that works.
+
+    Args:
+      limit: the largest number of steps.
+      side: returns the side after a number of steps, in pixels.
+      failure: returns why a side does not work, or an empty string.
     """
     if limit > 0 and not failure(side(limit)):
         return limit

@@ -26,7 +26,8 @@ class ClauseResult:
         violated); not_applicable.
       message: an observation; for a violation: clause, path, expected, observed, and
         how to fix it; for not_applicable: the reason.
-      seconds: duration of the check, including results that later checks reuse.
+      seconds: duration of the check in seconds. A step whose result several checks
+        share, such as loading the model, counts for the first of them.
     """
 
     id: str
@@ -36,8 +37,8 @@ class ClauseResult:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sides:
-    """The heights, widths or square sizes that work, in pixels.
+class SizeRange:
+    """A range of heights, of widths or of the sides of squares that work, in pixels.
 
     Args:
       smallest: the smallest size that works; smaller ones fail or were not tried.
@@ -53,19 +54,20 @@ class Sides:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Measured:
+class MeasuredSizes:
     """The image sizes and batch sizes that work, measured by trial.
 
     Args:
-      base: the fixed (height, width) while another dimension was varied.
-      sides: ranges with the keys `height`, `width` and `square`; empty if the input's
-        shape is fixed.
+      base: the (height, width) from which the search started. While the height was
+        varied, the width stayed as it is here, and vice versa.
+      sides: ranges with the keys `height`, `width` and `square`. A dimension that the
+        input's shape fixes has none.
       batch_sizes: the batch sizes that work.
       stopped: why the search ended early; empty if it was completed.
     """
 
     base: tuple[int, int]
-    sides: Mapping[str, Sides]
+    sides: Mapping[str, SizeRange]
     batch_sizes: Sequence[int]
     stopped: str = ""
 
@@ -80,7 +82,7 @@ class Report:
       kind_reason: how the kind was determined, or that it is a guess.
       clauses: the results, in the order of `conformance.clauses`.
       documented: documented ranges (low, high) in pixels, with the keys `height_range`
-        and `width_range`.
+        and `width_range`; None is an end without a limit.
       measured: the sizes that work; None if they were not measured.
       seconds: total duration.
       versions: versions of Python and of the packages that ran the model.
@@ -93,7 +95,7 @@ class Report:
     documented: Mapping[str, Sequence[int | None]] = dataclasses.field(
         default_factory=dict
     )
-    measured: Measured | None = None
+    measured: MeasuredSizes | None = None
     seconds: float = 0.0
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -140,13 +142,20 @@ def measured_lines(report: Report) -> list[str]:
         text = f"{name}: {sides.smallest} to {sides.largest}{step} px work"
         documented = report.documented.get(f"{name}_range")
         if documented:
-            text += f" (documented: {documented[0]} to {documented[1]})"
+            text += f" (documented: {range_text(*documented)})"
         lines.append(f"{text}; larger sizes: {sides.stopped}")
     sizes = ", ".join(map(str, report.measured.batch_sizes))
     lines.append(f"batch sizes that work: {sizes or 'none'}")
     if report.measured.stopped:
         lines.append(f"the search ended early: {report.measured.stopped}")
     return lines
+
+
+def range_text(low: int | None, high: int | None) -> str:
+    """Formats a range of sizes; None is an end without a limit."""
+    if high is None:
+        return "any" if low is None else f"{low} or more"
+    return f"up to {high}" if low is None else f"{low} to {high}"
 
 
 def from_json(record: Mapping[str, Any]) -> Report:
@@ -161,7 +170,7 @@ def from_json(record: Mapping[str, Any]) -> Report:
     )
 
 
-def measured_from_json(record: Mapping[str, Any]) -> Measured:
-    """Returns the `Measured` that `dataclasses.asdict` converted, also after JSON."""
-    sides = {name: Sides(**values) for name, values in record["sides"].items()}
-    return Measured(**{**record, "sides": sides, "base": tuple(record["base"])})
+def measured_from_json(record: Mapping[str, Any]) -> MeasuredSizes:
+    """Returns the `MeasuredSizes` of a JSON record, which `dataclasses.asdict` made."""
+    sides = {name: SizeRange(**values) for name, values in record["sides"].items()}
+    return MeasuredSizes(**{**record, "sides": sides, "base": tuple(record["base"])})

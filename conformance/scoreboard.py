@@ -28,8 +28,8 @@ class Column:
 
     Args:
       name: anchor in links: letters, digits and underscores.
-      title: the tool that wrote the model.
-      note: a few words on how the tool was used.
+      title: name of the tool that wrote the model; heads the column.
+      note: how the tool was used, in a few words.
       kind: feature_vector or classification.
       code: the code that made the model.
       problem: why the model could not be made or checked; empty if it was.
@@ -80,7 +80,8 @@ class Cell:
     Args:
       column: the model.
       result: the result; None if the model was not made or the clause not checked.
-      parts: the parts of the message, see `html_templates.parts`.
+      parts: the parts of the result's message, see `html_templates.parts`; empty
+        without a result.
     """
 
     column: Column
@@ -89,7 +90,7 @@ class Cell:
 
     @property
     def status(self) -> str:
-        """One of `report.STATUSES`, or missing if there is no result."""
+        """One of `report.STATUSES`, or "missing" if there is no result."""
         return self.result.status if self.result else "missing"
 
 
@@ -109,7 +110,10 @@ class Row:
 
     @property
     def findings(self) -> list[list[Cell]]:
-        """Groups of cells with the same status and message, failures first."""
+        """Groups of cells with the same status and message, failures first.
+
+        Cells without a result are left out.
+        """
         groups: dict[Any, list[Cell]] = collections.defaultdict(list)
         for cell in self.cells:
             if cell.result:
@@ -121,8 +125,8 @@ def from_json(record: Mapping[str, Any]) -> Scoreboard:
     """Returns the scoreboard that `to_json` wrote."""
     columns = []
     for values in record["columns"]:
-        record_of_report = values["report"]
-        report = report_lib.from_json(record_of_report) if record_of_report else None
+        report_record = values["report"]
+        report = report_lib.from_json(report_record) if report_record else None
         columns.append(Column(**{**values, "report": report}))
     return Scoreboard(**{**record, "columns": tuple(columns)})
 
@@ -148,21 +152,26 @@ def _rows(columns: tuple[Column, ...]) -> list[Row]:
         {result.id: result for result in column.report.clauses} if column.report else {}
         for column in columns
     ]
-    checked = list(
-        dict.fromkeys(name for results in results_by_column for name in results)
+    checked_ids = list(
+        dict.fromkeys(
+            clause_id for results in results_by_column for clause_id in results
+        )
     )
-    names = [name for name in clauses_lib.BY_ID if name in checked]
-    names += [name for name in checked if name not in clauses_lib.BY_ID]
+    ids = [each for each in clauses_lib.BY_ID if each in checked_ids]
+    # A report of another version of the suite can have clauses that this one lacks.
+    ids += [
+        clause_id for clause_id in checked_ids if clause_id not in clauses_lib.BY_ID
+    ]
     return [
         Row(
-            id=name,
-            clause=clauses_lib.BY_ID.get(name),
+            id=clause_id,
+            clause=clauses_lib.BY_ID.get(clause_id),
             cells=tuple(
-                _cell(column, results.get(name))
+                _cell(column, results.get(clause_id))
                 for column, results in zip(columns, results_by_column, strict=True)
             ),
         )
-        for name in names
+        for clause_id in ids
     ]
 
 
@@ -173,7 +182,10 @@ def _cell(column: Column, result: report_lib.ClauseResult | None) -> Cell:
 
 
 def _columns_by_source(columns: tuple[Column, ...]) -> list[list[Column]]:
-    """Groups columns by tool and code, which the models of a pair share."""
+    """Groups the columns whose models the same tool wrote with the same code.
+
+    The two models of a pair are such a group: the page shows their code once.
+    """
     groups: dict[tuple[str, str], list[Column]] = collections.defaultdict(list)
     for column in columns:
         groups[(column.title, column.code)].append(column)

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 SUFFIXES = (".md", ".markdown", ".html", ".htm")
-_LARGEST_FILE = 10_000_000  # bytes
+_READ_LIMIT = 10_000_000  # bytes; the rest of a page is ignored
 _COMMENT = re.compile(r"<!--\s*saved-model\s+(\{.*?\})\s*-->", re.DOTALL)
 _NUMBER = re.compile(r"\d[\d,]*")
 _GROUPED_NUMBER = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,]*\d)")
@@ -93,6 +93,7 @@ FACTS = {
         label="trainable parameters", path=("params", "trainable"), read=_count
     ),
     "multiply_adds": Fact(label="multiply-adds", path=("multiply_adds",), read=_count),
+    # Bytes: of the values of all variables, and of all files in the model's directory.
     "variable_bytes": Fact(label="size of the values", path=(), read=_count),
     "file_bytes": Fact(label="size of all files", path=(), read=_count),
     "fine_tunable": Fact(label="fine-tunable", path=("fine_tunable",), read=_flag),
@@ -104,7 +105,7 @@ FACTS = {
 
 
 class DisagreementError(Exception):
-    """The block and the tables of a page disagree."""
+    """The block and the tables of a page state different values."""
 
 
 class Page:
@@ -112,7 +113,7 @@ class Page:
 
     Attributes:
       kind: kind of the model.
-      first: the first two non-empty lines of the text.
+      first_lines: the first two non-empty lines of the text.
       grouped: numbers with digit groups (1,234) in the text.
       block: the model's object in the JSON block; None without one.
 
@@ -123,7 +124,7 @@ class Page:
 
     def __init__(self, record: Mapping[str, Any], kind: str):
         self.kind = kind
-        self.first: str = record["first"]
+        self.first_lines: str = record["first_lines"]
         self.grouped: list[int] = record["grouped"]
         self._tables = record["tables"]
         block = record["block"]
@@ -138,46 +139,50 @@ class Page:
           name: a key of `FACTS`.
 
         Raises:
-          DisagreementError: the block's value is different from the table's, or the
-            table has none.
+          DisagreementError: the block's value is different from the tables', or the
+            tables have none.
         """
         fact = FACTS[name]
         cell = self._cell(fact.label)
-        in_text = fact.read(cell) if cell is not None else None
+        in_table = fact.read(cell) if cell is not None else None
         in_block = _at(self.block, fact.path) if fact.path else None
-        if in_block is not None and not _agree(in_block, in_text):
+        if in_block is not None and not _agree(in_block, in_table):
             raise DisagreementError(
-                f"{fact.label}: {in_block!r} in the block, {in_text!r} in the text"
+                f"{fact.label}: {in_block!r} in the block, {in_table!r} in the tables"
             )
-        return in_text
+        return in_table
 
     def arguments(self) -> dict[str, Record]:
         """Returns `dtype`, `default` and `effect` of each documented argument, by name.
 
+        If the page has a block, arguments that only the tables have are left out: they
+        are those of the other model of the pair.
+
         Raises:
           DisagreementError: same as for `fact`.
         """
-        in_text = {
+        in_tables = {
             row[0]: dict(zip(header, row, strict=False))
             for header, rows in self._tables
             if "default" in header
             for row in rows
         }
         in_block = (self.block or {}).get("hyperparameters", {})
-        if missing := sorted(in_block.keys() - in_text.keys()):
-            raise DisagreementError(f"{missing[0]} in the block, not in the text")
+        if missing := sorted(in_block.keys() - in_tables.keys()):
+            raise DisagreementError(f"{missing[0]} in the block, not in the tables")
         arguments: dict[str, Record] = {}
-        for name, cells in in_text.items():
+        for name, cells in in_tables.items():
             cells["default"] = _number(cells["default"])
             block_entry = in_block.get(name)
             if block_entry is None and self.block is not None:
-                continue  # an argument of the other model
+                continue
             for key in ("dtype", "default", "effect"):
                 cell = cells.get(key)
                 value = (block_entry or {}).get(key, cell)
                 if cell != value and not _agree(value, cell):
                     raise DisagreementError(
-                        f"{key} of {name}: {value!r} in the block, {cell!r} in the text"
+                        f"{key} of {name}: {value!r} in the block, {cell!r} in the "
+                        "tables"
                     )
             arguments[name] = {
                 key: cells.get(key) for key in ("dtype", "default", "effect")
@@ -187,22 +192,25 @@ class Page:
     def endpoints(self) -> dict[str, list[int]]:
         """Returns the shape of each documented endpoint without its batch dimension.
 
+        If the page has a block, endpoints that only the tables have are left out: they
+        are those of the other model of the pair.
+
         Raises:
           DisagreementError: same as for `fact`.
         """
-        in_text = {
+        in_tables = {
             row[0]: _counts(row[header.index("shape")])
             for header, rows in self._tables
             if header[0] == "endpoint" and "shape" in header
             for row in rows
         }
         if self.block is None:
-            return in_text
+            return in_tables
         in_block = self.block.get("endpoints", {})
         for name, shape in in_block.items():
-            if in_text.get(name) != shape:
+            if in_tables.get(name) != shape:
                 raise DisagreementError(
-                    f"{name}: {shape} in the block, {in_text.get(name)} in the text"
+                    f"{name}: {shape} in the block, {in_tables.get(name)} in the tables"
                 )
         return in_block
 
@@ -223,7 +231,7 @@ def read(path: pathlib.Path) -> Record:
     """Reads a page into JSON values, the `record` of `Page`.
 
     Returns:
-      The JSON `block`, the `tables` as pairs of header and rows, the `first` lines, and
+      The JSON `block`, the `tables` as pairs of header and rows, the `first_lines`, and
       the `grouped` numbers, see `Page`.
 
     Raises:
@@ -231,7 +239,7 @@ def read(path: pathlib.Path) -> Record:
       OSError: the file can't be read.
     """
     with path.open("rb") as file:
-        text = file.read(_LARGEST_FILE).decode("utf-8")
+        text = file.read(_READ_LIMIT).decode("utf-8")
     if path.suffix in (".html", ".htm"):
         reader = _Html()
         reader.feed(text)
@@ -251,7 +259,7 @@ def read(path: pathlib.Path) -> Record:
     return {
         "block": block,
         "tables": tables,
-        "first": "\n".join(lines[:2]),  # the title and the first line after it
+        "first_lines": "\n".join(lines[:2]),  # the title and the line after it
         "grouped": sorted({int(number.replace(",", "")) for number in grouped}),
     }
 
@@ -344,11 +352,14 @@ def _at(block: Mapping[str, Any] | None, path: tuple[str, ...]) -> Any:
     return value
 
 
-def _agree(in_block: Any, in_text: Any) -> bool:
-    """Returns whether two values agree; the text may contain a string of the block."""
-    if isinstance(in_block, str) and isinstance(in_text, str):
-        return _normalised(in_block) in _normalised(in_text)
-    return in_block == in_text
+def _agree(in_block: Any, in_table: Any) -> bool:
+    """Returns whether the block and a table cell state the same value.
+
+    The cell may have words beside a string of the block. Case is ignored.
+    """
+    if isinstance(in_block, str) and isinstance(in_table, str):
+        return _normalised(in_block) in _normalised(in_table)
+    return in_block == in_table
 
 
 def _normalised(text: str) -> str:

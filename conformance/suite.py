@@ -76,7 +76,7 @@ def check(
     _check_choice("kind", kind, ("auto", *clauses_lib.KINDS))
     _check_choice("level", level, LEVELS)
     start = time.monotonic()
-    selected = clauses_lib.select(clauses, level=level)
+    selected = clauses_lib.select(clauses, include_clients=level == "full")
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(handles.open_model(path, name="path"))
         other_folder = pair and stack.enter_context(
@@ -222,7 +222,7 @@ class _Run:
         self.call: dict[str, Any] | None = None
         self.serving: dict[str, Any] | None = None
         self.versions: dict[str, str] = {}
-        self.measured: report.Measured | None = None
+        self.measured: report.MeasuredSizes | None = None
 
     def judge(self, selected: Sequence[clauses_lib.Clause]) -> None:
         """Checks all clauses: in a worker, or with the clause's client."""
@@ -273,7 +273,7 @@ class _Run:
                 start=start,
                 expected="the check to finish",
                 observed=f"the process {stopped}",
-                mend="Find out what the model does in this check, or raise the limits.",
+                fix="Find out what the model does in this check, or raise the limits.",
             )
 
     def _judge_by_client(self, clause: clauses_lib.Clause) -> None:
@@ -299,7 +299,7 @@ class _Run:
                 start=start,
                 expected=client.expected,
                 observed=f"the process {stopped}",
-                mend=client.mend,
+                fix=client.fix,
             )
 
     def search(self) -> None:

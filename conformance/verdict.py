@@ -16,11 +16,11 @@ class Violation(Exception):
     Args:
       expected: what the clause requires.
       observed: what the model has or does instead.
-      mend: a sentence that tells the model's author how to fix it.
+      fix: a sentence that tells the model's author how to fix it.
     """
 
-    def __init__(self, *, expected: str, observed: str, mend: str):
-        super().__init__(f"expected {expected}; observed {observed}. To fix: {mend}")
+    def __init__(self, *, expected: str, observed: str, fix: str):
+        super().__init__(f"expected {expected}; observed {observed}. To fix: {fix}")
 
 
 class NotApplicable(Exception):
@@ -36,21 +36,19 @@ def one_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def expecting(expected: str, *, mend: str) -> Iterator[None]:
+def expecting(expected: str, *, fix: str) -> Iterator[None]:
     """Context manager that turns an exception of the model into a `Violation`.
 
     Args:
       expected: see `Violation`.
-      mend: see `Violation`.
+      fix: see `Violation`.
     """
     try:
         yield
     except (Violation, NotApplicable):
         raise
     except Exception as error:
-        raise Violation(
-            expected=expected, observed=one_line(error), mend=mend
-        ) from error
+        raise Violation(expected=expected, observed=one_line(error), fix=fix) from error
 
 
 def check_needs(
@@ -60,7 +58,7 @@ def check_needs(
 
     A failure of R02 (no `__call__`) is ignored if the clause is `by_signature`.
     """
-    for need in clauses.with_needs([clause])[:-1]:
+    for need in clauses.all_needs(clause):
         if need.id == "R02" and clause.by_signature:
             continue
         if results[need.id].status == report.FAIL:

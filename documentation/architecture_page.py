@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from documentation import model_page, page_data, rendering
+from zoo import config
 from zoo.weights import registry
 
 _OWN_COLUMNS = ("Image size", "num_features")  # of the first table of archs
 _WITHOUT_COLUMNS = ("Handle", "Size of the values")  # which follow from other values
+_SETTINGS_WITH_COLUMNS = ("image_size",)  # in the first table of archs
 
 _PUBLISHED = {"published_top1", "published_multiply_adds"}
 
@@ -147,6 +149,8 @@ def _varying(
       variants: the archs.
       columns: returns an arch's cells by column.
     """
+    if len(variants) == 1:
+        return Table(columns=[], rows={})
     cells = {page.arch: columns(page) for page in variants}
     names = dict.fromkeys(name for each in cells.values() for name in each)
     values = {name: [each.get(name, "–") for each in cells.values()] for name in names}
@@ -161,7 +165,7 @@ def _varying(
 
 
 def _settings(page: page_data.PageData) -> dict[str, str]:
-    """Returns the values that the examples and the text state for the default arch."""
+    """Returns the settings of the backbone, and what the text states for one arch."""
     manifest = page.manifest
     values = {
         "Mean": manifest["normalization"]["mean"],
@@ -173,6 +177,9 @@ def _settings(page: page_data.PageData) -> dict[str, str]:
     }
     for name, argument in manifest["hyperparameters"].items():
         values[name] = argument["default"]
+    for name, value in config.backbone_settings(page.arch).items():
+        if name not in (*values, *_SETTINGS_WITH_COLUMNS):
+            values[name] = value
     values["In the paper"] = manifest["paper"].get("where", "–")
     return {
         name: f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -56,7 +56,7 @@ class SuiteResult:
       sizes: known file sizes in bytes, by path.
     """
 
-    measured: reports.Measured | None
+    measured: reports.MeasuredSizes | None
     counts: Mapping[str, int]
     versions: Mapping[str, str]
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)

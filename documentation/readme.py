@@ -11,6 +11,7 @@ from zoo.weights import registry
 FILE = page_data.ROOT / "README.md"
 _BEGIN = "<!-- architectures: written by tools/docs -->\n"
 _END = "<!-- end of architectures -->\n"
+_IMAGENET = "ilsvrc_2012"  # taxonomy of ImageNet's 1000 classes
 _HEADER = (
     "| Architecture | archs | top-1 | parameters, million | multiply-adds, million "
     "| weights |\n|---|---|---|---|---|---|\n"
@@ -47,11 +48,14 @@ def table() -> str:
 
 
 def _weights_summary() -> str:
-    """A sentence with the numbers of archs and of their weights."""
+    """Returns a sentence with the numbers of archs and of their weights."""
     archs = config.config_files()
     entries = {arch: registry.records(arch) for arch in archs}
     sets = [entry for of_arch in entries.values() for entry in of_arch.values()]
-    with_imagenet = sum("imagenet" in of_arch for of_arch in entries.values())
+    with_imagenet = sum(
+        any(entry.get("taxonomy") == _IMAGENET for entry in of_arch.values())
+        for of_arch in entries.values()
+    )
     return (
         f"{len(sets)} sets of weights are known by name; {with_imagenet} of the "
         f"{len(archs)} archs have ImageNet weights."

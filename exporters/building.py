@@ -44,7 +44,7 @@ def build(request: requests.Request) -> zoo_model.ImageModel:
 
 
 def _average_statistics_across_replicas(model: keras.Model) -> None:
-    """Marks batch statistics to be averaged across replicas when they are read.
+    """Marks moving statistics to be averaged across replicas when they are read.
 
     The SavedModel stores this, so a consumer's MirroredStrategy averages them when it
     loads the model. The code sets private attributes, since Keras' `add_weight` has no

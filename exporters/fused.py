@@ -40,7 +40,7 @@ def use_fused_ops(
 
     Args:
       model: model to call in the context.
-      training: mode; if True, batch statistics are updated when the context ends.
+      training: mode; if True, moving statistics are updated when the context ends.
       constant: whether inference folds the current values as constants, into every
         kernel regardless of its size.
     """

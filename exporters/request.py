@@ -76,7 +76,7 @@ class Request:
         )
 
     def identity(self) -> manifest.JsonObject:
-        """Returns everything that determines the bytes of an export.
+        """Returns what determines the bytes of an export, beside package versions.
 
         With the same packages, equal identities give equal exports. The format is not
         in it: each format has a pair of its own.
@@ -103,7 +103,13 @@ def _record_hash(source: registry.Source) -> str:
 
 
 def _code_hash(arch: str) -> str:
-    """Returns the SHA-256 of the source and data files that an export depends on."""
+    """Returns the SHA-256 of the source and data files that an export depends on.
+
+    All modules of `exporters` count for every format, so a change of `onnx.py` makes
+    SavedModels stale too: a list of modules for each format would have to be kept
+    current by hand. `foundation` does not count: it writes, locks and hashes files, and
+    formats messages, but does not compute what is in an export.
+    """
     gin_file = config.config_file(arch)
     paths = [
         *pathlib.Path(__file__).parent.glob("*.py"),

@@ -2,7 +2,7 @@
 
 Such a module is a SavedModel with two graphs that share a checkpoint: one for inference
 without tags, and one for training with the tag `train`. The image size is fixed. Graph
-collections contain the regularization losses and the ops that update batch statistics;
+collections contain the regularization losses and the ops that update moving statistics;
 a consumer has to run these ops.
 
 Source: TensorFlow Hub's TF1 Hub format, and its common signatures for images.

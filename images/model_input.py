@@ -101,7 +101,17 @@ class Preprocessing:
         return _LARGE * self.height, _LARGE * self.width
 
     def central_crop(self, image: tf.Tensor, kind: Kind) -> tf.Tensor:
-        """Same as `read`, for an image of any kind."""
+        """Preprocesses an image of any kind: decode -> central crop -> resize -> scale.
+
+        For files, the result is that of `read`, for pixels that of `from_pixels`.
+
+        Args:
+          image: scalar string, the bytes of a file; or pixels, [H, W, 3] uint8.
+          kind: what `image` is: the result of `kind`, or `Kind.PIXELS`.
+
+        Returns:
+          [height, width, 3] float32 in [0, 1].
+        """
         if kind == Kind.FILE:
             return self.read(image)
         if kind == Kind.PIXELS:

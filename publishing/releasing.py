@@ -33,7 +33,7 @@ def release(
       export: folder OUT/ARCH that tools/export wrote; it is locked meanwhile.
       destination: the hub.
       documents: generates the documents of a model.
-      check: runs the full suite on a model, see `suite_reports.load_or_run`.
+      check: runs the full suite on a model, see `suite_reports.passing_reports`.
       suite: hash of the suite.
       dry_run: only lists the files that would be sent.
 
@@ -57,7 +57,7 @@ def release(
                 _LOG.info(f"{pair.name} is already published, nothing to do")
                 lines += [] if dry_run else destination.handles(pair)
                 continue
-            reports = suite_reports.load_or_run(pair, check=check, suite=suite)
+            reports = suite_reports.passing_reports(pair, check=check, suite=suite)
             pair_documents = _documents(pair, reports, documents)
             if dry_run:
                 with tempfile.TemporaryDirectory() as scratch:

@@ -1,4 +1,4 @@
-"""Loads the conformance reports of a pair, or runs the suite if it has none."""
+"""Decides by its conformance reports whether a pair may be published."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ class FailedClausesError(Exception):
     """MUST clauses fail; the message has one line for each."""
 
 
-def load_or_run(pair: pairs.Pair, *, check: Check, suite: str) -> Reports:
-    """Returns the reports of both models.
+def passing_reports(pair: pairs.Pair, *, check: Check, suite: str) -> Reports:
+    """Returns the conformance reports of both models, if no MUST clause fails.
 
-    Reports are stored in the export's folder with the hashes of the models that they
-    describe, so the suite runs only once for a pair that is published to several hubs.
+    Runs the suite if the pair has no reports yet. Reports are stored in the export's
+    folder, with the hashes of the models that they describe, so the suite runs only
+    once for a pair that is published to several hubs.
 
     Args:
       pair: in a folder that no other process writes to.

@@ -17,29 +17,32 @@ import urllib.request
 import zlib
 from collections.abc import Iterator
 
-_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
-_KINDS = ("feature_vector", "classification")  # of a pair; each holds its versions
+_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")  # one is needed
+_KINDS = ("feature_vector", "classification")  # an export is OUT/ARCH/KIND/VERSION
 _ARCHIVES = (".tar.gz", ".tgz", ".tar")
 SCHEMES = ("http://", "https://")
 _SIZES_FILE = ".files.json"  # in the cache: the size of each file of a model, by path
 _MAX_BYTES = 16 << 30  # of an archive, and of its contents
 _MAX_FILES = 10_000  # in an archive
 _TIMEOUT = 30  # seconds without data
-_GRACE = 60  # seconds, after which a download must reach _MIN_RATE
-_MIN_RATE = 10_000  # bytes a second on average
-_MAX_NAME = 1 << 16  # bytes of a member's name, or of its extended attributes
+# Longest time of a download, in seconds: _GRACE + bytes received / _MIN_RATE.
+_GRACE = 60
+_MIN_RATE = 10_000  # bytes a second
+_MAX_HEADER = 1 << 16  # bytes of a member's long name, or of its extended attributes
 
 
 @contextlib.contextmanager
 def open_model(path: str | os.PathLike[str], *, name: str) -> Iterator[pathlib.Path]:
-    """Yields the directory of a SavedModel; an archive is unpacked for that time.
+    """Context manager that yields the directory of a SavedModel.
+
+    An archive is unpacked into a temporary directory, which is deleted at the end.
 
     Args:
-      path: a directory, a `.tar.gz` archive, or the URL of an archive. From any other
-        URL, such as a hub's handle, the compressed form is requested, as
-        tensorflow-hub does. The folder OUT/ARCH of an export stands for its newest
+      path: a directory; a `.tar.gz`, `.tgz` or `.tar` archive; the URL of such an
+        archive; or any other URL, to which `?tf-hub-format=compressed` is added, as
+        tensorflow-hub does. For the directory OUT/ARCH of an export, yields its newest
         classifier.
-      name: name of the argument, for messages.
+      name: name of the caller's argument, for error messages.
 
     Raises:
       ValueError: there is no SavedModel, or the archive is damaged, too large, or
@@ -54,15 +57,15 @@ def open_model(path: str | os.PathLike[str], *, name: str) -> Iterator[pathlib.P
         yield _saved_model(directory, name, text)
 
 
-def cached_folder(url: str, *, name: str) -> pathlib.Path:
-    """Returns the cached directory of a URL's SavedModel, after downloading it once.
+def download_once(url: str, *, name: str) -> pathlib.Path:
+    """Downloads a URL's SavedModel unless it is cached; returns its cached directory.
 
-    Published versions never change; remove the directory to download the model again.
-    If a cleaner removed files from the directory, the model is downloaded again.
+    The cache never expires, since a published version of a model never changes. The
+    model is downloaded again if its directory, or any file in it, was removed.
 
     Args:
       url: as for `open_model`.
-      name: name of the argument, for messages.
+      name: name of the caller's argument, for error messages.
 
     Raises:
       ValueError: as for `open_model`, or the cache can't be written.
@@ -84,13 +87,13 @@ def cached_folder(url: str, *, name: str) -> pathlib.Path:
 
 
 def cache_folder(url: str) -> pathlib.Path:
-    """Returns the directory in which `cached_folder` keeps a URL's SavedModel."""
+    """Returns the directory in which `download_once` keeps a URL's SavedModel."""
     home = os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras"
     return pathlib.Path(home, "reuse", hashlib.sha256(url.encode()).hexdigest())
 
 
 def is_cached(url: str) -> bool:
-    """Returns whether the cache has a URL's SavedModel, with all files in full size."""
+    """Returns whether the cache has all files of a URL's SavedModel, in full size."""
     folder = cache_folder(url)
     try:
         sizes = json.loads((folder / _SIZES_FILE).read_text(encoding="utf-8"))
@@ -100,10 +103,10 @@ def is_cached(url: str) -> bool:
 
 
 def _move_files(directory: pathlib.Path, target: pathlib.Path) -> None:
-    """Moves the files of a SavedModel into the cache, with the list of their sizes.
+    """Moves the files of a SavedModel into the cache, and the list of their sizes.
 
-    Each file atomically replaces an identical one, so other processes may read the
-    model, or move the same files, at the same time.
+    A file that is already there is replaced atomically by an identical one, so other
+    processes may read the model, or move the same files, at the same time.
     """
     sizes = _sizes(directory)
     (directory / _SIZES_FILE).write_text(json.dumps(sizes), encoding="utf-8")
@@ -113,7 +116,7 @@ def _move_files(directory: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def _sizes(directory: pathlib.Path) -> dict[str, int]:
-    """Returns the bytes of each file in a directory, by path, without `_SIZES_FILE`."""
+    """Returns the size in bytes of each file but `_SIZES_FILE`, by relative path."""
     files = [path for path in directory.rglob("*") if path.is_file()]
     sizes = {f.relative_to(directory).as_posix(): f.stat().st_size for f in files}
     sizes.pop(_SIZES_FILE, None)
@@ -121,9 +124,11 @@ def _sizes(directory: pathlib.Path) -> dict[str, int]:
 
 
 def _extract_model(text: str, scratch: pathlib.Path, name: str) -> pathlib.Path:
-    """Unpacks an archive or a URL; returns the directory of its only SavedModel.
+    """Unpacks an archive, after downloading it if `text` is a URL.
 
-    Returns the directory of all its contents if it has no SavedModel, or several.
+    Returns:
+      The directory of the only SavedModel in it. If it has none, or several, the
+      directory with all contents of the archive.
     """
     directory, archive = scratch / "model", pathlib.Path(text)
     try:
@@ -142,7 +147,8 @@ def _extract_model(text: str, scratch: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def _saved_models_below(directory: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(path.parent for path in directory.glob("**/saved_model.pb"))
+    """Returns the directories of all SavedModels in a directory, sorted."""
+    return sorted({p.parent for file in _FILES for p in directory.glob(f"**/{file}")})
 
 
 def _download(url: str, archive: pathlib.Path) -> None:
@@ -164,19 +170,23 @@ def _download(url: str, archive: pathlib.Path) -> None:
 
 
 class _Member(tarfile.TarInfo):
-    """An archive member that refuses names and attributes of excessive length.
+    """An archive member that refuses extended headers of excessive length.
 
-    tarfile reads them into memory, whatever length the archive declares.
+    Extended headers carry long names and other attributes. tarfile reads them into
+    memory, whatever length the archive declares.
     """
 
-    _LONG = (
+    _EXTENDED = (
         *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
         *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     )
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type in self._LONG and self.size > _MAX_NAME:
-            raise ValueError(f"it has a name of {self.size} bytes")
+        if self.type in self._EXTENDED and self.size > _MAX_HEADER:
+            raise ValueError(
+                f"it has a name or attributes of {self.size} bytes, more than "
+                f"{_MAX_HEADER}"
+            )
         return super()._proc_member(tar)  # type: ignore[misc]
 
 
@@ -189,7 +199,7 @@ def _unpack(archive: pathlib.Path, directory: pathlib.Path) -> None:
             size += member.size
             if number >= _MAX_FILES or size > _MAX_BYTES:
                 raise ValueError(
-                    f"it holds more than {_MAX_FILES} files or {_MAX_BYTES >> 30} GiB"
+                    f"it has more than {_MAX_FILES} files or {_MAX_BYTES >> 30} GiB"
                 )
             _extract(tar, member, directory.resolve())
 
@@ -199,7 +209,8 @@ def _extract(
 ) -> None:
     """Extracts a file or a folder without its owner, mode and time.
 
-    `TarFile.extract` does so with `filter="data"`, which Python has since 3.11.4.
+    Replaces `tar.extract(member, directory, filter="data")`: Python 3.11.0 to 3.11.3,
+    which this project supports, have no argument `filter`.
     """
     target = (directory / member.name).resolve()
     if not target.is_relative_to(directory):
@@ -215,7 +226,13 @@ def _extract(
 
 
 def _saved_model(directory: pathlib.Path, name: str, text: str) -> pathlib.Path:
-    """Returns the directory of a SavedModel, or of the newest classifier of a pair."""
+    """Returns the directory of a SavedModel, or of the newest classifier of an export.
+
+    Args:
+      directory: the given directory, or the temporary one with an archive's contents.
+      name: name of the caller's argument, for error messages.
+      text: the directory, archive or URL as the caller gave it.
+    """
     if any((directory / file).is_file() for file in _FILES):
         return directory
     if all((directory / kind).is_dir() for kind in _KINDS):
@@ -223,9 +240,14 @@ def _saved_model(directory: pathlib.Path, name: str, text: str) -> pathlib.Path:
         versions = [path.parent for path in files if path.parent.name.isdigit()]
         if versions:
             return max(versions, key=lambda path: int(path.name))
-    others = [str(m) for m in _saved_models_below(directory) if m != directory]
-    hint = f" Did you mean {others[0]!r}?" if others else ""
+    problem, hint = "it has no saved_model.pb, .pbtxt or .cpb", ""
+    if models := _saved_models_below(directory):
+        if directory == pathlib.Path(text):
+            hint = f" Did you mean {str(models[0])!r}?"
+        else:
+            inside = [model.relative_to(directory).as_posix() for model in models]
+            problem = f"it has several: {', '.join(inside)}"
     raise ValueError(
-        f"{name} must be the directory of a SavedModel, got {text!r}: it has no "
-        f"{_FILES[0]}.{hint}"
+        f"{name} must be a SavedModel (a directory, an archive or a URL), got "
+        f"{text!r}: {problem}.{hint}"
     )

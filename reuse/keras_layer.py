@@ -80,9 +80,9 @@ class KerasLayer(keras.layers.Layer):
       arguments: additional keyword arguments of the call, such as
         `{"batch_norm_momentum": 0.9}`.
       training_mode: whether to call the SavedModel with `training=True` while it is
-        trained. If False, its variables are still trained, but batch statistics are not
-        updated and there is no dropout, which is better for few images, or for images
-        that differ from those of the original training.
+        trained. If False, its variables are still trained, but its moving statistics
+        are not updated and there is no dropout. This is better for few images, or for
+        images that differ from those of the original training.
       tags: tags of the graph to load, if the SavedModel has several. TF1 Hub modules:
         [].
       signature: name of the signature to call, for inference only. TF1 Hub modules:
@@ -155,6 +155,9 @@ class KerasLayer(keras.layers.Layer):
         self._function = _function(self._loaded, self._options)
         keywords = _keywords(self._function, signature)
         self._takes_training = keywords is not None and "training" in keywords
+        self._has_training_trace = not self._takes_training or _has_training_trace(
+            self._function
+        )
         _check_arguments(self._options.arguments, keywords)
         self._aliases = list(_variables(self._loaded))
         # Set only now, because the setter passes the value on to the variables, which
@@ -311,6 +314,11 @@ class KerasLayer(keras.layers.Layer):
                 "A reuse.KerasLayer that calls a signature can't be trainable: a "
                 "signature has no training mode. TF1 Hub modules have only signatures."
             )
+        if self._options.training_mode and not self._has_training_trace:
+            raise ValueError(
+                "The model was not traced for training=True: to train its variables "
+                "nevertheless, use training_mode=False."
+            )
         if not self.trainable_variables and not self._has_warned:
             warnings.warn(
                 "This reuse.KerasLayer is trainable, but its model lists no trainable "
@@ -332,7 +340,7 @@ def _load(
     """
     with contextlib.ExitStack() as stack:
         if handle.startswith(handles.SCHEMES):
-            folder = handles.cached_folder(handle, name="handle")
+            folder = handles.download_once(handle, name="handle")
         else:
             folder = stack.enter_context(handles.open_model(handle, name="handle"))
         is_hub_module = (folder / _HUB_MODULE).exists()
@@ -388,6 +396,24 @@ def _keywords(function: typing.Any, signature: str | None) -> frozenset[str] | N
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
     return frozenset(parameter.name for parameter in parameters)
+
+
+def _has_training_trace(function: typing.Any) -> bool:
+    """Returns whether a function with the argument `training` can be called with True.
+
+    Only a function that was loaded from a SavedModel has a fixed set of traces.
+    """
+    traces = getattr(function.__call__, "concrete_functions", None)
+    if traces is None:
+        return True
+    parameters = inspect.signature(function.__call__).parameters
+    for trace in traces:
+        positional, keywords = trace.structured_input_signature
+        values = dict(zip(parameters, positional, strict=False)) | keywords
+        value = values.get("training", parameters["training"].default)
+        if value is True or isinstance(value, tf.TensorSpec):
+            return True
+    return False
 
 
 def _input_dtypes(

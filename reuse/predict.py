@@ -77,7 +77,7 @@ class Classifier:
             raise ValueError(
                 f"{path} returns feature vectors; give the classifier of the pair."
             )
-        self.classes = _classes(path)
+        self.classes = _classes(path, self._manifest)
         try:
             self._model = tf.saved_model.load(str(path))
             self._function = _ImageFunction(self._model)
@@ -453,9 +453,18 @@ def preprocessing(path: pathlib.Path, model: typing.Any) -> model_input.Preproce
     return model_input.Preprocessing(height=height, width=width)
 
 
-def _classes(path: pathlib.Path) -> list[tuple[str, str]]:
-    """Returns id and name of each class, from the first text file in the assets."""
+def _classes(
+    path: pathlib.Path, manifest: dict[str, typing.Any]
+) -> list[tuple[str, str]]:
+    """Returns id and name of each class; empty if the model has no class names.
+
+    They are in the asset that the manifest names. A model of another project, which has
+    no manifest, usually has them in its only `.txt` or `.tsv` asset.
+    """
     files = [f for f in sorted((path / "assets").glob("*.t[sx][vt]")) if f.is_file()]
+    record = manifest.get("class_index")
+    named = record.get("file") if isinstance(record, dict) else None
+    files.sort(key=lambda file: file.relative_to(path).as_posix() != named)
     if not files:
         return []
     try:

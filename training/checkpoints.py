@@ -1,9 +1,9 @@
 """Saves and restores the checkpoints of a training run.
 
 A checkpoint is a safetensors file with the complete training state, so a resumed run
-gives the same results as an uninterrupted one. Its metadata holds a JSON record of the
-run's progress. Files are written atomically. A run keeps the newest checkpoints and the
-best one.
+gives the same results as an uninterrupted one. Its metadata has a JSON record of what
+the training loop needs beside the values of variables, such as the metrics so far.
+Files are written atomically. A run keeps the newest checkpoints and the best one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Checkpoint:
     Attributes:
       path: the file.
       values: the values of all variables, by name.
-      record: the run's progress, and other data that the training loop saves.
+      record: the JSON record that the training loop saved with the values.
     """
 
     path: pathlib.Path

@@ -46,11 +46,10 @@ class Optimizer(abc.ABC):
         optimizer = self.make(rate)
         variables = model.classifier.trainable_variables
         if self.decoupled_decay:
-            excluded = [
-                variable
-                for variable in variables
-                if any(part in variable.path for part in model.weight_decay_excludes)
-            ]
+            # `decayed` has no variables if the model's own scale is 0.
+            scaled = dataclasses.replace(model, weight_decay=self.decoupled_decay)
+            decayed = {id(variable) for variable in scaled.decayed(model.classifier)}
+            excluded = [v for v in variables if id(v) not in decayed]
             optimizer.exclude_from_weight_decay(var_list=excluded)
         optimizer.build(variables)
         return optimizer
@@ -113,7 +112,8 @@ class AdamW(Optimizer):
       beta_2: decay rate of the moving mean of squared gradients.
       epsilon: added after the square root.
       weight_decay: a step subtracts this fraction of each weight, times the learning
-        rate.
+        rate. If it is positive, `model.weight_decay` is not used;
+        `model.weight_decay_excludes` is used in any case.
     """
 
     beta_1: float = 0.9

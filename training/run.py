@@ -386,7 +386,6 @@ class _Training:
         if not self._is_chief:
             return
         record = {
-            "step": step,
             "identity": self._identity,
             "unreadable": self._unreadable.numbers,
             "unreadable_in_test": self._unreadable_in_test.numbers,

@@ -155,7 +155,7 @@ class Trainer(abc.ABC):
     def _gradients(self, images: Tensor, labels: Tensor) -> tuple[list, Tensor, Tensor]:
         """Computes the gradients of the loss times `_loss_scale`.
 
-        Also updates the batch statistics and advances the random states.
+        Also updates the moving statistics and advances the random states.
 
         Returns:
           The gradient of each trainable variable of the classifier, and the loss and

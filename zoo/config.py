@@ -280,6 +280,18 @@ def gin_texts(
     return [text for _, text in sources]
 
 
+def backbone_settings(arch: str) -> dict[str, typing.Any]:
+    """Returns what an arch's gin file sets of its backbone, by parameter.
+
+    Nothing is bound. Parameters that keep their defaults are left out.
+
+    Raises:
+      ValueError: same as `gin_texts`.
+    """
+    statements = _binding_statements("\n".join(gin_texts(arch)))
+    return {s.arg_name: s.value for s in statements if s.selector != ROOT}
+
+
 def _finalize() -> None:
     """Locks the bindings."""
     try:

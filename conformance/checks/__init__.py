@@ -1,4 +1,4 @@
-"""One check function per clause, in one module per group of clauses.
+"""One check function for each clause, except T05 and group K (see `clients`).
 
 A check takes a `model_under_test.ModelUnderTest`. If the clause holds, it returns a
 short summary of the observed values. It raises `verdict.Violation` if the clause does

@@ -33,18 +33,24 @@ def r09_arguments_work_as_documented(model: model_under_test.ModelUnderTest) -> 
     for name in set(model.arguments) - set(parameters):
         raise verdict.Violation(
             expected=f"the argument {name}, which is documented",
-            observed=f"the arguments {', '.join(parameters) or 'training only'}",
-            mend=_FIX,
+            observed=(
+                f"the arguments {', '.join(parameters)}"
+                if parameters
+                else "no argument other than training"
+            ),
+            fix=_FIX,
         )
     if not parameters:
-        raise verdict.NotApplicable("__call__ takes no other keyword argument")
+        raise verdict.NotApplicable(
+            "__call__ has no keyword argument other than training"
+        )
     for name, parameter in parameters.items():
-        specs = _specs(model, name)
+        specs = _tensor_specs(model, name)
         _check_default(model, name, parameter.default)
         if name in model.arguments:
             _check_documented(model.arguments[name], name, parameter.default, specs)
             effect = _EFFECTS.get(name)
-            if effect and (name == "return_endpoints" or model.takes_training_true):
+            if effect and (name == "return_endpoints" or model.has_training_trace):
                 with model.variables_kept():
                     effect(model)
     undocumented = set(parameters) - set(model.arguments)
@@ -52,10 +58,17 @@ def r09_arguments_work_as_documented(model: model_under_test.ModelUnderTest) -> 
     return f"{', '.join(parameters)}{hint}"
 
 
-def _specs(
+def _tensor_specs(
     model: model_under_test.ModelUnderTest, name: str
 ) -> set[tuple[str, tuple[int, ...]]]:
-    """Returns the (dtype, shape) pairs of the traces that take a Tensor for `name`."""
+    """Returns the (dtype, shape) with which traces take a Tensor for an argument.
+
+    Returns:
+      A set with one element, or an empty set if no trace takes a Tensor.
+
+    Raises:
+      verdict.Violation: the traces differ in it, or leave a dimension open.
+    """
     specs = [trace.arguments.get(name) for trace in model.general_traces]
     tensors = [spec for spec in specs if isinstance(spec, tf.TensorSpec)]
     forms = {(spec.dtype.name, str(spec.shape)) for spec in tensors}
@@ -64,7 +77,7 @@ def _specs(
         raise verdict.Violation(
             expected=f"{name} to have one dtype and one static shape in all traces",
             observed=shown,
-            mend=_FIX,
+            fix=_FIX,
         )
     return {(spec.dtype.name, tuple(spec.shape)) for spec in tensors}
 
@@ -74,7 +87,7 @@ def _check_default(
 ) -> None:
     images = model.images(1)
     with verdict.expecting(
-        f"obj(x, {name}={default!r}) to work: it is the default", mend=_FIX
+        f"obj(x, {name}={default!r}) to work: it is the default", fix=_FIX
     ):
         explicit = model.obj(images, **{name: default})
     difference = numeric.relative_difference(explicit, model.obj(images))
@@ -82,7 +95,7 @@ def _check_default(
         raise verdict.Violation(
             expected=f"obj(x) to equal obj(x, {name}={default!r})",
             observed=f"a relative difference of {difference:.1e}",
-            mend=_FIX,
+            fix=_FIX,
         )
 
 
@@ -98,18 +111,18 @@ def _check_documented(
         raise verdict.Violation(
             expected=f"{name} to be {form[0]} {list(form[1])}, as documented",
             observed=f"{dtype} {list(shape)}",
-            mend=_FIX,
+            fix=_FIX,
         )
     if "default" in documented and documented["default"] != default:
         raise verdict.Violation(
             expected=f"the default {name}={documented['default']!r}, as documented",
             observed=f"{name}={default!r}",
-            mend=_FIX,
+            fix=_FIX,
         )
 
 
 def _check_momentum(model: model_under_test.ModelUnderTest) -> None:
-    """Checks that momentum 1 keeps the batch statistics and momentum 0 replaces them.
+    """Checks that momentum 1 keeps the moving statistics and 0 replaces them.
 
     `_train` turns dropout and drop path off, so the statistics depend on the momentum
     and the batch only.
@@ -120,9 +133,9 @@ def _check_momentum(model: model_under_test.ModelUnderTest) -> None:
     _train(model, batch_norm_momentum=1.0)
     if numeric.changed(statistics, before, numeric.values(statistics)):
         raise verdict.Violation(
-            expected="batch_norm_momentum=1 to leave the statistics unchanged",
-            observed="changed statistics",
-            mend="Compute momentum · old + (1 − momentum) · new.",
+            expected="batch_norm_momentum=1 to leave the moving statistics unchanged",
+            observed="changed moving statistics",
+            fix="Compute momentum · old + (1 − momentum) · new.",
         )
     replaced = []
     for shift in (0.0, 1.0):
@@ -133,18 +146,21 @@ def _check_momentum(model: model_under_test.ModelUnderTest) -> None:
     difference = numeric.relative_difference(*replaced)
     if difference > clauses.TOLERANCE:
         raise verdict.Violation(
-            expected="batch_norm_momentum=0 to replace the statistics by the batch's",
-            observed="statistics that still depend on their old values, by a relative "
-            f"difference of {difference:.1e}",
-            mend="Compute momentum · old + (1 − momentum) · new.",
+            expected="batch_norm_momentum=0 to replace the moving statistics by those "
+            "of the batch",
+            observed="moving statistics that still depend on their old values, by a "
+            f"relative difference of {difference:.1e}",
+            fix="Compute momentum · old + (1 − momentum) · new.",
         )
 
 
 def _check_rate(name: str) -> Callable[[model_under_test.ModelUnderTest], None]:
     """Returns a check that rate 0 is deterministic and rate 0.5 is random.
 
-    With rate 0.5 and four images, two calls drop the same images by chance with a
-    probability of 1/16, and all six calls with a probability of about 1e-6.
+    The number of calls makes a false alarm improbable in the worst case: drop path in a
+    single block, which drops whole images. With rate 0.5 and four images, two calls
+    drop the same images with a probability of 1/16, and all six calls with a
+    probability of about 1e-6. Dropout drops single values, and so repeats itself less.
     """
 
     def check(model: model_under_test.ModelUnderTest) -> None:
@@ -157,7 +173,7 @@ def _check_rate(name: str) -> Callable[[model_under_test.ModelUnderTest], None]:
                     expected=f"training=True with {name}={rate} to be {behaviour}",
                     observed=f"a relative difference of {max(differences):.1e} between "
                     "calls",
-                    mend="Use the argument as the drop rate of the layers.",
+                    fix="Use the argument as the drop rate of the layers.",
                 )
 
     return check
@@ -168,16 +184,16 @@ def _check_endpoints(model: model_under_test.ModelUnderTest) -> None:
     endpoints = model.obj(images, return_endpoints=True)
     if not isinstance(endpoints, Mapping) or "default" not in endpoints:
         raise verdict.Violation(
-            expected="return_endpoints=True to return a dict with the key default",
+            expected="return_endpoints=True to return a dict with the key 'default'",
             observed=f"a {type(endpoints).__name__}",
-            mend="Return a dict of endpoints by name, with the output under default.",
+            fix="Return a dict of endpoints by name, with the output as 'default'.",
         )
     difference = numeric.relative_difference(endpoints["default"], model.obj(images))
     if difference > clauses.TOLERANCE:
         raise verdict.Violation(
-            expected="the endpoint default to equal the output",
+            expected="the endpoint 'default' to equal the output",
             observed=f"a relative difference of {difference:.1e}",
-            mend="Return a dict of endpoints by name, with the output under default.",
+            fix="Return a dict of endpoints by name, with the output as 'default'.",
         )
 
 

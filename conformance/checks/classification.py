@@ -53,7 +53,7 @@ def c02_gives_logits(model: model_under_test.ModelUnderTest) -> str:
         raise verdict.Violation(
             expected="logits",
             observed=f"the output of a final {last_op} op: probabilities",
-            mend=fix,
+            fix=fix,
         )
     batches = [model.images(2, fill=fill) for fill in (0.0, 0.5, 1.0)]
     batches += [model.images(2, seed=seed) for seed in range(3)]
@@ -67,7 +67,7 @@ def c02_gives_logits(model: model_under_test.ModelUnderTest) -> str:
             raise verdict.Violation(
                 expected="logits",
                 observed=f"values that sum to {total} in each row: probabilities",
-                mend=fix,
+                fix=fix,
             )
     is_wide = rows.shape[1] >= _MIN_COLUMNS
     # If all values are 0, they are logits of a head whose weights are 0.
@@ -76,14 +76,14 @@ def c02_gives_logits(model: model_under_test.ModelUnderTest) -> str:
         raise verdict.Violation(
             expected="logits",
             observed=f"{rows.size} values all between 0 and 1: probabilities",
-            mend=fix,
+            fix=fix,
         )
     if is_wide and (np.diff(rows, axis=1) < 0).all():
         raise verdict.Violation(
             expected="one logit for each class, in the order of the classes",
             observed=f"{rows.shape[1]} decreasing values in each of {len(rows)} rows: "
             "top-k scores",
-            mend=fix,
+            fix=fix,
         )
     return f"values from {rows.min():.3g} to {rows.max():.3g}"
 
@@ -118,7 +118,7 @@ def c03_carries_class_index(model: model_under_test.ModelUnderTest) -> str:
     raise verdict.Violation(
         expected=f"a text asset with one line for each of {columns} classes",
         observed=", ".join(descriptions) or "no assets",
-        mend="Write one line for each class, and attach the file to the root as a "
+        fix="Write one line for each class, and attach the file to the root as a "
         "tf.saved_model.Asset: copies of the model lose a file that is not an asset.",
     )
 
@@ -135,7 +135,7 @@ def _check_names(name: str, lines: list[str]) -> None:
         raise verdict.Violation(
             expected=f"the name of a class on each line of {name}",
             observed=f"{empty} empty lines" if empty else repetition,
-            mend="Write the name of one class on each line.",
+            fix="Write the name of one class on each line.",
         )
 
 
@@ -182,5 +182,5 @@ def _check_class_index(lines: list[str]) -> None:
         expected=f"{_CLASS_INDEX} with tab-separated columns index, id and name, an "
         "index that counts from 0, and the id background for any background class",
         observed=observed,
-        mend="Write the file in this format, or rename it.",
+        fix="Write the file in this format, or rename it.",
     )

@@ -17,18 +17,19 @@ from conformance import (
     graph_counts,
     model_under_test,
     output_checks,
+    report,
     statements,
     traces,
     verdict,
 )
 
 _NOT_HYPERPARAMETERS = ("training", "return_endpoints")
-_FIX = "Generate the page from the model's manifest, and again after each change."
+_FIX = "Correct the page. A page that is generated from the model stays correct."
 _RANDOM = "random"
 
 
 def d01_states_ranges(model: model_under_test.ModelUnderTest) -> str:
-    """Checks the stated ranges of batch, height and width at both ends of each.
+    """Calls the model at both ends of the stated ranges of batch, height and width.
 
     If the model's manifest has a range of heights or widths, the page must state the
     same range.
@@ -49,17 +50,21 @@ def d01_states_ranges(model: model_under_test.ModelUnderTest) -> str:
     for count, size in dict.fromkeys(trials):
         expected = f"{count} images of {size[0]}x{size[1]} pixels to give {count} rows "
         expected += "of output, as the page states"
-        with verdict.expecting(expected, mend=_FIX):
+        with verdict.expecting(expected, fix=_FIX):
             shape = model.infer(model.images(count, size=size)).shape
         if shape[0] != count:
             raise verdict.Violation(
-                expected=expected, observed=f"an output of shape {shape}", mend=_FIX
+                expected=expected, observed=f"an output of shape {shape}", fix=_FIX
             )
     return f"batch {_span(batch)}, height {_span(height)}, width {_span(width)}"
 
 
 def d02_states_outputs(model: model_under_test.ModelUnderTest) -> str:
-    """Checks the stated output size and, for a classifier, the stated class index."""
+    """Checks that the page states the output size and a classifier's class index.
+
+    The class index must be an asset of the model. `d05_numbers_are_right` checks the
+    output size.
+    """
     page = _page(model)
     if model.kind == clauses.FEATURE_VECTOR:
         return f"num_features {_stated(page, 'num_features')}"
@@ -75,18 +80,27 @@ def d02_states_outputs(model: model_under_test.ModelUnderTest) -> str:
 
 
 def d03_states_arguments(model: model_under_test.ModelUnderTest) -> str:
-    """Checks the statements on fine-tuning and on each argument of a call."""
+    """Checks the statement on fine-tuning, and the list of a call's arguments.
+
+    A model can be fine-tuned if it lists trainable variables. The page must state
+    dtype, default and effect of each argument. The checks of R09 and D05 compare these
+    with the model.
+    """
     page = _page(model)
     stated = _stated(page, "fine_tunable")
     is_tunable = bool(model.trainable_variables)
     answer = _yes_or_no(is_tunable)
-    _expect(f"fine-tunable {answer}", stated == is_tunable, _yes_or_no(stated))
+    _expect(
+        f"the row 'fine-tunable' to say {answer}",
+        stated == is_tunable,
+        _yes_or_no(stated),
+    )
     arguments = {
         parameter.name
         for parameter in (traces.parameters(model.call)[1:] if model.call else ())
         if parameter.name not in _NOT_HYPERPARAMETERS
     }
-    with _disagreement_as_violation():
+    with _disagreement_violates():
         documented = page.arguments()
     if different := sorted(arguments ^ documented.keys()):
         name = different[0]
@@ -99,9 +113,11 @@ def d03_states_arguments(model: model_under_test.ModelUnderTest) -> str:
 
 
 def d04_states_origins(model: model_under_test.ModelUnderTest) -> str:
-    """Checks the stated paper, data, licence, parameters, multiply-adds and weights.
+    """Checks that the page states paper, data, licence, counts and weights.
 
-    If the weights are random, the title of the page or the next line must say so.
+    If the model has a manifest, its weights and licence must be those that the page
+    states. If the weights are random, the title of the page or the line after it must
+    say so. `d05_numbers_are_right` checks the counts.
     """
     page = _page(model)
     facts = {
@@ -116,31 +132,31 @@ def d04_states_origins(model: model_under_test.ModelUnderTest) -> str:
         _expect(f"the licence {license_name}", license_name in stated, stated)
     if _RANDOM in facts["weights"].lower():
         _expect(
-            "the title or the next line to say that the weights are random",
-            _RANDOM in page.first.lower(),
-            page.first,
+            "the title or the line after it to say that the weights are random",
+            _RANDOM in page.first_lines.lower(),
+            page.first_lines,
         )
     return f"{facts['paper']}; {facts['data']}; {facts['license']}; {facts['weights']}"
 
 
 def d05_numbers_are_right(model: model_under_test.ModelUnderTest) -> str:
-    """Recomputes each number of the page from the model.
+    """Compares numbers of the page with numbers computed from the model.
 
-    The numbers are those in rows with a label of `statements.FACTS`, the defaults of
-    arguments and the shapes of endpoints. Any other number that is written with digit
-    groups, such as 1,234, must equal one of the recomputed numbers.
+    The page's numbers are those in table rows whose label is in `statements.FACTS`, the
+    defaults of arguments and the shapes of endpoints. Any other number that is written
+    with digit groups, such as 1,234, must equal one of the computed numbers.
     """
     page = _page(model)
     computed = dict(_computed(model, page))
     checked = 0
     for name, number in computed.items():
-        with _disagreement_as_violation():
+        with _disagreement_violates():
             stated = page.fact(name)
         if stated is not None:
             label = statements.FACTS[name].label
             _expect(f"{label} {number}", stated == number, str(stated))
             checked += 1
-    with _disagreement_as_violation():
+    with _disagreement_violates():
         arguments, endpoints = page.arguments(), page.endpoints()
     defaults = {p.name: p.default for p in traces.parameters(model.call)[1:]}
     for name, entry in arguments.items():
@@ -160,7 +176,7 @@ def d05_numbers_are_right(model: model_under_test.ModelUnderTest) -> str:
 def _computed(
     model: model_under_test.ModelUnderTest, page: statements.Page
 ) -> Iterator[tuple[str, int]]:
-    """Yields the name in `statements.FACTS` and the right value of each number."""
+    """Yields numbers computed from the model, each with its name in `FACTS`."""
     sizes = [math.prod(v.shape) for v in model.variables]
     is_classifier = model.kind == clauses.CLASSIFICATION
     name = "num_classes" if is_classifier else "num_features"
@@ -191,13 +207,13 @@ def _numbers_of_other_model(model: model_under_test.ModelUnderTest) -> set[int]:
     page = statements.Page(model.page or {}, kind)
     if model.other_model is not None:
         return {number for _, number in _computed(model.other_model, page)}
-    with _disagreement_as_violation():
+    with _disagreement_violates():
         facts = [page.fact(name) for name in statements.FACTS]
     return {fact for fact in facts if isinstance(fact, int)}
 
 
 def _side(page: statements.Page) -> int:
-    with _disagreement_as_violation():
+    with _disagreement_violates():
         side = page.fact("image_size")
     if side is None:
         raise verdict.NotApplicable("the page states no image size")
@@ -216,7 +232,7 @@ def _stated(page: statements.Page, name: str) -> Any:
     Raises:
       verdict.Violation: the page lacks the fact, or contradicts itself.
     """
-    with _disagreement_as_violation():
+    with _disagreement_violates():
         fact = page.fact(name)
     label = statements.FACTS[name].label
     _expect(f"a table row {label!r} with a value", fact is not None, "none")
@@ -224,8 +240,8 @@ def _stated(page: statements.Page, name: str) -> Any:
 
 
 @contextlib.contextmanager
-def _disagreement_as_violation() -> Iterator[None]:
-    """Raises a violation if the block and the text of the page disagree."""
+def _disagreement_violates() -> Iterator[None]:
+    """Context manager that turns a `DisagreementError` of the page into a violation."""
     try:
         yield
     except statements.DisagreementError as error:
@@ -249,7 +265,7 @@ def _expect(expected: str, holds: bool, observed: str) -> None:
 
 def _fail(expected: str, observed: str) -> NoReturn:
     raise verdict.Violation(
-        expected=f"in the page: {expected}", observed=observed, mend=_FIX
+        expected=f"in the page: {expected}", observed=observed, fix=_FIX
     )
 
 
@@ -261,8 +277,7 @@ def _equal(value: Any, stated: Any) -> bool:
 
 
 def _span(ends: Any) -> str:
-    low, high = ends
-    return f"{low} or more" if high is None else f"{low} to {high}"
+    return report.range_text(*ends)
 
 
 def _yes_or_no(value: Any) -> str:

@@ -41,7 +41,7 @@ def s04_takes_encoded_images(model: model_under_test.ModelUnderTest) -> str:
     _check_orientation(preprocess)
     _check_against_manifest(preprocess, model)
     _check_damaged(preprocess)
-    with verdict.expecting(f"signature {_SIGNATURE} to work", mend=_FIX):
+    with verdict.expecting(f"signature {_SIGNATURE} to work", fix=_FIX):
         photographs = tf.constant([_png(_photograph()), _jpeg(_photograph())])
         output = signature(**{_INPUT: photographs})["default"]
         serving = model.signatures["serving_default"](images=preprocess(photographs))
@@ -51,7 +51,7 @@ def s04_takes_encoded_images(model: model_under_test.ModelUnderTest) -> str:
             expected=f"signature {_SIGNATURE} to return the output of serving_default "
             f"for obj.{_PREPROCESS}({_INPUT})",
             observed=f"a relative difference of {difference:.1e}",
-            mend=f"Trace a function that calls {_PREPROCESS}, then the model.",
+            fix=f"Trace a function that calls {_PREPROCESS}, then the model.",
         )
     height, width = images.shape[1:3]
     return f"JPEG, PNG, WebP, GIF and BMP, to {height}x{width} pixels"
@@ -62,7 +62,7 @@ def _signature(model: model_under_test.ModelUnderTest) -> Any:
         raise verdict.Violation(
             expected=f"a signature {_SIGNATURE}",
             observed=f"the signatures {', '.join(sorted(model.signatures)) or 'none'}",
-            mend="Add it to the signatures= argument of tf.saved_model.save.",
+            fix="Add it to the signatures= argument of tf.saved_model.save.",
         )
     signature = model.signatures[_SIGNATURE]
     _, inputs = signature.structured_input_signature
@@ -77,13 +77,13 @@ def _signature(model: model_under_test.ModelUnderTest) -> Any:
             expected=f"signature {_SIGNATURE} with the one input {_INPUT}, string "
             "(None,)",
             observed=f"the input {shown}",
-            mend=f"Give its function one argument, {_INPUT}, a vector of strings.",
+            fix=f"Give its function one argument, {_INPUT}, a vector of strings.",
         )
     if "default" not in signature.structured_outputs:
         raise verdict.Violation(
             expected=f"signature {_SIGNATURE} with the output key default",
             observed=f"the keys {', '.join(sorted(signature.structured_outputs))}",
-            mend="Return a dict with the key 'default' from its function.",
+            fix="Return a dict with the key 'default' from its function.",
         )
     return signature
 
@@ -95,7 +95,7 @@ def _preprocess(model: model_under_test.ModelUnderTest) -> Any:
         raise verdict.Violation(
             expected=f"obj.{_PREPROCESS} with a traced __call__",
             observed="no such attribute" if part is None else "an object without one",
-            mend=f"Set root.{_PREPROCESS} to a tf.Module with a traced __call__.",
+            fix=f"Set root.{_PREPROCESS} to a tf.Module with a traced __call__.",
         )
     variables = [*getattr(part, "variables", ())]
     variables += [
@@ -105,7 +105,7 @@ def _preprocess(model: model_under_test.ModelUnderTest) -> Any:
         raise verdict.Violation(
             expected=f"obj.{_PREPROCESS} without variables",
             observed=f"the variable {variables[0].name}",
-            mend="Move its variables to the model itself.",
+            fix="Move its variables to the model itself.",
         )
     return part
 
@@ -121,7 +121,7 @@ def _check_formats(preprocess: Any) -> np.ndarray:
         "BMP": _bmp(pixels),
     }
     for name, data in files.items():
-        with verdict.expecting(f"obj.{_PREPROCESS} to decode {name}", mend=_FIX):
+        with verdict.expecting(f"obj.{_PREPROCESS} to decode {name}", fix=_FIX):
             preprocess(tf.constant([data]))
     images = preprocess(tf.constant(list(files.values())))
     is_image = images.dtype == tf.float32 and images.shape.rank == 4
@@ -129,7 +129,7 @@ def _check_formats(preprocess: Any) -> np.ndarray:
         raise verdict.Violation(
             expected=f"obj.{_PREPROCESS} to return float32 [batch, height, width, 3]",
             observed=f"{images.dtype.name} {images.shape} for {len(files)} files",
-            mend=_FIX,
+            fix=_FIX,
         )
     values = images.numpy()
     for name, value in zip(files, values, strict=True):
@@ -138,7 +138,7 @@ def _check_formats(preprocess: Any) -> np.ndarray:
             raise verdict.Violation(
                 expected=f"a {name} file of RGB {_COLOUR} to give RGB {_COLOUR} / 255",
                 observed=f"values from {value.min():.3g} to {value.max():.3g}",
-                mend=_FIX,
+                fix=_FIX,
             )
     return values
 
@@ -158,7 +158,7 @@ def _check_orientation(preprocess: Any) -> None:
             raise verdict.Violation(
                 expected=f"a {name} file to be rotated upright, as its EXIF says",
                 observed=f"a mean difference of {difference:.3f} from the upright one",
-                mend=_FIX,
+                fix=_FIX,
             )
 
 
@@ -175,7 +175,7 @@ def _check_against_manifest(
         raise verdict.Violation(
             expected=f"images of {side}x{side}, as the manifest says",
             observed=f"{image.shape[0]}x{image.shape[1]}",
-            mend=_FIX,
+            fix=_FIX,
         )
     photograph = _photograph()
     crop = max(1, int(min(_SIZE) * record["crop_fraction"]))
@@ -189,7 +189,7 @@ def _check_against_manifest(
             expected="a photograph to be cropped and resized as the manifest says: "
             f"crop_fraction {record['crop_fraction']}, {method}",
             observed=f"pixels that differ by up to {difference:.3f}",
-            mend=_FIX,
+            fix=_FIX,
         )
 
 
@@ -210,7 +210,7 @@ def _check_damaged(preprocess: Any) -> None:
             expected=f"{name} to raise an exception",
             observed=f"an image with values from {image.min():.3g} to "
             f"{image.max():.3g}",
-            mend="Propagate the error of the decoder.",
+            fix="Propagate the error of the decoder.",
         )
 
 

@@ -34,7 +34,7 @@ def f03_has_no_dropout(model: model_under_test.ModelUnderTest) -> str:
     or the pooling separates their random ops from the output. A random mask on the
     output with rate 0 is allowed too, since it does not change the output.
     """
-    modes = (False, True) if model.takes_training_true else (False,)
+    modes = (False, True) if model.has_training_trace else (False,)
     for training in modes:
         call = model.traced(training=training)
         random_ops = graphs.random_ops_on_output(call)
@@ -48,6 +48,6 @@ def f03_has_no_dropout(model: model_under_test.ModelUnderTest) -> str:
                 expected=f"no dropout on the output with training={training}",
                 observed=f"a relative difference of {difference:.1e} between calls "
                 f"and {', '.join(sorted(random_ops))} on the output",
-                mend="Move dropout to the head: users of features add their own.",
+                fix="Move dropout to the head: users of features add their own.",
             )
     return f"no dropout with training={' and '.join(map(str, modes))}"

@@ -34,7 +34,7 @@ def i01_takes_rgb_floats(model: model_under_test.ModelUnderTest) -> str:
             raise verdict.Violation(
                 expected=f"{model.input_name}: float32 [batch, height, width, 3]",
                 observed=f"{seen}, with {arguments}",
-                mend="Trace with tf.TensorSpec([None, height, width, 3], tf.float32), "
+                fix="Trace with tf.TensorSpec([None, height, width, 3], tf.float32), "
                 "and convert to the layers' format inside the model.",
             )
     return f"float32 {model.input_spec.shape}"
@@ -58,7 +58,7 @@ def i02_takes_any_batch(model: model_under_test.ModelUnderTest) -> str:
 
 def _check_batch(model: model_under_test.ModelUnderTest, batch: int) -> None:
     fix = "Read the batch size from tf.shape(images)[0]."
-    with verdict.expecting(f"a batch of {batch} to work", mend=fix):
+    with verdict.expecting(f"a batch of {batch} to work", fix=fix):
         output = model.infer(model.images(batch))
     _check_rows(output, batch)
 
@@ -69,7 +69,7 @@ def _check_rows(output: object, batch: int) -> None:
             raise verdict.Violation(
                 expected=f"{batch} rows for a batch of {batch}",
                 observed=f"an output of shape {list(value.shape)}",
-                mend="Keep the batch as the first dimension, apart from all others.",
+                fix="Keep the batch as the first dimension, apart from all others.",
             )
 
 
@@ -82,7 +82,7 @@ def i03_takes_any_size(model: model_under_test.ModelUnderTest) -> str:
     for height, width in sizes:
         with verdict.expecting(
             f"an image of {height}x{width} pixels to work",
-            mend="Read height and width from tf.shape(images), pool over the whole "
+            fix="Read height and width from tf.shape(images), pool over the whole "
             "feature map, and document the range that works.",
         ):
             output = model.infer(model.images(1, size=(height, width)))
@@ -133,7 +133,7 @@ def i04_outputs_are_finite(model: model_under_test.ModelUnderTest) -> str:
     scales the values as its weights expect: that takes a reference prediction.
     """
     calls = {"training=False": model.infer}
-    if model.full and model.takes_training_true:
+    if model.full and model.has_training_trace:
         calls["training=True"] = model.train
     fills = {"zeros": 0.0, "ones": 1.0, "uniform noise": None}
     with model.variables_kept():
@@ -144,7 +144,7 @@ def i04_outputs_are_finite(model: model_under_test.ModelUnderTest) -> str:
                 raise verdict.Violation(
                     expected=f"finite outputs for {content} with {mode}",
                     observed="infinite values or NaN",
-                    mend="Look for NaN in the weights, normalise by constants, and "
+                    fix="Look for NaN in the weights, normalise by constants, and "
                     "add an epsilon to divisors.",
                 )
     return f"finite for {', '.join(fills)} with {', '.join(calls)}"
@@ -165,7 +165,7 @@ def i05_rejects_other_inputs(model: model_under_test.ModelUnderTest) -> str:
         raise verdict.Violation(
             expected="a Python exception for every input except the declared one",
             observed=f"it takes {', '.join(accepted)}",
-            mend="Trace __call__ for float32 [None, height, width, 3] only; callers "
+            fix="Trace __call__ for float32 [None, height, width, 3] only; callers "
             "cast and convert their images.",
         )
     return f"raises for {', '.join(inputs)}"

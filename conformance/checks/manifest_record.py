@@ -128,5 +128,5 @@ def _sha256(data: bytes) -> str:
 
 def _fail(expected: str, observed: str) -> NoReturn:
     raise verdict.Violation(
-        expected=f"in the manifest: {expected}", observed=observed, mend=_FIX
+        expected=f"in the manifest: {expected}", observed=observed, fix=_FIX
     )

@@ -36,7 +36,7 @@ def p01_backbones_are_equal(model: model_under_test.ModelUnderTest) -> str:
             expected=f"all {len(variables)} variables of the feature-vector model to "
             "be bit-equal in the classifier",
             observed=f"{len(different)} that are not: {numeric.names(different)}",
-            mend="Export both models from the same backbone at the same time.",
+            fix="Export both models from the same backbone at the same time.",
         )
     return f"{len(variables)} variables are bit-equal"
 
@@ -54,10 +54,10 @@ def p02_head_completes_features(model: model_under_test.ModelUnderTest) -> str:
         raise verdict.Violation(
             expected="classifier.head with a traced __call__",
             observed="no head" if head is None else "a head without one",
-            mend=fix,
+            fix=fix,
         )
     images = classifier.images(2)
-    with verdict.expecting("classifier.head(feature_vector(x)) to work", mend=fix):
+    with verdict.expecting("classifier.head(feature_vector(x)) to work", fix=fix):
         name, features = _head_input(head, feature_vector, images)
         logits = _infer(head, features)
     difference = numeric.relative_difference(logits, classifier.infer(images))
@@ -65,7 +65,7 @@ def p02_head_completes_features(model: model_under_test.ModelUnderTest) -> str:
         raise verdict.Violation(
             expected=f"classifier.head({name}(x)) to equal classifier(x)",
             observed=f"a relative difference of {difference:.1e}",
-            mend=f"Build the classifier as the head on the {name} of the "
+            fix=f"Build the classifier as the head on the {name} of the "
             "feature-vector model.",
         )
     return f"difference {difference:.1e}"
@@ -101,7 +101,7 @@ def _models(
         raise verdict.Violation(
             expected="the other model of the pair",
             observed=f"another {model.kind} model",
-            mend="Pair a feature-vector model with a classifier.",
+            fix="Pair a feature-vector model with a classifier.",
         )
     if model.kind == clauses.FEATURE_VECTOR:
         return model, model.other_model

@@ -51,7 +51,7 @@ def _check_part(name: str, part: Any) -> None:
             raise verdict.Violation(
                 expected=f"obj.{name}.{attribute} to be a list",
                 observed=f"a {type(value).__name__}",
-                mend=_FIX,
+                fix=_FIX,
             )
     listed = {id(variable.handle) for variable in lists["variables"]}
     captured = {
@@ -64,7 +64,7 @@ def _check_part(name: str, part: Any) -> None:
             expected=f"obj.{name}.variables to list all {len(captured)} variables that "
             f"obj.{name} captures",
             observed=f"{len(missing)} missing: {numeric.names(missing)}",
-            mend=_FIX,
+            fix=_FIX,
         )
     unlisted = [v for v in lists["trainable_variables"] if id(v.handle) not in listed]
     if unlisted:
@@ -72,11 +72,11 @@ def _check_part(name: str, part: Any) -> None:
             expected=f"obj.{name}.trainable_variables to be a subset of "
             f"obj.{name}.variables",
             observed=f"{len(unlisted)} not listed: {numeric.names(unlisted)}",
-            mend=_FIX,
+            fix=_FIX,
         )
     if nested := _parts(part):
         raise verdict.Violation(
             expected=f"obj.{name} to have no named callables of its own",
             observed=", ".join(f"obj.{name}.{inner}" for inner in nested),
-            mend=_FIX,
+            fix=_FIX,
         )

@@ -1,4 +1,6 @@
-"""Group R: the Reusable SavedModel interface.
+"""Group R, the Reusable SavedModel interface: clauses R01 to R08, R10, R11 and R14.
+
+R09 is in `arguments`, R12 in `parts`, R13 in `copies` and R15 in `strategies`.
 
 Source: https://www.tensorflow.org/hub/reusable_saved_models
 """
@@ -18,7 +20,8 @@ from conformance import clauses, graphs, model_under_test, numeric, traces, verd
 
 _PYTHON_OPS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 # TensorFlow ops that an image model does not need and that access files, the network or
-# a debugger; datasets may read files. Tables are allowed: they may come from an asset.
+# a debugger. Datasets and iterators are among them, since a dataset can read files.
+# `_TABLES` are not: a lookup table may read its keys from an asset of the model.
 _EXTERNAL_OPS = re.compile(
     r"File|Summary|Reader|Dataset|Iterator|Checkpoint|Rpc|LMDB|^Save|^Restore"
     r"|Debug(Identity|N)|DumpTensor|ImmutableConst|LoadAndRemapMatrix"
@@ -38,7 +41,7 @@ def r01_loads_alone(model: model_under_test.ModelUnderTest) -> str:
     """
     expected = "a model that tf.saved_model.load can load"
     fix = "Write it with tf.saved_model.save from tf.functions of TensorFlow ops."
-    with verdict.expecting(expected, mend=fix):
+    with verdict.expecting(expected, fix=fix):
         proto = model.proto
         objects = _custom_objects(proto)
     count = check_ops(proto)
@@ -46,10 +49,10 @@ def r01_loads_alone(model: model_under_test.ModelUnderTest) -> str:
         raise verdict.Violation(
             expected="no object of a class that needs registration before loading",
             observed=f"objects of {', '.join(objects)}",
-            mend="Save a plain tf.Module or tf.train.Checkpoint as the root, with the "
-            "variables and tf.functions as its attributes.",
+            fix="Save a tf.train.Checkpoint as the root, with the variables and "
+            "tf.functions as its attributes.",
         )
-    with verdict.expecting(expected, mend=fix):
+    with verdict.expecting(expected, fix=fix):
         _ = model.obj
     return f"loaded; {count} op types, all from TensorFlow"
 
@@ -68,13 +71,13 @@ def check_ops(proto: Any) -> int:
         raise verdict.Violation(
             expected="graphs of TensorFlow ops only",
             observed=f"the ops {', '.join(sorted(python_ops))}, which call Python",
-            mend="Replace tf.py_function and tf.numpy_function by TensorFlow ops.",
+            fix="Replace tf.py_function and tf.numpy_function by TensorFlow ops.",
         )
     if external_ops := sorted(_external_ops(proto)):
         raise verdict.Violation(
             expected="no op that reads or writes files",
             observed=f"the ops {', '.join(external_ops)}; the model was not run",
-            mend="Read files from assets, or outside the model.",
+            fix="Read files from assets, or outside the model.",
         )
     return len(ops)
 
@@ -129,7 +132,7 @@ def r02_root_is_callable(model: model_under_test.ModelUnderTest) -> str:
         raise verdict.Violation(
             expected="a __call__ that is a tf.function with traces",
             observed="no __call__" if call is None else f"a {type(call).__name__}",
-            mend="Set root.__call__ to a tf.function and trace it before saving.",
+            fix="Set root.__call__ to a tf.function and trace it before saving.",
         )
     return f"__call__ has {len(model.all_traces)} traces"
 
@@ -146,7 +149,7 @@ def r03_takes_one_tensor(model: model_under_test.ModelUnderTest) -> str:
             expected="exactly one required argument: the first, which can be passed by "
             "position",
             observed=f"__call__{inspect.signature(model.call)}",
-            mend="Give every argument but the first a default.",
+            fix="Give every argument but the first a default.",
         )
     name = required[0].name
     for trace in model.general_traces:
@@ -155,13 +158,13 @@ def r03_takes_one_tensor(model: model_under_test.ModelUnderTest) -> str:
             raise verdict.Violation(
                 expected=f"{name} to be a single Tensor",
                 observed=f"a trace for {type(spec).__name__} {spec!r}",
-                mend="Trace __call__ with one tf.TensorSpec, not with a list or dict.",
+                fix="Trace __call__ with one tf.TensorSpec, not with a list or dict.",
             )
         if spec.shape.rank is not None and (not spec.shape.rank or spec.shape[0]):
             raise verdict.Violation(
                 expected="an undefined batch dimension",
                 observed=f"a trace for {name} of shape {spec.shape}",
-                mend="Trace with a tf.TensorSpec whose first dimension is None.",
+                fix="Trace with a tf.TensorSpec whose first dimension is None.",
             )
     return f"{name}, {model.input_spec.dtype.name} {model.input_spec.shape}"
 
@@ -179,12 +182,13 @@ def r04_lists_variables(model: model_under_test.ModelUnderTest) -> str:
         fix = "Add them to root.variables. Variables that training must not change "
         fix += "belong there too, but not in trainable_variables."
         if not hasattr(model.obj, "variables"):
-            fix = "Set root.variables to a list. Use a tf.train.Checkpoint as root: "
-            fix += "in a tf.Module, variables is a property, which is not saved."
+            fix = "Set root.variables to a list, and let the root be a "
+            fix += "tf.train.Checkpoint: the variables of a tf.Module are a property, "
+            fix += "which is not saved."
         raise verdict.Violation(
             expected=f"all {len(captured)} captured variables in root.variables",
             observed=f"{len(missing)} missing: {numeric.names(missing)}",
-            mend=fix,
+            fix=fix,
         )
     return f"{len(model.variables)} listed, {len(captured)} captured"
 
@@ -199,14 +203,14 @@ def r05_lists_trainable_variables(model: model_under_test.ModelUnderTest) -> str
         raise verdict.Violation(
             expected="trainable_variables to be a subset of variables",
             observed=f"{len(unlisted)} not listed: {numeric.names(unlisted)}",
-            mend="Put the same tf.Variable objects into both lists.",
+            fix="Put the same tf.Variable objects into both lists.",
         )
     frozen = [v for v in model.trainable_variables if not v.trainable]
     if frozen:
         raise verdict.Violation(
             expected="v.trainable to be true for each of trainable_variables",
             observed=f"{len(frozen)} that are not: {numeric.names(frozen)}",
-            mend="Remove them from trainable_variables, or create them with "
+            fix="Remove them from trainable_variables, or create them with "
             "trainable=True.",
         )
     return f"{len(model.trainable_variables)} of {len(model.variables)} variables"
@@ -224,7 +228,7 @@ def r06_regularization_losses(model: model_under_test.ModelUnderTest) -> str:
         raise verdict.Violation(
             expected="a list of callables",
             observed=f"a {type(losses).__name__}",
-            mend="Set root.regularization_losses to a list of tf.functions.",
+            fix="Set root.regularization_losses to a list of tf.functions.",
         )
     if not losses:
         raise verdict.NotApplicable("there are no regularization_losses")
@@ -241,7 +245,7 @@ def _check_loss(
     fix += "from the variables."
     with model.variables_kept() as before:
         with (
-            verdict.expecting(f"{name}() to be callable without inputs", mend=fix),
+            verdict.expecting(f"{name}() to be callable without inputs", fix=fix),
             tf.GradientTape(watch_accessed_variables=False) as tape,
         ):
             tape.watch(trainable)
@@ -260,7 +264,7 @@ def _check_loss(
         observed = "no gradient to any of them"
     else:
         return
-    raise verdict.Violation(expected=f"{name}: {expected}", observed=observed, mend=fix)
+    raise verdict.Violation(expected=f"{name}: {expected}", observed=observed, fix=fix)
 
 
 def _is_float_scalar(value: Any) -> bool:
@@ -277,10 +281,10 @@ def r07_training_is_a_bool(model: model_under_test.ModelUnderTest) -> str:
         raise verdict.Violation(
             expected="training=False as the default",
             observed=f"training={default!r}",
-            mend=fix,
+            fix=fix,
         )
     images = model.images(2)
-    with verdict.expecting("obj(x, training=False) to work", mend=fix):
+    with verdict.expecting("obj(x, training=False) to work", fix=fix):
         explicit = model.obj(images, training=False)
     with model.variables_kept():  # without the argument, the model may train
         difference = numeric.relative_difference(model.obj(images), explicit)
@@ -288,7 +292,7 @@ def r07_training_is_a_bool(model: model_under_test.ModelUnderTest) -> str:
         raise verdict.Violation(
             expected="obj(x) to equal obj(x, training=False)",
             observed=f"a relative difference of {difference:.1e}",
-            mend=fix,
+            fix=fix,
         )
     return f"obj(x) equals obj(x, training=False), difference {difference:.1e}"
 
@@ -326,7 +330,7 @@ def r08_traces_every_combination(model: model_under_test.ModelUnderTest) -> str:
                 expected="a trace for every combination of Python-valued arguments",
                 observed=f"{len(missing)} missing, such as "
                 + ", ".join(f"{name}={value}" for name, value in example),
-                mend="Before saving, call get_concrete_function for the product of "
+                fix="Before saving, call get_concrete_function for the product of "
                 "the values of these arguments.",
             )
     return f"{len(general)} traces for all values of {', '.join(names)}"
@@ -352,7 +356,7 @@ def _combinations(
 def r10_changes_statistics_only(model: model_under_test.ModelUnderTest) -> str:
     """Compares the bits of all variables before and after a call in each mode.
 
-    A variable is trainable if trainable_variables lists it. The model has batch
+    A variable is trainable if trainable_variables lists it. The model has moving
     statistics if it has non-trainable floating-point variables and if, in training
     mode, the output for one image has a gradient to another image of the batch.
     """
@@ -364,9 +368,9 @@ def r10_changes_statistics_only(model: model_under_test.ModelUnderTest) -> str:
         raise verdict.Violation(
             expected="a call with training=False to change no variable",
             observed=f"that it changed {numeric.names(changed)}",
-            mend=fix,
+            fix=fix,
         )
-    if not model.takes_training_true:
+    if not model.has_training_trace:
         return "inference changes no variable; there is no training=True"
     step = model.training_step
     trainable = {id(v) for v in model.trainable_variables}
@@ -374,7 +378,7 @@ def r10_changes_statistics_only(model: model_under_test.ModelUnderTest) -> str:
         raise verdict.Violation(
             expected="a call with training=True to change no trainable variable",
             observed=f"that it changed {numeric.names(changed_weights)}",
-            mend=fix,
+            fix=fix,
         )
     others = [
         v for v in model.all_variables if id(v) not in trainable and v.dtype.is_floating
@@ -382,10 +386,10 @@ def r10_changes_statistics_only(model: model_under_test.ModelUnderTest) -> str:
     updated = [v for v in step.changed if v.dtype.is_floating]
     if others and step.neighbour_gradient and not updated:
         raise verdict.Violation(
-            expected="a call with training=True to update the batch statistics, since "
+            expected="a call with training=True to update moving statistics, since "
             "the output for an image then depends on its batch",
             observed=f"that none of {len(others)} non-trainable variables changed",
-            mend=fix,
+            fix=fix,
         )
     ratio = f"{len(updated)} of {len(others)}"
     return f"training changes {ratio} non-trainable floating-point variables"
@@ -400,7 +404,7 @@ def r11_gradients_reach_variables(model: model_under_test.ModelUnderTest) -> str
     """
     if not model.trainable_variables:
         raise verdict.NotApplicable("there are no trainable_variables")
-    if model.training is not None and not model.takes_training_true:
+    if model.training is not None and not model.has_training_trace:
         raise verdict.NotApplicable("there is no trace with training=True, see R08")
     gradients = model.training_step.variable_gradients
     with_gradients = list(zip(model.trainable_variables, gradients, strict=True))
@@ -409,14 +413,14 @@ def r11_gradients_reach_variables(model: model_under_test.ModelUnderTest) -> str
         raise verdict.Violation(
             expected=f"a gradient for each of {count} trainable variables",
             observed=f"{len(unreached)} without: {numeric.names(unreached)}",
-            mend="Remove variables that the output does not depend on from "
+            fix="Remove variables that the output does not depend on from "
             "trainable_variables; look for stop_gradient and casts to integers.",
         )
     if infinite := [v for v, g in with_gradients if not numeric.is_finite(_dense(g))]:
         raise verdict.Violation(
             expected="finite gradients",
             observed=f"{len(infinite)} that are not: {numeric.names(infinite)}",
-            mend="Look for divisions by zero and square roots of zero.",
+            fix="Look for divisions by zero and square roots of zero.",
         )
     zeros = sum(not np.any(_dense(gradient)) for _, gradient in with_gradients)
     return f"a gradient for each of {count} variables; {zeros} are zero here"
@@ -427,7 +431,11 @@ def _dense(gradient: Any) -> tf.Tensor:
 
 
 def r14_images_are_independent(model: model_under_test.ModelUnderTest) -> str:
-    """Compares repeated calls, calls with another second image, and single images."""
+    """Compares the outputs for two images in four calls.
+
+    The calls: both images; the same again; the first with a white second image; and
+    each image alone.
+    """
     images = model.images(2)
     output = model.infer(images)
     again = model.infer(images)
@@ -446,7 +454,7 @@ def r14_images_are_independent(model: model_under_test.ModelUnderTest) -> str:
         raise verdict.Violation(
             expected="the output for each image to depend on that image only",
             observed=f"a relative difference of {difference:.1e} {change}",
-            mend="With training=False, normalise by stored statistics, and use no "
+            fix="With training=False, normalise by the moving statistics, and use no "
             "random numbers.",
         )
     return f"differences up to {difference:.1e}"

@@ -20,9 +20,9 @@ def s01_has_serving_default(model: model_under_test.ModelUnderTest) -> str:
     spec = _input_spec(model, "serving_default")
     if spec.shape.rank is not None and (not spec.shape.rank or spec.shape[0]):
         raise verdict.Violation(
-            expected="serving_default with an undefined batch dimension",
+            expected="serving_default with a free batch dimension (None)",
             observed=f"an input of shape {spec.shape}",
-            mend="Trace the signature with None as the first dimension of its input.",
+            fix="Trace the signature with None as the first dimension of its input.",
         )
     return f"{_INPUT}: {spec.dtype.name} {spec.shape}"
 
@@ -43,7 +43,7 @@ def s02_has_named_signatures(model: model_under_test.ModelUnderTest) -> str:
             raise verdict.Violation(
                 expected=f"signature {name} with the output key {_OUTPUT}",
                 observed=f"the output keys {', '.join(sorted(keys))}",
-                mend=f"Return a dict with the key {_OUTPUT!r} from its function.",
+                fix=f"Return a dict with the key {_OUTPUT!r} from its function.",
             )
     try:
         reusable.r03_takes_one_tensor(model)
@@ -56,7 +56,7 @@ def s02_has_named_signatures(model: model_under_test.ModelUnderTest) -> str:
         raise verdict.Violation(
             expected=f"signature image_{model.kind} to equal obj(x, training=False)",
             observed=f"a relative difference of {difference:.1e}",
-            mend="Trace the signature from the function of __call__.",
+            fix="Trace the signature from the function of __call__.",
         )
     return f"{', '.join(names)}; difference {difference:.1e}"
 
@@ -83,14 +83,14 @@ def _input_spec(model: model_under_test.ModelUnderTest, name: str) -> tf.TensorS
         raise verdict.Violation(
             expected=f"a signature {name}",
             observed=f"the signatures {', '.join(sorted(model.signatures)) or 'none'}",
-            mend="Add it to the signatures= argument of tf.saved_model.save.",
+            fix="Add it to the signatures= argument of tf.saved_model.save.",
         )
     _, inputs = model.signatures[name].structured_input_signature
     if set(inputs) != {_INPUT}:
         raise verdict.Violation(
             expected=f"signature {name} with the one input key {_INPUT}",
             observed=f"the input keys {', '.join(sorted(inputs))}",
-            mend=f"Name the argument of the signature's function {_INPUT}.",
+            fix=f"Name the argument of the signature's function {_INPUT}.",
         )
     return inputs[_INPUT]
 
@@ -114,6 +114,6 @@ def s03_names_endpoints(model: model_under_test.ModelUnderTest) -> str:
         raise verdict.Violation(
             expected="keys that begin with the same architecture name and a slash",
             observed=f"the keys {', '.join(keys[:4])}",
-            mend="Name the outputs ARCHITECTURE/ENDPOINT, as in InceptionV3/Mixed_5c.",
+            fix="Name the outputs ARCHITECTURE/ENDPOINT, as in InceptionV3/Mixed_5c.",
         )
     return f"{len(keys)} endpoints of {architectures.pop()}"

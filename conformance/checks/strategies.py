@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from conformance import clauses, model_under_test, numeric, verdict
 
-_STATISTICS_FIX = "Create batch statistics with synchronization=ON_READ and "
+_STATISTICS_FIX = "Create moving statistics with synchronization=ON_READ and "
 _STATISTICS_FIX += "aggregation=MEAN, and update them by assign in training mode."
 
 
@@ -21,7 +21,7 @@ def r15_works_in_every_call_context(model: model_under_test.ModelUnderTest) -> s
     """Compares the outputs of all ways to call, then trains on two replicas."""
     _check_eager_calls(model)
     statistics = _check_replicas(model)
-    return f"the same outputs; {statistics} batch statistics are means of the replicas"
+    return f"the same outputs; {statistics} moving statistics are means of the replicas"
 
 
 def _check_eager_calls(model: model_under_test.ModelUnderTest) -> None:
@@ -30,11 +30,11 @@ def _check_eager_calls(model: model_under_test.ModelUnderTest) -> None:
     expected = model.infer(images)
     outputs = {}
     fix = "Make __call__ one tf.function with Python defaults, traced before saving."
-    with verdict.expecting("an eager call to work", mend=fix):
+    with verdict.expecting("an eager call to work", fix=fix):
         outputs["eagerly"] = model.call_eagerly(images, training=False)
     tf.config.run_functions_eagerly(True)
     try:
-        with verdict.expecting("a call under run_functions_eagerly to work", mend=fix):
+        with verdict.expecting("a call under run_functions_eagerly to work", fix=fix):
             output = model.call_eagerly(images, training=False)
             outputs["under run_functions_eagerly"] = output
     finally:
@@ -45,12 +45,12 @@ def _check_eager_calls(model: model_under_test.ModelUnderTest) -> None:
             raise verdict.Violation(
                 expected=f"a call {mode} to equal one from a tf.function",
                 observed=f"a relative difference of {difference:.1e}",
-                mend=fix,
+                fix=fix,
             )
 
 
 def _check_replicas(model: model_under_test.ModelUnderTest) -> int:
-    """Checks that each batch statistic is the mean over two replicas after training.
+    """Checks that each moving statistic is the mean over two replicas after training.
 
     Returns:
       The number of statistics that the training step changed.
@@ -61,7 +61,7 @@ def _check_replicas(model: model_under_test.ModelUnderTest) -> int:
     strategy = tf.distribute.MirroredStrategy(devices)
     with verdict.expecting(
         "loading and calling under MirroredStrategy to work",
-        mend="Use only ops that run on each replica separately.",
+        fix="Use only ops that run on each replica separately.",
     ):
         with strategy.scope():
             copy = model_under_test.ModelUnderTest(
@@ -76,7 +76,7 @@ def _check_replicas(model: model_under_test.ModelUnderTest) -> int:
         replica_images = strategy.experimental_distribute_values_from_function(
             lambda context: batches[context.replica_id_in_sync_group]
         )
-        training = copy.takes_training_true
+        training = copy.has_training_trace
 
         @tf.function
         def step(images: Any) -> Any:
@@ -99,7 +99,7 @@ def _check_replicas(model: model_under_test.ModelUnderTest) -> int:
                 observed="the value of one replica only"
                 if numeric.relative_difference(value, local[0]) == 0
                 else f"a relative difference of {difference:.1e}",
-                mend=_STATISTICS_FIX,
+                fix=_STATISTICS_FIX,
             )
     return changed
 

@@ -37,7 +37,7 @@ def t01_loads_as_module(model: model_under_test.ModelUnderTest) -> str:
     head = (model.path / clauses.HUB_MODULE).read_bytes()[: len(_FORMAT_3)]
     if head != _FORMAT_3:
         _fail(f"a {clauses.HUB_MODULE} of format 3", f"a file beginning with {head!r}")
-    with verdict.expecting("a readable saved_model.pb", mend=_FIX):
+    with verdict.expecting("a readable saved_model.pb", fix=_FIX):
         _ = model.proto
     if not (model.path / "variables" / "variables.index").is_file():
         _fail("a checkpoint of the variables", "no file variables/variables.index")
@@ -48,7 +48,7 @@ def t01_loads_as_module(model: model_under_test.ModelUnderTest) -> str:
         if unknown := sorted(graph.collection_def.keys() - _COLLECTIONS):
             _fail("only collections that hub.Module supports", f"{unknown[0]}")
     count = reusable.check_ops(model.proto)
-    with verdict.expecting("a module with variants that load", mend=_FIX):
+    with verdict.expecting("a module with variants that load", fix=_FIX):
         _ = model.obj
         with _session(model, _TRAIN) as (_, graph):
             variables = graph.get_collection(_KEYS.GLOBAL_VARIABLES)
@@ -112,7 +112,8 @@ def t03_has_one_size(model: model_under_test.ModelUnderTest) -> str:
     size, shapes = _size(model)
     if size is None:
         _fail(
-            "one fixed height and width, and an undefined batch, in every signature",
+            "one fixed height and width, and a free batch dimension (None), in every "
+            "signature",
             ", ".join(sorted(set(map(str, shapes)))),
         )
     for side, name in zip(size, ("height_range", "width_range"), strict=True):
@@ -253,4 +254,4 @@ def _session(
 
 
 def _fail(expected: str, observed: str) -> NoReturn:
-    raise verdict.Violation(expected=expected, observed=observed, mend=_FIX)
+    raise verdict.Violation(expected=expected, observed=observed, fix=_FIX)

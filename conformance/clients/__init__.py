@@ -33,12 +33,12 @@ class Client:
     Args:
       script: name of the script in this folder.
       expected: what the clause expects, for messages.
-      mend: how the author of the model can fix a failure, as a sentence.
+      fix: how the author of the model can fix a failure, as a sentence.
     """
 
     script: str
     expected: str
-    mend: str
+    fix: str
 
     def run(self, job: Mapping[str, Any], *, limits: process.Limits) -> str:
         """Runs the client and returns its summary.
@@ -71,29 +71,29 @@ BY_CLAUSE = {
     "K01": Client(
         script="hub_load.py",
         expected="hub.load to return a working model, from a path and from a URL",
-        mend="Write it with tf.saved_model.save, without a file tfhub_module.pb.",
+        fix="Write it with tf.saved_model.save, without a file tfhub_module.pb.",
     ),
     "K02": Client(
         script="hub_keras_layer.py",
         expected="hub.KerasLayer to predict with the model and train it",
-        mend="Fix the failing clauses of group R; if the loss does not fall, look for "
+        fix="Fix the failing clauses of group R; if the loss does not fall, look for "
         "vanishing gradients.",
     ),
     "K03": Client(
         script="keras_3.py",
         expected="reuse.KerasLayer to predict with the model, train and save it, and "
         "TFSMLayer to run it",
-        mend="Fix the failing clauses of group R; rename attributes that have the name "
+        fix="Fix the failing clauses of group R; rename attributes that have the name "
         "of a signature.",
     ),
     "K04": Client(
         script="command_line.py",
         expected="saved_model_cli to show the model and run serving_default",
-        mend="Save signatures with tf.saved_model.save, with the tag serve.",
+        fix="Save signatures with tf.saved_model.save, with the tag serve.",
     ),
     "T05": Client(
         script="tf1_hub.py",
         expected="hub.load and hub.KerasLayer to run the module",
-        mend="Write it as hub.create_module_spec of tensorflow-hub 0.15 does.",
+        fix="Write it as hub.create_module_spec of tensorflow-hub 0.15 does.",
     ),
 }

@@ -152,7 +152,12 @@ WRONG = [
     ("| num_classes | 10 |", "| num_classes | 11 |", ["D05"], "num_classes 10"),
     ("| num_classes | 10 |\n", "", ["D02"], "a table row 'num_classes'"),
     ("class_index.tsv", "labels.txt", ["D02"], "class_index.tsv"),
-    ("| Fine-tunable | yes |", "| Fine-tunable | no |", ["D03"], "fine-tunable yes"),
+    (
+        "| Fine-tunable | yes |",
+        "| Fine-tunable | no |",
+        ["D03"],
+        "'fine-tunable' to",
+    ),
     ("| Data | none |\n", "", ["D04"], "a table row 'data'"),
     ("| Licence | MIT |", "| Licence | GPL |", ["D04"], "the licence MIT"),
     ("| Weights | random |", "| Weights | imagenet |", ["D04"], "the weights random"),

@@ -24,7 +24,7 @@ def model(path, *, kind="auto", level="quick", pair=None, documented=None, **kwa
 
 def check(path, *, clauses=None, **kwargs) -> report.Report:
     under_test = model(path, **kwargs)
-    selected = clauses_lib.select(clauses, level="quick")
+    selected = clauses_lib.select(clauses, include_clients=False)
     model_format = judging.format_of(under_test)
     if clauses is None:
         selected = tuple(c for c in selected if model_format in c.formats)

@@ -143,7 +143,7 @@ def test_the_message_of_what_passed_is_left_whole():
 
 def test_text_of_unknown_origin_stays_text():
     hostile = reports.HOSTILE + "\ud800\x85\u2028"
-    sides = report.Sides(smallest=1, largest=2, step=3, stopped=hostile)
+    sides = report.SizeRange(smallest=1, largest=2, step=3, stopped=hostile)
     text = html_report.render(
         report.Report(
             path=hostile,
@@ -152,7 +152,7 @@ def test_text_of_unknown_origin_stays_text():
                 reports.result("R01", "fail", hostile),
                 reports.result(hostile, "pass", hostile),
             ),
-            measured=report.Measured(
+            measured=report.MeasuredSizes(
                 base=(1, 1), sides={hostile: sides}, batch_sizes=(), stopped=hostile
             ),
             versions={hostile: hostile},
@@ -185,7 +185,9 @@ def test_the_page_of_forty_clauses_is_small():
 
 
 def plotted(measured: tuple[int, int], documented: tuple[int | None, int | None]):
-    sides = report.Sides(smallest=measured[0], largest=measured[1], step=1, stopped="")
+    sides = report.SizeRange(
+        smallest=measured[0], largest=measured[1], step=1, stopped=""
+    )
     changed = dataclasses.replace(
         reports.FAULTY,
         documented={"height_range": documented},

@@ -20,7 +20,7 @@ REPEATING = [m for m in JUDGED_HERE if mutants.clause(m) == "S04" and m not in K
 FIRST = {mutants.clause(m): m for m in reversed(JUDGED_HERE) if m not in REPEATING}
 NO_PAIR = "the other model of the pair was not given"
 NO_MANIFEST = {"P03": "there is no assets.extra/manifest.json"}
-NO_FURTHER = {"R09": "__call__ takes no other keyword argument"}
+NO_FURTHER = {"R09": "__call__ has no keyword argument other than training"}
 NO_PAGE = {
     clause.id: "no documentation page was given"
     for clause in clauses.CLAUSES
@@ -77,7 +77,7 @@ def reasons(found: report.Report) -> dict[str, str]:
 def of_the_kind(kind: str) -> dict[str, str]:
     """What is not applicable to every model of a kind, for the reasons given."""
     return {
-        clause.id: f"applies to {clause.kinds[0]}; the model is {kind}"
+        clause.id: f"applies to {clause.kinds[0]} models; this is a {kind} model"
         for clause in clauses.CLAUSES
         if kind not in clause.kinds
     } | (NO_PAGE | NO_PARTS if kind == "feature_vector" else NO_PAGE)
@@ -240,7 +240,7 @@ def test_without_a_call_a_signature_of_one_image_stands_for_nothing(tmp_path):
     found = here.check(Model().save(tmp_path))
     assert {result.id for result in found.failed} == {"R02", "S01"}
     reason = by_id(found)["I04"].message
-    assert reason.endswith("serving_default does not take batches of any size")
+    assert reason.endswith("does not take one Tensor with a free batch dimension")
 
 
 def test_every_clause_has_a_mutant_and_a_check():
@@ -362,7 +362,7 @@ def test_clauses_of_the_other_kind_say_so_whatever_fails(tmp_path):
     found = here.check(path, kind="feature_vector", clauses=["F01", "C01"])
     assert reasons(found) == {
         "F01": "can't be checked because R01 fails",
-        "C01": "applies to classification; the model is feature_vector",
+        "C01": "applies to classification models; this is a feature_vector model",
     }
 
 
@@ -390,7 +390,7 @@ def test_a_module_s_own_list_is_known_not_to_be_saved(tmp_path):
 
     (result,) = here.check(Model().save(tmp_path), clauses=["R04"]).clauses
     assert "6 missing: stem/kernel:0" in result.message
-    assert result.message.endswith("variables is a property, which is not saved.")
+    assert result.message.endswith("a tf.Module are a property, which is not saved.")
 
 
 def test_an_unexpected_exception_fails_the_clause(pair):
@@ -407,7 +407,7 @@ def test_an_unexpected_exception_fails_the_clause(pair):
 
 def test_a_should_that_does_not_hold_warns(pair):
     def run(model):
-        raise verdict.Violation(expected="this", observed="that", mend="Do this.")
+        raise verdict.Violation(expected="this", observed="that", fix="Do this.")
 
     assert judged(pair, run).status == report.FAIL
     should = judged(pair, run, level="SHOULD")
@@ -437,7 +437,7 @@ def judged(pair, run, **changes):
             {"clauses": ["R4"]},
             "Unknown clause 'R4'. Did you mean 'R.*Valid are R01, R02",
         ),
-        ({"pair": "nowhere"}, "pair must be the directory of a SavedModel, got 'nowh"),
+        ({"pair": "nowhere"}, "pair must be a SavedModel .*, got 'nowhere'"),
     ],
 )
 def test_wrong_usage_is_told(pair, arguments, message):
@@ -448,3 +448,12 @@ def test_wrong_usage_is_told(pair, arguments, message):
 def test_a_path_without_a_model_is_told(tmp_path):
     with pytest.raises(ValueError, match="it has no saved_model.pb"):
         suite.check(tmp_path)
+
+
+def test_only_the_checks_that_the_model_passes_count_for_a_copy(pair):
+    """A feature vector has no named callables (R12) and no class index (C03)."""
+    found = here.check(pair.feature_vector, clauses=["R13"])
+    message = by_id(found)["R13"].message
+    assert message.startswith(
+        "a copy passes the 8 repeated checks that the model passes"
+    )

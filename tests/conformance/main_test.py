@@ -47,7 +47,7 @@ def test_a_model_is_checked_with_the_other_of_its_pair(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "conformance: path must be the directory of a SavedModel, got "),
+        ([], "conformance: path must be a SavedModel "),
         (["--clauses=X"], "conformance: Unknown clause 'X'. Valid are R01, "),
         (["--clauses=C1"], "conformance: Unknown clause 'C1'. Did you mean 'C01'? "),
         (

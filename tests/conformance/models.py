@@ -277,7 +277,7 @@ class NothingToTrain(FeatureVector):
 
 
 class FrozenOnPurpose(NothingToTrain):
-    """Batch statistics are updated, but no variable is listed for training."""
+    """Moving statistics are updated, but no variable is listed for training."""
 
     flags = FeatureVector.flags
     call = FeatureVector.call

@@ -1310,11 +1310,11 @@ MUTANTS = {
     R09OtherDefault: Mutant(
         message="dropout_rate=0.25, as documented; .* dropout_rate=0.5"
     ),
-    R09NeverFreezes: Mutant(message="batch_norm_momentum=1 to leave the statistics"),
-    R09NeverReplaces: Mutant(message="batch_norm_momentum=0 to replace the statistics"),
+    R09NeverFreezes: Mutant(message="batch_norm_momentum=1 to leave the moving"),
+    R09NeverReplaces: Mutant(message="batch_norm_momentum=0 to replace the moving"),
     R09AlwaysDrops: Mutant(message="with dropout_rate=0.0 to be deterministic"),
     R09NeverDropsPaths: Mutant(message="with drop_path_rate=0.5 to be random"),
-    R09OtherEndpoint: Mutant(message="the endpoint default to equal the output"),
+    R09OtherEndpoint: Mutant(message="the endpoint 'default' to equal the output"),
     R10InferenceCounts: Mutant(message="training=False to change no .* changed count"),
     R10TrainingMovesWeights: Mutant(message="no trainable .* it changed stem/beta"),
     R10StatisticsAreLost: Mutant(message="none of 2 non-trainable variables changed"),
@@ -1438,7 +1438,7 @@ MUTANTS = {
     T02OtherTask: Mutant(message="the output of image_classification; .* 5.0e-01"),
     T03AnySize: Mutant(message=r"height and width.* observed \(None, None, None, 3\)"),
     T03OtherSizeInTraining: Mutant(message=r"32, 40, 3\), \(None, 48, 40, 3\)"),
-    T03FixedBatch: Mutant(message=r"an undefined batch.* observed \(2, 32, 40, 3\)"),
+    T03FixedBatch: Mutant(message=r"a free batch dim.* observed \(2, 32, 40, 3\)"),
     T03Undocumented: Mutant(
         message="the documented width_range, 50 to 60; observed a fixed 40",
         documented={"height_range": (32, 32), "width_range": (50, 60)},

@@ -5,6 +5,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from conformance import report
 
 REPORT = report.Report(
@@ -19,11 +21,13 @@ REPORT = report.Report(
         ),
     ),
     documented={"height_range": [32, 512]},
-    measured=report.Measured(
+    measured=report.MeasuredSizes(
         base=(64, 96),
         sides={
-            "height": report.Sides(smallest=8, largest=512, step=8, stopped="640: no"),
-            "width": report.Sides(
+            "height": report.SizeRange(
+                smallest=8, largest=512, step=8, stopped="640: no"
+            ),
+            "width": report.SizeRange(
                 smallest=1, largest=1024, step=1, stopped="not tried"
             ),
         },
@@ -67,6 +71,21 @@ def test_text_has_a_line_for_each_clause_and_counts_them():
         "  the search ended early: the process was killed by SIGABRT",
     ]
     assert last == "1 pass, 1 fail, 1 warn, 1 not_applicable in 1.8 s"
+
+
+@pytest.mark.parametrize(
+    ("documented", "text"),
+    [
+        ((32, 512), "32 to 512"),
+        ((32, None), "32 or more"),
+        ((None, 512), "up to 512"),
+        ((None, None), "any"),
+    ],
+)
+def test_a_documented_range_may_have_open_ends(documented, text):
+    ranges = {"height_range": documented}
+    lines = report.measured_lines(dataclasses.replace(REPORT, documented=ranges))
+    assert f" px work (documented: {text}); larger" in lines[0]
 
 
 def test_the_report_and_help_import_no_tensorflow():

@@ -13,9 +13,9 @@ HOSTILE = (
 )
 
 
-def broken(clause: str, *, expected: str, observed: str, mend: str) -> tuple[str, str]:
+def broken(clause: str, *, expected: str, observed: str, fix: str) -> tuple[str, str]:
     return "fail", (
-        f"{clause} {PATH}: expected {expected}; observed {observed}. To fix: {mend}"
+        f"{clause} {PATH}: expected {expected}; observed {observed}. To fix: {fix}"
     )
 
 
@@ -27,7 +27,7 @@ _FOUND = {
         observed="2 missing: stage_4_block_11_multi_query_attention_key_downsampling/"
         "norm/moving_mean, stage_4_block_11_multi_query_attention_key_downsampling/"
         "norm/moving_variance",
-        mend="Assign to root.variables every variable that __call__ reads, those of "
+        fix="Assign to root.variables every variable that __call__ reads, those of "
         "layers in layers included.",
     ),
     "R06": (
@@ -47,7 +47,10 @@ _FOUND = {
     "P02": ("not_applicable", "no pair was given to hold it against"),
     **dict.fromkeys(
         ("C01", "C02", "C03"),
-        ("not_applicable", "applies to classification; the model is feature_vector"),
+        (
+            "not_applicable",
+            "applies to classification models; this is a feature_vector model",
+        ),
     ),
     "R01": ("pass", "loaded; 2 functions of 2 signatures"),
     "R03": ("pass", "images: float32 [None, None, None, 3]"),
@@ -79,18 +82,22 @@ FAULTY = report.Report(
         result("Z99", "not_applicable", "of a later version of the suite"),
     ),
     documented={"height_range": (32, 2048), "width_range": (None, 1024)},
-    measured=report.Measured(
+    measured=report.MeasuredSizes(
         base=(448, 448),
         sides={
-            "height": report.Sides(
+            "height": report.SizeRange(
                 smallest=32,
                 largest=1440,
                 step=32,
                 stopped="1536: ResourceExhaustedError: OOM when allocating tensor with "
                 "shape[1,768,768,96] and type float on /job:localhost/device:CPU:0",
             ),
-            "width": report.Sides(smallest=1, largest=4096, step=1, stopped="no time"),
-            "square": report.Sides(smallest=32, largest=32, step=1, stopped=HOSTILE),
+            "width": report.SizeRange(
+                smallest=1, largest=4096, step=1, stopped="no time"
+            ),
+            "square": report.SizeRange(
+                smallest=32, largest=32, step=1, stopped=HOSTILE
+            ),
         },
         batch_sizes=(1, 2, 3, 7, 32, 64, 128, 256),
         stopped="out of time after 120 s",

@@ -85,7 +85,7 @@ def judged(tmp_path_factory):
     ("model", "observed"),
     [
         (Crashes, "the process was killed by SIGABRT; its last output: .*the end"),
-        pytest.param(Loops, "the process did not end within 15 s", marks=SLOW),
+        pytest.param(Loops, "the process sent no message for 15 s", marks=SLOW),
         pytest.param(
             TakesAllMemory, "the process used more than 2.0 GiB of memory", marks=SLOW
         ),
@@ -387,7 +387,9 @@ def test_a_signature_that_takes_no_images_is_that_clause_alone(tmp_path):
     path = SignatureOfStrings().save(tmp_path)
     found = suite.check(path)
     assert {r.id for r in found.failed} == {"R02", "I01", "S02"}, found.to_text()
-    assert by_id(found)["I04"].message == "the input is not images, see I01"
+    assert by_id(found)["I04"].message == (
+        "can't be checked: the model does not take images, see I01"
+    )
     assert by_id(found)["K04"].message == "serving_default does not take images"
 
 

@@ -191,6 +191,47 @@ def test_settings_are_stated_where_they_differ(arch):
     assert stated == number(fields["weight_decay"])
 
 
+def test_settings_of_the_backbone_are_stated_where_they_differ(tmp_path):
+    def settings(arch):
+        path = tmp_path / "page.md"
+        path.write_text(architecture_page.markdown(BY_ARCH[arch]), encoding="utf-8")
+        for header, rows in statements.read(path)["tables"]:
+            if header[0] == "arch" and "depth" in header:
+                return {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+        return None
+
+    found = settings("densenet_121")
+    assert found["densenet_121"]["depth"] == "121"
+    assert found["densenet_161"]["growth_rate"] == "48"
+    assert "image_size" not in found["densenet_121"]
+    assert settings("regnet_x_200mf")["regnet_x_200mf"]["width_slope"] == "36.44"
+    vgg = settings("vgg_11")
+    assert [vgg[arch]["batch_norm"] for arch in ("vgg_11", "vgg_11_bn")] == [
+        "–",
+        "True",
+    ]
+    assert settings("alexnet") is None
+
+
+@pytest.mark.parametrize("each", ARCHITECTURES, ids=lambda each: each.page_name)
+def test_advice_on_the_momentum_fits_its_default(each):
+    text = architecture_page.markdown(each)
+    values = each.default.manifest["hyperparameters"].get("batch_norm_momentum", {})
+    is_taken = any(
+        "batch_norm_momentum" in page.manifest["hyperparameters"]
+        for page in each.variants
+    )
+    advises = "pass `batch_norm_momentum=0.9`" in text
+    assert advises == (values.get("default", 0) > 0.9)
+    assert ("moving statistics" in text) == is_taken
+
+
+def test_endpoints_with_two_names_are_explained():
+    explanation = "`block_N` is the same tensor as `stage_N`"
+    assert explanation in architecture_page.markdown(BY_ARCH["densenet_121"])
+    assert explanation not in architecture_page.markdown(BY_ARCH["mobilenet_v2"])
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 def test_all_registered_weights_are_listed(arch):
     (rows,) = [

@@ -1,4 +1,4 @@
-"""A conformance report for tests of the documents."""
+"""Fixtures for the tests of documentation."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from conformance import report
 
 @pytest.fixture(scope="session")
 def suite_report():
-    """The output of tools/check for a model that passes every clause."""
+    """Returns the JSON of a report with three clauses, all of which pass."""
     results = [
         report.ClauseResult(id=name, status="pass", message="", seconds=0.0)
         for name in ("R01", "R02", "I01")
     ]
-    sides = report.Sides(smallest=7, largest=1040, step=1, stopped="not tried")
+    sides = report.SizeRange(smallest=7, largest=1040, step=1, stopped="not tried")
     return report.Report(
         path="m",
         kind="classification",
         clauses=tuple(results),
-        measured=report.Measured(
+        measured=report.MeasuredSizes(
             base=(64, 64), sides={"height": sides}, batch_sizes=(1, 2, 64)
         ),
         versions={"python": "3.11.0", "tensorflow": "2.21.0"},

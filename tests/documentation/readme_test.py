@@ -59,6 +59,9 @@ def test_the_number_of_imagenet_weights_is_that_of_the_registry():
     files = ROOT.glob("zoo/*/weights.json")
     families = [json.loads(file.read_text()) for file in files]
     number = sum(
-        "imagenet" in family.get(arch, {}) for family in families for arch in archs
+        any(name.startswith("imagenet") for name in family.get(arch, {}))
+        for family in families
+        for arch in archs
     )
+    assert number == 160
     assert f"{number} of the {len(archs)} archs have ImageNet weights" in TEXT

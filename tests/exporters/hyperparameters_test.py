@@ -1,4 +1,4 @@
-"""Arguments of a call do what they say, on what was exported."""
+"""Calls an exported model with each keyword argument, and checks its effect."""
 
 import json
 
@@ -11,7 +11,7 @@ from exporters import hyperparameters, manifest
 
 IMAGES = np.random.default_rng(0).random((4, 64, 64, 3), np.float32)
 # EfficientNet-B0 with ten blocks instead of 16, which takes half the time. The ninth
-# is the last with a residual.
+# block is the last one with a residual.
 BINDING = "--gin_binding=EfficientNet.depth_multiplier=0.5"
 LAST_RESIDUAL = "stage_6_block_2"
 CALM = {"dropout_rate": 0.0, "drop_path_rate": 0.0}
@@ -29,7 +29,7 @@ def loaded(folder):
 
 @pytest.fixture
 def model(loaded):
-    """Each test finds the variables as they were."""
+    """Returns the model, and restores the values of its variables after the test."""
     before = [v.numpy() for v in loaded.variables]
     yield loaded
     for variable, old in zip(loaded.variables, before, strict=True):
@@ -37,15 +37,18 @@ def model(loaded):
 
 
 def statistics(model):
+    """Returns the moving statistics: all variables that are not trainable."""
     trainable = {id(v) for v in model.trainable_variables}
     return [v for v in model.variables if id(v) not in trainable]
 
 
-def test_the_manifest_lists_them_with_the_recipe_s_defaults(folder):
+def test_the_manifest_lists_the_arguments_with_the_paper_s_defaults(folder):
     found = manifest.read(folder).hyperparameters
     defaults = {name: about["default"] for name, about in found.items()}
     assert defaults == {
         "batch_norm_momentum": 0.99,
+        # 0.2 is for a block after the tenth. The rate grows by 0.02 a block, from 0 at
+        # the first, and the argument is that of the last block with a residual.
         "drop_path_rate": pytest.approx(0.2 * 8 / 10),
         "dropout_rate": 0.2,
     }
@@ -58,7 +61,7 @@ def test_the_manifest_lists_them_with_the_recipe_s_defaults(folder):
 
 @pytest.mark.slow_except("0.25")
 @pytest.mark.parametrize("momentum", [0.0, 0.25, 1.0])
-def test_momentum_is_the_share_that_statistics_keep(model, momentum):
+def test_moving_statistics_keep_the_share_momentum_of_their_values(model, momentum):
     before = [v.numpy() for v in statistics(model)]
     model(IMAGES, training=True, batch_norm_momentum=0.0, **CALM)
     batch = [v.numpy() for v in statistics(model)]
@@ -71,7 +74,7 @@ def test_momentum_is_the_share_that_statistics_keep(model, momentum):
         assert np.abs(variable.numpy() - expected).max() < 1e-5 * scale, variable.name
 
 
-def test_by_default_calls_are_the_recipe_s(model):
+def test_the_default_momentum_is_used_without_the_argument(model):
     before = [v.numpy() for v in statistics(model)]
     found = []
     for arguments in ({}, {"batch_norm_momentum": 0.99}):
@@ -83,7 +86,7 @@ def test_by_default_calls_are_the_recipe_s(model):
     np.testing.assert_array_equal(found[0][first], found[1][first])
 
 
-def test_dropout_at_the_ends(model):
+def test_dropout_rates_from_0_to_1(model):
     def train(rate):
         arguments = {**CALM, "batch_norm_momentum": 1.0, "dropout_rate": rate}
         return model(IMAGES, training=True, **arguments).numpy()
@@ -97,7 +100,7 @@ def test_dropout_at_the_ends(model):
 
 
 @pytest.mark.slow
-def test_drop_path_at_one_leaves_nothing_of_the_last_residual(model):
+def test_with_drop_path_rate_1_the_last_residual_branch_has_no_gradient(model):
     branch = [v for v in model.trainable_variables if LAST_RESIDUAL in v.name]
     assert len(branch) == 13
 
@@ -167,7 +170,7 @@ def test_other_dtypes_are_refused(model, dtype):
 
 
 @pytest.mark.slow
-def test_models_have_what_their_layers_have(exported):
+def test_a_model_without_dropout_does_not_take_its_arguments(exported):
     features = tf.saved_model.load(
         str(exported("resnet_cifar_20") / "feature_vector" / "1")
     )

@@ -53,7 +53,7 @@ def load(name):
 
 if __name__ == "__main__":
     tool = load("publish")
-    tool.document_writer = lambda: documents
+    tool.checked_document_writer = lambda: documents
     if not os.environ.get("SUITE"):
         tool.check = check
     import _cli

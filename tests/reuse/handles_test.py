@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import pathlib
+import re
 import shutil
 import tarfile
 import time
@@ -57,7 +58,7 @@ def test_an_archive_s_names_are_of_sensible_length(tmp_path):
     name = tarfile.TarInfo("././@LongLink")
     name.type, name.size = tarfile.GNUTYPE_LONGNAME, 1 << 40
     archive.write_bytes(name.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
-    with pytest.raises(ValueError, match="it has a name of 1099511627776 bytes"):
+    with pytest.raises(ValueError, match="a name or attributes of 1099511627776 bytes"):
         use(archive)
 
 
@@ -95,6 +96,40 @@ def test_of_a_pair_s_folder_the_newest_classifier_is_meant(tmp_path):
         assert folder == tmp_path / "classification" / "10"
 
 
+def pack(archive, *names):
+    with tarfile.open(archive, "w") as tar:
+        for name in names:
+            tar.addfile(entry(name, size=3), io.BytesIO(b"abc"))
+    return archive
+
+
+def test_of_an_archive_with_several_models_the_choice_is_told(tmp_path):
+    names = ("t/b/saved_model.pb", "t/a/saved_model.pbtxt", "t/readme.txt")
+    archive = pack(tmp_path / "archive.tar", *names)
+    message = (
+        f"handle must be a SavedModel (a directory, an archive or a URL), got "
+        f"'{archive}': it has several: t/a, t/b."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        use(str(archive))
+
+
+def test_of_a_directory_with_several_models_the_first_is_suggested(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "saved_model.pb").touch()
+    message = f"it has no saved_model.pb, .pbtxt or .cpb. Did you mean '{tmp_path}/a'?"
+    with pytest.raises(ValueError, match=f"{re.escape(message)}$"):
+        use(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["pb", "pbtxt", "cpb"])
+def test_the_only_model_of_an_archive_may_have_any_form(form, tmp_path):
+    archive = pack(tmp_path / "archive.tar", f"toy/saved_model.{form}")
+    with handles.open_model(archive, name="handle") as folder:
+        assert (folder / f"saved_model.{form}").read_bytes() == b"abc"
+
+
 def test_a_url_that_is_not_there_is_told():
     with pytest.raises(ValueError, match="handle 'http://127.0.0.1:9/m' can't be used"):
         use("http://127.0.0.1:9/m")
@@ -127,19 +162,21 @@ def serve(monkeypatch, *names):
 def test_a_url_is_kept_and_its_like_is_another(cache, monkeypatch):
     asked = serve(monkeypatch, "toy/saved_model.pb")
     for _ in range(2):
-        place = handles.cached_folder(URL, name="handle")
+        place = handles.download_once(URL, name="handle")
         assert (place / "saved_model.pb").read_bytes() == b"abc"
     assert asked == [f"{URL}?tf-hub-format=compressed"]
     assert list(cache.iterdir()) == [place]
-    assert handles.cached_folder(f"{URL}0", name="handle") != place
+    assert handles.download_once(f"{URL}0", name="handle") != place
     assert len(asked) == 2
 
 
 def test_what_is_no_model_is_not_kept(cache, monkeypatch):
     serve(monkeypatch, "readme.txt")
-    message = f"handle must be the directory of a SavedModel, got '{URL}'"
-    with pytest.raises(ValueError, match=message):
-        handles.cached_folder(URL, name="handle")
+    message = (
+        f"handle must be a SavedModel (a directory, an archive or a URL), got '{URL}'"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        handles.download_once(URL, name="handle")
     assert not list(cache.iterdir())
 
 
@@ -149,7 +186,7 @@ def test_a_cache_that_can_t_be_written(cache, monkeypatch):
     with pytest.raises(
         ValueError, match="can't be cached in .*Not a directory.*KERAS_"
     ):
-        handles.cached_folder(URL, name="handle")
+        handles.download_once(URL, name="handle")
 
 
 FILES = ("saved_model.pb", "variables/variables.index", "assets/classes.txt")
@@ -193,7 +230,7 @@ CLEANERS = {
 def cleaned(cache, monkeypatch, request):
     """A model in the cache of which a cleaner removed something."""
     serve(monkeypatch, *FILES)
-    place = handles.cached_folder(URL, name="handle")
+    place = handles.download_once(URL, name="handle")
     assert handles.is_cached(URL)
     CLEANERS[request.param](place)
     return place
@@ -203,7 +240,7 @@ def test_what_a_cleaner_removed_is_downloaded_again(cleaned, cache, monkeypatch)
     asked = serve(monkeypatch, *FILES)
     assert not handles.is_cached(URL)
     for _ in range(2):
-        assert handles.cached_folder(URL, name="handle") == cleaned
+        assert handles.download_once(URL, name="handle") == cleaned
     assert is_whole(cleaned)
     assert len(asked) == 1
     assert list(cache.iterdir()) == [cleaned]
@@ -221,7 +258,7 @@ def test_a_download_that_fails_leaves_what_is_there(cleaned, cache, monkeypatch)
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     with pytest.raises(ValueError, match=f"^handle '{URL}' can't be used: .*no net"):
-        handles.cached_folder(URL, name="handle")
+        handles.download_once(URL, name="handle")
     assert contents(cache) == before
 
 
@@ -233,15 +270,15 @@ def test_a_cleaned_cache_that_can_t_be_written(cleaned, cache, monkeypatch):
 
     monkeypatch.setattr("tempfile.TemporaryDirectory", refuse)
     with pytest.raises(ValueError, match="^handle .* can't be cached in .*Read-only"):
-        handles.cached_folder(URL, name="handle")
+        handles.download_once(URL, name="handle")
     assert contents(cache) == before
 
 
 def test_a_cache_is_only_read_while_it_is_whole(cache, monkeypatch):
     serve(monkeypatch, *FILES)
-    place = handles.cached_folder(URL, name="handle")
+    place = handles.download_once(URL, name="handle")
     monkeypatch.setattr("tempfile.TemporaryDirectory", None)
-    assert handles.cached_folder(URL, name="handle") == place
+    assert handles.download_once(URL, name="handle") == place
 
 
 def test_a_model_stays_whole_while_a_second_process_completes_it(
@@ -253,7 +290,7 @@ def test_a_model_stays_whole_while_a_second_process_completes_it(
 
     def meanwhile(*arguments):
         if next(others, False):
-            handles.cached_folder(URL, name="handle")
+            handles.download_once(URL, name="handle")
             seen.clear()
         return unpack(*arguments)
 
@@ -264,7 +301,7 @@ def test_a_model_stays_whole_while_a_second_process_completes_it(
 
     monkeypatch.setattr(handles, "_extract_model", meanwhile)
     monkeypatch.setattr(pathlib.Path, "replace", watched)
-    assert handles.cached_folder(URL, name="handle") == cleaned
+    assert handles.download_once(URL, name="handle") == cleaned
     assert seen == [True] * 2 * (len(FILES) + 1)
     assert is_whole(cleaned)
     assert list(cache.iterdir()) == [cleaned]
@@ -273,5 +310,5 @@ def test_a_model_stays_whole_while_a_second_process_completes_it(
 def test_an_archive_of_a_cache_is_kept_as_another(cache, monkeypatch):
     asked = serve(monkeypatch, *FILES, ".files.json")
     for _ in range(2):
-        handles.cached_folder(URL, name="handle")
+        handles.download_once(URL, name="handle")
     assert len(asked) == 1

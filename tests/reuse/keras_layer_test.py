@@ -506,7 +506,7 @@ REFUSED = {
     "no such folder": (
         "/no/such/model",
         {},
-        "handle must be the directory of a SavedModel, got '/no/such/model'",
+        "handle must be a SavedModel .*, got '/no/such/model'",
     ),
     "nobody at the URL": (
         "http://127.0.0.1:9/model/1",
@@ -525,6 +525,31 @@ def test_both_refuse(case, kind, images, request):
     expected = {"match": message} if kind == "reuse" else {}
     with pytest.raises(ValueError if expected else Exception, **expected):
         BOTH[kind](handle, **options)(images)
+
+
+def test_a_model_without_a_trace_for_training_is_trained_in_inference_mode(tmp_path):
+    root = tf.train.Checkpoint(scale=tf.Variable(2.0))
+
+    @tf.function
+    def call(x, training=False):
+        return root.scale * x
+
+    call.get_concrete_function(tf.TensorSpec([None, 3]), training=False)
+    root.__call__ = call
+    root.variables = root.trainable_variables = [root.scale]
+    tf.saved_model.save(root, str(tmp_path / "m"))
+    message = "not traced for training=True: .* use training_mode=False"
+    with pytest.raises(ValueError, match=message):
+        reuse.KerasLayer(tmp_path / "m", trainable=True)
+    layer = reuse.KerasLayer(tmp_path / "m")
+    layer.trainable = True
+    with pytest.raises(ValueError, match=message):
+        layer(tf.ones([1, 3]))
+    layer = reuse.KerasLayer(tmp_path / "m", trainable=True, training_mode=False)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(tf.ones([1, 3]), training=True))
+    (gradient,) = tape.gradient(loss, [v.value for v in layer.trainable_variables])
+    assert gradient.numpy() == 3.0
 
 
 @pytest.mark.slow
@@ -968,7 +993,7 @@ def test_a_keras_file_whose_model_has_gone(features, images, tmp_path):
     shutil.copytree(features, tmp_path / "model")
     tuned(tmp_path / "model", images).save(tmp_path / "model.keras")
     (tmp_path / "model").rename(tmp_path / "moved")
-    message = "^The layer 'features' can't be restored: handle must be the directory"
+    message = "^The layer 'features' can't be restored: handle must be a SavedModel"
     with pytest.raises(ValueError, match=message):
         keras.models.load_model(tmp_path / "model.keras")
 

@@ -72,6 +72,12 @@ def test_names_of_any_text_are_read(copy):
     ]
 
 
+def test_names_are_those_of_the_file_in_the_manifest(copy):
+    before = predict.Classifier(copy).classes
+    (copy / "assets" / "a_note.txt").write_text("not a class\n")
+    assert predict.Classifier(copy).classes == before
+
+
 def test_missing_names_are_numbers(copy):
     (copy / "assets" / "class_index.tsv").write_text("index\tid\tname\n0\ta\n")
     (predictions,) = predict.Classifier(copy).predict(np.zeros((1, 64, 64, 3), "f4"))

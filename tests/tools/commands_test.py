@@ -109,7 +109,7 @@ def test_help_says_how_to_call_it(tool, name):
         ("retrain --module=a --data=digits", "--output is missing"),
         ("predict", "MODEL is missing"),
         ("predict {tmp}", "IMAGE is missing"),
-        ("predict {tmp} README.md", "must be the directory of a SavedModel"),
+        ("predict {tmp} README.md", "must be a SavedModel"),
         ("predict {tmp}/broken {tmp}/photo.png", "is not usable"),
         ("predict {tmp}/hub {tmp}/photo.png", "hub is a TF1 Hub module"),
         ("predict {tmp}/onnx {tmp}/photo.png", "onnx is not a SavedModel but an ONNX"),

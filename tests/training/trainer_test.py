@@ -166,9 +166,11 @@ def test_it_goes_on_as_if_it_had_not_stopped():
 
 
 @pytest.mark.slow
-def test_decay_leaves_out_what_the_recipe_leaves_out():
+@pytest.mark.parametrize("of_model", ["0.0", "1e-4"])
+def test_decay_leaves_out_what_the_recipe_leaves_out(of_model):
     """AdamW's own decay: at a gradient of nothing, kernels shrink and nothing else."""
     made = make("training.run.optimizer = @AdamW()", "AdamW.weight_decay = 0.5",
+                f"model.weight_decay = {of_model}",
                 "training.run.schedule = @Constant()", "Constant.peak = 0.1",
                 "model.weight_decay_excludes = ('/norm/', '/bias')")  # fmt: skip
     images, labels = batch()

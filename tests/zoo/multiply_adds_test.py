@@ -1,4 +1,4 @@
-"""Multiply-adds are counted from layers, and say which layer can't be counted."""
+"""Multiply-adds are counted from layers; errors name a layer that can't be counted."""
 
 import keras
 import pytest
@@ -17,6 +17,29 @@ class Halves(keras.layers.Layer):
 class Mute(keras.layers.Layer):
     def call(self, inputs):
         return inputs
+
+
+def conv(filters, **arguments):
+    return keras.layers.Conv2D(filters, 3, padding="same", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (conv(16), 8 * 8 * 9 * 12 * 16),
+        (conv(16, strides=2), 4 * 4 * 9 * 12 * 16),
+        # In 4 groups, each filter reads a quarter of the channels.
+        (conv(16, groups=4), 8 * 8 * 9 * (12 // 4) * 16),
+        (keras.layers.DepthwiseConv2D(3, padding="same"), 8 * 8 * 9 * 12),
+        (keras.layers.Dense(5), 8 * 8 * 12 * 5),
+        (keras.layers.BatchNormalization(), 0),
+    ],
+    ids=["conv", "strides", "groups", "depthwise", "dense", "norm"],
+)
+def test_each_kernel_value_counts_once_at_each_position(layer, expected):
+    images = keras.Input((8, 8, 12))
+    model = keras.Model(images, layer(images))
+    assert multiply_adds.multiply_adds(model, input_shape=(8, 8, 12)) == expected
 
 
 def test_a_layer_that_can_not_be_counted_is_named():

@@ -1,4 +1,4 @@
-"""DenseNet: every layer's input is the output of all layers before it.
+"""DenseNet: a layer's input is the concatenated outputs of all layers before it.
 
 Source: Huang et al., arXiv:1608.06993, section 3 and Table 1. Reference code: the
 authors' `models/densenet.lua`, and torchvision's `models/densenet.py`.
@@ -18,17 +18,17 @@ from zoo.layers import conv_norm, norm_activation
 
 
 class Stage(typing.NamedTuple):
-    """A row "Dense Block" of Table 1."""
+    """A row "Dense Block" of Table 1; its unit, a dense layer, is our block."""
 
-    blocks: Mapping[int, int]  # depth of the network -> number of dense layers
+    layers: Mapping[int, int]  # depth of the network -> number of dense layers
 
 
 # Table 1, by depth. Right: output resolution at 224 px.
 STAGES = (
-    Stage(blocks={121: 6, 161: 6, 169: 6, 201: 6}),  # 56 × 56
-    Stage(blocks={121: 12, 161: 12, 169: 12, 201: 12}),  # 28 × 28
-    Stage(blocks={121: 24, 161: 36, 169: 32, 201: 48}),  # 14 × 14
-    Stage(blocks={121: 16, 161: 24, 169: 32, 201: 32}),  # 7 × 7
+    Stage(layers={121: 6, 161: 6, 169: 6, 201: 6}),  # 56 × 56
+    Stage(layers={121: 12, 161: 12, 169: 12, 201: 12}),  # 28 × 28
+    Stage(layers={121: 24, 161: 36, 169: 32, 201: 48}),  # 14 × 14
+    Stage(layers={121: 16, 161: 24, 169: 32, 201: 32}),  # 7 × 7
 )
 BOTTLENECK = 4  # section 3, "Bottleneck layers": 4k channels
 ACTIVATION = "relu"
@@ -53,8 +53,10 @@ class DenseNet(spec.BackboneSpec):
       stages: the rows of Table 1.
 
     Deviations:
-      None from the authors' code, which normalises and activates the last dense block
-      too. Table 1 does not show it.
+      The output of the last dense block is normalised and activated, as in the authors'
+      code. Table 1 does not show it.
+      Kernels are drawn from a uniform distribution; in the authors' code it is a normal
+      one of the same variance.
       DenseNet-161 with k = 48 is in the authors' code and README; in Table 1 of the
       paper's last version, v5, all networks have k = 32.
     """
@@ -69,7 +71,7 @@ class DenseNet(spec.BackboneSpec):
     def __post_init__(self) -> None:
         super().__post_init__()
         spec.check_range("DenseNet.growth_rate", self.growth_rate, 1, 512)
-        depths = self.stages[0].blocks
+        depths = self.stages[0].layers
         if self.depth not in depths:
             raise ValueError(
                 f"depth must be one of {', '.join(map(str, depths))}, "
@@ -87,7 +89,7 @@ class DenseNet(spec.BackboneSpec):
         for number, stage in enumerate(self.stages, start=1):
             if number > 1:
                 x = transition(x, style=style, name=f"transition_{number - 1}")
-            for block in range(1, stage.blocks[self.depth] + 1):
+            for block in range(1, stage.layers[self.depth] + 1):
                 x = dense_layer(
                     x,
                     growth_rate=self.growth_rate,
@@ -102,8 +104,8 @@ class DenseNet(spec.BackboneSpec):
         return keras.Model(images, endpoints, name="densenet")
 
     def _style(self) -> conv_norm.Style:
-        # He et al., arXiv:1502.01852, with the fan of the outputs as in densenet.lua.
-        # The distribution is uniform: Keras takes longer to draw from normal ones.
+        # He et al., arXiv:1502.01852: variance 2 / fan out, as in densenet.lua. Keras
+        # draws faster from uniform distributions than from normal ones.
         initializer = keras.initializers.VarianceScaling(
             2.0, "fan_out", distribution="uniform"
         )
@@ -154,8 +156,8 @@ def dense_layer(
         kernel_initializer=conv_norm.clone_initializer(style.initializer),
         name=f"{name}_growth",
     )(x)
-    # The inputs come first: Keras walks from a tensor to its first input recursively,
-    # and by way of the new channels DenseNet-201 is too deep for that.
+    # `inputs` must come first: Keras follows first inputs recursively. If `x` were the
+    # first, the path through all convolutions of DenseNet-201 would be too long for it.
     return keras.layers.Concatenate(name=f"{name}_concat")([inputs, x])
 
 

@@ -22,7 +22,7 @@ class Conv(typing.NamedTuple):
 
 
 class Pool(typing.NamedTuple):
-    """3×3 pool; at the border, averages are over the pixels of the image alone."""
+    """3×3 pool. At the border, an average leaves out the padding."""
 
     kind: str  # `average` or `max`
     strides: int = 1
@@ -61,9 +61,9 @@ def style(
       momentum: share of the moving statistics that a training step keeps.
       epsilon: added to the variance.
       scale: whether batch norm has a scale, gamma.
-      initializer: initialiser of kernels; by default TF-Slim's, of variance 2 / fan of
-        the inputs (TF-Slim draws from a truncated normal distribution instead).
-      padding: padding of strided convolutions that have none of their own.
+      initializer: initialiser of kernels. By default, their variance is 2 / fan in, as
+        TF-Slim's, but the distribution is uniform, not a truncated normal one.
+      padding: padding of strided convolutions that do not specify it.
     """
     kernels = initializer or keras.initializers.VarianceScaling(
         2.0, "fan_in", distribution="uniform"
@@ -145,8 +145,8 @@ def pool(
 
     Args:
       inputs: [B, H, W, C].
-      row: the pool.
-      name: name of the branch.
+      row: kind, strides and padding of the pool.
+      name: first part of the layer's name, such as that of the branch.
       counts_padding: whether an average pool counts the zeros beyond the border, as
         PyTorch's does by default.
     """

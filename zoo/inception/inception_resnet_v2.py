@@ -66,13 +66,13 @@ FEATURES = 1536
 class Stage(typing.NamedTuple):
     """The first module of a resolution, and the residual blocks after it."""
 
-    name: str  # TF-Slim's, of the module
+    name: str  # TF-Slim's name of `module`, and of the endpoint with its output
     module: blocks.Module
     residual: blocks.Module
     scales: tuple[float, ...]  # of each block's residual, section 3.3
 
 
-# Figure 15. In the last block, neither is the residual scaled, nor is there a ReLU.
+# Figure 15. The last block, with scale 1, neither scales its residual nor has a ReLU.
 STAGES = (
     Stage("Mixed_5b", MIXED_5B, BLOCK_35, scales=10 * (0.17,)),  # 35 × 35
     Stage("Mixed_6a", MIXED_6A, BLOCK_17, scales=20 * (0.1,)),  # 17 × 17
@@ -155,12 +155,12 @@ def residual_block(
     """Branches -> concatenate -> 1×1 conv with bias -> scale -> add -> ReLU.
 
     Source: arXiv:1602.07261, Figures 16, 17, 19 and 20. The 1×1 convolution has no
-    batch norm.
+    batch norm. With scale 1, the block has neither a scaling nor a ReLU.
 
     Args:
       inputs: [B, H, W, C].
       branches: the layers of each branch.
-      scale: factor of the residual; with 1, the last block's, there is no ReLU.
+      scale: factor of the residual. 1 means the network's last block: no ReLU either.
       style: settings shared by the network's convolutions.
       name: name of the block, such as `stage_1_block_2`.
 

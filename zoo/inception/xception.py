@@ -22,7 +22,9 @@ POOL_PADDINGS = ("same", "symmetric")
 class Block(typing.NamedTuple):
     """Separable convolutions, and a shortcut around them.
 
-    A block that has no stride keeps its shape, and its shortcut is the identity.
+    With strides 1, a block keeps the shape of its input, and its shortcut is the
+    identity. With others, a max pool has the strides, and the shortcut is a 1×1
+    convolution with the same strides.
     """
 
     channels: tuple[int, ...]
@@ -59,8 +61,8 @@ class Xception(spec.BackboneSpec):
       stages: the blocks of Figure 5.
 
     Deviations:
-      None from keras.applications. Figure 5 leaves open the padding: the stem's two
-      convolutions have none, as there.
+      None from keras.applications. Figure 5 does not state the padding; as in
+      keras.applications, the stem's two convolutions have none.
     """
 
     image_size: int = 299
@@ -100,7 +102,7 @@ class Xception(spec.BackboneSpec):
         for number, stage in enumerate(self.stages, start=1):
             for block, row in enumerate(stage, start=1):
                 name = f"stage_{number}_block_{block}"
-                # The stem's activation is the first block's.
+                # The output of the stem is activated already.
                 first = name == "stage_1_block_1"
                 x = self._block(
                     x, row, activate_first=not first, style=style, name=name
@@ -123,7 +125,15 @@ class Xception(spec.BackboneSpec):
         style: conv_norm.Style,
         name: str,
     ) -> keras.KerasTensor:
-        """ReLU -> separable conv, for each of them -> max pool -> add the shortcut."""
+        """ReLU -> separable conv, two or three times -> max pool -> add the shortcut.
+
+        Args:
+          inputs: [B, H, W, C].
+          row: the block; with strides 1, it has no max pool.
+          activate_first: whether the first separable convolution has a ReLU before it.
+          style: settings shared by the network's convolutions.
+          name: name of the block, such as `stage_1_block_1`.
+        """
         x = inputs
         for number, channels in enumerate(row.channels, start=1):
             part = f"{name}_conv_{number}"

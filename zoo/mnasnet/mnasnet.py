@@ -17,7 +17,10 @@ from zoo.layers import conv_norm, inverted_bottleneck, rounding, squeeze_excite
 
 
 class Stage(typing.NamedTuple):
-    """One block of Figure 7, which repeats a layer."""
+    """One row of a table: `blocks` inverted bottlenecks.
+
+    Figure 7 calls the row a block, and an inverted bottleneck a layer.
+    """
 
     expansion_ratio: int
     kernel_size: int
@@ -99,10 +102,10 @@ class MnasNet(spec.BackboneSpec):
       stem_channels: channels of the stem before scaling.
 
     Deviations:
-      Channels are rounded by `round_channels`, the rule of the reference code, of timm
-      and of torchvision, which agree at all widths here. Checkpoints of torchvision
-      before version 2 have an unscaled stem and first stage, and don't fit widths
-      other than 1.
+      Channels are rounded by `round_channels`. At all widths here, the rules of the
+      reference code, timm and torchvision give the same numbers. Checkpoints of
+      torchvision before version 2 fit width 1 only: their stem and first stage are not
+      scaled.
       The small network adds the input of its first block to its output, as in timm;
       the reference code does not, since its table gives that block 16 input channels,
       which the stem does not have.
@@ -157,7 +160,7 @@ class MnasNet(spec.BackboneSpec):
         style: conv_norm.Style,
         name: str,
     ) -> keras.KerasTensor:
-        """Adds one layer of Figure 7: MBConv, or SepConv if the ratio is 1."""
+        """Adds a block: an MBConv of Figure 7, or its SepConv if the ratio is 1."""
         squeeze = None
         if stage.se_ratio > 0:
             squeeze = squeeze_excite.SqueezeExcite(

@@ -50,7 +50,8 @@ class Row(typing.NamedTuple):
       cell: the cell's table.
       channels: output channels of each operation.
       strides: strides of the operations on both inputs of the cell, 1 or 2.
-      previous: which output the cell reads beside the last one, counted from the end.
+      previous: which earlier output is the cell's second input: 2 for the last but one.
+        The first input is the last output.
       endpoint: TF-Slim's name of the cell's output; empty if it has none.
     """
 
@@ -64,11 +65,11 @@ class Row(typing.NamedTuple):
 
 
 class Features(typing.NamedTuple):
-    """The output of the stem or of a cell, also after a ReLU, and its total strides."""
+    """The output of the stem or of a cell."""
 
     tensor: keras.KerasTensor
-    relu: keras.KerasTensor
-    strides: int
+    relu: keras.KerasTensor  # `tensor` after a ReLU
+    strides: int  # of all layers so far: side of the images ÷ side of `tensor`
 
 
 class Settings(typing.NamedTuple):
@@ -76,8 +77,8 @@ class Settings(typing.NamedTuple):
 
     Args:
       style: settings of the convolutions.
-      zero_padded_pools: `max`, `average` or both: the pools with strides 2 that pad
-        with zeros which take part in the maximum or average.
+      zero_padded_pools: kinds of pools (`max`, `average`) that, with strides 2, count
+        the padding as zeros. Other pools leave out the padding.
     """
 
     style: conv_norm.Style
@@ -123,8 +124,8 @@ def network(
       rows: the cells, in data-flow order.
       stem_channels: output channels of the first convolution.
       settings: what all cells share.
-      drop_path_rate: rate of the last cell; that of the others grows linearly with
-        their number. Source: TF-Slim's `_apply_drop_path`.
+      drop_path_rate: rate of the last cell. From the first cell to the last, the rate
+        grows linearly. Source: TF-Slim's `_apply_drop_path`.
       name: name of the model.
 
     Returns:

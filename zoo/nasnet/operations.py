@@ -35,6 +35,7 @@ class Separable(keras.layers.Layer):
     ) -> None:
         super().__init__(name=name)
         self.activation = keras.activations.get(style.activation)
+        # The first depthwise convolution has the strides; those of the second are 1.
         self.depthwise_1, self.depthwise_2 = (
             keras.layers.DepthwiseConv2D(
                 kernel_size,
@@ -48,7 +49,8 @@ class Separable(keras.layers.Layer):
             )
             for number, each in enumerate((strides, 1), start=1)
         )
-        # The ReLU before the second depthwise convolution belongs to the first 1×1.
+        # The first 1×1 convolution ends with the ReLU that the second depthwise
+        # convolution needs; the second one is linear.
         self.pointwise_1, self.pointwise_2 = (
             conv_norm.ConvNorm(
                 channels,
@@ -85,8 +87,8 @@ class Separable(keras.layers.Layer):
 class FactorizedReduction(keras.layers.Layer):
     """Two 1×1 convs with strides 2, one of them shifted -> concatenate -> norm.
 
-    The second convolution reads the pixels one below and one to the right of those that
-    the first reads, and zeros beyond the border. Source: TF-Slim's
+    The second convolution reads the pixels that are one row below and one column to the
+    right of those that the first one reads; beyond the border, zeros. Source: TF-Slim's
     `factorized_reduction`. Variables: `NAME/path_{1, 2}/kernel` and `NAME/norm/…`.
     Output: [B, ceil(H / 2), ceil(W / 2), channels].
 

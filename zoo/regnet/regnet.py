@@ -26,11 +26,11 @@ STRIDES = 2  # of the stem, and of the first block of each stage
 
 
 class Stage(typing.NamedTuple):
-    """Blocks with the same width, from the quantised linear function of section 3.3."""
+    """Consecutive blocks with the same width, as section 3.3 computes them."""
 
     blocks: int
     channels: int
-    group_width: int
+    group_width: int  # channels of a group of the 3×3 convolutions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,19 +46,22 @@ class RegNet(spec.BackboneSpec):
       initial_width: channels of the first block, w_0; a multiple of 8.
       width_slope: channels by which the width grows from block to block, w_a.
       width_step: ratio of the quantised widths of consecutive stages, w_m, over 1.
-      group_width: channels of a group of the 3×3 convolutions, g.
+      group_width: channels of a group of the 3×3 convolutions, g. A stage with fewer
+        channels has one group.
       se_ratio: squeeze channels ÷ the block's input channels; 0 for no squeeze-excite.
       image_size: pixels.
       batch_norm_momentum: share of the moving statistics that a training step keeps.
       batch_norm_epsilon: added to the variance.
       padding: see `conv_norm.Style`; the weights of tf_keras need `same`.
-      width_rounding: how widths become multiples of the group width. `pycls` takes the
-        nearest multiple, between two the even one. `torchvision` takes the greater of
-        two, and one more rather than losing over 10%; its weights need that, and the
-        channels of RegNetX-400MF, RegNetY-800MF and RegNetY-8.0GF differ.
+      width_rounding: how widths become multiples of the group width. `pycls` rounds to
+        the nearest multiple, and a tie to the even one. `torchvision` rounds a tie up,
+        and adds one more multiple if rounding would lose over 10%, see
+        `rounding.round_channels`. torchvision's weights need it: the channels of
+        RegNetX-400MF, RegNetY-800MF and RegNetY-8.0GF differ.
 
     Deviations:
-      All blocks have the bottleneck ratio b = 1, as all networks of Figures 15 and 16.
+      The bottleneck ratio b is not a parameter: it is 1, as in all networks of Figures
+      15 and 16.
       In pycls, the stem's input has blue as channel 0; here it has red, as in timm's
       copy of the weights of pycls.
     """

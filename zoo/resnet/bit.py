@@ -44,10 +44,10 @@ class BiT(spec.BackboneSpec):
       stages: the rows of the table.
 
     Deviations:
-      None. As in the authors' code, the 3×3 convolution has the stride and is in the
-      first block of a stage, unlike ResNetV2's; shortcuts that change the shape start
-      after the first activation; and the max pool pads with zeros, although its inputs
-      may be negative.
+      None from the authors' code. Unlike in ResNetV2, the strides are those of the 3×3
+      convolution in the first block of a stage. Shortcuts that change the shape start
+      after the first activation. The max pool pads with zeros, although its inputs may
+      be negative.
     """
 
     depth: int
@@ -96,7 +96,7 @@ class BiT(spec.BackboneSpec):
 
         Args:
           inputs: [B, H, W, C].
-          channels: channels of the narrow middle.
+          channels: channels of the 3×3 convolution, the narrow part of the bottleneck.
           strides: strides of the 3×3 convolution and the shortcut, 1 or 2.
           name: name of the block, such as `stage_2_block_1`.
 
@@ -127,7 +127,8 @@ class BiT(spec.BackboneSpec):
             kernel_size=kernel_size,
             strides=strides,
             epsilon=self.standardization_epsilon,
-            # Standardisation removes the scale; big_vision has Flax' default.
+            # The scale has no effect, since kernels are standardised. big_vision uses
+            # this one, the default of Flax.
             initializer=blocks.variance_scaling(1.0, mode="fan_in"),
             name=name,
         )

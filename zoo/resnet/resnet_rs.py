@@ -62,7 +62,7 @@ class ResNetRS(spec.BackboneSpec):
 
     Deviations:
       None in inference. The published weights are moving averages of all variables
-      over the training steps, including the batch statistics. The recipe's batch norm
+      over the training steps, including the moving statistics. The recipe's batch norm
       therefore does not average its statistics a second time (momentum 0).
     """
 

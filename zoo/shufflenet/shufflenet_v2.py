@@ -1,4 +1,4 @@
-"""ShuffleNet V2: a block computes one half of the channels, and shuffles both.
+"""ShuffleNet V2: a block convolves half of its channels, then shuffles all of them.
 
 Source: Ma et al., arXiv:1807.11164, section 3, Figure 3 (c) and (d), and Table 5.
 Reference code: the authors' `ShuffleNetV2/network.py` and `blocks.py`
@@ -175,6 +175,7 @@ def depthwise(
     inputs: keras.KerasTensor, *, strides: int, style: conv_norm.Style, name: str
 ) -> keras.KerasTensor:
     """3×3 depthwise conv without an activation."""
+    # ConvNorm is depthwise if its number of filters is None.
     return conv_norm.ConvNorm(
         None, kernel_size=3, strides=strides, linear=True, style=style, name=name
     )(inputs)

@@ -1,35 +1,66 @@
 """Maps the tensor names of other projects to this project's variables.
 
-A family's `names/*.json` files are tables, one for each project and generation:
+A family's `names/*.json` files are tables, one for each project and generation. The
+keys of a table, with examples:
 
-    source      name of the project
-    habit       words for a message: how most of its weights were made, and which
-                bindings fit the others; only if they were made in different ways
+    source      the other project
+                    "timm"
     framework   `torch` or `tensorflow`; Keras files follow `tensorflow`
-    archs       patterns of arch names; or an object that maps each pattern to bindings
-    gin         bindings that its weights were made with; the user's override them
-    images      `layer` with the images' mean and variance, and `twice`, a variance by
-                whose root images are divided again; see `normalization`
-    scope       pattern of the first part of names, which `layers` leaves out; names
-                outside it are not read
-    prefix      prefix of names, which `layers` leaves out and a file may lack; a `?` in
-                it stands for any character
-    averages    last part of the names of moving averages, which replace the originals
-    numbered    what Keras calls layers without a name; see `_numbered`
-    blocks      the project's names of blocks, such as `cell_{index-2}`, by patterns of
-                `stage_S_block_B`; the first one that fits is the field `{name}`
-    layers      rows that map a layer of this project to the other project's name
-    ignored     patterns of names that no model needs
+                    "torch"
+    archs       patterns of arch names; or an object that gives bindings to each pattern
+                    ["mobilenet_v2", "mobilenet_v2_*"]
+                    {"mnasnet_a1_*": ["MnasNetA1.padding = 'symmetric'"]}
+    layers      rows, see below
+                    [{"ours": "stem/conv", "theirs": "conv1/conv"}]
+    ignored     patterns of tensors that no model needs
+                    ["*.num_batches_tracked"]
 
-In a row, `ours` is the path of a layer of this project, in which `{block}` stands for
-each `stage_S_block_B`. `theirs` is the other project's layer name, with the fields that
-`_fields` lists. `if` lists conditions: parts that the block must have, or must not have
-if they begin with `!`, and the stage, such as `stage_1`. Of the rows whose conditions
-hold, the first one whose tensor exists applies; later rows may have the names of other
-releases. `depthwise` marks a depthwise convolution of PyTorch, `pointwise` the second
-kernel of TensorFlow's separable convolution, and `bgr` a convolution whose input has
-blue as channel 0. `folds`, in the row of a batch norm, names the preceding convolution,
-whose bias is folded into the batch norm.
+Optional keys of a table:
+
+    gin         bindings that fit the weights; the user's bindings override them
+                    ["model.mean = 127.5"]
+    habit       if the project made its weights in several ways: how it made most, and
+                which bindings fit the others, as words for a message
+                    "as timm's tf_* are; bind … for those trained in PyTorch"
+    images      `layer` has the mean and variance of images; `twice` is a variance by
+                whose root images are divided once more; see `normalization`
+                    {"layer": "normalization*", "twice": [0.229, 0.224, 0.225]}
+    scope       pattern of the first part of names; `theirs` leaves it out, and names
+                outside it are not read
+                    "efficientnet-b?"
+    prefix      start of names that a file may lack; `theirs` leaves it out, and `?`
+                stands for any character
+                    "regnetx???_"
+    averages    last part of the names of moving averages, which are read instead of the
+                variables themselves
+                    "ExponentialMovingAverage"
+    numbered    what Keras calls layers without a name, see `_numbered`
+                    {"conv": "conv2d"}
+    blocks      the project's names of blocks, by patterns of `stage_S_block_B`: the
+                first pattern that fits gives the field `{name}` of `theirs`
+                    {"stage_1_block_1": "cell_stem_0", "*": "cell_{index-2}"}
+
+The keys of a row; the last five are optional:
+
+    ours        path of our layer; `{block}` stands for each `stage_S_block_B`
+                    "{block}_project/conv"
+    theirs      name of the project's layer, with the fields that `_fields` lists
+                    "blocks.{stage-1}.{block-1}.conv_pwl"
+    if          conditions, all of which must hold: parts that the block must have, or
+                must not have if they begin with `!`, and the stage
+                    ["!expand", "stage_1"]
+    depthwise   whether it is a depthwise convolution of PyTorch
+                    true
+    pointwise   whether it is the second kernel of TensorFlow's separable convolution
+                    true
+    bgr         whether it is a convolution whose input has blue as channel 0
+                    true
+    folds       for a batch norm: the project's convolution before it, whose bias is
+                folded into the batch norm
+                    "conv1_conv"
+
+Of the rows for a layer whose conditions hold, the first one whose tensor exists
+applies. Later rows may have the names of other releases.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""MnasNets with weights of other projects, in files that their own code wrote."""
+"""Imports MnasNet weights of timm and torchvision, in files that their code wrote."""
 
 import json
 
@@ -58,10 +58,10 @@ def some_images(size):
 
 
 def save_random(theirs, path):
-    """Writes a state dict with gates of squeeze-excite that are not open or shut.
+    """Randomises a model and writes its state dict, with small squeeze-excite kernels.
 
-    Random activations reach hundreds. Gates that sum them up would turn rounding errors
-    into visible ones wherever they are undecided.
+    Random activations reach hundreds. With kernels of the usual size, a gate's sigmoid
+    would have inputs as large, and rounding errors in them could change the outputs.
     """
     import safetensors.torch
     import torch
@@ -83,14 +83,15 @@ def save_random(theirs, path):
     "mnasnet_a1_075-timm", "mnasnet_small-timm", "mnasnet_b1_050-torchvision"
 )
 @pytest.mark.parametrize(("arch", "source"), CASES)
-def test_imported_model_equals_theirs(arch, source, tmp_path):
-    theirs = other_model(arch, source)
+def test_an_imported_model_gives_the_same_outputs(arch, source, tmp_path):
+    theirs = other_model(arch, source)  # skips the test without the oracles
     from tests.zoo.resnet import torch_side
 
     path = tmp_path / ("a.safetensors" if source == "timm" else "a.pth")
     save_random(theirs, path)
     ours = zoo.build(arch, weights=str(path))
     paths = [variable.path for variable in ours.classifier.weights]
+    # Ignored is PyTorch's `num_batches_tracked`, one in each batch norm.
     norms = sum(path.endswith("moving_mean") for path in paths)
     assert ours.weights["matched"] == (
         f"names of {source}: {len(paths)} matched; {norms} ignored"
@@ -102,6 +103,7 @@ def test_imported_model_equals_theirs(arch, source, tmp_path):
         modules = OTHERS[source][1]
         for name, part in torch_side.outputs(theirs, normalised, modules).items():
             assert parity.relative(found[name], part) < 1e-4, name
+        # `found` is of normalised images; the classifier normalises images itself.
         logits = ours.classifier(images)
         assert parity.relative(logits, found["logits"]) < 1e-4
 
@@ -110,7 +112,7 @@ def test_imported_model_equals_theirs(arch, source, tmp_path):
     "mnasnet_a1_075-timm", "mnasnet_small-timm", "mnasnet_b1_050-torchvision"
 )
 @pytest.mark.parametrize(("arch", "source"), CASES)
-def test_facts_are_theirs(arch, source):
+def test_facts_are_those_of_the_other_model(arch, source):
     torch = pytest.importorskip("torch", reason=oracles.HOW)
     from tests.zoo.resnet import torch_side
 
@@ -122,7 +124,7 @@ def test_facts_are_theirs(arch, source):
 
 
 @pytest.mark.slow
-def test_timm_without_top(tmp_path):
+def test_weights_without_a_head_get_a_random_one(tmp_path):
     theirs = other_model("mnasnet_small", "timm", num_classes=0)
     save_random(theirs, tmp_path / "a.pth")
     ours = zoo.build("mnasnet_small", weights=str(tmp_path / "a.pth"), seed=3)
@@ -130,7 +132,7 @@ def test_timm_without_top(tmp_path):
     assert ours.weights["head"] == {"name": "random", "seed": 3}
 
 
-def test_torchvision_binds_its_momentum():
+def test_the_name_table_binds_torchvision_s_momentum():
     models = oracles.torchvision().models
     (line,) = (
         line
@@ -148,7 +150,7 @@ def names_folder():
 
 
 def records(begins):
-    """Archs and records of the public weights whose source begins so."""
+    """Yields (arch, record) of public weights whose `source` starts with `begins`."""
     for arch in {**TIMM, **TORCHVISION}:
         for record in registry.records(arch).values():
             if record["source"].startswith(begins):
