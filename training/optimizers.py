@@ -46,10 +46,7 @@ class Optimizer(abc.ABC):
         optimizer = self.make(rate)
         variables = model.classifier.trainable_variables
         if self.decoupled_decay:
-            # `decayed` has no variables if the model's own scale is 0.
-            scaled = dataclasses.replace(model, weight_decay=self.decoupled_decay)
-            decayed = {id(variable) for variable in scaled.decayed(model.classifier)}
-            excluded = [v for v in variables if id(v) not in decayed]
+            excluded = [v for v in variables if not model.is_decayed(v)]
             optimizer.exclude_from_weight_decay(var_list=excluded)
         optimizer.build(variables)
         return optimizer

@@ -123,14 +123,14 @@ class ImageModel:
         return {"feature_vector": backbone, "classification": backbone + head}
 
     def decayed(self, model: keras.Model) -> list[keras.Variable]:
-        """Returns the variables of `model` that weight decay applies to."""
+        """Returns the variables of `model` that the L2 loss covers."""
         if not self.weight_decay:
             return []
-        return [
-            variable
-            for variable in model.trainable_weights
-            if not any(part in variable.path for part in self.weight_decay_excludes)
-        ]
+        return [v for v in model.trainable_weights if self.is_decayed(v)]
+
+    def is_decayed(self, variable: keras.Variable) -> bool:
+        """Whether weight decay, of any kind, applies to a trainable variable."""
+        return not any(part in variable.path for part in self.weight_decay_excludes)
 
 
 @gin.configurable("model", module="zoo", denylist=["own_taxonomy"])

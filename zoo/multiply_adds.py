@@ -23,8 +23,8 @@ def multiply_adds(model: keras.Model, *, input_shape: Shape) -> int:
       input_shape: input shape without the batch, such as (224, 224, 3).
 
     Raises:
-      ValueError: the graph has ops outside layers, or a layer has several outputs or
-        does not compute its output shape.
+      ValueError: the graph has ops outside layers, or a layer has several outputs, does
+        not compute its output shape, or has matrices that are not called `kernel`.
     """
     shapes: dict[int, Shape] = {id(model.input): (1, *input_shape)}
     total = 0
@@ -65,5 +65,11 @@ def _layer_multiply_adds(
 ) -> int:
     if hasattr(layer, "multiply_adds"):
         return layer.multiply_adds(inputs)
-    kernels = [w for w in layer.weights if w.path.endswith("/kernel")]
+    kernels = [w for w in layer.weights if len(w.shape) > 1]
+    others = [w.path for w in kernels if not w.path.endswith("/kernel")]
+    if others:
+        raise ValueError(
+            f"{layer.name} must define multiply_adds(input_shape): {others[0]} is not "
+            "called kernel."
+        )
     return sum(math.prod((*output[:-1], *kernel.shape)) for kernel in kernels)

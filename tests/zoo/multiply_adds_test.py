@@ -42,6 +42,16 @@ def test_each_kernel_value_counts_once_at_each_position(layer, expected):
     assert multiply_adds.multiply_adds(model, input_shape=(8, 8, 12)) == expected
 
 
+def test_a_matrix_that_is_no_kernel_is_not_left_out():
+    images = keras.Input((4, 6))
+    layer = keras.layers.Embedding(5, 7, name="table")
+    model = keras.Model(images, layer(images))
+    with pytest.raises(
+        ValueError, match=r"table must define multiply_adds.*embeddings"
+    ):
+        multiply_adds.multiply_adds(model, input_shape=(4, 6))
+
+
 def test_a_layer_that_can_not_be_counted_is_named():
     images = keras.Input((8, 8, 3))
     halves = keras.Model(images, Halves(name="halves")(images)[0])
