@@ -13,7 +13,13 @@ import numpy as np
 
 from zoo import config
 from zoo import taxonomy as taxonomies
-from zoo.weights import names, native_format, registry, weights_file
+from zoo.weights import (
+    names,
+    native_format,
+    registry,
+    tensor_matching,
+    weights_file,
+)
 
 IMAGENET = "ilsvrc_2012"
 _CLASSES_HINT = (
@@ -127,7 +133,7 @@ class Weights:
             record.pop("taxonomy", None)
         return native_format.gin_bindings(record)
 
-    def assign(self, model: keras.Model) -> names.Matching:
+    def assign(self, model: keras.Model) -> tensor_matching.Matching:
         """Assigns the tensors to the variables of `model`; all of them, or none.
 
         Returns:
@@ -152,10 +158,10 @@ class Weights:
             variables[name].assign(value)
         return matching
 
-    def _match(self, shapes: Mapping[str, tuple[int, ...]]) -> names.Matching:
+    def _match(self, shapes: Mapping[str, tuple[int, ...]]) -> tensor_matching.Matching:
         if self.table is not None:
-            return names.match(self.table, shapes, self.file.tensors)
-        return names.match_ours(shapes, self.file.tensors, ignored=_TRAINING)
+            return tensor_matching.match(self.table, shapes, self.file.tensors)
+        return tensor_matching.match_ours(shapes, self.file.tensors, ignored=_TRAINING)
 
 
 def open_weights(arch: str, source: registry.Source) -> Weights:
@@ -247,7 +253,7 @@ def _read_record(
 
 def _values(
     tensors: names.Tensors,
-    matching: names.Matching,
+    matching: tensor_matching.Matching,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> dict[str, np.ndarray]:
     """Returns the variables' values as float32.
@@ -263,7 +269,7 @@ def _values(
         if np.dtype(dtype).name not in _FLOATS:
             raise ValueError(f"{name} would come from {dtype} values.")
         with np.errstate(over="ignore"):
-            value = names.value(tensors, origin).astype(np.float32)
+            value = tensor_matching.value(tensors, origin).astype(np.float32)
         values[name] = value.reshape(shapes[name])
         if not np.isfinite(value).all():
             raise ValueError(f"{name} would have NaN or infinite values.")
@@ -272,10 +278,10 @@ def _values(
     return values
 
 
-def _hint(matching: names.Matching) -> str:
+def _hint(matching: tensor_matching.Matching) -> str:
     """Returns advice for a matching that fails only because of the head."""
     if matching.missing:
-        is_layer = matching.source == names.OURS and matching.lacks_head
+        is_layer = matching.source == tensor_matching.OURS and matching.lacks_head
         return _LAYER_HINT if is_layer and matching.unused else ""
     layers = {text.partition("/")[0] for text in matching.mismatched}
     return _CLASSES_HINT if layers == {names.HEAD} and not matching.unused else ""

@@ -1,0 +1,223 @@
+"""Which tensor each row of a table takes."""
+
+import numpy as np
+import pytest
+
+from tests.zoo.weights.names_test import TABLE, tensors
+from zoo.weights import names, tensor_matching
+
+SHAPES = {
+    "stage_1_block_1_expand/conv/kernel": (1, 1, 4, 4),
+    "stage_1_block_1_project/conv/kernel": (1, 1, 4, 4),
+}
+
+
+def test_the_first_row_whose_tensor_is_there_holds():
+    matching = tensor_matching.match(TABLE, SHAPES, tensors("first", "second"))
+    assert matching.complete
+    assert {o.tensor for o in matching.origins.values()} == set(
+        tensors("first", "second")
+    )
+
+
+def test_no_tensor_is_given_to_two_variables():
+    matching = tensor_matching.match(TABLE, SHAPES, tensors("second"))
+    assert not matching.complete
+    assert len(matching.mismatched) == 2
+    assert "matches another variable too" in matching.mismatched[0]
+
+
+def test_a_dense_layer_on_a_flattened_map_is_a_convolution():
+    """PyTorch flattens channels first, Keras last; sizes 2 × 3, 4 channels."""
+    torch_table = {
+        "source": "a test",
+        "framework": "torch",
+        "archs": ["*"],
+        "layers": [{"ours": "fc6", "theirs": "classifier.0"}],
+        "ignored": [],
+    }
+    tensorflow_table = {**torch_table, "framework": "tensorflow"}
+    kernel = np.random.default_rng(0).random((2, 3, 4, 5), np.float32)  # h, w, C, N
+    for table, name, flat in (
+        (torch_table, ".weight", kernel.transpose(3, 2, 0, 1).reshape(5, 24)),
+        (tensorflow_table, "/kernel", kernel.reshape(24, 5)),
+    ):
+        file = {f"classifier.0{name}": flat}
+        matching = tensor_matching.match(table, {"fc6/kernel": kernel.shape}, file)
+        assert matching.complete, matching.summary()
+        found = tensor_matching.value(file, matching.origins["fc6/kernel"])
+        np.testing.assert_array_equal(found, kernel)
+        other = tensor_matching.match(table, {"fc6/kernel": (3, 3, 4, 5)}, file)
+        assert other.mismatched
+
+
+KERAS_TABLE = {
+    "source": "a test",
+    "framework": "tensorflow",
+    "archs": ["*"],
+    "numbered": {"conv": "conv2d", "norm": "batch_normalization"},
+    "layers": [
+        {"ours": "{block}_separable_depthwise", "theirs": "separable_{letter}"},
+        {
+            "ours": "{block}_separable_pointwise",
+            "theirs": "separable_{letter}",
+            "pointwise": True,
+        },
+    ],
+    "ignored": [],
+}
+NUMBERED_SHAPES = {
+    # In network order, in which the branches of a block are mixed.
+    "stem_2/conv/kernel": (1, 1, 3, 4),
+    "stem_10/conv/kernel": (1, 1, 4, 4),
+    "stage_1_block_1_branch_2_conv_10/conv/kernel": (1, 1, 4, 4),
+    "stage_1_block_1_branch_2_conv_2/conv/kernel": (1, 1, 4, 4),
+    "stage_1_block_1_branch_1/conv/kernel": (1, 1, 4, 4),
+    "stage_1_block_2_branch_1/conv/kernel": (1, 1, 4, 4),
+}
+
+
+@pytest.mark.parametrize("first", [0, 1, 98])
+@pytest.mark.parametrize("leaf", ["kernel", "0"])
+def test_layers_that_keras_numbers_are_taken_in_the_order_of_their_creation(
+    first, leaf
+):
+    """Whatever the first number, which depends on what the process made before."""
+    found = {}
+    for number in range(first, first + 6):
+        layer = f"conv2d_{number}" if number else "conv2d"
+        inputs = 3 if number == first else 4
+        found[f"{layer}/{leaf}"] = np.zeros((1, 1, inputs, 4))
+    found = dict(sorted(found.items()))  # not the order in which they were created
+    assert names.recognise([KERAS_TABLE], found) == ("", KERAS_TABLE)
+    matching = tensor_matching.match(KERAS_TABLE, NUMBERED_SHAPES, found)
+    assert matching.complete, matching.summary()
+    numbers = {
+        path.partition("/")[0]: int(origin.tensor.split("/")[0][7:] or 0) - first
+        for path, origin in matching.origins.items()
+    }
+    assert sorted(numbers, key=numbers.__getitem__) == [
+        "stem_2",
+        "stem_10",
+        "stage_1_block_1_branch_1",
+        "stage_1_block_1_branch_2_conv_2",
+        "stage_1_block_1_branch_2_conv_10",
+        "stage_1_block_2_branch_1",
+    ]
+    more = found | {f"conv2d_200/{leaf}": np.zeros(1)}
+    assert tensor_matching.match(KERAS_TABLE, NUMBERED_SHAPES, more).unused
+    del found[min(found)]
+    assert tensor_matching.match(KERAS_TABLE, NUMBERED_SHAPES, found).missing
+
+
+@pytest.mark.parametrize("scale", [False, True])
+def test_without_a_scale_the_numbers_of_a_norms_weights_begin_with_the_offset(scale):
+    leaves = [*(["gamma"] if scale else []), "beta", "moving_mean", "moving_variance"]
+    shapes = {f"stem/norm/{leaf}": (4,) for leaf in leaves}
+    found = {
+        f"batch_normalization_7/{index}": np.full(4, index)
+        for index, _ in enumerate(leaves)
+    }
+    matching = tensor_matching.match(KERAS_TABLE, shapes, found)
+    assert matching.complete, matching.summary()
+    tensors = [matching.origins[f"stem/norm/{leaf}"].tensor for leaf in leaves]
+    assert tensors == list(found)
+    more = {f"batch_normalization_7/{index}": np.zeros(4) for index in range(4)}
+    assert bool(tensor_matching.match(KERAS_TABLE, shapes, more).unused) == (not scale)
+
+
+@pytest.mark.parametrize("ends", [("depthwise_kernel", "pointwise_kernel"), "01"])
+def test_a_separable_convolution_has_two_kernels(ends):
+    shapes = {
+        "stage_1_block_2_separable_depthwise/kernel": (3, 3, 4, 1),
+        "stage_1_block_2_separable_pointwise/kernel": (1, 1, 4, 1),
+    }
+    found = {
+        f"separable_b/{ends[0]}": np.zeros((3, 3, 4, 1)),
+        f"separable_b/{ends[1]}": np.zeros((1, 1, 4, 1)),
+    }
+    matching = tensor_matching.match(KERAS_TABLE, shapes, found)
+    assert matching.complete, matching.summary()
+
+
+def test_rows_of_a_stage_and_names_counted_from_another_number():
+    table = {
+        **TABLE,
+        "layers": [
+            {
+                "ours": "{block}_project/conv",
+                "theirs": "m{stage+4}{letter+1}.{block-2}",
+                "if": ["stage_1"],
+            },
+            {"ours": "{block}_project/conv", "theirs": "m{stage+4}{letter}.{index+6}"},
+        ],
+    }
+    shapes = {
+        f"stage_{stage}_block_2_project/conv/kernel": (1, 1, 4, 4) for stage in (1, 2)
+    }
+    found = {
+        f"{layer}.weight": np.zeros((4, 4, 1, 1))
+        for layer in ("m5c.0", "m5b.6", "m6b.7")
+    }
+    matching = tensor_matching.match(table, shapes, found)
+    tensors = [origin.tensor for origin in matching.origins.values()]
+    assert tensors == ["m5c.0.weight", "m6b.7.weight"]
+    broken = {**table, "layers": [{**table["layers"][1], "theirs": "{letters}"}]}
+    with pytest.raises(KeyError, match="letters"):
+        tensor_matching.match(broken, shapes, found)
+
+
+CELLS = {
+    "source": "a test",
+    "framework": "tensorflow",
+    "archs": ["*"],
+    "blocks": {"stage_2_block_1": "reduction", "*": "cell_{index-1}"},
+    "layers": [
+        {"ours": "{block}_sep/depthwise", "theirs": "{name}/sep"},
+        {"ours": "{block}_sep/pointwise", "theirs": "{name}/sep", "pointwise": True},
+    ],
+    "ignored": [],
+}
+
+
+def cell_shapes(*blocks):
+    return {
+        f"{block}_sep/{kind}/kernel": (1, 1, 4, 1 if kind == "depthwise" else 4)
+        for block in blocks
+        for kind in ("depthwise", "pointwise")
+    }
+
+
+# Keras 2, TF-Slim, and Keras 3, which numbers the weights.
+@pytest.mark.parametrize(
+    "leaves",
+    [
+        ("depthwise_kernel", "pointwise_kernel"),
+        ("depthwise_weights", "pointwise_weights"),
+        ("0", "1"),
+    ],
+)
+def test_blocks_with_names_and_separable_convolutions(leaves):
+    # The other order of the network: a later block may have the first layer.
+    shapes = cell_shapes("stage_2_block_2", "stage_1_block_1", "stage_2_block_1")
+    file = {
+        f"{cell}/sep/{leaf}": np.zeros((1, 1, 4, outputs))
+        for cell in ("cell_-1", "reduction", "cell_1")
+        for leaf, outputs in zip(leaves, (1, 4), strict=True)
+    }
+    assert names.recognise([CELLS], file) == ("", CELLS)
+    matching = tensor_matching.match(CELLS, shapes, file)
+    assert matching.complete, matching.summary()
+    assert {path: origin.tensor for path, origin in matching.origins.items()} == {
+        f"{block}_sep/{kind}/kernel": f"{cell}/sep/{leaf}"
+        for block, cell in (
+            ("stage_1_block_1", "cell_-1"),
+            ("stage_2_block_1", "reduction"),
+            ("stage_2_block_2", "cell_1"),
+        )
+        for kind, leaf in zip(("depthwise", "pointwise"), leaves, strict=True)
+    }
+
+
+def test_names_of_no_block_are_unknown():
+    assert names.recognise([CELLS], ["block_1/sep/depthwise_kernel"]) is None
