@@ -36,6 +36,9 @@ def main(job: dict) -> None:
     import tensorflow as tf
     import tf2onnx
 
+    # Otherwise each of the collections below visits all objects of the imports.
+    gc.collect()
+    gc.freeze()
     tf2onnx.graph.Node.__hash__ = lambda node: zlib.crc32(node.name.encode())
     optimizer = tf2onnx.optimizer.optimizer_base.GraphOptimizerBase
     optimizer.optimize = _then_collect(optimizer.optimize)

@@ -27,7 +27,7 @@ DIGITS = (
     "--arch=resnet_cifar_20",
     "--recipe=digits",
     "--data=digits",
-    "--gin_binding=ResNetCifar.image_size=16",
+    "--gin_binding=ResNetCifar.image_size=8",  # as scikit-learn has them
     f"--gin_binding=training.run.epochs={EPOCHS}",
 )
 
@@ -48,7 +48,7 @@ def history_of(folder):
 def test_digits_are_learnt_and_exported(tool, trained, tmp_path):
     history = history_of(trained)
     accuracy = history["epochs"][-1]["test_top1"]
-    assert accuracy > 0.93  # 0.95 to 0.975 with seeds 0 to 3
+    assert accuracy > 0.9  # 0.94 to 0.99 with seeds 0 to 3
     weights = f"--weights={trained}/final.safetensors"
     output = f"--output={tmp_path}"
     done = tool("export", "--arch=resnet_cifar_20", weights, output, "--check=none")

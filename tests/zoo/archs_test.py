@@ -1,15 +1,15 @@
 """Every arch against its facts, and against an independent implementation."""
 
 import dataclasses
+import functools
 import re
 
-import gin
 import keras
 import numpy as np
 import pytest
 
 import zoo
-from tests.zoo import generations, parity
+from tests.zoo import generations, parity, specs
 from zoo import config, facts
 from zoo.layers import dropping
 
@@ -48,6 +48,12 @@ WIDTHS = {
     1.3: "mobilenet_v2_130_224",
     1.4: "mobilenet_v2_140_224",
 }
+
+
+@functools.cache
+def unchanged(arch):
+    """A model that several tests share, and none of them changes."""
+    return zoo.build(arch)
 
 
 def count(variables):
@@ -123,20 +129,14 @@ def test_facts_hold(arch):
         dataclasses.replace(model.spec, image_size=0)
 
 
-def spec_of(arch):
-    """What the arch's gin file describes, without building it."""
-    with config.bind(config.gin_texts(arch)):
-        return gin.query_parameter("model.backbone").scoped_configurable_fn()
-
-
 @pytest.mark.parametrize("arch", OTHER_SIZES)
 def test_for_images_of_other_sizes_the_layers_are_the_same(arch):
     """So what holds of one of them holds of all; convolutions cost more."""
     known, same = facts.load(arch), facts.load(smallest(arch))
-    spec = spec_of(arch)
+    spec = specs.of(arch)
     assert spec.image_size == facts.value(known, "image_size")
     size = facts.value(same, "image_size")
-    assert dataclasses.replace(spec, image_size=size) == spec_of(smallest(arch))
+    assert dataclasses.replace(spec, image_size=size) == specs.of(smallest(arch))
     for name in ("params", "trainable_params", "num_features", "num_classes"):
         assert facts.value(known, name) == facts.value(same, name)
     head = facts.value(same, "num_features") * facts.value(same, "num_classes")
@@ -156,7 +156,7 @@ def test_a_published_figure_that_differs_from_the_count_is_explained(arch):
 
 @pytest.mark.parametrize("arch", ["mobilenet_v2", "efficientnet_lite0"])
 def test_endpoints_and_shapes(arch):
-    model = zoo.build(arch)
+    model = unchanged(arch)
     images = np.zeros((2, 64, 96, 3), np.float32)
     endpoints = model.backbone(images)
     assert list(endpoints) == ENDPOINTS
@@ -262,14 +262,14 @@ def test_training_mode_moves_batch_statistics_and_drops_paths():
 
 
 def test_weight_decay_is_the_recipes():
-    mobilenet = zoo.build("mobilenet_v2")
+    mobilenet = unchanged("mobilenet_v2")
     decayed = [v.path for v in mobilenet.decayed(mobilenet.classifier)]
     # TF-Slim decays the kernels of slim.conv2d only: stem, 16 expansions, 17
     # projections, last convolution, logits.
     assert len(decayed) == 36
     assert all(path.endswith("/kernel") for path in decayed)
     assert not any("_depthwise/" in path for path in decayed)
-    lite = zoo.build("efficientnet_lite0")
+    lite = unchanged("efficientnet_lite0")
     decayed = [v.path for v in lite.decayed(lite.classifier)]
     # The TPU code decays all but batch norm, so the bias of the logits too.
     assert "logits/bias" in decayed
@@ -323,8 +323,9 @@ def test_a_seed_gives_the_same_weights():
             zoo.build("resnet_cifar_20", seed=seed).classifier.weights[0]
         )
 
-    np.testing.assert_array_equal(kernel(7), kernel(7))
-    assert (kernel(7) != kernel(8)).any()
+    first = kernel(7)
+    np.testing.assert_array_equal(first, kernel(7))
+    assert (first != kernel(8)).any()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 
 import zoo
+from tests.zoo import specs
 from tests.zoo.efficientnet import timm_side
 
 SIZES = [
@@ -16,7 +17,7 @@ SLOW = [pytest.param(number, marks=pytest.mark.slow) for number in (0, 2, 3, 4)]
 @pytest.mark.parametrize("number", [1, *SLOW])
 def test_equals_timm(number, odd):
     arch = f"efficientnet_lite{number}"
-    size = zoo.build(arch).spec.image_size
+    size = specs.of(arch).image_size
     found = timm_side.compare(
         arch,
         f"tf_efficientnet_lite{number}",

@@ -4,6 +4,7 @@ import keras
 import pytest
 
 import zoo
+from tests.zoo import specs
 from tests.zoo.efficientnet import keras_side
 
 
@@ -14,7 +15,7 @@ def test_equals_keras_applications(number, odd):
     # Their stem pads by hand, as TensorFlow's `same` does, if the size is given. Their
     # normalisation of images lies before that pad and is left out.
     arch = f"efficientnet_b{number}"
-    size = zoo.build(arch).spec.image_size
+    size = specs.of(arch).image_size
     found = keras_side.compare(
         arch,
         getattr(keras.applications, f"EfficientNetB{number}"),

@@ -4,6 +4,7 @@ import keras
 import pytest
 
 import zoo
+from tests.zoo import specs
 from tests.zoo.efficientnet import keras_side, timm_side
 from zoo.efficientnet import efficientnet_v2
 
@@ -21,7 +22,7 @@ SLOW = [
 @pytest.mark.parametrize("name", ["b0", *SLOW])
 def test_equals_keras_applications(name, odd):
     arch = f"efficientnet_v2_{name}"
-    spec = zoo.build(arch).spec
+    spec = specs.of(arch)
     size = spec.image_size
     found = keras_side.compare(
         arch,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.zoo import oracles
+from tests.zoo import oracles, specs
 
 # Depths, widths and group widths as in the paper's tables, of an independent
 # implementation's figures: tf_keras has them as lists.
@@ -18,13 +18,12 @@ FIXED = {
 }
 
 
-@pytest.mark.slow_except("regnet_x_200mf", "regnet_y_200mf")
 @pytest.mark.parametrize("arch", FIXED)
 def test_stages_are_those_of_the_tables(arch):
     from tf_keras.src.applications import regnet
 
     table = regnet.MODEL_CONFIGS[FIXED[arch]]
-    stages = zoo.build(arch).spec.stages()
+    stages = specs.of(arch).stages()
     assert [stage.blocks for stage in stages] == table["depths"]
     assert [stage.channels for stage in stages] == table["widths"]
     for stage in stages:

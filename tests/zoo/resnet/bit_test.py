@@ -3,7 +3,7 @@
 import pytest
 
 import zoo
-from tests.zoo import oracles
+from tests.zoo import oracles, specs
 from zoo import facts
 
 SIZES = ((224, 224), (97, 131))
@@ -72,7 +72,7 @@ def test_equals_timm_and_transformers(source, arch, tmp_path):
 
 
 def test_the_epsilon_is_the_authors_own_without_their_weights():
-    assert zoo.build("bit_r50x1").spec.standardization_epsilon == 1e-10
+    assert specs.of("bit_r50x1").standardization_epsilon == 1e-10
 
 
 @pytest.mark.parametrize(
