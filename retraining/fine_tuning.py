@@ -37,13 +37,14 @@ class Examples:
       once: every training image once, without augmentation.
       validation: held-out images, which choose the best epoch of fine-tuning; if there
         are none, fine-tuning is not possible.
-      epoch: returns the augmented batches of an epoch, given its number from 0.
+      epochs: returns the augmented batches of the epochs from `first` to `last`,
+        excluding `last`, counted from 0.
       steps: number of batches in an epoch.
     """
 
     once: Batches
     validation: Batches
-    epoch: Callable[[int], tf.data.Dataset]
+    epochs: Callable[[int, int], tf.data.Dataset]
     steps: int
 
 
@@ -202,19 +203,24 @@ class ClassifierTraining:
             self.history = restored.history
             best, values = restored.best, restored.values
             _LOG.info(f"resume after epoch {self.history[-1]['epoch']}")
-        while self._continues(plan):
-            epoch = self.history[-1]["epoch"]
-            metrics = self._train(examples, epoch, plan)
+
+        def finish_epoch(number: int, metrics: Mapping[str, float]) -> bool:
+            """Records an epoch, and returns whether to train another."""
+            nonlocal best, values
             if not np.isfinite(metrics["loss"]):
                 _LOG.info(
-                    f"stop: the loss is {metrics['loss']} in epoch {epoch + 1}; a "
+                    f"stop: the loss is {metrics['loss']} in epoch {number + 1}; a "
                     "smaller learning rate may help"
                 )
-                break
+                return False
             latest = self._record(FINE_TUNED, examples, **metrics)
             if self._rank(latest) > self._rank(best):
                 best, values = latest, self.network.get_weights()
             state_file.save(_State(history=self.history, best=best, values=values))
+            return self._continues(plan)
+
+        if self._continues(plan):
+            self._train(examples, plan, finish_epoch)
         self.network.set_weights(values)
         return best
 
@@ -236,16 +242,19 @@ class ClassifierTraining:
         return epoch.get(metric, 0.0), -epoch.get("held_out_loss", 0.0)
 
     def _train(
-        self, examples: Examples, epoch: int, plan: FineTuning
-    ) -> dict[str, float]:
-        """Trains one epoch and returns the loss and accuracy that Keras reports."""
-        first = epoch * examples.steps
-        total = plan.epochs * examples.steps
-        log_step = keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda step, logs: progress.step(
-                _LOG, first + step + 1, total, f"loss {logs['loss']:.4f}"
-            )
-        )
+        self,
+        examples: Examples,
+        plan: FineTuning,
+        finish_epoch: Callable[[int, Mapping[str, float]], bool],
+    ) -> None:
+        """Trains the remaining epochs in one call of Keras, with one data pipeline.
+
+        Args:
+          examples: images to train on.
+          plan: hyperparameters.
+          finish_epoch: called after each epoch with its number from 0, its loss and its
+            accuracy; returns whether to go on.
+        """
         class_weights = tf.constant(self._class_weights, tf.float32)
 
         def add_weights(images: tf.Tensor, labels: tf.Tensor) -> tuple:
@@ -256,17 +265,16 @@ class ClassifierTraining:
                 weights *= tf.linalg.matvec(labels, class_weights)
             return images, labels, weights
 
-        batches = examples.epoch(epoch).map(add_weights)
-        history = self.network.fit(
-            batches,
-            epochs=epoch + 1,
-            initial_epoch=epoch,
+        first = self.history[-1]["epoch"]
+        self.network.fit(
+            examples.epochs(first, plan.epochs).map(add_weights),
+            epochs=plan.epochs,
+            initial_epoch=first,
             steps_per_epoch=examples.steps,
             shuffle=False,  # the batches are shuffled; Keras warns without this
             verbose=0,
-            callbacks=[log_step],
+            callbacks=[_Epochs(examples.steps, plan.epochs, finish_epoch)],
         )
-        return {name: history.history[name][-1] for name in ("loss", "top1")}
 
     def _record(self, phase: str, examples: Examples, **metrics: float) -> Epoch:
         """Adds an epoch, with its metrics on the validation images, to the history."""
@@ -301,6 +309,33 @@ class ClassifierTraining:
             width, classes = self._extractor.output_shape[-1], self.head.units
             return np.zeros((0, width), np.float32), np.zeros((0, classes), np.float32)
         return np.concatenate(features), np.concatenate(labels)
+
+
+class _Epochs(keras.callbacks.Callback):
+    """Shows the progress of a training, and stops it when an epoch was the last."""
+
+    def __init__(
+        self,
+        steps: int,
+        epochs: int,
+        finish_epoch: Callable[[int, Mapping[str, float]], bool],
+    ) -> None:
+        super().__init__()
+        self._steps, self._total = steps, steps * epochs
+        self._finish_epoch = finish_epoch
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: typing.Any = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: typing.Any = None) -> None:
+        step = self._epoch * self._steps + batch + 1
+        progress.step(_LOG, step, self._total, f"loss {logs['loss']:.4f}")
+
+    def on_epoch_end(self, epoch: int, logs: typing.Any = None) -> None:
+        metrics = {name: float(logs[name]) for name in ("loss", "top1")}
+        if not self._finish_epoch(epoch, metrics):
+            self.model.stop_training = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

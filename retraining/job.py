@@ -164,7 +164,7 @@ class _Job:
         examples = fine_tuning.Examples(
             once=_CheckedBatches(self._train),
             validation=_CheckedBatches(self._validation),
-            epoch=self._epoch,
+            epochs=self._epochs,
             steps=self._train.steps_per_epoch,
         )
         training = fine_tuning.ClassifierTraining(
@@ -230,12 +230,12 @@ class _Job:
                 "more images of these classes may help"
             )
 
-    def _epoch(self, number: int) -> typing.Any:
-        """Returns the augmented batches of an epoch, as `Examples.epoch` requires."""
+    def _epochs(self, first: int, last: int) -> typing.Any:
+        """Returns the augmented batches of epochs, as `Examples.epochs` requires."""
         steps = self._train.steps_per_epoch
         return self._train.training(
-            first=number * steps,
-            last=(number + 1) * steps,
+            first=first * steps,
+            last=last * steps,
             seed=self._request.seed,
             augment=augmentation.Augmentation(
                 crop="inception", area=(_MIN_AREA, 1.0), flip=self._request.flip

@@ -368,7 +368,10 @@ def retraining_of(module):
     images[::2, ..., 0] = 1
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
     examples = fine_tuning.Examples(
-        once=batches, validation=batches, epoch=lambda number: batches, steps=3
+        once=batches,
+        validation=batches,
+        epochs=lambda first, last: batches.repeat(last - first),
+        steps=3,
     )
     work = fine_tuning.ClassifierTraining(
         reuse.KerasLayer(module),
@@ -387,21 +390,27 @@ PLAN = fine_tuning.FineTuning(
 )
 
 
+class ValidatedTwice:
+    """Batches whose third reading is interrupted, after the third epoch's steps."""
+
+    def __init__(self, batches):
+        self.batches, self.readings = batches, 0
+
+    def __iter__(self):
+        self.readings += 1
+        if self.readings == 3:
+            raise KeyboardInterrupt
+        return iter(self.batches)
+
+
 def test_a_finished_state_is_gone_on_from(small, tmp_path, caplog):
     """To the bit, as if it had never stopped."""
     whole, examples = retraining_of(small)
     whole.fine_tune(examples, PLAN, tmp_path / "whole.npz")
     parts, examples = retraining_of(small)
-
-    def stop(number):
-        if number == 2:
-            raise KeyboardInterrupt
-        return examples.once
-
+    stopped = dataclasses.replace(examples, validation=ValidatedTwice(examples.once))
     with pytest.raises(KeyboardInterrupt):
-        parts.fine_tune(
-            dataclasses.replace(examples, epoch=stop), PLAN, tmp_path / "parts.npz"
-        )
+        parts.fine_tune(stopped, PLAN, tmp_path / "parts.npz")
     again, examples = retraining_of(small)
     with caplog.at_level("INFO", progress.ROOT):
         again.fine_tune(examples, PLAN, tmp_path / "parts.npz")
