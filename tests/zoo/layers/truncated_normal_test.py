@@ -1,5 +1,6 @@
 """Every kernel begins with values of its own."""
 
+import hashlib
 import itertools
 
 import keras
@@ -32,6 +33,23 @@ def test_truncated_normal_follows_its_distribution():
     expected = scipy.stats.truncnorm(-2, 2, loc=0.5, scale=0.09)
     assert scipy.stats.kstest(values, expected.cdf).pvalue > 0.01
     assert scipy.stats.kstest(values, scipy.stats.norm(0.5, 0.09).cdf).pvalue < 1e-6
+
+
+def test_a_seed_gives_the_same_bits_on_every_processor():
+    """So that exports of random weights have the same hashes everywhere."""
+    draw = truncated_normal.TruncatedNormal(stddev=0.09, seed=3)((300, 400))
+    values = keras.ops.convert_to_numpy(draw)
+    assert hashlib.sha256(values.tobytes()).hexdigest()[:16] == "9fd62550d4dba070"
+
+
+def test_the_inverse_error_function_is_one():
+    import scipy.special
+
+    x = np.linspace(-1, 1, 200_001)[1:-1] * truncated_normal.WITHIN_TWO
+    values = truncated_normal._erfinv(x.astype(np.float32))
+    assert values.dtype == np.float32
+    np.testing.assert_allclose(values, scipy.special.erfinv(x), rtol=3e-5)
+    assert np.sqrt(2) * values.max() <= 2
 
 
 # arch -> a kernel's path, and the variance of its first values: of TF-Slim's and the
