@@ -274,6 +274,16 @@ def test_a_page_opens_with_random_weights_and_a_command(each):
         assert text.count(f"\n## {heading}\n") == 1
 
 
+@pytest.mark.parametrize("each", ARCHITECTURES, ids=lambda each: each.page_name)
+def test_the_layer_gets_an_argument_that_its_model_has(each):
+    (layer,) = re.findall(
+        r"layer = hub\.KerasLayer\(.*?^\)", text_of(each), re.S | re.M
+    )
+    names = re.findall(r'arguments=\{"(\w+)": ', layer)
+    has = each.default.models[0].manifest["hyperparameters"]
+    assert names == [*has][:1]
+
+
 def test_measured_sizes_are_those_of_the_arch_that_was_measured():
     text = text_of(BY_ARCH["resnet_cifar_20"])
     assert "\n`resnet_cifar_20`:\n\n*Measured* by trial" in text

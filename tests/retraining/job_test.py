@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 
 import numpy as np
 import PIL.Image
@@ -20,7 +21,7 @@ import reuse
 from documentation import rendering
 from exporters import manifest
 from foundation import progress
-from retraining import fine_tuning
+from retraining import fine_tuning, job
 from tests.conformance import models
 
 DIGITS = ("nought", "one", "two", "three", "four", "five", "six", "seven")
@@ -367,10 +368,16 @@ def retraining_of(module):
     labels = np.eye(2, dtype=np.float32)[np.arange(24) % 2]
     images[::2, ..., 0] = 1
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
+
+    def darker(epoch):
+        """The batches of an epoch, which are those of no other one."""
+        scale = 1 - tf.cast(epoch, tf.float32) / 10
+        return batches.map(lambda images, labels: (scale * images, labels))
+
     examples = fine_tuning.Examples(
         once=batches,
         validation=batches,
-        epochs=lambda first, last: batches.repeat(last - first),
+        epochs=lambda first, last: tf.data.Dataset.range(first, last).flat_map(darker),
         steps=3,
     )
     work = fine_tuning.ClassifierTraining(
@@ -388,6 +395,20 @@ def retraining_of(module):
 PLAN = fine_tuning.FineTuning(
     epochs=3, patience=3, learning_rate=1e-3, label_smoothing=0.0
 )
+
+
+def test_epochs_are_steps_of_the_stream_of_training_images():
+    class Stream:
+        steps_per_epoch = 7
+
+        def training(self, **arguments):
+            return arguments
+
+    work = object.__new__(job._Job)
+    work._train = Stream()
+    work._request = types.SimpleNamespace(seed=1, flip=False)
+    arguments = work._epochs(2, 5)
+    assert (arguments["first"], arguments["last"]) == (14, 35)
 
 
 class ValidatedTwice:
@@ -420,6 +441,39 @@ def test_a_finished_state_is_gone_on_from(small, tmp_path, caplog):
         again.network.get_weights(), whole.network.get_weights(), strict=True
     ):
         assert np.array_equal(ours, theirs)
+
+
+class WeightsOf:
+    """Batches that keep a network's weights each time that they are read."""
+
+    def __init__(self, network, batches):
+        self.network, self.batches, self.weights = network, batches, []
+
+    def __iter__(self):
+        self.weights.append(self.network.get_weights())
+        return iter(self.batches)
+
+
+def test_an_epoch_of_one_step_trains_at_a_small_rate(small, tmp_path):
+    """Adam's first step changes a weight by the rate, whatever the gradient is."""
+    work, examples = retraining_of(small)
+    batch = examples.once.unbatch().batch(24)
+    seen = WeightsOf(work.network, batch)
+    examples = dataclasses.replace(
+        examples,
+        validation=seen,
+        epochs=lambda first, last: batch.repeat(last - first),
+        steps=1,
+    )
+    before = work.network.get_weights()
+    work.fine_tune(examples, PLAN, tmp_path / "state.npz")
+    after = seen.weights[0]
+    largest = max(
+        np.abs(new - old).max()
+        for old, new, variable in zip(before, after, work.network.weights, strict=True)
+        if variable.trainable
+    )
+    assert 0 < largest < PLAN.learning_rate / 4
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,11 @@ def test_of_an_archive_with_several_models_the_choice_is_told(tmp_path):
         use(str(archive))
 
 
+def test_a_path_that_is_not_there_is_said_to_be_so(tmp_path):
+    with pytest.raises(ValueError, match=r"got '.*/nothing': it does not exist\.$"):
+        use(tmp_path / "nothing")
+
+
 def test_of_a_directory_with_several_models_the_first_is_suggested(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
