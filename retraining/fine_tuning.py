@@ -141,7 +141,9 @@ class ClassifierTraining:
             counts = np.maximum(labels.sum(axis=0), 1)
             self._class_weights = counts.sum() / (len(counts) * counts)
         self._set_head(features, labels)
-        return self._record(FROZEN, examples)
+        record = self._record(FROZEN, examples)
+        self._log_last_epoch()
+        return record
 
     def refit_head(self) -> None:
         """Fits the head to all images, including those that were held out.
@@ -221,6 +223,7 @@ class ClassifierTraining:
             if self._rank(latest) > self._rank(best):
                 best, values = latest, self.network.get_weights()
             state_file.save(_State(history=self.history, best=best, values=values))
+            self._log_last_epoch()  # what is logged is not lost any more
             return self._continues(plan)
 
         if self._continues(plan):
@@ -289,6 +292,11 @@ class ClassifierTraining:
             **_evaluate(self.logits, examples.validation, self._is_multi_label),
         }
         self.history.append(epoch)
+        return epoch
+
+    def _log_last_epoch(self) -> None:
+        """Logs the metrics of the last epoch on the validation images."""
+        epoch = self.history[-1]
         held_out = {
             name.removeprefix("held_out_").replace("_", " "): value
             for name, value in epoch.items()
@@ -296,8 +304,7 @@ class ClassifierTraining:
         }
         if held_out:
             text = ", ".join(f"{name} {value:.4f}" for name, value in held_out.items())
-            _LOG.info(f"{phase}, epoch {epoch['epoch']}, held out: {text}")
-        return epoch
+            _LOG.info(f"{epoch['phase']}, epoch {epoch['epoch']}, held out: {text}")
 
     def _features(self, batches: Batches, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns features [N, D] and labels [N, K] of all readable images."""

@@ -476,6 +476,20 @@ def test_an_epoch_of_one_step_trains_at_a_small_rate(small, tmp_path):
     assert 0 < largest < PLAN.learning_rate / 4
 
 
+def test_an_epoch_that_was_logged_is_not_lost(small, tmp_path, monkeypatch):
+    work, examples = retraining_of(small)
+
+    def stop(state_file, state):
+        raise KeyboardInterrupt
+
+    logged = []
+    monkeypatch.setattr(fine_tuning._StateFile, "save", stop)
+    monkeypatch.setattr(fine_tuning._LOG, "info", logged.append)
+    with pytest.raises(KeyboardInterrupt):
+        work.fine_tune(examples, PLAN, tmp_path / "state.npz")
+    assert not [line for line in logged if "epoch 1" in line]
+
+
 @pytest.mark.parametrize(
     "damaged", [b"", b"nonsense", pickle.dumps({"best": 1}), "cut", "fewer"]
 )
