@@ -52,24 +52,25 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Marks cases as slow, and samples what is slow."""
-    _mark_slow_cases(config, items)
+    """Marks cases as slow or as CI's, and samples what is slow."""
+    _mark_cases(config, items, "slow")
+    _mark_cases(config, items, "ci")
     _keep_sample(config, items)
 
 
-def _mark_slow_cases(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks all cases of a test as slow but those that `slow_except` names."""
+def _mark_cases(config: pytest.Config, items: list[pytest.Item], name: str) -> None:
+    """Marks all cases of a test with `name` but those that `NAME_except` names."""
     missing: dict[str, set[str]] = {}
     for item in items:
-        if mark := item.get_closest_marker("slow_except"):
+        if mark := item.get_closest_marker(f"{name}_except"):
             case = item.callspec.id  # type: ignore[attr-defined]
             missing.setdefault(item.nodeid.split("[")[0], {*mark.args}).discard(case)
             if case not in mark.args:
-                item.add_marker("slow")
+                item.add_marker(name)
     if not any("::" in argument for argument in config.args):  # else some are not here
         for test, cases in missing.items():
             if cases:
-                raise pytest.UsageError(f"slow_except: {test} has no case {cases}")
+                raise pytest.UsageError(f"{name}_except: {test} has no case {cases}")
 
 
 def _keep_sample(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -153,6 +153,7 @@ def test_a_mutant_breaks_its_clause_alone(mutant, pair, tmp_path):
     assert_breaks(mutant, pair, tmp_path, clauses=None)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "mutant",
     [m for m in JUDGED_HERE if m not in REPEATING and m not in FIRST.values()],
@@ -281,6 +282,7 @@ def test_a_head_reads_the_endpoint_that_its_argument_names(
     assert re.search(violation or "difference", by_id(found)["P02"].message)
 
 
+@pytest.mark.ci
 def test_full_tells_what_quick_does_not(tmp_path):
     for mutant, expected in mutants.MUTANTS.items():
         if expected.full:

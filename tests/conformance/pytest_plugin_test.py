@@ -28,6 +28,7 @@ def counts(printed):
     return {word: int(n) for n, word in re.findall(r"(\d+) (\w+)", printed[-200:])}
 
 
+@pytest.mark.ci
 def test_a_test_for_each_clause(tmp_path):
     path = mutants.make(mutants.S01Missing, tmp_path)
     status, printed = run(

@@ -59,6 +59,7 @@ def assert_close(found, wanted, limit):
     assert np.abs(found - wanted).max() < limit * np.abs(wanted).max()
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", OUTPUTS)
 def test_onnx_takes_any_batch_and_size(folder, expected, kind):
     path = folder / "onnx" / kind / "1" / "model.onnx"
@@ -76,6 +77,7 @@ def test_onnx_takes_any_batch_and_size(folder, expected, kind):
     assert len(onnx.load(path).graph.node) < 110
 
 
+@pytest.mark.ci
 def test_onnx_carries_the_classes(folder):
     model = onnx.load(folder / "onnx" / "classification" / "1" / "model.onnx")
     (entry,) = model.metadata_props
@@ -85,6 +87,7 @@ def test_onnx_carries_the_classes(folder):
     assert len(entry.value.splitlines()) == 1001
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", OUTPUTS)
 @pytest.mark.parametrize(("precision", "limit"), [("float32", 1e-5), ("float16", 5e-3)])
 def test_litert_takes_one_image(folder, expected, kind, precision, limit):
@@ -95,6 +98,7 @@ def test_litert_takes_one_image(folder, expected, kind, precision, limit):
     assert_close(found[OUTPUTS[kind]], expected[kind](IMAGES[:1]).numpy(), limit)
 
 
+@pytest.mark.ci
 def test_litert_weighs_less_with_less_precision(folder):
     model_folder = folder / "litert" / "classification" / "1"
     sizes = [
@@ -105,6 +109,7 @@ def test_litert_weighs_less_with_less_precision(folder):
     assert sizes[2] < 0.3 * sizes[0]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("name", "shape", "heights", "arguments"),
     [
@@ -125,6 +130,7 @@ def test_manifests_tell_what_a_format_takes(folder, name, shape, heights, argume
     assert ("tf2onnx" in found.packages) == (name == "onnx")
 
 
+@pytest.mark.ci
 def test_manifests_keep_to_the_schema(folder):
     jsonschema.Draft202012Validator.check_schema(manifest.schema())
     for name in ("", "onnx", "litert", "tf1_hub"):
@@ -133,6 +139,7 @@ def test_manifests_keep_to_the_schema(folder):
             jsonschema.validate(json.loads(path.read_text()), manifest.schema())
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "change",
     [
@@ -159,6 +166,7 @@ def test_what_breaks_the_schema_is_not_written(folder, tmp_path, change):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.ci
 def test_reports_stand_beside_what_was_converted(folder):
     for name in CONVERTED:
         report = json.loads((folder / name / "report-1.json").read_text())
@@ -248,6 +256,7 @@ def test_what_differs_too_much_is_unfit(difference, agreement, weights, message)
         comparison.check_limits(model, runs, report)
 
 
+@pytest.mark.ci
 def test_comparing_sees_what_differs(expected, folder):
     """One output of a thousand that is off, or a shape that is."""
     model = zoo.build(ARCH, seed=0)

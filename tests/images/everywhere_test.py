@@ -117,6 +117,7 @@ def test_plain_files_among_themselves_and_with_a_turned_one(tmp_path, other):
         check(images.numpy(), found, in_order(split))
 
 
+@pytest.mark.ci
 def test_records(tmp_path, expected):
     with tf.io.TFRecordWriter(str(tmp_path / "train-0")) as writer:
         for name in NAMES:

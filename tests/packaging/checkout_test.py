@@ -41,6 +41,7 @@ def test_sources_are_where_they_are():
 TYPICAL = ("common", "utils", "core", "helpers", "lib", "config", "data", "model")
 
 
+@pytest.mark.ci
 def test_files_that_many_programs_have_hide_nothing_of_ours(tmp_path):
     for name in TYPICAL:
         (tmp_path / f"{name}.py").write_text("")

@@ -194,6 +194,7 @@ def test_a_dry_run_lists_files_and_sends_nothing(fake_kaggle, send, export):
     ]
 
 
+@pytest.mark.ci
 def test_the_same_bytes_are_not_published_again(fake_kaggle, send, export):
     assert send(export).returncode == 0
     done = send(export)
@@ -203,6 +204,7 @@ def test_the_same_bytes_are_not_published_again(fake_kaggle, send, export):
     assert [len(versions) for versions in fake_kaggle.versions.values()] == [1, 1]
 
 
+@pytest.mark.ci
 def test_different_bytes_of_a_version_are_rejected(fake_kaggle, send, export, tmp_path):
     assert send(export).returncode == 0
     other = make_export(tmp_path / "others", content=b"other")
@@ -213,6 +215,7 @@ def test_different_bytes_of_a_version_are_rejected(fake_kaggle, send, export, tm
     assert [len(versions) for versions in fake_kaggle.versions.values()] == [1, 1]
 
 
+@pytest.mark.ci
 def test_the_next_version(fake_kaggle, send, export, tmp_path):
     assert send(export).returncode == 0
     make_export(tmp_path / "exports", version=2, content=b"better")

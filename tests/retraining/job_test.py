@@ -76,6 +76,7 @@ def manifests(folder):
     return {k: manifest.read(folder / k / "1") for k in manifest.KINDS}
 
 
+@pytest.mark.ci
 def test_what_it_prints_and_writes(retrained):
     folder = retrained
     assert (folder.parent / "stdout").read_text().splitlines() == [
@@ -94,6 +95,7 @@ def test_what_it_prints_and_writes(retrained):
     assert "Warning" not in (folder.parent / "stderr").read_text()
 
 
+@pytest.mark.ci
 def test_it_has_learnt(retrained):
     record = found(retrained)
     assert record["kept"]["top1"] >= record["frozen"]["top1"] > 0.8
@@ -104,6 +106,7 @@ def test_it_has_learnt(retrained):
     assert kept["held_out_top1"] == best
 
 
+@pytest.mark.ci
 def test_evaluate_finds_the_same(tool, retrained, images):
     folder = retrained
     done = tool(
@@ -119,6 +122,7 @@ def test_evaluate_finds_the_same(tool, retrained, images):
     assert report["loss"] == pytest.approx(kept["loss"], rel=1e-5)
 
 
+@pytest.mark.ci
 def test_predict_names_the_folders(tool, retrained, images):
     done = tool(
         "predict", retrained / "classification" / "1", images / "six" / "000.png"
@@ -130,6 +134,7 @@ def test_predict_names_the_folders(tool, retrained, images):
     assert names[0] == "six"
 
 
+@pytest.mark.ci
 def test_manifests_say_what_it_is(retrained, module, images):
     folder = retrained
     began = manifest.read(module / "feature_vector" / "1")
@@ -154,6 +159,7 @@ def test_manifests_say_what_it_is(retrained, module, images):
     assert classifier.weights["metrics"]["test_top1"] == found(folder)["kept"]["top1"]
 
 
+@pytest.mark.ci
 def test_all_of_the_interface_is_left(retrained):
     """Hyperparameters, endpoints, losses and signatures are those of the module."""
     folder = retrained
@@ -177,6 +183,7 @@ def test_all_of_the_interface_is_left(retrained):
     assert sum(changed) == len(model.variables) - trainable
 
 
+@pytest.mark.ci
 def test_exported_anew_it_is_the_same(tool, retrained, tmp_path):
     """As weights of its arch: `tools/export --weights`."""
     folder = retrained
@@ -639,6 +646,7 @@ class Half(models.FeatureVector):
     input_spec = tf.TensorSpec([None, 32, 32, 3], tf.float16)
 
 
+@pytest.mark.ci
 def test_what_is_there_stays(tool, retrained, module, images):
     folder = retrained
     arguments = (

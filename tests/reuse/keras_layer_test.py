@@ -262,6 +262,7 @@ def test_tags_and_load_options(features, module, images):
     same(ours(images), theirs(images))
 
 
+@pytest.mark.ci
 def test_a_tf1_hub_module(module, images):
     ours, theirs = both(module)
     assert len(ours.variables) == len(theirs.variables) == 95
@@ -588,6 +589,7 @@ def dtypes(nest):
     return [keras.backend.standardize_dtype(v.dtype) for v in keras.tree.flatten(nest)]
 
 
+@pytest.mark.ci
 def test_a_low_precision_policy_casts_the_outputs_alone(
     features, loaded_features, images, policy
 ):
@@ -989,6 +991,7 @@ def test_a_relative_handle_is_found_from_another_folder(
     assert reuse.KerasLayer.from_config(config).count_params() > 0
 
 
+@pytest.mark.ci
 def test_a_keras_file_whose_model_has_gone(features, images, tmp_path):
     shutil.copytree(features, tmp_path / "model")
     tuned(tmp_path / "model", images).save(tmp_path / "model.keras")

@@ -45,6 +45,7 @@ def history_of(folder):
     return json.loads((folder / "history.json").read_text())
 
 
+@pytest.mark.ci
 def test_digits_are_learnt_and_exported(tool, trained, tmp_path):
     history = history_of(trained)
     accuracy = history["epochs"][-1]["test_top1"]
@@ -68,6 +69,7 @@ def test_digits_are_learnt_and_exported(tool, trained, tmp_path):
         assert image.size > (400, 400)
 
 
+@pytest.mark.ci
 def test_predictions_never_replace_the_data(tool, trained, tmp_path):
     table = tmp_path / "data.csv"
     table.write_text("path,label\n")
@@ -81,6 +83,7 @@ def test_predictions_never_replace_the_data(tool, trained, tmp_path):
     assert table.read_text() == "path,label\n"
 
 
+@pytest.mark.ci
 def test_evaluate_takes_an_arch_with_weights(tool, trained):
     weights = f"--weights={trained}/final.safetensors"
     done = tool("evaluate", "resnet_cifar_20", weights, "--data=digits")
@@ -89,6 +92,7 @@ def test_evaluate_takes_an_arch_with_weights(tool, trained):
     assert f"{'top1':22s} {top1:8.4f}" in done.stdout
 
 
+@pytest.mark.ci
 def test_history_says_what_it_was(trained):
     history = history_of(trained)
     assert history["examples"] == {"train": 1437, "test": 360}
@@ -136,6 +140,7 @@ def test_without_images_to_test_on_it_says_so(tool, tmp_path):
     assert "the data has no test split: accuracy is not measured" in done.stderr
 
 
+@pytest.mark.ci
 def test_a_finished_training_is_recognised(tool, trained):
     done = tool("train", *DIGITS, f"--model_dir={trained}")
     assert done.returncode == 0
@@ -307,16 +312,20 @@ def assert_refused(done, message):
         (["--gin_binding=training.run.accumulate=3"], "batch_size must be a multiple"),
         (["--gin_binding=training.run.batch_size=2000"], "only 1437 examples to"),
         (["--model_dir={tmp}/file"], "File exists"),
-        (["--seed=1", "--model_dir={trained}"], "differs in seed: choose another"),
     ],
 )
-def test_bad_requests_are_a_line(tool, trained, tmp_path, arguments, message):
+def test_bad_requests_are_a_line(tool, tmp_path, arguments, message):
     (tmp_path / "file").write_text("")
-    known = {"tmp": tmp_path, "trained": trained}
-    given = [argument.format(**known) for argument in arguments]
+    given = [argument.format(tmp=tmp_path) for argument in arguments]
     if not any(argument.startswith("--model_dir") for argument in given):
         given.append(f"--model_dir={tmp_path / 'run'}")
     assert_refused(tool("train", *DIGITS, *given), message)
+
+
+@pytest.mark.ci
+def test_another_training_does_not_go_on_from_this_one(tool, trained):
+    done = tool("train", *DIGITS, "--seed=1", f"--model_dir={trained}")
+    assert_refused(done, "differs in seed: choose another")
 
 
 @pytest.mark.parametrize(
@@ -394,6 +403,7 @@ def copied(trained, tmp_path):
     return folder
 
 
+@pytest.mark.ci
 def test_where_no_checkpoint_can_be_read_nothing_is_overwritten(tool, trained, copied):
     for path in (copied / "checkpoints").iterdir():
         path.write_bytes(b"x")
@@ -461,6 +471,7 @@ def test_a_full_disk_is_a_line_and_it_goes_on(tool, trained, tmp_path, limit):
         assert same_weights(folder, trained)
 
 
+@pytest.mark.ci
 def test_one_folder_is_for_one_training(tool, trained):
     handle = os.open(trained, os.O_RDONLY)
     try:

@@ -72,6 +72,7 @@ def test_it_is_exported_and_conforms(checkout, run):
     assert manifest["title"] == "ToyNet, 32 px"
 
 
+@pytest.mark.ci
 def test_the_tests_of_all_archs_find_it(run):
     done = run(*ITS_TESTS, "tests/zoo")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -97,6 +98,7 @@ def test_it_has_a_page(checkout, run):
     assert (checkout / "docs" / "records" / "toynet.json").is_file()
 
 
+@pytest.mark.ci
 def test_the_facts_can_fail(checkout, run):
     facts = checkout / "zoo/toy/configs/toynet.facts.json"
     text = facts.read_text()
@@ -107,6 +109,7 @@ def test_the_facts_can_fail(checkout, run):
     assert "1 failed" in done.stdout
 
 
+@pytest.mark.ci
 def test_a_new_arch_is_begun_and_compared_with_its_facts(checkout, run):
     """What `tools/new` writes builds; its facts are still to be filled in."""
     arguments = ("lenet_5", "--family=lenet", "--class=LeNet")

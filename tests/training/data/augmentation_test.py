@@ -88,6 +88,7 @@ def test_about_half_are_mirrored():
     assert 5 < mirrored < 19
 
 
+@pytest.mark.ci
 def test_rand_augment_changes_most_images_and_more_with_magnitude():
     pytest.importorskip("keras_cv")
     plain = seen(augmentation.Augmentation(), SEEDS[0])

@@ -130,6 +130,7 @@ def test_evaluation_has_each_example_once():
     assert sum(np.nansum(y) for part in parts for _, y in part) == 22
 
 
+@pytest.mark.ci
 def test_a_file_that_goes_after_the_listing_is_one_that_can_not_be_read(tmp_path):
     folders_test.fill(tmp_path, "rose", "tulip")
     opened = data_sources.open_split(str(tmp_path), "train")
@@ -189,6 +190,7 @@ def test_what_can_not_be_read_is_named_and_left_out(folder):
         np.testing.assert_array_equal(images, later)
 
 
+@pytest.mark.ci
 def test_too_many_that_can_not_be_read_are_told(folder):
     stream = stream_of(data_sources.open_split(str(folder), "train"), limit=0.0)
     list(stream.training(first=0, last=16, seed=0, augment=PLAIN))

@@ -178,6 +178,7 @@ def keras_outputs(depth, written):
     return outputs
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("121")
 @pytest.mark.parametrize("depth", [121, 169, 201])
 def test_weights_of_keras_applications(depth, tmp_path):

@@ -13,6 +13,7 @@ SIZES = [
 SLOW = [pytest.param(number, marks=pytest.mark.slow) for number in (0, 2, 3, 4)]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("odd", SIZES)
 @pytest.mark.parametrize("number", [1, *SLOW])
 def test_equals_timm(number, odd):

@@ -137,6 +137,7 @@ def test_keras_b_whose_images_have_no_variance_is_refused(tmp_path):
         zoo.build("efficientnet_b0", weights=str(tmp_path / "b0.weights.h5"))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("version", quick((3, 2), 3))
 @pytest.mark.parametrize("name", quick(("B0", "B1", "B2", "B3", "S", "M", "L"), "B0"))
 def test_keras_v2(tmp_path, name, version):
@@ -375,6 +376,7 @@ NETWORKS = [(name, "trained") for name in SMALLEST]
 NETWORKS += [(name, "exported") for name in tpu_side.MODELS]
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("efficientnet-b0-exported")
 @pytest.mark.parametrize(
     "case",

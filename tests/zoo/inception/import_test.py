@@ -56,6 +56,7 @@ def assert_imported(arch, path, matched, theirs, *, classes=1000):
 # TF-Slim
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("inception_v1")
 @pytest.mark.parametrize("arch", slim_side.NETWORKS)
 def test_tf_slim(arch, tmp_path):
@@ -128,6 +129,7 @@ def keras_outputs(arch, theirs, images):
     return keras.Model(theirs.input, parts)(images * 2 - 1)
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("xception", "inception_v3")
 @pytest.mark.parametrize("arch", KERAS)
 def test_keras_applications(arch, tmp_path):

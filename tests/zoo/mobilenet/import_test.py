@@ -372,6 +372,7 @@ VARIABLES = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("mobilenet_v1_025_128-1001-True")
 @pytest.mark.parametrize(
     ("arch", "classes", "training"),

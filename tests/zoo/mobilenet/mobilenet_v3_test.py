@@ -85,6 +85,7 @@ def differences(arch, shape=(224, 224, 3)):
     )
 
 
+@pytest.mark.ci_except("odd_size-mobilenet_v3_small_minimalistic")
 @pytest.mark.parametrize(
     "arch",
     [pytest.param(a, marks=[] if a in QUICK else pytest.mark.slow) for a in ARCHS],

@@ -69,6 +69,7 @@ def test_endpoints_and_shapes(arch, heights):
     assert np.asarray(found["feature_map"]).min() >= 0
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("arch", "largest", "cells"),
     [("nasnet_large", 0.3, 7), ("pnasnet_5_large", 0.4, 8)],

@@ -75,6 +75,7 @@ def keras_layers(cells_in_a_stage):
     return {"stem": "stem_bn1", **concatenations, "logits": "predictions"}
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("name", "arch", "size"),
     [
@@ -121,6 +122,7 @@ def test_files_of_keras_2(tmp_path):
         np.testing.assert_array_equal(variable, same)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("zeros", ["'average',", "'max',", "'average', 'max'"])
 def test_zeros_change_the_outputs(zeros):
     """So the comparisons see the padding of each kind of pool."""
@@ -136,6 +138,7 @@ def test_zeros_change_the_outputs(zeros):
 # TF-Slim
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("arch", "bindings", "settings"),
     [

@@ -127,6 +127,7 @@ def torchvision_model(arch):
     return getattr(oracles.torchvision().models, name)()
 
 
+@pytest.mark.ci_except("regnet_y_200mf")
 @pytest.mark.slow_except("regnet_x_200mf", "regnet_y_200mf")
 @pytest.mark.parametrize("arch", ARCHS)
 def test_timm(arch, tmp_path):
@@ -161,6 +162,7 @@ def test_timm_without_top(tmp_path):
     assert ours.weights["head"] == {"name": "random", "seed": 3}
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("regnet_x_400mf")
 @pytest.mark.parametrize("arch", TORCHVISION)
 def test_torchvision(arch, tmp_path):
@@ -206,6 +208,7 @@ def randomise_keras(theirs):
             variable.assign(variable * 0.2)
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("regnet_x_200mf", "regnet_y_200mf")
 @pytest.mark.parametrize("arch", ARCHS)
 def test_tf_keras(arch, tmp_path):

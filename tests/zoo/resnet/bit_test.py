@@ -46,6 +46,7 @@ def network(source, depth, width):
     return transformers.BitForImageClassification(config)
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("timm-bit_r50x1", "transformers-bit_r50x1")
 @pytest.mark.parametrize(
     ("source", "arch"),

@@ -94,6 +94,7 @@ def matched_of_keras(arch, variables, *missing):
     return f"names of keras.applications: {'; '.join([*parts, *missing])}"
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("name", "arch"),
     [
@@ -289,6 +290,7 @@ def assert_torch_imported(arch, theirs, path, source, sizes=SIZES):
     )
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("name", "arch", "suffix"),
     [
@@ -305,6 +307,7 @@ def test_timm_v1(name, arch, suffix, tmp_path):
     assert_torch_imported(arch, theirs, path, "timm and torchvision")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("name", "arch"),
     [

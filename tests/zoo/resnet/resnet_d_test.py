@@ -34,6 +34,7 @@ def timm_name(path):
     return f"layer{stage}.{int(block) - 1}.{kind}"
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("50-odd_size")
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize(

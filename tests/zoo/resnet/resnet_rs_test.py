@@ -69,6 +69,7 @@ def carry_over(model, theirs):
     assert len(model.weights) == len(theirs.weights)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("odd", SIZES)
 @pytest.mark.parametrize(
     "depth", [50, *(pytest.param(depth, marks=slow) for depth in list(BLOCKS)[1:])]

@@ -32,6 +32,7 @@ def keras_name(path):
     return f"conv{int(stage) + 1}_block{block}_{number}_{kind}"
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("50-symmetric-odd_size")
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize(
@@ -105,6 +106,7 @@ def transformers_model(depth, *, stride_in):
     )
 
 
+@pytest.mark.ci_except("resnet_v1_18-3x3-odd_size")
 @pytest.mark.slow_except("resnet_v1_18-3x3-odd_size", "resnet_v1_5_50-3x3-odd_size")
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize(

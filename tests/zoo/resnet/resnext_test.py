@@ -28,6 +28,7 @@ def network(source, name):
     return getattr(oracles.torchvision().models, name)()
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("torchvision-resnext_50_32x4d", "torchvision-wide_resnet_50_2")
 @pytest.mark.parametrize(
     ("source", "arch"),

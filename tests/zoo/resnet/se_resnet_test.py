@@ -22,6 +22,7 @@ DAMPED = {"*.bn3.weight": 0.2}
 NORMS = {50: 53, 101: 104, 152: 155}
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("legacy_seresnet-50", "seresnet-50")
 @pytest.mark.parametrize("depth", NORMS)
 @pytest.mark.parametrize("source", MODULES)

@@ -60,6 +60,7 @@ def imported(arch, path):
     return ours
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "arch",
     [
