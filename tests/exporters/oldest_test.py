@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import zoo
+
 LOCK = pathlib.Path(__file__).resolve().parents[2] / "requirements" / "oldest.lock"
 ARCH = "mobilenet_v2_035_96"
 
@@ -82,6 +84,21 @@ still = sum(bool((v.numpy() == b).all()) for v, b in zip(layer.variables, before
 print(json.dumps({"logits": logits.tolist(), "history": history, "still": still}))
 """
 
+ENDPOINT = """
+import json, sys
+import numpy as np, tensorflow as tf, tensorflow_hub as hub
+v1, name = tf.compat.v1, "InceptionV3/Mixed_5c"
+images = np.random.default_rng(0).random((1, 299, 299, 3)).astype("float32")
+loaded = hub.load(sys.argv[1])(images, return_endpoints=True)[name].numpy()
+with tf.Graph().as_default(), v1.Session() as session:
+    module = hub.Module(sys.argv[2])
+    endpoints = module(images, signature="image_feature_vector", as_dict=True)
+    session.run(v1.global_variables_initializer())
+    found = session.run(endpoints[name])
+np.save(sys.argv[3], np.stack([loaded, found]))
+print("{}")
+"""
+
 
 @pytest.fixture(scope="module")
 def oldest(tmp_path_factory):
@@ -146,3 +163,19 @@ def test_the_pair_loads_and_trains(oldest, folder):
     np.testing.assert_allclose(found["logits"], model(batch()), atol=1e-5)
     assert found["still"] == 0
     assert found["history"][-1] < 0.5 * found["history"][0]
+
+
+def test_an_endpoint_has_the_name_that_the_paper_gives_it(oldest, tool, tmp_path):
+    done = tool(
+        *("export", "--arch=inception_v3", "--format=saved_model,tf1_hub"),
+        *("--check=none", f"--output={tmp_path}"),
+    )
+    assert done.returncode == 0, done.stderr
+    places = ("feature_vector/1", "tf1_hub/feature_vector/1")
+    folders = [tmp_path / "inception_v3" / place for place in places]
+    oldest(ENDPOINT, *folders, tmp_path / "found.npy")
+    images = np.random.default_rng(0).random((1, 299, 299, 3)).astype(np.float32)
+    model = zoo.build("inception_v3", seed=0)
+    expected = model.endpoints(images)["Mixed_5c"].numpy()
+    for found in np.load(tmp_path / "found.npy"):
+        np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
