@@ -54,7 +54,8 @@ def manifest_summaries(arch: str) -> dict[str, manifest.JsonObject]:
 
         keras.utils.clear_session()
         request = requests.Request(arch=arch, output=pathlib.Path())
-        model = building.build(request)
+        with keras.StatelessScope(initialize_variables=False):  # shapes will do
+            model = building.build(request)
         manifests = {
             kind: describe.manifest_fields(request, model, formats.SAVED_MODEL, kind)
             for kind in manifest.KINDS

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.zoo import generations, parity, specs
+from tests.zoo import generations, parity, shapes, specs
 from zoo import config, facts
 from zoo.layers import dropping
 
@@ -113,7 +113,7 @@ def assert_has_endpoints(model):
 def test_facts_hold(arch):
     known = facts.load(arch)
     assert all(value["source"] for value in known.values() if "value" in value)
-    model = zoo.build(arch)
+    model = shapes.build(arch)
     found = {
         "params": count(model.classifier.weights),
         "trainable_params": count(model.classifier.trainable_weights),

@@ -4,7 +4,7 @@ import keras
 import pytest
 
 import zoo
-from tests.zoo import specs
+from tests.zoo import shapes, specs
 from tests.zoo.efficientnet import keras_side, timm_side
 from zoo.efficientnet import efficientnet_v2
 
@@ -46,12 +46,12 @@ def test_xl_equals_timm(shape):
 @pytest.mark.slow
 def test_channels_may_lose_more_than_a_tenth():
     # EfficientNet's rule would make 24 of 16 · 1.2.
-    found = zoo.build("efficientnet_v2_b3").backbone.output["stage_1"]
+    found = shapes.build("efficientnet_v2_b3").backbone.output["stage_1"]
     assert found.shape[-1] == 16
 
 
 def test_weight_decay_is_the_recipes():
-    model = zoo.build("efficientnet_v2_b0")
+    model = shapes.build("efficientnet_v2_b0")
     decayed = [v.path for v in model.decayed(model.classifier)]
     assert all(path.endswith("/kernel") for path in decayed)
     assert "stage_4_block_1_depthwise/conv/kernel" in decayed

@@ -3,6 +3,7 @@
 import pytest
 
 import zoo
+from tests.zoo import shapes
 
 # Convolutions by TF-Slim, which decays all of their kernels, and one for the logits.
 KERNELS = {
@@ -16,7 +17,7 @@ KERNELS = {
 @pytest.mark.slow_except("inception_v1")
 @pytest.mark.parametrize("arch", KERNELS)
 def test_weight_decay_is_that_of_tf_slim(arch):
-    model = zoo.build(arch)
+    model = shapes.build(arch)
     decayed = [variable.path for variable in model.decayed(model.classifier)]
     assert len(decayed) == KERNELS[arch]
     assert all(path.endswith("/kernel") for path in decayed)

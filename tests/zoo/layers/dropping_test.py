@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import zoo
+from tests.zoo import shapes
 from zoo.layers import dropping
 
 
@@ -57,7 +58,7 @@ def test_inference_drops_nothing_and_two_layers_draw_apart():
 
 def ours(arch):
     """Rates of blocks with a shortcut, in network order; those without drop none."""
-    layers = zoo.build(arch).backbone.layers
+    layers = shapes.build(arch).backbone.layers
     rates = [layer.rate for layer in layers if isinstance(layer, dropping.DropPath)]
     return [pytest.approx(rate, abs=1e-6) for rate in rates if rate]
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import zoo
+from tests.zoo import shapes
 
 # Channels of stem, stages, feature map and feature vector; the strides of the stages.
 ARCHS = {
@@ -51,7 +52,7 @@ def test_endpoints_and_shapes(arch):
     ],
 )
 def test_weight_decay_is_the_recipes(arch, kernels):
-    model = zoo.build(arch)
+    model = shapes.build(arch)
     decayed = [v.path for v in model.decayed(model.classifier)]
     assert len(decayed) == kernels
     assert all(path.endswith("/kernel") for path in decayed)
@@ -60,7 +61,7 @@ def test_weight_decay_is_the_recipes(arch, kernels):
 
 @pytest.mark.parametrize("variant", ["conv_medium", "hybrid_medium"])
 def test_only_residual_branches_drop_paths(variant):
-    backbone = zoo.build(f"mobilenet_v4_{variant}").backbone
+    backbone = shapes.build(f"mobilenet_v4_{variant}").backbone
     names = [layer.name for layer in backbone.layers]
     adds = [n.removesuffix("_add") for n in names if n.endswith("_add")]
     drops = [n.removesuffix("_drop_path") for n in names if n.endswith("_drop_path")]
@@ -71,7 +72,7 @@ def test_only_residual_branches_drop_paths(variant):
 
 
 def test_minimalistic_has_neither_hard_swish_nor_squeeze_excite_nor_5x5():
-    backbone = zoo.build("mobilenet_v3_large_minimalistic").backbone
+    backbone = shapes.build("mobilenet_v3_large_minimalistic").backbone
     names = [layer.name for layer in backbone.layers]
     assert not any("squeeze_excite" in name for name in names)
     kernels = [v.shape for v in backbone.weights if "_depthwise/" in v.path]
