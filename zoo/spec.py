@@ -121,7 +121,7 @@ def check_type(name: str, value: typing.Any, annotation: str) -> None:
     types, description = _TYPES[annotation]
     is_unexpected_bool = isinstance(value, bool) and annotation != "bool"
     if not isinstance(value, types) or is_unexpected_bool:
-        raise ValueError(f"{name} must be {description}, not {str(value)[:80]!r}.")
+        raise ValueError(f"{name} must be {description}, not {value!r:.80}.")
 
 
 def _check_tuple(name: str, value: typing.Any, annotations: str) -> None:
@@ -132,7 +132,7 @@ def _check_tuple(name: str, value: typing.Any, annotations: str) -> None:
     count = "two" if others == [first] else "any number of"
     if not isinstance(value, tuple) or (count == "two" and len(value) != 2):
         raise ValueError(
-            f"{name} must be a tuple of {count} values, not {str(value)[:80]!r}."
+            f"{name} must be a tuple of {count} values, not {value!r:.80}."
         )
     for element in value:
         check_type(name, element, first)
@@ -148,5 +148,5 @@ def check_range(name: str, value: typing.Any, low: float, high: float) -> None:
     if not is_number or not low <= value <= high:
         description = "an integer" if types is int else "a number"
         raise ValueError(
-            f"{name} must be {description} in [{low}, {high}], not {str(value)[:80]!r}."
+            f"{name} must be {description} in [{low}, {high}], not {value!r:.80}."
         )

@@ -240,7 +240,7 @@ def test_files_of_keras_2(head, tmp_path):
     ("binding", "message"),
     [
         ("depth = 264", "depth must be one of 121, 161, 169, 201, not 264."),
-        ("growth_rate = 0", r"growth_rate must be an integer in \[1, 512\], not '0'"),
+        ("growth_rate = 0", r"growth_rate must be an integer in \[1, 512\], not 0"),
     ],
 )
 def test_a_wrong_spec_is_refused(binding, message):

@@ -72,7 +72,7 @@ def test_kernels_begin_as_those_of_pycls():
 @pytest.mark.parametrize(
     ("binding", "message"),
     [
-        ("depth = 0", r"RegNetX.depth must be an integer in \[1, 200\], not '0'"),
+        ("depth = 0", r"RegNetX.depth must be an integer in \[1, 200\], not 0"),
         ("initial_width = 20", "initial_width must be a multiple of 8, not 20."),
         ("width_step = 1.0", "RegNetX.width_step must be a number in"),
         ("group_width = 0", "RegNetX.group_width must be an integer in"),
