@@ -1,4 +1,4 @@
-"""Exports, checks, publishes and serves models, and loads them independently."""
+"""Exports, publishes (which checks) and serves models, and loads them elsewhere."""
 
 import json
 import pathlib
@@ -36,6 +36,7 @@ np.testing.assert_allclose(layer(images), np.load(logits), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("arch", RELEASES)
 def test_trained_weights_reach_a_client(tool, tmp_path, arch):
     """Their page has their accuracy."""
@@ -44,8 +45,7 @@ def test_trained_weights_reach_a_client(tool, tmp_path, arch):
     arguments = (f"--arch={arch}", f"--weights={weights}", f"--output={exports}")
     done = tool("export", *arguments, *options, "--check=none")
     assert done.returncode == 0, done.stderr
-    assert tool("check", exports / arch, timeout=590).returncode == 0
-    done = tool("publish", exports / arch, f"--hub={hub}", timeout=590)
+    done = tool("publish", exports / arch, f"--hub={hub}", timeout=1100)
     assert done.returncode == 0, done.stderr
     handles = done.stdout.split()
     assert handles == [
