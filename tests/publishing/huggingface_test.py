@@ -262,6 +262,7 @@ def test_a_dry_run_lists_files_and_sends_nothing(fake_hub, send, export):
     assert set(dry.stdout.splitlines()) == sent
 
 
+@pytest.mark.ci
 def test_the_same_bytes_are_not_published_again(fake_hub, send, export):
     assert send(export).returncode == 0
     fake_hub.seen.clear()
@@ -272,6 +273,7 @@ def test_the_same_bytes_are_not_published_again(fake_hub, send, export):
     assert {method for method, _ in fake_hub.seen} == {"GET"}
 
 
+@pytest.mark.ci
 def test_different_bytes_of_a_version_are_rejected(fake_hub, send, export, tmp_path):
     assert send(export).returncode == 0
     other = make_export(tmp_path / "others", content=b"other")
@@ -281,6 +283,7 @@ def test_different_bytes_of_a_version_are_rejected(fake_hub, send, export, tmp_p
     assert len(fake_hub.repositories["me/toy-classification"]["commits"]) == 2
 
 
+@pytest.mark.ci
 def test_a_later_version_leaves_the_first_unchanged(fake_hub, send, export, tmp_path):
     assert send(export).returncode == 0
     first = dict(files_at(fake_hub, "classification"))

@@ -322,6 +322,7 @@ def test_interrupted_while_it_is_placed_it_goes_on(
     assert not list(folder.glob(".retraining-*"))
 
 
+@pytest.mark.ci
 def test_who_comes_second_finds_it_done(images, module, tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()

@@ -815,6 +815,7 @@ def test_two_devices_in_mixed_precision(features, images, policy):
 # What is more.
 
 
+@pytest.mark.ci
 def test_with_float32_a_layer_works_among_others_of_mixed_precision(features, images):
     low, layer = "mixed_bfloat16", reuse.KerasLayer(features, True, dtype="float32")
     model = keras.Sequential(

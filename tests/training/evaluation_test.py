@@ -138,6 +138,7 @@ def test_a_picture_of_a_part_says_so(monkeypatch):
     ]
 
 
+@pytest.mark.ci
 def test_many_classes_take_little_memory():
     """21,843 of them: a square of counts would be 3.8 GB."""
     number = 21_843

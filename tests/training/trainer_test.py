@@ -213,6 +213,7 @@ def test_clipping_bounds_the_step():
     assert norm == pytest.approx(0.01, rel=1e-3)
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("float16")
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_other_precisions_learn_too(precision):

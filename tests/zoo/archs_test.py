@@ -212,7 +212,11 @@ def carry_over(ours, theirs):
     assert len(ours.weights) == len(theirs.weights)
 
 
-@pytest.mark.parametrize("odd", [False, True], ids=["default_size", "odd_size"])
+@pytest.mark.parametrize(
+    "odd",
+    [pytest.param(False, marks=pytest.mark.ci), True],
+    ids=["default_size", "odd_size"],
+)
 @pytest.mark.parametrize(
     "width",
     [pytest.param(w, marks=[] if w == 0.35 else pytest.mark.slow) for w in WIDTHS],

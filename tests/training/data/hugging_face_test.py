@@ -42,6 +42,7 @@ def labels_of(examples):
     return examples.fetch(np.arange(examples.size))[1].tolist()
 
 
+@pytest.mark.ci
 def test_names_are_classes_and_every_fifth_is_to_test_on(tmp_path):
     source = written(tmp_path / "flowers.parquet", ["tulip", "rose"] * 6)
     found = data_sources.open_splits(source)

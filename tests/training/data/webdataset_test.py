@@ -49,6 +49,7 @@ def test_examples_are_read_by_number(tmp_path):
     assert train.describe(0).endswith("train-0.tar at byte 512")
 
 
+@pytest.mark.ci
 def test_they_make_the_batches_that_files_make(tmp_path):
     """The same examples in the same order, however they are stored."""
     write(tmp_path / "all.tar", {f"{n:02d}": n % 2 for n in range(20)})

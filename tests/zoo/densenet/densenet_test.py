@@ -78,6 +78,7 @@ def old_names(state):
     return {inner.sub(r"\1.\2", name): tensor for name, tensor in state.items()}
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("121-torchvision-new")
 @pytest.mark.parametrize(
     ("source", "names"),

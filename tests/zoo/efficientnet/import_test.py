@@ -330,6 +330,7 @@ def test_transformers_without_a_head(tmp_path):
     assert agree(ours.feature_vector(images), features)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("number", quick(range(5), 0))
 def test_lite(tmp_path, number):
     torch_side = pytest.importorskip("efficientnet_lite_pytorch", reason=oracles.HOW)

@@ -79,6 +79,7 @@ def save_random(theirs, path):
         torch.save(state, path)
 
 
+@pytest.mark.ci_except("mnasnet_small-timm")
 @pytest.mark.slow_except(
     "mnasnet_a1_075-timm", "mnasnet_small-timm", "mnasnet_b1_050-torchvision"
 )

@@ -112,6 +112,7 @@ OLD_KERAS = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("arch", "whole"),
     [
@@ -140,6 +141,7 @@ OLD_NAMES = (
 )
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "renames",
     [
@@ -263,6 +265,7 @@ def test_timm(arch, tmp_path):
     assert_imports_torch(arch, theirs, path, "timm", normalization)
 
 
+@pytest.mark.ci
 def test_timm_with_weights_from_tensorflow_where_it_has_others_of_that_name(tmp_path):
     theirs = oracles.timm().create_model("tf_mobilenetv3_small_100")
     bindings = [

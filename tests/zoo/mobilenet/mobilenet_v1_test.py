@@ -53,6 +53,7 @@ def differences(width, shape=None):
     return keras_side.differences(ours, theirs, name=keras_name, same=SAME)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "width",
     [pytest.param(w, marks=[] if w == 1.0 else pytest.mark.slow) for w in WIDTHS],
