@@ -597,7 +597,7 @@ def test_what_is_no_module(tool, module, images, tmp_path, exported):
     (tmp_path / "broken.tar.gz").write_bytes(b"\x1f\x8b nothing")
     options = (f"--data={images}", f"--output={tmp_path / 'out'}")
     for path, message in (
-        (tmp_path / "nowhere", "it has no saved_model.pb"),
+        (tmp_path / "nowhere", "it does not exist"),
         (module, "is a classifier: give the feature-v"),
         (module / "classification" / "1", "is a classifier: give the feature-v"),
         ("http://127.0.0.1:9/x/1", "can't be used"),
