@@ -54,8 +54,7 @@ def manifest_summaries(arch: str) -> dict[str, manifest.JsonObject]:
 
         keras.utils.clear_session()
         request = requests.Request(arch=arch, output=pathlib.Path())
-        with keras.StatelessScope(initialize_variables=False):  # shapes will do
-            model = building.build(request)
+        model = building.build_without_values(request)
         manifests = {
             kind: describe.manifest_fields(request, model, formats.SAVED_MODEL, kind)
             for kind in manifest.KINDS

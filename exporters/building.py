@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from exporters import request as requests
 from foundation import progress
-from zoo import facts
+from zoo import built_facts, facts
 from zoo import model as zoo_model
 
 _LOG = progress.logger(__name__)
@@ -41,6 +41,12 @@ def build(request: requests.Request) -> zoo_model.ImageModel:
     _use_random_ops(model.classifier)
     _average_statistics_across_replicas(model.classifier)
     return model
+
+
+def build_without_values(request: requests.Request) -> zoo_model.ImageModel:
+    """Builds the model for its manifest: its variables have shapes, but no values."""
+    with built_facts.without_values():
+        return build(request)
 
 
 def _average_statistics_across_replicas(model: keras.Model) -> None:

@@ -67,6 +67,8 @@ def _mark_cases(config: pytest.Config, items: list[pytest.Item], name: str) -> N
             missing.setdefault(item.nodeid.split("[")[0], {*mark.args}).discard(case)
             if case not in mark.args:
                 item.add_marker(name)
+        if name == "ci" and item.get_closest_marker("slow"):  # is of one set alone
+            item.own_markers = [m for m in item.own_markers if m.name != name]
     if not any("::" in argument for argument in config.args):  # else some are not here
         for test, cases in missing.items():
             if cases:

@@ -1,4 +1,4 @@
-"""Exports, publishes (which checks) and serves models, and loads them elsewhere."""
+"""Exports, publishes (which checks) and serves models, and loads them as a client."""
 
 import json
 import pathlib
