@@ -432,6 +432,7 @@ class ValidatedTwice:
         return iter(self.batches)
 
 
+@pytest.mark.ci
 def test_a_finished_state_is_gone_on_from(small, tmp_path, caplog):
     """To the bit, as if it had never stopped."""
     whole, examples = retraining_of(small)
@@ -566,7 +567,7 @@ def no_picture(folder):
     [
         (one_class, "must have a folder for each of two or more classes; it has only"),
         (one_image_each, "has no images to test on: every class needs two"),
-        (no_picture, "12 of 12 train images of"),
+        pytest.param(no_picture, "12 of 12 train images of", marks=pytest.mark.ci),
     ],
 )
 def test_folders_that_are_no_data(tool, module, tmp_path, make, message):

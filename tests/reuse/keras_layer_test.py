@@ -392,6 +392,7 @@ def test_two_devices(features, images):
     same(*found, tolerance=1e-4)
 
 
+@pytest.mark.ci
 def test_a_config_makes_the_layer_again(classifier, images):
     options = {
         "trainable": False,
@@ -1002,6 +1003,7 @@ def test_a_keras_file_whose_model_has_gone(features, images, tmp_path):
         keras.models.load_model(tmp_path / "model.keras")
 
 
+@pytest.mark.ci
 def test_a_keras_file_downloads_nothing_unasked(asked, images, cache, tmp_path):
     file = tmp_path / "model.keras"
     model = tuned(URL, images)

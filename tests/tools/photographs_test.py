@@ -94,6 +94,7 @@ def classifier(tmp_path_factory):
     return save(tmp_path_factory.mktemp("classifier") / "model", as_classifier=True)
 
 
+@pytest.mark.ci
 def test_evaluate_is_right_on_all(tool, classifier, photographs):
     done = tool("evaluate", classifier, f"--data={photographs}", "--format=json")
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 from zoo import config, facts
@@ -21,7 +22,8 @@ def cost(arch: str) -> list[int]:
     return [facts.value(known, name) for name in ("params", "multiply_adds")]
 
 
-def smallest() -> list[str]:
+@functools.cache
+def smallest() -> tuple[str, ...]:
     """The arch with the fewest parameters of each generation, sorted."""
     by_cost = sorted(config.config_files(), key=cost, reverse=True)
-    return sorted({generation(arch): arch for arch in by_cost}.values())
+    return tuple(sorted({generation(arch): arch for arch in by_cost}.values()))

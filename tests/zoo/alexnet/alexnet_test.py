@@ -18,6 +18,7 @@ ENDPOINTS = {
 }  # modules of torchvision's `features`
 
 
+@pytest.mark.ci
 def test_equals_torchvision(tmp_path):
     torchvision = oracles.torchvision()
     import torch

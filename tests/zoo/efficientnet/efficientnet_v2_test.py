@@ -18,6 +18,7 @@ SLOW = [
 ]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("odd", SIZES)
 @pytest.mark.parametrize("name", ["b0", *SLOW])
 def test_equals_keras_applications(name, odd):

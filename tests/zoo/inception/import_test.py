@@ -245,6 +245,7 @@ def torch_network(case):
     return getattr(models, name)(init_weights=False, aux_logits=True)
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("torchvision-inception_v1")
 @pytest.mark.parametrize("case", TORCH)
 def test_torch(case, tmp_path):

@@ -29,6 +29,7 @@ def keras_name(path):
     return f"conv{int(stage) + 1}_block{block}_{number}_{kind}"
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("50-same-odd_size")
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def torchvision_model(width):
     return getattr(oracles.torchvision().models, f"shufflenet_v2_{WIDTHS[width]}")()
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("050")
 @pytest.mark.parametrize("width", WIDTHS)
 def test_weights_of_torchvision(width, tmp_path):

@@ -218,6 +218,7 @@ def own_classes(size):
     return taxonomy.Taxonomy("own", tuple(classes))
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("sigmoid")
 @pytest.mark.parametrize("scores", taxonomy.SCORES)
 def test_any_number_of_classes_of_any_names_travels(tmp_path, scores):
