@@ -68,6 +68,27 @@ class Settings:
     exports: int
 
 
+def check_sizes(arch: str, settings: Settings) -> None:
+    """Checks that the counterpart of an architecture takes images of the sizes.
+
+    Raises:
+      ValueError: it has a fixed image size, and a setting has another.
+    """
+    builder = keras_exports.COUNTERPARTS[arch]
+    fixed = keras_exports.FIXED_SIZES.get(builder)
+    sizes = {}
+    if settings.measures & {"load", "inference", "neighbours"}:
+        sizes["size"] = settings.size
+    if settings.measures & {"training", "fit"}:
+        sizes["train_size"] = settings.train_size
+    wrong = [name for name, size in sizes.items() if fixed and size != fixed]
+    if wrong:
+        raise ValueError(
+            f"Keras' {builder}, the counterpart of {arch!r}, takes images of {fixed} "
+            f"px only: give {' and '.join(f'--{name}={fixed}' for name in wrong)}."
+        )
+
+
 def measure(arch: str, settings: Settings) -> list[Row]:
     """Measures an architecture and its counterpart, and returns a row per measure.
 

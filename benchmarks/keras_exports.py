@@ -2,7 +2,7 @@
 
 Run as a program with the name of a builder and a folder, this module writes a pair into
 the folder: a feature-vector model and a classifier with 1000 logits, for images of any
-height and width.
+height and width where Keras' code allows that.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ COUNTERPARTS = {
     "mobilenet_v3_small": "MobileNetV3Small",
     **{f"resnet_v1_{depth}": f"ResNet{depth}" for depth in (50, 101, 152)},
     **{f"resnet_v2_{depth}": f"ResNet{depth}V2" for depth in (50, 101, 152)},
+    **{f"vgg_{depth}": f"VGG{depth}" for depth in (16, 19)},
+    **{"nasnet_mobile": "NASNetMobile", "nasnet_large": "NASNetLarge"},
     **{f"densenet_{depth}": f"DenseNet{depth}" for depth in (121, 169, 201)},
     **{"inception_v3": "InceptionV3", "inception_resnet_v2": "InceptionResNetV2"},
     "xception": "Xception",
@@ -28,12 +30,20 @@ COUNTERPARTS = {
     **{f"efficientnet_v2_{size}": f"EfficientNetV2{size.upper()}" for size in "sml"},
 }
 
+# Image sizes, in pixels, of builders whose models take no other: VGG flattens its last
+# feature map, and NASNet decides by the sizes of feature maps which of them it reduces.
+FIXED_SIZES = {"VGG16": 224, "VGG19": 224, "NASNetMobile": 224, "NASNetLarge": 331}
+
 
 def build(name: str) -> tuple[Any, Any]:
     """Builds both models with random weights; the classifier adds a dense layer."""
     import keras
 
-    features = getattr(keras.applications, name)(
+    builder = getattr(keras.applications, name)
+    if name in FIXED_SIZES:
+        classifier = builder(weights=None, classifier_activation=None)
+        return keras.Model(classifier.input, classifier.layers[-1].input), classifier
+    features = builder(
         weights=None, include_top=False, pooling="avg", input_shape=(None, None, 3)
     )
     logits = keras.layers.Dense(1000)(features.output)

@@ -68,11 +68,11 @@ def shared_values(
 
 def arguments(page: page_data.PageData) -> dict[str, dict[str, Any]]:
     """Returns the arguments that calls take, by name, with their effect in words."""
-    known = page.models[0].manifest["hyperparameters"]
+    of_backbone = page.models[0].manifest["hyperparameters"]
     return {
         name: {
             **argument,
-            "effect": ("" if name in known else "classifier only: ")
+            "effect": ("" if name in of_backbone else "classifier only: ")
             + argument["effect"],
         }
         for name, argument in page.manifest["hyperparameters"].items()

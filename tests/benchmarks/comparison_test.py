@@ -48,6 +48,8 @@ def test_every_measure_has_a_row_with_both_sides(tool, tmp_path):
         (["resnet_cifar_20"], "'resnet_cifar_20' has no counterpart in keras.appl"),
         (["--measure="], "--measure is missing"),
         (["--measure=speed"], "--measure must be one or more of export, .*, not 's"),
+        (["vgg_16"], "takes images of 224 px only: give --train_size=224"),
+        (["nasnet_large", "--measure=load"], "331 px only: give --size=331"),
         (["--batches=1,x"], "--batches must be positive numbers"),
         (["--output=no/where"], "no is not a folder"),
         (["--plot=x.jpg"], "--plot must end in .png or .svg, not 'x.jpg'"),
