@@ -1,4 +1,4 @@
-"""Progress is printed if somebody asks for it, and by lines or a bar."""
+"""Progress is printed only on request, as lines or as a bar."""
 
 import logging
 import subprocess

@@ -1,4 +1,4 @@
-"""What libraries print is shown if something fails."""
+"""Output of libraries on stderr is shown only after a bug."""
 
 import os
 
