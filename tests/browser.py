@@ -1,4 +1,4 @@
-"""Finds and launches the browser that shows pages to tests."""
+"""Finds and launches the browser that tests use to show pages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from playwright import sync_api
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-OPTIONS = ("--disable-gpu", "--disable-quic")  # besides Playwright's own
+OPTIONS = ("--disable-gpu", "--disable-quic")  # in addition to Playwright's defaults
 
 
 def find() -> str | None:
@@ -25,7 +25,7 @@ def launched(path: str) -> Iterator[sync_api.Browser]:
         playwright.chromium.launch(
             executable_path=path,
             args=OPTIONS,
-            chromium_sandbox=False,  # root can't have one; the pages are our own
+            chromium_sandbox=False,  # not available to root; the pages are ours
         ) as browser,
     ):
         yield browser

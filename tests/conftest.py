@@ -1,4 +1,4 @@
-"""Fixtures that all packages' tests share."""
+"""Fixtures and pytest hooks that all tests share."""
 
 from __future__ import annotations
 
@@ -33,33 +33,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--slow_sample",
         type=int,
         metavar="N",
-        help="With -m slow: run N of the slow tests, others at every commit.",
+        help="With -m slow: run a sample of N slow tests, another one at each commit.",
     )
 
 
 def pytest_configure() -> None:
-    """Lets tests interrupt what they start, where a shell had that ignored.
+    """Restores SIGINT, and turns the garbage collector off until tests are collected.
 
-    Turns the garbage collector off until tests are collected: imports leave no garbage,
-    and visiting them takes a quarter of the time of the collection.
+    A script that runs pytest in the background makes it ignore SIGINT. Processes that
+    tests start would inherit that, and tests could not interrupt them.
+
+    Imports leave no garbage, and visiting their objects takes a quarter of the time of
+    the collection of tests.
     """
     gc.disable()
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # "pytest &" of a script
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # "pytest &" in a script
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m chooses
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Marks cases as slow or as CI's, and samples what is slow."""
+    """Applies `slow_except` and `ci_except`, then samples the slow tests."""
     _mark_cases(config, items, "slow")
     _mark_cases(config, items, "ci")
     _keep_sample(config, items)
 
 
 def _mark_cases(config: pytest.Config, items: list[pytest.Item], name: str) -> None:
-    """Marks all cases of a test with `name` but those that `NAME_except` names."""
+    """Adds the marker `name` to all cases of a test that `NAME_except` doesn't list."""
     missing: dict[str, set[str]] = {}
     for item in items:
         if mark := item.get_closest_marker(f"{name}_except"):
@@ -67,16 +70,16 @@ def _mark_cases(config: pytest.Config, items: list[pytest.Item], name: str) -> N
             missing.setdefault(item.nodeid.split("[")[0], {*mark.args}).discard(case)
             if case not in mark.args:
                 item.add_marker(name)
-        if name == "ci" and item.get_closest_marker("slow"):  # is of one set alone
+        if name == "ci" and item.get_closest_marker("slow"):  # each test is in one set
             item.own_markers = [m for m in item.own_markers if m.name != name]
-    if not any("::" in argument for argument in config.args):  # else some are not here
+    if not any("::" in argument for argument in config.args):  # else some are missing
         for test, cases in missing.items():
             if cases:
                 raise pytest.UsageError(f"{name}_except: {test} has no case {cases}")
 
 
 def _keep_sample(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With --slow_sample=N, keeps N slow items, others at every commit."""
+    """With --slow_sample=N, keeps N slow items, another sample at each commit."""
     number = config.getoption("--slow_sample")
     if number is None:
         return
@@ -93,10 +96,10 @@ def _keep_sample(config: pytest.Config, items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spares the garbage collector what stays to the end: tests and imports.
+    """Exempts tests and imports from garbage collection, and collects less often.
 
-    It also runs less often than by default: tracing makes many objects that live as
-    long as their model does. By default the collector takes a tenth of the tests' time.
+    Tests and imports stay until the end. Tracing makes many objects that live as long
+    as their model. By default the collector takes a tenth of the tests' time.
     """
     gc.collect()
     gc.freeze()
@@ -106,7 +109,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def free_memory(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Collects the models of a slow test, which are reference cycles of gigabytes."""
+    """Frees the models of a slow test, which are reference cycles of gigabytes."""
     yield
     if request.node.get_closest_marker("slow"):
         gc.collect()
@@ -114,7 +117,7 @@ def free_memory(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def warm_server() -> Iterator[warm.Server]:
-    """Runs Python programs in forks of a process that has imported TensorFlow."""
+    """Returns a server that runs programs in forks with TensorFlow already imported."""
     server = warm.Server()
     yield server
     server.stop()
@@ -122,7 +125,7 @@ def warm_server() -> Iterator[warm.Server]:
 
 @pytest.fixture(scope="session")
 def client_server() -> Iterator[warm_clients.Server]:
-    """Starts the suite's programs in forks of processes with warm imports."""
+    """Returns a server that runs the suite's programs in forks with imports done."""
     server = warm_clients.Server()
     yield server
     server.stop()
@@ -132,17 +135,18 @@ def client_server() -> Iterator[warm_clients.Server]:
 def forked_clients(
     client_server: warm_clients.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lets the suite start its worker and its clients as forks, which saves imports."""
+    """Makes the suite start its worker and clients as forks, which saves imports."""
     starts = types.SimpleNamespace(PIPE=subprocess.PIPE, Popen=client_server.popen)
     monkeypatch.setattr(process, "subprocess", starts)
 
 
 @pytest.fixture(scope="session")
 def tool(warm_server: warm.Server) -> Run:
-    """Runs a command of tools/ and returns what it printed.
+    """Returns a function that runs a command of tools/ with its output captured.
 
-    It is a process of its own where it is given more than arguments, or `fresh=True`.
-    With `file_limit` no file can have more bytes, as on a full disk.
+    Commands that use TensorFlow run in a fork of the warm server. `fresh=True` and any
+    argument of `subprocess.run` start a new process instead. `file_limit` is the most
+    bytes that a file may have, which stands in for a full disk.
     """
 
     def run(
@@ -154,11 +158,11 @@ def tool(warm_server: warm.Server) -> Run:
         **kwargs: object,
     ) -> subprocess.CompletedProcess[str]:
         command = [str(ROOT / "tools" / name), *map(str, arguments)]
-        is_other = fresh or kwargs or "--backend=jax" in command
-        if is_other or name not in _WITH_TENSORFLOW or "--help" in command:
-            whole = [sys.executable, *command]
+        needs_new_process = fresh or kwargs or "--backend=jax" in command
+        if needs_new_process or name not in _WITH_TENSORFLOW or "--help" in command:
+            full_command = [sys.executable, *command]
             return subprocess.run(
-                whole, capture_output=True, text=True, timeout=timeout, **kwargs
+                full_command, capture_output=True, text=True, timeout=timeout, **kwargs
             )
         return warm_server.run(command, timeout=timeout, file_limit=file_limit)
 
@@ -167,7 +171,7 @@ def tool(warm_server: warm.Server) -> Run:
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A folder that all test processes see."""
+    """Returns a folder that all test processes share."""
     folder = tmp_path_factory.getbasetemp()
     is_one_of_several = folder.name.startswith("popen-")
     return folder.parent if is_one_of_several else folder
@@ -175,7 +179,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def once(shared: pathlib.Path) -> Callable:
-    """Fills a folder once for all test processes."""
+    """Returns a function that fills a folder once for all test processes."""
 
     def once(name: str, fill: Callable[[pathlib.Path], None]) -> pathlib.Path:
         folder, lock = shared / name, shared / f"{name}.lock"
@@ -192,10 +196,10 @@ def once(shared: pathlib.Path) -> Callable:
 
 @pytest.fixture(scope="session")
 def exported(tool: Run, shared: pathlib.Path) -> Callable:
-    """The folder of an arch's exported pair; made once for all test processes.
+    """Returns a function that exports an arch and returns the folder of its pair.
 
-    A process that asks again gets the folder at once. Another process starts the tool,
-    which finds the finished export.
+    Each pair is exported once for all test processes: the process that exported it
+    remembers the folder, and in other processes the tool finds the finished export.
     """
 
     @functools.cache
@@ -206,7 +210,7 @@ def exported(tool: Run, shared: pathlib.Path) -> Callable:
             f"--arch={arch}",
             f"--weights={weights}",
             f"--output={output}",
-            "--check=none",  # tests that are about it ask for it
+            "--check=none",  # tests of the check request it themselves
             *options,
         )
         assert done.returncode == 0, done.stderr
@@ -217,26 +221,28 @@ def exported(tool: Run, shared: pathlib.Path) -> Callable:
 
 @pytest.fixture(scope="session")
 def photographs() -> list[tuple[pathlib.Path, list]]:
-    """Nine, found in the packages that carry them, and what EfficientNet-Lite0's torch
-    code says of each.
+    """Returns the paths of nine photographs, each with its top-5 classes and logits.
+
+    The photographs are part of installed packages. The classes and logits are those of
+    EfficientNet-Lite0's PyTorch code.
     """
     folders = {
         "matplotlib": "mpl-data/sample_data",
         "skimage": "data",
         "sklearn": "datasets/images",
     }
-    found = []
-    facts = ROOT / "tests" / "data" / "efficientnet_lite0.json"
-    for image in json.loads(facts.read_text())["images"]:
+    photos = []
+    data_file = ROOT / "tests" / "data" / "efficientnet_lite0.json"
+    for image in json.loads(data_file.read_text())["images"]:
         package = importlib.util.find_spec(image["package"])
         folder = pathlib.Path(package.origin).parent / folders[image["package"]]
-        found.append((folder / image["file"], image["top5"]))
-    return found
+        photos.append((folder / image["file"], image["top5"]))
+    return photos
 
 
 @pytest.fixture(scope="module")  # Playwright's event loop would disturb other modules
 def chromium() -> Iterator[sync_api.Browser]:
-    """A headless browser."""
+    """Launches a headless browser."""
     path = browser.find()
     if path is None:
         pytest.skip(f"no browser: none of {', '.join(browser.NAMES)} is on the PATH")
@@ -246,6 +252,6 @@ def chromium() -> Iterator[sync_api.Browser]:
 
 @pytest.fixture
 def page(chromium: sync_api.Browser) -> Iterator[sync_api.Page]:
-    """A blank page that shares neither settings nor messages with other tests."""
+    """Opens a blank page that shares neither settings nor messages with other tests."""
     with chromium.new_page() as page:
         yield page

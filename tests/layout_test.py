@@ -1,4 +1,4 @@
-"""Holds every import of the packages and the tools against the arrows of the design."""
+"""Checks every import of the packages and tools against the rules of the design."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PACKAGES = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
-    only: tuple[str, ...] = (*PACKAGES, "tools")  # of our own modules, directly
-    never: tuple[str, ...] = ()  # ours or not, nor through what an import imports
-    later: tuple[str, ...] = ()  # modules that may, inside functions
+    only: tuple[str, ...] = (*PACKAGES, "tools")  # of our modules, directly
+    never: tuple[str, ...] = ()  # any modules, directly or indirectly
+    later: tuple[str, ...] = ()  # modules that may import `never` in functions
 
     def __str__(self) -> str:
         if self.never:
@@ -33,8 +33,8 @@ class Rule:
 
 TENSORFLOW = ("tensorflow", "tf_keras", "tensorflow_hub")
 
-# A rule holds for the module that it names and for all modules below it. <family> is
-# each package of zoo that has a configs folder, the same one throughout a row.
+# A rule applies to the module that it names and all modules below it. <family> stands
+# for each package of zoo that has a configs folder, the same one throughout a row.
 # fmt: off
 RULES = [
     ("foundation",         Rule(only=("foundation",))),
@@ -56,8 +56,8 @@ RULES = [
     ("exporters",          Rule(only=("exporters", "foundation", "images", "zoo"))),
     ("exporters.manifest", Rule(never=("keras", *TENSORFLOW))),
     ("conformance",        Rule(only=("conformance", "foundation", "reuse"))),
-    # Pages are written from manifests, reports, and what zoo knows before anything is
-    # built; `measurements` makes these.
+    # Pages are written from manifests, reports, and facts of zoo that need no model;
+    # `measurements` makes the manifests and reports.
     ("documentation",      Rule(only=("documentation", "foundation", "conformance",
                                       "exporters", "training.provenance",
                                       "zoo.catalog", "zoo.config", "zoo.facts",
@@ -82,9 +82,9 @@ RULES = [
 @dataclasses.dataclass(frozen=True)
 class Import:
     importer: str
-    place: str  # path:line
+    location: str  # path:line
     target: str
-    deferred: bool  # it runs later than the import of the importer, or never
+    deferred: bool  # runs after the importer's own import, or never
 
 
 class Tree:
@@ -136,18 +136,18 @@ class Tree:
 
     @functools.cache  # noqa: B019, a tree lives as long as a test
     def runs(self, module: str) -> dict[str, tuple[str, ...]]:
-        """What importing `module` runs, each with the modules that it comes through."""
-        found: dict[str, tuple[str, ...]] = {}
+        """Returns the import chain to each module that importing `module` runs."""
+        chains: dict[str, tuple[str, ...]] = {}
         waiting = [(module, ())]
         while waiting:
             name, through = waiting.pop(0)
-            if name in found:
+            if name in chains:
                 continue
-            found[name] = through
+            chains[name] = through
             parents = [name.rsplit(".", 1)[0]] if "." in name else []
             direct = [i.target for i in self.imports.get(name, ()) if not i.deferred]
             waiting += [(other, (*through, name)) for other in (*parents, *direct)]
-        return found
+        return chains
 
 
 def is_python_script(path: pathlib.Path) -> bool:
@@ -168,7 +168,7 @@ def walk(node: ast.AST, deferred: bool = False) -> Iterator[tuple[ast.AST, bool]
 
 
 def dynamically_imported(node: ast.AST) -> str | None:
-    """The module that `importlib.import_module("…")` or `__import__("…")` names."""
+    """Returns the argument of `importlib.import_module("…")` or `__import__("…")`."""
     match node:
         case ast.Call(func=called, args=[ast.Constant(value=str(name)), *_]):
             if ast.unparse(called).split(".")[-1] in ("import_module", "__import__"):
@@ -194,24 +194,24 @@ def rules_of(tree: Tree) -> Iterator[tuple[str, Rule]]:
 
 
 def violations(tree: Tree) -> list[str]:
-    """One line for each import that a rule forbids, and one for a cycle."""
-    found = []
+    """Returns a line for each import that a rule forbids, and one for a cycle."""
+    messages = []
     for scope, rule in rules_of(tree):
         for module in tree.imports:
             if within(module, (scope,)):
-                for made in tree.imports[module]:
-                    found += judge(tree, made, scope, rule)
-    return found + cycles(tree)
+                for statement in tree.imports[module]:
+                    messages += judge(tree, statement, scope, rule)
+    return messages + cycles(tree)
 
 
-def judge(tree: Tree, made: Import, scope: str, rule: Rule) -> Iterator[str]:
-    problem = f"{made.place}: {made.importer} imports {made.target}"
-    is_ours = within(made.target, (*PACKAGES, "tools", "tests"))
-    if is_ours and not within(made.target, rule.only):
+def judge(tree: Tree, statement: Import, scope: str, rule: Rule) -> Iterator[str]:
+    problem = f"{statement.location}: {statement.importer} imports {statement.target}"
+    is_ours = within(statement.target, (*PACKAGES, "tools", "tests"))
+    if is_ours and not within(statement.target, rule.only):
         yield f"{problem}, but {scope} {rule}"
-    if made.deferred and within(made.importer, rule.later):
+    if statement.deferred and within(statement.importer, rule.later):
         return
-    for name, through in tree.runs(made.target).items():
+    for name, through in tree.runs(statement.target).items():
         if within(name, rule.never):
             chain = "".join(f", which imports {link}" for link in (*through[1:], name))
             yield f"{problem}{chain if through else ''}, but {scope} {rule}"
@@ -220,8 +220,12 @@ def judge(tree: Tree, made: Import, scope: str, rule: Rule) -> Iterator[str]:
 
 def cycles(tree: Tree) -> list[str]:
     graph = {
-        module: [made.target for made in made_here if made.target in tree.modules]
-        for module, made_here in tree.imports.items()
+        module: [
+            statement.target
+            for statement in statements
+            if statement.target in tree.modules
+        ]
+        for module, statements in tree.imports.items()
     }
     try:
         graphlib.TopologicalSorter(graph).prepare()
@@ -236,8 +240,8 @@ def tree():
 
 
 def test_imports_follow_the_arrows(tree):
-    found = violations(tree)
-    assert not found, "\n" + "\n".join(found)
+    messages = violations(tree)
+    assert not messages, "\n" + "\n".join(messages)
 
 
 def test_every_package_has_a_rule():
@@ -247,7 +251,7 @@ def test_every_package_has_a_rule():
 
 def test_the_tree_is_the_real_one(tree):
     assert {"zoo.model", "zoo.spec", "tools.setup"} <= tree.modules.keys()
-    assert any(made.target == "keras" for made in tree.imports["zoo.model"])
+    assert any(statement.target == "keras" for statement in tree.imports["zoo.model"])
     assert "mobilenet" in tree.families
 
 
@@ -401,5 +405,5 @@ def test_a_clean_tree_passes(tmp_path):
     ],
 )
 def test_a_forbidden_import_is_reported(tmp_path, file, source, message):
-    found = violations(make_tree(tmp_path, {**CLEAN, file: source}))
-    assert any(message in line for line in found), found
+    messages = violations(make_tree(tmp_path, {**CLEAN, file: source}))
+    assert any(message in line for line in messages), messages

@@ -26,7 +26,7 @@ def complaints(page: sync_api.Page, url: str) -> list[str]:
 
 
 def too_wide(page: sync_api.Page, *, boxes: str = "none") -> list[str]:
-    """Returns what crosses an edge of the window, or makes the page scroll sideways.
+    """Returns elements beyond an edge of the window, and "the page" if it is too wide.
 
     Args:
       page: the page.

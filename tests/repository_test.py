@@ -1,4 +1,4 @@
-"""Files for GitHub and for citations keep to their published schemas."""
+"""Files for GitHub and for citations follow their published schemas."""
 
 import pathlib
 import subprocess

@@ -1,8 +1,8 @@
-"""Runs tools in forks of a process that has imported TensorFlow already.
+"""Runs tools in forks of a process that has already imported TensorFlow.
 
-So an export takes 3.9 seconds in place of 7.3. A fork has what a process of
-its own would have, but for the seed of Python's hashes: where a test compares what two
-processes make, they have to be processes.
+An export then takes 3.9 seconds instead of 7.3. A fork behaves like a new process,
+except that all forks share the seed of Python's hashes. A test that compares the output
+of two processes must therefore start new processes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LONGEST_REQUEST = 1 << 22  # bytes
 
 
 class Server:
-    """The process, which is started when it is first asked for something."""
+    """Forks a process for each program; the first one starts the parent process."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen | None = None
@@ -36,16 +36,16 @@ class Server:
     def run(
         self, command: Sequence[str], *, timeout: float, file_limit: int | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """As `subprocess.run` of a Python program would, its output captured as text.
+        """Runs a Python program like `subprocess.run`, and captures its output as text.
 
         Args:
-          command: path of a program, and its arguments.
+          command: path of the program, then its arguments.
           timeout: seconds.
           file_limit: the most bytes that a file may have; it stands in for a full disk.
-            The files that take the output have this limit too.
+            It also applies to the files that capture the output.
 
         Raises:
-          subprocess.TimeoutExpired: it took longer, and was killed.
+          subprocess.TimeoutExpired: the program took longer and was killed.
         """
         if self._process is None:
             self._start()
@@ -66,7 +66,7 @@ class Server:
             handles = [file.fileno() for file in files]
             try:
                 code = self._exchange(request, handles, timeout)
-            except BaseException as error:  # an answer may be left: begin anew
+            except BaseException as error:  # an answer may be unread: start afresh
                 self._abandon()
                 if not isinstance(error, TimeoutError):
                     raise
@@ -80,7 +80,7 @@ class Server:
     def _exchange(
         self, request: dict[str, typing.Any], handles: Sequence[int], timeout: float
     ) -> int:
-        """The exit code of what was asked for."""
+        """Sends a request and returns the exit code of the program."""
         self._socket.settimeout(timeout)
         socket.send_fds(self._socket, [json.dumps(request).encode()], handles)
         self._fork = int(self._socket.recv(32))
@@ -89,7 +89,7 @@ class Server:
         return code
 
     def _abandon(self) -> None:
-        """Ends the process, and the fork that it may wait for."""
+        """Kills the process, and the fork that it may be waiting for."""
         process, self._process = self._process, None
         if self._fork:
             os.kill(self._fork, signal.SIGKILL)
@@ -101,15 +101,17 @@ class Server:
 
     def _start(self) -> None:
         self._environment = _environment()
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, __file__, str(theirs.fileno())]
-        self._process = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], stderr=subprocess.DEVNULL
+        self._socket, child_socket = socket.socketpair(
+            socket.AF_UNIX, socket.SOCK_SEQPACKET
         )
-        theirs.close()
+        command = [sys.executable, __file__, str(child_socket.fileno())]
+        self._process = subprocess.Popen(
+            command, pass_fds=[child_socket.fileno()], stderr=subprocess.DEVNULL
+        )
+        child_socket.close()
 
     def stop(self) -> None:
-        """Ends it."""
+        """Ends the process."""
         if self._process:
             self._socket.close()
             self._process.wait(10)
@@ -121,13 +123,13 @@ def _limit_files(file_limit: int | None) -> None:
 
 
 def _environment() -> dict[str, str]:
-    found = dict(os.environ)
-    found.pop("PYTEST_CURRENT_TEST", None)
-    return found
+    environment = dict(os.environ)
+    environment.pop("PYTEST_CURRENT_TEST", None)
+    return environment
 
 
 def _serve(connection: socket.socket) -> None:
-    """Forks for each request, until the other side hangs up."""
+    """Forks for each request until the connection is closed."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.environ["KERAS_BACKEND"] = "tensorflow"
     gc.disable()

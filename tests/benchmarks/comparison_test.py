@@ -1,4 +1,4 @@
-"""The benchmark measures what it says, of both sides."""
+"""The benchmark measures our models and those of keras.applications."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def test_every_measure_has_a_row_with_both_sides(tool, tmp_path):
         assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"])
         assert row["ours"] > 0
         assert set(row["spread"]) == {"ours", "theirs"}
-    # What the models weigh is no matter of the machine.
+    # The sizes of models don't depend on the machine.
     assert 16 < rows["pair on disk"]["ours"] < 20
     assert rows["peak memory of it"]["ours"] > 200
     assert rows["export of the pair"]["theirs"] > rows["load"]["theirs"]
@@ -80,7 +80,7 @@ def test_neighbours_run_our_own_model(tool, tmp_path):
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
-def test_what_ends_it_ends_the_exports(tmp_path, number):
+def test_a_signal_ends_the_exports_too(tmp_path, number):
     process = subprocess.Popen(
         [sys.executable, TOOL, "mobilenet_v3_small", *SMALL],
         stderr=subprocess.PIPE,
@@ -88,10 +88,10 @@ def test_what_ends_it_ends_the_exports(tmp_path, number):
         text=True,
     )
     assert "export, ours" in process.stderr.readline()
-    while not (started := psutil.Process(process.pid).children()):
+    while not (children := psutil.Process(process.pid).children()):
         time.sleep(0.05)
-    time.sleep(1)  # it is at work by now
+    time.sleep(1)  # by now it is exporting
     process.send_signal(number)
     assert process.wait(timeout=30) == 128 + number
-    assert not any(child.is_running() for child in started)
+    assert not any(child.is_running() for child in children)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Two devices, for clause R15, before TensorFlow does anything."""
+"""Sets up two logical devices for clause R15, before TensorFlow is initialised."""
 
 import pytest
 import tensorflow as tf
@@ -13,5 +13,5 @@ for device in tf.config.list_physical_devices("CPU"):
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """Lets the suite judge models in the tests' process, which saves its start."""
+    """Makes the suite judge models in the test process instead of a new one."""
     monkeypatch.setattr(suite._Run, "_worker", here.messages)

@@ -1,4 +1,4 @@
-"""Group D: a right page passes, and one wrong word or number fails its clause."""
+"""Group D: a correct page passes, and one wrong word or number fails its clause."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIDE = 64
 
 
 class Tunable(models.Classification):
-    """Takes a momentum, gives endpoints, and carries a record of its ranges."""
+    """Has endpoints, and a manifest that documents its ranges."""
 
     def flags(self):
         return {"training": (False, True), "return_endpoints": (False, True)}
@@ -96,7 +96,7 @@ def toy(tmp_path_factory):
     return Tunable().save(tmp_path_factory.mktemp("toy"))
 
 
-def judged(model, page: str, folder, *, suffix: str = ".md") -> report.Report:
+def check_page(model, page: str, folder, *, suffix: str = ".md") -> report.Report:
     path = folder / f"page{suffix}"
     path.write_text(page, encoding="utf-8")
     return here.check(
@@ -107,12 +107,12 @@ def judged(model, page: str, folder, *, suffix: str = ".md") -> report.Report:
     )
 
 
-def failures(found: report.Report) -> list[str]:
-    return [result.id for result in found.failed]
+def failures(suite_report: report.Report) -> list[str]:
+    return [result.id for result in suite_report.failed]
 
 
 def as_html(page: str) -> str:
-    """The rows as elements; what a generator would write."""
+    """Converts a Markdown page to HTML, as a page generator would write it."""
     lines, block = [], ""
     for line in page.splitlines():
         if line.startswith("<!--"):
@@ -132,19 +132,23 @@ def as_html(page: str) -> str:
 
 
 @pytest.mark.parametrize("page", [PAGE, PAGE_FOR_BOTH], ids=["text", "block"])
-def test_a_right_page_passes(toy, page, tmp_path):
-    found = judged(toy, page, tmp_path)
-    assert [r.status for r in found.clauses] == ["pass"] * 5, found.to_text()
-    assert found.clauses[-1].message == "6 numbers recomputed"
+def test_a_correct_page_passes(toy, page, tmp_path):
+    suite_report = check_page(toy, page, tmp_path)
+    assert [r.status for r in suite_report.clauses] == ["pass"] * 5, (
+        suite_report.to_text()
+    )
+    assert suite_report.clauses[-1].message == "6 numbers recomputed"
 
 
 @pytest.mark.parametrize("page", [PAGE, PAGE_FOR_BOTH], ids=["text", "block"])
-def test_a_right_page_of_html_passes(toy, page, tmp_path):
-    found = judged(toy, as_html(page), tmp_path, suffix=".html")
-    assert [r.status for r in found.clauses] == ["pass"] * 5, found.to_text()
+def test_a_correct_page_in_html_passes(toy, page, tmp_path):
+    suite_report = check_page(toy, as_html(page), tmp_path, suffix=".html")
+    assert [r.status for r in suite_report.clauses] == ["pass"] * 5, (
+        suite_report.to_text()
+    )
 
 
-# What is changed in the text, and which clauses fail, the first with which words.
+# Text to replace, replacement, clauses that fail, and message of the first failure.
 WRONG = [
     ("| Height | 32 to 128", "| Height | 16 to 128", ["D01"], "height range, 32"),
     ("| Width | 32 to 128", "| Width | 32 to 256", ["D01"], "width range, 32"),
@@ -177,9 +181,9 @@ def test_one_wrong_statement_fails_its_clause(
     toy, right, wrong, clauses, message, tmp_path
 ):
     assert PAGE.count(right) == 1
-    found = judged(toy, PAGE.replace(right, wrong), tmp_path)
-    assert failures(found) == clauses, found.to_text()
-    assert re.search(message, found.failed[0].message), found.to_text()
+    suite_report = check_page(toy, PAGE.replace(right, wrong), tmp_path)
+    assert failures(suite_report) == clauses, suite_report.to_text()
+    assert re.search(message, suite_report.failed[0].message), suite_report.to_text()
 
 
 @pytest.mark.parametrize(
@@ -197,9 +201,9 @@ def test_one_wrong_statement_fails_its_clause(
 )
 def test_block_and_text_have_to_agree(toy, right, wrong, clauses, tmp_path):
     assert PAGE_FOR_BOTH.count(right) == 1
-    found = judged(toy, PAGE_FOR_BOTH.replace(right, wrong), tmp_path)
-    assert failures(found) == clauses, found.to_text()
-    for result in found.failed:
+    suite_report = check_page(toy, PAGE_FOR_BOTH.replace(right, wrong), tmp_path)
+    assert failures(suite_report) == clauses, suite_report.to_text()
+    for result in suite_report.failed:
         assert "in the block" in result.message
 
 
@@ -211,7 +215,7 @@ ARGUMENT = """
 
 
 class Scaled(Tunable):
-    """Takes a number, which the page has to tell of."""
+    """Takes a numeric argument, which the page must document."""
 
     def call(self, images, training=False, return_endpoints=False, scale=1.0):
         output = scale * self.output(images, training)
@@ -241,18 +245,20 @@ class Scaled(Tunable):
 )
 def test_arguments_are_told(table, clauses, tmp_path):
     model = Scaled().save(tmp_path)
-    found = judged(model, PAGE + table, tmp_path)
-    assert failures(found) == clauses, found.to_text()
+    suite_report = check_page(model, PAGE + table, tmp_path)
+    assert failures(suite_report) == clauses, suite_report.to_text()
 
 
 def test_without_a_page_nothing_is_judged(toy):
-    found = here.check(toy, clauses=CLAUSES)
-    assert {r.message for r in found.clauses} == {"no documentation page was given"}
-    assert {r.status for r in found.clauses} == {report.NOT_APPLICABLE}
+    suite_report = here.check(toy, clauses=CLAUSES)
+    assert {r.message for r in suite_report.clauses} == {
+        "no documentation page was given"
+    }
+    assert {r.status for r in suite_report.clauses} == {report.NOT_APPLICABLE}
 
 
-def test_a_page_of_both_halves_speaks_to_each(toy, tmp_path):
-    both = {
+def test_a_page_of_a_pair_describes_each_model(toy, tmp_path):
+    block = {
         "models": [
             {"kind": kind, "params": {"all": count}, "input": {"height_range": [1, 9]}}
             for kind, count in (("feature_vector", 1496), ("classification", 1626))
@@ -261,24 +267,27 @@ def test_a_page_of_both_halves_speaks_to_each(toy, tmp_path):
     path = tmp_path / "page.md"
     path.write_text(
         "| | Feature vector | Classifier |\n|---|---|---|\n"
-        f"| Parameters | 1,496 | 1,626 |\n\n<!-- saved-model {json.dumps(both)} -->\n"
+        f"| Parameters | 1,496 | 1,626 |\n\n<!-- saved-model {json.dumps(block)} -->\n"
     )
     page = statements.read(path)
     for kind, count in (("feature_vector", 1496), ("classification", 1626)):
         assert statements.Page(page, kind).fact("params") == count
-    known = documents.read(toy, path, kind="classification")
-    assert known.ranges == {"height_range": [1, 9]}
-    assert known.page == page
+    documentation = documents.read(toy, path, kind="classification")
+    assert documentation.ranges == {"height_range": [1, 9]}
+    assert documentation.page == page
 
 
 @pytest.mark.usefixtures("in_this_process")
 def test_the_suite_takes_a_page(toy, tmp_path):
     path = tmp_path / "page.md"
     path.write_text(PAGE_FOR_BOTH)
-    found = suite.check(toy, doc=path, clauses=["D", "I03"], level="quick")
-    assert not found.failed, found.to_text()
-    assert found.documented == {"height_range": [32, 128], "width_range": [32, 128]}
-    assert [r.id for r in found.clauses] == ["I03", *CLAUSES]
+    suite_report = suite.check(toy, doc=path, clauses=["D", "I03"], level="quick")
+    assert not suite_report.failed, suite_report.to_text()
+    assert suite_report.documented == {
+        "height_range": [32, 128],
+        "width_range": [32, 128],
+    }
+    assert [r.id for r in suite_report.clauses] == ["I03", *CLAUSES]
 
 
 @pytest.mark.parametrize(

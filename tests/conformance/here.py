@@ -1,4 +1,4 @@
-"""The suite without a process for the model: all but the clients is judged here."""
+"""Runs the suite on a model in the test process, without clients."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ def check(path, *, clauses=None, **kwargs) -> report.Report:
         name in results and results[name].status == report.PASS
         for name in ("R01", "T01")
     )
-    given = kwargs.get("kind", "auto")
+    requested_kind = kwargs.get("kind", "auto")
     return report.Report(
         path=str(path),
-        kind=under_test.kind if loads or given != "auto" else "unknown",
+        kind=under_test.kind if loads or requested_kind != "auto" else "unknown",
         clauses=tuple(results[clause.id] for clause in selected),
     )
 
 
 def messages(run, **job) -> Iterator[Any]:
-    """Stands in for `suite._Run._worker`: what the worker says, from this process."""
-    said = []
+    """Stands in for `suite._Run._worker`: returns its messages, from this process."""
+    sent = []
 
-    def say(**message):
-        said.append(json.loads(json.dumps(message)))
+    def send(**message):
+        sent.append(json.loads(json.dumps(message)))
 
     job = json.loads(json.dumps({**run.job, "kind": run.kind, **job}))
     work = worker._search if job["search"] else worker._judge
-    work(job, say)
-    return iter(said)
+    work(job, send)
+    return iter(sent)

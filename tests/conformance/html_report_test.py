@@ -1,3 +1,5 @@
+"""HTML reports: their content, and their display in a browser."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -15,7 +17,7 @@ FAILURES = ["R04", "R06", "F03"]
 
 
 class Reader(html.parser.HTMLParser):
-    """Every tag of a page, and the words in each cell of its rows."""
+    """Parses a page into its tags and the text of each cell of its rows."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -25,13 +27,13 @@ class Reader(html.parser.HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        given = dict(attributes)
-        self.tags.append((tag, given))
-        if tag == "tr" and "data-status" in given:
-            self.rows[given["id"]] = {"data-status": given["data-status"]}
+        values = dict(attributes)
+        self.tags.append((tag, values))
+        if tag == "tr" and "data-status" in values:
+            self.rows[values["id"]] = {"data-status": values["data-status"]}
         elif tag == "td":
             row = self.rows[list(self.rows)[-1]]
-            name = given["class"].split()[0]
+            name = values["class"].split()[0]
             row[name] = ""
             self._cell = (row, name)
 
@@ -51,8 +53,8 @@ def rendered(**changes) -> str:
     return html_report.render(dataclasses.replace(reports.FAULTY, **changes))
 
 
-def found(message: str, status: str = "fail") -> str:
-    """What a page says of a clause with this message."""
+def observation_of(message: str, status: str = "fail") -> str:
+    """Returns the observation that a page shows for a clause with this message."""
     result = reports.result("R04", status, message)
     return Reader(rendered(clauses=(result,))).rows["R04"]["observation"]
 
@@ -133,12 +135,12 @@ def test_counts_of_each_status():
 )
 @pytest.mark.parametrize("status", ["fail", "warn"])
 def test_a_message_is_taken_apart(message, shown, status):
-    assert found(message, status) == shown
+    assert observation_of(message, status) == shown
 
 
 def test_the_message_of_what_passed_is_left_whole():
     message = f"R04 {reports.PATH}: raised Error: x"
-    assert found(message, "pass") == message
+    assert observation_of(message, "pass") == message
 
 
 def test_text_of_unknown_origin_stays_text():
@@ -168,10 +170,10 @@ def test_text_of_unknown_origin_stays_text():
 
 def test_the_page_needs_nothing_beside_it():
     text = rendered()
-    for tag, given in Reader(text).tags:
-        assert "src" not in given, tag
-        assert not [name for name in given if name.startswith("on")], tag
-        assert (given.get("href") or "#").startswith(("#", "data:,")), given
+    for tag, attributes in Reader(text).tags:
+        assert "src" not in attributes, tag
+        assert not [name for name in attributes if name.startswith("on")], tag
+        assert (attributes.get("href") or "#").startswith(("#", "data:,")), attributes
     assert "url(" not in text
     assert "@import" not in text
 
@@ -247,7 +249,7 @@ def test_times_are_drawn_by_length():
     assert html_report._bars(reports.EMPTY) == []
 
 
-# In a browser: what is really seen.
+# Display in a browser.
 
 
 @pytest.fixture(scope="module")
@@ -257,32 +259,32 @@ def url(tmp_path_factory):
     return path.as_uri()
 
 
-def shown(page: sync_api.Page) -> list[str]:
-    """The ids of the rows that are to be seen."""
+def visible_rows(page: sync_api.Page) -> list[str]:
+    """Returns the ids of the visible rows."""
     rows = "[...document.querySelectorAll('tr[data-status]')]"
     return page.evaluate(
         f"{rows}.filter((r) => r.getClientRects().length).map((r) => r.id)"
     )
 
 
-def pressed(page: sync_api.Page) -> list[str]:
+def pressed_buttons(page: sync_api.Page) -> list[str]:
     buttons = "[...document.querySelectorAll('[aria-pressed=true]')]"
     return page.evaluate(f"{buttons}.map((button) => button.value)")
 
 
-def settled(page: sync_api.Page, button: str) -> list[str]:
-    """What is to be seen once `button` is pressed: a page acts a moment later."""
+def rows_after(page: sync_api.Page, button: str) -> list[str]:
+    """Waits until `button` is pressed; returns the ids of the visible rows."""
     page.wait_for_selector(f"button[value={button}][aria-pressed=true]")
-    assert pressed(page) == [button]
-    return shown(page)
+    assert pressed_buttons(page) == [button]
+    return visible_rows(page)
 
 
 @pytest.mark.parametrize("width", [1280, 800, 360])
 def test_a_link_to_the_failures_shows_them_alone(page, url, width):
     page.set_viewport_size({"width": width, "height": 800})
     page.goto(f"{url}#failures")
-    assert shown(page) == FAILURES
-    assert pressed(page) == ["failures"]
+    assert visible_rows(page) == FAILURES
+    assert pressed_buttons(page) == ["failures"]
     assert page.evaluate("document.getElementById('shown').innerText") == (
         f"Showing 3 of {len(reports.FAULTY.clauses)} clauses"
     )
@@ -298,22 +300,22 @@ def test_a_link_to_the_failures_shows_them_alone(page, url, width):
 def test_all_fits_the_window(page, url, width):
     page.set_viewport_size({"width": width, "height": 800})
     page.goto(url)
-    assert shown(page) == [result.id for result in reports.FAULTY.clauses]
+    assert visible_rows(page) == [result.id for result in reports.FAULTY.clauses]
     assert page_checks.too_wide(page) == []
     assert page_checks.complaints(page, url) == []
 
 
 def test_filters_obey_the_keyboard(page, url):
     page.goto(url)
-    everything = shown(page)
+    all_rows = visible_rows(page)
     for key in ("Tab", "Tab", "Enter"):
         page.keyboard.press(key)
-    assert settled(page, "failures") == FAILURES
+    assert rows_after(page, "failures") == FAILURES
     for key in ("Tab", "Space"):
         page.keyboard.press(key)
-    assert settled(page, "warnings") == ["S02"]
+    assert rows_after(page, "warnings") == ["S02"]
     page.keyboard.press("Space")
-    assert settled(page, "all") == everything
+    assert rows_after(page, "all") == all_rows
     assert page_checks.complaints(page, url) == []
 
 
@@ -321,7 +323,7 @@ def test_a_link_to_a_clause_ends_the_filter(page, url):
     page.set_viewport_size({"width": 1280, "height": 800})
     page.goto(f"{url}#failures")
     page.evaluate("document.querySelector('.bars a[href=\"#I03\"]').click()")
-    assert "I03" in settled(page, "all")
+    assert "I03" in rows_after(page, "all")
     top = page.evaluate("document.getElementById('I03').getBoundingClientRect().top")
     assert 0 <= top < 800
 
@@ -329,7 +331,7 @@ def test_a_link_to_a_clause_ends_the_filter(page, url):
 def test_without_scripts_all_is_there(chromium, url):
     with chromium.new_page(java_script_enabled=False) as page:
         page.goto(f"{url}#failures")
-        assert shown(page) == [result.id for result in reports.FAULTY.clauses]
+        assert visible_rows(page) == [result.id for result in reports.FAULTY.clauses]
         assert page.evaluate("document.querySelectorAll('button:enabled').length") == 0
         assert page_checks.complaints(page, url) == []
 
@@ -357,6 +359,6 @@ def test_text_stands_out_from_its_background(page, url, scheme, width):
     page.goto(url)
     contrasts = page_checks.contrasts(page)
     assert len(contrasts) > 100
-    assert [found for found in contrasts if found[0] < 4.5] == []
+    assert [contrast for contrast in contrasts if contrast[0] < 4.5] == []
     is_dark = [background < 0.2 for *_, background in contrasts]
     assert all(is_dark) if scheme == "dark" else not any(is_dark)

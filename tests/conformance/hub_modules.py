@@ -1,6 +1,6 @@
 """Small hand-written modules in the TF1 Hub format that meet every clause.
 
-Each part of one is a method of its own, so that a mutant overrides one method.
+Each part of a module is a separate method, so that a mutant overrides one method.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ class FeatureVector:
     def initializer(shape, dtype=None, partition_info=None):
         return tf.zeros(shape, dtype)
 
-    # What a module is made of.
+    # Parts of a module.
 
     def signatures(self, features, output, training):
-        """The outputs of each signature."""
+        """Returns the outputs of each signature."""
         named = {"image_feature_vector": {"default": features}}
         return {"default": {"default": output}, **named}
 
@@ -106,7 +106,7 @@ class FeatureVector:
         return meta_graph, values
 
     def save(self, folder: pathlib.Path) -> pathlib.Path:
-        """Writes the module to a directory in `folder` and gives its path."""
+        """Writes the module to a directory in `folder` and returns its path."""
         path = folder / self.kind
         (path / "variables").mkdir(parents=True)
         saved = saved_model_pb2.SavedModel(saved_model_schema_version=1)
@@ -140,7 +140,7 @@ def info(tensor):
 
 
 class Classification(FeatureVector):
-    """The same, then dropout and a dense layer."""
+    """The same feature vector, then dropout and a dense layer."""
 
     kind = "classification"
 

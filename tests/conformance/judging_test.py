@@ -13,10 +13,10 @@ from conformance import clauses, clients, judging, numeric, report, suite, verdi
 from tests.conformance import documentation_test, here, hub_modules, models, mutants
 
 JUDGED_HERE = [m for m in mutants.MUTANTS if mutants.clause(m) not in clients.BY_CLAUSE]
-# Of clause S04 these stay in each run of the tests: wrong signature, colours, recovery.
+# Mutants of S04 that are not only in slow tests: wrong signature, colours, recovery.
 KEPT = (mutants.S04NoSignature, mutants.S04BlueFirst, mutants.S04Recovers)
 REPEATING = [m for m in JUDGED_HERE if mutants.clause(m) == "S04" and m not in KEPT]
-# For one mutant of each clause every run of the tests judges all other clauses too.
+# For one mutant of each clause, every test run judges all other clauses too.
 FIRST = {mutants.clause(m): m for m in reversed(JUDGED_HERE) if m not in REPEATING}
 NO_PAIR = "the other model of the pair was not given"
 NO_MANIFEST = {"P03": "there is no assets.extra/manifest.json"}
@@ -27,11 +27,11 @@ NO_PAGE = {
     if clause.id.startswith("D")
 }
 NO_PARTS = {"R12": "the root has no named callables"}
-NO_BYTES = {"S04"}  # what a model should have, and most of these have not
+NO_BYTES = {"S04"}  # a SHOULD clause, which most of these models fail
 NO_ENDPOINTS = {"S03": "no image_* signature has outputs other than default"}
 
-# Why a clause may be not applicable to a correct model, beside the other kind's clauses
-# and the pair's where none is given.
+# Reasons why clauses do not apply to a correct model, besides clauses of the other kind
+# and, where no pair is given, of the pair.
 REASONS = {
     models.NothingToTrain: {
         "R05": "there are no trainable_variables",
@@ -62,20 +62,20 @@ def has_bytes(model: type) -> bool:
     return issubclass(model, models.TakesEncodedImages)
 
 
-def by_id(found: report.Report) -> dict[str, report.ClauseResult]:
-    return {result.id: result for result in found.clauses}
+def by_id(suite_report: report.Report) -> dict[str, report.ClauseResult]:
+    return {result.id: result for result in suite_report.clauses}
 
 
-def reasons(found: report.Report) -> dict[str, str]:
+def reasons(suite_report: report.Report) -> dict[str, str]:
     return {
         result.id: result.message
-        for result in found.clauses
+        for result in suite_report.clauses
         if result.status == report.NOT_APPLICABLE
     }
 
 
-def of_the_kind(kind: str) -> dict[str, str]:
-    """What is not applicable to every model of a kind, for the reasons given."""
+def inapplicable_to(kind: str) -> dict[str, str]:
+    """Returns why clauses do not apply to any model of a kind, by clause."""
     return {
         clause.id: f"applies to {clause.kinds[0]} models; this is a {kind} model"
         for clause in clauses.CLAUSES
@@ -89,10 +89,12 @@ def test_a_correct_pair_passes(pair, level):
         ("feature_vector", pair.classification),
         ("classification", pair.feature_vector),
     ]:
-        found = here.check(getattr(pair, kind), pair=other, level=level)
-        assert found.kind == kind
-        assert not found.failed, found.to_text()
-        assert reasons(found) == of_the_kind(kind) | NO_ENDPOINTS | NO_MANIFEST
+        suite_report = here.check(getattr(pair, kind), pair=other, level=level)
+        assert suite_report.kind == kind
+        assert not suite_report.failed, suite_report.to_text()
+        assert (
+            reasons(suite_report) == inapplicable_to(kind) | NO_ENDPOINTS | NO_MANIFEST
+        )
 
 
 HUB_MODULES = [hub_modules.FeatureVector, hub_modules.Classification]
@@ -100,20 +102,22 @@ HUB_MODULES = [hub_modules.FeatureVector, hub_modules.Classification]
 
 @pytest.mark.parametrize("module", HUB_MODULES, ids=lambda m: m.kind)
 def test_a_correct_hub_module_passes(module, tmp_path):
-    found = here.check(module().save(tmp_path))
-    assert found.kind == module.kind
-    assert not found.failed, found.to_text()
-    assert reasons(found) == NO_MANIFEST
-    assert [r.id for r in found.clauses] == ["T01", "T02", "T03", "T04", "P03"]
+    suite_report = here.check(module().save(tmp_path))
+    assert suite_report.kind == module.kind
+    assert not suite_report.failed, suite_report.to_text()
+    assert reasons(suite_report) == NO_MANIFEST
+    assert [r.id for r in suite_report.clauses] == ["T01", "T02", "T03", "T04", "P03"]
 
 
 def test_a_hub_module_that_cannot_be_read_is_one(tmp_path):
     path = hub_modules.FeatureVector().save(tmp_path)
     file = path / "saved_model.pb"
     file.write_bytes(file.read_bytes()[:-100])
-    found = here.check(path)
-    assert [result.id for result in found.failed] == ["T01"], found.to_text()
-    assert "a readable saved_model.pb" in by_id(found)["T01"].message
+    suite_report = here.check(path)
+    assert [result.id for result in suite_report.failed] == ["T01"], (
+        suite_report.to_text()
+    )
+    assert "a readable saved_model.pb" in by_id(suite_report)["T01"].message
 
 
 @pytest.mark.slow_except(
@@ -129,16 +133,18 @@ def test_a_hub_module_that_cannot_be_read_is_one(tmp_path):
 @pytest.mark.parametrize("variant", models.VARIANTS, ids=lambda v: v.__name__)
 def test_a_correct_variant_passes(variant, tmp_path):
     path = variant().save(tmp_path)
-    found = here.check(path, arguments=variant.documented)
-    assert not found.failed, found.to_text()
-    warned = {r.id for r in found.clauses if r.status == report.WARN}
-    assert warned == NO_BYTES - {"S04" if has_bytes(variant) else ""}, found.to_text()
-    expected = of_the_kind(variant.kind) | REASONS.get(variant, {})
+    suite_report = here.check(path, arguments=variant.documented)
+    assert not suite_report.failed, suite_report.to_text()
+    warned = {r.id for r in suite_report.clauses if r.status == report.WARN}
+    assert warned == NO_BYTES - {"S04" if has_bytes(variant) else ""}, (
+        suite_report.to_text()
+    )
+    expected = inapplicable_to(variant.kind) | REASONS.get(variant, {})
     if variant is not models.NamedEndpoints:
         expected |= NO_ENDPOINTS
     if variant is not models.WithManifest:
         expected |= NO_MANIFEST
-    assert reasons(found) == expected | {"P01": NO_PAIR, "P02": NO_PAIR}
+    assert reasons(suite_report) == expected | {"P01": NO_PAIR, "P02": NO_PAIR}
 
 
 @pytest.mark.parametrize(
@@ -160,40 +166,44 @@ def test_a_mutant_breaks_its_clause_alone(mutant, pair, tmp_path):
     ids=lambda m: m.__name__,
 )
 def test_a_mutant_breaks_its_clause(mutant, pair, tmp_path):
-    """And those that fall with it; the others are not judged, which takes longer."""
+    """Judges this clause and those that fail with it; judging all takes longer."""
     others = mutants.MUTANTS[mutant].others
     clauses = [mutants.clause(mutant), *others]
     assert_breaks(mutant, pair, tmp_path, clauses=clauses)
 
 
 def assert_breaks(mutant, pair, tmp_path, *, clauses):
-    """Of these clauses a mutant breaks its own and `others`; None means all clauses."""
-    expected, broken = mutants.MUTANTS[mutant], mutants.clause(mutant)
+    """Asserts that of `clauses` (None: all), only the expected ones fail."""
+    expected, violated = mutants.MUTANTS[mutant], mutants.clause(mutant)
     path = mutants.make(mutant, tmp_path)
-    found = here.check(
+    suite_report = here.check(
         path,
         clauses=clauses,
         kind=mutant.kind,
-        pair=pair.feature_vector if broken.startswith("P") else None,
+        pair=pair.feature_vector if violated.startswith("P") else None,
         level="full" if expected.full else "quick",
         documented=expected.documented,
         arguments=mutant.documented,
     )
-    failed = {r.id for r in found.clauses if r.status in (report.FAIL, report.WARN)}
+    failed = {
+        r.id for r in suite_report.clauses if r.status in (report.FAIL, report.WARN)
+    }
     if not has_bytes(mutant):
         failed -= NO_BYTES
-    assert failed == {broken, *expected.others}, found.to_text()
-    message = by_id(found)[broken].message
-    assert message.startswith(f"{broken} {path}: expected ")
+    assert failed == {violated, *expected.others}, suite_report.to_text()
+    message = by_id(suite_report)[violated].message
+    assert message.startswith(f"{violated} {path}: expected ")
     assert re.search(expected.message, message), message
     assert "; observed " in message
     assert ". To fix: " in message
-    for clause, reason in reasons(found).items():
+    for clause, reason in reasons(suite_report).items():
         blocked = {f"can't be checked because {need} fails" for need in failed}
-        known = of_the_kind(mutant.kind) | NO_PARTS | NO_FURTHER | NO_ENDPOINTS
-        known |= NO_MANIFEST
-        allowed = {known.get(clause), *blocked}
-        if not broken.startswith("P"):
+        expected_reasons = (
+            inapplicable_to(mutant.kind) | NO_PARTS | NO_FURTHER | NO_ENDPOINTS
+        )
+        expected_reasons |= NO_MANIFEST
+        allowed = {expected_reasons.get(clause), *blocked}
+        if not violated.startswith("P"):
             allowed.add(NO_PAIR)
         if mutant is mutants.R08NoTraining:
             allowed.add("there is no trace with training=True, see R08")
@@ -208,8 +218,8 @@ def test_a_model_that_would_write_files_writes_none(pair, tmp_path):
         path = mutants.make(mutant, folder)
         written.unlink(missing_ok=True)  # tracing may print
         assert here.check(path, clauses=["R", "I"]).failed
-        found = here.check(pair.classification, pair=path, clauses=["P"])
-        assert [result.id for result in found.failed] == ["P01", "P02"]
+        suite_report = here.check(pair.classification, pair=path, clauses=["P"])
+        assert [result.id for result in suite_report.failed] == ["P01", "P02"]
         assert not written.exists()
 
 
@@ -223,10 +233,12 @@ def test_without_a_call_serving_default_stands_in(tmp_path):
             del root.__call__
             return root
 
-    found = here.check(Model().save(tmp_path))
-    assert {result.id for result in found.failed} == {"R02", "C02"}
-    results = by_id(found)
-    standing_in = {r.id for r in found.clauses if "by serving_default: " in r.message}
+    suite_report = here.check(Model().save(tmp_path))
+    assert {result.id for result in suite_report.failed} == {"R02", "C02"}
+    results = by_id(suite_report)
+    standing_in = {
+        r.id for r in suite_report.clauses if "by serving_default: " in r.message
+    }
     assert standing_in == BY_SIGNATURE
     assert results["I05"].message == "can't be checked because R02 fails"
 
@@ -238,24 +250,26 @@ def test_without_a_call_a_signature_of_one_image_stands_for_nothing(tmp_path):
             del root.__call__
             return root
 
-    found = here.check(Model().save(tmp_path))
-    assert {result.id for result in found.failed} == {"R02", "S01"}
-    reason = by_id(found)["I04"].message
+    suite_report = here.check(Model().save(tmp_path))
+    assert {result.id for result in suite_report.failed} == {"R02", "S01"}
+    reason = by_id(suite_report)["I04"].message
     assert reason.endswith("does not take one Tensor with a free batch dimension")
 
 
 def test_every_clause_has_a_mutant_and_a_check():
-    broken = {mutants.clause(mutant) for mutant in mutants.MUTANTS}
-    broken |= {name for *_, names, _ in documentation_test.WRONG for name in names}
-    assert broken == set(clauses.BY_ID)
+    violated = {mutants.clause(mutant) for mutant in mutants.MUTANTS}
+    violated |= {name for *_, names, _ in documentation_test.WRONG for name in names}
+    assert violated == set(clauses.BY_ID)
     assert sorted([*judging.CHECKS, *clients.BY_CLAUSE]) == sorted(clauses.BY_ID)
     assert all(bool(m.others) == bool(m.why) for m in mutants.MUTANTS.values())
 
 
 def test_a_pair_is_of_two_kinds(pair):
-    found = here.check(pair.feature_vector, pair=pair.feature_vector, clauses=["P"])
-    assert [result.id for result in found.failed] == ["P01", "P02"]
-    assert "observed another feature_vector model" in by_id(found)["P01"].message
+    suite_report = here.check(
+        pair.feature_vector, pair=pair.feature_vector, clauses=["P"]
+    )
+    assert [result.id for result in suite_report.failed] == ["P01", "P02"]
+    assert "observed another feature_vector model" in by_id(suite_report)["P01"].message
 
 
 class OtherHeadOnFeatureMap(models.HeadOnFeatureMap):
@@ -277,13 +291,17 @@ def test_a_head_reads_the_endpoint_that_its_argument_names(
     classifier, violation, tmp_path
 ):
     other = models.WithFeatureMap().save(tmp_path)
-    found = here.check(classifier().save(tmp_path), pair=other, clauses=["P02", "C"])
-    assert [result.id for result in found.failed] == (["P02"] if violation else [])
-    assert re.search(violation or "difference", by_id(found)["P02"].message)
+    suite_report = here.check(
+        classifier().save(tmp_path), pair=other, clauses=["P02", "C"]
+    )
+    assert [result.id for result in suite_report.failed] == (
+        ["P02"] if violation else []
+    )
+    assert re.search(violation or "difference", by_id(suite_report)["P02"].message)
 
 
 @pytest.mark.ci
-def test_full_tells_what_quick_does_not(tmp_path):
+def test_some_mutants_fail_at_the_full_level_only(tmp_path):
     for mutant, expected in mutants.MUTANTS.items():
         if expected.full:
             folder = tmp_path / mutant.__name__
@@ -292,18 +310,18 @@ def test_full_tells_what_quick_does_not(tmp_path):
 
 
 def test_sizes_stay_within_what_is_documented(pair):
-    found = here.check(
+    suite_report = here.check(
         pair.feature_vector,
         level="full",
         clauses=["I03"],
         documented={"height_range": (16, 48), "width_range": (24, 40)},
     )
-    assert by_id(found)["I03"].message == (
+    assert by_id(suite_report)["I03"].message == (
         "sizes 24x36, 16x24, 48x40, 36x24, 25x27, 32x32, 16x40, 48x24"
     )
 
 
-def test_a_fixed_size_is_held_against_what_is_documented(tmp_path):
+def test_a_fixed_size_is_compared_with_the_documented_range(tmp_path):
     path = models.FixedSize().save(tmp_path)
     ranges = {"height_range": (96, 96), "width_range": (64, 128)}
     (result,) = here.check(path, clauses=["I03"], documented=ranges).clauses
@@ -321,16 +339,18 @@ def test_a_model_keeps_its_variables(pair):
 
 
 def test_clauses_are_selected_with_what_they_need(pair):
-    found = here.check(pair.feature_vector, clauses=("F02", "S"))
-    assert [result.id for result in found.clauses] == [
+    suite_report = here.check(pair.feature_vector, clauses=("F02", "S"))
+    assert [result.id for result in suite_report.clauses] == [
         *("F02", "S01", "S02", "S03", "S04"),
     ]
-    assert not found.failed
+    assert not suite_report.failed
 
 
 def test_a_kind_that_is_given_counts(pair):
-    found = here.check(pair.feature_vector, kind="classification", clauses=["C", "S"])
-    assert [result.id for result in found.failed] == ["C03", "S02"]
+    suite_report = here.check(
+        pair.feature_vector, kind="classification", clauses=["C", "S"]
+    )
+    assert [result.id for result in suite_report.failed] == ["C03", "S02"]
 
 
 @pytest.mark.parametrize(
@@ -361,14 +381,14 @@ def test_the_kind_of_what_does_not_load_is_unknown(tmp_path):
 
 def test_clauses_of_the_other_kind_say_so_whatever_fails(tmp_path):
     path = mutants.make(mutants.R01Corrupt, tmp_path)
-    found = here.check(path, kind="feature_vector", clauses=["F01", "C01"])
-    assert reasons(found) == {
+    suite_report = here.check(path, kind="feature_vector", clauses=["F01", "C01"])
+    assert reasons(suite_report) == {
         "F01": "can't be checked because R01 fails",
         "C01": "applies to classification models; this is a feature_vector model",
     }
 
 
-def test_what_tf_keras_keeps_for_itself_is_no_part(tmp_path):
+def test_attributes_that_tf_keras_adds_are_no_parts(tmp_path):
     class Model(models.FeatureVector):
         def root(self):
             root = super().root()
@@ -378,11 +398,11 @@ def test_what_tf_keras_keeps_for_itself_is_no_part(tmp_path):
             root.keras_api = layer
             return root
 
-    found = here.check(Model().save(tmp_path), clauses=["R12"])
-    assert reasons(found) == NO_PARTS
+    suite_report = here.check(Model().save(tmp_path), clauses=["R12"])
+    assert reasons(suite_report) == NO_PARTS
 
 
-def test_a_module_s_own_list_is_known_not_to_be_saved(tmp_path):
+def test_the_message_explains_that_a_module_s_list_is_not_saved(tmp_path):
     class Model(models.NothingToTrain):
         def root(self):
             root = super().root()
@@ -399,7 +419,7 @@ def test_an_unexpected_exception_fails_the_clause(pair):
     def run(model):
         raise KeyError("no\nsuch thing" + "x" * 1000)
 
-    result = judged(pair, run)
+    result = judge_with(pair, run)
     assert result.status == report.FAIL
     assert re.fullmatch(
         r"I04 \S+: raised KeyError: .no.nsuch thingx+…", result.message
@@ -411,13 +431,13 @@ def test_a_should_that_does_not_hold_warns(pair):
     def run(model):
         raise verdict.Violation(expected="this", observed="that", fix="Do this.")
 
-    assert judged(pair, run).status == report.FAIL
-    should = judged(pair, run, level="SHOULD")
-    assert should.status == report.WARN
-    assert should.message.endswith(": expected this; observed that. To fix: Do this.")
+    assert judge_with(pair, run).status == report.FAIL
+    warning = judge_with(pair, run, level="SHOULD")
+    assert warning.status == report.WARN
+    assert warning.message.endswith(": expected this; observed that. To fix: Do this.")
 
 
-def judged(pair, run, **changes):
+def judge_with(pair, run, **changes):
     clause = dataclasses.replace(clauses.BY_ID["I04"], **changes)
     model = types.SimpleNamespace(
         name=pair.feature_vector,
@@ -454,8 +474,8 @@ def test_a_path_without_a_model_is_told(tmp_path):
 
 def test_only_the_checks_that_the_model_passes_count_for_a_copy(pair):
     """A feature vector has no named callables (R12) and no class index (C03)."""
-    found = here.check(pair.feature_vector, clauses=["R13"])
-    message = by_id(found)["R13"].message
+    suite_report = here.check(pair.feature_vector, clauses=["R13"])
+    message = by_id(suite_report)["R13"].message
     assert message.startswith(
         "a copy passes the 8 repeated checks that the model passes"
     )

@@ -1,3 +1,5 @@
+"""JUnit reports: their elements and attributes."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -10,8 +12,8 @@ import pytest
 from conformance import clauses, junit_report
 from tests.conformance import reports
 
-# By element: its attributes and children, as far as pytest's `xunit2` and the xUnit
-# plugin of Jenkins read them. An attribute with "!" is required.
+# Attributes and children of each element that pytest's `xunit2` and the xUnit plugin of
+# Jenkins read. An attribute with "!" is required.
 SCHEMA = {
     "testsuites": ("name time tests failures errors", "testsuite"),
     "testsuite": (
@@ -28,20 +30,22 @@ SCHEMA = {
 
 
 def violations(element: ET.Element) -> list[str]:
-    """What in an element, and all below it, is not of the schema."""
+    """Returns the violations of the schema in an element and its descendants."""
     attributes, children = (words.split() for words in SCHEMA[element.tag])
-    found = [
+    messages = [
         f"{element.tag} has {name}"
         for name in set(element.keys()) - {name.rstrip("!") for name in attributes}
     ]
     required = {name.rstrip("!") for name in attributes if name.endswith("!")}
-    found += [f"{element.tag} lacks {name}" for name in required - set(element.keys())]
+    messages += [
+        f"{element.tag} lacks {name}" for name in required - set(element.keys())
+    ]
     for child in element:
         if child.tag in children:
-            found += violations(child)
+            messages += violations(child)
         else:
-            found.append(f"{child.tag} stands in {element.tag}")
-    return found
+            messages.append(f"{child.tag} stands in {element.tag}")
+    return messages
 
 
 def parsed(report) -> ET.Element:
@@ -49,8 +53,8 @@ def parsed(report) -> ET.Element:
 
 
 def case(root: ET.Element, clause: str) -> ET.Element:
-    (found,) = (c for c in root.iter("testcase") if c.get("name").startswith(clause))
-    return found
+    (testcase,) = (c for c in root.iter("testcase") if c.get("name").startswith(clause))
+    return testcase
 
 
 @pytest.mark.parametrize("report", [reports.FAULTY, reports.CLEAN, reports.EMPTY])
@@ -58,7 +62,7 @@ def test_elements_are_those_that_readers_know(report):
     assert violations(parsed(report)) == []
 
 
-def test_what_readers_do_not_know_is_found():
+def test_violations_of_the_schema_are_found():
     root = parsed(reports.CLEAN)
     del root.find("testsuite").attrib["errors"]
     case(root, "R01").set("status", "pass")
@@ -89,8 +93,8 @@ def test_the_suite_counts_and_times():
 
 
 def test_a_case_has_the_clause_for_its_name():
-    found = case(parsed(reports.FAULTY), "R01")
-    assert found.attrib == {
+    testcase = case(parsed(reports.FAULTY), "R01")
+    assert testcase.attrib == {
         "classname": "conformance.R",
         "name": f"R01 {clauses.BY_ID['R01'].text}",
         "time": "11.412",
@@ -124,10 +128,10 @@ def test_characters_that_xml_can_not_hold_are_replaced():
         reports.FAULTY, path=hostile, kind=hostile, clauses=(result,), versions={}
     )
     root = parsed(report)
-    shown = root.find("testsuite/testcase/failure").get("message")
-    assert shown.startswith("\\x00\\x01")
-    assert shown.endswith("\\x1f\\x7f\\x85\\ud800\\ufffe\U0001f600")
-    assert "\t\n" in shown
+    message = root.find("testsuite/testcase/failure").get("message")
+    assert message.startswith("\\x00\\x01")
+    assert message.endswith("\\x1f\\x7f\\x85\\ud800\\ufffe\U0001f600")
+    assert "\t\n" in message
 
 
 def test_a_status_that_is_none_is_refused():

@@ -1,3 +1,5 @@
+"""The command line of the suite: output, files and exit status."""
+
 from __future__ import annotations
 
 import json
@@ -27,8 +29,8 @@ def test_json_and_status_1_for_one_that_fails(tmp_path, capsys):
     path = mutants.make(mutants.S01Missing, tmp_path)
     arguments = [str(path), "--format=json", "--clauses=S", "--kind=feature_vector"]
     assert command.main(arguments) == 1
-    found = json.loads(capsys.readouterr().out)
-    statuses = {clause["id"]: clause["status"] for clause in found["clauses"]}
+    report = json.loads(capsys.readouterr().out)
+    statuses = {clause["id"]: clause["status"] for clause in report["clauses"]}
     assert statuses == {
         **{"S01": "fail", "S02": "pass"},
         **{"S03": "not_applicable", "S04": "not_applicable"},
@@ -91,15 +93,22 @@ def test_a_guess_of_the_kind_is_called_one(tmp_path, capsys):
 @pytest.mark.parametrize(
     "stderr", ["/dev/full", pytest.param(None, marks=pytest.mark.slow)]
 )
-def test_where_nobody_listens_to_progress_there_is_a_report(stderr, tmp_path):
-    """In a folder whose Python is the author's of the model, too."""
+def test_a_report_is_written_where_progress_can_not_be_printed(stderr, tmp_path):
+    """The folder has a tensorflow.py of the model's author, which is not imported."""
     path, output = mutants.make(mutants.S01Missing, tmp_path), tmp_path / "report.txt"
     (tmp_path / "tensorflow.py").write_text("raise SystemExit('not yours')")
     root = pathlib.Path(command.__file__).parent.parent
-    line = f'exec "$@" 2>{stderr or "&-"}'
+    shell_command = f'exec "$@" 2>{stderr or "&-"}'
     done = subprocess.run(
         [
-            *("bash", "-c", line, "bash", sys.executable, root / "tools" / "check"),
+            *(
+                "bash",
+                "-c",
+                shell_command,
+                "bash",
+                sys.executable,
+                root / "tools" / "check",
+            ),
             *(path, "--clauses=S01", "--kind=feature_vector", f"--output={output}"),
         ],
         cwd=tmp_path,
@@ -131,7 +140,7 @@ def test_a_report_is_written_whole_to_a_file(tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
-def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
+def test_a_link_or_pipe_is_written_to_and_not_replaced(tmp_path):
     path, link = models.FeatureVector().save(tmp_path), tmp_path / "link"
     target = tmp_path / "target"
     target.write_text("")

@@ -1,6 +1,6 @@
 """Small hand-written SavedModels, without Keras, that meet every clause.
 
-Each part of one is a method of its own, so that a variant or a mutant is a subclass
+Each part of a model is a separate method, so that a variant or a mutant is a subclass
 that overrides one method.
 """
 
@@ -95,7 +95,7 @@ class FeatureVector:
     def signature(self, images):
         return {"default": self.output(images, False)}
 
-    # What is saved.
+    # Parts that are saved.
 
     def variables(self):
         return [*self.trainable_variables(), self.mean, self.variance]
@@ -104,7 +104,7 @@ class FeatureVector:
         return [self.kernel, self.gamma, self.beta, self.top_kernel]
 
     def hidden_variables(self):
-        """Those that are saved without being listed."""
+        """Returns the variables that are saved but not listed."""
         return []
 
     def regularization_losses(self):
@@ -120,11 +120,11 @@ class FeatureVector:
         return [tf.TensorSpec(self.input_spec.shape, self.input_spec.dtype, "images")]
 
     def flags(self):
-        """The values of each Python-valued argument."""
+        """Returns the values of each Python-valued argument."""
         return {"training": (False, True), "return_endpoints": (False, True)}
 
     def traced_flags(self):
-        """The combinations of them to trace."""
+        """Returns the combinations of these values to trace."""
         combinations = itertools.product(*self.flags().values())
         return [dict(zip(self.flags(), values, strict=True)) for values in combinations]
 
@@ -145,7 +145,7 @@ class FeatureVector:
         return dict.fromkeys(self.signature_names(), traced)
 
     def assets(self, folder):
-        """Paths of files to save as assets, written in `folder`."""
+        """Writes files to save as assets in `folder` and returns their paths."""
         return []
 
     def root(self):
@@ -158,7 +158,7 @@ class FeatureVector:
         return root
 
     def save(self, folder: pathlib.Path) -> pathlib.Path:
-        """Writes the SavedModel to a directory in `folder` and gives its path."""
+        """Writes the SavedModel to a directory in `folder` and returns its path."""
         path = folder / self.kind
         files = folder / f"{self.kind}_files"
         files.mkdir()
@@ -214,7 +214,7 @@ class Classification(FeatureVector):
         return [*super().signature_names(), "image_classification"]
 
     def class_index(self):
-        """The lines of the class-index file."""
+        """Returns the lines of the class-index file."""
         rows = [f"{index}\tn{index:08}\tname {index}" for index in range(NUM_CLASSES)]
         return ["index\tid\tname", *rows]
 
@@ -228,7 +228,7 @@ class Classification(FeatureVector):
     head_spec = tf.TensorSpec([None, NUM_FEATURES], tf.float32)
 
     def head_part(self):
-        """The named callable of the head, or None."""
+        """Returns the named callable of the head, or None."""
         head = tf.train.Checkpoint()
         head.__call__ = tf.function(self.head_alone, autograph=False)
         for training in (False, True):
@@ -244,7 +244,7 @@ class Classification(FeatureVector):
         return root
 
 
-# Variants that are as right.
+# Variants that are also correct.
 
 
 class OtherArgumentName(FeatureVector):
@@ -253,7 +253,7 @@ class OtherArgumentName(FeatureVector):
 
 
 class NothingToTrain(FeatureVector):
-    """Neither an argument `training` nor lists of what could be trained."""
+    """Has no argument `training`, and no lists of trainable variables and losses."""
 
     def flags(self):
         return {}
@@ -277,7 +277,7 @@ class NothingToTrain(FeatureVector):
 
 
 class FrozenOnPurpose(NothingToTrain):
-    """Moving statistics are updated, but no variable is listed for training."""
+    """Updates moving statistics, but lists no trainable variables."""
 
     flags = FeatureVector.flags
     call = FeatureVector.call
@@ -304,7 +304,7 @@ class LabelsWithHeader(Classification):
 
 
 class ClassNamedText(LabelsWithoutHeader):
-    """Its first line could be a header, if there were one line more."""
+    """Has a first line that could be a header, if there were one line more."""
 
     def class_index(self):
         return ["text", *super().class_index()[1:]]
@@ -316,7 +316,7 @@ class LabelsUnderCategory(LabelsWithHeader):
 
 
 class NamesOfAnyText(Classification):
-    """A class that users call so, and characters that other programs end lines at."""
+    """Has a real class named Background, and characters that others end lines at."""
 
     def class_index(self):
         header, _, *rows = super().class_index()
@@ -324,7 +324,7 @@ class NamesOfAnyText(Classification):
 
 
 class PartWithoutVariables(Classification):
-    """A part that leaves out the lists that would be empty."""
+    """Has a named callable without lists of variables, which would be empty."""
 
     def root(self):
         root = super().root()
@@ -336,7 +336,7 @@ class PartWithoutVariables(Classification):
 
 
 class WithManifest(Classification):
-    """Carries the record that clause P03 asks for."""
+    """Has the manifest that clause P03 requires."""
 
     manifest = "assets.extra/manifest.json"
     preprocessing_record: typing.ClassVar = {}
@@ -357,7 +357,7 @@ class WithManifest(Classification):
             "hyperparameters": {},
             "weights": {"name": "random"},
             "class_index": {"file": f"assets/{self.class_index_name}"},
-            "files": {name: found.hexdigest() for name, found in files.items()},
+            "files": {name: digest.hexdigest() for name, digest in files.items()},
             "pair": {"kind": "feature_vector", "sha256": "0" * 64},
             "preprocessing": self.preprocessing_record,
         }
@@ -367,12 +367,12 @@ class WithManifest(Classification):
 
 
 class TakesEncodedImages(Classification):
-    """Decodes images itself, by the signature `image_bytes`."""
+    """Decodes images in the signature `image_bytes`."""
 
     preprocessing = model_input.Preprocessing(height=64, width=64)
 
     def preprocess(self):
-        """The named callable."""
+        """Returns the named callable."""
         return self.preprocessing.named_callable()
 
     def bytes_signature(self, preprocess):
@@ -394,7 +394,7 @@ class TakesEncodedImages(Classification):
 
 
 class TwoSmallLogits(Classification):
-    """All between 0 and 1, as those of two classes may be."""
+    """Has logits between 0 and 1, as two classes may have."""
 
     num_outputs = 2
 
@@ -406,7 +406,7 @@ class TwoSmallLogits(Classification):
 
 
 class RandomWithin(FeatureVector):
-    """Drop path and dropout in training mode, but not on the output."""
+    """Has drop path and dropout in training mode, but not on the output."""
 
     def convolve(self, images, training):
         hidden = super().convolve(images, training)
@@ -417,7 +417,7 @@ class RandomWithin(FeatureVector):
 
 
 class CalledWithinCalls(RandomWithin):
-    """Each mode is traced once, and everything else calls that trace."""
+    """Traces each mode once; everything else calls that trace."""
 
     def __init__(self):
         super().__init__()
@@ -439,9 +439,9 @@ class NeedsLargeImages(FeatureVector):
 
 
 class HyperparameterAtCallTime(FeatureVector):
-    """A Tensor-valued argument, which a signature calls with a Python number.
+    """Has a Tensor-valued argument that is also called with a Python number.
 
-    That leaves one trace more, for this very number and training=False alone.
+    The call adds a trace for this number, with training=False only.
     """
 
     def call(self, images, training=False, return_endpoints=False, scale=1.0):
@@ -458,7 +458,7 @@ class HyperparameterAtCallTime(FeatureVector):
 
 
 class Hyperparameters(Classification):
-    """Arguments that are documented, and do what they say."""
+    """Has documented arguments that have the documented effect."""
 
     documented: typing.ClassVar = {
         "batch_norm_momentum": {"dtype": "float32", "shape": [], "default": 0.9},
@@ -535,7 +535,7 @@ class WithFeatureMap(FeatureVector):
 
 
 class HeadOnFeatureMap(WithFeatureMap, Classification):
-    """The mean over all positions comes last, after a ReLU; all logits are small."""
+    """Has a head that ends in ReLU and a mean over positions; its logits are small."""
 
     head_spec = tf.TensorSpec([None, None, None, NUM_FEATURES], tf.float32)
 
@@ -554,7 +554,7 @@ class HeadOnFeatureMap(WithFeatureMap, Classification):
 
 
 class OptionalTensor(FeatureVector):
-    """An argument that is None or a Tensor."""
+    """Has an argument that is None or a Tensor."""
 
     def call(self, images, training=False, return_endpoints=False, scale=None):
         output = self.output(images, training)
@@ -571,7 +571,7 @@ class OptionalTensor(FeatureVector):
 
 
 class LayerNorm(FeatureVector):
-    """A non-trainable variable, and nothing that depends on the batch."""
+    """Has non-trainable variables, but nothing that depends on the batch."""
 
     def batch_norm(self, hidden, training):
         mean, variance = tf.nn.moments(hidden, [1, 2, 3], keepdims=True)
@@ -580,7 +580,7 @@ class LayerNorm(FeatureVector):
 
 
 class TrainingAsTensor(FeatureVector):
-    """One trace takes either value of training, which Python bools convert to."""
+    """Takes `training` as a Tensor in one trace; Python bools are converted to it."""
 
     def flags(self):
         return {"return_endpoints": (False, True)}
@@ -604,7 +604,7 @@ class TrainingAsTensor(FeatureVector):
 
 
 class MaskAtRateZero(FeatureVector):
-    """Random numbers reach the output, and change nothing."""
+    """Has random numbers that reach the output and change nothing."""
 
     def pool(self, feature_map, training):
         features = super().pool(feature_map, training)

@@ -1,7 +1,7 @@
 """SavedModels that break one clause each, for every clause.
 
-A mutant's name begins with the clause. `MUTANTS` says what the failure must tell, and
-where nothing could break that clause alone, which others fall with it, and why.
+A mutant's name begins with the clause. `MUTANTS` gives the message of the failure and,
+where no model can break only that clause, the other clauses that fail and the reason.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FeatureVector = models.FeatureVector
 Classification = models.Classification
 
 
-# R01: what is wrong is in the files.
+# R01: faults in the saved files.
 
 
 class R01PythonFunction(FeatureVector):
@@ -50,7 +50,7 @@ class R01PrintsToFile(FeatureVector):
 
 
 class R01SavesCheckpoint(FeatureVector):
-    """By the op that a SavedModel's own saver uses."""
+    """Writes a file with the op that a SavedModel's own saver uses."""
 
     def normalise(self, images, training):
         saved = tf.raw_ops.SaveV2(
@@ -166,7 +166,7 @@ class R04Hidden(FeatureVector):
 
 
 class R04HiddenInTraining(FeatureVector):
-    """A variable that only one trace captures, and only through a nested function."""
+    """Has a variable that only one trace captures, through a nested function."""
 
     def __init__(self):
         super().__init__()
@@ -315,7 +315,7 @@ class R09OtherEndpoint(FeatureVector):
         return {"default": 2 * output}
 
 
-# R10 to R15: what calls do, parts, copies, and where calls are made.
+# R10 to R15: effects of calls, parts, copies, batches and replicas.
 
 
 class R10InferenceCounts(FeatureVector):
@@ -391,7 +391,7 @@ class R12Deeper(Classification):
 
 
 class R13Untracked(_Rewritten):
-    """A table that the graph uses, and that hangs on nothing."""
+    """Has a table that the graph uses and no object tracks."""
 
     def __init__(self):
         super().__init__()
@@ -426,7 +426,7 @@ class R14BatchStatistics(FeatureVector):
 
 
 class R15Drifts(FeatureVector):
-    """Statistics of which each replica has its own, and the first one's are saved."""
+    """Has separate statistics on each replica, and saves those of the first."""
 
     @staticmethod
     def statistic(name, value):
@@ -521,8 +521,8 @@ class I04InTraining(FeatureVector):
 
 class I05HalfPrecision(FeatureVector):
     def input_specs(self):
-        half = tf.TensorSpec(self.input_spec.shape, tf.bfloat16)
-        return [*super().input_specs(), half]
+        bfloat16_spec = tf.TensorSpec(self.input_spec.shape, tf.bfloat16)
+        return [*super().input_specs(), bfloat16_spec]
 
 
 # F: feature vectors.
@@ -547,7 +547,7 @@ class F01Double(FeatureVector):
 
 
 class F02Flat(FeatureVector):
-    """As many features as the feature map has values, whatever its size."""
+    """Has as many features as the feature map has values, whatever its size."""
 
     def pool(self, feature_map, training):
         return tf.reshape(feature_map, [tf.shape(feature_map)[0], -1])
@@ -560,7 +560,7 @@ class F03Dropout(FeatureVector):
 
 
 class F03DropoutThenTanh(FeatureVector):
-    """With ops after it that leave each feature to itself, or move them about."""
+    """Has elementwise and reordering ops after the dropout."""
 
     def pool(self, feature_map, training):
         features = super().pool(feature_map, training)
@@ -578,7 +578,7 @@ class F03Noise(FeatureVector):
 
 
 class F03DropoutInside(FeatureVector):
-    """Dropout in a function that is called, and a reshape after it."""
+    """Has dropout in a nested function, and a reshape after it."""
 
     def __init__(self):
         super().__init__()
@@ -602,7 +602,7 @@ class F03DropoutInside(FeatureVector):
 
 
 class C01Scores(Classification):
-    """A list of scores beside the classes that they are of."""
+    """Returns a list of scores and a list of their classes."""
 
     def flags(self):
         return {"training": (False, True)}
@@ -649,7 +649,7 @@ class C02SevenSigmoids(Classification):
 
 
 class C02OneSigmoid(C02SevenSigmoids):
-    """Within a function, and given another shape behind it."""
+    """Has a head in a nested function, and a reshape after the sigmoid."""
 
     num_outputs = 1
 
@@ -662,11 +662,11 @@ class C02OneSigmoid(C02SevenSigmoids):
 
 
 class C02MeanOfSigmoids(C02SevenSigmoids):
-    """Of an image and its mirror image."""
+    """Averages the scores of an image and its mirror image."""
 
     def output(self, images, training):
-        both = [images, tf.reverse(images, [2])]
-        scores = [self.head(self.features(x, training), training) for x in both]
+        views = [images, tf.reverse(images, [2])]
+        scores = [self.head(self.features(x, training), training) for x in views]
         return tf.reduce_mean(tf.sigmoid(tf.stack(scores)), axis=0)
 
     def head(self, features, training=False):
@@ -685,7 +685,7 @@ class C02Percent(Classification):
 
 
 class C02Saturated(Classification):
-    """Some of them are rounded to 0 and to 1."""
+    """Has scores that are rounded to 0 or to 1."""
 
     def head(self, features, training=False):
         return 1.0 * tf.nn.sigmoid(1e4 * super().head(features, training))
@@ -703,7 +703,7 @@ class C03OneMissing(Classification):
 
 
 class C03OneTooMany(Classification):
-    """A background class too many, which is no header."""
+    """Has an extra background class, which is no header."""
 
     class_index_name = "labels.txt"
 
@@ -766,7 +766,7 @@ class P01OneBit(Classification):
 
 
 class P01OtherNames(Classification):
-    """Names tell nothing here, and one variable has no equal."""
+    """Has a renamed variable, so names can't be compared; one value has no equal."""
 
     def __init__(self):
         super().__init__()
@@ -818,7 +818,7 @@ class P03OtherFile(_WithManifest):
 
 
 class P03OtherHalf(_WithManifest):
-    """Whose hash is not that of the feature vector that it is judged with."""
+    """Records a hash that is not that of the feature vector it is judged with."""
 
     def edit(self, record):
         record["pair"]["sha256"] = "0" * 64
@@ -894,7 +894,7 @@ class S04OtherInput(models.TakesEncodedImages):
 
 
 class S04OneImage(models.TakesEncodedImages):
-    """Not a batch of them."""
+    """Takes one file instead of a batch."""
 
     def bytes_signature(self, preprocess):
         @tf.function(input_signature=[tf.TensorSpec([], tf.string, "image_bytes")])
@@ -929,30 +929,30 @@ class S04NoPreprocess(models.TakesEncodedImages):
 
 
 class _OtherPreprocess(models.TakesEncodedImages):
-    """Changes what `preprocess` gives, or how."""
+    """Changes the images that `preprocess` returns, or how it makes them."""
 
-    def images(self, image_bytes, right):
-        return right(image_bytes)
+    def images(self, image_bytes, original):
+        return original(image_bytes)
 
     def preprocess(self):
         part, spec = super().preprocess(), [tf.TensorSpec([None], tf.string)]
-        right = part.__call__
+        original = part.__call__
         part.__call__ = tf.function(
-            lambda image_bytes: self.images(image_bytes, right), input_signature=spec
+            lambda image_bytes: self.images(image_bytes, original), input_signature=spec
         )
         return part
 
 
 class S04Bytes(_OtherPreprocess):
-    """In [0, 255]."""
+    """Returns images in [0, 255]."""
 
-    def images(self, image_bytes, right):
-        return 255 * right(image_bytes)
+    def images(self, image_bytes, original):
+        return 255 * original(image_bytes)
 
 
 class S04Integers(_OtherPreprocess):
-    def images(self, image_bytes, right):
-        return tf.cast(255 * right(image_bytes), tf.uint8)
+    def images(self, image_bytes, original):
+        return tf.cast(255 * original(image_bytes), tf.uint8)
 
     def bytes_signature(self, preprocess):
         return model_input.bytes_signature(
@@ -962,8 +962,8 @@ class S04Integers(_OtherPreprocess):
 
 
 class S04BlueFirst(_OtherPreprocess):
-    def images(self, image_bytes, right):
-        return right(image_bytes)[..., ::-1]
+    def images(self, image_bytes, original):
+        return original(image_bytes)[..., ::-1]
 
 
 class S04WithVariable(_OtherPreprocess):
@@ -971,8 +971,8 @@ class S04WithVariable(_OtherPreprocess):
         super().__init__()
         self.scale = tf.Variable(1.0, name="scale", trainable=False)
 
-    def images(self, image_bytes, right):
-        return self.scale * right(image_bytes)
+    def images(self, image_bytes, original):
+        return self.scale * original(image_bytes)
 
     def preprocess(self):
         part = super().preprocess()
@@ -984,9 +984,9 @@ class S04WithVariable(_OtherPreprocess):
 
 
 def _one_by_one(decode):
-    """From files [B] to images [B, 64, 64, 3], each decoded by a function."""
+    """Returns a method from files [B] to images [B, 64, 64, 3] that uses `decode`."""
 
-    def images(self, image_bytes, right):
+    def images(self, image_bytes, original):
         def image(data):
             pixels = decode(data)
             side = tf.reduce_min(tf.shape(pixels)[:2])
@@ -1002,7 +1002,7 @@ def _one_by_one(decode):
 
 
 class S04NotTurned(_OtherPreprocess):
-    """As TensorFlow's own op decodes."""
+    """Decodes with TensorFlow's op, which ignores the orientation in EXIF."""
 
     images = _one_by_one(
         lambda data: tf.ensure_shape(
@@ -1013,18 +1013,18 @@ class S04NotTurned(_OtherPreprocess):
 
 
 class S04JpegAlone(_OtherPreprocess):
-    def images(self, image_bytes, right):
+    def images(self, image_bytes, original):
         is_jpeg = tf.strings.substr(image_bytes, 0, 2) == b"\xff\xd8"
         with tf.control_dependencies(
             [tf.debugging.Assert(tf.reduce_all(is_jpeg), ["no JPEG"])]
         ):
-            return right(tf.identity(image_bytes))
+            return original(tf.identity(image_bytes))
 
 
 class S04Recovers(_OtherPreprocess):
-    """What is missing of a PNG or JPEG file becomes white."""
+    """Replaces a truncated PNG or JPEG file by a white image."""
 
-    def images(self, image_bytes, right):
+    def images(self, image_bytes, original):
         ends = tf.constant([b"\xff\xd9", b"`\x82"])
         end = tf.strings.substr(image_bytes, -2, 2)
         starts = tf.constant([b"\xff\xd8", b"\x89P"])
@@ -1033,21 +1033,21 @@ class S04Recovers(_OtherPreprocess):
             (start[:, tf.newaxis] == starts) & (end[:, tf.newaxis] != ends), axis=1
         )
         white = tf.io.encode_png(tf.fill([8, 8, 3], np.uint8(255)))
-        return right(tf.where(is_cut, white, image_bytes))
+        return original(tf.where(is_cut, white, image_bytes))
 
 
 class S04BlackWhereDamaged(_OtherPreprocess):
-    def images(self, image_bytes, right):
-        """Those that are known by their first bytes; others are black."""
+    def images(self, image_bytes, original):
+        """Decodes files with known first bytes; other files become black images."""
         start = tf.strings.substr(image_bytes, 0, 2)
-        known = tf.constant([b"\xff\xd8", b"\x89P", b"RI", b"GI", b"BM"])
-        is_known = tf.reduce_any(start[:, tf.newaxis] == known, axis=1)
+        first_bytes = tf.constant([b"\xff\xd8", b"\x89P", b"RI", b"GI", b"BM"])
+        is_known = tf.reduce_any(start[:, tf.newaxis] == first_bytes, axis=1)
         black = tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8))
-        return right(tf.where(is_known, image_bytes, black))
+        return original(tf.where(is_known, image_bytes, black))
 
 
 class S04OtherSize(models.TakesEncodedImages, models.WithManifest):
-    """Than the manifest says."""
+    """Has another image size than the manifest says."""
 
     preprocessing_record: typing.ClassVar = {
         "image_size": 48,
@@ -1064,11 +1064,11 @@ class S04OtherCrop(S04OtherSize):
     }
 
 
-# K: what only a client sees.
+# K: faults that only a client notices.
 
 
 class K01TwoFormats(FeatureVector):
-    """A file that tells hub.load to look for a module of TensorFlow 1."""
+    """Has a file that makes hub.load look for a TensorFlow 1 module."""
 
     def save(self, folder):
         path = super().save(folder)
@@ -1077,14 +1077,14 @@ class K01TwoFormats(FeatureVector):
 
 
 class K02NothingToLearn(FeatureVector):
-    """Features that are 0, with gradients that are, too."""
+    """Has features and gradients that are all 0."""
 
     def pool(self, feature_map, training):
         return 0.0 * super().pool(feature_map, training)
 
 
 class K03NameTaken(FeatureVector):
-    """An attribute has a signature's name, and TFSMLayer takes it for that."""
+    """Has an attribute with a signature's name, which TFSMLayer uses instead."""
 
     def root(self):
         root = super().root()
@@ -1093,7 +1093,7 @@ class K03NameTaken(FeatureVector):
 
 
 class K04NoRestore(_Rewritten):
-    """What TensorFlow 1's loader calls to restore the variables is not there."""
+    """Lacks the op that TensorFlow 1's loader calls to restore variables."""
 
     def rewrite(self, meta_graph):
         meta_graph.saver_def.restore_op_name = "save/nothing"
@@ -1125,12 +1125,12 @@ class T01OtherCollection(HubModule):
 class T01PythonFunction(HubModule):
     def pool(self, feature_map, training):
         pooled = super().pool(feature_map, training)
-        same = tf.compat.v1.py_func(lambda array: array, [pooled], tf.float32)
-        return tf.ensure_shape(same, pooled.shape)
+        unchanged = tf.compat.v1.py_func(lambda array: array, [pooled], tf.float32)
+        return tf.ensure_shape(unchanged, pooled.shape)
 
 
 class T01WritesFile(HubModule):
-    """Where its variables are initialised, as hub.Module lets its user do."""
+    """Writes a file when variables are initialised, which hub.Module lets users do."""
 
     @staticmethod
     def initializer(shape, dtype=None, partition_info=None):
@@ -1150,8 +1150,8 @@ class T02NoDefault(HubModule):
 
 class T02NotInTraining(HubModule):
     def signatures(self, features, output, training):
-        found = super().signatures(features, output, training)
-        return {"default": found["default"]} if training else found
+        signatures = super().signatures(features, output, training)
+        return {"default": signatures["default"]} if training else signatures
 
 
 class T02OtherInput(HubModule):
@@ -1160,8 +1160,8 @@ class T02OtherInput(HubModule):
 
 class T02OtherOutput(HubModule):
     def signatures(self, features, output, training):
-        found = super().signatures(features, output, training)
-        return {name: {"out": features} for name in found}
+        signatures = super().signatures(features, output, training)
+        return {name: {"out": features} for name in signatures}
 
 
 class T02Integers(HubModule):
@@ -1175,11 +1175,11 @@ class T02Map(HubModule):
 
 
 class T02OtherTask(hub_modules.Classification):
-    """The default is twice what the classifier gives."""
+    """Has a default output that is twice the classifier's."""
 
     def signatures(self, features, output, training):
-        found = super().signatures(features, output, training)
-        return {**found, "default": {"default": 2 * output}}
+        signatures = super().signatures(features, output, training)
+        return {**signatures, "default": {"default": 2 * output}}
 
 
 class T03AnySize(HubModule):
@@ -1246,13 +1246,13 @@ class T05NotThree(HubModule):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mutant:
-    """What must come of a mutant.
+    """Expected failures of a mutant.
 
     Args:
-      message: what the failure of its clause says.
-      others: clauses that fall with it, since nothing could break it alone.
-      why: the reason for that.
-      full: whether only the level full can tell.
+      message: regular expression for the message of its clause.
+      others: clauses that fail too, since no model could break its clause alone.
+      why: the reason for `others`.
+      full: whether only the level "full" notices the fault.
       documented: ranges that the model claims.
     """
 
@@ -1288,7 +1288,7 @@ MUTANTS = {
     R05NotASubset: Mutant(
         message="1 not listed: stem/gamma",
         others=("R04",),
-        why="what is trained is captured, and so is missing from variables",
+        why="the trainable variable is captured, so it is missing from variables",
     ),
     R06Vector: Mutant(message=r"_losses\[0\]: a finite float scalar; .*shape=\(8,\)"),
     R06NaN: Mutant(message="a finite float scalar; .*nan"),
@@ -1328,7 +1328,7 @@ MUTANTS = {
     R14Random: Mutant(
         message="in a repeated call|another image|one image per batch",
         others=("R07", "R09", "R13", "R15", "S02"),
-        why="no two results that ought to be equal are",
+        why="no two results that should be equal are equal",
     ),
     R14BatchStatistics: Mutant(message="another image in the|one image per batch"),
     R15Drifts: Mutant(message="stem/mean:0, .* observed the value of one replica"),
@@ -1349,7 +1349,7 @@ MUTANTS = {
     I04NaNWeights: Mutant(
         message="infinite values or NaN",
         others=("R11",),
-        why="gradients through NaN are none",
+        why="there are no gradients through NaN",
     ),
     I04InTraining: Mutant(message="zeros with training=True", full=True),
     I05HalfPrecision: Mutant(message="it takes bfloat16"),
@@ -1458,7 +1458,7 @@ MUTANTS = {
 }
 
 
-# The clauses of group K that fall with a mutant, since the client uses what it breaks.
+# Clauses of group K that fail with a mutant, since the client uses what it breaks.
 CLIENTS = {
     R06Vector: "K02",
     R06NaN: "K02",
@@ -1479,10 +1479,10 @@ CLIENTS = {
 
 
 def clause(mutant: type[FeatureVector]) -> str:
-    """The id of the clause that a mutant breaks."""
+    """Returns the id of the clause that a mutant breaks."""
     return re.match(r"[A-Z]\d\d", mutant.__name__).group()
 
 
 def make(mutant: type[FeatureVector], folder: pathlib.Path) -> pathlib.Path:
-    """Writes a mutant to a directory in `folder` and gives its path."""
+    """Writes a mutant to a directory in `folder` and returns its path."""
     return mutant().save(folder)

@@ -1,4 +1,4 @@
-"""Programs that talk, fall silent, crash, or take too much."""
+"""Processes that send messages, hang, crash, or exceed their limits."""
 
 import sys
 import threading
@@ -17,16 +17,16 @@ SAY = "os.write(fd, b'{\"said\": 1}\\n')\n"
 
 
 def run(program, limits=LIMITS):
-    """What it says, and then how it was stopped, if it was."""
-    said = []
+    """Returns a program's messages, and why it was stopped if it was."""
+    messages = []
     try:
         for message in process.messages(
             [sys.executable, "-c", BEGIN + program], {"a": [1, "×"]}, limits=limits
         ):
-            said.append(message)
+            messages.append(message)
     except process.Stopped as stopped:
-        said.append(str(stopped))
-    return said
+        messages.append(str(stopped))
+    return messages
 
 
 def test_messages_come_one_by_one():
@@ -78,7 +78,7 @@ def test_each_message_begins_the_time_anew():
     assert run(program) == [{"said": 1}] * 4
 
 
-def test_what_a_program_started_is_gone_with_it():
+def test_children_of_a_program_end_with_it():
     program = (
         "import subprocess\n"
         "sleep = 'import time; time.sleep(99)'\n"
@@ -88,9 +88,9 @@ def test_what_a_program_started_is_gone_with_it():
     pid, how = run(program)
     assert how == "sent no message for 2 s"
     deadline = time.monotonic() + 5
-    while _lives(pid) and time.monotonic() < deadline:
+    while _is_running(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not _lives(pid)
+    assert not _is_running(pid)
 
 
 def test_the_memory_of_children_counts():
@@ -102,17 +102,17 @@ def test_the_memory_of_children_counts():
     assert run(program) == ["used more than 0.3 GiB of memory"]
 
 
-def test_who_stops_listening_leaves_nothing_running():
+def test_closing_the_messages_ends_the_program():
     program = SAY + "os.write(fd, b'%d\\n' % os.getpid()); time.sleep(60)"
     messages = process.messages(
         [sys.executable, "-c", BEGIN + program], None, limits=LIMITS
     )
     _, pid = next(messages), next(messages)
     messages.close()
-    assert not _lives(pid)
+    assert not _is_running(pid)
 
 
-def _lives(pid):
+def _is_running(pid):
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -125,7 +125,7 @@ def test_a_program_that_is_not_there_is_an_error():
 
 
 def test_a_cancelled_process_ends_at_once():
-    """And is no failure of the model: nothing catches the exception as one."""
+    """The exception is no `Stopped`, so it does not count as a failure of the model."""
     cancelled = threading.Event()
     limits = process.Limits(seconds=5, memory=1 << 30, cancelled=cancelled)
     program = [sys.executable, "-c", "import time; time.sleep(60)"]

@@ -1,4 +1,4 @@
-"""pytest, as another project calls it to hold a model against the suite."""
+"""The pytest plugin, as another project uses it to check a model."""
 
 import os
 import re
@@ -40,8 +40,8 @@ def test_a_test_for_each_clause(tmp_path):
     assert status == 1, printed
     assert f"S01 {path}: expected a signature serving_default" in printed
     assert "applies to classification" in printed
-    found = counts(printed)
-    assert (found["failed"], found["passed"]) == (1, 23), printed
+    outcomes = counts(printed)
+    assert (outcomes["failed"], outcomes["passed"]) == (1, 23), printed
 
 
 @pytest.mark.slow
@@ -53,8 +53,8 @@ def test_nothing_is_judged_where_no_model_is_given(tmp_path):
 
 
 def test_a_wrong_path_is_told_in_a_line_without_tensorflow(tmp_path):
-    profiled = {"PYTHONPROFILEIMPORTTIME": "1"}
-    status, printed = run(tmp_path, f"--saved-model={tmp_path}", **profiled)
+    variables = {"PYTHONPROFILEIMPORTTIME": "1"}
+    status, printed = run(tmp_path, f"--saved-model={tmp_path}", **variables)
     assert status == pytest.ExitCode.USAGE_ERROR
     assert printed.count("it has no saved_model.pb") == 1
     imported = set(re.findall(r"\| +([\w.]+)$", printed, re.MULTILINE))

@@ -1,3 +1,5 @@
+"""Reports as text and as JSON."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -44,14 +46,14 @@ def test_only_a_must_that_does_not_hold_failed():
 
 
 def test_json_is_as_the_command_line_promises():
-    found = json.loads(json.dumps(REPORT.to_json()))
-    assert list(found)[:3] == ["path", "kind", "clauses"]
-    assert report.from_json(found).to_json() == REPORT.to_json()
-    assert found["path"] == "exports/m/feature_vector/1"
-    assert found["kind"] == "feature_vector"
-    statuses = [clause["status"] for clause in found["clauses"]]
+    record = json.loads(json.dumps(REPORT.to_json()))
+    assert list(record)[:3] == ["path", "kind", "clauses"]
+    assert report.from_json(record).to_json() == REPORT.to_json()
+    assert record["path"] == "exports/m/feature_vector/1"
+    assert record["kind"] == "feature_vector"
+    statuses = [clause["status"] for clause in record["clauses"]]
     assert statuses == ["pass", "fail", "warn", "not_applicable"]
-    assert found["clauses"][0] == {
+    assert record["clauses"][0] == {
         "id": "R01",
         "status": "pass",
         "message": "loaded",

@@ -1,4 +1,4 @@
-"""A report as one gets it of a large model with faults, some of them on purpose."""
+"""Reports for tests: a large model with faults and hostile text, and small ones."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ HOSTILE = (
 )
 
 
-def broken(clause: str, *, expected: str, observed: str, fix: str) -> tuple[str, str]:
+def violation(
+    clause: str, *, expected: str, observed: str, fix: str
+) -> tuple[str, str]:
     return "fail", (
         f"{clause} {PATH}: expected {expected}; observed {observed}. To fix: {fix}"
     )
 
 
-# By clause: status and message, where they are not a plain pass.
-_FOUND = {
-    "R04": broken(
+# Status and message of clauses that do not simply pass.
+_FINDINGS = {
+    "R04": violation(
         "R04",
         expected="all 518 captured variables in root.variables",
         observed="2 missing: stage_4_block_11_multi_query_attention_key_downsampling/"
@@ -78,7 +80,10 @@ FAULTY = report.Report(
     path=PATH,
     kind="feature_vector",
     clauses=(
-        *(result(clause.id, *_FOUND.get(clause.id, ())) for clause in clauses.CLAUSES),
+        *(
+            result(clause.id, *_FINDINGS.get(clause.id, ()))
+            for clause in clauses.CLAUSES
+        ),
         result("Z99", "not_applicable", "of a later version of the suite"),
     ),
     documented={"height_range": (32, 2048), "width_range": (None, 1024)},

@@ -1,3 +1,5 @@
+"""The scoreboard page: its content, and its display in a browser."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -24,8 +26,8 @@ def column(name: str, **changes) -> scoreboard.Column:
     return scoreboard.Column(**{**values, **changes})
 
 
-# Reports of different lengths, a model that was not made, and as many columns as do
-# not fit a telephone.
+# Reports of different lengths, a model that was not built, and more columns than fit
+# on a phone.
 BOARD = scoreboard.Scoreboard(
     title="Which of them?",
     made_by="tools/scoreboard",
@@ -39,7 +41,7 @@ BOARD = scoreboard.Scoreboard(
 
 
 class Reader(html.parser.HTMLParser):
-    """Every tag of a page, and the words of each cell of the matrix by its link."""
+    """Parses a page into its tags and the cells of the matrix, by their links."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -49,12 +51,12 @@ class Reader(html.parser.HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        given = dict(attributes)
-        self.tags.append((tag, given))
+        values = dict(attributes)
+        self.tags.append((tag, values))
         if tag == "td":
-            self._cell = (given.get("class", ""), "")
-        elif tag == "a" and "data-model" in given:
-            self._cell = (self._cell[0], given["href"])
+            self._cell = (values.get("class", ""), "")
+        elif tag == "a" and "data-model" in values:
+            self._cell = (self._cell[0], values["href"])
 
     def handle_data(self, data):
         status, link = self._cell
@@ -74,8 +76,8 @@ def test_each_clause_has_a_cell_for_each_model():
 
 def test_each_link_of_the_page_leads_to_one_place():
     tags = Reader(scoreboard.render(BOARD)).tags
-    ids = [given["id"] for _, given in tags if "id" in given]
-    links = {given["href"] for tag, given in tags if tag == "a"} - {"#"}
+    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    links = {attributes["href"] for tag, attributes in tags if tag == "a"} - {"#"}
     assert len(ids) == len(set(ids))
     assert links <= {f"#{name}" for name in ids}
 
@@ -89,7 +91,7 @@ def test_the_first_row_sums_up():
 
 def test_the_same_findings_are_told_once():
     (row,) = (row for row in scoreboard._rows(BOARD.columns) if row.id == "R01")
-    assert [[cell.column.name for cell in same] for same in row.findings] == [
+    assert [[cell.column.name for cell in cells] for cells in row.findings] == [
         ["clean"],
         [f"faulty_{number}" for number in range(8)],
     ]
@@ -101,11 +103,13 @@ def test_the_same_findings_are_told_once():
 def test_the_worst_is_told_first():
     results = [reports.result("R01", status, status) for status in report.STATUSES]
     columns = tuple(
-        column(f"c{number}", report=dataclasses.replace(reports.CLEAN, clauses=(one,)))
-        for number, one in enumerate(results)
+        column(
+            f"c{number}", report=dataclasses.replace(reports.CLEAN, clauses=(result,))
+        )
+        for number, result in enumerate(results)
     )
     (row,) = scoreboard._rows(columns)
-    assert [same[0].status for same in row.findings] == [
+    assert [cells[0].status for cells in row.findings] == [
         "fail",
         "warn",
         "pass",
@@ -126,7 +130,7 @@ def test_one_without_columns_or_reports_is_a_page():
 
 def test_text_of_unknown_origin_stays_text():
     hostile = reports.HOSTILE + "\ud800\x85\u2028"
-    found = report.Report(
+    hostile_report = report.Report(
         path=hostile, kind=hostile, clauses=(reports.result("R01", "fail", hostile),)
     )
     values = {"title": hostile, "note": hostile, "kind": hostile, "code": hostile}
@@ -136,7 +140,7 @@ def test_text_of_unknown_origin_stays_text():
             made_by=hostile,
             versions={hostile: hostile},
             columns=(
-                column("a", report=found, **values),
+                column("a", report=hostile_report, **values),
                 column("b", report=None, problem=hostile, **values),
             ),
         )
@@ -148,14 +152,14 @@ def test_text_of_unknown_origin_stays_text():
 
 def test_the_page_needs_nothing_else():
     text = scoreboard.render(BOARD)
-    for tag, given in Reader(text).tags:
-        assert "src" not in given, tag
-        assert not [name for name in given if name.startswith("on")], tag
-        assert (given.get("href") or "#").startswith(("#", "data:,")), given
+    for tag, attributes in Reader(text).tags:
+        assert "src" not in attributes, tag
+        assert not [name for name in attributes if name.startswith("on")], tag
+        assert (attributes.get("href") or "#").startswith(("#", "data:,")), attributes
     assert "url(" not in text
 
 
-# In a browser: what is really seen.
+# Display in a browser.
 
 
 @pytest.fixture(scope="module")
@@ -192,12 +196,12 @@ def test_a_cell_shows_what_was_found(page, url, width):
     page.goto(url)
     link = "document.querySelector('a[href=\"#R04.faulty_3\"]')"
     page.evaluate(f"{link}.click()")
-    shown = " ".join(
+    panel_text = " ".join(
         page.evaluate("document.getElementById('panel').innerText").split()
     )
-    assert shown.startswith("R04 Fail · Tool faulty_3, features")
-    assert clauses.BY_ID["R04"].text in shown
-    assert "518 captured variables in root.variables OBSERVED 2 missing" in shown
+    assert panel_text.startswith("R04 Fail · Tool faulty_3, features")
+    assert clauses.BY_ID["R04"].text in panel_text
+    assert "518 captured variables in root.variables OBSERVED 2 missing" in panel_text
     assert page_checks.too_wide(page, boxes=".matrix, pre") == []
     page.evaluate("document.querySelector('#panel button').click()")
     assert page.evaluate("document.getElementById('panel').hidden")
@@ -208,13 +212,15 @@ def test_the_keyboard_reaches_the_cells(page, url):
     page.set_viewport_size({"width": 1280, "height": 800})
     page.goto(url)
     page.evaluate("document.querySelector('a[href=\"#R04.faulty_3\"]').focus()")
-    what = "document.querySelector('#panel .heading').innerText.replace(/\\s+/g, ' ')"
-    assert page.evaluate(what).startswith("R04 Fail · Tool faulty_3")
+    heading = (
+        "document.querySelector('#panel .heading').innerText.replace(/\\s+/g, ' ')"
+    )
+    assert page.evaluate(heading).startswith("R04 Fail · Tool faulty_3")
     press = """document.activeElement.dispatchEvent(
         new KeyboardEvent("keydown", {key: "%s", bubbles: true}))"""
     for key in ("ArrowDown", "ArrowDown", "ArrowRight"):
         page.evaluate(press % key)
-    assert page.evaluate(what).startswith("R06 Fail · Tool faulty_4")
+    assert page.evaluate(heading).startswith("R06 Fail · Tool faulty_4")
     page.evaluate(press % "Escape")
     assert page.evaluate("document.getElementById('panel').hidden")
     assert page_checks.complaints(page, url) == []
@@ -236,6 +242,6 @@ def test_text_stands_out_from_its_background(page, url, scheme, width):
     page.evaluate("document.querySelector('td.fail a').click()")
     contrasts = page_checks.contrasts(page)
     assert len(contrasts) > 500
-    assert [found for found in contrasts if found[0] < 4.5] == []
+    assert [contrast for contrast in contrasts if contrast[0] < 4.5] == []
     is_dark = [background < 0.2 for *_, background in contrasts]
     assert all(is_dark) if scheme == "dark" else not any(is_dark)

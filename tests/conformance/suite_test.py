@@ -1,4 +1,4 @@
-"""What becomes of a model that crashes, loops, or takes all memory; and the clients."""
+"""The suite's processes: models that crash, hang or use up memory; and the clients."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def tight(default):
     return process.Limits(seconds=15, memory=2 * GIB)
 
 
-def by_id(found):
-    return {result.id: result for result in found.clauses}
+def by_id(suite_report):
+    return {result.id: result for result in suite_report.clauses}
 
 
 class Crashes(models.FeatureVector):
-    """On images that are wider than high."""
+    """Aborts the process on images that are wider than high."""
 
     def normalise(self, images, training):
         shape = tf.shape(images)
@@ -57,19 +57,19 @@ class Loops(models.FeatureVector):
 class TakesAllMemory(models.FeatureVector):
     def normalise(self, images, training):
         shape = tf.shape(images)
-        _, taken = tf.while_loop(
+        _, values = tf.while_loop(
             lambda i, _: (shape[2] > shape[1]) & (i < 40),
-            lambda i, taken: (i + 1, tf.concat([taken, taken + 1], 0)),
+            lambda i, values: (i + 1, tf.concat([values, values + 1], 0)),
             (tf.constant(0), tf.ones([1 << 16])),
             shape_invariants=(tf.TensorShape([]), tf.TensorShape([None])),
         )
-        with tf.control_dependencies([tf.reduce_sum(taken)]):
+        with tf.control_dependencies([tf.reduce_sum(values)]):
             return super().normalise(tf.identity(images), training)
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory):
-    """The report of a model whose process ends; each model is judged once."""
+def judge_once(tmp_path_factory):
+    """Returns a function that judges a model whose process ends, each model once."""
 
     @functools.cache
     def judge(model):
@@ -91,16 +91,16 @@ def judged(tmp_path_factory):
         ),
     ],
 )
-def test_what_ends_the_process_is_one_clause_that_fails(model, observed, judged):
-    found = judged(model)
-    statuses = {result.id: result.status for result in found.clauses}
+def test_ending_the_process_fails_one_clause(model, observed, judge_once):
+    suite_report = judge_once(model)
+    statuses = {result.id: result.status for result in suite_report.clauses}
     assert statuses == dict.fromkeys(("R02", "I02", "S01", "S02"), "pass") | {
         "I03": "fail",
         "S03": "not_applicable",
         "S04": "warn",
     }
-    message = by_id(found)["I03"].message
-    expected = f"I03 {found.path}: expected the check to finish; observed "
+    message = by_id(suite_report)["I03"].message
+    expected = f"I03 {suite_report.path}: expected the check to finish; observed "
     assert message.startswith(expected)
     assert re.search(observed, message), message
 
@@ -108,37 +108,42 @@ def test_what_ends_the_process_is_one_clause_that_fails(model, observed, judged)
 @pytest.mark.usefixtures("forked_clients")
 def test_a_crash_ends_the_search_and_keeps_what_was_found(tmp_path):
     path = Crashes().save(tmp_path)
-    found = suite.check(path, clauses=["I03"])
-    assert [result.id for result in found.failed] == ["I03"], found.to_text()
-    message = by_id(found)["I03"].message
+    suite_report = suite.check(path, clauses=["I03"])
+    assert [result.id for result in suite_report.failed] == ["I03"], (
+        suite_report.to_text()
+    )
+    message = by_id(suite_report)["I03"].message
     assert "observed the process was killed by SIGABRT" in message
-    assert found.measured.stopped.startswith("the process was killed by SIGABRT")
-    assert found.measured.batch_sizes == [1, 2, 3, 7, 32, 64]
+    assert suite_report.measured.stopped.startswith("the process was killed by SIGABRT")
+    assert suite_report.measured.batch_sizes == [1, 2, 3, 7, 32, 64]
 
 
 def test_after_a_crash_another_process_judges_what_is_left(tmp_path, monkeypatch):
-    """Here the processes are stand-ins; the first ends while it judges I03."""
+    """Stand-ins replace the processes; the first one ends while it judges I03."""
     path = models.FeatureVector().save(tmp_path)
-    asked = []
+    requested_clauses = []
 
     def worker(run, **job_changes):
-        asked.append(job_changes["clauses"])
+        requested_clauses.append(job_changes["clauses"])
         for message in here.messages(run, **job_changes):
-            if len(asked) == 1 and message.get("begin") == "I03":
+            if len(requested_clauses) == 1 and message.get("begin") == "I03":
                 raise process.Stopped("was killed by SIGABRT")
             yield message
 
     monkeypatch.setattr(suite._Run, "_worker", worker)
-    found = suite.check(path, clauses=["I02", "I03", "S01"], level="quick")
-    statuses = {result.id: result.status for result in found.clauses}
+    suite_report = suite.check(path, clauses=["I02", "I03", "S01"], level="quick")
+    statuses = {result.id: result.status for result in suite_report.clauses}
     assert statuses == {"I02": "pass", "I03": "fail", "S01": "pass"}
-    assert "observed the process was killed by SIGABRT" in by_id(found)["I03"].message
-    first, second = asked
+    assert (
+        "observed the process was killed by SIGABRT"
+        in by_id(suite_report)["I03"].message
+    )
+    first, second = requested_clauses
     assert second == first[first.index("I03") + 1 :]
 
 
 class EndsQuietly(models.FeatureVector):
-    """With status 0, as if the process had done its work."""
+    """Ends the process with status 0, as if it had finished."""
 
     def normalise(self, images, training):
         quietly = {"error_msg": "", "exit_without_error": True}
@@ -150,15 +155,15 @@ class EndsQuietly(models.FeatureVector):
 @pytest.mark.usefixtures("forked_clients")
 def test_a_model_that_ends_the_process_as_if_all_were_done_fails(tmp_path):
     path = EndsQuietly().save(tmp_path)
-    found = suite.check(path, clauses=["I04"], limits=tight)
-    # What fails is told, asked for or not: nothing could be judged behind it.
-    assert [(r.id, r.status) for r in found.clauses] == [
+    suite_report = suite.check(path, clauses=["I04"], limits=tight)
+    # The failure is reported although R03 was not requested: it blocks I04.
+    assert [(r.id, r.status) for r in suite_report.clauses] == [
         ("R03", "fail"),
         ("I04", "not_applicable"),
-    ], found.to_text()
+    ], suite_report.to_text()
     assert (
         "ended with status 0 before all clauses were checked"
-        in found.clauses[0].message
+        in suite_report.clauses[0].message
     )
 
 
@@ -171,10 +176,10 @@ class Strings(models.FeatureVector):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
-def test_an_input_that_images_are_not_is_that_clause_alone(tmp_path):
+def test_an_input_that_is_no_image_fails_that_clause_alone(tmp_path):
     path = Strings().save(tmp_path)
-    found = suite.check(path, clauses=["R03", "I01", "K02"], level="quick")
-    statuses = {result.id: result.status for result in found.clauses}
+    suite_report = suite.check(path, clauses=["R03", "I01", "K02"], level="quick")
+    statuses = {result.id: result.status for result in suite_report.clauses}
     assert statuses == {"R03": "pass", "I01": "fail", "K02": "not_applicable"}
 
 
@@ -206,13 +211,15 @@ def test_nothing_is_left_running_or_lying_about(tmp_path):
     [c if c == "K01" else pytest.param(c, marks=SLOW) for c in clients.BY_CLAUSE],
 )
 def test_a_client_sees_what_no_other_clause_does(clause, request, tmp_path):
-    if clause != "K01":  # which every run of the tests starts as users do
+    if clause != "K01":  # K01 runs in new processes, as for users
         request.getfixturevalue("forked_clients")
     (mutant,) = (m for m in mutants.MUTANTS if mutants.clause(m) == clause)
     path = mutants.make(mutant, tmp_path)
-    found = suite.check(path, clauses=["F01", "T", "K"], level="quick")
-    assert [result.id for result in found.failed] == [clause], found.to_text()
-    message = by_id(found)[clause].message
+    suite_report = suite.check(path, clauses=["F01", "T", "K"], level="quick")
+    assert [result.id for result in suite_report.failed] == [clause], (
+        suite_report.to_text()
+    )
+    message = by_id(suite_report)[clause].message
     assert message.startswith(f"{clause} {path}: expected ")
     assert re.search(mutants.MUTANTS[mutant].message, message)
 
@@ -220,17 +227,17 @@ def test_a_client_sees_what_no_other_clause_does(clause, request, tmp_path):
 @pytest.mark.slow
 def test_clients_take_a_correct_model_and_its_range_is_found(tmp_path):
     path = models.Classification().save(tmp_path)
-    said = []
-    found = suite.check(path, progress=said.append)
-    assert not found.failed, found.to_text()
-    assert found.kind == "classification"
-    assert [result.id for result in found.clauses] == [
+    lines = []
+    suite_report = suite.check(path, progress=lines.append)
+    assert not suite_report.failed, suite_report.to_text()
+    assert suite_report.kind == "classification"
+    assert [result.id for result in suite_report.clauses] == [
         clause.id for clause in clauses.CLAUSES if clauses.SAVED_MODEL in clause.formats
     ]
-    assert {"R01 …", "K02 …"} <= set(said)
-    assert set(found.versions) == {"python", "tensorflow"}
-    assert found.measured.batch_sizes == [1, 2, 3, 7, 32, 64]
-    for sides in found.measured.sides.values():
+    assert {"R01 …", "K02 …"} <= set(lines)
+    assert set(suite_report.versions) == {"python", "tensorflow"}
+    assert suite_report.measured.batch_sizes == [1, 2, 3, 7, 32, 64]
+    for sides in suite_report.measured.sides.values():
         assert (sides.smallest, sides.step) == (1, 1)
         assert sides.largest > 1000
 
@@ -238,22 +245,22 @@ def test_clients_take_a_correct_model_and_its_range_is_found(tmp_path):
 @pytest.mark.slow
 def test_a_hub_module_is_judged_by_the_clauses_of_its_format(tmp_path):
     path = hub_modules.Classification().save(tmp_path)
-    said = []
-    found = suite.check(path, progress=said.append)
-    assert not found.failed, found.to_text()
-    assert (found.kind, found.measured) == ("classification", None)
+    lines = []
+    suite_report = suite.check(path, progress=lines.append)
+    assert not suite_report.failed, suite_report.to_text()
+    assert (suite_report.kind, suite_report.measured) == ("classification", None)
     ids = ["T01", "T02", "T03", "T04", "T05", "P03"]
-    assert [result.id for result in found.clauses] == ids
-    told = {line.split()[0] for line in said if "not_applicable" in line}
-    assert told == {"P03"}  # it has no manifest
-    asked = suite.check(path, clauses=["R01"], level="quick")
-    assert asked.clauses[0].message == (
+    assert [result.id for result in suite_report.clauses] == ids
+    not_applicable = {line.split()[0] for line in lines if "not_applicable" in line}
+    assert not_applicable == {"P03"}  # it has no manifest
+    r01_report = suite.check(path, clauses=["R01"], level="quick")
+    assert r01_report.clauses[0].message == (
         "applies to TF2 SavedModels; this is a TF1 Hub module"
     )
 
 
 class InSteps(models.FeatureVector):
-    """Heights are multiples of 8, from 24 to 400; widths are free."""
+    """Takes heights that are multiples of 8, from 24 to 400, and any width."""
 
     def normalise(self, images, training):
         height = tf.shape(images)[1]
@@ -267,11 +274,11 @@ class InSteps(models.FeatureVector):
 @pytest.mark.usefixtures("in_this_process")
 def test_the_search_finds_ends_and_steps(tmp_path):
     path = InSteps().save(tmp_path)
-    found = suite.check(path, clauses=["I03"])
-    height = found.measured.sides["height"]
+    suite_report = suite.check(path, clauses=["I03"])
+    height = suite_report.measured.sides["height"]
     assert (height.smallest, height.largest, height.step) == (24, 400, 8)
     assert "height" in height.stopped or "InvalidArgument" in height.stopped
-    width = found.measured.sides["width"]
+    width = suite_report.measured.sides["width"]
     assert (width.smallest, width.step) == (1, 1)
 
 
@@ -279,9 +286,9 @@ def test_the_search_finds_ends_and_steps(tmp_path):
 @pytest.mark.usefixtures("forked_clients")
 def test_the_search_takes_the_signature_where_there_is_no_call(tmp_path):
     path = mutants.make(mutants.R02NoCall, tmp_path)
-    found = suite.check(path, clauses=["I03"])
-    assert found.measured.sides["square"].smallest == 1
-    assert not found.failed
+    suite_report = suite.check(path, clauses=["I03"])
+    assert suite_report.measured.sides["square"].smallest == 1
+    assert not suite_report.failed
 
 
 @pytest.mark.slow
@@ -291,9 +298,9 @@ def test_the_documentation_in_a_model_holds(tmp_path):
     manifest = path / "assets.extra" / "manifest.json"
     manifest.parent.mkdir()
     manifest.write_text('{"input": {"height_range": [16, 48], "width_range": [8, 40]}}')
-    found = suite.check(path, clauses=["I03"], level="quick")
-    assert found.documented == {"height_range": [16, 48], "width_range": [8, 40]}
-    assert "16x8, 48x40" in found.clauses[0].message
+    suite_report = suite.check(path, clauses=["I03"], level="quick")
+    assert suite_report.documented == {"height_range": [16, 48], "width_range": [8, 40]}
+    assert "16x8, 48x40" in suite_report.clauses[0].message
     manifest.write_text('{"input": 7}')
     assert suite.check(path, clauses=["R02"], level="quick").documented == {}
 
@@ -325,7 +332,7 @@ def test_a_file_of_documentation_must_be_one(text, message, tmp_path):
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_what_is_no_plain_file_is_not_waited_for(tmp_path):
+def test_a_pipe_is_not_waited_for(tmp_path):
     path = models.FeatureVector().save(tmp_path)
     pipe = path / "assets.extra" / "manifest.json"
     pipe.parent.mkdir()
@@ -337,16 +344,21 @@ def test_what_is_no_plain_file_is_not_waited_for(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_clients")
-def test_what_is_judged_by_a_signature_does_not_wait_for_a_call(tmp_path):
+def test_clauses_that_a_signature_can_answer_need_no_call(tmp_path):
     path = mutants.make(mutants.R02NoCall, tmp_path)
-    found = suite.check(path, clauses=["I01", "F"], level="quick")
-    assert [result.id for result in found.clauses] == ["I01", "F01", "F02", "F03"]
-    found = suite.check(path, clauses=["I01", "R07"], level="quick")
-    assert [result.id for result in found.failed] == ["R02"]
+    suite_report = suite.check(path, clauses=["I01", "F"], level="quick")
+    assert [result.id for result in suite_report.clauses] == [
+        "I01",
+        "F01",
+        "F02",
+        "F03",
+    ]
+    suite_report = suite.check(path, clauses=["I01", "R07"], level="quick")
+    assert [result.id for result in suite_report.failed] == ["R02"]
 
 
 class Fixed(models.FeatureVector):
-    """Its signature is for one size, its `__call__` for any."""
+    """Has a signature for one size, and a `__call__` for any size."""
 
     def signatures(self):
         spec = tf.TensorSpec([None, 48, 40, 3], tf.float32, "images")
@@ -365,8 +377,8 @@ class WithoutCall(Fixed):
 @pytest.mark.usefixtures("forked_clients")
 @pytest.mark.parametrize("model", [Fixed, WithoutCall])
 def test_saved_model_cli_is_fed_what_the_signature_takes(model, tmp_path):
-    found = suite.check(model().save(tmp_path), clauses=["K04", "R01"])
-    assert not found.failed, found.to_text()
+    suite_report = suite.check(model().save(tmp_path), clauses=["K04", "R01"])
+    assert not suite_report.failed, suite_report.to_text()
 
 
 class SignatureOfStrings(models.FeatureVector):
@@ -383,14 +395,16 @@ class SignatureOfStrings(models.FeatureVector):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
-def test_a_signature_that_takes_no_images_is_that_clause_alone(tmp_path):
+def test_a_signature_that_takes_no_images_fails_three_clauses(tmp_path):
     path = SignatureOfStrings().save(tmp_path)
-    found = suite.check(path)
-    assert {r.id for r in found.failed} == {"R02", "I01", "S02"}, found.to_text()
-    assert by_id(found)["I04"].message == (
+    suite_report = suite.check(path)
+    assert {r.id for r in suite_report.failed} == {"R02", "I01", "S02"}, (
+        suite_report.to_text()
+    )
+    assert by_id(suite_report)["I04"].message == (
         "can't be checked: the model does not take images, see I01"
     )
-    assert by_id(found)["K04"].message == "serving_default does not take images"
+    assert by_id(suite_report)["K04"].message == "serving_default does not take images"
 
 
 class Endpoints(WithoutCall):
@@ -402,8 +416,8 @@ class Endpoints(WithoutCall):
 @pytest.mark.usefixtures("in_this_process")
 def test_the_default_of_a_signature_is_its_result(tmp_path):
     path = Endpoints().save(tmp_path)
-    found = suite.check(path, clauses=["F", "I01", "S03"], level="quick")
-    assert not found.failed, found.to_text()
+    suite_report = suite.check(path, clauses=["F", "I01", "S03"], level="quick")
+    assert not suite_report.failed, suite_report.to_text()
 
 
 # Archives and URLs.
@@ -420,35 +434,37 @@ def test_an_archive_is_unpacked_and_judged(tmp_path):
     path = models.FeatureVector().save(tmp_path)
     for below in ("model", "."):
         archive = archived(path, tmp_path / "model.tar.gz", below=below)
-        found = suite.check(archive, clauses=["R01"], level="quick")
-        assert found.path == str(archive)
-        assert found.clauses[0].status == report.PASS
+        suite_report = suite.check(archive, clauses=["R01"], level="quick")
+        assert suite_report.path == str(archive)
+        assert suite_report.clauses[0].status == report.PASS
 
 
 @pytest.mark.usefixtures("in_this_process")
 def test_a_url_is_asked_for_its_compressed_form(tmp_path, monkeypatch):
     path = models.FeatureVector().save(tmp_path)
     data = archived(path, tmp_path / "m.tar.gz", below=".").read_bytes()
-    asked = []
+    urls = []
 
     def urlopen(request, timeout):
-        asked.append(request.full_url)
+        urls.append(request.full_url)
         return io.BytesIO(data)
 
     monkeypatch.setattr("urllib.request.urlopen", urlopen)
     url = "http://127.0.0.1/toy/1"
-    found = suite.check(url, clauses=["R01"], level="quick")
-    assert (found.path, found.clauses[0].status) == (url, report.PASS)
-    assert asked == [f"{url}?tf-hub-format=compressed"]
+    suite_report = suite.check(url, clauses=["R01"], level="quick")
+    assert (suite_report.path, suite_report.clauses[0].status) == (url, report.PASS)
+    assert urls == [f"{url}?tf-hub-format=compressed"]
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_clients")
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda m: m.__name__)
 def test_the_clients_see_a_mutant_alike(mutant, tmp_path):
-    """Besides its own clause, a mutant breaks those clients only that it must break."""
+    """A mutant breaks its own clause, and only the clients that depend on it."""
     path = mutants.make(mutant, tmp_path)
-    found = suite.check(path, kind=mutant.kind, clauses=["K", "T05"], level="quick")
-    failed = {result.id for result in found.failed} & set(clients.BY_CLAUSE)
+    suite_report = suite.check(
+        path, kind=mutant.kind, clauses=["K", "T05"], level="quick"
+    )
+    failed = {result.id for result in suite_report.failed} & set(clients.BY_CLAUSE)
     expected = {mutants.clause(mutant), mutants.CLIENTS.get(mutant)}
-    assert failed == expected & set(clients.BY_CLAUSE), found.to_text()
+    assert failed == expected & set(clients.BY_CLAUSE), suite_report.to_text()

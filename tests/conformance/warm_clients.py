@@ -1,7 +1,7 @@
 """Runs the suite's worker and clients in forks of processes with warm imports.
 
 The imports of a client take 4 to 5 CPU seconds, a fork takes 0.1. There is one process
-for each set of imports. It never runs a model, so TensorFlow starts anew in each fork.
+for each set of imports. It never runs a model, so TensorFlow initialises in each fork.
 Clients must not see this project. Therefore these processes start with -I, and this
 file imports nothing of the project.
 
@@ -71,7 +71,7 @@ class Process:
 
 
 class Server:
-    """Forks for programs of the suite; starts its own processes when first needed."""
+    """Forks a process for each program of the suite; starts on the first request."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -137,7 +137,7 @@ def _send(connection: socket.socket, request: object, handles: Sequence[int]) ->
 
 
 def _serve(connection: socket.socket, imports: Sequence[str]) -> None:
-    """Imports modules, and forks for each request until the other side hangs up."""
+    """Imports modules, and forks for each request until the connection is closed."""
     for name in imports:
         with contextlib.suppress(ImportError):  # the client reports it
             importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""Pages of architectures state the facts of every arch, once."""
+"""Architecture pages state the facts of every arch exactly once."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def tables_of(page_name: str) -> list[tuple[list[str], list[list[str]]]]:
 
 
 def rows_of(arch: str) -> list[dict[str, str]]:
-    """Returns an arch's row of each table by column; the weights have other tables."""
-    found = []
+    """Returns an arch's row of each table, by column, except for tables of weights."""
+    arch_rows = []
     for header, rows in tables_of(BY_ARCH[arch].page_name):
         if header[0] == "arch" and "--weights=" not in header:
             (row,) = [row for row in rows if re.sub("<.*?>", "", row[0]) == arch]
-            found.append(dict(zip(header[1:], row[1:], strict=True)))
-    return found
+            arch_rows.append(dict(zip(header[1:], row[1:], strict=True)))
+    return arch_rows
 
 
 def columns_of(arch: str) -> dict[str, str]:
@@ -95,30 +95,30 @@ def test_an_arch_has_an_anchor(arch):
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_a_page_states_the_facts(arch):
-    known = facts.load(arch)
+    arch_facts = facts.load(arch)
     for label, name in [
         ("parameters", "params"),
         ("trainable parameters", "trainable_params"),
         ("multiply-adds", "multiply_adds"),
         ("num_classes", "num_classes"),
     ]:
-        expected = f"{facts.value(known, name):,}"
+        expected = f"{facts.value(arch_facts, name):,}"
         assert fact_of(arch, label, "classification") == expected, name
     for label in ("height", "width"):
-        low, high = facts.value(known, f"{label}_range")
+        low, high = facts.value(arch_facts, f"{label}_range")
         for kind in manifest.KINDS:
             assert fact_of(arch, label, kind) == f"{low} to {high} px"
     columns = columns_of(arch)
-    assert columns["pixels"] == str(facts.value(known, "image_size"))
-    assert columns["features"] == f"{facts.value(known, 'num_features'):,}"
-    top1 = known.get("published_top1")
-    shown = rendering.percent(top1["value"]) if top1 else "–"
-    assert columns["published top-1"] == shown
+    assert columns["pixels"] == str(facts.value(arch_facts, "image_size"))
+    assert columns["features"] == f"{facts.value(arch_facts, 'num_features'):,}"
+    top1 = arch_facts.get("published_top1")
+    expected_top1 = rendering.percent(top1["value"]) if top1 else "–"
+    assert columns["published top-1"] == expected_top1
     speed = page_data.speeds().get(arch)
     expected = f"{speed['images_per_second']:g}" if speed else "–"
     assert columns.get("images per second", "–") == expected
     paper = fact_of(arch, "paper", "classification")
-    assert paper == f"arXiv:{known['paper']['arxiv']}"
+    assert paper == f"arXiv:{arch_facts['paper']['arxiv']}"
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -131,7 +131,7 @@ def test_both_models_have_their_own_counts(arch):
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_stages_are_stated(arch):
-    """In the table of the default arch, unless the arch's own row says otherwise."""
+    """An arch has the stages of the default arch unless its own row differs."""
     stages: dict[str, list[int]] = {}
     blocks: dict[str, int] = {}
     for header, rows in tables_of(BY_ARCH[arch].page_name):
@@ -200,10 +200,10 @@ def test_settings_of_the_backbone_are_stated_where_they_differ(tmp_path):
                 return {row[0]: dict(zip(header, row, strict=True)) for row in rows}
         return None
 
-    found = settings("densenet_121")
-    assert found["densenet_121"]["depth"] == "121"
-    assert found["densenet_161"]["growth_rate"] == "48"
-    assert "image_size" not in found["densenet_121"]
+    densenet = settings("densenet_121")
+    assert densenet["densenet_121"]["depth"] == "121"
+    assert densenet["densenet_161"]["growth_rate"] == "48"
+    assert "image_size" not in densenet["densenet_121"]
     assert settings("regnet_x_200mf")["regnet_x_200mf"]["width_slope"] == "36.44"
     vgg = settings("vgg_11")
     assert [vgg[arch]["batch_norm"] for arch in ("vgg_11", "vgg_11_bn")] == [
@@ -264,8 +264,8 @@ def test_best_weights_are_for_the_classes_of_the_arch():
 @pytest.mark.parametrize("each", ARCHITECTURES, ids=lambda each: each.page_name)
 def test_a_page_opens_with_random_weights_and_a_command(each):
     text = text_of(each)
-    first = text.split("\n\n")[1]
-    assert "**RANDOM weights**" in first
+    introduction = text.split("\n\n")[1]
+    assert "**RANDOM weights**" in introduction
     (command,) = re.findall(r"^tools/export .*$", text, re.MULTILINE)
     best = columns_of(each.default.arch)["best weights"]
     flag = f" --weights={best}" if best != "–" else ""
@@ -280,8 +280,8 @@ def test_the_layer_gets_an_argument_that_its_model_has(each):
         r"layer = hub\.KerasLayer\(.*?^\)", text_of(each), re.S | re.M
     )
     names = re.findall(r'arguments=\{"(\w+)": ', layer)
-    has = each.default.models[0].manifest["hyperparameters"]
-    assert names == [*has][:1]
+    hyperparameters = each.default.models[0].manifest["hyperparameters"]
+    assert names == [*hyperparameters][:1]
 
 
 def test_measured_sizes_are_those_of_the_arch_that_was_measured():
@@ -292,7 +292,7 @@ def test_measured_sizes_are_those_of_the_arch_that_was_measured():
 
 
 def test_an_arch_without_weights_facts_or_siblings_has_a_page():
-    """Such as the first arch of a new architecture."""
+    """This is the case for the first arch of a new architecture."""
     page = PAGES["resnet_cifar_110"]
     models = tuple(
         dataclasses.replace(

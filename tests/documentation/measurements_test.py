@@ -1,4 +1,4 @@
-"""What `tools/docs --measure` records, and when it runs the conformance suite."""
+"""Records of `tools/docs --measure`, and when it runs the conformance suite."""
 
 import json
 import shutil
@@ -14,10 +14,10 @@ ARCH = "resnet_cifar_20"
 
 @pytest.fixture
 def checked_archs(monkeypatch, tmp_path):
-    """The archs that the suite ran on; records are written to a temporary folder.
+    """Stubs the suite and returns the list of archs that it ran on.
 
-    After the first export, exports are copies of it: other tests check that two exports
-    have the same bytes.
+    Records are written to a temporary folder. Later exports are copies of the first;
+    other tests check that two exports have the same bytes.
     """
     monkeypatch.setattr(
         page_data, "measured_file", lambda arch: tmp_path / "measured.json"
@@ -54,12 +54,12 @@ def test_the_suite_runs_once_for_an_export(checked_archs):
     assert checked_archs == [ARCH]
     path.write_text(json.dumps({**first, "sources": "others"}))
     measurements.measure(ARCH)
-    again = json.loads(path.read_text())
+    second = json.loads(path.read_text())
     assert checked_archs == [ARCH]  # the suite did not run again
-    assert again["sources"] == first["sources"]
-    assert again["models"]["classification"]["counts"] == {"pass": 1}
-    assert "saved_model.pb" in again["models"]["classification"]["sizes"]
-    changed = {**again, "exports": {**again["exports"], "classification": "other"}}
+    assert second["sources"] == first["sources"]
+    assert second["models"]["classification"]["counts"] == {"pass": 1}
+    assert "saved_model.pb" in second["models"]["classification"]["sizes"]
+    changed = {**second, "exports": {**second["exports"], "classification": "other"}}
     path.write_text(json.dumps(changed))
     measurements.measure(ARCH)
     assert checked_archs == [ARCH, ARCH]

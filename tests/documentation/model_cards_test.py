@@ -1,4 +1,4 @@
-"""Documents follow the rules in each hub's documentation."""
+"""Model cards follow the rules in each hub's documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Markdown of pages; the page of an export fits its browser window."""
+"""Markdown helpers of pages, and the page of an export in a browser."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_percent_has_up_to_six_digits(share, text):
     assert rendering.percent(share) == text
 
 
-def test_markdown_is_escape():
+def test_markdown_is_escaped():
     text = rendering._escape("a|b <i> `c` *d* _e_ f_g [h](i)\n# j")
     assert text == r"a\|b \<i\> \`c\` \*d\* \_e\_ f_g \[h\](i) \# j"
     assert rendering.code("a`b|c\nd") == "`a b c d`"

@@ -1,3 +1,5 @@
+"""Records of archs: they are current, valid, and agree with facts and builds."""
+
 from __future__ import annotations
 
 import json
@@ -82,18 +84,18 @@ def test_a_record_is_stale_after_a_change_of_its_sources(file, tmp_path, monkeyp
         )
     monkeypatch.setattr(config, "ZOO", tmp_path / "zoo")
     monkeypatch.setattr(page_data, "ROOT", tmp_path)
-    before = page_data.sources_hash("mobilenet_v2")
+    original_hash = page_data.sources_hash("mobilenet_v2")
     assert (
-        before
+        original_hash
         == json.loads(page_data.record_file("mobilenet_v2").read_text())["sources"]
     )
     assert page_data.is_current("mobilenet_v2")
     with (tmp_path / file).open("a") as changed:
         changed.write("# a comment\n" if not file.endswith(("json", "tsv")) else "")
-    assert page_data.sources_hash("mobilenet_v2") == before
+    assert page_data.sources_hash("mobilenet_v2") == original_hash
     with (tmp_path / file).open("a") as changed:
         changed.write(CHANGES[file.rpartition(".")[2]])
-    assert page_data.sources_hash("mobilenet_v2") != before
+    assert page_data.sources_hash("mobilenet_v2") != original_hash
     assert not page_data.is_current("mobilenet_v2")
 
 
@@ -137,7 +139,7 @@ def test_an_invalid_record_is_not_current(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("arch", config.config_files())
 def test_records_agree_with_the_facts(arch):
-    """Records agree with facts, which come from other implementations."""
+    """The facts come from other implementations."""
     arch_facts, fields = facts.load(arch), page_data.for_arch(arch).manifest
     assert fields["params"]["all"] == facts.value(arch_facts, "params")
     assert fields["params"]["trainable"] == facts.value(arch_facts, "trainable_params")
@@ -203,7 +205,7 @@ def test_suite_results_survive_json():
     assert page_data.suite_results("resnet_cifar_110") == {}
 
 
-# Of these, no export has been through the whole suite for its page yet.
+# No export of these has been through the whole suite for its page yet.
 NOT_MEASURED = {
     *("AlexNet", "BiT", "DenseNet", "InceptionResNetV2", "InceptionV1", "InceptionV3"),
     *("InceptionV4", "MnasNetA1", "MnasNetB1", "MnasNet", "NASNet", "PNASNet"),

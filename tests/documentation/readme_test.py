@@ -46,7 +46,7 @@ def test_a_readme_without_a_place_for_the_table_is_an_error(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("page", ["README.md", "docs/guides/export.md"])
 def test_its_example_runs(page, exported, photographs):
-    """On the export of another arch and another photograph."""
+    """The example runs here on the export of another arch and another photograph."""
     (example,) = re.findall(
         r"```python\n(.*?hub\.load.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL
     )
@@ -54,9 +54,9 @@ def test_its_example_runs(page, exported, photographs):
     code = example.replace("exports/efficientnet_lite0", str(model))
     assert str(model) in code
     assert "photo.jpg" in code
-    names = {}
-    exec(code.replace("photo.jpg", str(photographs[0][0])), names)
-    outputs = names.get("probabilities", names.get("logits"))
+    variables = {}
+    exec(code.replace("photo.jpg", str(photographs[0][0])), variables)
+    outputs = variables.get("probabilities", variables.get("logits"))
     assert outputs.shape == (1, 10)
 
 

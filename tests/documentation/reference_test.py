@@ -1,4 +1,4 @@
-"""The reference pages say what the code says."""
+"""The reference pages agree with the code."""
 
 import importlib
 import inspect
@@ -22,7 +22,7 @@ def pages():
 
 @pytest.fixture(scope="module")
 def registered():
-    """The configurables of gin, by name."""
+    """Returns gin's configurables by name."""
     for package in (zoo, training):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if "backend" not in module.name:
@@ -37,8 +37,10 @@ def registered():
 def test_every_command_shows_its_help(pages):
     text = pages["reference/command_line.md"]
     command = [sys.executable, "tools/list", "--help"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert f"## tools/list\n\n```text\n{shown.strip()}\n```" in text
+    help_text = subprocess.run(
+        command, capture_output=True, text=True, check=True
+    ).stdout
+    assert f"## tools/list\n\n```text\n{help_text.strip()}\n```" in text
     assert text.count("\n## tools/") == len(reference.commands()) >= 15
 
 

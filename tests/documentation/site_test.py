@@ -121,7 +121,7 @@ def test_a_link_to_an_arch_that_is_not_in_the_table_fails_the_build(tmp_path):
     assert "net_1" not in done.stderr
 
 
-def opened(page, url, name, *, width=1280, scheme="light"):
+def open_page(page, url, name, *, width=1280, scheme="light"):
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme=scheme)
     page.goto(url + name)
@@ -130,7 +130,7 @@ def opened(page, url, name, *, width=1280, scheme="light"):
 @pytest.mark.parametrize("width", [1280, 360])
 @pytest.mark.parametrize("name", SHOWN)
 def test_pages_fit_the_window_and_load_nothing_from_other_hosts(page, url, name, width):
-    opened(page, url, name, width=width)
+    open_page(page, url, name, width=width)
     wide = page_checks.too_wide(page, boxes=BOXES)
     assert [box for box in wide if "-drawer" not in box] == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -140,7 +140,7 @@ def test_pages_fit_the_window_and_load_nothing_from_other_hosts(page, url, name,
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", SHOWN)
 def test_text_stands_out_from_its_background(page, url, name, scheme):
-    opened(page, url, name, scheme=scheme)
+    open_page(page, url, name, scheme=scheme)
     contrasts = page_checks.contrasts(page, within="article")
     assert len(contrasts) > 10
     assert [contrast for contrast in contrasts if contrast[0] < 4.5] == []
@@ -161,14 +161,14 @@ def fill(page, number: int, value: str) -> None:
 
 
 def test_archs_are_filtered(page, url):
-    opened(page, url, "index.html")
+    open_page(page, url, "index.html")
     archs = list(config.config_files())
     assert sorted(page.evaluate(NAMES)) == sorted(archs)
     fill(page, 0, "v2_035")
     assert page.evaluate(NAMES) == [arch for arch in archs if "v2_035" in arch]
     count = len(page.evaluate(NAMES))
-    shown = page.evaluate("document.querySelector('.filters output').value")
-    assert shown == f"{count} of {len(archs)} archs"
+    status = page.evaluate("document.querySelector('.filters output').value")
+    assert status == f"{count} of {len(archs)} archs"
     fill(page, 0, "")
     fill(page, 2, "3")
     small = [a for a in archs if page_data.for_arch(a).manifest["params"]["all"] <= 3e6]
@@ -180,29 +180,29 @@ def test_archs_are_filtered(page, url):
 
 
 def test_archs_are_sorted(page, url):
-    opened(page, url, "index.html")
-    press = "document.querySelectorAll('.archs th button')[2].click()"
+    open_page(page, url, "index.html")
+    click_header = "document.querySelectorAll('.archs th button')[2].click()"
     sizes = {
         a: page_data.for_arch(a).manifest["params"]["all"]
         for a in config.config_files()
     }
-    page.evaluate(press)
+    page.evaluate(click_header)
     assert page.evaluate(NAMES)[0] in [
         a for a, n in sizes.items() if n == min(sizes.values())
     ]
-    page.evaluate(press)
+    page.evaluate(click_header)
     assert page.evaluate(NAMES)[0] == max(sizes, key=sizes.__getitem__)
 
 
 def test_search_finds_the_row_of_an_arch(page, url):
-    opened(page, url, "search.html?q=mobilenet_v2_035_96")
+    open_page(page, url, "search.html?q=mobilenet_v2_035_96")
     target = "architectures/mobilenet_v2.html#mobilenet_v2_035_96"
     page.wait_for_selector(f"#search-results li a[href$='{target}']")
     assert page_checks.complaints(page, url) == []
 
 
 def test_the_row_of_an_arch_is_marked(page, url):
-    opened(page, url, "architectures/mobilenet_v2.html#mobilenet_v2_035_96")
+    open_page(page, url, "architectures/mobilenet_v2.html#mobilenet_v2_035_96")
     color = "getComputedStyle(document.querySelector({!r})).backgroundColor"
     cells = "tr:has(#mobilenet_v2_035_{}) td:nth-child(2)"
     marked, other = (
@@ -213,5 +213,5 @@ def test_the_row_of_an_arch_is_marked(page, url):
 
 def test_without_scripts_all_archs_are_shown(chromium, url):
     with chromium.new_page(java_script_enabled=False) as page:
-        opened(page, url, "index.html")
+        open_page(page, url, "index.html")
         assert len(page.evaluate(NAMES)) == len(config.config_files())

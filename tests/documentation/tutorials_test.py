@@ -60,8 +60,8 @@ def test_it_begins_with_instructions(name):
     assert text.startswith("# ")
     assert "`tools/setup tutorials`" in text
     assert f"`tools/tutorials {name}`" in text
-    explained = [before["cell_type"] for before in (first, *cells)]
-    assert explained.count("markdown") > 5
+    cell_types = [cell["cell_type"] for cell in (first, *cells)]
+    assert cell_types.count("markdown") > 5
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -117,7 +117,7 @@ def test_an_invalid_notebook_is_a_one_line_error(tmp_path, text):
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a notebook with the given code cells and returns its path."""
+    """Returns a function that writes code cells to a notebook and returns its path."""
     nbformat = pytest.importorskip("nbformat", reason="tools/setup tutorials")
 
     def written(*code):
@@ -144,9 +144,9 @@ def test_two_runs_give_the_same_bytes(write):
 def test_a_failing_cell_is_an_error(write, code):
     path = write("1", code)
     before = path.read_text()
-    with pytest.raises(tutorials.TutorialError, match="toy.ipynb: ") as caught:
+    with pytest.raises(tutorials.TutorialError, match="toy.ipynb: ") as error:
         tutorials.run(path)
-    assert code.splitlines()[-1].removeprefix("exit ") in str(caught.value)
+    assert code.splitlines()[-1].removeprefix("exit ") in str(error.value)
     assert path.read_text() == before
 
 
@@ -161,9 +161,9 @@ def test_an_unknown_tutorial_is_a_one_line_error(tool):
 def test_it_runs(tool, tmp_path, name):
     done = tool("tutorials", name, f"--output={tmp_path}", timeout=590)
     assert done.returncode == 0, done.stderr
-    now = json.loads((tmp_path / f"{name}.ipynb").read_text())
+    rerun = json.loads((tmp_path / f"{name}.ipynb").read_text())
     pictures = [
         [sum("image/png" in o.get("data", {}) for o in cell_outputs(c)) for c in cells]
-        for cells in (now["cells"], notebook(name)["cells"])
+        for cells in (rerun["cells"], notebook(name)["cells"])
     ]
     assert pictures[0] == pictures[1]

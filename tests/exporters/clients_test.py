@@ -1,4 +1,4 @@
-"""Programs that know nothing of this project, each in a process of its own."""
+"""Exports work in programs that import nothing of this project, in new processes."""
 
 import json
 import subprocess
@@ -75,9 +75,7 @@ def test_hub_keras_layer_trains_all_variables(exported):
 
 
 @pytest.mark.slow
-def test_real_weights_say_of_nine_photographs_what_the_torch_code_says(
-    exported, photographs
-):
+def test_real_weights_match_the_torch_code_on_nine_photographs(exported, photographs):
     folder = exported("efficientnet_lite0", "imagenet") / "classification" / "1"
     lines = run(PREDICT, folder, *[path for path, _ in photographs]).splitlines()
     assert len(lines) == len(photographs) == 9
@@ -101,5 +99,5 @@ def test_predict_prints_the_same(exported, photographs, tool):
         rows, expected, strict=True
     ):
         assert (int(index), name) == (class_, class_name)
-        # A pixel of 10,000 is rounded another way than by Pillow.
+        # One pixel in 10,000 is rounded differently than by Pillow.
         assert float(logit) == pytest.approx(value, abs=2e-3)

@@ -1,4 +1,4 @@
-"""Other formats of the same build: each does what the SavedModels do."""
+"""Other export formats give the same outputs as SavedModels of the same build."""
 
 import errno
 import hashlib
@@ -38,12 +38,12 @@ def folder(tool, tmp_path_factory):
     done = tool("export", f"--arch={ARCH}", names, f"--output={output}", "--check=none")
     assert done.returncode == 0, done.stderr
     expected = [
-        output / ARCH / place / path
-        for place in ("onnx", "", "litert", "tf1_hub")
+        output / ARCH / subfolder / path
+        for subfolder in ("onnx", "", "litert", "tf1_hub")
         for path in ("feature_vector/1", "classification/1", "pair-1.json")
     ]
     assert done.stdout.split() == list(map(str, expected))
-    # A line of progress each, and nothing of what converters print.
+    # Only lines of progress; the output of converters is hidden.
     assert all(line.startswith(ARCH) for line in done.stderr.splitlines())
     return output / ARCH
 
@@ -54,9 +54,9 @@ def expected(folder):
     return {kind: tf.saved_model.load(str(path)) for kind, path in folders.items()}
 
 
-def assert_close(found, wanted, limit):
-    assert found.shape == wanted.shape
-    assert np.abs(found - wanted).max() < limit * np.abs(wanted).max()
+def assert_close(actual, reference, limit):
+    assert actual.shape == reference.shape
+    assert np.abs(actual - reference).max() < limit * np.abs(reference).max()
 
 
 @pytest.mark.ci
@@ -69,9 +69,9 @@ def test_onnx_takes_any_batch_and_size(folder, expected, kind):
     assert session.get_inputs()[0].shape == ["batch", "height", "width", 3]
     assert session.get_outputs()[0].shape[0] == "batch"
     for images in (IMAGES, IMAGES[:1], IMAGES[:, :80, :43]):
-        (found,) = session.run(None, {"images": images})
-        assert_close(found, expected[kind](images).numpy(), 1e-5)
-    # Batch normalisation is in the kernels, and weights have their last form.
+        (actual,) = session.run(None, {"images": images})
+        assert_close(actual, expected[kind](images).numpy(), 1e-5)
+    # Batch normalisation is folded into the kernels, and weights need no other ops.
     types = {node.op_type for node in onnx.load(path).graph.node}
     assert not types & {"BatchNormalization", "Rsqrt", "Reciprocal", "Sub"}
     assert len(onnx.load(path).graph.node) < 110
@@ -93,9 +93,9 @@ def test_onnx_carries_the_classes(folder):
 def test_litert_takes_one_image(folder, expected, kind, precision, limit):
     path = folder / "litert" / kind / "1" / f"{precision}.tflite"
     runner = ai_edge_litert.interpreter.Interpreter(str(path)).get_signature_runner()
-    found = runner(images=IMAGES[:1])
-    assert list(found) == [OUTPUTS[kind]]
-    assert_close(found[OUTPUTS[kind]], expected[kind](IMAGES[:1]).numpy(), limit)
+    outputs = runner(images=IMAGES[:1])
+    assert list(outputs) == [OUTPUTS[kind]]
+    assert_close(outputs[OUTPUTS[kind]], expected[kind](IMAGES[:1]).numpy(), limit)
 
 
 @pytest.mark.ci
@@ -119,15 +119,17 @@ def test_litert_weighs_less_with_less_precision(folder):
         ("", [None, None, None, 3], [32, 1024], True),
     ],
 )
-def test_manifests_tell_what_a_format_takes(folder, name, shape, heights, arguments):
+def test_manifests_describe_what_a_format_takes(
+    folder, name, shape, heights, arguments
+):
     for kind in OUTPUTS:
-        found = manifest.read(folder / name / kind / "1")
-        assert found.format == (name or "saved_model")
-        assert found.input["shape"] == shape
-        assert found.input["height_range"] == heights
-        assert bool(found.hyperparameters) == arguments
-        assert found.files == manifest.file_hashes(folder / name / kind / "1")
-    assert ("tf2onnx" in found.packages) == (name == "onnx")
+        record = manifest.read(folder / name / kind / "1")
+        assert record.format == (name or "saved_model")
+        assert record.input["shape"] == shape
+        assert record.input["height_range"] == heights
+        assert bool(record.hyperparameters) == arguments
+        assert record.files == manifest.file_hashes(folder / name / kind / "1")
+    assert ("tf2onnx" in record.packages) == (name == "onnx")
 
 
 @pytest.mark.ci
@@ -167,19 +169,19 @@ def test_what_breaks_the_schema_is_not_written(folder, tmp_path, change):
 
 
 @pytest.mark.ci
-def test_reports_stand_beside_what_was_converted(folder):
+def test_converted_models_have_a_report(folder):
     for name in CONVERTED:
         report = json.loads((folder / name / "report-1.json").read_text())
         for kind in OUTPUTS:
-            for file, found in report[kind].items():
+            for file, result in report[kind].items():
                 assert (folder / name / kind / "1" / file).is_file()
                 exact = file in ("model.onnx", "float32.tflite")
-                assert (0 < found["relative_difference"] < 1e-5) == exact
+                assert (0 < result["relative_difference"] < 1e-5) == exact
         assert "top1_agreement" in str(report) or name == "onnx"
 
 
 @pytest.mark.slow
-def test_alone_or_in_company_the_bytes_are_the_same(tool, folder, tmp_path):
+def test_a_format_exported_alone_has_the_same_bytes(tool, folder, tmp_path):
     for name in ("onnx", "litert", "tf1_hub"):
         done = tool(
             *("export", f"--arch={ARCH}", f"--format={name}", "--check=none"),
@@ -194,7 +196,7 @@ def test_alone_or_in_company_the_bytes_are_the_same(tool, folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_is_there_is_recognised_and_the_rest_is_made(tool, folder):
+def test_a_finished_export_is_recognised_and_the_rest_is_made(tool, folder):
     before = files(folder)
     done = tool(
         "export", f"--arch={ARCH}", "--format=onnx", f"--output={folder.parent}"
@@ -218,7 +220,7 @@ def test_a_missing_package_names_the_extra(monkeypatch):
     assert formats.find(["saved_model", "saved_model"]) == [formats.SAVED_MODEL]
 
 
-def a_report(difference, agreement):
+def make_report(difference, agreement):
     int8 = {"relative_difference": 0.3, "top1_agreement": agreement}
     exact = {"relative_difference": difference}
     return {"classification": {"float32.tflite": exact, "int8.tflite": int8}}
@@ -239,7 +241,9 @@ def a_report(difference, agreement):
         (float("nan"), 0.9, "random", "float32.tflite: .* by nan"),
     ],
 )
-def test_what_differs_too_much_is_unfit(difference, agreement, weights, message):
+def test_a_model_that_differs_too_much_is_rejected(
+    difference, agreement, weights, message
+):
     model = zoo.build(ARCH)
     model.weights["name"] = weights
     runs = {
@@ -248,7 +252,7 @@ def test_what_differs_too_much_is_unfit(difference, agreement, weights, message)
             comparison.ConvertedModel(file="int8.tflite", call=None, limit=None),
         ]
     }
-    report = a_report(difference, agreement)
+    report = make_report(difference, agreement)
     if message is None:
         comparison.check_limits(model, runs, report)
         return
@@ -257,17 +261,20 @@ def test_what_differs_too_much_is_unfit(difference, agreement, weights, message)
 
 
 @pytest.mark.ci
-def test_comparing_sees_what_differs(expected, folder):
-    """One output of a thousand that is off, or a shape that is."""
+def test_a_comparison_detects_differences(expected, folder):
+    """Detects one wrong output in a thousand, and a wrong shape."""
     model = zoo.build(ARCH, seed=0)
     reference = expected["classification"]
 
-    def off(images):
+    def perturbed(images):
         logits = reference(images).numpy()
         logits[0, 7] += 0.5 * np.abs(logits).max()
         return logits
 
-    for call, difference in ((off, 0.5), (lambda x: off(x)[:, 1:], float("inf"))):
+    for call, difference in (
+        (perturbed, 0.5),
+        (lambda x: perturbed(x)[:, 1:], float("inf")),
+    ):
         runs = {
             "classification": [
                 comparison.ConvertedModel(file="x", call=call, limit=1e-4)
@@ -277,8 +284,8 @@ def test_comparing_sees_what_differs(expected, folder):
         report = comparison.compare(
             model, formats.FORMATS["litert"], runs, folders, smallest_width=32
         )
-        found = report["classification"]["x"]["relative_difference"]
-        assert found == pytest.approx(difference, rel=0.2)
+        actual = report["classification"]["x"]["relative_difference"]
+        assert actual == pytest.approx(difference, rel=0.2)
 
 
 def test_drawn_images_are_the_same_every_time_and_of_many_kinds():
@@ -294,7 +301,7 @@ def test_drawn_images_are_the_same_every_time_and_of_many_kinds():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_int8_of_real_weights_sees_what_is_on_photographs(tool, tmp_path, photographs):
+def test_int8_with_real_weights_classifies_photographs(tool, tmp_path, photographs):
     arch = "efficientnet_lite0"
     done = tool(
         *("export", f"--arch={arch}", "--weights=imagenet", "--format=litert"),
@@ -303,12 +310,12 @@ def test_int8_of_real_weights_sees_what_is_on_photographs(tool, tmp_path, photog
     )
     assert done.returncode == 0, done.stderr
     model_folder = tmp_path / arch / "litert" / "classification" / "1"
-    found = {}
+    agreements = {}
     for precision in ("float32", "int8"):
-        loaded = ai_edge_litert.interpreter.Interpreter(
+        interpreter = ai_edge_litert.interpreter.Interpreter(
             str(model_folder / f"{precision}.tflite")
         )
-        runner = loaded.get_signature_runner()
+        runner = interpreter.get_signature_runner()
         for path, top5 in photographs:
             image = Image.open(path).convert("RGB")
             side = int(224 / 256 * min(image.size))
@@ -318,19 +325,19 @@ def test_int8_of_real_weights_sees_what_is_on_photographs(tool, tmp_path, photog
             images = np.asarray(image, np.float32)[None] / 255
             logits = runner(images=images)["logits"][0]
             agrees = int(logits.argmax()) == top5[0][0]
-            found.setdefault(precision, []).append(agrees)
-    assert sum(found["float32"]) == len(photographs) == 9
-    assert sum(found["int8"]) >= 7
+            agreements.setdefault(precision, []).append(agrees)
+    assert sum(agreements["float32"]) == len(photographs) == 9
+    assert sum(agreements["int8"]) >= 7
 
 
 def test_a_full_disk_says_where(monkeypatch, tmp_path):
-    """Python's own writes say why alone."""
+    """The error of Python's own writes gives only the reason."""
 
     class Full:
         @staticmethod
         def save(model, folder):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(write_formats, "_module", lambda known: Full)
+    monkeypatch.setattr(write_formats, "_module", lambda model_format: Full)
     with pytest.raises(OSError, match=f"^Can't write below {tmp_path}: No space left"):
         write_formats._save(formats.FORMATS["onnx"], None, tmp_path / "onnx")

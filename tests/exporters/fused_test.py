@@ -1,4 +1,4 @@
-"""Fused ops compute what Keras' own layers do, in both modes, from live variables."""
+"""Fused ops match Keras' layers in both modes, and follow changes of variables."""
 
 import contextlib
 
@@ -17,20 +17,20 @@ IMAGES = np.random.default_rng(0).random((6, 64, 64, 3), np.float32)
 SAMPLE = ("mobilenet_v2_035_96", "efficientnet_lite0", "resnet_v2_50")
 
 
-# Of training at 64 pixels: the last statistics are over 24 places, and deviations
-# near zero magnify what is rounded.
+# For training at 64 pixels: the last statistics are over 24 positions, and deviations
+# near zero magnify rounding errors.
 LIMIT = 1e-3
-# Beside float64, Keras' own ops differ by 4.8e-5 here, and the fused ones by 5.2e-5.
+# Compared with float64, Keras' ops differ by 4.8e-5 here, and the fused ones by 5.2e-5.
 INFERENCE_LIMITS = {"se_resnet_50": 1e-4}
 # In training, 6.8e-3 and 1.2e-2.
 TRAINING_LIMITS = {"inception_v4": 2e-2}
 
 
 def built(arch):
-    """A model whose statistics and gammas are not those that it began with."""
+    """Builds a model with random statistics, scales and biases, and without dropout."""
     model = zoo.build(arch, seed=0)
     randomise(model.backbone)
-    # Nothing is left to chance.
+    # Makes training deterministic.
     for layer in model.backbone._flatten_layers():
         if hasattr(layer, "rate"):
             layer.rate = 0.0
@@ -38,15 +38,15 @@ def built(arch):
 
 
 def images_for(arch):
-    """Images of 64 px, or of a size that the arch takes.
+    """Returns images of 64 px, or of the size that the arch needs.
 
-    At three times the smallest size, the last statistics are over more than one place;
-    the archs that take no images below 128 px have no norms there.
+    At three times the smallest size, the last statistics are over more than one
+    position. The archs that take no images below 128 px have no norms there.
     """
-    least = facts.value(facts.load(arch), "height_range")[0]
-    if least <= 64:
+    smallest_size = facts.value(facts.load(arch), "height_range")[0]
+    if smallest_size <= 64:
         return IMAGES
-    size, number = (3 * least, 6) if least < 128 else (least, 2)
+    size, number = (3 * smallest_size, 6) if smallest_size < 128 else (smallest_size, 2)
     return np.random.default_rng(0).random((number, size, size, 3), np.float32)
 
 
@@ -73,9 +73,9 @@ def traced(model, *, training):
     return call
 
 
-def assert_close(found, expected, name, limit=2e-5):
-    found, expected = np.asarray(found), np.asarray(expected)
-    difference = np.abs(found - expected).max() / np.abs(expected).max()
+def assert_close(actual, expected, name, limit=2e-5):
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    difference = np.abs(actual - expected).max() / np.abs(expected).max()
     assert difference < limit, f"{name}: {difference:.1e}"
 
 
@@ -96,12 +96,12 @@ def test_fused_ops_compute_what_keras_does(arch):
     before = model.backbone.get_weights()
     call = traced(model, training=False)
     expected = model.endpoints(images)
-    found = call(images)
-    assert found.keys() == expected.keys()
+    outputs = call(images)
+    assert outputs.keys() == expected.keys()
     limit = INFERENCE_LIMITS.get(arch, 2e-5)
     training_limit = TRAINING_LIMITS.get(arch, LIMIT)
     for name, value in expected.items():
-        assert_close(found[name], value, f"{arch} {name}", limit=limit)
+        assert_close(outputs[name], value, f"{arch} {name}", limit=limit)
 
     kernel = next(v for v in model.backbone.weights if v.name == "kernel")
     kernel.assign(kernel * 1.5)
@@ -118,19 +118,19 @@ def test_fused_ops_compute_what_keras_does(arch):
 
     model.backbone.set_weights(before)
     expected = model.endpoints(images, training=True)
-    kept = statistics(model)
+    expected_statistics = statistics(model)
     model.backbone.set_weights(before)
-    found = traced(model, training=True)(images)
+    outputs = traced(model, training=True)(images)
     for name, value in expected.items():
         assert_close(
-            found[name], value, f"{arch} {name}, training", limit=training_limit
+            outputs[name], value, f"{arch} {name}, training", limit=training_limit
         )
     for path, value in statistics(model).items():
-        assert_close(value, kept[path], path, limit=training_limit)
+        assert_close(value, expected_statistics[path], path, limit=training_limit)
 
 
 def test_training_gradients_are_those_of_keras():
-    """Of an architecture without kinks, at which rounding decides on gradients."""
+    """Uses an architecture without kinks, where rounding would decide the gradients."""
     model = built("efficientnet_b0")
     weights = np.random.default_rng(2).normal(size=(6, 1280)).astype(np.float32)
     variables = [v.value for v in model.backbone.trainable_weights]
@@ -140,10 +140,12 @@ def test_training_gradients_are_those_of_keras():
             loss = tf.reduce_sum(call(IMAGES)["feature_vector"] * weights)
         return tape.gradient(loss, variables)
 
-    found = gradients(traced(model, training=True))
-    expected = gradients(lambda images: model.endpoints(images, training=True))
-    scale = max(float(tf.norm(gradient)) for gradient in expected)
-    for variable, ours, theirs in zip(variables, found, expected, strict=True):
+    fused_gradients = gradients(traced(model, training=True))
+    keras_gradients = gradients(lambda images: model.endpoints(images, training=True))
+    scale = max(float(tf.norm(gradient)) for gradient in keras_gradients)
+    for variable, ours, theirs in zip(
+        variables, fused_gradients, keras_gradients, strict=True
+    ):
         assert float(tf.norm(ours - theirs)) < 1e-3 * scale, variable.name
 
 
@@ -164,7 +166,7 @@ def test_layers_are_their_own_again_afterwards():
 
 
 def options():
-    """A small network with each option of `ConvNorm` and `NormActivation`."""
+    """Builds a small network with each option of `ConvNorm` and `NormActivation`."""
     plain = {"activation": "relu", "norm_momentum": 0.9, "norm_epsilon": 1e-3}
     plain |= {"initializer": "he_normal", "depthwise_initializer": "he_normal"}
     style = conv_norm.Style(**plain)
@@ -211,8 +213,8 @@ def test_every_option_of_convolutions_is_trained():
     with tf.GradientTape() as tape:
         expected = model(IMAGES, training=True)
         loss = tf.reduce_sum(expected**2)
-    gradients = tape.gradient(loss, [v.value for v in model.trainable_weights])
-    kept = {v.path: v.numpy() for v in model.non_trainable_weights}
+    keras_gradients = tape.gradient(loss, [v.value for v in model.trainable_weights])
+    expected_statistics = {v.path: v.numpy() for v in model.non_trainable_weights}
     model.set_weights(before)
 
     @tf.function(autograph=False)
@@ -221,16 +223,18 @@ def test_every_option_of_convolutions_is_trained():
             return model(images, training=True)
 
     with tf.GradientTape() as tape:
-        found = call(IMAGES)
-        loss = tf.reduce_sum(found**2)
-    assert_close(found, expected, "training")
-    ours = tape.gradient(loss, [v.value for v in model.trainable_weights])
-    for variable, mine, theirs in zip(
-        model.trainable_weights, ours, gradients, strict=True
+        outputs = call(IMAGES)
+        loss = tf.reduce_sum(outputs**2)
+    assert_close(outputs, expected, "training")
+    fused_gradients = tape.gradient(loss, [v.value for v in model.trainable_weights])
+    for variable, actual, reference in zip(
+        model.trainable_weights, fused_gradients, keras_gradients, strict=True
     ):
-        # A bias before batch norm has no effect, but for rounding.
+        # A bias before batch norm has no effect except for rounding.
         if variable.path.endswith("conv/bias"):
             continue
-        assert_close(mine, theirs, variable.path, limit=LIMIT)
+        assert_close(actual, reference, variable.path, limit=LIMIT)
     for variable in model.non_trainable_weights:
-        assert_close(variable.numpy(), kept[variable.path], variable.path)
+        assert_close(
+            variable.numpy(), expected_statistics[variable.path], variable.path
+        )

@@ -1,4 +1,4 @@
-"""Exports of every architecture generation meet every clause, clients included."""
+"""Exports of every architecture generation pass every clause, clients included."""
 
 import re
 
@@ -13,21 +13,21 @@ IMAGE_SIZE = 96
 
 
 def architecture_of(arch):
-    """The file of `zoo` that a gin file imports its spec from."""
-    found = re.findall(r"^import (zoo\.\w+\.\w+)", config.gin_texts(arch)[0], re.M)
-    (module,) = set(found)
+    """Returns the module of `zoo` from which an arch's gin file imports its spec."""
+    modules = re.findall(r"^import (zoo\.\w+\.\w+)", config.gin_texts(arch)[0], re.M)
+    (module,) = set(modules)
     return module
 
 
 def test_no_generation_is_left_out():
-    every = {architecture_of(arch) for arch in config.config_files()}
-    assert {architecture_of(arch) for arch in ARCHS} == every
+    architectures = {architecture_of(arch) for arch in config.config_files()}
+    assert {architecture_of(arch) for arch in ARCHS} == architectures
 
 
 def assert_passes(folder, kind, **options):
     pair = folder / "feature_vector" / "1" if kind == "classification" else None
-    found = suite.check(folder / kind / "1", kind=kind, pair=pair, **options)
-    assert not found.failed, found.to_text()
+    report = suite.check(folder / kind / "1", kind=kind, pair=pair, **options)
+    assert not report.failed, report.to_text()
 
 
 @pytest.mark.slow
@@ -38,12 +38,15 @@ def test_every_format_of_a_generation_passes(tool, tmp_path, arch):
     """Runs the full suite on SavedModels, and the comparisons of the other formats.
 
     Clients take most of the time, so they use one of the two models: feature vectors
-    and classifiers in turn. The image size is small because LiteRT's calibration takes
-    the time of its pixels; the layers are the same. AlexNet and VGG have a least size.
+    and classifiers in turn. The image size is small because the time of LiteRT's
+    calibration grows with the pixels; the layers are the same. AlexNet and VGG need
+    larger images.
     """
-    known = facts.load(arch)
-    least = facts.value(known, "height_range")[0]
-    image_size = max(least, min(IMAGE_SIZE, facts.value(known, "image_size")))
+    arch_facts = facts.load(arch)
+    smallest_size = facts.value(arch_facts, "height_range")[0]
+    image_size = max(
+        smallest_size, min(IMAGE_SIZE, facts.value(arch_facts, "image_size"))
+    )
     (spec,) = re.findall(r"^model.backbone = @(\w+)", config.gin_texts(arch)[0], re.M)
     done = tool(
         *("export", f"--arch={arch}", f"--format={','.join(formats.FORMATS)}"),

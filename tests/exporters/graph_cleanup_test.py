@@ -1,4 +1,4 @@
-"""What is taken out of a SavedModel is missed by nobody."""
+"""Cleaning up the graph of a SavedModel leaves its behaviour unchanged."""
 
 import collections
 import shutil
@@ -38,13 +38,13 @@ def test_no_function_saves_and_none_just_passes_on(exported):
         )
         exports = meta_graph.object_graph_def.concrete_functions
         assert min(called.values()) > 1, called
-        named = {
+        referenced = {
             function.name
             for node in [*nodes, *meta_graph.graph_def.node]
             for value in node.attr.values()
             for function in (value.func, *value.list.func)
         }
-        assert bodies.keys() == exports.keys() | (named - {""})
+        assert bodies.keys() == exports.keys() | (referenced - {""})
 
 
 @pytest.mark.slow_except("serving_default")
@@ -56,11 +56,11 @@ def test_programs_of_tensorflow_1_restore_it(exported, key):
     with tf.Graph().as_default(), v1.Session() as session:
         signature = v1.saved_model.load(session, ["serve"], path).signature_def[key]
         images = signature.inputs["images"].name
-        found = session.run(signature.outputs["default"].name, {images: IMAGES})
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        actual = session.run(signature.outputs["default"].name, {images: IMAGES})
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_who_saves_as_tensorflow_1_did_is_told(exported, tmp_path):
+def test_saving_with_a_tensorflow_1_saver_raises(exported, tmp_path):
     path = str(exported(ARCH) / "feature_vector" / "1")
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
@@ -69,18 +69,18 @@ def test_who_saves_as_tensorflow_1_did_is_told(exported, tmp_path):
             v1.train.Saver(saver_def=saver_def).save(session, str(tmp_path / "x"))
 
 
-def test_the_fingerprint_is_that_of_what_is_there(exported, tmp_path):
+def test_the_fingerprint_matches_the_files(exported, tmp_path):
     path = exported(ARCH) / "feature_vector" / "1"
     copy = shutil.copytree(path, tmp_path / "copy")
     fingerprinting_utils.write_fingerprint(str(copy))
-    found = tf.saved_model.experimental.read_fingerprint(str(path))
+    actual = tf.saved_model.experimental.read_fingerprint(str(path))
     expected = tf.saved_model.experimental.read_fingerprint(str(copy))
-    assert found.saved_model_checksum == expected.saved_model_checksum
-    assert found.graph_def_program_hash == expected.graph_def_program_hash
+    assert actual.saved_model_checksum == expected.saved_model_checksum
+    assert actual.graph_def_program_hash == expected.graph_def_program_hash
 
 
 class Counts(tf.Module):
-    """Its signature is a chain of calls, some of which change a variable."""
+    """A module whose signature is a chain of calls, some of which assign a variable."""
 
     def __init__(self):
         super().__init__()
@@ -102,8 +102,8 @@ class Counts(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
     def signature(self, x):
         self.calls.assign_add(0.5)
-        found = self.deeper(x)
-        return {**found, "third": found["second"] * 2.0, "calls": self.calls * 1.0}
+        outputs = self.deeper(x)
+        return {**outputs, "third": outputs["second"] * 2.0, "calls": self.calls * 1.0}
 
 
 def test_functions_within_functions_become_one(tmp_path):
@@ -117,23 +117,23 @@ def test_functions_within_functions_become_one(tmp_path):
     assert len(after) < len(before)
     calls = [n for body in after.values() for n in body.node_def if n.op in CALLS]
     assert not calls
-    # What is within waits for what was assigned before it, all of it.
+    # Inlined ops wait for all assignments before their call.
     call = "StatefulPartitionedCall"
     (body,) = (body for name, body in after.items() if "signature_wrapper" in name)
-    within = [n for n in body.node_def if n.name.startswith(f"{call}/{call}/")]
-    assert within
-    assert all(f"^{call}/AssignAddVariableOp" in node.input for node in within)
+    inlined = [n for n in body.node_def if n.name.startswith(f"{call}/{call}/")]
+    assert inlined
+    assert all(f"^{call}/AssignAddVariableOp" in node.input for node in inlined)
     loaded = tf.saved_model.load(str(tmp_path))
     x = tf.constant([1.0, 5.0])
     for number in (1, 2):
-        found = loaded.signatures["serving_default"](x)
+        outputs = loaded.signatures["serving_default"](x)
         expected = {
             "first": [-1.0, -1.0],
             "second": [9.0, 21.0],
             "same": [1.0, 5.0],
             "third": [18.0, 42.0],
-            "seen": 1.5 * number - 1,  # before what is within changes it
-            "calls": 1.5 * number,  # and after that
+            "seen": 1.5 * number - 1,  # before the inlined function assigns it
+            "calls": 1.5 * number,  # and after the assignment
         }
-        assert {k: v.numpy().tolist() for k, v in found.items()} == expected
+        assert {k: v.numpy().tolist() for k, v in outputs.items()} == expected
         assert loaded.calls.numpy() == 1.5 * number

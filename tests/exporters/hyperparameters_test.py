@@ -43,8 +43,8 @@ def statistics(model):
 
 
 def test_the_manifest_lists_the_arguments_with_the_paper_s_defaults(folder):
-    found = manifest.read(folder).hyperparameters
-    defaults = {name: about["default"] for name, about in found.items()}
+    arguments = manifest.read(folder).hyperparameters
+    defaults = {name: entry["default"] for name, entry in arguments.items()}
     assert defaults == {
         "batch_norm_momentum": 0.99,
         # 0.2 is for a block after the tenth. The rate grows by 0.02 a block, from 0 at
@@ -52,11 +52,11 @@ def test_the_manifest_lists_the_arguments_with_the_paper_s_defaults(folder):
         "drop_path_rate": pytest.approx(0.2 * 8 / 10),
         "dropout_rate": 0.2,
     }
-    for about in found.values():
-        assert (about["dtype"], about["shape"]) == ("float32", [])
-        assert about["range"] == [0, 1]
-        assert about["effect"].startswith("with training=True, the ")
-    json.dumps(found)
+    for entry in arguments.values():
+        assert (entry["dtype"], entry["shape"]) == ("float32", [])
+        assert entry["range"] == [0, 1]
+        assert entry["effect"].startswith("with training=True, the ")
+    json.dumps(arguments)
 
 
 @pytest.mark.slow_except("0.25")
@@ -76,14 +76,14 @@ def test_moving_statistics_keep_the_share_momentum_of_their_values(model, moment
 
 def test_the_default_momentum_is_used_without_the_argument(model):
     before = [v.numpy() for v in statistics(model)]
-    found = []
+    results = []
     for arguments in ({}, {"batch_norm_momentum": 0.99}):
         for variable, old in zip(statistics(model), before, strict=True):
             variable.assign(old)
         model(IMAGES, True, **arguments)
-        found.append([v.numpy() for v in statistics(model)])
+        results.append([v.numpy() for v in statistics(model)])
     first = [v.name for v in statistics(model)].index("stem/norm/moving_mean:0")
-    np.testing.assert_array_equal(found[0][first], found[1][first])
+    np.testing.assert_array_equal(results[0][first], results[1][first])
 
 
 def test_dropout_rates_from_0_to_1(model):
@@ -115,14 +115,14 @@ def test_with_drop_path_rate_1_the_last_residual_branch_has_no_gradient(model):
         outputs, gradients = train(rate)
         assert np.isfinite(outputs).all()
         assert all(np.isfinite(gradient).all() for gradient in gradients)
-        of_branch = [
+        branch_norms = [
             float(tf.norm(gradient))
             for variable, gradient in zip(
                 model.trainable_variables, gradients, strict=True
             )
             if LAST_RESIDUAL in variable.name
         ]
-        assert any(of_branch) == (rate == 0.0)
+        assert any(branch_norms) == (rate == 0.0)
 
 
 def test_endpoints_are_named_after_the_architecture(model):

@@ -1,4 +1,4 @@
-"""The oldest TensorFlow that consumers are promised, in an environment of its own."""
+"""Exports work with the oldest supported TensorFlow, in a separate environment."""
 
 import json
 import pathlib
@@ -14,7 +14,7 @@ import zoo
 LOCK = pathlib.Path(__file__).resolve().parents[2] / "requirements" / "oldest.lock"
 ARCH = "mobilenet_v2_035_96"
 
-# Prints what it found as JSON on the last line.
+# Prints its results as JSON on the last line.
 HUB_MODULE = """
 import json, sys
 import numpy as np, tensorflow as tf, tensorflow_hub as hub
@@ -46,7 +46,7 @@ with tf.Graph().as_default(), v1.Session() as session:
     features = module(images, signature="image_feature_vector")
     endpoints = module(images, signature="image_feature_vector", as_dict=True)
     session.run(v1.global_variables_initializer())
-    found = session.run(module(images), {images: batch})
+    outputs = session.run(module(images), {images: batch})
     names = sorted(endpoints)
 hub.load_module_spec(sys.argv[2])
 print(json.dumps({
@@ -55,8 +55,8 @@ print(json.dumps({
     "signatures": sorted(spec.get_signature_names()),
     "variables": len(before), "trainable": trainable,
     "updates": len(updates), "losses": len(losses), "history": history,
-    "still": sum(bool((a == b).all()) for a, b in zip(before, after)),
-    "names": names, "features": features.shape.as_list(), "logits": found.tolist(),
+    "unchanged": sum(bool((a == b).all()) for a, b in zip(before, after)),
+    "names": names, "features": features.shape.as_list(), "logits": outputs.tolist(),
 }))
 """
 
@@ -80,8 +80,9 @@ model.compile(
     tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
 )
 history = model.fit(batch, labels, batch_size=8, epochs=10, verbose=0).history["loss"]
-still = sum(bool((v.numpy() == b).all()) for v, b in zip(layer.variables, before))
-print(json.dumps({"logits": logits.tolist(), "history": history, "still": still}))
+unchanged = sum(bool((v.numpy() == b).all()) for v, b in zip(layer.variables, before))
+result = {"logits": logits.tolist(), "history": history, "unchanged": unchanged}
+print(json.dumps(result))
 """
 
 ENDPOINT = """
@@ -89,20 +90,20 @@ import json, sys
 import numpy as np, tensorflow as tf, tensorflow_hub as hub
 v1, name = tf.compat.v1, "InceptionV3/Mixed_5c"
 images = np.random.default_rng(0).random((1, 299, 299, 3)).astype("float32")
-loaded = hub.load(sys.argv[1])(images, return_endpoints=True)[name].numpy()
+from_saved_model = hub.load(sys.argv[1])(images, return_endpoints=True)[name].numpy()
 with tf.Graph().as_default(), v1.Session() as session:
     module = hub.Module(sys.argv[2])
     endpoints = module(images, signature="image_feature_vector", as_dict=True)
     session.run(v1.global_variables_initializer())
-    found = session.run(endpoints[name])
-np.save(sys.argv[3], np.stack([loaded, found]))
+    from_module = session.run(endpoints[name])
+np.save(sys.argv[3], np.stack([from_saved_model, from_module]))
 print("{}")
 """
 
 
 @pytest.fixture(scope="module")
 def oldest(tmp_path_factory):
-    """Runs a script with tensorflow 2.15.1 and tensorflow-hub 0.15.0."""
+    """Returns a function that runs a script with TensorFlow 2.15.1 and Hub 0.15.0."""
     home = tmp_path_factory.mktemp("oldest")
     venv.create(home, with_pip=True)
     python = home / "bin" / "python"
@@ -140,29 +141,29 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 def test_hub_module_takes_and_trains_the_tf1_hub_format(oldest, folder, tmp_path):
-    found = oldest(HUB_MODULE, folder / "tf1_hub/classification/1", tmp_path / "again")
-    assert found["size"] == [96, 96]
-    assert found["tags"] == [[], ["train"]]
-    assert found["signatures"] == [
+    result = oldest(HUB_MODULE, folder / "tf1_hub/classification/1", tmp_path / "again")
+    assert result["size"] == [96, 96]
+    assert result["tags"] == [[], ["train"]]
+    assert result["signatures"] == [
         *("default", "image_classification", "image_feature_vector"),
     ]
-    counts = {k: found[k] for k in ("variables", "trainable", "updates", "losses")}
+    counts = {k: result[k] for k in ("variables", "trainable", "updates", "losses")}
     assert counts == {"variables": 262, "trainable": 158, "updates": 104, "losses": 1}
-    assert found["still"] == 0
-    assert found["history"][-1] < 0.5 * found["history"][0]
-    assert found["features"] == [None, 1280]
-    assert "MobileNetV2/feature_map" in found["names"]
+    assert result["unchanged"] == 0
+    assert result["history"][-1] < 0.5 * result["history"][0]
+    assert result["features"] == [None, 1280]
+    assert "MobileNetV2/feature_map" in result["names"]
     model = tf.saved_model.load(str(folder / "classification" / "1"))
-    np.testing.assert_allclose(found["logits"], model(batch()), atol=1e-5)
+    np.testing.assert_allclose(result["logits"], model(batch()), atol=1e-5)
 
 
 def test_the_pair_loads_and_trains(oldest, folder):
     folders = [folder / kind / "1" for kind in ("classification", "feature_vector")]
-    found = oldest(SAVED_MODEL, *folders)
+    result = oldest(SAVED_MODEL, *folders)
     model = tf.saved_model.load(str(folders[0]))
-    np.testing.assert_allclose(found["logits"], model(batch()), atol=1e-5)
-    assert found["still"] == 0
-    assert found["history"][-1] < 0.5 * found["history"][0]
+    np.testing.assert_allclose(result["logits"], model(batch()), atol=1e-5)
+    assert result["unchanged"] == 0
+    assert result["history"][-1] < 0.5 * result["history"][0]
 
 
 def test_an_endpoint_has_the_name_that_the_paper_gives_it(oldest, tool, tmp_path):
@@ -171,11 +172,11 @@ def test_an_endpoint_has_the_name_that_the_paper_gives_it(oldest, tool, tmp_path
         *("--check=none", f"--output={tmp_path}"),
     )
     assert done.returncode == 0, done.stderr
-    places = ("feature_vector/1", "tf1_hub/feature_vector/1")
-    folders = [tmp_path / "inception_v3" / place for place in places]
-    oldest(ENDPOINT, *folders, tmp_path / "found.npy")
+    subfolders = ("feature_vector/1", "tf1_hub/feature_vector/1")
+    folders = [tmp_path / "inception_v3" / subfolder for subfolder in subfolders]
+    oldest(ENDPOINT, *folders, tmp_path / "endpoints.npy")
     images = np.random.default_rng(0).random((1, 299, 299, 3)).astype(np.float32)
     model = zoo.build("inception_v3", seed=0)
     expected = model.endpoints(images)["Mixed_5c"].numpy()
-    for found in np.load(tmp_path / "found.npy"):
-        np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    for actual in np.load(tmp_path / "endpoints.npy"):
+        np.testing.assert_allclose(actual, expected, atol=1e-4 * np.abs(expected).max())

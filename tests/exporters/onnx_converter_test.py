@@ -1,4 +1,4 @@
-"""What is changed in converted graphs, so that runtimes compute what they say."""
+"""Changes to converted graphs, so that runtimes compute the intended results."""
 
 import numpy as np
 import pytest
@@ -10,14 +10,14 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="tools/setup onnx")
 
 
 def padded_pool(*before):
-    """A model of `before`, one pixel of zeros on each side, and a 3×3 max pool."""
+    """Builds a model: ops `before`, one pixel of zeros on each side, a 3×3 max pool."""
     make = onnx.helper
     pads = np.array([0, 0, 1, 1, 0, 0, 1, 1])
     names = ["x", *(f"after_{op}" for op in before)]
     nodes = [
         *(
-            make.make_node(op, [of], [to])
-            for op, of, to in zip(before, names, names[1:], strict=False)
+            make.make_node(op, [source], [target])
+            for op, source, target in zip(before, names, names[1:], strict=False)
         ),
         make.make_node("Pad", [names[-1], "pads"], ["padded"]),
         make.make_node(
@@ -40,8 +40,8 @@ def test_zeros_before_a_max_pool_can_be_the_maximum():
     model = padded_pool()
     onnx_converter._keep_zero_padding(model.graph)
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    (found,) = session.run(None, {"x": np.full((1, 1, 4, 4), -1, np.float32)})
-    np.testing.assert_allclose(found[0, 0], [[0, 0], [0, -1]], atol=1e-30)
+    (actual,) = session.run(None, {"x": np.full((1, 1, 4, 4), -1, np.float32)})
+    np.testing.assert_allclose(actual[0, 0], [[0, 0], [0, -1]], atol=1e-30)
 
 
 @pytest.mark.parametrize("before", [("Relu",), ("Relu", "Transpose")])

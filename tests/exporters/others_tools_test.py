@@ -1,4 +1,4 @@
-"""What others' tools do with our SavedModels, as they are: everywhere equal logits."""
+"""Third-party tools run our SavedModels unchanged and give the same logits."""
 
 import pathlib
 import subprocess
@@ -29,9 +29,9 @@ def logits(folder, images):
     return tf.saved_model.load(folder)(images).numpy()
 
 
-def near(found, wanted):
-    """To a 10,000th of the largest."""
-    np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+def assert_near(actual, expected):
+    """Asserts that arrays agree to 1e-4 of the largest expected value."""
+    np.testing.assert_allclose(actual, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def command(*arguments):
@@ -42,28 +42,28 @@ def command(*arguments):
 
 def test_saved_model_cli(folder, images, tmp_path):
     program = str(pathlib.Path(sys.executable).with_name("saved_model_cli"))
-    shown = command(program, "show", f"--dir={folder}", "--all")
+    description = command(program, "show", f"--dir={folder}", "--all")
     for name in ("serving_default", "image_classification", "image_feature_vector"):
-        assert f"signature_def['{name}']" in shown
-    assert "shape: (-1, -1, -1, 3)" in shown
+        assert f"signature_def['{name}']" in description
+    assert "shape: (-1, -1, -1, 3)" in description
     np.save(tmp_path / "images.npy", images)
     command(
         *(program, "run", f"--dir={folder}", "--tag_set=serve"),
         *("--signature_def=serving_default", f"--outdir={tmp_path}"),
         f"--inputs=images={tmp_path / 'images.npy'}",
     )
-    near(np.load(tmp_path / "default.npy"), logits(folder, images))
+    assert_near(np.load(tmp_path / "default.npy"), logits(folder, images))
 
 
 def test_tfsm_layer(folder, images):
     import keras
 
     layer = keras.layers.TFSMLayer(folder, call_endpoint="serving_default")
-    wanted = logits(folder, images)
-    near(layer(images)["default"], wanted)
-    placed = keras.Input((SIDE, SIDE, 3))
-    network = keras.Model(placed, layer(placed)["default"])
-    near(network.predict(images, verbose=0), wanted)
+    expected = logits(folder, images)
+    assert_near(layer(images)["default"], expected)
+    inputs = keras.Input((SIDE, SIDE, 3))
+    network = keras.Model(inputs, layer(inputs)["default"])
+    assert_near(network.predict(images, verbose=0), expected)
 
 
 def test_tf2onnx(folder, images, tmp_path):
@@ -75,16 +75,16 @@ def test_tf2onnx(folder, images, tmp_path):
         *("--output", str(file), "--opset", "17"),
     )
     session = onnxruntime.InferenceSession(str(file))
-    (found,) = session.run(["default"], {"images": images})
-    near(found, logits(folder, images))
+    (actual,) = session.run(["default"], {"images": images})
+    assert_near(actual, logits(folder, images))
 
 
 def test_litert_converter(folder, images):
-    """Of `serving_default` alone: LiteRT has no ops for the files of `image_bytes`."""
+    """Converts `serving_default` only: LiteRT has no ops that decode `image_bytes`."""
     converter = tf.lite.TFLiteConverter.from_saved_model(
         folder, signature_keys=["serving_default"]
     )
     converted = converter.convert()
     interpreter = tf.lite.Interpreter(model_content=converted)
     run = interpreter.get_signature_runner("serving_default")
-    near(run(images=images)["default"], logits(folder, images))
+    assert_near(run(images=images)["default"], logits(folder, images))

@@ -1,4 +1,4 @@
-"""What an exported pair is, seen through `tf.saved_model.load` alone."""
+"""Properties of an exported pair that is loaded with `tf.saved_model.load`."""
 
 import json
 
@@ -27,7 +27,7 @@ def models(folders):
 
 @pytest.fixture
 def trained(models):
-    """The models, for a test that changes their variables, which are restored."""
+    """Returns the models; restores their variables, which a test may change."""
     variables = [v for model in models.values() for v in model.variables]
     before = [v.numpy() for v in variables]
     yield models
@@ -61,10 +61,10 @@ def test_outputs_equal_the_keras_models(models, images):
         "classification": model.classifier(images),
     }
     for kind, value in expected.items():
-        found = models[kind](images)
-        assert found.dtype == tf.float32
+        actual = models[kind](images)
+        assert actual.dtype == tf.float32
         scale = float(np.abs(value).max())
-        np.testing.assert_allclose(found, value, atol=1e-5 * scale)
+        np.testing.assert_allclose(actual, value, atol=1e-5 * scale)
 
 
 def test_inference_is_the_default_and_changes_nothing(models, images):
@@ -159,13 +159,13 @@ def test_signatures(models, images):
             (spec,) = model.signatures[name].structured_input_signature[1].values()
             assert spec.name == "images"
             assert spec.shape.as_list() == [None, None, None, 3]
-            of = "feature_vector" if name == "image_feature_vector" else kind
-            expected = models[of](images, return_endpoints=True)
+            output_kind = "feature_vector" if name == "image_feature_vector" else kind
+            expected = models[output_kind](images, return_endpoints=True)
             if name == "serving_default":
                 expected = {"default": expected["default"]}
-            found = model.signatures[name](images=tf.constant(images))
-            assert found.keys() == expected.keys()
-            for key, value in found.items():
+            outputs = model.signatures[name](images=tf.constant(images))
+            assert outputs.keys() == expected.keys()
+            for key, value in outputs.items():
                 np.testing.assert_allclose(value, expected[key], atol=1e-5)
 
 
@@ -178,10 +178,10 @@ def test_encoded_images_are_preprocessed_and_classified(models):
             *("image_bytes", [None]),
             tf.string,
         )
-        found = model.signatures["image_bytes"](image_bytes=encoded)
+        outputs = model.signatures["image_bytes"](image_bytes=encoded)
         images = model.preprocess(encoded)
         assert images.shape == (2, 224, 224, 3)
-        np.testing.assert_allclose(found["default"], model(images), atol=1e-5)
+        np.testing.assert_allclose(outputs["default"], model(images), atol=1e-5)
 
 
 def test_the_class_index_travels_inside(models, folders):
@@ -208,9 +208,9 @@ def test_other_dtypes_are_refused(models, dtype):
         models["classification"](tf.zeros((1, 32, 32, 3), dtype))
 
 
-def test_manifests_say_what_is_there(folders, models):
-    found = {kind: manifest.read(folder) for kind, folder in folders.items()}
-    for kind, record in found.items():
+def test_manifests_describe_the_models(folders, models):
+    records = {kind: manifest.read(folder) for kind, folder in folders.items()}
+    for kind, record in records.items():
         (other,) = set(KINDS) - {kind}
         assert record.files == manifest.file_hashes(folders[kind])
         assert record.pair == {
@@ -225,9 +225,9 @@ def test_manifests_say_what_is_there(folders, models):
         names = [v.name.removesuffix(":0") for v in models[kind].variables]
         assert record.variables == names
         assert record.input["height_range"] == [32, 1024]
-    assert found["classification"].multiply_adds == 300_774_272
-    assert found["feature_vector"].class_index is None
-    assert found["classification"].class_index == {
+    assert records["classification"].multiply_adds == 300_774_272
+    assert records["feature_vector"].class_index is None
+    assert records["classification"].class_index == {
         "file": "assets/class_index.tsv",
         "taxonomy": "ilsvrc_2012",
         "background_class": False,

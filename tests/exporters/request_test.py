@@ -1,4 +1,4 @@
-"""Export requests: what determines an export is read once."""
+"""Export requests read the files that define an export only once."""
 
 import collections
 import functools
@@ -13,7 +13,7 @@ from zoo.weights import registry, weights_file
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Counts the calls of functions that read files, by name."""
+    """Returns counts of calls of functions that read files, by name."""
     counts = collections.Counter()
     for module, name in (
         (config, "gin_texts"),

@@ -1,4 +1,4 @@
-"""Whatever happens to an export, a model directory is whole or absent."""
+"""A model directory is complete or absent, however an export fails."""
 
 import json
 import os
@@ -15,10 +15,10 @@ import pytest
 from exporters import batch, export_folder, formats, manifest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-ARCH = "resnet_cifar_20"  # exports of others take longer
+ARCH = "resnet_cifar_20"  # other archs take longer to export
 OTHER_ARCH = "mobilenet_v1_025_128"
 ARGUMENTS = (f"--arch={ARCH}", "--check=none")
-FILES = {  # that make a model of a format what it is
+FILES = {  # the main file of a model in each format
     "saved_model": "saved_model.pb",
     "tf1_hub": "tfhub_module.pb",
     "onnx": "model.onnx",
@@ -38,13 +38,13 @@ def finished(tool, tmp_path_factory):
 
 @pytest.fixture
 def output(finished, tmp_path):
-    """A copy of a finished export, to be damaged."""
+    """Returns a copy of a finished export, for tests that damage it."""
     return pathlib.Path(shutil.copytree(finished, tmp_path / "exports"))
 
 
 def start(output, *arguments, arch=ARCH, **kwargs):
-    asked = [f"--arch={arch}", "--check=none", *arguments]
-    command = [sys.executable, ROOT / "tools" / "export", *asked]
+    options = [f"--arch={arch}", "--check=none", *arguments]
+    command = [sys.executable, ROOT / "tools" / "export", *options]
     return subprocess.Popen(
         [*command, f"--output={output}"],
         stdout=subprocess.PIPE,
@@ -55,53 +55,53 @@ def start(output, *arguments, arch=ARCH, **kwargs):
 
 
 def wait_for(process, word):
-    """Reads what the process says until a line has `word` in it."""
-    seen = []
+    """Reads the stderr of a process until a line contains `word`."""
+    lines = []
     for line in process.stderr:
-        seen.append(line)
+        lines.append(line)
         if word in line:
             return
-    raise AssertionError(f"it ended without {word!r}: {seen}")
+    raise AssertionError(f"it ended without {word!r}: {lines}")
 
 
 def wait_for_converter(process):
     """Waits until the export is converting; returns the converter's processes."""
     wait_for(process, "write onnx")
-    started: list[psutil.Process] = []
-    while not started:
-        started = psutil.Process(process.pid).children(recursive=True)
+    children: list[psutil.Process] = []
+    while not children:
+        children = psutil.Process(process.pid).children(recursive=True)
         time.sleep(0.05)
     time.sleep(0.5)
-    return started
+    return children
 
 
 def assert_whole_or_absent(
     output, *, finished, name="saved_model", may_have_leftovers=False
 ):
-    known = formats.FORMATS[name]
-    place = export_folder.ExportFolder(
-        format=known, arch_folder=output / ARCH, version=1
+    model_format = formats.FORMATS[name]
+    export_paths = export_folder.ExportFolder(
+        format=model_format, arch_folder=output / ARCH, version=1
     )
-    for target in place.targets.values():
+    for target in export_paths.targets.values():
         if finished or target.exists():
             record = manifest.read(target)
             assert record is not None, target
             assert record.files == manifest.file_hashes(target)
             assert FILES[name] in record.files
-    assert place.pair_file.exists() == finished
+    assert export_paths.pair_file.exists() == finished
     if finished:
-        pair = json.loads(place.pair_file.read_text())
-        assert pair["models"] == place.pair_record({})["models"]
-        reports = [] if known.has_clauses else ["report-1.json"]
-        there = {p.name for p in place.folder.iterdir()}
+        pair = json.loads(export_paths.pair_file.read_text())
+        assert pair["models"] == export_paths.pair_record({})["models"]
+        reports = [] if model_format.has_clauses else ["report-1.json"]
+        names = {p.name for p in export_paths.folder.iterdir()}
         if may_have_leftovers:
-            there -= {p.name for p in place.folder.glob(".partial-*")}
-        assert there == {"classification", "feature_vector", "pair-1.json", *reports}
+            names -= {p.name for p in export_paths.folder.glob(".partial-*")}
+        assert names == {"classification", "feature_vector", "pair-1.json", *reports}
 
 
 def assert_next_run_completes(tool, output, name="saved_model", *options):
-    asked = (*ARGUMENTS, f"--format={name}", *options)
-    done = tool("export", *asked, f"--output={output}")
+    arguments = (*ARGUMENTS, f"--format={name}", *options)
+    done = tool("export", *arguments, f"--output={output}")
     assert done.returncode == 0, done.stderr
     assert_whole_or_absent(output, finished=True, name=name)
 
@@ -131,7 +131,7 @@ def test_paths_are_printed_and_a_finished_export_is_recognised(tool, output):
 
 @pytest.fixture(scope="module")
 def beside_a_failure(tool, tmp_path_factory):
-    """The folder and process of a batch of two archs, the first of which fails."""
+    """Returns the folder and process of a batch of two archs; the first one fails."""
     output = tmp_path_factory.mktemp("elsewhere")
     (output / OTHER_ARCH).write_text("in the way")
     done = tool(
@@ -146,7 +146,7 @@ def beside_a_failure(tool, tmp_path_factory):
 
 
 def test_equal_requests_give_equal_bytes(finished, beside_a_failure):
-    """In another process and folder, by another name, beside another arch."""
+    """The second process exports to a folder of another name, beside another arch."""
 
     def contents(output):
         files = [path for path in (output / ARCH).rglob("*") if path.is_file()]
@@ -176,11 +176,11 @@ def test_the_users_keras_settings_change_nothing(tool, finished, tmp_path, monke
     monkeypatch.setenv("KERAS_HOME", str(settings.parent))
     done = tool("export", *ARGUMENTS, f"--output={tmp_path}")
     assert done.returncode == 0, done.stderr
-    found, expected = (
+    actual, expected = (
         json.loads((output / ARCH / "pair-1.json").read_text())["models"]
         for output in (tmp_path, finished)
     )
-    assert found == expected
+    assert actual == expected
 
 
 def test_a_file_in_the_way_is_told_before_anything_is_built(tool, tmp_path):
@@ -191,11 +191,11 @@ def test_a_file_in_the_way_is_told_before_anything_is_built(tool, tmp_path):
     assert "build" not in done.stderr
 
 
-@pytest.mark.parametrize("place", ["classification", "classification/1"])
+@pytest.mark.parametrize("subfolder", ["classification", "classification/1"])
 @pytest.mark.parametrize("kind", ["file", "dangling"])
-def test_what_no_folder_can_replace_is_told_first(tool, output, place, kind):
+def test_a_target_that_is_no_folder_is_told_first(tool, output, subfolder, kind):
     before = (output / ARCH / "pair-1.json").read_bytes()
-    target = output / ARCH / place
+    target = output / ARCH / subfolder
     shutil.rmtree(target)
     if kind == "file":
         target.write_text("in the way")
@@ -263,12 +263,12 @@ from exporters import formats, pair, request
 output, snapshots = pathlib.Path(sys.argv[3]), pathlib.Path(sys.argv[4])
 running, last = [], [None]
 def visible():
-    found = {}
+    states = {}
     for path in sorted(output.rglob("*")):
         if ".partial-" not in str(path):
             stat = path.stat()
-            found[path] = path.is_file() and (stat.st_ino, stat.st_size, stat.st_mtime)
-    return found
+            states[path] = path.is_file() and (stat.st_ino, stat.st_size, stat.st_mtime)
+    return states
 def hook(event, arguments):
     if not running and str(output) in str(arguments) and output.exists():
         running.append(event)
@@ -277,17 +277,17 @@ def hook(event, arguments):
             shutil.copytree(output, snapshots / f"{len(list(snapshots.iterdir())):02}")
         running.clear()
 sys.addaudithook(hook)
-asked = request.Request(
+export_request = request.Request(
     arch=sys.argv[2], output=output, formats=formats.find([sys.argv[5]]),
     seed=int(sys.argv[6]), overwrite=True,
 )
-pair.export(asked, check=None)
+pair.export(export_request, check=None)
 """
 
 
 @pytest.fixture
 def export_with_snapshots(warm_server, tmp_path):
-    """Exports, and returns a copy of the output folder for each state it was in."""
+    """Returns a function that exports and copies each state of the output folder."""
 
     def export(output, name="saved_model", seed=0):
         snapshots = tmp_path / "snapshots"
@@ -393,11 +393,11 @@ def test_interrupted_by_ctrl_c(tmp_path):
 def test_ended_while_it_converts_leaves_nothing_running(tmp_path, number):
     output = tmp_path / "exports"
     process = start(output, "--format=onnx")
-    started = wait_for_converter(process)
+    children = wait_for_converter(process)
     process.send_signal(number)
     process.communicate(timeout=30)
     assert process.returncode == 128 + number
-    _, alive = psutil.wait_procs(started, timeout=5)
+    _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive
     assert not output.exists()
 
@@ -425,7 +425,7 @@ def test_a_full_disk_for_another_format(tool, tmp_path, limit):
     ],
 )
 def test_a_full_disk(tool, tmp_path, limit):
-    """A limit on the size of files stands in: the same calls fail."""
+    """A limit on the size of files stands in for a full disk: the same calls fail."""
     output = tmp_path / "exports"
     done = tool(
         "export",
@@ -441,7 +441,7 @@ def test_a_full_disk(tool, tmp_path, limit):
 
 
 def test_a_target_that_can_not_be_written(tool, tmp_path):
-    if os.geteuid() == 0:  # whom no permission stops; the kernel's own files do
+    if os.geteuid() == 0:  # no permission stops root, but /sys does
         target = pathlib.Path("/sys/kernel/exports")
     else:
         target = tmp_path / "read_only"
@@ -477,7 +477,7 @@ def test_two_exporters_for_one_target_of_another_format(tmp_path):
 
 
 @pytest.mark.slow
-def test_who_waited_for_an_interrupted_export_goes_on(tmp_path):
+def test_a_process_that_waited_for_an_interrupted_export_goes_on(tmp_path):
     output = tmp_path / "exports"
     first = start(output)
     wait_for(first, "build")
@@ -504,7 +504,7 @@ def test_terminated_in_a_batch_leaves_nothing_running(tmp_path):
     process = start(output, arch=f"{ARCH},{OTHER_ARCH}")
     wait_for(process, "build")
     process.terminate()
-    process.communicate(timeout=60)  # until no child holds the pipes either
+    process.communicate(timeout=60)  # waits until no child holds the pipes
     assert process.returncode == 128 + signal.SIGTERM
     assert not output.exists()
 
@@ -514,20 +514,20 @@ def test_terminated_while_it_checks_leaves_nothing_running(tmp_path):
     output = tmp_path / "exports"
     process = start(output, "--check=full")
     wait_for(process, "check saved_model")
-    started: list[psutil.Process] = []
-    while len(started) < 2:  # the process of each model
-        started = psutil.Process(process.pid).children(recursive=True)
+    children: list[psutil.Process] = []
+    while len(children) < 2:  # one process for each model
+        children = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
-    process.communicate(timeout=4)  # not after all clauses, one by one
+    process.communicate(timeout=4)  # less than all clauses would take
     assert process.returncode == 128 + signal.SIGTERM
-    _, alive = psutil.wait_procs(started, timeout=5)
+    _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive
     assert not output.exists()
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_many_archs(capfd, jobs):
-    """Without TensorFlow: each process prints its arguments."""
+    """Runs without TensorFlow: each process prints its arguments."""
     argv = ["-c", "import sys; print(*sys.argv[1:])", "--check=none"]
     assert batch.export(["a", "b"], jobs=jobs, argv=argv) == 0
     printed = capfd.readouterr()

@@ -1,4 +1,4 @@
-"""Weights that leave in an export come back, and leave again as they came."""
+"""Exported weights can be imported and exported again without any change."""
 
 import json
 import pathlib
@@ -14,14 +14,14 @@ DATA = "variables/variables.data-00000-of-00001"
 @pytest.mark.slow
 def test_export_import_export_gives_the_same_bytes_of_weights(exported, tool, tmp_path):
     first = exported("resnet_cifar_20", "fashion_mnist")
-    again = tool(
+    second = tool(
         "export",
         "--arch=resnet_cifar_20",
         f"--weights={first / 'classification' / '1'}",
         f"--output={tmp_path}",
         "--check=none",
     )
-    assert again.returncode == 0, again.stderr
+    assert second.returncode == 0, second.stderr
     for kind in manifest.KINDS:
         old, new = (
             folder / kind / "1" for folder in (first, tmp_path / "resnet_cifar_20")
@@ -36,15 +36,19 @@ def test_export_import_export_gives_the_same_bytes_of_weights(exported, tool, tm
 
 
 @pytest.mark.slow
-def test_a_file_of_ours_exports_what_it_was_made_from(exported, tool, tmp_path):
+def test_a_converted_file_exports_the_weights_it_was_made_from(
+    exported, tool, tmp_path
+):
     first = exported("efficientnet_lite0", "imagenet")
     path = tmp_path / "weights.safetensors"
     arch = "--arch=efficientnet_lite0"
-    made = tool("convert", arch, "--weights=imagenet", f"--output={path}")
-    assert (made.returncode, made.stdout) == (0, f"{path}\n"), made.stderr
-    again = tool("convert", arch, "--weights=imagenet", f"--output={path}")
-    assert again.returncode == 2
-    assert "already exists: give --overwrite" in again.stderr
+    conversion = tool("convert", arch, "--weights=imagenet", f"--output={path}")
+    assert (conversion.returncode, conversion.stdout) == (0, f"{path}\n"), (
+        conversion.stderr
+    )
+    second = tool("convert", arch, "--weights=imagenet", f"--output={path}")
+    assert second.returncode == 2
+    assert "already exists: give --overwrite" in second.stderr
     done = tool(
         "export", arch, f"--weights={path}", f"--output={tmp_path}", "--check=none"
     )
@@ -72,20 +76,20 @@ def test_a_trained_copy_still_says_what_it_was_built_with(tool, tmp_path):
     copy = tmp_path / "copy"
     tf.saved_model.save(trained, str(copy))
     assert not (copy / manifest.MANIFEST).exists()
-    again = tool(*export, f"--weights={copy}", f"--output={tmp_path / 'again'}")
-    assert again.returncode == 0, again.stderr
-    assert "model.mean = 50.0 instead of" in again.stderr
-    assert "does not say" not in again.stderr
-    exported = tf.saved_model.load(again.stdout.splitlines()[1])
+    second = tool(*export, f"--weights={copy}", f"--output={tmp_path / 'again'}")
+    assert second.returncode == 0, second.stderr
+    assert "model.mean = 50.0 instead of" in second.stderr
+    assert "does not say" not in second.stderr
+    exported = tf.saved_model.load(second.stdout.splitlines()[1])
     images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
     np.testing.assert_array_equal(exported(images), trained(images))
-    about = manifest.read(pathlib.Path(again.stdout.splitlines()[1]))
-    assert "a copy of a model that was exported" in about.weights["source"]
-    assert about.license == "unknown"
+    record = manifest.read(pathlib.Path(second.stdout.splitlines()[1]))
+    assert "a copy of a model that was exported" in record.weights["source"]
+    assert record.license == "unknown"
 
 
 @pytest.mark.slow
-def test_a_random_head_is_said_loudly(exported, tool, tmp_path):
+def test_a_random_head_is_warned_of(exported, tool, tmp_path):
     source = exported("resnet_cifar_20", "fashion_mnist") / "feature_vector" / "1"
     done = tool(
         "export",
@@ -104,6 +108,6 @@ def test_a_random_head_is_said_loudly(exported, tool, tmp_path):
     from PIL import Image
 
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(image)
-    said = tool("predict", folder, image)
-    assert said.returncode == 0, said.stderr
-    assert "RANDOM" in said.stderr
+    prediction = tool("predict", folder, image)
+    assert prediction.returncode == 0, prediction.stderr
+    assert "RANDOM" in prediction.stderr

@@ -1,4 +1,4 @@
-"""What is written is there completely, or not at all."""
+"""Files and folders are written completely or not at all."""
 
 import os
 import resource
@@ -30,7 +30,7 @@ def test_a_file_has_the_mode_that_the_umask_leaves(tmp_path):
     before = os.umask(0o027)
     try:
         atomic.write_file(tmp_path / "a", b"")
-        assert os.umask(0o027) == 0o027  # as it was
+        assert os.umask(0o027) == 0o027  # unchanged
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
@@ -118,7 +118,7 @@ with atomic.locked(pathlib.Path(sys.argv[1])):
 def test_an_interruption_while_waiting_leaves_the_holder_its_folder(
     tmp_path, monkeypatch
 ):
-    """The other process made the folder after this one had looked."""
+    """Another process creates the folder after this one has looked for it."""
     folder = tmp_path / "a"
     lock = atomic._lock
     command = [sys.executable, "-c", HOLDER, str(folder)]

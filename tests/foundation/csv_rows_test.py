@@ -1,4 +1,4 @@
-"""Rows come back as they were written."""
+"""CSV rows are read back as they were written."""
 
 import csv
 import io

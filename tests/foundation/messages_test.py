@@ -1,4 +1,4 @@
-"""Messages suggest what was meant, and never control a terminal."""
+"""Messages suggest the most similar choice and never control a terminal."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from foundation import messages
     ("word", "suggestion"),
     [
         ("mobilnet_v2", " Did you mean 'mobilenet_v2'?"),
-        ("v2", " Did you mean 'mobilenet_v2'?"),  # a part of it
+        ("v2", " Did you mean 'mobilenet_v2'?"),  # a part of the name
         ("zzz", ""),
         ("", ""),
     ],

@@ -1,4 +1,4 @@
-"""Pictures are of the kind that their file names say."""
+"""Figures are encoded in the format that their file suffix names."""
 
 import pathlib
 import sys
@@ -15,7 +15,7 @@ def test_a_figure_is_encoded_as_its_suffix_says(name, start):
     path = pathlib.Path(name)
     pictures.require(path)
     figure, axes = pictures.pyplot().subplots()
-    axes.set_title("\U0001f408")  # which the font has not
+    axes.set_title("\U0001f408")  # not in the font
     assert pictures.encode(figure, path.suffix).startswith(start)
     assert not pictures.pyplot().get_fignums()
 

@@ -1,4 +1,4 @@
-"""Progress is printed if somebody asks for it, and by lines or a bar."""
+"""Progress is printed only on request, as lines or as a bar."""
 
 import logging
 import subprocess
@@ -76,10 +76,10 @@ def test_on_a_terminal_steps_are_a_bar(capsys, monkeypatch):
         progress.step(LOG, 3, 4, "loss 1")
         time.sleep(0.2)  # tqdm draws every tenth of a second
         progress.step(LOG, 4, 4, "loss 0.5")
-    shown = capsys.readouterr().err
-    assert "3/4" in shown
-    assert "loss 0.5" in shown
-    assert "step 4/4" not in shown
+    output = capsys.readouterr().err
+    assert "3/4" in output
+    assert "loss 0.5" in output
+    assert "step 4/4" not in output
 
 
 def test_without_tqdm_a_terminal_shows_lines_alone(capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""What changes the hash of sources, and what does not."""
+"""The hash of sources changes with code, but not with comments or docstrings."""
 
 import pathlib
 
@@ -89,7 +89,7 @@ def test_indentation_counts(hashed):
 
 
 def test_a_string_before_code_in_its_line_counts(hashed):
-    """The string that begins a statement is a docstring only if it is all of it."""
+    """A string that begins a statement is a docstring only if nothing follows it."""
     assert hashed('"doc"; "a".join(x)') != hashed('"doc"; "b".join(x)')
     assert hashed('"é"; "a"; y = 1') != hashed('"é"; "a"; y = 2')
     assert hashed('"doc"; y = 1') == hashed("y = 1")
@@ -111,7 +111,7 @@ def test_gin_without_comments():
 
 
 def test_of_all_our_sources_each_is_other_than_the_rest():
-    """No file is taken for empty, or for another."""
+    """Guards against files whose code is taken for empty or for another file's."""
     paths = [
         p for package in ("zoo", "exporters") for p in (ROOT / package).rglob("*.py")
     ]
@@ -120,7 +120,7 @@ def test_of_all_our_sources_each_is_other_than_the_rest():
     filled = [code for code in codes.values() if code]
     assert len(set(filled)) == len(filled) > 50
     for path, code in codes.items():
-        assert code or path.name == "__init__.py", path  # of a family: a docstring
+        assert code or path.name == "__init__.py", path  # only docstrings
     for path, code in codes.items():
         commented = "# a comment\n" + texts[path].replace("\n\n", "\n\n\n")
         if '"""\n\n' in texts[path] or not code:

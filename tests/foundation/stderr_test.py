@@ -1,4 +1,4 @@
-"""What libraries print is shown if something fails."""
+"""Output of libraries on stderr is shown only after a bug."""
 
 import os
 
@@ -23,6 +23,6 @@ def test_what_is_printed_is_shown_after_a_bug_alone(
     except (KeyError, OSError):
         pass
     os.write(2, b"after\n")
-    shown = capfd.readouterr().err
-    assert ("noise" in shown) == is_shown
-    assert shown.endswith("after\n")
+    output = capfd.readouterr().err
+    assert ("noise" in output) == is_shown
+    assert output.endswith("after\n")

@@ -38,7 +38,7 @@ def tracked_files():
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Builds from a copy, which leaves nothing in the checkout, and finds nothing."""
+    """Builds the wheel from a copy of the checkout, without leaving files there."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in tracked_files():
         if not name.startswith(("docs/", "tests/", "requirements/")):
@@ -55,7 +55,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def environment(wheel, tmp_path_factory):
-    """A new environment with the wheel, and links to the packages that it needs."""
+    """Creates an environment with the wheel and links to the packages that it needs."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, symlinks=True, with_pip=False)
     (packages,) = folder.glob("lib/python3.*/site-packages")
@@ -70,7 +70,7 @@ def environment(wheel, tmp_path_factory):
 
 @pytest.fixture
 def program(environment, tmp_path):
-    """Runs Python code or a command in the environment, in an empty folder."""
+    """Returns a function that runs a command in the environment, in an empty folder."""
     paths = f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}"
     variables = {**os.environ, "PATH": paths}
     variables.pop("PYTHONPATH", None)
@@ -103,9 +103,9 @@ def test_the_packages_have_no_other_name(program):
 
 
 def test_the_command_lists_its_commands(program):
-    shown = program("image-model-zoo", "--help")
-    assert shown.returncode == 0
-    assert "\n  export     Exports each arch as a pair of SavedModels\n" in shown.stdout
+    done = program("image-model-zoo", "--help")
+    assert done.returncode == 0
+    assert "\n  export     Exports each arch as a pair of SavedModels\n" in done.stdout
     unknown = program("image-model-zoo", "exprot")
     assert unknown.returncode == 2
     assert unknown.stderr == (
@@ -115,23 +115,23 @@ def test_the_command_lists_its_commands(program):
 
 
 def test_help_names_the_installed_command(program):
-    shown = program("image-model-zoo", "evaluate", "--help").stdout
-    assert "image-model-zoo evaluate MODEL --data=SOURCE" in shown
-    assert "tools/" not in shown
+    help_text = program("image-model-zoo", "evaluate", "--help").stdout
+    assert "image-model-zoo evaluate MODEL --data=SOURCE" in help_text
+    assert "tools/" not in help_text
 
 
 def test_a_missing_extra_is_named_for_pip(program, environment):
     (packages,) = environment.glob("lib/python3.*/site-packages")
-    name = packages / "tensorboard"
-    target = name.readlink()
-    name.unlink()
+    link = packages / "tensorboard"
+    target = link.readlink()
+    link.unlink()
     try:
         done = program(
             *("image-model-zoo", "train", f"--arch={ARCH}"),
             *("--recipe=digits", "--data=digits"),
         )
     finally:
-        name.symlink_to(target)
+        link.symlink_to(target)
     assert done.returncode == 2
     assert done.stderr == (
         "train: tensorboard is missing: run pip install image-model-zoo[train]\n"
@@ -150,8 +150,8 @@ def test_export_check_and_use(program, tmp_path):
     command = [ROOT / "tools" / "export", f"--arch={ARCH}", f"--gin_file={gin}"]
     done = run([*command, "--check=none", f"--output={tmp_path / 'checkout'}"])
     assert done.returncode == 0, done.stderr
-    same = tmp_path / "checkout" / ARCH / "classification" / "1"
-    assert contents(folder) == contents(same)
+    checkout_folder = tmp_path / "checkout" / ARCH / "classification" / "1"
+    assert contents(folder) == contents(checkout_folder)
     done = program("image-model-zoo", "check", folder, "--clauses=R,K")
     assert done.returncode == 0, done.stdout + done.stderr
     code = f"""

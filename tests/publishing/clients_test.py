@@ -53,7 +53,7 @@ def pair(tool, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def real_hub(pair, publish, tmp_path_factory):
-    """A hub with the pair, published after the whole suite."""
+    """Publishes the pair after the whole suite and returns the hub."""
     folder = tmp_path_factory.mktemp("real") / "hub"
     done = publish(pair, f"--hub={folder}", SUITE="1")
     assert done.returncode == 0, done.stderr
@@ -64,7 +64,7 @@ def real_hub(pair, publish, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["tools/serve", "http.server"])
 def url(request, real_hub):
-    """URL of the hub, served by tools/serve and by a plain file server."""
+    """Returns the URL of the hub, served by tools/serve and by a plain file server."""
     command = [sys.executable, "tools/serve", real_hub, "--port=0"]
     if request.param == "http.server":
         command = [sys.executable, "-u", "-m", "http.server", "0", "-b", "127.0.0.1"]
@@ -112,16 +112,16 @@ def test_the_whole_report_is_published(real_hub):
 
 def test_a_model_that_fails_a_clause_is_rejected(pair, publish, tmp_path):
     """The real suite runs on a model whose class index lacks rows."""
-    broken = shutil.copytree(pair, tmp_path / "resnet_cifar_20")
-    (broken / "conformance-1.json").unlink(missing_ok=True)
-    folder = broken / "classification" / "1"
+    incomplete_pair = shutil.copytree(pair, tmp_path / "resnet_cifar_20")
+    (incomplete_pair / "conformance-1.json").unlink(missing_ok=True)
+    folder = incomplete_pair / "classification" / "1"
     lines = (folder / "assets" / "class_index.tsv").read_text().splitlines()
     (folder / "assets" / "class_index.tsv").write_text("\n".join(lines[:-3]))
-    record = json.loads((broken / "pair-1.json").read_text())
+    record = json.loads((incomplete_pair / "pair-1.json").read_text())
     sha256 = manifest.content_hash(manifest.file_hashes(folder))
     record["models"]["classification"]["sha256"] = sha256
-    (broken / "pair-1.json").write_text(json.dumps(record))
-    done = publish(broken, f"--hub={tmp_path / 'hub'}", SUITE="1")
+    (incomplete_pair / "pair-1.json").write_text(json.dumps(record))
+    done = publish(incomplete_pair, f"--hub={tmp_path / 'hub'}", SUITE="1")
     assert done.returncode == 1, done.stderr
     assert "classification: C03 " in done.stderr
     assert not (tmp_path / "hub").exists()

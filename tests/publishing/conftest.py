@@ -1,4 +1,4 @@
-"""Exports made without TensorFlow, and the tool that publishes them."""
+"""Fixtures: exports made without TensorFlow, hubs, and the publishing tool."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def export(tmp_path):
     return make_export(tmp_path / "exports")
 
 
-def started(*arguments, **environment):
+def start_process(*arguments, **environment):
     """Starts the tool as a process, without the conformance suite."""
     command = [sys.executable, HERE / "publisher.py", *arguments]
     return subprocess.Popen(
@@ -70,11 +70,11 @@ def started(*arguments, **environment):
 
 @pytest.fixture
 def start():
-    """Starts the tool; its processes are killed after the test."""
+    """Returns a function that starts the tool; kills its processes after the test."""
     processes = []
 
     def start(*arguments, **environment):
-        processes.append(started(*arguments, **environment))
+        processes.append(start_process(*arguments, **environment))
         return processes[-1]
 
     yield start
@@ -85,10 +85,10 @@ def start():
 
 @pytest.fixture(scope="session")
 def publish():
-    """Runs the tool and returns the completed process."""
+    """Returns a function that runs the tool and returns the completed process."""
 
     def run(*arguments, **environment):
-        process = started(*arguments, **environment)
+        process = start_process(*arguments, **environment)
         try:
             out, err = process.communicate(timeout=500)
         finally:
@@ -102,7 +102,7 @@ def publish():
 
 @pytest.fixture(scope="session")
 def published(tmp_path_factory):
-    """A hub with one pair; tests must not change it."""
+    """Returns a hub with one pair; tests must not change it."""
     folder = tmp_path_factory.mktemp("published")
     releasing.release(
         make_export(folder / "exports"),
@@ -117,5 +117,5 @@ def published(tmp_path_factory):
 
 @pytest.fixture
 def hub(published, tmp_path):
-    """A copy of the hub that a test may change."""
+    """Returns a copy of the hub that a test may change."""
     return pathlib.Path(shutil.copytree(published, tmp_path / "hub"))

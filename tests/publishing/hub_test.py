@@ -1,4 +1,4 @@
-"""A hub's folder stays consistent, whatever happens to its publishers."""
+"""A hub's folder stays consistent even when publishers fail or run concurrently."""
 
 import json
 import os
@@ -335,7 +335,7 @@ def test_killed_between_any_two_files(export, publish, tmp_path, placed):
 
 
 def test_the_next_publish_removes_leftovers(export, publish, tmp_path):
-    """The next publish may be of another pair."""
+    """The next publish may be for another pair."""
     hub = tmp_path / "hub"
     arguments = [5, PUBLISHER, export, f"--hub={hub}"]
     command = [sys.executable, "-c", KILLED_WHILE_PLACING, *map(str, arguments)]
@@ -353,12 +353,12 @@ def test_the_next_publish_removes_leftovers(export, publish, tmp_path):
 def test_killed_at_random_moments(start, publish, tmp_path, seed):
     hub, draw = tmp_path / "hub", random.Random(seed)
     exports = [make_export(tmp_path / "exports", arch=f"arch{n}") for n in range(6)]
-    start_of_one = time.monotonic()
+    start_time = time.monotonic()
     assert publish(exports[0], f"--hub={hub}").returncode == 0
-    typical = time.monotonic() - start_of_one
+    duration = time.monotonic() - start_time
     for export in exports:
         process = start(export, f"--hub={hub}")
-        time.sleep(draw.uniform(0.3, 1) * typical)
+        time.sleep(draw.uniform(0.3, 1) * duration)
         process.kill()
         process.wait()
         assert_whole(hub)
@@ -387,10 +387,10 @@ def test_ctrl_c_leaves_no_files(start, tmp_path):
 def test_concurrent_publishers_lose_nothing(start, tmp_path):
     exports = [make_export(tmp_path / "exports", arch=f"arch{n}") for n in range(4)]
     hub = f"--hub={tmp_path / 'hub'}"
-    racing = [start(export, hub) for export in (*exports, exports[0])]
-    ended = [process.communicate(timeout=120) for process in racing]
-    assert [process.returncode for process in racing] == [0] * 5, ended
-    assert all(len(out.splitlines()) == 2 for out, _ in ended)
+    processes = [start(export, hub) for export in (*exports, exports[0])]
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 5, outputs
+    assert all(len(out.splitlines()) == 2 for out, _ in outputs)
     assert assert_whole(tmp_path / "hub").models == 8
 
 

@@ -1,4 +1,4 @@
-"""Uploads by huggingface_hub to a fake hub that accepts Git LFS and Xet."""
+"""Uploads with huggingface_hub to a fake hub that accepts Git LFS and Xet."""
 
 from __future__ import annotations
 

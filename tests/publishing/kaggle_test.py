@@ -1,4 +1,4 @@
-"""Uploads by kagglehub to a fake Kaggle, which it reaches as its proxy."""
+"""Uploads with kagglehub to a fake Kaggle server, which acts as its proxy."""
 
 from __future__ import annotations
 

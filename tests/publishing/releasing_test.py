@@ -1,4 +1,4 @@
-"""Exports, publishes (which checks) and serves models, and loads them as a client."""
+"""Exports, checks, publishes and serves models, and loads them as a client."""
 
 import json
 import pathlib
@@ -39,7 +39,7 @@ np.testing.assert_allclose(layer(images), np.load(logits), rtol=1e-5, atol=1e-5)
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("arch", RELEASES)
 def test_trained_weights_reach_a_client(tool, tmp_path, arch):
-    """Their page has their accuracy."""
+    """The page of the model states the accuracy of the weights."""
     weights, options, side, accuracy = RELEASES[arch]
     exports, hub = tmp_path / "exports", tmp_path / "hub"
     arguments = (f"--arch={arch}", f"--weights={weights}", f"--output={exports}")

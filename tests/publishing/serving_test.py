@@ -1,4 +1,4 @@
-"""The HTTP server of a hub gives the right answers."""
+"""Responses of a hub's HTTP server."""
 
 import concurrent.futures
 import contextlib
@@ -53,7 +53,7 @@ def server(hub, site):
 
 @pytest.fixture
 def ask(server):
-    """Sends a request and returns status, headers and body of the answer."""
+    """Returns a function that sends a request and returns status, headers and body."""
 
     def ask(path, method="GET", **headers):
         connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
