@@ -1,4 +1,4 @@
-"""Every kind of image file shows what it shows; damaged ones are refused."""
+"""Decoding of every kind of image file, and refusal of damaged ones."""
 
 import io
 import struct
@@ -18,7 +18,7 @@ read = tf.function(decoding.decode, input_signature=STRING, autograph=False)
 
 @pytest.fixture(scope="module", params=[True, False], ids=["here", "in exports"])
 def decode(request):
-    """From bytes to pixels, with Pillow's help or as exported models do it."""
+    """Returns a function from bytes to pixels, with Pillow or as in exported models."""
     function = tf.function(
         lambda data: decoding.decode(data, use_pillow=request.param),
         input_signature=STRING,
@@ -29,28 +29,28 @@ def decode(request):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_it_shows_what_it_shows(decode, name):
+def test_each_kind_is_decoded_to_its_pixels(decode, name):
     kind = KINDS[name]
     if not (decode.uses_pillow or kind.in_exports):
         with pytest.raises(tf.errors.InvalidArgumentError):
             decode(kind.data)
         return
-    found = decode(kind.data).numpy().astype(int)
-    assert found.shape == kind.pixels.shape
-    # Half a step, where alpha is rounded.
-    assert np.abs(found - kind.pixels).max() <= ("alpha" in name)
+    pixels = decode(kind.data).numpy().astype(int)
+    assert pixels.shape == kind.pixels.shape
+    # Rounding of alpha may change a value by one.
+    assert np.abs(pixels - kind.pixels).max() <= ("alpha" in name)
 
 
 @pytest.mark.parametrize("name", ["jpeg", "jpeg exif", "png turned 7", "gif", "bmp 24"])
 def test_a_window_is_that_of_the_whole(name):
-    """Of JPEG files only the window is decoded; colours at its edge may differ."""
+    """Decodes only the window of JPEG files; colours at its edge may differ."""
     kind, window = KINDS[name], [9, 4, 21, 13]
-    found, size = decoding.decode_window(kind.data, lambda _: tf.constant(window))
+    pixels, size = decoding.decode_window(kind.data, lambda _: tf.constant(window))
     assert size.numpy().tolist() == [kinds.HEIGHT, kinds.WIDTH]
-    found = found.numpy()
-    whole = kind.pixels[9:30, 4:17].astype(int)
-    assert found.shape == whole.shape
-    difference = np.abs(found - whole)
+    pixels = pixels.numpy()
+    expected = kind.pixels[9:30, 4:17].astype(int)
+    assert pixels.shape == expected.shape
+    difference = np.abs(pixels - expected)
     assert difference[2:-2, 2:-2].max() == 0
     assert difference.max() < 12
 
@@ -58,31 +58,31 @@ def test_a_window_is_that_of_the_whole(name):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_window_of_a_turned_photograph_is_upright(orientation):
     kind = KINDS[f"jpeg turned {orientation} >"]
-    found, size = decoding.decode_window(
+    pixels, size = decoding.decode_window(
         kind.data, lambda size: tf.concat([size - [35, 57], [21, 13]], axis=0)
     )
     assert size.numpy().tolist() == [kinds.HEIGHT, kinds.WIDTH]
-    whole = kind.pixels[9:30, 4:17].astype(int)
-    assert np.abs(found.numpy() - whole)[2:-2, 2:-2].max() == 0
+    expected = kind.pixels[9:30, 4:17].astype(int)
+    assert np.abs(pixels.numpy() - expected)[2:-2, 2:-2].max() == 0
 
 
 def test_all_of_a_photograph_is_decoded_as_a_window_alike():
     for name in ("jpeg", "jpeg progressive", "jpeg turned 5 <"):
         data = KINDS[name].data
-        found, _ = decoding.decode_window(
+        pixels, _ = decoding.decode_window(
             data, lambda size: tf.concat([[0, 0], size], axis=0)
         )
-        assert np.array_equal(found, decoding.decode(data))
+        assert np.array_equal(pixels, decoding.decode(data))
 
 
 def test_a_window_of_what_pillow_reads_is_upright():
     kind = KINDS["jpeg cmyk not of Adobe turned"]
     window = tf.constant([9, 4, 21, 13])
-    found, _ = decoding.decode_window(kind.data, lambda _: window)
-    assert np.array_equal(found, kind.pixels[9:30, 4:17])
+    pixels, _ = decoding.decode_window(kind.data, lambda _: window)
+    assert np.array_equal(pixels, kind.pixels[9:30, 4:17])
 
 
-# What is damaged, and what is none.
+# Damaged files, and files that are no images.
 
 CUT = ("jpeg", "png", "webp", "gif", "bmp 24", "bmp palette 4", "tiff", "avif")
 
@@ -100,8 +100,8 @@ def test_a_file_that_was_cut_is_refused_whatever_the_window(name):
     for cut in (data[: len(data) * 2 // 3], data[:-1]):
         with pytest.raises(tf.errors.OpError):
             decoding.decode_window(cut, lambda _: tf.constant([0, 0, 4, 4]))
-    more = data + b"what some cameras write behind it"
-    decoding.decode_window(more, lambda _: tf.constant([0, 0, 4, 4]))
+    extended = data + b"what some cameras write behind it"
+    decoding.decode_window(extended, lambda _: tf.constant([0, 0, 4, 4]))
 
 
 @pytest.mark.parametrize("name", CUT)
@@ -118,21 +118,23 @@ def test_what_is_no_image_is_refused(decode, data):
         decode(data)
 
 
-def claims(name):
-    """Bytes of a small file that claims to have 60,000 × 60,000 pixels."""
+def decompression_bomb(name):
+    """Returns a small file that claims to have 60,000 × 60,000 pixels."""
     data = KINDS[name].data
     if name == "jpeg":
-        place = data.index(b"\xff\xc0") + 5
-        return data[:place] + struct.pack(">HH", 60000, 60000) + data[place + 4 :]
+        offset = data.index(b"\xff\xc0") + 5
+        return data[:offset] + struct.pack(">HH", 60000, 60000) + data[offset + 4 :]
     if name.startswith("webp"):
         return data[:24] + struct.pack("<I", 59_999)[:3] * 2 + data[30:]
-    place, form = {
+    offset, size_format = {
         "png": (16, ">II"),
         "gif": (6, "<HH"),
         "bmp 24": (18, "<II"),
     }[name]
-    size = struct.calcsize(form)
-    return data[:place] + struct.pack(form, 60000, 60000) + data[place + size :]
+    size = struct.calcsize(size_format)
+    return (
+        data[:offset] + struct.pack(size_format, 60000, 60000) + data[offset + size :]
+    )
 
 
 BOMBS = ("jpeg", "png", "gif", "bmp 24", "webp animated 8 px")
@@ -141,7 +143,7 @@ BOMBS = ("jpeg", "png", "gif", "bmp 24", "webp animated 8 px")
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_decompression_bomb_is_refused_unopened(decode, name):
     with pytest.raises(tf.errors.OpError, match="more than 268435456 pixels"):
-        decode(claims(name))
+        decode(decompression_bomb(name))
 
 
 def test_pillow_refuses_bombs_of_its_own_formats():
@@ -160,7 +162,7 @@ def test_values_without_a_largest_one_are_refused(mode):
 
 
 def test_formats_whose_readers_start_programs_are_refused():
-    """Pillow reads PostScript by Ghostscript."""
+    """Pillow would start Ghostscript to read PostScript."""
     with pytest.raises(
         tf.errors.OpError, match="not an image, or an unsupported format"
     ):
@@ -176,6 +178,6 @@ def test_photographs_of_108_megapixels_are_read():
         data = kinds.encoded(
             image, form, exif=exif, **({"compress_level": 1} if form == "PNG" else {})
         )
-        found = decoding.decode(data)
-        assert found.shape == (12_032, 9_024, 3)
-        assert np.abs(found[0, 0].numpy().astype(int) - [10, 200, 30]).max() <= 2
+        pixels = decoding.decode(data)
+        assert pixels.shape == (12_032, 9_024, 3)
+        assert np.abs(pixels[0, 0].numpy().astype(int) - [10, 200, 30]).max() <= 2

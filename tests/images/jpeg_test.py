@@ -1,4 +1,4 @@
-"""Which files are plain JPEG ones, and that those need no more than decoding."""
+"""Detection of plain JPEG files, which need nothing but decoding."""
 
 import numpy as np
 import pytest

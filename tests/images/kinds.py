@@ -1,4 +1,4 @@
-"""Image files of every kind, made here, each with the pixels that it shows."""
+"""Builds image files of every kind, each with the pixels that it decodes to."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ WHITE = 255
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A file.
+    """An image file and its pixels.
 
     Attributes:
-      data: its bytes.
-      pixels: what it shows, [H, W, 3] uint8.
-      in_exports: whether exported models read it, too: TensorFlow's ops do.
+      data: bytes of the file.
+      pixels: decoded pixels, [H, W, 3] uint8.
+      in_exports: whether exported models, which use TensorFlow's ops, read it, too.
     """
 
     data: bytes
@@ -32,7 +32,7 @@ class Kind:
 
 
 def photograph() -> np.ndarray:
-    """Smooth colours, in which no side and no corner is like another."""
+    """Returns smooth colours, in which all sides and all corners differ."""
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
     channels = [rows * 5, columns * 4, 255 - rows * 2 - columns * 2]
     return np.stack(channels, axis=-1).astype(np.uint8)
@@ -48,23 +48,23 @@ def encoded(pixels: np.ndarray | PIL.Image.Image, form: str, **options) -> bytes
 
 
 def shown_by_pillow(data: bytes) -> np.ndarray:
-    """The upright, opaque pixels, as another reader has them."""
+    """Returns upright, opaque pixels as Pillow reads them, to compare with."""
     with PIL.Image.open(io.BytesIO(data)) as image:
         return np.asarray(PIL.ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def on_white(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    share = alpha[..., np.newaxis].astype(float) / 255
-    return np.rint(colours * share + WHITE * (1 - share)).astype(np.uint8)
+    opacity = alpha[..., np.newaxis].astype(float) / 255
+    return np.rint(colours * opacity + WHITE * (1 - opacity)).astype(np.uint8)
 
 
-# EXIF, and the files that hold it.
+# EXIF, and files that contain it.
 
 
 def exif(
     orientation: int, *, order: str = "<", is_long: bool = False, kind: int = 3
 ) -> bytes:
-    """A TIFF header and a directory whose second entry is the orientation."""
+    """Returns a TIFF header and a directory; its second entry is the orientation."""
     head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8)
     kind, value = (4, "I") if is_long else (kind, "H2x")
     entries = [
@@ -76,7 +76,7 @@ def exif(
 
 
 def stored_as(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """How a camera stores pixels that the orientation makes upright."""
+    """Returns pixels as a camera stores them; the orientation makes them upright."""
     turns = {
         **{1: None, 2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM"},
         **{5: "TRANSPOSE", 6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"},
@@ -93,18 +93,18 @@ def segment(marker: int, data: bytes) -> bytes:
 
 
 def with_segments(jpeg: bytes, *segments: bytes) -> bytes:
-    """A JPEG file with segments right after its beginning."""
+    """Returns a JPEG file with segments inserted right after its first marker."""
     return jpeg[:2] + b"".join(segments) + jpeg[2:]
 
 
 def without_adobe(jpeg: bytes) -> bytes:
-    """The same file without the segment that says that Adobe wrote it."""
+    """Returns a JPEG file without the segment that names Adobe as its writer."""
     start = jpeg.index(b"\xff\xee\0\x0eAdobe")
     return jpeg[:start] + jpeg[start + 16 :]
 
 
 def with_webp_chunks(webp: bytes, size: tuple[int, int], flags: int, *chunks: bytes):
-    """An extended WebP file: a header chunk, the image, further chunks."""
+    """Returns an extended WebP file: a header chunk, the image, further chunks."""
     sides = b"".join(struct.pack("<I", side - 1)[:3] for side in size)
     header = b"VP8X" + struct.pack("<IB3x", 10, flags) + sides
     body = b"WEBP" + header + webp[12:] + b"".join(chunks)
@@ -131,7 +131,7 @@ def png(
     *before: bytes,
     after: bytes = b"",
 ) -> bytes:
-    """A PNG file of rows that are packed already; `size` is width and height."""
+    """Returns a PNG file of packed rows; `size` is width and height."""
     header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0)
     body = zlib.compress(b"".join(b"\0" + row for row in rows))
     chunks = [png_chunk(b"IHDR", header), *before, png_chunk(b"IDAT", body), after]
@@ -139,14 +139,14 @@ def png(
 
 
 def packed(values: np.ndarray, depth: int) -> list[bytes]:
-    """Rows of values of so many bits, the highest bits of a byte first."""
+    """Packs rows of values of `depth` bits, the highest bits of a byte first."""
     bits = (values[..., np.newaxis] >> np.arange(depth - 1, -1, -1)) & 1
     rows = np.packbits(bits.reshape(len(values), -1).astype(np.uint8), axis=1)
     return [row.tobytes() for row in rows]
 
 
 def palette(size: int) -> np.ndarray:
-    """Colours [size, 3] that are not in order of brightness."""
+    """Returns colours [size, 3] that are not in order of brightness."""
     numbers = np.arange(size)
     return np.stack([numbers * 83, numbers * 151 + 40, 255 - numbers * 7], -1).astype(
         np.uint8
@@ -154,7 +154,7 @@ def palette(size: int) -> np.ndarray:
 
 
 def numbers(size: int) -> np.ndarray:
-    """[HEIGHT, WIDTH] in [0, size)."""
+    """Returns integers [HEIGHT, WIDTH] in [0, size)."""
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
     return (rows * 3 + columns) % size
 
@@ -167,9 +167,9 @@ def gif(
     transparent: int | None = None,
     is_local: bool = False,
     interlaced: bool = False,
-    more: bytes = b"",
+    other_frames: bytes = b"",
 ) -> bytes:
-    """A GIF file of one frame of numbers of four colours."""
+    """Returns a GIF file; `frame` contains indices of four colours."""
     height, width = frame.shape
     screen = canvas or (height, width)
     colours = palette(4).tobytes()
@@ -188,21 +188,21 @@ def gif(
     if interlaced:
         starts = ((0, 8), (4, 8), (2, 4), (1, 2))
         rows = [row for start, step in starts for row in range(start, height, step)]
-    return data + _lzw(frame[list(rows)].ravel()) + more + b";"
+    return data + _lzw(frame[list(rows)].ravel()) + other_frames + b";"
 
 
 def _lzw(values: np.ndarray, bits: int = 2) -> bytes:
-    """GIF's compression, whose table is cleared before its codes grow."""
-    clear, stream, place = 1 << bits, 0, 0
+    """Compresses values as GIF does, clearing the table before codes grow."""
+    clear, stream, offset = 1 << bits, 0, 0
     codes = []
     for number, value in enumerate(values):
         if number % (clear - 2) == 0:
             codes.append(clear)
         codes.append(int(value))
     for code in [*codes, clear + 1]:
-        stream |= code << place
-        place += bits + 1
-    body = stream.to_bytes((place + 7) // 8, "little")
+        stream |= code << offset
+        offset += bits + 1
+    body = stream.to_bytes((offset + 7) // 8, "little")
     blocks = [body[i : i + 255] for i in range(0, len(body), 255)]
     return bytes([bits]) + b"".join(bytes([len(b)]) + b for b in blocks) + b"\0"
 
@@ -218,7 +218,7 @@ def bmp(
     top_down: bool = False,
     is_core: bool = False,
 ) -> bytes:
-    """A BMP file of rows that are packed already, from the top to the bottom."""
+    """Returns a BMP file of packed rows, given from top to bottom."""
     lines = [row + b"\0" * (-len(row) % 4) for row in rows]
     body = b"".join(lines if top_down else lines[::-1])
     width, height = size
@@ -244,7 +244,7 @@ def bmp(
 
 
 def every_kind() -> dict[str, Kind]:
-    """The files, by what is special about each."""
+    """Returns the files, keyed by what is special about each."""
     return {**_jpegs(), **_pngs(), **_webps(), **_gifs(), **_bmps(), **_others()}
 
 
@@ -303,9 +303,9 @@ def _jpegs() -> dict[str, Kind]:
     stored = PIL.Image.fromarray(stored_as(pixels, 6)).convert("CMYK")
     turned = with_segments(encoded(stored, "JPEG", quality=90), app1)
     for name, data in (("", files["jpeg cmyk"]), (" turned", turned)):
-        others = without_adobe(data)
+        stripped = without_adobe(data)
         kinds[f"jpeg cmyk not of Adobe{name}"] = Kind(
-            others, shown_by_pillow(others), in_exports=False
+            stripped, shown_by_pillow(stripped), in_exports=False
         )
     for name in ("jpeg exif in words only", "jpeg exif in a thumbnail only"):
         assert np.array_equal(kinds[name].pixels, kinds["jpeg"].pixels)
@@ -322,28 +322,29 @@ def _pngs() -> dict[str, Kind]:
         grey = values >> 8 if depth == 16 else values * (255 // ((1 << depth) - 1))
         shown = np.repeat(grey[..., np.newaxis], 3, axis=-1).astype(np.uint8)
         kinds[f"png grey {depth}"] = Kind(png(rows, size, depth, 0), shown)
-        words = png_chunk(b"tEXt", b"Comment\0nothing of tRNS is here")
+        comment = png_chunk(b"tEXt", b"Comment\0nothing of tRNS is here")
         kinds[f"png grey {depth} that speaks of tRNS"] = Kind(
-            png(rows, size, depth, 0, words), shown
+            png(rows, size, depth, 0, comment), shown
         )
         key = png_chunk(b"tRNS", struct.pack(">H", 1))
-        seen = np.where(values[..., np.newaxis] == 1, WHITE, shown).astype(np.uint8)
+        visible = np.where(values[..., np.newaxis] == 1, WHITE, shown).astype(np.uint8)
         kinds[f"png grey {depth} with a transparent shade"] = Kind(
-            png(rows, size, depth, 0, key), seen
+            png(rows, size, depth, 0, key), visible
         )
         if depth < 16:
             colours = palette(1 << depth)
             table = png_chunk(b"PLTE", colours.tobytes())
             alphas = np.arange(1 << depth) * 97 % 256
             clear = png_chunk(b"tRNS", bytes(alphas.tolist()))
-            seen = colours[values]
+            visible = colours[values]
             name = f"png palette {depth}"
-            kinds[name] = Kind(png(rows, size, depth, 3, table), seen)
+            kinds[name] = Kind(png(rows, size, depth, 3, table), visible)
             kinds[f"{name} that speaks of tRNS"] = Kind(
-                png(rows, size, depth, 3, words, table), seen
+                png(rows, size, depth, 3, comment, table), visible
             )
             kinds[f"{name} with alpha"] = Kind(
-                png(rows, size, depth, 3, table, clear), on_white(seen, alphas[values])
+                png(rows, size, depth, 3, table, clear),
+                on_white(visible, alphas[values]),
             )
     deep = (pixels.astype(">u2") << 8) + 77
     rows = [row.tobytes() for row in deep.astype(">u2")]
@@ -377,29 +378,35 @@ def _webps() -> dict[str, Kind]:
     alpha = (numbers(251) + 2).astype(np.uint8)
     layers = PIL.Image.fromarray(np.dstack([pixels, alpha]))
     lossy = encoded(pixels, "WEBP", quality=90)
-    whole = {"lossless": True, "exact": True}
+    lossless = {"lossless": True, "exact": True}
     kinds = {
         "webp": Kind(lossy, shown_by_pillow(lossy)),
-        "webp lossless": Kind(encoded(image, "WEBP", **whole), pixels),
-        "webp alpha": Kind(encoded(layers, "WEBP", **whole), on_white(pixels, alpha)),
+        "webp lossless": Kind(encoded(image, "WEBP", **lossless), pixels),
+        "webp alpha": Kind(
+            encoded(layers, "WEBP", **lossless), on_white(pixels, alpha)
+        ),
         "webp animated": Kind(
             encoded(
-                image, "WEBP", save_all=True, append_images=[image.rotate(9)], **whole
+                image,
+                "WEBP",
+                save_all=True,
+                append_images=[image.rotate(9)],
+                **lossless,
             ),
             pixels,
         ),
     }
-    # Without alpha; in the memory around a small one nothing may be overwritten.
+    # Without alpha. Reading a small file must not overwrite memory around it.
     for side in (8, 60, 400):
         opaque = image.resize((side + 9, side))
         moving = {"save_all": True, "append_images": [opaque.rotate(180)]}
-        for name, options in (("", {"quality": 80}), (" lossless", whole)):
+        for name, options in (("", {"quality": 80}), (" lossless", lossless)):
             data = encoded(opaque, "WEBP", **moving, **options)
             assert not data[20] & 0x10, "it says that it has alpha"
             kinds[f"webp animated {side} px{name}"] = Kind(data, shown_by_pillow(data))
     for orientation in range(1, 9):
         stored = stored_as(pixels, orientation)
-        plain = encoded(stored, "WEBP", **whole)
+        plain = encoded(stored, "WEBP", **lossless)
         sides = stored.shape[1], stored.shape[0]
         data = exif(orientation, order="<>"[orientation % 2])
         for name, prefix in (("", b""), (" with a prefix", b"Exif\0\0")):
@@ -413,24 +420,24 @@ def _webps() -> dict[str, Kind]:
 def _gifs() -> dict[str, Kind]:
     frame = numbers(4)
     shown = palette(4)[frame]
-    seen = np.where(frame[..., np.newaxis] == 2, WHITE, shown).astype(np.uint8)
+    visible = np.where(frame[..., np.newaxis] == 2, WHITE, shown).astype(np.uint8)
     canvas = np.full((HEIGHT + 9, WIDTH + 8, 3), WHITE, np.uint8)
     canvas[5 : 5 + HEIGHT, 3 : 3 + WIDTH] = shown
-    second = gif(numbers(3))[13 + 12 + 9 :][:-1]  # a frame alone
+    second = gif(numbers(3))[13 + 12 + 9 :][:-1]  # only the frame
     partial = {"canvas": canvas.shape[:2], "corner": (5, 3)}
     return {
         "gif": Kind(gif(frame), shown),
         "gif interlaced": Kind(gif(frame, interlaced=True), shown),
         "gif with colours of its frame": Kind(gif(frame, is_local=True), shown),
-        "gif transparent": Kind(gif(frame, transparent=2), seen),
+        "gif transparent": Kind(gif(frame, transparent=2), visible),
         "gif transparent, of its frame": Kind(
-            gif(frame, transparent=2, is_local=True), seen
+            gif(frame, transparent=2, is_local=True), visible
         ),
         "gif on a larger canvas": Kind(gif(frame, **partial), canvas),
         "gif beyond its canvas": Kind(gif(frame, canvas=(9, 9), corner=(0, 0)), shown),
-        "gif animated": Kind(gif(frame, more=second), shown),
+        "gif animated": Kind(gif(frame, other_frames=second), shown),
         "gif animated on a larger canvas": Kind(
-            gif(frame, more=second, **partial), canvas
+            gif(frame, other_frames=second, **partial), canvas
         ),
     }
 
@@ -515,4 +522,4 @@ def _others() -> dict[str, Kind]:
     files["avif"] = avif, shown_by_pillow(avif)
     avif = encoded(stored_as(pixels, 6), "AVIF", exif=turned)
     files["avif turned"] = avif, shown_by_pillow(avif)
-    return {name: Kind(*made, in_exports=False) for name, made in files.items()}
+    return {name: Kind(*file, in_exports=False) for name, file in files.items()}

@@ -1,4 +1,4 @@
-"""Image files below a folder, and what is left out."""
+"""Listing of the image files below a folder, and counts of skipped files."""
 
 import collections
 import os
@@ -20,24 +20,24 @@ def touch(path):
 
 def test_images_of_any_depth_are_found_in_order(tmp_path):
     names = ("b/2.JPG", "a.png", "b/c/d/1.webp", "b/3.jfif", "e.tiff", "f.avif")
-    found = files.find(tmp_path)
-    assert not found.images
-    made = sorted(touch(tmp_path / name) for name in names)
-    found = files.find(tmp_path)
-    assert paths(found) == made
-    assert not found.skipped
+    listing = files.find(tmp_path)
+    assert not listing.images
+    expected = sorted(touch(tmp_path / name) for name in names)
+    listing = files.find(tmp_path)
+    assert paths(listing) == expected
+    assert not listing.skipped
 
 
 def test_folders_may_be_as_deep_as_the_system_lets_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for _ in range(1500):  # one by one: a path has 4,096 bytes at most
+    for _ in range(1500):  # one at a time: a path has at most 4,096 bytes
         os.mkdir("d")
         monkeypatch.chdir("d")
     touch(pathlib.Path("a.png"))
     monkeypatch.chdir(tmp_path)
-    (found,) = paths(files.find("."))
+    (path,) = paths(files.find("."))
     subprocess.run(["rm", "-r", "d"], check=True)  # too deep for pytest
-    assert found.name == "a.png"
+    assert path.name == "a.png"
 
 
 def test_what_is_left_out_is_counted_by_suffix(tmp_path):
@@ -47,13 +47,13 @@ def test_what_is_left_out_is_counted_by_suffix(tmp_path):
         *("b/.thumbnails/i.jpg", "@eaDir/j.jpg", "Thumbs.db"),
     ):
         touch(tmp_path / name)
-    found = files.find(tmp_path)
-    assert not found.images
-    assert found.skipped == {
+    listing = files.find(tmp_path)
+    assert not listing.images
+    assert listing.skipped == {
         **{".txt": 2, ".heic": 1, ".db": 1, files.NO_SUFFIX: 1},
         files.HIDDEN: 7,
     }
-    assert files.describe_skipped(found.skipped) == (
+    assert files.describe_skipped(listing.skipped) == (
         "files left out: 7 hidden, 2 .txt, 1 .db, 1 .heic, 1 without suffix; "
         "convert HEIC files first, for example to JPEG"
     )
@@ -66,15 +66,15 @@ def test_links_to_folders_are_not_followed(tmp_path):
     (tmp_path / "a" / "nowhere.jpg").symlink_to(tmp_path / "nothing")
     link = tmp_path / "a" / "c.jpg"
     link.symlink_to(inner)
-    found = files.find(tmp_path)
-    assert paths(found) == [inner, link]
-    assert found.skipped == {files.FOLDER_LINKS: 1, files.NO_FILES: 1}
+    listing = files.find(tmp_path)
+    assert paths(listing) == [inner, link]
+    assert listing.skipped == {files.FOLDER_LINKS: 1, files.NO_FILES: 1}
 
 
 def test_some_folders_can_be_passed_over(tmp_path):
     touch(tmp_path / "a" / "b.jpg")
-    kept = touch(tmp_path / "c" / "a" / "d.jpg")
-    assert paths(files.find(tmp_path, exclude=["a"])) == [kept]
+    image = touch(tmp_path / "c" / "a" / "d.jpg")
+    assert paths(files.find(tmp_path, exclude=["a"])) == [image]
 
 
 def test_small_files_are_read_and_others_are_not(tmp_path):

@@ -1,4 +1,4 @@
-"""From pixels to a model's input: where the crop is, and how it is resized."""
+"""Preprocessing of pixels to a model's input: position of the crop, and resizing."""
 
 import numpy as np
 import PIL.Image
@@ -10,34 +10,34 @@ from tests.images import kinds
 
 
 def columns(height=40, width=60):
-    """Pixels whose value is the number of their column."""
+    """Returns an image in which each pixel's value is the number of its column."""
     row = np.arange(width, dtype=np.uint8)
     return np.broadcast_to(row[:, np.newaxis], (height, width, 3))
 
 
 def test_the_crop_is_central_and_square():
-    read = model_input.Preprocessing(height=20, width=20, crop_fraction=0.5)
-    pixels = read.from_pixels(tf.constant(columns())).numpy() * 255
+    preprocessing = model_input.Preprocessing(height=20, width=20, crop_fraction=0.5)
+    pixels = preprocessing.from_pixels(tf.constant(columns())).numpy() * 255
     assert pixels.shape == (20, 20, 3)
     np.testing.assert_allclose(pixels[0, :, 0], np.arange(20, 40), atol=0.01)
 
 
 def test_the_crop_has_the_shape_of_the_input():
-    read = model_input.Preprocessing(height=20, width=30)
-    found = read.from_pixels(tf.constant(columns())).numpy() * 255
-    assert found.shape == (20, 30, 3)
-    assert found[0, 0, 0] < 1.5  # all of the width
+    preprocessing = model_input.Preprocessing(height=20, width=30)
+    pixels = preprocessing.from_pixels(tf.constant(columns())).numpy() * 255
+    assert pixels.shape == (20, 30, 3)
+    assert pixels[0, 0, 0] < 1.5  # the full width
     tall = model_input.Preprocessing(height=40, width=20)
-    found = tall.from_pixels(tf.constant(columns())).numpy() * 255
-    np.testing.assert_allclose(found[0, :, 0], np.arange(20, 40), atol=0.01)
+    pixels = tall.from_pixels(tf.constant(columns())).numpy() * 255
+    np.testing.assert_allclose(pixels[0, :, 0], np.arange(20, 40), atol=0.01)
 
 
 @pytest.mark.parametrize("interpolation", model_input.INTERPOLATIONS)
 @pytest.mark.parametrize("fraction", [1.0, 0.875])
 def test_it_resizes_as_pillow_does(interpolation, fraction):
-    """A value that is nearly between two levels may become either."""
+    """A value nearly halfway between two levels may be rounded to either."""
     photo = kinds.photograph()
-    read = model_input.Preprocessing(
+    preprocessing = model_input.Preprocessing(
         height=16, width=16, crop_fraction=fraction, interpolation=interpolation
     )
     side = int(min(photo.shape[:2]) * fraction)
@@ -45,29 +45,29 @@ def test_it_resizes_as_pillow_does(interpolation, fraction):
     square = PIL.Image.fromarray(photo[top : top + side, left : left + side])
     method = PIL.Image.Resampling[interpolation.upper()]
     expected = np.asarray(square.resize((16, 16), method), np.int32)
-    found = read.from_pixels(tf.constant(photo)).numpy() * 255
-    np.testing.assert_allclose(found, np.round(found), atol=1e-4)
-    differences = np.abs(np.round(found).astype(np.int32) - expected)
+    actual = preprocessing.from_pixels(tf.constant(photo)).numpy() * 255
+    np.testing.assert_allclose(actual, np.round(actual), atol=1e-4)
+    differences = np.abs(np.round(actual).astype(np.int32) - expected)
     assert differences.max() <= 1
     assert np.mean(differences > 0) < 0.01
 
 
 def test_a_single_pixel_is_enough():
-    read = model_input.Preprocessing(height=4, width=4, crop_fraction=0.5)
-    found = read.from_pixels(tf.constant([[[255, 0, 51]]], tf.uint8)).numpy()
-    np.testing.assert_allclose(found[2, 3], [1, 0, 0.2], atol=1e-6)
+    preprocessing = model_input.Preprocessing(height=4, width=4, crop_fraction=0.5)
+    pixels = preprocessing.from_pixels(tf.constant([[[255, 0, 51]]], tf.uint8)).numpy()
+    np.testing.assert_allclose(pixels[2, 3], [1, 0, 0.2], atol=1e-6)
 
 
 def test_parts_of_an_image_that_is_much_larger_are_antialiased():
-    """Stripes of one pixel are grey where many of them fall into one."""
+    """One-pixel stripes become grey where many of them fall into one pixel."""
     stripes = np.zeros((256, 256, 3), np.uint8)
     stripes[:, ::2] = 255
 
-    def whole(size):
-        read = model_input.Preprocessing(
+    def resized(size):
+        preprocessing = model_input.Preprocessing(
             height=size, width=size, interpolation="bilinear"
         )
-        return read.random_crop(
+        return preprocessing.random_crop(
             tf.constant(stripes),
             tf.constant([1, 2]),
             kind=model_input.Kind.PIXELS,
@@ -75,30 +75,30 @@ def test_parts_of_an_image_that_is_much_larger_are_antialiased():
             aspect=(1.0, 1.0),
         ).numpy()
 
-    assert np.abs(whole(64)[8:-8, 8:-8] - 0.5).max() < 0.02
+    assert np.abs(resized(64)[8:-8, 8:-8] - 0.5).max() < 0.02
     plain = tf.image.resize(stripes, (103, 103)) / 255.0
-    np.testing.assert_allclose(whole(103), plain, atol=1e-6)
+    np.testing.assert_allclose(resized(103), plain, atol=1e-6)
 
 
 @pytest.mark.parametrize(("size", "antialias"), [(24, True), (25, False)])
 def test_all_kinds_of_an_image_have_the_same_parts(size, antialias):
-    read = model_input.Preprocessing(height=size, width=size)
+    preprocessing = model_input.Preprocessing(height=size, width=size)
     data = kinds.every_kind()["jpeg"].data
     pixels = decoding.decode(data)
 
-    def part(image, kind):
-        return read.random_crop(
+    def random_crop(image, kind):
+        return preprocessing.random_crop(
             image, tf.constant([3, 4]), kind=kind, area=(1.0, 1.0), aspect=(1.3, 1.4)
         ).numpy()
 
-    kind = read.kind(data)
+    kind = preprocessing.kind(data)
     large = model_input.Kind.LARGE_JPEG
     assert kind == (large if antialias else model_input.Kind.JPEG)
-    found = part(data, kind)
-    assert np.array_equal(found, part(data, model_input.Kind.FILE))
-    assert np.array_equal(found, part(pixels, model_input.Kind.PIXELS))
-    other = model_input.Kind.JPEG if antialias else large
-    assert np.abs(found - part(data, other)).max() > 0.001
+    crop = random_crop(data, kind)
+    assert np.array_equal(crop, random_crop(data, model_input.Kind.FILE))
+    assert np.array_equal(crop, random_crop(pixels, model_input.Kind.PIXELS))
+    other_kind = model_input.Kind.JPEG if antialias else large
+    assert np.abs(crop - random_crop(data, other_kind)).max() > 0.001
 
 
 @pytest.mark.parametrize(

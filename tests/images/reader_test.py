@@ -1,4 +1,4 @@
-"""Why a file can't be read is said for people."""
+"""Error messages for image files that can't be read."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""tools/retrain: a new classifier on a published feature vector, ours or not."""
+"""tools/retrain: new classifiers on feature vectors of this project and others."""
 
 import dataclasses
 import fcntl
@@ -25,13 +25,13 @@ from retraining import fine_tuning, job
 from tests.conformance import models
 
 DIGITS = ("nought", "one", "two", "three", "four", "five", "six", "seven")
-EACH = 40  # images of a class, eight of them to test on
-EPOCHS = 8  # of fine-tuning: after four, chance says whether it is better than before
+IMAGES_PER_CLASS = 40  # eight of them for testing
+EPOCHS = 8  # of fine-tuning; after four, it is down to chance whether accuracy improved
 
 
 @pytest.fixture(scope="session")
 def images(once):
-    """Eight folders of handwritten digits, enlarged."""
+    """Returns a folder of eight classes of enlarged handwritten digits."""
     return once("octal", write_images)
 
 
@@ -39,7 +39,7 @@ def write_images(root):
     pixels, labels = datasets.load_digits(return_X_y=True)
     for digit, name in enumerate(DIGITS):
         (root / name).mkdir()
-        for number, values in enumerate(pixels[labels == digit][:EACH]):
+        for number, values in enumerate(pixels[labels == digit][:IMAGES_PER_CLASS]):
             image = PIL.Image.fromarray((values.reshape(8, 8) * 15.9).astype("uint8"))
             image.resize((32, 32)).save(root / name / f"{number:03d}.png")
 
@@ -51,7 +51,7 @@ def module(exported):
 
 @pytest.fixture(scope="session")
 def retrained(once, tool, images, module):
-    """The folder that was written; what was printed is beside it."""
+    """Returns the folder that was written; stdout and stderr are beside it."""
 
     def fill(folder):
         done = tool(
@@ -68,7 +68,7 @@ def retrained(once, tool, images, module):
     return once("retrained", fill) / "octal_20"
 
 
-def found(folder, version=1):
+def read_record(folder, version=1):
     return json.loads((folder / f"retraining-{version}.json").read_text())
 
 
@@ -97,13 +97,15 @@ def test_what_it_prints_and_writes(retrained):
 
 @pytest.mark.ci
 def test_it_has_learnt(retrained):
-    record = found(retrained)
+    record = read_record(retrained)
     assert record["kept"]["top1"] >= record["frozen"]["top1"] > 0.8
     assert record["kept"]["phase"] == "fine-tuned"
     assert [epoch["epoch"] for epoch in record["epochs"]] == list(range(EPOCHS + 1))
     best = max(epoch["held_out_top1"] for epoch in record["epochs"])
-    (kept,) = (e for e in record["epochs"] if e["epoch"] == record["kept"]["epoch"])
-    assert kept["held_out_top1"] == best
+    (kept_epoch,) = (
+        e for e in record["epochs"] if e["epoch"] == record["kept"]["epoch"]
+    )
+    assert kept_epoch["held_out_top1"] == best
 
 
 @pytest.mark.ci
@@ -116,10 +118,10 @@ def test_evaluate_finds_the_same(tool, retrained, images):
         "--format=json",
     )
     assert done.returncode == 0, done.stderr
-    report, kept = json.loads(done.stdout), found(folder)["kept"]
-    assert report["top1"] == kept["top1"]
+    report, kept_metrics = json.loads(done.stdout), read_record(folder)["kept"]
+    assert report["top1"] == kept_metrics["top1"]
     assert report["examples"] == 8 * len(DIGITS)
-    assert report["loss"] == pytest.approx(kept["loss"], rel=1e-5)
+    assert report["loss"] == pytest.approx(kept_metrics["loss"], rel=1e-5)
 
 
 @pytest.mark.ci
@@ -137,7 +139,7 @@ def test_predict_names_the_folders(tool, retrained, images):
 @pytest.mark.ci
 def test_manifests_say_what_it_is(retrained, module, images):
     folder = retrained
-    began = manifest.read(module / "feature_vector" / "1")
+    original = manifest.read(module / "feature_vector" / "1")
     vector, classifier = manifests(folder).values()
     for model in (vector, classifier):
         assert model.arch == "octal_20"
@@ -146,22 +148,25 @@ def test_manifests_say_what_it_is(retrained, module, images):
         assert model.weights["taxonomy"] == "octal"
         assert "resnet_cifar_20/feature_vector/1" in model.weights["source"]
         assert str(images.parent) not in json.dumps(model.weights)
-    assert vector.params == began.params
-    assert vector.multiply_adds == began.multiply_adds
-    assert list(vector.endpoints.items()) == list(began.endpoints.items())
+    assert vector.params == original.params
+    assert vector.multiply_adds == original.multiply_adds
+    assert list(vector.endpoints.items()) == list(original.endpoints.items())
     assert list(classifier.endpoints) == [
-        *began.endpoints,
+        *original.endpoints,
         "ResNetCifar/feature_vector",
     ]
-    head = 8 * (began.output["num_features"] + 1)
-    assert classifier.params["all"] == began.params["all"] + head
-    assert classifier.multiply_adds == began.multiply_adds + 8 * 64
-    assert classifier.weights["metrics"]["test_top1"] == found(folder)["kept"]["top1"]
+    head = 8 * (original.output["num_features"] + 1)
+    assert classifier.params["all"] == original.params["all"] + head
+    assert classifier.multiply_adds == original.multiply_adds + 8 * 64
+    assert (
+        classifier.weights["metrics"]["test_top1"]
+        == read_record(folder)["kept"]["top1"]
+    )
 
 
 @pytest.mark.ci
 def test_all_of_the_interface_is_left(retrained):
-    """Hyperparameters, endpoints, losses and signatures are those of the module."""
+    """Keeps the module's hyperparameters, endpoints, losses and signatures."""
     folder = retrained
     model = tf.saved_model.load(str(folder / "classification" / "1"))
     images = tf.random.stateless_uniform([2, 32, 32, 3], [0, 1])
@@ -185,7 +190,7 @@ def test_all_of_the_interface_is_left(retrained):
 
 @pytest.mark.ci
 def test_exported_anew_it_is_the_same(tool, retrained, tmp_path):
-    """As weights of its arch: `tools/export --weights`."""
+    """Exports it with `tools/export --weights`, as weights of its arch."""
     folder = retrained
     done = tool(
         "export",
@@ -215,12 +220,14 @@ def test_frozen_the_module_stays_as_it_was(tool, images, module, tmp_path):
         *("--epochs=0", "--check=none"),
     )
     assert done.returncode == 0, done.stderr
-    began, written = (
+    original_model, written_model = (
         tf.saved_model.load(str(path)) for path in (vector, folder / "feature_vector/1")
     )
-    for ours, theirs in zip(written.variables, began.variables, strict=True):
-        assert np.array_equal(ours, theirs)
-    record = found(folder)
+    for actual, expected in zip(
+        written_model.variables, original_model.variables, strict=True
+    ):
+        assert np.array_equal(actual, expected)
+    record = read_record(folder)
     assert record["kept"]["top1"] == record["frozen"]["top1"] > 0.8
     of_vector, of_classifier = manifests(folder).values()
     assert of_vector.weights == manifest.read(vector).weights
@@ -240,12 +247,12 @@ def test_where_nothing_gets_better_the_head_alone_is_kept(
         *("--epochs=9", "--patience=1", "--learning_rate=1", "--check=none"),
     )
     assert done.returncode == 0, done.stderr
-    record = found(folder)
+    record = read_record(folder)
     assert record["kept"]["phase"] == "frozen"
-    # Its head learns from the images that were held out as well.
+    # The head that is kept learns from the held-out images, too.
     assert "fit the head to all images" in done.stderr
     assert record["kept"]["top1"] >= record["frozen"]["top1"] - 0.05
-    assert len(record["epochs"]) < 9  # it was given up
+    assert len(record["epochs"]) < 9  # it stopped early
 
 
 @pytest.mark.slow
@@ -268,7 +275,7 @@ def test_killed_it_goes_on(images, module, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert any(f"resume after epoch {number}" in done.stderr for number in (1, 2))
-    epochs = found(folder)["epochs"]
+    epochs = read_record(folder)["epochs"]
     assert [epoch["epoch"] for epoch in epochs] == [0, 1, 2, 3]
     assert f"top1 {epochs[1]['held_out_top1']:.4f}," in first
     assert not list(folder.glob(".*"))
@@ -280,7 +287,7 @@ def test_killed_it_goes_on(images, module, tmp_path):
 
 @pytest.mark.slow
 def test_a_state_of_another_module_is_left(images, module, exported, tmp_path):
-    """Though it has the same path."""
+    """Both modules have the same path."""
     path, folder = tmp_path / "module", tmp_path / "out"
     command = [
         *(sys.executable, "tools/retrain", "--epochs=2", "--check=none"),
@@ -294,8 +301,8 @@ def test_a_state_of_another_module_is_left(images, module, exported, tmp_path):
         process.kill()
     assert list(folder.glob(".retraining-*"))
     shutil.rmtree(path)
-    other = exported("resnet_cifar_20", "random")
-    shutil.copytree(other / "feature_vector" / "1", path)
+    other_module = exported("resnet_cifar_20", "random")
+    shutil.copytree(other_module / "feature_vector" / "1", path)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "resume after" not in done.stderr
@@ -308,7 +315,7 @@ def test_interrupted_while_it_is_placed_it_goes_on(
 ):
     folder = tmp_path / "octal_20"
     shutil.copytree(retrained, folder)
-    (folder / "retraining-1.json").unlink()  # the last thing that is written
+    (folder / "retraining-1.json").unlink()  # the last file that is written
     (folder / ".retraining-0.npz").touch()
     done = tool(
         "retrain",
@@ -318,7 +325,7 @@ def test_interrupted_while_it_is_placed_it_goes_on(
         *("--epochs=0", "--check=none", "--batch_size=100000"),
     )
     assert done.returncode == 0, done.stderr
-    assert found(folder)["kept"]["phase"] == "frozen"
+    assert read_record(folder)["kept"]["phase"] == "frozen"
     assert not list(folder.glob(".retraining-*"))
 
 
@@ -331,17 +338,17 @@ def test_who_comes_second_finds_it_done(images, module, tmp_path):
         f"--module={module / 'feature_vector' / '1'}",
         *(f"--data={images}", f"--output={folder}"),
     ]
-    held = os.open(folder, os.O_RDONLY)
-    fcntl.flock(held, fcntl.LOCK_EX)
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
             if "waiting for another process" in line:
                 break
         (folder / "retraining-1.json").write_text("of the first")
-        os.close(held)
-        said = process.stderr.read()
+        os.close(descriptor)
+        errors = process.stderr.read()
     assert process.returncode == 2
-    assert "retraining-1.json already exists: give --overwrite" in said
+    assert "retraining-1.json already exists: give --overwrite" in errors
     assert (folder / "retraining-1.json").read_text() == "of the first"
 
 
@@ -361,8 +368,8 @@ def test_too_few_to_hold_any_out_train_the_head_alone(tool, module, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "too few images to hold out any" in done.stderr
-    assert found(tmp_path / "out")["kept"]["phase"] == "frozen"
-    assert found(tmp_path / "out")["kept"]["top1"] == 1.0
+    assert read_record(tmp_path / "out")["kept"]["phase"] == "frozen"
+    assert read_record(tmp_path / "out")["kept"]["top1"] == 1.0
 
 
 @pytest.fixture(scope="module")
@@ -371,14 +378,14 @@ def small(tmp_path_factory):
 
 
 def retraining_of(module):
-    """A new head on a small module, and examples that any head can tell apart."""
+    """Returns a new head on a small module, and examples that are easy to classify."""
     images = np.random.default_rng(0).random((24, 32, 32, 3), np.float32)
     labels = np.eye(2, dtype=np.float32)[np.arange(24) % 2]
     images[::2, ..., 0] = 1
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
 
     def darker(epoch):
-        """The batches of an epoch, which are those of no other one."""
+        """Returns the batches of an epoch, which differ from those of other epochs."""
         scale = 1 - tf.cast(epoch, tf.float32) / 10
         return batches.map(lambda images, labels: (scale * images, labels))
 
@@ -388,7 +395,7 @@ def retraining_of(module):
         epochs=lambda first, last: tf.data.Dataset.range(first, last).flat_map(darker),
         steps=3,
     )
-    work = fine_tuning.ClassifierTraining(
+    training = fine_tuning.ClassifierTraining(
         reuse.KerasLayer(module),
         num_classes=2,
         scores="softmax",
@@ -396,8 +403,8 @@ def retraining_of(module):
         balanced=False,
         seed=0,
     )
-    work.fit_head(examples)
-    return work, examples
+    training.fit_head(examples)
+    return training, examples
 
 
 PLAN = fine_tuning.FineTuning(
@@ -412,15 +419,15 @@ def test_epochs_are_steps_of_the_stream_of_training_images():
         def training(self, **arguments):
             return arguments
 
-    work = object.__new__(job._Job)
-    work._train = Stream()
-    work._request = types.SimpleNamespace(seed=1, flip=False)
-    arguments = work._epochs(2, 5)
+    retraining_job = object.__new__(job._Job)
+    retraining_job._train = Stream()
+    retraining_job._request = types.SimpleNamespace(seed=1, flip=False)
+    arguments = retraining_job._epochs(2, 5)
     assert (arguments["first"], arguments["last"]) == (14, 35)
 
 
 class ValidatedTwice:
-    """Batches whose third reading is interrupted, after the third epoch's steps."""
+    """Batches that interrupt their third reading, after the third epoch's steps."""
 
     def __init__(self, batches):
         self.batches, self.readings = batches, 0
@@ -434,26 +441,28 @@ class ValidatedTwice:
 
 @pytest.mark.ci
 def test_a_finished_state_is_gone_on_from(small, tmp_path, caplog):
-    """To the bit, as if it had never stopped."""
-    whole, examples = retraining_of(small)
-    whole.fine_tune(examples, PLAN, tmp_path / "whole.npz")
-    parts, examples = retraining_of(small)
-    stopped = dataclasses.replace(examples, validation=ValidatedTwice(examples.once))
+    """The weights equal those of an uninterrupted run exactly."""
+    uninterrupted, examples = retraining_of(small)
+    uninterrupted.fine_tune(examples, PLAN, tmp_path / "whole.npz")
+    interrupted, examples = retraining_of(small)
+    stopping_examples = dataclasses.replace(
+        examples, validation=ValidatedTwice(examples.once)
+    )
     with pytest.raises(KeyboardInterrupt):
-        parts.fine_tune(stopped, PLAN, tmp_path / "parts.npz")
-    again, examples = retraining_of(small)
+        interrupted.fine_tune(stopping_examples, PLAN, tmp_path / "parts.npz")
+    resumed, examples = retraining_of(small)
     with caplog.at_level("INFO", progress.ROOT):
-        again.fine_tune(examples, PLAN, tmp_path / "parts.npz")
+        resumed.fine_tune(examples, PLAN, tmp_path / "parts.npz")
     assert "resume after epoch 2" in caplog.messages
-    assert again.history == whole.history
-    for ours, theirs in zip(
-        again.network.get_weights(), whole.network.get_weights(), strict=True
+    assert resumed.history == uninterrupted.history
+    for actual, expected in zip(
+        resumed.network.get_weights(), uninterrupted.network.get_weights(), strict=True
     ):
-        assert np.array_equal(ours, theirs)
+        assert np.array_equal(actual, expected)
 
 
-class WeightsOf:
-    """Batches that keep a network's weights each time that they are read."""
+class WeightsRecorder:
+    """Batches that record a network's weights each time they are read."""
 
     def __init__(self, network, batches):
         self.network, self.batches, self.weights = network, batches, []
@@ -465,28 +474,30 @@ class WeightsOf:
 
 def test_an_epoch_of_one_step_trains_at_a_small_rate(small, tmp_path):
     """Adam's first step changes a weight by the rate, whatever the gradient is."""
-    work, examples = retraining_of(small)
+    training, examples = retraining_of(small)
     batch = examples.once.unbatch().batch(24)
-    seen = WeightsOf(work.network, batch)
+    recorder = WeightsRecorder(training.network, batch)
     examples = dataclasses.replace(
         examples,
-        validation=seen,
+        validation=recorder,
         epochs=lambda first, last: batch.repeat(last - first),
         steps=1,
     )
-    before = work.network.get_weights()
-    work.fine_tune(examples, PLAN, tmp_path / "state.npz")
-    after = seen.weights[0]
+    before = training.network.get_weights()
+    training.fine_tune(examples, PLAN, tmp_path / "state.npz")
+    after = recorder.weights[0]
     largest = max(
         np.abs(new - old).max()
-        for old, new, variable in zip(before, after, work.network.weights, strict=True)
+        for old, new, variable in zip(
+            before, after, training.network.weights, strict=True
+        )
         if variable.trainable
     )
     assert 0 < largest < PLAN.learning_rate / 4
 
 
 def test_an_epoch_that_was_logged_is_not_lost(small, tmp_path, monkeypatch):
-    work, examples = retraining_of(small)
+    training, examples = retraining_of(small)
 
     def stop(state_file, state):
         raise KeyboardInterrupt
@@ -495,7 +506,7 @@ def test_an_epoch_that_was_logged_is_not_lost(small, tmp_path, monkeypatch):
     monkeypatch.setattr(fine_tuning._StateFile, "save", stop)
     monkeypatch.setattr(fine_tuning._LOG, "info", logged.append)
     with pytest.raises(KeyboardInterrupt):
-        work.fine_tune(examples, PLAN, tmp_path / "state.npz")
+        training.fine_tune(examples, PLAN, tmp_path / "state.npz")
     assert not [line for line in logged if "epoch 1" in line]
 
 
@@ -504,30 +515,30 @@ def test_an_epoch_that_was_logged_is_not_lost(small, tmp_path, monkeypatch):
 )
 def test_a_damaged_state_is_begun_anew(small, tmp_path, damaged):
     state = tmp_path / "state.npz"
-    work, examples = retraining_of(small)
+    training, examples = retraining_of(small)
     if isinstance(damaged, bytes):
         state.write_bytes(damaged)
     else:
-        work.fine_tune(examples, PLAN, state)
+        training.fine_tune(examples, PLAN, state)
         if damaged == "cut":
             state.write_bytes(state.read_bytes()[:-50])
         else:
             np.savez(state, record="{}")
-        work, examples = retraining_of(small)
-    work.fine_tune(examples, PLAN, state)
-    assert [epoch["epoch"] for epoch in work.history] == [0, 1, 2, 3]
+        training, examples = retraining_of(small)
+    training.fine_tune(examples, PLAN, state)
+    assert [epoch["epoch"] for epoch in training.history] == [0, 1, 2, 3]
 
 
-class Foreign(models.FeatureVector):
-    """Somebody else's module, of this size alone."""
+class ThirdPartyModule(models.FeatureVector):
+    """A module of another project, for images of 48 × 48 only."""
 
     input_spec = tf.TensorSpec([None, 48, 48, 3], tf.float32)
 
 
 @pytest.mark.slow
 def test_modules_of_others(tool, images, tmp_path):
-    """The pair conforms; there is nothing to publish it with."""
-    vector, folder = Foreign().save(tmp_path), tmp_path / "mine"
+    """The pair conforms, but lacks the pair-VERSION.json that publishing needs."""
+    vector, folder = ThirdPartyModule().save(tmp_path), tmp_path / "mine"
     done = tool(
         "retrain",
         f"--module={vector}",
@@ -591,7 +602,7 @@ def test_what_is_no_module(tool, module, images, tmp_path, exported):
     nameless.__call__ = tf.function(lambda x: x[:, 0, 0], specs)
     for name, root in (("plain", plain), ("nameless", nameless)):
         tf.saved_model.save(root, str(tmp_path / name))
-    Half().save(tmp_path).rename(tmp_path / "half")
+    TakesFloat16().save(tmp_path).rename(tmp_path / "half")
     hub_module = tmp_path / "hub_module"
     shutil.copytree(module / "feature_vector" / "1", hub_module)
     (hub_module / "tfhub_module.pb").write_bytes(b"\x08\x03")
@@ -631,7 +642,7 @@ def test_what_is_no_module(tool, module, images, tmp_path, exported):
 def test_options_that_make_no_sense(tool, tmp_path, images, options, message):
     done = tool(
         "retrain",
-        f"--module={Strict().save(tmp_path)}",
+        f"--module={FixedSize().save(tmp_path)}",
         f"--data={images}",
         f"--output={tmp_path / 'out'}",
         *options,
@@ -640,11 +651,11 @@ def test_options_that_make_no_sense(tool, tmp_path, images, options, message):
     assert not (tmp_path / "out").exists()
 
 
-class Strict(models.FeatureVector):
+class FixedSize(models.FeatureVector):
     input_spec = tf.TensorSpec([None, 32, 32, 3], tf.float32)
 
 
-class Half(models.FeatureVector):
+class TakesFloat16(models.FeatureVector):
     input_spec = tf.TensorSpec([None, 32, 32, 3], tf.float16)
 
 
@@ -663,7 +674,7 @@ def test_what_is_there_stays(tool, retrained, module, images):
 
 @pytest.mark.slow
 def test_it_is_published_and_taken_from_there(tool, retrained, images, tmp_path):
-    """To a hub, and from its URL the module of a second retraining."""
+    """Publishes to a hub, and retrains again from the module's URL there."""
     folder = retrained
     hub = tmp_path / "hub"
     done = tool("publish", folder, f"--hub={hub}", timeout=590)
@@ -673,7 +684,7 @@ def test_it_is_published_and_taken_from_there(tool, retrained, images, tmp_path)
     page = (
         hub / "image-model-zoo/models/octal_20/classification/1/page.md"
     ).read_text()
-    top1 = found(folder)["kept"]["top1"]
+    top1 = read_record(folder)["kept"]["top1"]
     assert f"{rendering.percent(top1)} top-1" in page
     serve = [sys.executable, "tools/serve", hub, "--port=0"]
     with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
@@ -704,7 +715,7 @@ def assert_one_line(done, message):
 
 @pytest.mark.slow
 def test_a_hundred_and_two_classes_are_exported_and_predicted(tool, module, tmp_path):
-    """From a folder to a retraining, an export of its weights and a prediction."""
+    """Retrains on a folder, exports the weights, and predicts."""
     names = [f"flower [{i}] 'a', \"b\"" for i in range(102)]
     for number, name in enumerate(sorted(names)):
         (tmp_path / "flowers" / name).mkdir(parents=True)
@@ -730,13 +741,13 @@ def test_a_hundred_and_two_classes_are_exported_and_predicted(tool, module, tmp_
     assert done.returncode == 0, done.stderr
     model = tmp_path / "resnet_cifar_20" / "classification" / "1"
     image = tmp_path / "flowers" / names[7] / "1.png"
-    found = [
+    results = [
         json.loads(tool("predict", path, image, "--format=json").stdout)[0]
         for path in (weights, model)
     ]
-    assert found[0]["predictions"][0]["name"] in names
+    assert results[0]["predictions"][0]["name"] in names
     first, second = (
-        [(p["name"], round(p["score"], 3)) for p in each["predictions"]]
-        for each in found
+        [(p["name"], round(p["score"], 3)) for p in result["predictions"]]
+        for result in results
     )
     assert first == second

@@ -1,4 +1,4 @@
-"""Two devices, for MirroredStrategy, before TensorFlow does anything; a small pair."""
+"""Sets up two CPU devices before TensorFlow starts, and provides a small pair."""
 
 import pytest
 import tensorflow as tf
@@ -11,7 +11,7 @@ for device in tf.config.list_physical_devices("CPU"):
 
 @pytest.fixture(scope="session")
 def pair(exported):
-    """The folder of a pair for images of 16 pixels, and in `tf1_hub` its modules."""
+    """Returns a pair for images of 16 × 16 pixels; `tf1_hub` has TF1 Hub modules."""
     return exported(
         "resnet_cifar_20",
         "random",

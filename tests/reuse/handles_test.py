@@ -1,4 +1,4 @@
-"""Archives that are damaged or would write elsewhere, servers that stall; the cache."""
+"""Handles of models: damaged and hostile archives, stalling servers, the cache."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_an_archive_s_names_are_of_sensible_length(tmp_path):
 
 
 def test_a_server_that_lets_one_wait_is_left(tmp_path, monkeypatch):
-    class Drips:
+    class SlowResponse:
         def __enter__(self):
             return self
 
@@ -74,7 +74,7 @@ def test_a_server_that_lets_one_wait_is_left(tmp_path, monkeypatch):
             time.sleep(0.01)
             return b"."
 
-    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: Drips())
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: SlowResponse())
     monkeypatch.setattr("reuse.handles._GRACE", 0.2)
     with pytest.raises(ValueError, match="only .* bytes arrived in 0 s"):
         use("http://127.0.0.1/toy/1")
@@ -140,7 +140,7 @@ def test_a_url_that_is_not_there_is_told():
         use("http://127.0.0.1:9/m")
 
 
-# What is kept.
+# The cache of downloads.
 
 
 @pytest.fixture
@@ -150,29 +150,29 @@ def cache(tmp_path, monkeypatch):
 
 
 def serve(monkeypatch, *names):
-    """Every URL gives an archive of these files; returns those that are asked for."""
-    data, asked = io.BytesIO(), []
+    """Makes every URL serve an archive of these files; returns the requested URLs."""
+    data, requested_urls = io.BytesIO(), []
     with tarfile.open(fileobj=data, mode="w:gz") as tar:
         for name in names:
             tar.addfile(entry(name, size=3), io.BytesIO(b"abc"))
 
     def urlopen(request, timeout):
-        asked.append(request.full_url)
+        requested_urls.append(request.full_url)
         return io.BytesIO(data.getvalue())
 
     monkeypatch.setattr("urllib.request.urlopen", urlopen)
-    return asked
+    return requested_urls
 
 
 def test_a_url_is_kept_and_its_like_is_another(cache, monkeypatch):
-    asked = serve(monkeypatch, "toy/saved_model.pb")
+    requested_urls = serve(monkeypatch, "toy/saved_model.pb")
     for _ in range(2):
-        place = handles.download_once(URL, name="handle")
-        assert (place / "saved_model.pb").read_bytes() == b"abc"
-    assert asked == [f"{URL}?tf-hub-format=compressed"]
-    assert list(cache.iterdir()) == [place]
-    assert handles.download_once(f"{URL}0", name="handle") != place
-    assert len(asked) == 2
+        folder = handles.download_once(URL, name="handle")
+        assert (folder / "saved_model.pb").read_bytes() == b"abc"
+    assert requested_urls == [f"{URL}?tf-hub-format=compressed"]
+    assert list(cache.iterdir()) == [folder]
+    assert handles.download_once(f"{URL}0", name="handle") != folder
+    assert len(requested_urls) == 2
 
 
 def test_what_is_no_model_is_not_kept(cache, monkeypatch):
@@ -197,57 +197,57 @@ def test_a_cache_that_can_t_be_written(cache, monkeypatch):
 FILES = ("saved_model.pb", "variables/variables.index", "assets/classes.txt")
 
 
-def is_whole(place):
-    return all((place / name).read_bytes() == b"abc" for name in FILES)
+def is_whole(folder):
+    return all((folder / name).read_bytes() == b"abc" for name in FILES)
 
 
-def remove_files(place):
-    for path in place.rglob("*"):
+def remove_files(folder):
+    for path in folder.rglob("*"):
         if path.is_file():
             path.unlink()
 
 
-def remove_all_but_the_graph(place):
-    for path in place.rglob("*"):
+def remove_all_but_the_graph(folder):
+    for path in folder.rglob("*"):
         if path.is_file() and path.name != "saved_model.pb":
             path.unlink()
 
 
-def remove_everything(place):
-    shutil.rmtree(place)
-    place.mkdir()
+def remove_everything(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
 
 
 CLEANERS = {
     "files": remove_files,
     "everything": remove_everything,
     "all but the graph": remove_all_but_the_graph,
-    "the graph": lambda place: (place / "saved_model.pb").unlink(),
-    "the variables": lambda place: shutil.rmtree(place / "variables"),
-    "an asset": lambda place: (place / "assets" / "classes.txt").unlink(),
-    "an end": lambda place: (place / "saved_model.pb").write_bytes(b"a"),
-    "the list": lambda place: (place / ".files.json").unlink(),
-    "the list's end": lambda place: (place / ".files.json").write_text('{"a'),
+    "the graph": lambda folder: (folder / "saved_model.pb").unlink(),
+    "the variables": lambda folder: shutil.rmtree(folder / "variables"),
+    "an asset": lambda folder: (folder / "assets" / "classes.txt").unlink(),
+    "an end": lambda folder: (folder / "saved_model.pb").write_bytes(b"a"),
+    "the list": lambda folder: (folder / ".files.json").unlink(),
+    "the list's end": lambda folder: (folder / ".files.json").write_text('{"a'),
 }
 
 
 @pytest.fixture(params=CLEANERS)
 def cleaned(cache, monkeypatch, request):
-    """A model in the cache of which a cleaner removed something."""
+    """Returns the folder of a cached model from which a cleaner removed something."""
     serve(monkeypatch, *FILES)
-    place = handles.download_once(URL, name="handle")
+    folder = handles.download_once(URL, name="handle")
     assert handles.is_cached(URL)
-    CLEANERS[request.param](place)
-    return place
+    CLEANERS[request.param](folder)
+    return folder
 
 
 def test_what_a_cleaner_removed_is_downloaded_again(cleaned, cache, monkeypatch):
-    asked = serve(monkeypatch, *FILES)
+    requested_urls = serve(monkeypatch, *FILES)
     assert not handles.is_cached(URL)
     for _ in range(2):
         assert handles.download_once(URL, name="handle") == cleaned
     assert is_whole(cleaned)
-    assert len(asked) == 1
+    assert len(requested_urls) == 1
     assert list(cache.iterdir()) == [cleaned]
 
 
@@ -281,39 +281,39 @@ def test_a_cleaned_cache_that_can_t_be_written(cleaned, cache, monkeypatch):
 
 def test_a_cache_is_only_read_while_it_is_whole(cache, monkeypatch):
     serve(monkeypatch, *FILES)
-    place = handles.download_once(URL, name="handle")
+    folder = handles.download_once(URL, name="handle")
     monkeypatch.setattr("tempfile.TemporaryDirectory", None)
-    assert handles.download_once(URL, name="handle") == place
+    assert handles.download_once(URL, name="handle") == folder
 
 
 def test_a_model_stays_whole_while_a_second_process_completes_it(
     cleaned, cache, monkeypatch
 ):
     serve(monkeypatch, *FILES)
-    unpack, replace = handles._extract_model, pathlib.Path.replace
-    others, seen = iter([True]), []
+    extract_model, replace = handles._extract_model, pathlib.Path.replace
+    is_first_call, was_cached = iter([True]), []
 
     def meanwhile(*arguments):
-        if next(others, False):
+        if next(is_first_call, False):
             handles.download_once(URL, name="handle")
-            seen.clear()
-        return unpack(*arguments)
+            was_cached.clear()
+        return extract_model(*arguments)
 
     def watched(path, target):
-        seen.append(handles.is_cached(URL))
+        was_cached.append(handles.is_cached(URL))
         replace(path, target)
-        seen.append(handles.is_cached(URL))
+        was_cached.append(handles.is_cached(URL))
 
     monkeypatch.setattr(handles, "_extract_model", meanwhile)
     monkeypatch.setattr(pathlib.Path, "replace", watched)
     assert handles.download_once(URL, name="handle") == cleaned
-    assert seen == [True] * 2 * (len(FILES) + 1)
+    assert was_cached == [True] * 2 * (len(FILES) + 1)
     assert is_whole(cleaned)
     assert list(cache.iterdir()) == [cleaned]
 
 
 def test_an_archive_of_a_cache_is_kept_as_another(cache, monkeypatch):
-    asked = serve(monkeypatch, *FILES, ".files.json")
+    requested_urls = serve(monkeypatch, *FILES, ".files.json")
     for _ in range(2):
         handles.download_once(URL, name="handle")
-    assert len(asked) == 1
+    assert len(requested_urls) == 1

@@ -1,4 +1,4 @@
-"""Classifiers of anybody: what they say of themselves, and what their graphs say."""
+"""Predictions by any classifier, from its manifest, its files and its graph."""
 
 import json
 import shutil
@@ -121,7 +121,7 @@ def test_others_models_work_through_their_signature(tmp_path):
 
 
 def classifier_of(folder, layers, *, names=(), size=16, dtype="float32", batch=None):
-    """A model of Keras' own export, with an asset of class names beside it."""
+    """Exports a model with Keras, adds an asset of class names; returns the folder."""
     keras.utils.set_random_seed(0)
     images = keras.Input((size, size, 3), batch_size=batch, dtype=dtype)
     x = images
@@ -136,11 +136,11 @@ def classifier_of(folder, layers, *, names=(), size=16, dtype="float32", batch=N
 
 
 def head(units, activation, *, scale=None, offset=0.0, spread=1.0):
-    """Rescaling, a convolution, and a dense layer with an activation."""
+    """Returns layers: rescaling, a convolution, a dense layer with an activation."""
     layers = keras.layers
-    first = [] if scale is None else [layers.Rescaling(scale, offset=offset)]
+    rescaling = [] if scale is None else [layers.Rescaling(scale, offset=offset)]
     return [
-        *first,
+        *rescaling,
         layers.Conv2D(4, 3, activation="relu"),
         layers.GlobalAveragePooling2D(),
         layers.Dense(
@@ -157,24 +157,24 @@ def images():
 
 
 def outputs_of(folder, images):
-    """What the model itself gives."""
+    """Returns the outputs of the model's signature."""
     signature = tf.saved_model.load(str(folder)).signatures["serving_default"]
     ((name, spec),) = signature.structured_input_signature[1].items()
-    (found,) = signature(**{name: tf.cast(images, spec.dtype)}).values()
-    return found.numpy()
+    (outputs,) = signature(**{name: tf.cast(images, spec.dtype)}).values()
+    return outputs.numpy()
 
 
 def test_percentages_of_a_softmax_are_its_own(tmp_path, images):
-    """A softmax of them would be nearly even."""
+    """Another softmax would make them nearly equal."""
     folder = classifier_of(tmp_path, head(6, "softmax", scale=4.0))
     model = predict.Classifier(folder)
     assert model.scores == "probabilities"
-    truth = outputs_of(folder, images)
-    for row, predictions in zip(truth, model.predict(images), strict=True):
+    expected = outputs_of(folder, images)
+    for row, predictions in zip(expected, model.predict(images), strict=True):
         assert [p.index for p in predictions] == np.argsort(-row)[:5].tolist()
         for p in predictions:
             assert p.probability == pytest.approx(row[p.index], rel=1e-6)
-    np.testing.assert_allclose(np.exp(model.logits(images)), truth, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(model.logits(images)), expected, rtol=1e-5)
     assert not model.remarks
 
 
@@ -184,10 +184,10 @@ def test_percentages_of_sigmoids_are_their_own(tmp_path, images, number):
     model = predict.Classifier(folder)
     assert model.scores == "independent probabilities"
     assert model.score_function == "sigmoid"
-    truth = outputs_of(folder, images)
-    chances = 1 / (1 + np.exp(-model.logits(images)))
-    np.testing.assert_allclose(chances, truth, rtol=1e-4)
-    for row, predictions in zip(truth, model.predict(images), strict=True):
+    expected = outputs_of(folder, images)
+    probabilities = 1 / (1 + np.exp(-model.logits(images)))
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
+    for row, predictions in zip(expected, model.predict(images), strict=True):
         for p in predictions:
             assert p.probability == pytest.approx(row[p.index], rel=1e-6)
 
@@ -197,17 +197,19 @@ def test_one_score_is_that_of_the_second_class(tmp_path, images, activation):
     layers = head(1, activation, scale=2.0)
     folder = classifier_of(tmp_path, layers, names=("cat", "dog"))
     model = predict.Classifier(folder)
-    truth = outputs_of(folder, images)[:, 0]
+    expected = outputs_of(folder, images)[:, 0]
     if activation is None:
-        truth = 1 / (1 + np.exp(-truth))
+        expected = 1 / (1 + np.exp(-expected))
     assert (model.num_scores, model.num_classes) == (1, 2)
-    for share, predictions in zip(truth, model.predict(images), strict=True):
-        found = {p.name: p.probability for p in predictions}
-        assert found == pytest.approx({"dog": share, "cat": 1 - share}, abs=1e-6)
-        assert predictions[0].name == ("dog" if share > 0.5 else "cat")
+    for probability, predictions in zip(expected, model.predict(images), strict=True):
+        probabilities = {p.name: p.probability for p in predictions}
+        assert probabilities == pytest.approx(
+            {"dog": probability, "cat": 1 - probability}, abs=1e-6
+        )
+        assert predictions[0].name == ("dog" if probability > 0.5 else "cat")
     logits = model.logits(images)
     assert logits.shape == (3, 2)
-    np.testing.assert_allclose(tf.nn.softmax(logits)[:, 1], truth, rtol=1e-4)
+    np.testing.assert_allclose(tf.nn.softmax(logits)[:, 1], expected, rtol=1e-4)
 
 
 def test_a_score_of_one_named_class_is_that_ones(tmp_path, images):
@@ -263,36 +265,36 @@ def test_the_range_of_the_input_is_read_from_the_graph(
     model = predict.Classifier(folder)
     assert model.scores == "probabilities"
     assert not model.remarks
-    truth = outputs_of(folder, images * largest)
-    assert truth.min() > 1e-6  # else any large input gives the same
-    np.testing.assert_allclose(np.exp(model.logits(images)), truth, rtol=1e-4)
+    expected = outputs_of(folder, images * largest)
+    assert expected.min() > 1e-6  # otherwise, any large input gives the same
+    np.testing.assert_allclose(np.exp(model.logits(images)), expected, rtol=1e-4)
 
 
 def test_the_range_can_be_given(tmp_path, images):
     folder = classifier_of(tmp_path, head(3, "softmax"))
     model = predict.Classifier(folder, input_range="-1,1")
     assert not model.remarks
-    truth = outputs_of(folder, images * 2 - 1)
-    np.testing.assert_allclose(np.exp(model.logits(images)), truth, rtol=1e-4)
+    expected = outputs_of(folder, images * 2 - 1)
+    np.testing.assert_allclose(np.exp(model.logits(images)), expected, rtol=1e-4)
 
 
 def test_integers_are_of_eight_bits(tmp_path, images):
     layers = [keras.layers.Rescaling(1 / 255), *head(3, "softmax")]
     folder = classifier_of(tmp_path, layers, dtype="uint8")
     model = predict.Classifier(folder)
-    truth = outputs_of(folder, np.rint(images * 255))
-    np.testing.assert_allclose(np.exp(model.logits(images)), truth, rtol=1e-4)
+    expected = outputs_of(folder, np.rint(images * 255))
+    np.testing.assert_allclose(np.exp(model.logits(images)), expected, rtol=1e-4)
 
 
 def test_a_model_of_one_image_at_once_takes_several(tmp_path, images):
     folder = classifier_of(tmp_path, head(3, "softmax", scale=2.0), batch=2)
     model = predict.Classifier(folder)
-    found = model.logits(images)
-    assert found.shape == (3, 3)
-    np.testing.assert_allclose(model.logits(images[2:]), found[2:], rtol=1e-5)
+    logits = model.logits(images)
+    assert logits.shape == (3, 3)
+    np.testing.assert_allclose(model.logits(images[2:]), logits[2:], rtol=1e-5)
 
 
-def exported(folder, inputs, outputs):
+def export_model(folder, inputs, outputs):
     keras.Model(inputs, outputs).export(str(folder), verbose=False)
     return folder
 
@@ -324,12 +326,12 @@ def scores_of(*images):
     ],
 )
 def test_what_is_no_image_classifier_is_refused(tmp_path, shapes, outputs, message):
-    """Boxes may come first by their name, and would be shown as classes."""
+    """Boxes come first in alphabetical order, and would be shown as classes."""
     images = [keras.Input(shape) for shape in shapes]
     probs = scores_of(*images)
-    both = {"probs": probs, "boxes": keras.layers.Dense(4, name="boxes")(probs)}
-    given = {name: both[name] for name in outputs}
-    exported(tmp_path, images, given if len(given) > 1 else probs)
+    tensors = {"probs": probs, "boxes": keras.layers.Dense(4, name="boxes")(probs)}
+    model_outputs = {name: tensors[name] for name in outputs}
+    export_model(tmp_path, images, model_outputs if len(model_outputs) > 1 else probs)
     with pytest.raises(ValueError, match=message):
         predict.Classifier(tmp_path)
 

@@ -1,4 +1,4 @@
-"""The command line, as others call it: output, exit codes, one line for an error."""
+"""The command-line tools: output, exit codes and one-line errors."""
 
 import json
 import os
@@ -26,7 +26,7 @@ LIST_KEYS = {
     "weights",
 }
 
-HELPFUL = (
+TOOLS = (
     *("list", "export", "predict", "train", "evaluate", "retrain"),
     *("docs", "publish", "serve"),
 )
@@ -57,7 +57,7 @@ def test_list_as_a_table_of_what_matches(tool):
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [("list", []), *((name, ["--help"]) for name in HELPFUL)],
+    [("list", []), *((name, ["--help"]) for name in TOOLS)],
 )
 def test_what_must_be_quick_imports_no_tensorflow(tool, monkeypatch, name, arguments):
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
@@ -68,7 +68,7 @@ def test_what_must_be_quick_imports_no_tensorflow(tool, monkeypatch, name, argum
     assert not imported & {"tensorflow", "keras", "torch", "numpy"}
 
 
-@pytest.mark.parametrize("name", HELPFUL)
+@pytest.mark.parametrize("name", TOOLS)
 def test_help_says_how_to_call_it(tool, name):
     done = tool(name, "--help")
     assert f"tools/{name}" in done.stdout.splitlines()[0]
@@ -191,7 +191,7 @@ def test_predict_refuses_a_feature_vector(tool, exported, tmp_path):
 
 
 class Touch:
-    """Pickles as a command to be run by whoever unpickles it."""
+    """Pickles as a shell command, which unpickling would run."""
 
     def __init__(self, path):
         self.command = f"touch {path}"

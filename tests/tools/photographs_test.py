@@ -1,7 +1,7 @@
 """The tools on photographs as phones take them, and on folders of them.
 
-What a model sees is plain here: whether a photograph is bright at its top. All of them
-are stored turned, and say so in EXIF, so that a reader that does not look is wrong.
+Models only tell whether a photograph is bright at its top or at its bottom. All files
+are stored turned, as their EXIF says, so a reader that ignores EXIF classifies wrongly.
 """
 
 import csv
@@ -16,21 +16,21 @@ import tensorflow as tf
 
 from tests.images import kinds
 
-SIDE, EACH = 32, 30
+SIDE, IMAGES_PER_CLASS = 32, 30
 CLASSES = ("bottom", "top")
 
 
 def photograph(name, number):
-    """Bright at one end; the other end's darkness and the sides are of chance."""
+    """Returns random pixels [36, 48, 3] uint8 that are bright at the named end."""
     rng = np.random.default_rng(number)
     pixels = rng.integers(0, 90, (36, 48, 3), np.uint8)
-    half = slice(18, None) if name == "bottom" else slice(0, 18)
-    pixels[half] += rng.integers(100, 150, (18, 48, 3), np.uint8)
+    bright_rows = slice(18, None) if name == "bottom" else slice(0, 18)
+    pixels[bright_rows] += rng.integers(100, 150, (18, 48, 3), np.uint8)
     return pixels
 
 
 def turned_file(name, number):
-    """Bytes and suffix of a file: another format and orientation each."""
+    """Returns a file's bytes and suffix; `number` selects format and orientation."""
     orientation, form = 2 + number % 7, number % 3
     stored = kinds.stored_as(photograph(name, number), orientation)
     exif = PIL.Image.Exif()
@@ -46,16 +46,16 @@ def turned_file(name, number):
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
     root = tmp_path_factory.mktemp("phone") / "ends"
-    for place, name in enumerate(CLASSES):
+    for label, name in enumerate(CLASSES):
         (root / name).mkdir(parents=True)
-        for number in range(EACH):
-            data, suffix = turned_file(name, 2 * number + place)
+        for number in range(IMAGES_PER_CLASS):
+            data, suffix = turned_file(name, 2 * number + label)
             (root / name / f"{number:02}{suffix}").write_bytes(data)
     return root
 
 
 class Ends(tf.Module):
-    """The brightness of the two halves: features, or the logits of the classes."""
+    """Returns the brightness of both halves, as features or as logits of classes."""
 
     def __init__(self, folder=None):
         super().__init__()
@@ -104,15 +104,15 @@ def test_evaluate_is_right_on_all(tool, classifier, photographs):
 def test_predict_is_right_on_all(tool, classifier, photographs):
     done = tool("predict", classifier, photographs, "--format=json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert len(found) == 2 * EACH
-    for entry in found:
+    results = json.loads(done.stdout)
+    assert len(results) == 2 * IMAGES_PER_CLASS
+    for entry in results:
         assert entry["predictions"][0]["name"] == entry["image"].split("/")[-2]
 
 
 @pytest.mark.slow
 def test_retrain_learns_from_upright_ones(tool, photographs, tmp_path):
-    """And what it writes takes them as they are."""
+    """The exported models read the turned files as they are."""
     module = save(tmp_path / "module", as_classifier=False)
     done = tool(
         "retrain",
@@ -130,10 +130,10 @@ def test_retrain_learns_from_upright_ones(tool, photographs, tmp_path):
         model = tf.saved_model.load(str(tmp_path / "ends" / kind / "1"))
         paths = sorted((photographs / "top").iterdir())
         files = tf.constant([path.read_bytes() for path in paths])
-        found = model.signatures["image_bytes"](image_bytes=files)["default"]
-        assert found.shape == (EACH, width)
-        assert (found.numpy().argmax(-1) == 1).all()
-        assert model.preprocess(files).shape == (EACH, SIDE, SIDE, 3)
+        outputs = model.signatures["image_bytes"](image_bytes=files)["default"]
+        assert outputs.shape == (IMAGES_PER_CLASS, width)
+        assert (outputs.numpy().argmax(-1) == 1).all()
+        assert model.preprocess(files).shape == (IMAGES_PER_CLASS, SIDE, SIDE, 3)
 
 
 @pytest.mark.ci
@@ -179,12 +179,12 @@ def test_json_has_an_entry_for_each(tool, classifier, tmp_path):
 
 
 def write_faces(root, counts):
-    """Classes that any model tells apart by brightness; the last one is rare."""
+    """Writes `counts` images of classes that differ in brightness; returns `root`."""
     rng = np.random.default_rng(0)
-    for place, (name, count) in enumerate(counts.items()):
+    for label, (name, count) in enumerate(counts.items()):
         (root / name).mkdir(parents=True)
         for number in range(count):
-            pixels = rng.integers(0, 60, (20, 20, 3)) + 150 * place
+            pixels = rng.integers(0, 60, (20, 20, 3)) + 150 * label
             path = root / name / f"{number:03}.png"
             PIL.Image.fromarray(pixels.astype(np.uint8)).save(path)
     return root
@@ -213,12 +213,12 @@ def test_unreadable_images_are_named_up_to_a_limit(tool, classifier, tmp_path, n
     text = done.stdout
     if name == "retrain":
         text = (tmp_path / "out" / "retraining-1.json").read_text()
-    found = json.loads(text)["unreadable"]
-    of_test = [str(path) for path in damaged if int(path.stem) % 5 == 0]
-    assert sorted(found) == (
-        of_test if name == "evaluate" else sorted(map(str, damaged))
+    unreadable = json.loads(text)["unreadable"]
+    damaged_in_test = [str(path) for path in damaged if int(path.stem) % 5 == 0]
+    assert sorted(unreadable) == (
+        damaged_in_test if name == "evaluate" else sorted(map(str, damaged))
     )
-    for path in found:
+    for path in unreadable:
         assert f"can't be read: {path}" in done.stderr
     done = tool(name, *arguments, f"--data={root}", "--unreadable=0")
     assert done.returncode == 2
@@ -229,7 +229,7 @@ def test_unreadable_images_are_named_up_to_a_limit(tool, classifier, tmp_path, n
 
 @pytest.mark.slow
 def test_a_class_that_is_never_recognised_is_told(tool, tmp_path):
-    """The rare one looks like the other; with weights it is found all the same."""
+    """The rare class looks like the other; the message suggests class weights."""
     root = tmp_path / "faces"
     write_faces(root, {"bottom": 60, "top": 60})
     shutil.rmtree(root / "top")
@@ -256,7 +256,7 @@ def test_a_class_that_is_never_recognised_is_told(tool, tmp_path):
 
 @pytest.mark.slow
 def test_records_are_retrained_on(tool, tmp_path):
-    """Fields and names of classes are those of the examples."""
+    """Names of fields and classes come from the examples."""
     for split_name, count in (("train", 40), ("test", 12)):
         with tf.io.TFRecordWriter(str(tmp_path / f"{split_name}-0")) as writer:
             for number in range(count):

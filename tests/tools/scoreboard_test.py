@@ -1,4 +1,4 @@
-"""The models of the scoreboard, and the tool that judges them."""
+"""The models of the scoreboard, and the tool that runs the suite on them."""
 
 import html
 import importlib.util
@@ -14,8 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 FAST = ("tf_module", "tf1_hub")
-# What each fails, and nothing else: what a model's author would want to know. Those of
-# group C are of classifiers alone.
+# Exactly the clauses that each model fails. Those of group C apply to classifiers only.
 FAILED = {
     "this_project": set(),
     "keras_export": {"R02", "C03", "S01", "S02"},
@@ -57,11 +56,11 @@ def test_cheap_models_are_made_and_judged(tool, tmp_path):
     ]
     for name, column in zip(FAST, columns, strict=True):
         assert failed(column) == FAILED[name]
-        found = column["report"]
-        assert found["path"] == f"{name}/feature_vector"
-        assert found["seconds"] == 0
-        assert found["measured"] is None
-        assert all(clause["seconds"] == 0 for clause in found["clauses"])
+        report = column["report"]
+        assert report["path"] == f"{name}/feature_vector"
+        assert report["seconds"] == 0
+        assert report["measured"] is None
+        assert all(clause["seconds"] == 0 for clause in report["clauses"])
     text = json.dumps(columns)
     assert not [folder for folder in ("/tmp/", str(ROOT)) if folder in text]
 
@@ -127,11 +126,11 @@ def test_the_published_scoreboard_is_of_these_models():
         assert column["code"] == scoreboard_models.MAKERS[name].code
         if column["report"]:
             assert failed(column) == expected(name, column)
-            spoken_of = clauses.TF1_HUB if name == "tf1_hub" else clauses.SAVED_MODEL
+            model_format = clauses.TF1_HUB if name == "tf1_hub" else clauses.SAVED_MODEL
             assert [c["id"] for c in column["report"]["clauses"]] == [
                 c.id
                 for c in clauses.CLAUSES
-                if spoken_of in c.formats and c.id[0] != "D"
+                if model_format in c.formats and c.id[0] != "D"
             ]
 
 

@@ -1,4 +1,4 @@
-"""Images of any number of labels, from a CSV file through every tool."""
+"""Every tool on images with any number of labels, from a CSV file."""
 
 import csv
 import json
@@ -15,18 +15,18 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Squares of the colours whose names they have, or grey."""
+    """Returns a folder of squares, labelled with their colours; some are grey."""
     folder = tmp_path_factory.mktemp("colours")
     random = np.random.default_rng(0)
     with (folder / "colours.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["path", "label", "split"])
         for number in range(120):
-            has = random.random(3) < 0.5
+            has_colour = random.random(3) < 0.5
             pixels = random.integers(60, 90, (32, 32, 3))
-            pixels[..., ::-1] += 120 * has
+            pixels[..., ::-1] += 120 * has_colour
             PIL.Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
-            label = "|".join(np.array(NAMES)[has])
+            label = "|".join(np.array(NAMES)[has_colour])
             rows.writerow([f"{number}.png", label, "train" if number % 4 else "test"])
     return folder
 
@@ -64,11 +64,11 @@ def test_training_is_judged_by_its_mean_average_precision(trained):
 
 
 def test_the_pair_is_one_of_sigmoids(pair):
-    """The full suite holds what a manifest says of scores (clause C02)."""
+    """The export ran the suite, whose clause C02 checks that outputs are logits."""
     folder = pair / "classification" / "1"
-    about = json.loads((folder / "assets.extra" / "manifest.json").read_text())
-    assert about["class_index"]["scores"] == "sigmoid"
-    metrics = about["weights"]["metrics"]
+    manifest = json.loads((folder / "assets.extra" / "manifest.json").read_text())
+    assert manifest["class_index"]["scores"] == "sigmoid"
+    metrics = manifest["weights"]["metrics"]
     assert metrics["test_mean_average_precision"] > 0.9
 
 
@@ -79,11 +79,11 @@ def test_evaluate_finds_what_training_found(tool, pair, trained, data, tmp_path)
         *(f"--predictions={table}", f"--plot={tmp_path / 'precision.png'}"),
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    report = json.loads(done.stdout)
     history = json.loads((trained.parent / "history.json").read_text())
-    wanted = history["epochs"][-1]["test_mean_average_precision"]
-    assert found["mean_average_precision"] == pytest.approx(wanted, abs=1e-3)
-    assert found["examples"] == 30
+    expected = history["epochs"][-1]["test_mean_average_precision"]
+    assert report["mean_average_precision"] == pytest.approx(expected, abs=1e-3)
+    assert report["examples"] == 30
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 30 * 3
@@ -98,9 +98,9 @@ def test_predict_shows_sigmoids(tool, pair, data):
     done = tool("predict", pair, data / "0.png", "--format=json")
     assert done.returncode == 0, done.stderr
     ((result,),) = [json.loads(done.stdout)]
-    for said in result["predictions"]:
-        wanted = 1 / (1 + np.exp(-said["score"]))
-        assert said["probability"] == pytest.approx(wanted, rel=1e-4)
+    for prediction in result["predictions"]:
+        expected = 1 / (1 + np.exp(-prediction["score"]))
+        assert prediction["probability"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_retrain(tool, pair, data, tmp_path):
@@ -115,8 +115,8 @@ def test_retrain(tool, pair, data, tmp_path):
     report = json.loads((output / "retraining-1.json").read_text())
     assert report["kept"]["mean_average_precision"] > 0.9
     folder = output / "classification" / "1"
-    about = json.loads((folder / "assets.extra" / "manifest.json").read_text())
-    assert about["class_index"]["scores"] == "sigmoid"
+    manifest = json.loads((folder / "assets.extra" / "manifest.json").read_text())
+    assert manifest["class_index"]["scores"] == "sigmoid"
     assert tf.saved_model.load(str(folder))(tf.zeros([1, 32, 32, 3])).shape == [1, 3]
     done = tool(*arguments, "--class_weight=balanced", "--overwrite")
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""The same images, wherever they are kept, give the same with each tool."""
+"""Each tool gives the same results for the same images from every data source."""
 
 import csv
 import io
@@ -15,14 +15,14 @@ pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 SOURCES = ("folder", "csv", "parquet", "hf", "wds", "tfrecord")
-WITHOUT_NAMES = ("parquet", "wds", "tfrecord")  # whose classes are numbers
+WITHOUT_NAMES = ("parquet", "wds", "tfrecord")  # their classes are numbers
 COUNTS = {"train": 4, "test": 2}  # images of each of ten classes
 
 pytestmark = pytest.mark.slow
 
 
 def examples(split_name):
-    """Names, PNG bytes and labels, class by class: the order of a folder."""
+    """Yields names, PNG bytes and labels, class by class, in the order of a folder."""
     random = np.random.default_rng(len(split_name))
     for label in range(10):
         for number in range(COUNTS[split_name]):
@@ -56,10 +56,12 @@ def sources(tmp_path_factory):
                 feature["image/encoded"].bytes_list.value.append(data)
                 feature["image/class/label"].int64_list.value.append(label + 1)
                 writer.write(example.SerializeToString())
-        found = list(examples(split_name))
+        split_examples = list(examples(split_name))
         table = {
-            "image": [{"bytes": data, "path": name} for name, data, _ in found],
-            "label": [label for _, _, label in found],
+            "image": [
+                {"bytes": data, "path": name} for name, data, _ in split_examples
+            ],
+            "label": [label for _, _, label in split_examples],
         }
         parquet.write_table(pyarrow.table(table), root / f"{split_name}-0.parquet")
     with (root / "data.csv").open("w", newline="") as file:
@@ -80,20 +82,20 @@ def module(exported):
 
 
 def test_evaluate(tool, sources, module):
-    model, found = module / "classification" / "1", {}
+    model, reports = module / "classification" / "1", {}
     for name in SOURCES:
         done = tool("evaluate", model, *sources[name], "--format=json")
         assert done.returncode == 0, done.stderr
-        found[name] = json.loads(done.stdout)
-    wanted = found["folder"]
-    assert wanted["examples"] == 20
+        reports[name] = json.loads(done.stdout)
+    expected = reports["folder"]
+    assert expected["examples"] == 20
     for name in SOURCES[1:]:
-        assert found[name]["top1"] == wanted["top1"]
-        assert found[name]["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
+        assert reports[name]["top1"] == expected["top1"]
+        assert reports[name]["loss"] == pytest.approx(expected["loss"], rel=1e-5)
 
 
 def test_train(tool, sources, tmp_path):
-    found = {}
+    weights = {}
     for name in SOURCES:
         folder = tmp_path / name
         done = tool(
@@ -105,14 +107,14 @@ def test_train(tool, sources, tmp_path):
             f"--model_dir={folder}",
         )
         assert done.returncode == 0, done.stderr
-        found[name] = safetensors.numpy.load_file(folder / "final.safetensors")
+        weights[name] = safetensors.numpy.load_file(folder / "final.safetensors")
     for name in SOURCES[1:]:
-        for variable, value in found["folder"].items():
-            np.testing.assert_array_equal(found[name][variable], value, f"{variable}")
+        for variable, value in weights["folder"].items():
+            np.testing.assert_array_equal(weights[name][variable], value, f"{variable}")
 
 
 def test_retrain(tool, sources, module, tmp_path):
-    found = {}
+    metrics = {}
     for name in SOURCES:
         done = tool(
             "retrain",
@@ -123,29 +125,31 @@ def test_retrain(tool, sources, module, tmp_path):
         )
         assert done.returncode == 0, done.stderr
         (report,) = (tmp_path / name).glob("**/retraining-1.json")
-        found[name] = json.loads(report.read_text())["kept"]
+        metrics[name] = json.loads(report.read_text())["kept"]
     for name in SOURCES[1:]:
-        assert found[name]["top1"] == found["folder"]["top1"]
-        assert found[name]["loss"] == pytest.approx(found["folder"]["loss"], rel=1e-3)
+        assert metrics[name]["top1"] == metrics["folder"]["top1"]
+        assert metrics[name]["loss"] == pytest.approx(
+            metrics["folder"]["loss"], rel=1e-3
+        )
 
 
 def test_predict(tool, sources, module):
-    """Every image of both splits; labels are not asked for."""
+    """Predicts every image of both splits; labels are not needed."""
     model = module / "classification" / "1"
     done = tool(
         "predict", model, sources["folder"][0].partition("=")[2], "--format=json"
     )
     assert done.returncode == 0, done.stderr
-    wanted = said(done.stdout)
-    assert len(wanted) == sum(10 * count for count in COUNTS.values())
+    expected = top_scores(done.stdout)
+    assert len(expected) == sum(10 * count for count in COUNTS.values())
     for name in SOURCES[1:]:
         done = tool(
             "predict", model, sources[name][0].partition("=")[2], "--format=json"
         )
         assert done.returncode == 0, done.stderr
-        assert said(done.stdout) == pytest.approx(wanted, abs=1e-4), name
+        assert top_scores(done.stdout) == pytest.approx(expected, abs=1e-4), name
 
 
-def said(text):
-    """The highest score of each image, in ascending order."""
+def top_scores(text):
+    """Returns the highest score of each image, in ascending order."""
     return sorted(image["predictions"][0]["score"] for image in json.loads(text))

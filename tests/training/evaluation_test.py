@@ -1,4 +1,4 @@
-"""Counting how often a classifier is right; the pictures of it."""
+"""Evaluation of classifiers: metrics, intervals, matching of classes, and plots."""
 
 import dataclasses
 import io
@@ -19,12 +19,12 @@ def classes(*names):
     return tuple(taxonomies.ClassDefinition(id=n.lower(), name=n) for n in names)
 
 
-TEN = classes(*"ABCDEFGHIJ")
+TEN_CLASSES = classes(*"ABCDEFGHIJ")
 
 
 def report_of(logits, truth):
     labels = np.eye(10)[truth]
-    return evaluation.evaluate(lambda x, y: (x, y), [(logits, labels)], TEN)
+    return evaluation.evaluate(lambda x, y: (x, y), [(logits, labels)], TEN_CLASSES)
 
 
 def test_the_loss_and_the_shares_are_those_of_the_definitions():
@@ -35,13 +35,15 @@ def test_the_loss_and_the_shares_are_those_of_the_definitions():
     assert report.top1 == pytest.approx(np.mean(order[:, 0] == truth))
     in_five = np.any(order[:, :5] == truth[:, None], axis=-1)
     assert report.top5 == pytest.approx(np.mean(in_five))
-    shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    assert report.loss == pytest.approx(-np.log(shares[np.arange(50), truth]).mean())
+    probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    assert report.loss == pytest.approx(
+        -np.log(probabilities[np.arange(50), truth]).mean()
+    )
     assert report.confusion.sum(axis=1).tolist() == [5] * 10
 
 
 def test_the_calibration_error_is_that_of_its_definition():
-    """Of ten images at 90 % six are right, and of ten at 60 % nine."""
+    """Six of ten images at 90 % confidence are right, and nine of ten at 60 %."""
     probabilities = np.full((20, 10), 0.1 / 9)
     probabilities[:10, 0] = 0.9
     probabilities[10:] = 0.4 / 9
@@ -53,33 +55,33 @@ def test_the_calibration_error_is_that_of_its_definition():
     assert certain.calibration_error == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize(("count", "of"), [(0, 10), (3, 10), (10, 10), (430, 1000)])
-def test_intervals_of_shares_are_those_of_scipy(count, of):
+@pytest.mark.parametrize(("count", "total"), [(0, 10), (3, 10), (10, 10), (430, 1000)])
+def test_intervals_of_shares_are_those_of_scipy(count, total):
     from scipy import stats
 
-    theirs = stats.binomtest(count, of).proportion_ci(0.95, method="wilson")
-    assert evaluation_report.share_interval(count, of) == pytest.approx(
-        tuple(theirs), abs=1e-6
+    expected = stats.binomtest(count, total).proportion_ci(0.95, method="wilson")
+    assert evaluation_report.share_interval(count, total) == pytest.approx(
+        tuple(expected), abs=1e-6
     )
 
 
-def drawn(random, size):
-    """Logits of 10 classes, and classes drawn by other probabilities than theirs."""
+def draw_examples(random, size):
+    """Returns logits of 10 classes, and labels drawn from other probabilities."""
     logits = random.normal(size=(size, 10), scale=2)
     truth = np.argmax(0.7 * logits + random.gumbel(size=logits.shape), axis=-1)
     return logits, truth
 
 
 def test_intervals_hold_the_truth_in_about_95_of_100_samples():
-    """Of every figure; the truth is that of a very large sample."""
+    """Checks every measure; a very large sample stands in for its true value."""
     random = np.random.default_rng(0)
-    large = report_of(*drawn(random, 400_000)).measures
-    inside = dict.fromkeys(large, 0)
+    true_values = report_of(*draw_examples(random, 400_000)).measures
+    inside = dict.fromkeys(true_values, 0)
     for _ in range(200):
-        found = report_of(*drawn(random, 400))
-        for name, (low, high) in found.intervals.items():
-            inside[name] += low <= large[name] <= high
-    assert inside.keys() == large.keys()
+        report = report_of(*draw_examples(random, 400))
+        for name, (low, high) in report.intervals.items():
+            inside[name] += low <= true_values[name] <= high
+    assert inside.keys() == true_values.keys()
     for name, count in inside.items():
         assert 180 <= count <= 198, name
 
@@ -94,8 +96,8 @@ def test_of_a_class_of_few_images_the_interval_is_wide():
 
 def test_pairs_that_are_often_confused_come_first():
     truth = np.array([0] * 9 + [1] * 5 + [2] * 2)
-    said = np.array([0] * 6 + [3] * 3 + [4] * 5 + [2, 0])
-    report = report_of(np.eye(10)[said], truth)
+    predicted = np.array([0] * 6 + [3] * 3 + [4] * 5 + [2, 0])
+    report = report_of(np.eye(10)[predicted], truth)
     assert report.most_confused(2) == [(1, 4, 5), (0, 3, 3)]
     assert report.confusion.sum() == 16
     assert report.confusion[2].tolist() == [1, 0, 1, *[0] * 7]
@@ -106,8 +108,8 @@ def test_pairs_that_are_often_confused_come_first():
 
 def test_the_worst_classes_are_those_that_have_examples():
     truth = np.array([0] * 4 + [1] * 4 + [2] * 4)
-    said = np.array([0] * 3 + [3] + [1] * 4 + [2, 4, 4, 4])
-    worst = report_of(np.eye(10)[said], truth).worst_classes(2)
+    predicted = np.array([0] * 3 + [3] + [1] * 4 + [2, 4, 4, 4])
+    worst = report_of(np.eye(10)[predicted], truth).worst_classes(2)
     assert [(entry["id"], entry["top1"]) for entry in worst] == [
         ("c", 0.25),
         ("a", 0.75),
@@ -124,13 +126,13 @@ def test_a_picture_of_a_part_says_so(monkeypatch):
     names = classes(*(f"name {i}" for i in range(number)))
     labels = np.eye(number)
     for wrong in (number, 3):
-        said = np.vstack([np.roll(labels, 1, axis=1)[:wrong], labels[wrong:]])
-        report = evaluation.evaluate(lambda x, y: (x, y), [(said, labels)], names)
+        logits = np.vstack([np.roll(labels, 1, axis=1)[:wrong], labels[wrong:]])
+        report = evaluation.evaluate(lambda x, y: (x, y), [(logits, labels)], names)
         plots.mistakes(report, title="some")
-    several = evaluation.evaluate(
+    multi_label_report = evaluation.evaluate(
         lambda x, y: (x, y), [(labels, labels)], names, scores=taxonomies.SIGMOID
     )
-    plots.mistakes(several, title="some")
+    plots.mistakes(multi_label_report, title="some")
     assert titles == [
         f"some: the {number - 5} most frequent of {number} confusions",
         "some",
@@ -140,7 +142,7 @@ def test_a_picture_of_a_part_says_so(monkeypatch):
 
 @pytest.mark.ci
 def test_many_classes_take_little_memory():
-    """21,843 of them: a square of counts would be 3.8 GB."""
+    """Has 21,843 classes, whose full confusion matrix would take 3.8 GB."""
     number = 21_843
     names = [taxonomies.ClassDefinition(id=str(i), name=str(i)) for i in range(number)]
 
@@ -162,11 +164,11 @@ def test_many_classes_take_little_memory():
         assert image.height < 3000
 
 
-def sets_of(logits, labels):
+def multi_label_report_of(logits, labels):
     return evaluation.evaluate(
         lambda x, y: (x, y),
         [(logits[:7], labels[:7]), (logits[7:], labels[7:])],
-        TEN,
+        TEN_CLASSES,
         scores="sigmoid",
     )
 
@@ -176,12 +178,12 @@ def test_of_several_labels_the_figures_are_those_of_scikit_learn():
 
     random = np.random.default_rng(0)
     labels = (random.random((60, 10)) < 0.3).astype(float)
-    labels[:, 9] = 0  # a class of no image
+    labels[:, 9] = 0  # a class without images
     logits = random.normal(size=(60, 10)) + labels
-    labels[3] = np.nan  # what can't be read
-    report = sets_of(logits, labels)
-    kept = np.arange(60) != 3
-    logits, labels = logits[kept], labels[kept]
+    labels[3] = np.nan  # an unreadable image
+    report = multi_label_report_of(logits, labels)
+    is_readable = np.arange(60) != 3
+    logits, labels = logits[is_readable], labels[is_readable]
     precisions = [
         metrics.average_precision_score(labels[:, i], logits[:, i]) for i in range(9)
     ]
@@ -189,15 +191,15 @@ def test_of_several_labels_the_figures_are_those_of_scikit_learn():
     assert np.isnan(report.average_precisions[9])
     probabilities = 1 / (1 + np.exp(-logits))
     loss = [
-        10 * metrics.log_loss(row, chance, labels=[0, 1])
-        for row, chance in zip(labels, probabilities, strict=True)
+        10 * metrics.log_loss(row, predicted, labels=[0, 1])
+        for row, predicted in zip(labels, probabilities, strict=True)
     ]
     assert report.loss == pytest.approx(np.mean(loss))
     assert report.examples == 59
     assert report.counts.tolist() == labels.sum(axis=0).tolist()
-    with_any = labels.any(axis=1)
+    has_label = labels.any(axis=1)
     likeliest = labels[np.arange(59), logits.argmax(axis=1)]
-    assert report.top1 == pytest.approx(likeliest[with_any].mean())
+    assert report.top1 == pytest.approx(likeliest[has_label].mean())
     recall = metrics.recall_score(labels, logits >= 0, average=None, zero_division=0)
     assert [e["recall"] for e in report.per_class] == pytest.approx(recall.tolist())
     json.dumps(report.to_json(), allow_nan=False)
@@ -205,22 +207,22 @@ def test_of_several_labels_the_figures_are_those_of_scikit_learn():
         assert image.size > (300, 100)
 
 
-def half_with(scores):
-    return dataclasses.replace(half_of("A", "B"), scores=scores)
+def split_with_scores(scores):
+    return dataclasses.replace(split_of("A", "B"), scores=scores)
 
 
 def test_several_labels_are_not_for_classes_that_exclude_each_other():
-    def of(data, model):
-        return evaluation._check_scores(half_with(data), model)
+    def check(data, model):
+        return evaluation._check_scores(split_with_scores(data), model)
 
     with pytest.raises(
         ValueError, match="has several labels per image, but the model's"
     ):
-        of("sigmoid", "softmax")
-    assert "loss and calibration error" in of("softmax", "sigmoid")
-    assert "treated as logits of sigmoids" in of("sigmoid", None)
-    assert not of("softmax", None)
-    assert not of("softmax", "softmax")
+        check("sigmoid", "softmax")
+    assert "loss and calibration error" in check("softmax", "sigmoid")
+    assert "treated as logits of sigmoids" in check("sigmoid", None)
+    assert not check("softmax", None)
+    assert not check("softmax", "softmax")
 
 
 def test_rare_classes_count_as_much_in_the_mean_per_class():
@@ -246,7 +248,7 @@ def test_what_is_no_number_is_no_answer(value):
         report_of(logits, np.arange(10))
 
 
-def half_of(*names):
+def split_of(*names):
     return split.PixelSplit(
         source="flowers",
         name="test",
@@ -258,8 +260,8 @@ def half_of(*names):
     )
 
 
-def evaluated(labels, *, names, model, batch_size, size=8):
-    """Evaluates a model that takes every image for the model's last class."""
+def evaluate_last_class(labels, *, names, model, batch_size, size=8):
+    """Evaluates a model that predicts its last class for every image."""
     examples = split.PixelSplit(
         source="flowers",
         name="test",
@@ -286,8 +288,10 @@ def evaluated(labels, *, names, model, batch_size, size=8):
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 @pytest.mark.parametrize("model", ["ABC", "XABC", "ABCX"])
 def test_padding_is_not_counted_whatever_classes_the_data_lack(model, batch_size):
-    """The last batch is filled up; a model may know classes that the data lack."""
-    report = evaluated([0, 1, 2, 2, 2], names="ABC", model=model, batch_size=batch_size)
+    """The last batch is padded; a model may have classes that the data lack."""
+    report = evaluate_last_class(
+        [0, 1, 2, 2, 2], names="ABC", model=model, batch_size=batch_size
+    )
     assert report.examples == 5
     assert report.top1 == (0.6 if model.endswith("C") else 0.0)
     assert dict(zip(model, report.counts.tolist(), strict=True)) == {
@@ -296,13 +300,13 @@ def test_padding_is_not_counted_whatever_classes_the_data_lack(model, batch_size
 
 
 def test_unreadable_images_are_not_counted(tmp_path):
-    """Also where the model's first class is not one of the data's."""
+    """The data lack the model's first class."""
     for number in range(10):
         folder = tmp_path / "BC"[number % 2]
         folder.mkdir(exist_ok=True)
         PIL.Image.new("RGB", (8, 8)).save(folder / f"{number}.png")
     (tmp_path / "B" / "0.png").write_bytes(b"no image")
-    found = evaluation.evaluate_split(
+    report = evaluation.evaluate_split(
         lambda images: np.tile([0.0, 1.0, 2.0], (len(images), 1)),
         data_sources.open_split(str(tmp_path), "test"),
         classes=classes("A", "B", "C"),
@@ -310,40 +314,42 @@ def test_unreadable_images_are_not_counted(tmp_path):
         batch_size=2,
         unreadable=1.0,
     )
-    assert (found.examples, len(found.unreadable), found.top1) == (1, 1, 1.0)
+    assert (report.examples, len(report.unreadable), report.top1) == (1, 1, 1.0)
 
 
 def test_a_split_without_images_is_an_error():
     with pytest.raises(ValueError, match="flowers has no test images to evaluate"):
-        evaluated([], names="AB", model="AB", batch_size=2)
+        evaluate_last_class([], names="AB", model="AB", batch_size=2)
 
 
 def test_the_unknown_class_is_named():
     with pytest.raises(ValueError, match="class 'Lily', which the model does not know"):
-        evaluated([0], names=("Rose", "Lily"), model=("Rose", "Tulip"), batch_size=1)
+        evaluate_last_class(
+            [0], names=("Rose", "Lily"), model=("Rose", "Tulip"), batch_size=1
+        )
 
 
 @pytest.mark.parametrize(
     ("names", "model", "expected"),
     [
         (("Rose", "Daisy"), classes("Daisy", "Rose", "Tulip"), [1, 0]),
-        (("rose", "daisy"), classes("Daisy", "Rose"), [1, 0]),  # by the ids
+        (("rose", "daisy"), classes("Daisy", "Rose"), [1, 0]),  # matched by id
         ((), (taxonomies.BACKGROUND, *classes("Rose", "Daisy")), [1, 2]),
-        (("A", "B"), classes("class 0", "class 1"), [0, 1]),  # it has no names
+        (("A", "B"), classes("class 0", "class 1"), [0, 1]),  # no class names
     ],
 )
 def test_classes_find_each_other(names, model, expected):
-    places, note = evaluation.match_classes(half_of(*names), model)
-    assert places == expected
+    indices, note = evaluation.match_classes(split_of(*names), model)
+    assert indices == expected
     assert bool(note) == (not names or model[0].name == "class 0")
 
 
 def test_classes_of_other_names_are_refused():
-    """By their places alone, blue would be counted as red."""
+    """Matching by position alone would count blue as red."""
     with pytest.raises(
         ValueError, match="flowers has the class .a_red., which the model"
     ):
-        evaluation.match_classes(half_of("a_red", "b_blue"), classes("Blue", "Red"))
+        evaluation.match_classes(split_of("a_red", "b_blue"), classes("Blue", "Red"))
 
 
 CRANES = (
@@ -355,20 +361,20 @@ CRANES = (
 
 def test_a_name_of_two_classes_asks_for_ids():
     with pytest.raises(ValueError, match="n02012849 .index 0. and n03126707 .index 2."):
-        evaluation.match_classes(half_of("crane", "tench"), CRANES)
-    assert evaluation.match_classes(half_of("tench"), CRANES)[0] == [1]
+        evaluation.match_classes(split_of("crane", "tench"), CRANES)
+    assert evaluation.match_classes(split_of("tench"), CRANES)[0] == [1]
 
 
 @pytest.mark.parametrize("names", [("n03126707", "n01440764"), ("2", "1")])
 def test_ids_and_indices_tell_classes_of_one_name_apart(names):
-    places, note = evaluation.match_classes(half_of(*names), CRANES)
-    assert places == [2, 1]
+    indices, note = evaluation.match_classes(split_of(*names), CRANES)
+    assert indices == [2, 1]
     assert ("indices" in note) == (names[0] == "2")
 
 
 def test_accents_may_be_written_in_two_ways():
     model = classes("Ro\u0301se", "Daisy")
-    assert evaluation.match_classes(half_of("Daisy", "R\u00f3se"), model)[0] == [1, 0]
+    assert evaluation.match_classes(split_of("Daisy", "R\u00f3se"), model)[0] == [1, 0]
 
 
 def test_names_are_no_mathematics():
@@ -383,7 +389,7 @@ def test_names_are_no_mathematics():
 
 @pytest.mark.parametrize("several", [True, False])
 def test_weights_are_told_with_the_figure_that_counts(several):
-    made = metrics_log.MetricsLog(
+    log = metrics_log.MetricsLog(
         None,
         facts={},
         rate=lambda step: 0.1,
@@ -391,7 +397,7 @@ def test_weights_are_told_with_the_figure_that_counts(several):
         steps_per_epoch=1,
         epochs=1,
     )
-    found = {"test_loss": 1.0, "test_top1": 0.5}
-    main = "test_mean_average_precision" if several else "test_top1"
-    made._epochs.append({"loss": 2.0, **found, main: 0.75})
-    assert made.metrics() == {main: 0.75, "test_loss": 1.0}
+    metrics = {"test_loss": 1.0, "test_top1": 0.5}
+    main_metric = "test_mean_average_precision" if several else "test_top1"
+    log._epochs.append({"loss": 2.0, **metrics, main_metric: 0.75})
+    assert log.metrics() == {main_metric: 0.75, "test_loss": 1.0}

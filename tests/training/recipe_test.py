@@ -1,4 +1,4 @@
-"""Recipes: each can be meant, and each published figure is where it belongs."""
+"""Training recipes: loading, sources, schedules, stages and error messages."""
 
 import keras
 import numpy as np
@@ -33,11 +33,11 @@ def test_every_arch_of_imagenet_has_a_recipe(arch):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_usable_and_says_where_it_is_from(path):
-    fitting = [a for a in ARCHS if a.startswith(path.stem)] or ["resnet_cifar_20"]
-    found = load_file(fitting[0], path)
-    stages = found.stages()
+    archs = [a for a in ARCHS if a.startswith(path.stem)] or ["resnet_cifar_20"]
+    bound_recipe = load_file(archs[0], path)
+    stages = bound_recipe.stages()
     assert [s.first for s in stages] == [0, *(s.last for s in stages[:-1])]
-    assert stages[-1].last == found.epochs
+    assert stages[-1].last == bound_recipe.epochs
     head = path.read_text(encoding="utf-8").split("import")[0]
     assert all(line.startswith("#") or not line for line in head.splitlines())
     if path.parent.name == "imagenet":
@@ -47,7 +47,7 @@ def test_every_recipe_is_usable_and_says_where_it_is_from(path):
 
 
 def test_stages_grow_as_the_paper_s_table_says():
-    """EfficientNetV2-S: arXiv:2104.00298, table 6, in four stages."""
+    """Source: arXiv:2104.00298, table 6: EfficientNetV2-S in four stages."""
     stages = load("imagenet", "efficientnet_v2_s").stages()
     assert [s.image_size for s in stages] == [128, 185, 243, 300]
     magnitudes = [s.augmentation.rand_augment_magnitude for s in stages]
@@ -58,19 +58,19 @@ def test_stages_grow_as_the_paper_s_table_says():
 
 
 def rates(schedule, steps, *, batch_size=512, steps_per_epoch=10, epochs=20):
-    made = schedule.by_step(
+    learning_rate = schedule.by_step(
         batch_size=batch_size, steps_per_epoch=steps_per_epoch, epochs=epochs
     )
-    return [float(made(step)) for step in steps]
+    return [float(learning_rate(step)) for step in steps]
 
 
 def test_schedules_by_hand():
     cosine = schedules.Cosine(peak=0.1, per_batch=256, warmup_epochs=2.0)
-    found = rates(cosine, [0, 10, 20, 110, 200])
-    np.testing.assert_allclose(found, [0, 0.1, 0.2, 0.1, 0], atol=1e-6)
+    learning_rates = rates(cosine, [0, 10, 20, 110, 200])
+    np.testing.assert_allclose(learning_rates, [0, 0.1, 0.2, 0.1, 0], atol=1e-6)
     linear = schedules.Linear(peak=0.5, warmup_epochs=2.0)
-    found = rates(linear, [0, 10, 20, 110, 200])
-    np.testing.assert_allclose(found, [0, 0.25, 0.5, 0.25, 0], atol=1e-6)
+    learning_rates = rates(linear, [0, 10, 20, 110, 200])
+    np.testing.assert_allclose(learning_rates, [0, 0.25, 0.5, 0.25, 0], atol=1e-6)
     stairs = schedules.Exponential(peak=1.0, factor=0.5, every_epochs=2.4)
     np.testing.assert_allclose(rates(stairs, [0, 23, 24, 48]), [1, 1, 0.5, 0.25])
     steps = schedules.Steps(peak=1.0, factor=0.1, after_epochs=(3.0, 6.0))
@@ -80,11 +80,11 @@ def test_schedules_by_hand():
 
 def test_cosine_is_that_of_keras():
     cosine = schedules.Cosine(peak=0.4, warmup_epochs=1.0)
-    theirs = keras.optimizers.schedules.CosineDecay(
+    keras_schedule = keras.optimizers.schedules.CosineDecay(
         0.0, decay_steps=190, warmup_target=0.4, warmup_steps=10
     )
     steps = range(0, 200, 7)
-    expected = [float(theirs(step)) for step in steps]
+    expected = [float(keras_schedule(step)) for step in steps]
     np.testing.assert_allclose(rates(cosine, steps), expected, atol=1e-6)
 
 
@@ -122,8 +122,8 @@ def test_what_can_not_be_meant_is_told_in_a_line(name, binding, message):
 
 def test_another_optimizer_is_a_binding_away():
     bindings = ["training.run.optimizer = @AdamW()", "AdamW.weight_decay = 0.1"]
-    found = load("digits", "resnet_cifar_20", gin_bindings=bindings)
-    assert found.optimizer.decoupled_decay == 0.1
+    bound_recipe = load("digits", "resnet_cifar_20", gin_bindings=bindings)
+    assert bound_recipe.optimizer.decoupled_decay == 0.1
 
 
 def test_an_export_takes_no_bindings_of_training():

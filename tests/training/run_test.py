@@ -1,4 +1,4 @@
-"""Trainings from the command line: trained, interrupted, refused, exported."""
+"""Runs of tools/train: training, resuming, refused requests and export."""
 
 import json
 import os
@@ -27,7 +27,7 @@ DIGITS = (
     "--arch=resnet_cifar_20",
     "--recipe=digits",
     "--data=digits",
-    "--gin_binding=ResNetCifar.image_size=8",  # as scikit-learn has them
+    "--gin_binding=ResNetCifar.image_size=8",  # the size of scikit-learn's digits
     f"--gin_binding=training.run.epochs={EPOCHS}",
 )
 
@@ -117,9 +117,9 @@ def test_history_says_what_it_was(trained):
     }
     assert names >= {"epoch/test_top1", "step/loss", "step/images_per_second"}
     assert "augmented" in names
-    kept = sorted(path.name for path in (trained / "checkpoints").iterdir())
-    assert len(kept) == 4
-    assert kept[0] == "best.safetensors"
+    checkpoints = sorted(path.name for path in (trained / "checkpoints").iterdir())
+    assert len(checkpoints) == 4
+    assert checkpoints[0] == "best.safetensors"
 
 
 @pytest.mark.slow
@@ -162,7 +162,7 @@ def start(folder, *arguments):
     "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
 def test_stopped_by_a_signal_it_goes_on_from_there(tool, trained, tmp_path, number):
-    """In the middle of an epoch; the weights are those of the one never stopped."""
+    """Stops in mid-epoch; the weights equal those of an uninterrupted training."""
     folder = tmp_path / "run"
     process = start(folder)
     for line in process.stderr:
@@ -202,7 +202,7 @@ def trained_on_jax(tool, tmp_path_factory):
 def test_what_jax_trained_is_exported(tool, trained_on_jax, tmp_path):
     history = history_of(trained_on_jax)
     assert history["backend"] == "jax"
-    # 0.51 of it with seed 0; without learning, about 1.
+    # The ratio is 0.51 with seed 0; without learning, it would be about 1.
     assert history["epochs"][-1]["loss"] < 0.7 * history["epochs"][0]["loss"]
     weights = f"--weights={trained_on_jax}/final.safetensors"
     arguments = ("--arch=resnet_cifar_20", weights, f"--output={tmp_path}")
@@ -241,21 +241,21 @@ def test_jax_goes_on_where_it_was_stopped(tool, trained_on_jax, tmp_path):
 @pytest.mark.slow
 def test_killed_at_five_moments_it_ends_with_the_same_weights(tool, trained, tmp_path):
     folder = tmp_path / "run"
-    every = "--checkpoint_steps=3"
+    checkpoint_steps = "--checkpoint_steps=3"
     kills = 0
     while kills < 5:
-        process = start(folder, every)
+        process = start(folder, checkpoint_steps)
         for line in process.stderr:
             if "resuming" in line or "epoch" in line:
                 break
         try:
             process.wait(timeout=random.uniform(0.2, 3))
-            break  # it was faster than its killer
+            break  # it finished before it was killed
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
             kills += 1
-    done = tool("train", *DIGITS, every, f"--model_dir={folder}")
+    done = tool("train", *DIGITS, checkpoint_steps, f"--model_dir={folder}")
     assert done.returncode == 0, done.stderr
     resumed = history_of(folder)["resumed"]
     assert resumed == sorted(resumed)
@@ -316,10 +316,10 @@ def assert_refused(done, message):
 )
 def test_bad_requests_are_a_line(tool, tmp_path, arguments, message):
     (tmp_path / "file").write_text("")
-    given = [argument.format(tmp=tmp_path) for argument in arguments]
-    if not any(argument.startswith("--model_dir") for argument in given):
-        given.append(f"--model_dir={tmp_path / 'run'}")
-    assert_refused(tool("train", *DIGITS, *given), message)
+    command_line = [argument.format(tmp=tmp_path) for argument in arguments]
+    if not any(argument.startswith("--model_dir") for argument in command_line):
+        command_line.append(f"--model_dir={tmp_path / 'run'}")
+    assert_refused(tool("train", *DIGITS, *command_line), message)
 
 
 @pytest.mark.ci
@@ -352,11 +352,11 @@ def test_another_training_does_not_go_on_from_this_one(tool, trained):
     ],
 )
 def test_values_of_another_kind_are_a_line(bindings, message):
-    """Without the tool: its process would cost seconds each."""
-    given = [f"training.{b}" if b.startswith("run.") else b for b in bindings]
+    """Loads recipes directly, because starting the tool takes seconds."""
+    gin_bindings = [f"training.{b}" if b.startswith("run.") else b for b in bindings]
     path = recipe.find("digits", "resnet_cifar_20")
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
-        recipe_test.load_file("resnet_cifar_20", path, gin_bindings=given)
+        recipe_test.load_file("resnet_cifar_20", path, gin_bindings=gin_bindings)
     assert "\n" not in str(caught.value)
 
 
@@ -389,7 +389,7 @@ def test_variables_that_make_no_cluster_are_a_line(monkeypatch, variables, messa
 
 
 def test_other_backends_of_keras_are_passed_over(tool):
-    """In the variable, which is for other programs, too."""
+    """KERAS_BACKEND may be set for other programs."""
     for name in ("torch", ""):
         done = tool("train", "--help", env={**os.environ, "KERAS_BACKEND": name})
         assert done.returncode == 0, done.stderr
@@ -397,7 +397,7 @@ def test_other_backends_of_keras_are_passed_over(tool):
 
 @pytest.fixture
 def copied(trained, tmp_path):
-    """A folder like that of the finished training."""
+    """Returns a copy of the finished training's folder."""
     folder = tmp_path / "run"
     shutil.copytree(trained, folder)
     return folder
@@ -423,7 +423,7 @@ def test_damaged_weights_of_a_finished_training_are_made_again(tool, trained, co
 
 @pytest.mark.slow
 def test_steps_that_float16_skips_are_steps(tool, tmp_path):
-    """Some overflow at first: the scale begins high."""
+    """The first steps overflow, because the loss scale starts high."""
     arguments = (
         *("train", *DIGITS, f"--model_dir={tmp_path / 'run'}"),
         "--gin_binding=training.run.epochs=1",
@@ -442,8 +442,12 @@ def test_steps_that_float16_skips_are_steps(tool, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ["2> >(head -n 1 >/dev/null)", "2>&-"])
 def test_it_goes_on_where_nobody_reads_what_it_says(tmp_path, ending):
-    given = [*DIGITS, "--gin_binding=training.run.epochs=1", f"--model_dir={tmp_path}"]
-    command = shlex.join([sys.executable, str(ROOT / "tools" / "train"), *given])
+    arguments = [
+        *DIGITS,
+        "--gin_binding=training.run.epochs=1",
+        f"--model_dir={tmp_path}",
+    ]
+    command = shlex.join([sys.executable, str(ROOT / "tools" / "train"), *arguments])
     done = subprocess.run(
         ["bash", "-c", f"{command} {ending}"], capture_output=True, text=True
     )
@@ -455,7 +459,7 @@ def test_it_goes_on_where_nobody_reads_what_it_says(tmp_path, ending):
 @pytest.mark.slow
 @pytest.mark.parametrize("limit", [2_000, 1_000_000])
 def test_a_full_disk_is_a_line_and_it_goes_on(tool, trained, tmp_path, limit):
-    """A limit on the size of files stands in: of the logs, and of a checkpoint."""
+    """Limits the size of files, so that writing the logs or a checkpoint fails."""
     folder = tmp_path / "run"
     done = tool(
         *("train", *DIGITS, f"--model_dir={folder}"),
@@ -486,10 +490,17 @@ def test_one_folder_is_for_one_training(tool, trained):
 
 @pytest.mark.slow
 def test_a_thousand_classes_of_one_s_own_travel_with_the_weights(tool, tmp_path):
-    """From a folder to a training, an export, a prediction and an export of that."""
-    strange = ['"quoted"', "it's", "[a, b]", "line\nend", "tab\there", "back\\nslash"]
-    strange += ["=#%{}", "$x^2$", "\u2028", "\x1b[31mred", "日本語", "n" * 250]
-    names = sorted([*strange, *(f"class number {i}" for i in range(1000 - 12))])
+    """Trains on a folder, exports, exports the export again, and predicts."""
+    unusual_names = [
+        '"quoted"',
+        "it's",
+        "[a, b]",
+        "line\nend",
+        "tab\there",
+        "back\\nslash",
+    ]
+    unusual_names += ["=#%{}", "$x^2$", "\u2028", "\x1b[31mred", "日本語", "n" * 250]
+    names = sorted([*unusual_names, *(f"class number {i}" for i in range(1000 - 12))])
     for label, name in enumerate(names):
         folder = tmp_path / "flowers" / name
         folder.mkdir(parents=True)
@@ -517,14 +528,14 @@ def test_a_thousand_classes_of_one_s_own_travel_with_the_weights(tool, tmp_path)
         exported = tool("export", common[0], *arguments)
         assert exported.returncode == 0, exported.stderr
         weights = output / "resnet_cifar_20" / "classification" / "1"
-        written = taxonomy.read_tsv(weights / "assets" / "class_index.tsv")
-        assert [known.name for known in written] == names
-        assert [known.id for known in written] == names
+        class_index = taxonomy.read_tsv(weights / "assets" / "class_index.tsv")
+        assert [definition.name for definition in class_index] == names
+        assert [definition.id for definition in class_index] == names
     assert not list((tmp_path / "2").glob("*/feature_vector/1/assets/class_index.tsv"))
     photograph = tmp_path / "flowers" / names[7] / "1.jpg"
     done = tool("predict", weights, photograph, "--format=json")
     assert done.returncode == 0, done.stderr
-    (found,) = json.loads(done.stdout)
-    assert [names[p["index"]] for p in found["predictions"]] == [
-        p["name"] for p in found["predictions"]
+    (entry,) = json.loads(done.stdout)
+    assert [names[p["index"]] for p in entry["predictions"]] == [
+        p["name"] for p in entry["predictions"]
     ]

@@ -1,4 +1,4 @@
-"""Weights that were trained with this project, and are in its repository."""
+"""Tests of the weights that this project trained and keeps in its repository."""
 
 import json
 import pathlib
@@ -9,9 +9,9 @@ from training.data import data_sources
 from zoo import config
 from zoo.weights import registry
 
-# Where Debian's package dataset-fashion-mnist puts it.
+# Debian's package dataset-fashion-mnist installs the data here.
 FASHION_MNIST = pathlib.Path("/usr/share/datasets/fashion-mnist")
-OURS = [
+TRAINED_WEIGHTS = [
     pytest.param(arch, name, id=f"{arch}-{name}")
     for arch in config.config_files()
     for name, record in registry.records(arch).items()
@@ -24,7 +24,7 @@ def history_of(arch, name):
     return json.loads((folder / f"{arch}-{name}.history.json").read_text())
 
 
-@pytest.mark.parametrize(("arch", "name"), OURS)
+@pytest.mark.parametrize(("arch", "name"), TRAINED_WEIGHTS)
 def test_they_say_what_they_come_from(arch, name):
     source = registry.find(arch, name)
     assert source.path.stat().st_size == source.record["size"]
@@ -39,9 +39,9 @@ def test_they_say_what_they_come_from(arch, name):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason="needs dataset-fashion-mnist")
-@pytest.mark.parametrize(("arch", "name"), OURS)
+@pytest.mark.parametrize(("arch", "name"), TRAINED_WEIGHTS)
 def test_their_accuracy_can_be_measured_again(tool, tmp_path, arch, name):
-    """Of the exported classifier, and on the very images."""
+    """Evaluates the exported classifier on the images that the history records."""
     data = f"fashion_mnist:{FASHION_MNIST}"
     history = history_of(arch, name)
     for split_name, fingerprint in history["data"].items():
@@ -49,8 +49,8 @@ def test_their_accuracy_can_be_measured_again(tool, tmp_path, arch, name):
     done = tool("export", f"--arch={arch}", f"--weights={name}", f"--output={tmp_path}")
     assert done.returncode == 0, done.stderr
     model = tmp_path / arch / "classification" / "1"
-    found = tool("evaluate", model, f"--data={data}", "--format=json", timeout=600)
-    report = json.loads(found.stdout)
+    evaluated = tool("evaluate", model, f"--data={data}", "--format=json", timeout=600)
+    report = json.loads(evaluated.stdout)
     assert report["examples"] == 10_000
     expected = history["epochs"][-1]["test_top1"]
     assert report["top1"] == pytest.approx(expected, abs=5e-4)

@@ -1,7 +1,7 @@
-"""Two workers, each a process, on this machine.
+"""Training with two workers, each a process on this machine.
 
-In float64: in float32 the last bits, which depend on how a batch is cut, grow from step
-to step as soon as weights move.
+Runs in float64: in float32, rounding depends on how a batch is split, and differences
+grow from step to step as soon as weights move.
 """
 
 import json
@@ -41,7 +41,7 @@ def start(folder, *arguments, **environment):
 
 
 def free_ports():
-    """Two that follow each other."""
+    """Returns two consecutive free ports."""
     while True:
         with socket.socket() as first, socket.socket() as second:
             first.bind(("localhost", 0))
@@ -61,7 +61,7 @@ def by_tf_config():
 
 
 def by_chief():
-    """As Kubeflow's TFJob says it."""
+    """Yields each task's environment as Kubeflow's TFJob sets it."""
     first, second = (f"localhost:{port}" for port in free_ports())
     cluster = {"chief": [first], "worker": [second]}
     for kind in cluster:
@@ -70,8 +70,8 @@ def by_chief():
 
 
 def by_slurm():
-    """As srun sets it, for two tasks on one node."""
-    job = str(os.getpid())  # which decides on the ports
+    """Yields each task's environment as srun sets it for two tasks on one node."""
+    job = str(os.getpid())  # determines the ports
     for index in range(2):
         yield {
             "SLURM_JOB_ID": job,
@@ -92,7 +92,7 @@ def epochs_of(folder):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def single_worker_epochs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone") / "run"
     process = start(folder)
     _, errors = process.communicate(timeout=TIMEOUT)
@@ -100,29 +100,29 @@ def alone(tmp_path_factory):
     return epochs_of(folder)
 
 
-def assert_as_alone(folder, alone):
-    for found, expected in zip(epochs_of(folder), alone, strict=True):
+def assert_same_losses(folder, single_worker_epochs):
+    for actual, expected in zip(epochs_of(folder), single_worker_epochs, strict=True):
         for measure in ("loss", "test_loss"):
-            assert found[measure] == pytest.approx(expected[measure], abs=1e-3)
-    assert alone[1]["loss"] < alone[0]["loss"] - 0.1
+            assert actual[measure] == pytest.approx(expected[measure], abs=1e-3)
+    assert single_worker_epochs[1]["loss"] < single_worker_epochs[0]["loss"] - 0.1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("environments", [by_tf_config, by_chief, by_slurm])
-def test_two_workers_are_as_one(tmp_path, alone, environments):
+def test_two_workers_are_as_one(tmp_path, single_worker_epochs, environments):
     folder = tmp_path / "run"
     processes = start_both(folder, environments)
     for process in processes:
         _, errors = process.communicate(timeout=TIMEOUT)
         assert process.returncode == 0, errors
-    assert_as_alone(folder, alone)
+    assert_same_losses(folder, single_worker_epochs)
     record = json.loads((folder / "history.json").read_text())
     assert record["devices"] == 2
     assert np.isfinite(record["epochs"][-1]["loss"])
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_stops_both(tmp_path, alone):
+def test_a_signal_to_one_stops_both(tmp_path, single_worker_epochs):
     folder = tmp_path / "run"
     processes = start_both(folder)
     for line in processes[0].stderr:
@@ -137,11 +137,11 @@ def test_a_signal_to_one_stops_both(tmp_path, alone):
         _, errors = process.communicate(timeout=TIMEOUT)
         assert process.returncode == 0, errors
     assert json.loads((folder / "history.json").read_text())["resumed"] == [40]
-    assert_as_alone(folder, alone)
+    assert_same_losses(folder, single_worker_epochs)
 
 
 @pytest.mark.slow
-def test_one_of_two_is_killed_and_both_go_on(tmp_path, alone):
+def test_one_of_two_is_killed_and_both_go_on(tmp_path, single_worker_epochs):
     folder = tmp_path / "run"
     processes = start_both(folder)
     for line in processes[0].stderr:
@@ -156,14 +156,14 @@ def test_one_of_two_is_killed_and_both_go_on(tmp_path, alone):
         _, errors = process.communicate(timeout=TIMEOUT)
         assert process.returncode == 0, errors
     assert json.loads((folder / "history.json").read_text())["resumed"][0] >= 20
-    assert_as_alone(folder, alone)
+    assert_same_losses(folder, single_worker_epochs)
 
 
 LAUNCH = ROOT / "training" / "launch"
 
 
-def run_beside(folder, script, programs, **environment):
-    """Runs bash in a folder where the named programs print what they are given."""
+def run_with_stubs(folder, script, programs, **environment):
+    """Runs bash in a folder that has stub programs, given as name → bash text."""
     for name, text in programs.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True, parents=True)
@@ -183,7 +183,7 @@ def test_the_example_for_kubernetes_says_who_takes_part(tmp_path):
     script = re.search(r"- \|\n(.*?)\n {10}resources", text, re.DOTALL)[1]
     assert script.count("\n") == 4
     show = 'echo "$TF_CONFIG"; echo "$@"'
-    done = run_beside(
+    done = run_with_stubs(
         *(tmp_path, script, {"tools/train": show}),
         WORKERS="3",
         JOB_COMPLETION_INDEX="1",
@@ -206,7 +206,7 @@ def test_the_example_for_slurm_is_queued_again_when_stopped(tmp_path, code, expe
         "scontrol": 'echo "$@"',
     }
     script = f"bash {LAUNCH / 'slurm.sbatch'} --arch=resnet_v1_5_50 --recipe=imagenet"
-    done = run_beside(tmp_path, script, programs, SLURM_JOB_ID="7")
+    done = run_with_stubs(tmp_path, script, programs, SLURM_JOB_ID="7")
     assert (done.returncode, done.stdout) == (code, expected)
     assert (tmp_path / "given").read_text() == (
         "--kill-on-bad-exit=1 tools/train --strategy=multi_worker "

@@ -1,4 +1,4 @@
-"""CSV files that name images and their classes."""
+"""CSV files that name images and their classes: splits, labels and errors."""
 
 import csv
 import os
@@ -22,14 +22,14 @@ def folder(tmp_path):
     return tmp_path
 
 
-def written(folder, rows, header=("path", "label"), encoding="utf-8"):
+def write_csv(folder, rows, header=("path", "label"), encoding="utf-8"):
     path = folder / "flowers.csv"
     with path.open("w", encoding=encoding, newline="") as file:
         csv.writer(file).writerows([header, *rows])
     return f"csv:{path}"
 
 
-def listed(examples):
+def names_and_labels(examples):
     paths, labels = examples.fetch(np.arange(examples.size))
     return [
         (os.path.basename(path).decode(), int(label))
@@ -38,17 +38,17 @@ def listed(examples):
 
 
 def test_every_fifth_image_of_a_class_is_to_test_on(folder):
-    found = data_sources.open_splits(written(folder, ROWS))
-    assert [c.id for c in found["train"].classes] == ["rose", "tulip"]
-    assert listed(found["test"]) == [
+    splits = data_sources.open_splits(write_csv(folder, ROWS))
+    assert [c.id for c in splits["train"].classes] == ["rose", "tulip"]
+    assert names_and_labels(splits["test"]) == [
         *[("0.png", 1), ("1.png", 0), ("10.png", 1), ("11.png", 0)]
     ]
-    both = listed(found["train"]) + listed(found["test"])
-    assert sorted(both) == sorted(
+    all_rows = names_and_labels(splits["train"]) + names_and_labels(splits["test"])
+    assert sorted(all_rows) == sorted(
         (os.path.basename(path), int(label == "tulip")) for path, label in ROWS
     )
-    assert found["train"].taxonomy == "flowers"
-    assert found["train"].image_format == split.PATH
+    assert splits["train"].taxonomy == "flowers"
+    assert splits["train"].image_format == split.PATH
 
 
 def test_a_folder_of_the_same_images_gives_the_same_splits(folder):
@@ -57,23 +57,31 @@ def test_a_folder_of_the_same_images_gives_the_same_splits(folder):
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(folder / path, target)
     ordered = sorted(ROWS, key=lambda row: (row[1], row[0]))
-    one = data_sources.open_splits(written(folder, ordered))
-    other = data_sources.open_splits(str(folder / "classes"))
-    assert one["train"].classes == other["train"].classes
+    table_splits = data_sources.open_splits(write_csv(folder, ordered))
+    folder_splits = data_sources.open_splits(str(folder / "classes"))
+    assert table_splits["train"].classes == folder_splits["train"].classes
     for name in ("train", "test"):
-        assert listed(one[name]) == listed(other[name])
+        assert names_and_labels(table_splits[name]) == names_and_labels(
+            folder_splits[name]
+        )
 
 
 def test_a_column_says_what_is_to_test_on(folder):
     rows = [(*row, ("val" if i > 8 else "Training")) for i, row in enumerate(ROWS)]
-    found = data_sources.open_splits(written(folder, rows, ("image", "label", "split")))
-    assert [name for name, _ in listed(found["test"])] == ["9.png", "10.png", "11.png"]
-    assert found["train"].size == 9
+    splits = data_sources.open_splits(
+        write_csv(folder, rows, ("image", "label", "split"))
+    )
+    assert [name for name, _ in names_and_labels(splits["test"])] == [
+        "9.png",
+        "10.png",
+        "11.png",
+    ]
+    assert splits["train"].size == 9
 
 
 def test_without_rows_to_test_on_there_is_no_such_split(folder):
     rows = [(*row, "train") for row in ROWS]
-    source = written(folder, rows, ("path", "label", "split"))
+    source = write_csv(folder, rows, ("path", "label", "split"))
     assert list(data_sources.open_splits(source)) == ["train"]
     with pytest.raises(split.NoSplitError, match="no row whose split is test"):
         data_sources.open_split(source, "test")
@@ -81,30 +89,30 @@ def test_without_rows_to_test_on_there_is_no_such_split(folder):
 
 def test_rows_to_test_on_alone_are_tested_whole(folder):
     rows = [(*row, "test") for row in ROWS]
-    source = written(folder, rows, ("path", "label", "split"))
+    source = write_csv(folder, rows, ("path", "label", "split"))
     assert data_sources.open_split(source, "test").size == 12
     with pytest.raises(split.NoSplitError):
         data_sources.open_split(source, "train")
 
 
 def test_images_need_no_labels_to_be_predicted(folder):
-    source = written(folder, [(path,) for path, _ in ROWS], ("image",))
-    (found,) = data_sources.open_images(source)
-    assert [os.path.basename(path) for path in found.paths] == [
+    source = write_csv(folder, [(path,) for path, _ in ROWS], ("image",))
+    (examples,) = data_sources.open_images(source)
+    assert [os.path.basename(path) for path in examples.paths] == [
         os.path.basename(path) for path, _ in ROWS
     ]
     with pytest.raises(ValueError, match="line 2: none.png is missing, and 1 more"):
-        data_sources.open_images(written(folder, [("none.png",)] * 2, ("path",)))
+        data_sources.open_images(write_csv(folder, [("none.png",)] * 2, ("path",)))
     with pytest.raises(ValueError, match="line 1: the header must have path or image;"):
-        data_sources.open_images(written(folder, ROWS, ("file", "label")))
+        data_sources.open_images(write_csv(folder, ROWS, ("file", "label")))
     with pytest.raises(ValueError, match="has no images"):
-        data_sources.open_images(written(folder, [], ("path",)))
+        data_sources.open_images(write_csv(folder, [], ("path",)))
 
 
 def test_spreadsheets_and_other_columns_are_taken(folder):
     rows = [(label, "x, y", str(folder / path), "") for path, label in ROWS]
     header = ("Label", "note", " Path ", "")
-    source = written(folder, rows, header, encoding="utf-8-sig")
+    source = write_csv(folder, rows, header, encoding="utf-8-sig")
     assert data_sources.open_split(source, "train").size == 8
 
 
@@ -112,8 +120,10 @@ def test_images_of_several_labels(folder):
     rows = [(f"images/{n}.png", label, "train" if n % 4 else "test")
             for n, label in enumerate(["a", "a|b", " b | c ", "", "c|a|c", "a|b|c"] * 2)
            ]  # fmt: skip
-    found = data_sources.open_splits(written(folder, rows, ("path", "label", "split")))
-    train = found["train"]
+    splits = data_sources.open_splits(
+        write_csv(folder, rows, ("path", "label", "split"))
+    )
+    train = splits["train"]
     assert train.scores == "sigmoid"
     assert [c.name for c in train.classes] == ["a", "b", "c"]
     _, labels = train.fetch(np.arange(train.size))
@@ -130,50 +140,50 @@ def test_images_of_several_labels(folder):
 
 
 def test_of_several_labels_the_rarest_decides_on_the_split(folder):
-    """All have `foundation`; every fifth image of each other class is to test on."""
+    """All images have `common`; every fifth of each other class is for testing."""
     rows = [(path, f"common|{label}") for path, label in ROWS]
-    found = data_sources.open_splits(written(folder, rows))
-    single = data_sources.open_splits(written(folder, ROWS))
+    splits = data_sources.open_splits(write_csv(folder, rows))
+    single_label_splits = data_sources.open_splits(write_csv(folder, ROWS))
     for name in ("train", "test"):
-        assert found[name].paths == single[name].paths
-        assert (found[name].fetch(np.arange(found[name].size))[1][:, 0] == 1).all()
+        assert splits[name].paths == single_label_splits[name].paths
+        assert (splits[name].fetch(np.arange(splits[name].size))[1][:, 0] == 1).all()
 
 
 def test_changes_are_named(folder):
-    source = written(folder, ROWS)
+    source = write_csv(folder, ROWS)
     file_changes.save(folder / "data.npz", data_sources.open_splits(source))
     os.utime(folder / "images" / "3.png", ns=(0, 0))
-    found = file_changes.difference(
+    difference = file_changes.difference(
         folder / "data.npz", data_sources.open_splits(source)
     )
-    assert found == f"1 changed: {folder}/images/3.png"
+    assert difference == f"1 changed: {folder}/images/3.png"
 
 
 def test_labels_that_changed_are_told_where_no_file_did(folder):
     file_changes.save(
-        folder / "data.npz", data_sources.open_splits(written(folder, ROWS))
+        folder / "data.npz", data_sources.open_splits(write_csv(folder, ROWS))
     )
     rows = [*ROWS[:-1], (ROWS[-1][0], "tulip")]
-    now = data_sources.open_splits(written(folder, rows))
+    splits = data_sources.open_splits(write_csv(folder, rows))
     assert "but the labels or the splits differ" in file_changes.explain(
-        folder / "data.npz", now
+        folder / "data.npz", splits
     )
     os.utime(folder / "images" / "3.png", ns=(0, 0))
-    now = data_sources.open_splits(written(folder, rows))
-    assert file_changes.explain(folder / "data.npz", now).startswith("1 changed")
+    splits = data_sources.open_splits(write_csv(folder, rows))
+    assert file_changes.explain(folder / "data.npz", splits).startswith("1 changed")
     digits = data_sources.open_splits("digits")
     file_changes.save(folder / "digits.npz", digits)
     assert file_changes.explain(folder / "digits.npz", digits) == ""
 
 
 def test_a_class_to_test_on_alone_is_for_models_that_know_it(folder):
-    """None can train on such a table."""
+    """Such a table is only for evaluation: training on it is refused."""
     rows = [*((*row, "train") for row in ROWS), ("images/2.png", "lily", "test")]
-    source = written(folder, rows, ("path", "label", "split"))
-    opened = data_sources.open_split(source, "test")
-    names = [c.name for c in opened.classes]
+    source = write_csv(folder, rows, ("path", "label", "split"))
+    examples = data_sources.open_split(source, "test")
+    names = [c.name for c in examples.classes]
     assert names == sorted({*(label for _, label in ROWS), "lily"})
-    _, (label,) = opened.fetch(np.array([0]))
+    _, (label,) = examples.fetch(np.array([0]))
     assert names[label] == "lily"
     with pytest.raises(ValueError, match="the train split has no rows of 'lily'"):
         data_sources.open_split(source, "train")
@@ -181,15 +191,17 @@ def test_a_class_to_test_on_alone_is_for_models_that_know_it(folder):
 
 def test_images_in_both_halves_are_told(folder):
     rows = [*((*row, "train") for row in ROWS), (*ROWS[0], "test"), (*ROWS[3], "test")]
-    source = written(folder, rows, ("path", "label", "split"))
+    source = write_csv(folder, rows, ("path", "label", "split"))
     (note,) = data_sources.open_split(source, "train").notes
     assert note.startswith("2 images of ")
 
 
 def test_spaces_around_a_label_are_none_of_it(folder):
     rows = [(path, f" {label}\t") for path, label in ROWS]
-    opened = data_sources.open_split(written(folder, rows, ("path", "label")), "train")
-    assert {c.name for c in opened.classes} == {label for _, label in ROWS}
+    examples = data_sources.open_split(
+        write_csv(folder, rows, ("path", "label")), "train"
+    )
+    assert {c.name for c in examples.classes} == {label for _, label in ROWS}
 
 
 @pytest.mark.parametrize(
@@ -220,7 +232,7 @@ def test_spaces_around_a_label_are_none_of_it(folder):
     ],
 )  # fmt: skip
 def test_what_can_not_be_used_is_told_with_its_line(folder, rows, header, message):
-    source = written(folder, rows, header or ("path", "label"))
+    source = write_csv(folder, rows, header or ("path", "label"))
     with pytest.raises(ValueError, match=message) as caught:
         data_sources.open_splits(source)
     assert "\n" not in str(caught.value)

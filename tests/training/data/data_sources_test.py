@@ -1,4 +1,4 @@
-"""What --data names: opened whole, or refused in one line."""
+"""Data sources that --data names: splits, classes and one-line errors."""
 
 import gzip
 import os
@@ -63,18 +63,18 @@ def write_records(path, labels, side=12):
             writer.write(example.SerializeToString())
 
 
-def labels_of(opened):
-    return opened.fetch(np.arange(opened.size))[1].tolist()
+def labels_of(examples):
+    return examples.fetch(np.arange(examples.size))[1].tolist()
 
 
-def image_of(opened, number):
-    (image,), _ = opened.fetch(np.array([number]))
+def image_of(examples, number):
+    (image,), _ = examples.fetch(np.array([number]))
     return image
 
 
-def paths_of(opened):
-    assert opened.image_format == split.PATH
-    return opened.paths
+def paths_of(examples):
+    assert examples.image_format == split.PATH
+    return examples.paths
 
 
 def test_every_fifth_digit_is_for_testing():
@@ -85,7 +85,7 @@ def test_every_fifth_digit_is_for_testing():
     assert train.taxonomy == "digits"
     (image,), (label,) = test.fetch(np.array([1]))
     assert image.shape == (8, 8, 3)
-    assert label == 5  # the sixth of all
+    assert label == 5  # the sixth of all digits
     assert train.fingerprint != test.fingerprint
 
 
@@ -144,10 +144,10 @@ def test_what_is_hidden_or_no_file_is_no_image(folder):
 def test_names_need_not_be_utf_8(folder):
     source = next((folder / "rose").iterdir())
     os.rename(source, os.fsencode(folder) + b"/rose/caf\xe9.png")
-    opened = data_sources.open_split(str(folder), "train")
-    (number,) = (n for n, path in enumerate(paths_of(opened)) if "caf" in path)
-    assert tf.io.decode_png(tf.io.read_file(image_of(opened, number))).shape[-1] == 3
-    opened.describe(number).encode()
+    examples = data_sources.open_split(str(folder), "train")
+    (number,) = (n for n, path in enumerate(paths_of(examples)) if "caf" in path)
+    assert tf.io.decode_png(tf.io.read_file(image_of(examples, number))).shape[-1] == 3
+    examples.describe(number).encode()
 
 
 def test_a_folder_with_splits(folder, tmp_path):
@@ -168,7 +168,7 @@ def test_records_are_read_by_number(tmp_path):
     write_records(tmp_path / "validation-0.tfrecord", [7, 8])
     source = f"tfrecord:{tmp_path}/*.tfrecord"
     train, test = (data_sources.open_split(source, name) for name in ("train", "test"))
-    assert labels_of(train) == [0, 1, 2, 3]  # ImageNet's count from 1
+    assert labels_of(train) == [0, 1, 2, 3]  # ImageNet's labels count from 1
     assert labels_of(test) == [6, 7]
     assert tf.io.decode_jpeg(image_of(train, 3))[0, 0, 0] == 4
     features = tfrecords.Features(first_label=0)
@@ -178,14 +178,14 @@ def test_records_are_read_by_number(tmp_path):
 def test_more_files_than_may_be_open_at_once(tmp_path):
     for number in range(40):
         write_records(tmp_path / f"train-{number}", [1 + number % 10])
-    opened = data_sources.open_split(f"tfrecord:{tmp_path}/*", "train")
-    most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    examples = data_sources.open_split(f"tfrecord:{tmp_path}/*", "train")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(os.listdir("/proc/self/fd"))
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + 10, hard))
     try:
-        assert sorted(labels_of(opened)) == sorted(list(range(10)) * 4)
+        assert sorted(labels_of(examples)) == sorted(list(range(10)) * 4)
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_other_fields_are_named_and_bound(tmp_path):
@@ -247,7 +247,7 @@ except ValueError as error:
 
 @pytest.mark.slow
 def test_a_set_of_tensorflow_datasets(tmp_path):
-    """Made by its own builder at the first use."""
+    """The set's own builder prepares it at the first use."""
     done = subprocess.run(
         [sys.executable, "-c", TFDS],
         env={**os.environ, "TFDS_DATA_DIR": str(tmp_path)},
@@ -296,10 +296,10 @@ def test_what_can_not_be_read_is_told_in_a_line(tmp_path, source, message):
         file = tmp_path / "damaged" / f"t10k-{name}-ubyte.gz"
         file.write_bytes(gzip.compress(b"\0\0\x08\x03"))
     write_records(tmp_path / "cut.tfrecord", [1, 2])
-    whole = (tmp_path / "cut.tfrecord").read_bytes()
-    (tmp_path / "cut.tfrecord").write_bytes(whole[:-7])
-    first = 8 + 4 + int.from_bytes(whole[:8], "little") + 4
-    (tmp_path / "headless.tfrecord").write_bytes(whole[: first + 5])
+    records = (tmp_path / "cut.tfrecord").read_bytes()
+    (tmp_path / "cut.tfrecord").write_bytes(records[:-7])
+    first_size = 8 + 4 + int.from_bytes(records[:8], "little") + 4
+    (tmp_path / "headless.tfrecord").write_bytes(records[: first_size + 5])
     write_records(tmp_path / "train-only", [1])
     with pytest.raises(ValueError, match=".") as caught:
         data_sources.open_split(source.format(tmp=tmp_path), split.TEST)
@@ -309,6 +309,6 @@ def test_what_can_not_be_read_is_told_in_a_line(tmp_path, source, message):
 
 def test_numbers_that_take_a_taxonomy_s_names_are_told(tmp_path):
     write_records(tmp_path / "train-0", [1, 2])
-    opened = data_sources.open_split(f"tfrecord:{tmp_path}/*", "train")
-    line, *_ = data_sources.describe(opened, taxonomies.load("cifar10"))
+    examples = data_sources.open_split(f"tfrecord:{tmp_path}/*", "train")
+    line, *_ = data_sources.describe(examples, taxonomies.load("cifar10"))
     assert line.startswith("10 classes of cifar10, because the labels are only numbers")

@@ -1,4 +1,4 @@
-"""What of a folder has changed since a training began."""
+"""Reports of the files that changed since a training began."""
 
 import os
 
@@ -34,15 +34,15 @@ def test_files_are_named_by_what_happened_to_them(root):
     }
     first.rename(root / "b" / "new.png")
     second.write_bytes(second.read_bytes() + b"\0")
-    os.utime(third, ns=(0, third.stat().st_mtime_ns + 1))  # the same size
+    os.utime(third, ns=(0, third.stat().st_mtime_ns + 1))  # the size is unchanged
     assert difference(root) == (
         f"1 added: b/new.png; 1 removed: a/{first.name}; "
         f"2 changed: a/{second.name}, a/{third.name}"
     )
-    now = {
+    after = {
         name: s.fingerprint for name, s in data_sources.open_splits(str(root)).items()
     }
-    assert not set(before.values()) & set(now.values())
+    assert not set(before.values()) & set(after.values())
 
 
 def test_a_time_alone_makes_another_data_set(root):
@@ -51,10 +51,10 @@ def test_a_time_alone_makes_another_data_set(root):
     }
     path = next((root / "a").iterdir())
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
-    now = {
+    after = {
         name: s.fingerprint for name, s in data_sources.open_splits(str(root)).items()
     }
-    assert not set(before.values()) & set(now.values())
+    assert not set(before.values()) & set(after.values())
 
 
 def test_of_many_some_are_named(root):

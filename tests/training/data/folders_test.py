@@ -1,4 +1,4 @@
-"""Folders of images as people keep them: which are splits, classes, or neither."""
+"""Folders of images: which of them are splits, classes or neither."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ from zoo import taxonomy as taxonomies
 
 
 def fill(root, *names, count=5):
-    """Makes folders, each with so many images."""
+    """Creates folders with `count` images each, and returns `root`."""
     for name in names:
         (root / name).mkdir(parents=True, exist_ok=True)
         for number in range(count):
@@ -57,14 +57,14 @@ def test_splits_under_their_usual_names(tmp_path, train, test):
 
 
 def test_a_split_in_a_folder_of_its_own_name(tmp_path):
-    """As in the Intel image classification data, whose seg_pred has no classes."""
+    """Intel's image classification data is like this; its seg_pred has no classes."""
     for part in ("train", "test"):
         fill(tmp_path / f"seg_{part}" / f"seg_{part}", "sea", "street", count=3)
     fill(tmp_path, "seg_pred/seg_pred")
-    found = data_sources.open_split(str(tmp_path), "train")
-    assert [c.name for c in found.classes] == ["sea", "street"]
-    assert found.size == 6
-    assert "folders left out: seg_pred" in found.notes
+    examples = data_sources.open_split(str(tmp_path), "train")
+    assert [c.name for c in examples.classes] == ["sea", "street"]
+    assert examples.size == 6
+    assert "folders left out: seg_pred" in examples.notes
 
 
 def test_test_is_preferred_to_validation(tmp_path):
@@ -76,25 +76,25 @@ def test_test_is_preferred_to_validation(tmp_path):
 def test_a_split_that_is_not_used_is_told(tmp_path):
     for part in ("train", "val", "test"):
         fill(tmp_path / part, "a", "b")
-    found = data_sources.open_split(str(tmp_path), "train")
-    assert found.notes == ("folders left out: val",)
+    examples = data_sources.open_split(str(tmp_path), "train")
+    assert examples.notes == ("folders left out: val",)
 
 
 def test_images_to_test_on_have_labels(tmp_path):
-    """A competition's `test` has none."""
+    """The `test` folder of a competition has no labels."""
     for part in ("train", "valid"):
         fill(tmp_path / part, "a", "b", count=4)
     fill(tmp_path, "test")
     assert size(tmp_path, "test") == 8
-    found = data_sources.open_split(str(tmp_path), "test")
-    assert found.notes == ("folders left out: test",)
+    examples = data_sources.open_split(str(tmp_path), "test")
+    assert examples.notes == ("folders left out: test",)
 
 
 def test_classes_that_are_split_inside_are_told(tmp_path):
     fill(tmp_path, "cat/train", "cat/test", "dog/train", "dog/test")
-    found = data_sources.open_split(str(tmp_path), "train")
-    assert [c.name for c in found.classes] == ["cat", "dog"]
-    assert found.notes[0].startswith(
+    examples = data_sources.open_split(str(tmp_path), "train")
+    assert [c.name for c in examples.classes] == ["cat", "dog"]
+    assert examples.notes[0].startswith(
         "CLASSES CONTAIN SPLITS: cat has train and test folders"
     )
 
@@ -153,13 +153,13 @@ def test_hidden_folders_are_no_classes(tmp_path):
     fill(tmp_path, "a", "b", "a/deep/er")
     hidden = (".ipynb_checkpoints", ".thumbnails", ".git", "__MACOSX", "a/.thumbnails")
     fill(tmp_path, *hidden, count=2)
-    found = data_sources.open_split(str(tmp_path), "train")
-    assert [c.name for c in found.classes] == ["a", "b"]
-    assert found.size == 12
-    paths, _ = found.fetch(np.arange(found.size))
+    examples = data_sources.open_split(str(tmp_path), "train")
+    assert [c.name for c in examples.classes] == ["a", "b"]
+    assert examples.size == 12
+    paths, _ = examples.fetch(np.arange(examples.size))
     assert not any(b".thumb" in path or b"__MAC" in path for path in paths)
-    assert found.notes[0] == "files left out: 10 hidden"
-    assert found.notes[1].endswith("each class, 3 of 15, is for testing")
+    assert examples.notes[0] == "files left out: 10 hidden"
+    assert examples.notes[1].endswith("each class, 3 of 15, is for testing")
 
 
 def test_files_that_are_left_out_are_told_in_a_line(tmp_path):
@@ -167,8 +167,8 @@ def test_files_that_are_left_out_are_told_in_a_line(tmp_path):
     for name in ("a/1.heic", "a/2.HEIC", "a/notes.txt", "labels.csv", "b/README"):
         (tmp_path / name).write_text("")
     PIL.Image.new("RGB", (8, 8)).save(tmp_path / "stray.png")
-    found = data_sources.open_split(str(tmp_path), "train")
-    assert found.notes[0] == (
+    examples = data_sources.open_split(str(tmp_path), "train")
+    assert examples.notes[0] == (
         "files left out: 2 .heic, 1 .csv, 1 .txt, 1 images outside the class folders, "
         "1 without suffix; "
         "convert HEIC files first, for example to JPEG"
@@ -184,9 +184,9 @@ def test_a_class_of_other_files_says_which(tmp_path):
 
 
 def test_names_of_both_forms_of_unicode_are_one_class(tmp_path):
-    """macOS writes é as e and an accent, others as one character."""
-    whole = "café"
-    composed, decomposed = (unicodedata.normalize(f, whole) for f in ("NFC", "NFD"))
+    """macOS writes é as e and an accent, other systems as one character."""
+    name = "café"
+    composed, decomposed = (unicodedata.normalize(f, name) for f in ("NFC", "NFD"))
     assert composed != decomposed
     fill(tmp_path / "train", composed, "bar", count=3)
     fill(tmp_path / "test", decomposed, "bar", count=2)
@@ -197,42 +197,42 @@ def test_names_of_both_forms_of_unicode_are_one_class(tmp_path):
     assert size(tmp_path, "train") == 8
 
 
-# Whose names they are.
+# Whether the classes of a folder are those of a known taxonomy.
 
 
-def classes_of(root):
-    found = data_sources.open_split(str(root), "train")
-    return data_sources.taxonomy_of(found)
+def taxonomy_of(root):
+    examples = data_sources.open_split(str(root), "train")
+    return data_sources.taxonomy_of(examples)
 
 
 def test_a_folder_may_be_called_like_a_taxonomy(tmp_path):
     for name in taxonomies.names():
         root = fill(tmp_path / name, "x", "y")
-        found = classes_of(root)
-        assert found.name not in taxonomies.names()
-        assert [c.name for c in found.classes] == ["x", "y"]
+        taxonomy = taxonomy_of(root)
+        assert taxonomy.name not in taxonomies.names()
+        assert [c.name for c in taxonomy.classes] == ["x", "y"]
 
 
 def test_numbers_are_nobodys_ids(tmp_path):
-    """Those of digits are 0 to 9, whose names are zero to nine."""
+    """Numbers do not select the taxonomy `digits`, although its ids are 0 to 9."""
     root = fill(tmp_path / "plates", *map(str, range(10)))
-    found = classes_of(root)
-    assert found.name == "plates"
-    assert [c.name for c in found.classes] == [str(i) for i in range(10)]
+    taxonomy = taxonomy_of(root)
+    assert taxonomy.name == "plates"
+    assert [c.name for c in taxonomy.classes] == [str(i) for i in range(10)]
 
 
 def test_ids_of_a_taxonomy_have_its_names_and_it_is_said(tmp_path):
-    known = taxonomies.load("cifar10")
-    root = fill(tmp_path / "mine", *(c.id for c in known.classes), count=2)
-    found = data_sources.open_split(str(root), "train")
-    assert data_sources.taxonomy_of(found) == known
-    fewer = fill(tmp_path / "fewer", *(c.id for c in known.classes[1:]), count=2)
-    assert classes_of(fewer).name == "fewer"
-    ids = taxonomies.load("ilsvrc_2012").classes
-    root = fill(tmp_path / "imagenet", *(c.id for c in ids), count=1)
-    found = data_sources.open_split(str(root), "train")
-    taxonomy = data_sources.taxonomy_of(found)
-    line, note = data_sources.describe(found, taxonomy)
+    cifar10 = taxonomies.load("cifar10")
+    root = fill(tmp_path / "mine", *(c.id for c in cifar10.classes), count=2)
+    examples = data_sources.open_split(str(root), "train")
+    assert data_sources.taxonomy_of(examples) == cifar10
+    fewer = fill(tmp_path / "fewer", *(c.id for c in cifar10.classes[1:]), count=2)
+    assert taxonomy_of(fewer).name == "fewer"
+    imagenet_classes = taxonomies.load("ilsvrc_2012").classes
+    root = fill(tmp_path / "imagenet", *(c.id for c in imagenet_classes), count=1)
+    examples = data_sources.open_split(str(root), "train")
+    taxonomy = data_sources.taxonomy_of(examples)
+    line, note = data_sources.describe(examples, taxonomy)
     assert "no class has an image to spare" in note
     assert line.startswith("1000 classes, identified by their ilsvrc_2012 ids: tench")
     assert line.endswith("… and 980 more")
@@ -243,15 +243,17 @@ def test_what_is_held_out_has_every_class(tmp_path):
     fill(tmp_path, "rare", count=3)
     fill(tmp_path, "single", count=1)
     whole = data_sources.open_split(str(tmp_path), "train")
-    learnt, chosen = split.held_out(whole, 8)
-    counts = [np.bincount(part.all_labels(), minlength=3) for part in (learnt, chosen)]
+    train_part, held_out = split.held_out(whole, 8)
+    counts = [
+        np.bincount(part.all_labels(), minlength=3) for part in (train_part, held_out)
+    ]
     assert counts[0].tolist() == [35, 1, 1]
     assert counts[1].tolist() == [5, 1, 0]
-    assert not set(learnt.numbers) & set(chosen.numbers)
-    everything, nothing = split.held_out(whole, None)
-    assert (everything.size, nothing.size) == (whole.size, 0)
-    again = split.held_out(whole, 8)[1]
-    assert np.array_equal(again.numbers, chosen.numbers)
+    assert not set(train_part.numbers) & set(held_out.numbers)
+    all_examples, no_examples = split.held_out(whole, None)
+    assert (all_examples.size, no_examples.size) == (whole.size, 0)
+    held_out_again = split.held_out(whole, 8)[1]
+    assert np.array_equal(held_out_again.numbers, held_out.numbers)
 
 
 def test_classes_that_differ_in_case_only_are_refused(tmp_path):
@@ -271,13 +273,13 @@ def test_a_class_whose_name_is_no_text_is_refused(tmp_path):
 
 def test_a_file_that_goes_while_its_folder_is_listed_is_named(tmp_path, monkeypatch):
     fill(tmp_path, "rose", "tulip")
-    listed = listing.find
+    find_images = listing.find
 
     def find(folder, **options):
-        found = listed(folder, **options)
-        for entry in found.images[:1]:
+        files = find_images(folder, **options)
+        for entry in files.images[:1]:
             pathlib.Path(entry.path).unlink()
-        return found
+        return files
 
     monkeypatch.setattr(listing, "find", find)
     with pytest.raises(FileNotFoundError) as caught:

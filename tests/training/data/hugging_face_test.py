@@ -1,4 +1,4 @@
-"""Parquet files and Hugging Face data sets."""
+"""Splits, classes and errors of Parquet files and Hugging Face data sets."""
 
 import io
 import pathlib
@@ -26,7 +26,7 @@ def png(number):
     return stream.getvalue()
 
 
-def written(path, labels, image="image", label="label", kind=None):
+def write_parquet(path, labels, image="image", label="label", kind=None):
     images = [{"bytes": png(n), "path": f"{n}.png"} for n in range(len(labels))]
     values = pyarrow.array(labels, kind)
     parquet.write_table(pyarrow.table({image: images, label: values}), path)
@@ -44,42 +44,42 @@ def labels_of(examples):
 
 @pytest.mark.ci
 def test_names_are_classes_and_every_fifth_is_to_test_on(tmp_path):
-    source = written(tmp_path / "flowers.parquet", ["tulip", "rose"] * 6)
-    found = data_sources.open_splits(source)
-    assert [c.id for c in found["train"].classes] == ["rose", "tulip"]
-    assert reds(found["test"]) == [0, 1, 10, 11]
-    assert labels_of(found["test"]) == [1, 0, 1, 0]
-    assert found["train"].describe(0) == f"row 2 of {source}, train"
-    stream = pipeline_test.stream_of(found["train"], num_classes=2, batch_size=4)
+    source = write_parquet(tmp_path / "flowers.parquet", ["tulip", "rose"] * 6)
+    splits = data_sources.open_splits(source)
+    assert [c.id for c in splits["train"].classes] == ["rose", "tulip"]
+    assert reds(splits["test"]) == [0, 1, 10, 11]
+    assert labels_of(splits["test"]) == [1, 0, 1, 0]
+    assert splits["train"].describe(0) == f"row 2 of {source}, train"
+    stream = pipeline_test.stream_of(splits["train"], num_classes=2, batch_size=4)
     images, labels = next(iter(stream.evaluation()))
     assert pipeline.is_labelled(labels.numpy()).all()
     assert images.numpy()[0, 0, 0, 0] == pytest.approx(2 / 255)
 
 
 def test_files_are_of_the_split_that_they_begin_with(tmp_path):
-    written(tmp_path / "train-00000-of-00002.parquet", [0, 1, 2])
-    written(tmp_path / "train-00001-of-00002.parquet", [2, 1])
-    written(tmp_path / "validation-00000-of-00001.parquet", [1])
-    found = data_sources.open_splits(f"parquet:{tmp_path}/*.parquet")
-    assert labels_of(found["train"]) == [0, 1, 2, 2, 1]
-    assert labels_of(found["test"]) == [1]
-    assert not found["train"].classes
-    named = data_sources.name_classes(found)
+    write_parquet(tmp_path / "train-00000-of-00002.parquet", [0, 1, 2])
+    write_parquet(tmp_path / "train-00001-of-00002.parquet", [2, 1])
+    write_parquet(tmp_path / "validation-00000-of-00001.parquet", [1])
+    splits = data_sources.open_splits(f"parquet:{tmp_path}/*.parquet")
+    assert labels_of(splits["train"]) == [0, 1, 2, 2, 1]
+    assert labels_of(splits["test"]) == [1]
+    assert not splits["train"].classes
+    named = data_sources.name_classes(splits)
     assert [c.name for c in named["test"].classes] == ["class 0", "class 1", "class 2"]
     assert named["test"].taxonomy == tmp_path.name
 
 
 def test_what_is_to_test_on_alone_is_tested_whole(tmp_path):
-    source = written(tmp_path / "test-00000-of-00001.parquet", ["a", "b"] * 5)
+    source = write_parquet(tmp_path / "test-00000-of-00001.parquet", ["a", "b"] * 5)
     assert data_sources.open_split(source, "test").size == 10
     with pytest.raises(split.NoSplitError):
         data_sources.open_split(source, "train")
-    datasets.DatasetDict(test=a_dataset([0, 1, 2])).save_to_disk(tmp_path / "saved")
+    datasets.DatasetDict(test=make_dataset([0, 1, 2])).save_to_disk(tmp_path / "saved")
     assert data_sources.open_split(f"hf:{tmp_path}/saved", "test").size == 3
 
 
 def test_a_train_split_may_be_alone(tmp_path):
-    source = written(tmp_path / "train-00000-of-00001.parquet", ["a", "b"] * 5)
+    source = write_parquet(tmp_path / "train-00000-of-00001.parquet", ["a", "b"] * 5)
     assert data_sources.open_split(source, "train").size == 10
     with pytest.raises(split.NoSplitError):
         data_sources.open_split(source, "test")
@@ -88,8 +88,10 @@ def test_a_train_split_may_be_alone(tmp_path):
 @pytest.mark.parametrize("kind", [None, pyarrow.large_list(pyarrow.large_string())])
 def test_lists_are_several_labels(tmp_path, kind):
     labels = [["a"], ["c"], [], None, ["c", "a", "b"], ["c"]]
-    found = data_sources.open_splits(written(tmp_path / "a.parquet", labels, kind=kind))
-    examples = found["train"].whole
+    splits = data_sources.open_splits(
+        write_parquet(tmp_path / "a.parquet", labels, kind=kind)
+    )
+    examples = splits["train"].whole
     assert examples.scores == "sigmoid"
     assert labels_of(examples) == [
         *([1, 0, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0], [1, 1, 1], [0, 0, 1])
@@ -98,9 +100,11 @@ def test_lists_are_several_labels(tmp_path, kind):
 
 
 def test_lists_of_numbers(tmp_path):
-    """They are indices, which `evaluation.match_classes` takes for a model's."""
-    found = data_sources.open_splits(written(tmp_path / "a.parquet", [[2, 0], [1]] * 6))
-    assert [c.name for c in found["train"].classes] == ["0", "1", "2"]
+    """Numbers become names, which `evaluation.match_classes` takes for indices."""
+    splits = data_sources.open_splits(
+        write_parquet(tmp_path / "a.parquet", [[2, 0], [1]] * 6)
+    )
+    assert [c.name for c in splits["train"].classes] == ["0", "1", "2"]
 
 
 def test_images_need_no_labels_to_be_predicted(tmp_path):
@@ -109,12 +113,12 @@ def test_images_need_no_labels_to_be_predicted(tmp_path):
         parquet.write_table(
             pyarrow.table({"image": images}), tmp_path / f"{split_name}.parquet"
         )
-    (found,) = data_sources.open_images(f"parquet:{tmp_path}/*.parquet")
-    assert reds(found) == [0, 1, 2, 0, 1, 2]
-    assert found.describe(4) == f"row 4 of parquet:{tmp_path}/*.parquet, all"
+    (examples,) = data_sources.open_images(f"parquet:{tmp_path}/*.parquet")
+    assert reds(examples) == [0, 1, 2, 0, 1, 2]
+    assert examples.describe(4) == f"row 4 of parquet:{tmp_path}/*.parquet, all"
 
 
-def a_dataset(labels, names=("a", "b", "c")):
+def make_dataset(labels, names=("a", "b", "c")):
     images = [{"bytes": png(n), "path": None} for n in range(len(labels))]
     features = datasets.Features(
         {"img": datasets.Image(), "fine_label": datasets.ClassLabel(names=list(names))}
@@ -125,23 +129,25 @@ def a_dataset(labels, names=("a", "b", "c")):
 
 def test_the_features_of_a_saved_data_set_are_its_classes(tmp_path):
     saved = datasets.DatasetDict(
-        train=a_dataset([0, 1, 2, 0]), validation=a_dataset([1]), test=a_dataset([-1])
+        train=make_dataset([0, 1, 2, 0]),
+        validation=make_dataset([1]),
+        test=make_dataset([-1]),
     )
     saved["test"] = saved["test"].rename_column("fine_label", "label")
     for name in ("train", "validation"):
         saved[name] = saved[name].rename_column("fine_label", "label")
     saved.save_to_disk(tmp_path / "saved")
-    found = data_sources.open_splits(f"hf:{tmp_path}/saved")
-    assert [c.name for c in found["train"].classes] == ["a", "b", "c"]
-    assert found["train"].taxonomy == "saved"
-    assert labels_of(found["train"]) == [0, 1, 2, 0]
-    assert labels_of(found["test"]) == [1]  # the labels of `test` are not known
+    splits = data_sources.open_splits(f"hf:{tmp_path}/saved")
+    assert [c.name for c in splits["train"].classes] == ["a", "b", "c"]
+    assert splits["train"].taxonomy == "saved"
+    assert labels_of(splits["train"]) == [0, 1, 2, 0]
+    assert labels_of(splits["test"]) == [1]  # the labels of `test` are unknown
 
 
 def test_columns_of_any_name_are_found_by_what_they_hold(tmp_path):
-    a_dataset([0, 1, 2] * 4).save_to_disk(tmp_path / "saved")
-    found = data_sources.open_splits(f"hf:{tmp_path}/saved")
-    assert sorted(reds(found["train"]) + reds(found["test"])) == list(range(12))
+    make_dataset([0, 1, 2] * 4).save_to_disk(tmp_path / "saved")
+    splits = data_sources.open_splits(f"hf:{tmp_path}/saved")
+    assert sorted(reds(splits["train"]) + reds(splits["test"])) == list(range(12))
 
 
 def test_a_folder_of_image_files(tmp_path):
@@ -151,11 +157,11 @@ def test_a_folder_of_image_files(tmp_path):
                 path = tmp_path / "flowers" / split_name / name / f"{number}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(png(number))
-    found = data_sources.open_splits(f"hf:{tmp_path}/flowers")
-    assert [c.name for c in found["train"].classes] == ["rose", "tulip"]
-    assert sorted(zip(labels_of(found["test"]), reds(found["test"]), strict=True)) == [
-        *((0, 0), (0, 1), (1, 0), (1, 1))
-    ]
+    splits = data_sources.open_splits(f"hf:{tmp_path}/flowers")
+    assert [c.name for c in splits["train"].classes] == ["rose", "tulip"]
+    assert sorted(
+        zip(labels_of(splits["test"]), reds(splits["test"]), strict=True)
+    ) == [*((0, 0), (0, 1), (1, 0), (1, 1))]
 
 
 def test_paths_in_a_parquet_file_are_not_followed(tmp_path):
@@ -165,24 +171,24 @@ def test_paths_in_a_parquet_file_are_not_followed(tmp_path):
     kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
     table = pyarrow.table({"image": pyarrow.array(images, kind), "label": list("abab")})
     parquet.write_table(table, tmp_path / "a.parquet")
-    found = data_sources.open_split(f"parquet:{tmp_path}/a.parquet", "train")
-    assert found.fetch(np.arange(found.size))[0].tolist() == [b""] * found.size
+    examples = data_sources.open_split(f"parquet:{tmp_path}/a.parquet", "train")
+    assert examples.fetch(np.arange(examples.size))[0].tolist() == [b""] * examples.size
 
 
 def test_what_has_changed_has_another_fingerprint(tmp_path):
     path = tmp_path / "a.parquet"
-    first = data_sources.open_split(written(path, list("ab") * 5), "train")
-    again = data_sources.open_split(f"parquet:{path}", "train")
-    assert again.fingerprint == first.fingerprint
+    first = data_sources.open_split(write_parquet(path, list("ab") * 5), "train")
+    reopened = data_sources.open_split(f"parquet:{path}", "train")
+    assert reopened.fingerprint == first.fingerprint
     images = [{"bytes": png(n + 100)} for n in range(10)]
     parquet.write_table(pyarrow.table({"image": images, "label": list("ab") * 5}), path)
-    other = data_sources.open_split(f"parquet:{path}", "train")
-    assert other.fingerprint != first.fingerprint
-    assert reds(other) == [n + 100 for n in reds(first)]
+    changed = data_sources.open_split(f"parquet:{path}", "train")
+    assert changed.fingerprint != first.fingerprint
+    assert reds(changed) == [n + 100 for n in reds(first)]
 
 
-def corrupted(path):
-    written(path, list("ab") * 5)
+def write_corrupted(path):
+    write_parquet(path, list("ab") * 5)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
 
@@ -190,22 +196,25 @@ def corrupted(path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: written(p, ["a", None, "b"]), "train: row 1 has no label"),
-        (lambda p: written(p, ["a", "A", "b"]), "A and a, which differ in case only"),
+        (lambda p: write_parquet(p, ["a", None, "b"]), "train: row 1 has no label"),
         (
-            lambda p: written(p, [1, -5, 2]),
+            lambda p: write_parquet(p, ["a", "A", "b"]),
+            "A and a, which differ in case only",
+        ),
+        (
+            lambda p: write_parquet(p, [1, -5, 2]),
             "labels must be 0 or above, but they range from -5 to 2",
         ),
         (
-            lambda p: written(p, [0.5, 1.5]),
+            lambda p: write_parquet(p, [0.5, 1.5]),
             "must have a column 'label' with class numbers",
         ),
         (
             lambda p: parquet.write_table(pyarrow.table({"label": ["a", "b"]}), p),
             "must have a column 'image' with the bytes of images; it has label",
         ),
-        (lambda p: written(p, []), "can't be read: "),
-        (corrupted, "can't be read: "),
+        (lambda p: write_parquet(p, []), "can't be read: "),
+        (write_corrupted, "can't be read: "),
         (lambda p: p.write_bytes(b"no parquet"), "can't be read: "),
     ],
 )
@@ -217,8 +226,8 @@ def test_what_can_not_be_used_is_told_in_a_line(tmp_path, make, message):
 
 
 def test_a_class_of_test_examples_alone_is_an_error_in_training_only(tmp_path):
-    written(tmp_path / "train.parquet", ["a", "b"])
-    written(tmp_path / "test.parquet", ["a", "lily"])
+    write_parquet(tmp_path / "train.parquet", ["a", "b"])
+    write_parquet(tmp_path / "test.parquet", ["a", "lily"])
     source = f"parquet:{tmp_path}/*.parquet"
     with pytest.raises(ValueError, match="the train split has no examples of 'lily'"):
         data_sources.open_splits(source)

@@ -1,4 +1,4 @@
-"""Batches: the same ones from a seed, whoever makes them and wherever they begin."""
+"""Batches of images: reproducible from a seed, on any worker and from any step."""
 
 import pathlib
 
@@ -14,23 +14,23 @@ from training.data import augmentation, data_sources, pipeline, randomness, spli
 PLAIN = augmentation.Augmentation()
 
 
-def stream_of(opened, *, batch_size=4, size=8, num_classes=None, limit=0.0):
-    number = num_classes or len(opened.classes)
+def stream_of(examples, *, batch_size=4, size=8, num_classes=None, limit=0.0):
+    number = num_classes or len(examples.classes)
     return pipeline.Stream(
-        split=opened,
+        split=examples,
         num_classes=number,
         preprocessing=model_input.Preprocessing(
             height=size, width=size, interpolation="bilinear"
         ),
         batch_size=batch_size,
         unreadable_images=pipeline.UnreadableImages(
-            opened, num_classes=number, limit=limit
+            examples, num_classes=number, limit=limit
         ),
     )
 
 
 def numbered(size=22):
-    """A split whose images say which example they are."""
+    """Returns a split in which each image's pixels are the number of the example."""
     images = np.repeat(np.arange(size, dtype=np.uint8), 64).reshape(size, 8, 8)
     labels = np.arange(size) % 10
     return split.pixel_split(
@@ -39,24 +39,24 @@ def numbered(size=22):
 
 
 def batches(stream, first, last, augment=PLAIN, seed=3, **shard):
-    made = stream.training(
+    dataset = stream.training(
         first=first,
         last=last,
         seed=seed,
         augment=augment,
         shard=pipeline.Shard(**shard),
     )
-    return [(images.numpy(), labels.numpy()) for images, labels in made]
+    return [(images.numpy(), labels.numpy()) for images, labels in dataset]
 
 
-def numbers(made):
+def numbers(pairs):
     return [
-        np.rint(images[:, 0, 0, 0] * 255).astype(int).tolist() for images, _ in made
+        np.rint(images[:, 0, 0, 0] * 255).astype(int).tolist() for images, _ in pairs
     ]
 
 
 def test_streams_share_traced_readers_of_equal_augmentations():
-    """Tracing them takes a second, which a training should not pay in each epoch."""
+    """Tracing takes a second, which a training should not spend in each epoch."""
     padded = augmentation.Augmentation(crop="pad", pad=0.5)
     plain, moved = (
         np.concatenate([x for x, _ in batches(stream_of(numbered()), 0, 5, augment)])
@@ -71,14 +71,17 @@ def test_streams_share_traced_readers_of_equal_augmentations():
 def test_each_epoch_has_each_example_at_most_once_in_another_order():
     stream = stream_of(numbered())
     assert stream.steps_per_epoch == 5
-    found = numbers(batches(stream, 0, 10))
-    first, second = np.concatenate(found[:5]), np.concatenate(found[5:])
+    example_numbers = numbers(batches(stream, 0, 10))
+    first, second = (
+        np.concatenate(example_numbers[:5]),
+        np.concatenate(example_numbers[5:]),
+    )
     assert len(set(first)) == len(set(second)) == 20
     assert first.tolist() != second.tolist()
-    assert numbers(batches(stream, 0, 5, seed=4)) != found[:5]
+    assert numbers(batches(stream, 0, 5, seed=4)) != example_numbers[:5]
     for images, labels in batches(stream, 0, 2):
-        examples = np.rint(images[:, 0, 0, 0] * 255).astype(int)
-        assert labels.argmax(axis=-1).tolist() == (examples % 10).tolist()
+        numbers_in_images = np.rint(images[:, 0, 0, 0] * 255).astype(int)
+        assert labels.argmax(axis=-1).tolist() == (numbers_in_images % 10).tolist()
 
 
 ALL = augmentation.Augmentation(
@@ -92,16 +95,18 @@ ALL = augmentation.Augmentation(
 
 
 def test_it_goes_on_from_any_step():
-    """In the middle of an epoch, with all that is random."""
+    """Starts in mid-epoch, with all random augmentations."""
     pytest.importorskip("keras_cv")
     stream = stream_of(numbered(), size=16)
-    whole, rest = batches(stream, 0, 8, ALL), batches(stream, 3, 8, ALL)
+    all_batches, later_batches = batches(stream, 0, 8, ALL), batches(stream, 3, 8, ALL)
     for (images, labels), (later_images, later_labels) in zip(
-        whole[3:], rest, strict=True
+        all_batches[3:], later_batches, strict=True
     ):
         np.testing.assert_array_equal(images, later_images)
         np.testing.assert_array_equal(labels, later_labels)
-    assert np.abs(whole[0][0] - batches(stream, 0, 1, ALL, seed=4)[0][0]).max() > 0.1
+    assert (
+        np.abs(all_batches[0][0] - batches(stream, 0, 1, ALL, seed=4)[0][0]).max() > 0.1
+    )
 
 
 def test_workers_and_devices_share_a_batch():
@@ -109,18 +114,22 @@ def test_workers_and_devices_share_a_batch():
     whole = batches(stream, 0, 4)
     parts = [batches(stream, 0, 4, index=i, count=2, parts=2) for i in range(2)]
     for step, (images, labels) in enumerate(whole):
-        own = [part[2 * step + i] for part in parts for i in range(2)]
-        np.testing.assert_array_equal(np.concatenate([o[0] for o in own]), images)
-        np.testing.assert_array_equal(np.concatenate([o[1] for o in own]), labels)
+        device_batches = [part[2 * step + i] for part in parts for i in range(2)]
+        np.testing.assert_array_equal(
+            np.concatenate([batch[0] for batch in device_batches]), images
+        )
+        np.testing.assert_array_equal(
+            np.concatenate([batch[1] for batch in device_batches]), labels
+        )
 
 
 def test_evaluation_has_each_example_once():
     stream = stream_of(numbered(), batch_size=4)
-    made = list(stream.evaluation())
-    assert len(made) == 6
-    assert sum(np.nansum(labels) for _, labels in made) == 22
-    assert made[-1][0].shape[0] == 4
-    assert pipeline.is_labelled(made[-1][1].numpy()).tolist() == [
+    evaluation_batches = list(stream.evaluation())
+    assert len(evaluation_batches) == 6
+    assert sum(np.nansum(labels) for _, labels in evaluation_batches) == 22
+    assert evaluation_batches[-1][0].shape[0] == 4
+    assert pipeline.is_labelled(evaluation_batches[-1][1].numpy()).tolist() == [
         True,
         True,
         False,
@@ -133,17 +142,17 @@ def test_evaluation_has_each_example_once():
 @pytest.mark.ci
 def test_a_file_that_goes_after_the_listing_is_one_that_can_not_be_read(tmp_path):
     folders_test.fill(tmp_path, "rose", "tulip")
-    opened = data_sources.open_split(str(tmp_path), "train")
-    pathlib.Path(opened.paths[0]).unlink()
-    stream = stream_of(opened, num_classes=2, batch_size=8, limit=0.5)
-    known = [pipeline.is_labelled(y.numpy()) for _, y in stream.evaluation()]
-    assert np.concatenate(known).sum() == opened.size - 1
-    assert stream.unreadable_images.descriptions == [opened.paths[0]]
+    examples = data_sources.open_split(str(tmp_path), "train")
+    pathlib.Path(examples.paths[0]).unlink()
+    stream = stream_of(examples, num_classes=2, batch_size=8, limit=0.5)
+    is_labelled = [pipeline.is_labelled(y.numpy()) for _, y in stream.evaluation()]
+    assert np.concatenate(is_labelled).sum() == examples.size - 1
+    assert stream.unreadable_images.descriptions == [examples.paths[0]]
 
 
 @pytest.mark.slow
 def test_an_image_is_the_same_in_any_company(tmp_path):
-    """Alone it is read without a question; among others each is asked for its kind."""
+    """Reading branches on each image's kind only in groups of several kinds."""
     for name in ("a", "b"):
         (tmp_path / "train" / name).mkdir(parents=True)
     random = np.random.default_rng(0)
@@ -152,13 +161,13 @@ def test_an_image_is_the_same_in_any_company(tmp_path):
         suffix = "png" if number % 3 == 0 else "jpg"
         path = tmp_path / "train" / "ab"[number % 2] / f"{number:02}.{suffix}"
         PIL.Image.fromarray(pixels).save(path)
-    opened = data_sources.open_split(str(tmp_path), "train")
+    examples = data_sources.open_split(str(tmp_path), "train")
     augment = augmentation.Augmentation(crop="inception", flip=True)
     for size in (9, 20):
-        together = batches(stream_of(opened, batch_size=12, size=size), 0, 1, augment)
-        alone = batches(stream_of(opened, batch_size=1, size=size), 0, 12, augment)
-        found = np.concatenate([images for images, _ in alone])
-        np.testing.assert_array_equal(found, together[0][0])
+        together = batches(stream_of(examples, batch_size=12, size=size), 0, 1, augment)
+        alone = batches(stream_of(examples, batch_size=1, size=size), 0, 12, augment)
+        single_images = np.concatenate([images for images, _ in alone])
+        np.testing.assert_array_equal(single_images, together[0][0])
 
 
 @pytest.fixture
@@ -175,18 +184,22 @@ def folder(tmp_path):
 
 
 def test_what_can_not_be_read_is_named_and_left_out(folder):
-    opened = data_sources.open_split(str(folder), "train")
-    stream = stream_of(opened, limit=0.1)
-    made = list(stream.training(first=0, last=16, seed=0, augment=PLAIN))
-    known = [pipeline.is_labelled(labels.numpy()).all() for _, labels in made]
-    assert not all(known)
+    examples = data_sources.open_split(str(folder), "train")
+    stream = stream_of(examples, limit=0.1)
+    training_batches = list(stream.training(first=0, last=16, seed=0, augment=PLAIN))
+    is_labelled = [
+        pipeline.is_labelled(labels.numpy()).all() for _, labels in training_batches
+    ]
+    assert not all(is_labelled)
     assert stream.unreadable_images.descriptions == [
         str(folder / "a" / "07.png"),
         str(folder / "b" / "11.png"),
     ]
     stream.unreadable_images.check()
-    again = list(stream.training(first=5, last=16, seed=0, augment=PLAIN))
-    for (images, _), (later, _) in zip(made[5:], again, strict=True):
+    resumed_batches = list(stream.training(first=5, last=16, seed=0, augment=PLAIN))
+    for (images, _), (later, _) in zip(
+        training_batches[5:], resumed_batches, strict=True
+    ):
         np.testing.assert_array_equal(images, later)
 
 
@@ -220,26 +233,28 @@ def test_other_draws_than_known_ones_are_refused():
 
 def test_paths_are_no_constants_of_a_graph(tmp_path):
     folders_test.fill(tmp_path, "some_class", "another_class", count=3)
-    opened = data_sources.open_split(str(tmp_path), "train")
-    stream = stream_of(opened, num_classes=2)
-    for made in (
+    examples = data_sources.open_split(str(tmp_path), "train")
+    stream = stream_of(examples, num_classes=2)
+    for dataset in (
         stream.evaluation(),
         stream.training(first=0, last=1, seed=0, augment=PLAIN),
     ):
-        graph = made._as_serialized_graph(allow_stateful=True).numpy()
+        graph = dataset._as_serialized_graph(allow_stateful=True).numpy()
         assert b"Dataset" in graph
         assert b"some_class" not in graph
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 17, 257, 300])
 def test_batches_of_any_size_are_made_of_what_threads_read(batch_size):
-    """As one group, as several, or cut out of others: 257 has no parts."""
+    """A batch is one group, several, or cut out of groups, as for the prime 257."""
     stream = stream_of(numbered(600), batch_size=batch_size)
-    made = list(stream.evaluation())
-    assert {images.shape for images, _ in made} == {(batch_size, 8, 8, 3)}
+    evaluation_batches = list(stream.evaluation())
+    assert {images.shape for images, _ in evaluation_batches} == {(batch_size, 8, 8, 3)}
     assert stream.evaluation().element_spec[0].shape == (batch_size, 8, 8, 3)
-    found = np.concatenate(numbers([(i.numpy(), y.numpy()) for i, y in made]))
-    assert found[:600].tolist() == [n % 256 for n in range(600)]
-    labels = np.concatenate([y.numpy() for _, y in made])
+    example_numbers = np.concatenate(
+        numbers([(i.numpy(), y.numpy()) for i, y in evaluation_batches])
+    )
+    assert example_numbers[:600].tolist() == [n % 256 for n in range(600)]
+    labels = np.concatenate([y.numpy() for _, y in evaluation_batches])
     assert labels[:600].argmax(axis=1).tolist() == [n % 10 for n in range(600)]
     assert np.isnan(labels[600:]).all()

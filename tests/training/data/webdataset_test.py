@@ -1,4 +1,4 @@
-"""WebDataset shards: examples in tar files."""
+"""WebDataset shards: reading and checking examples in tar files."""
 
 import io
 import os
@@ -13,8 +13,8 @@ from tests.training.data import pipeline_test
 from training.data import data_sources, split
 
 
-def write(path, examples, *, kind="png", others=()):
-    """Writes a shard of examples: name -> label."""
+def write(path, examples, *, kind="png", other_files=()):
+    """Writes a shard of examples, given as name → label, and returns its path."""
     with tarfile.open(path, "w") as archive:
 
         def add(name, data):
@@ -27,13 +27,13 @@ def write(path, examples, *, kind="png", others=()):
             PIL.Image.new("RGB", (8, 8), (number, label, 0)).save(stream, kind)
             add(f"{name}.{kind}", stream.getvalue())
             add(f"{name}.cls", str(label).encode())
-        for name in others:
+        for name in other_files:
             add(name, b"{}")
     return path
 
 
-def labels_of(opened):
-    return opened.fetch(np.arange(opened.size))[1].tolist()
+def labels_of(examples):
+    return examples.fetch(np.arange(examples.size))[1].tolist()
 
 
 def test_examples_are_read_by_number(tmp_path):
@@ -51,34 +51,38 @@ def test_examples_are_read_by_number(tmp_path):
 
 @pytest.mark.ci
 def test_they_make_the_batches_that_files_make(tmp_path):
-    """The same examples in the same order, however they are stored."""
+    """Batches are full, and the same when reading starts at a later step."""
     write(tmp_path / "all.tar", {f"{n:02d}": n % 2 for n in range(20)})
-    opened = data_sources.open_split(f"wds:{tmp_path}/all.tar", "train")
-    assert opened.size == 16
-    stream = pipeline_test.stream_of(opened, num_classes=2)
-    whole = pipeline_test.batches(stream, 0, 8)
-    assert [len(images) for images, _ in whole] == [4] * 8
-    later = pipeline_test.batches(stream, 5, 8)
-    for (images, labels), (again, same) in zip(whole[5:], later, strict=True):
-        np.testing.assert_array_equal(images, again)
-        np.testing.assert_array_equal(labels, same)
+    examples = data_sources.open_split(f"wds:{tmp_path}/all.tar", "train")
+    assert examples.size == 16
+    stream = pipeline_test.stream_of(examples, num_classes=2)
+    all_batches = pipeline_test.batches(stream, 0, 8)
+    assert [len(images) for images, _ in all_batches] == [4] * 8
+    later_batches = pipeline_test.batches(stream, 5, 8)
+    for (images, labels), (later_images, later_labels) in zip(
+        all_batches[5:], later_batches, strict=True
+    ):
+        np.testing.assert_array_equal(images, later_images)
+        np.testing.assert_array_equal(labels, later_labels)
 
 
 def test_what_is_no_example_is_counted(tmp_path):
-    others = ("0.json", "note.txt", "0.left.png", "0.left.cls", "lonely.png")
-    write(tmp_path / "a.tar", {str(n): n % 2 for n in range(5)}, others=others)
-    opened = data_sources.open_split(f"wds:{tmp_path}/a.tar", "train")
-    assert opened.size == 4
-    assert opened.notes == ("files left out: 5 not part of an example",)
+    other_files = ("0.json", "note.txt", "0.left.png", "0.left.cls", "lonely.png")
+    write(
+        tmp_path / "a.tar", {str(n): n % 2 for n in range(5)}, other_files=other_files
+    )
+    examples = data_sources.open_split(f"wds:{tmp_path}/a.tar", "train")
+    assert examples.size == 4
+    assert examples.notes == ("files left out: 5 not part of an example",)
 
 
 def test_images_need_no_classes_to_be_predicted(tmp_path):
     write(tmp_path / "train-0.tar", {"a/0": 3})
-    write(tmp_path / "val-0.tar", {"x": 0}, others=["b/1.png", "x.json"])
-    (found,) = data_sources.open_images(f"wds:{tmp_path}/*.tar")
-    assert found.size == 3
-    assert found.notes == ("files left out: 1 not part of an example",)
-    assert found.fetch(np.array([2]))[0].tolist() == [b"{}"]
+    write(tmp_path / "val-0.tar", {"x": 0}, other_files=["b/1.png", "x.json"])
+    (examples,) = data_sources.open_images(f"wds:{tmp_path}/*.tar")
+    assert examples.size == 3
+    assert examples.notes == ("files left out: 1 not part of an example",)
+    assert examples.fetch(np.array([2]))[0].tolist() == [b"{}"]
 
 
 def test_classes_are_numbered(tmp_path):
@@ -102,9 +106,9 @@ def test_a_change_is_another_data_set(tmp_path):
 
 def test_a_shard_that_is_no_longer_there_is_unreadable(tmp_path):
     path = write(tmp_path / "a.tar", {"a": 0, "b": 1, "c": 0})
-    opened = data_sources.open_split(f"wds:{path}", "train")
+    examples = data_sources.open_split(f"wds:{path}", "train")
     path.unlink()
-    images, _ = opened.fetch(np.arange(opened.size))
+    images, _ = examples.fetch(np.arange(examples.size))
     assert images.tolist() == [b"", b""]
 
 
@@ -129,7 +133,7 @@ def test_what_is_no_shard_is_told(tmp_path, data, message):
 
 
 def test_a_shard_without_examples_is_told(tmp_path):
-    write(tmp_path / "a.tar", {}, others=("a.txt",))
+    write(tmp_path / "a.tar", {}, other_files=("a.txt",))
     with pytest.raises(
         ValueError, match="has no examples: each must be an image and a .cls file"
     ):
