@@ -18,8 +18,8 @@ def generation(arch: str) -> str:
 
 def cost(arch: str) -> list[int]:
     """Its parameters and multiply-adds."""
-    known = facts.load(arch)
-    return [facts.value(known, name) for name in ("params", "multiply_adds")]
+    arch_facts = facts.load(arch)
+    return [facts.value(arch_facts, name) for name in ("params", "multiply_adds")]
 
 
 @functools.cache

@@ -27,7 +27,7 @@ NOT_BIASES = ("_depthwise/", "/norm/", "/bias")
 WEIGHTS_ONLY = ("/norm/", "/bias")
 
 
-def beyond(margin: int) -> Any:
+def crop_with_margin(margin: int) -> Any:
     """The crop of an image that is resized to `margin` pixels more than the crop."""
     return lambda size: size / (size + margin)
 

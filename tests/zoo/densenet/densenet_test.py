@@ -40,17 +40,17 @@ def assert_same(ours, theirs, sizes=SIZES):
     """Compares what `theirs` returns for normalised images, by our names."""
     for size in sizes:
         images = some_images(size)
-        found = ours.endpoints(images)
-        found["logits"] = ours.head(found["feature_vector"])
+        our_parts = ours.endpoints(images)
+        our_parts["logits"] = ours.head(our_parts["feature_vector"])
         expected = theirs((images - MEAN) / STD)
         names = {f"block_{n}" for n in range(1, 5)}
         names |= {"stem", "feature_map", "feature_vector"}
         assert names <= set(expected)
         for name, part in expected.items():
-            assert parity.relative(found[name], part) < 1e-4, (name, size)
+            assert parity.relative(our_parts[name], part) < 1e-4, (name, size)
             if name in ("block_1", "block_4"):
-                stage = found[name.replace("block", "stage")]
-                np.testing.assert_array_equal(stage, found[name])
+                stage = our_parts[name.replace("block", "stage")]
+                np.testing.assert_array_equal(stage, our_parts[name])
 
 
 # PyTorch
@@ -66,8 +66,11 @@ def torch_outputs(theirs):
     from tests.zoo.resnet import torch_side
 
     def outputs(normalised):
-        found = torch_side.outputs(theirs, normalised, TORCH)
-        return {**found, "feature_vector": found["feature_map"].mean((1, 2))}
+        their_parts = torch_side.outputs(theirs, normalised, TORCH)
+        return {
+            **their_parts,
+            "feature_vector": their_parts["feature_map"].mean((1, 2)),
+        }
 
     return outputs
 
@@ -142,7 +145,7 @@ def test_torchvision_with_our_weights(depth):
     ours = zoo.build(f"densenet_{depth}")
     theirs = getattr(oracles.torchvision().models, f"densenet{depth}")()
     parity.randomise(ours.classifier, seed=2)
-    torch_side.carry_over(ours.classifier, theirs, torch_name)
+    torch_side.copy_variables(ours.classifier, theirs, torch_name)
     assert_same(ours, torch_outputs(theirs))
 
 
@@ -157,7 +160,7 @@ def keras_network(depth, kind=keras, shape=(224, 224, 3), **top):
 
 def keras_outputs(depth, written):
     """Their endpoints: of `written` at its own size, of a copy at another size."""
-    same = {
+    layer_names = {
         "stem": "pool1",
         **{
             f"block_{n}": f"conv{n + 1}_block{b}_concat"
@@ -173,7 +176,9 @@ def keras_outputs(depth, written):
         if normalised.shape[1:] != written.input_shape[1:]:
             theirs = keras_network(depth, shape=normalised.shape[1:])
             theirs.set_weights(written.get_weights())
-        parts = {name: theirs.get_layer(layer).output for name, layer in same.items()}
+        parts = {
+            name: theirs.get_layer(layer).output for name, layer in layer_names.items()
+        }
         return keras.Model(theirs.input, parts)(normalised)
 
     return outputs

@@ -25,7 +25,7 @@ def values(rng, leaf, shape, *, inputs):
     return rng.normal(0, np.sqrt(1 / inputs), shape)
 
 
-def off(rng, mean, variance):
+def perturb(rng, mean, variance):
     """Statistics of images, as if they were of others."""
     mean = mean + 0.1 * np.sqrt(variance) * rng.normal(size=mean.shape)
     return mean, variance * rng.uniform(0.9, 1.5, variance.shape)
@@ -35,7 +35,7 @@ def images(size):
     return np.random.default_rng(2).uniform(size=(4, *size, 3)).astype("float32")
 
 
-def keras(model, samples):
+def randomise_keras(model, samples):
     """Gives them to a Keras model, of Keras 2 or 3, but to no layer that normalises
     images.
     """
@@ -53,12 +53,12 @@ def keras(model, samples):
     model(samples, training=True)
     for norm in norms:
         statistics = norm.moving_mean, norm.moving_variance
-        found = off(rng, *map(np.asarray, statistics))
-        for variable, value in zip(statistics, found, strict=True):
+        perturbed = perturb(rng, *map(np.asarray, statistics))
+        for variable, value in zip(statistics, perturbed, strict=True):
             variable.assign(value)
 
 
-def torch(module, mean, std):
+def randomise_torch(module, mean, std):
     """Gives them to a PyTorch module whose images have such a mean and deviation."""
     import torch as library
 
@@ -78,6 +78,6 @@ def torch(module, mean, std):
     module.eval()
     for norm in norms:
         statistics = norm.running_mean, norm.running_var
-        found = off(rng, *(tensor.numpy() for tensor in statistics))
-        for tensor, value in zip(statistics, found, strict=True):
+        perturbed = perturb(rng, *(tensor.numpy() for tensor in statistics))
+        for tensor, value in zip(statistics, perturbed, strict=True):
             tensor.copy_(library.from_numpy(value))

@@ -16,15 +16,15 @@ def test_equals_keras_applications(number, odd):
     # normalisation of images lies before that pad and is left out.
     arch = f"efficientnet_b{number}"
     size = specs.of(arch).image_size
-    found = keras_side.compare(
+    differences = keras_side.compare(
         arch,
         getattr(keras.applications, f"EfficientNetB{number}"),
         shape=(97, 131, 3) if odd else (size, size, 3),
         depthwise="dwconv",
         start="stem_conv_pad",
     )
-    assert len(found) == 11
-    assert max(found.values()) < 1e-9, found
+    assert len(differences) == 11
+    assert max(differences.values()) < 1e-9, differences
 
 
 def test_weight_decay_is_the_recipes():

@@ -96,7 +96,7 @@ def test_keras_b_normalises_images_as_the_file_says(tmp_path, adapted):
     images = images_of(ODD)
     if adapted:
         normalization(theirs).adapt(images**2)
-    drawing.keras(theirs, 255 * drawing.images(ODD))
+    drawing.randomise_keras(theirs, 255 * drawing.images(ODD))
     path = tmp_path / "b0.weights.h5"
     theirs.save_weights(path)
     ours = imported("efficientnet_b0", path, 311, "3 ignored")
@@ -113,7 +113,7 @@ def test_keras_b_of_imagenet_divides_twice(tmp_path, monkeypatch, number):
     written = keras_model(name, applications=tf_keras.applications)
     normalization(written).set_weights([np.asarray(x) for x in (MEAN, STD, 0)])
     once_divided = MEAN + (drawing.images(ODD) - MEAN) / np.sqrt(STD)
-    drawing.keras(written, 255 * once_divided)
+    drawing.randomise_keras(written, 255 * once_divided)
     path = tmp_path / "published.h5"
     written.save_weights(path)
     module = "keras.src.applications.efficientnet"
@@ -143,7 +143,7 @@ def test_keras_b_whose_images_have_no_variance_is_refused(tmp_path):
 def test_keras_v2(tmp_path, name, version):
     library = pytest.importorskip("tf_keras") if version == 2 else keras
     theirs = keras_model(f"EfficientNetV2{name}", applications=library.applications)
-    drawing.keras(theirs, 255 * drawing.images(ODD))
+    drawing.randomise_keras(theirs, 255 * drawing.images(ODD))
     path = tmp_path / ("v2.h5" if version == 2 else "v2.weights.h5")
     theirs.save_weights(path)
     arch = f"efficientnet_v2_{name.lower()}"
@@ -165,7 +165,7 @@ def test_keras_v2(tmp_path, name, version):
 )
 def test_keras_without_top(tmp_path, name, arch, counts):
     theirs = keras_model(name, size=SMALL, top=False)
-    drawing.keras(theirs, 255 * drawing.images(SMALL))
+    drawing.randomise_keras(theirs, 255 * drawing.images(SMALL))
     path = tmp_path / "notop.weights.h5"
     theirs.save_weights(path)
     ours = imported(arch, path, *counts, NO_HEAD)
@@ -180,7 +180,7 @@ def test_keras_without_top(tmp_path, name, arch, counts):
 def saved(module, path, mean=MEAN, std=STD):
     """Draws the values of a module of theirs, and writes its state dict."""
     torch = pytest.importorskip("torch", reason=oracles.HOW)
-    drawing.torch(module, mean, std)
+    drawing.randomise_torch(module, mean, std)
     torch.save(module.state_dict(), path)
     return path
 
@@ -246,7 +246,7 @@ def test_timm_that_pytorch_trained_needs_the_bindings(tmp_path, arch, name, spec
 @pytest.mark.slow
 def test_timm_without_a_head(tmp_path):
     theirs = oracles.timm().create_model("tf_efficientnet_b0", num_classes=0)
-    drawing.torch(theirs, MEAN, STD)
+    drawing.randomise_torch(theirs, MEAN, STD)
     import safetensors.torch
 
     path = tmp_path / "model.safetensors"
@@ -299,7 +299,7 @@ def transformers_config(arch):
 def test_transformers(tmp_path, arch):
     transformers = oracles.transformers()
     theirs = transformers.EfficientNetForImageClassification(transformers_config(arch))
-    drawing.torch(theirs, MEAN, STD)
+    drawing.randomise_torch(theirs, MEAN, STD)
     theirs.save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
     compare(arch, theirs, path, sizes=[halved_as_default(arch)])
@@ -312,16 +312,16 @@ def test_transformers_normalise_as_the_table_says():
         do_resize=False, image_mean=list(MEAN), image_std=list(np.sqrt(STD))
     )
     image = np.random.default_rng(1).integers(256, size=(8, 8, 3), dtype=np.uint8)
-    found = processor(image)["pixel_values"][0].transpose(1, 2, 0)
+    actual = processor(image)["pixel_values"][0].transpose(1, 2, 0)
     expected = zoo.build("efficientnet_b0").normalization.layer()(image / 255)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 @pytest.mark.slow
 def test_transformers_without_a_head(tmp_path):
     transformers = oracles.transformers()
     theirs = transformers.EfficientNetModel(transformers_config("efficientnet_b0"))
-    drawing.torch(theirs, MEAN, STD)
+    drawing.randomise_torch(theirs, MEAN, STD)
     theirs.save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
     ours = imported("efficientnet_b0", path, 309, "49 ignored", NO_HEAD)
@@ -351,13 +351,13 @@ def test_lite_says_of_nine_photographs_what_the_torch_code_says(number, photogra
     )
     (size, _) = default_size(arch)
     images = np.stack([prepared(path, size) for path, _ in photographs])
-    logits = outputs(module, images, 127 / 255, 128 / 255).numpy()
+    their_logits = outputs(module, images, 127 / 255, 128 / 255).numpy()
     ours = zoo.build(arch, weights="imagenet")
-    found = np.asarray(ours.classifier(images))
-    assert found.shape == logits.shape == (9, 1000)
-    np.testing.assert_allclose(found, logits, atol=1e-3)
-    best = [np.argsort(-x, axis=1)[:, :5] for x in (found, logits)]
-    np.testing.assert_array_equal(*best)
+    our_logits = np.asarray(ours.classifier(images))
+    assert our_logits.shape == their_logits.shape == (9, 1000)
+    np.testing.assert_allclose(our_logits, their_logits, atol=1e-3)
+    top5 = [np.argsort(-x, axis=1)[:, :5] for x in (our_logits, their_logits)]
+    np.testing.assert_array_equal(*top5)
 
 
 def prepared(path, size):
@@ -424,7 +424,7 @@ def table_of(arch, source):
     return table
 
 
-def bound(lines):
+def bound_normalization(lines):
     """Mean and deviation that gin lines bind, for each colour from 0 to 255."""
     values = dict(line.split(" = ") for line in lines)
     return [colours(ast.literal_eval(values[f"model.{k}"])) for k in ("mean", "std")]
@@ -443,29 +443,29 @@ def records(begins):
 
 
 def test_records_say_of_images_what_the_tables_say():
-    found = [
+    cases = [
         (arch, record, begins) for begins in SOURCES for arch, record in records(begins)
     ]
-    assert len(found) == len(list(records("")))
-    for arch, record, begins in found:
-        table, said = table_of(arch, SOURCES[begins]), record["normalization"]
+    assert len(cases) == len(list(records("")))
+    for arch, record, begins in cases:
+        table, recorded = table_of(arch, SOURCES[begins]), record["normalization"]
         if "images" in table:  # the file has them, and the deviation as its variance
             lines = [f"model.mean = {tuple(255 * m for m in MEAN)}"]
             lines += [f"model.std = {tuple(255 * s for s in table['images']['twice'])}"]
         else:
             lines = table["gin"]
-        mean, std = bound(lines)
-        assert np.broadcast_to(said["mean"], 3) == mean, (arch, begins)
-        assert np.broadcast_to(said["std"], 3) == std, (arch, begins)
+        mean, std = bound_normalization(lines)
+        assert np.broadcast_to(recorded["mean"], 3) == mean, (arch, begins)
+        assert np.broadcast_to(recorded["std"], 3) == std, (arch, begins)
 
 
 def test_records_of_timm_say_what_its_tags_say():
     oracles.timm()
     import timm.models
 
-    found = list(records("timm "))
-    assert len(found) == 21
-    for arch, record in found:
+    timm_records = list(records("timm "))
+    assert len(timm_records) == 21
+    for arch, record in timm_records:
         tag = record["source"].split()[2].rstrip(":,")
         theirs = timm.models.get_pretrained_cfg(tag)
         size = (theirs.test_input_size or theirs.input_size)[-1]
@@ -473,8 +473,8 @@ def test_records_of_timm_say_what_its_tags_say():
         assert record["url"] == theirs.url
         assert record["classes"] == theirs.num_classes
         for key in ("mean", "std"):
-            said = np.broadcast_to(record["normalization"][key], 3)
-            assert said == colours(255 * np.asarray(getattr(theirs, key)))
+            recorded = np.broadcast_to(record["normalization"][key], 3)
+            assert recorded == colours(255 * np.asarray(getattr(theirs, key)))
         assert record["preprocessing"] == {
             "image_size": size,
             "crop_fraction": theirs.test_crop_pct or theirs.crop_pct,
@@ -484,16 +484,16 @@ def test_records_of_timm_say_what_its_tags_say():
 
 def test_records_of_torchvision_say_what_its_weights_say():
     models = oracles.torchvision().models
-    found = list(records("torchvision "))
-    assert len(found) == len(TORCHVISION)
-    for arch, record in found:
+    torchvision_records = list(records("torchvision "))
+    assert len(torchvision_records) == len(TORCHVISION)
+    for arch, record in torchvision_records:
         theirs = models.get_weight(record["source"].split()[2].rstrip(";"))
         evaluation = theirs.transforms()
         assert theirs in models.get_model_weights(arch)
         assert record["url"] == theirs.url
         for key in ("mean", "std"):
-            said = np.broadcast_to(record["normalization"][key], 3)
-            assert said == colours(255 * np.asarray(getattr(evaluation, key)))
+            recorded = np.broadcast_to(record["normalization"][key], 3)
+            assert recorded == colours(255 * np.asarray(getattr(evaluation, key)))
         (size,), (resized,) = evaluation.crop_size, evaluation.resize_size
         assert record["preprocessing"] == {
             "image_size": size,
@@ -522,17 +522,17 @@ def test_tables_say_of_images_what_timm_says_but_of_some_tags():
 
     archs = {name.partition(".")[0]: arch for arch, name in TIMM.items()}
     archs |= {name.removeprefix("tf_"): arch for name, arch in archs.items()}
-    found = set()
+    differing_tags = set()
     for tag in timm.models.list_pretrained():
         arch = archs.get(tag.partition(".")[0])
         if arch:
             theirs = timm.models.get_pretrained_cfg(tag)
-            said = [255 * np.asarray(v) for v in (theirs.mean, theirs.std)]
+            timm_values = [255 * np.asarray(v) for v in (theirs.mean, theirs.std)]
             table = table_of(arch, "timm")
-            if said != bound(table["gin"]):
-                found.add(tag)
-                for key, value in zip(("mean", "std"), said, strict=True):
-                    same = len(set(value)) == 1
-                    value = value[0] if same else tuple(value.round(3).tolist())
+            if timm_values != bound_normalization(table["gin"]):
+                differing_tags.add(tag)
+                for key, value in zip(("mean", "std"), timm_values, strict=True):
+                    all_equal = len(set(value)) == 1
+                    value = value[0] if all_equal else tuple(value.round(3).tolist())
                     assert f"model.{key} = {value}" in table["habit"]
-    assert found == OTHERWISE
+    assert differing_tags == OTHERWISE

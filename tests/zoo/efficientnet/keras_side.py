@@ -37,9 +37,9 @@ def layer_name(layer, *, depthwise):
     return f"block{stage}{chr(ord('a') + int(block) - 1)}_{theirs}"
 
 
-def carry_over(ours, theirs, *, depthwise):
+def copy_variables(ours, theirs, *, depthwise):
     """Assigns every variable of ours to theirs; none of theirs may be left."""
-    given = set()
+    assigned = set()
     for variable in ours.weights:
         layer, _, leaf = variable.path.rpartition("/")
         (target,) = (
@@ -48,9 +48,9 @@ def carry_over(ours, theirs, *, depthwise):
             if w.path.endswith(f"/{leaf}")
         )
         target.assign(variable)
-        given.add(target.path)
-    left = {w.path for w in theirs.weights} - given
-    assert all(path.startswith("normalization") for path in left), left
+        assigned.add(target.path)
+    unassigned = {w.path for w in theirs.weights} - assigned
+    assert all(path.startswith("normalization") for path in unassigned), unassigned
 
 
 def endpoints(theirs):
@@ -60,9 +60,9 @@ def endpoints(theirs):
     for name in names:
         if name.startswith("block"):
             last[f"stage_{name[5]}"] = name
-    same = {"stem": "stem_activation", **last}
-    same |= {"feature_map": "top_activation", "feature_vector": "avg_pool"}
-    return {ours: theirs.get_layer(name).output for ours, name in same.items()}
+    layer_names = {"stem": "stem_activation", **last}
+    layer_names |= {"feature_map": "top_activation", "feature_vector": "avg_pool"}
+    return {ours: theirs.get_layer(name).output for ours, name in layer_names.items()}
 
 
 def compare(arch, builder, *, shape, depthwise, start, **kwargs):
@@ -84,7 +84,7 @@ def compare(arch, builder, *, shape, depthwise, start, **kwargs):
             input_shape=shape, weights=None, classifier_activation=None, **kwargs
         )
     parity.randomise(ours.classifier)
-    carry_over(ours.classifier, theirs, depthwise=depthwise)
+    copy_variables(ours.classifier, theirs, depthwise=depthwise)
     outputs = {**endpoints(theirs), "logits": theirs.output}
     network = keras.Model(theirs.get_layer(start).input, outputs)
     images = np.random.default_rng(1).normal(size=(1, *shape))

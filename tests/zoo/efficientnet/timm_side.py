@@ -65,7 +65,7 @@ def tensor_name(path, layers):
     return f"blocks.{stage}.{number}.{part}.{_LEAVES[leaf]}"
 
 
-def carry_over(ours, theirs):
+def copy_variables(ours, theirs):
     """Gives their model our variables' values; none of theirs may be left."""
     import torch
 
@@ -89,14 +89,14 @@ def endpoints(theirs, images):
     """Our endpoints' names -> values of theirs, channels last; and the logits."""
     import torch
 
-    found = {}
+    parts = {}
     with torch.no_grad():
         x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-        x = found["stem"] = theirs.bn1(theirs.conv_stem(x))
+        x = parts["stem"] = theirs.bn1(theirs.conv_stem(x))
         for number, stage in enumerate(theirs.blocks, start=1):
-            x = found[f"stage_{number}"] = stage(x)
-        x = found["feature_map"] = theirs.bn2(theirs.conv_head(x))
-        maps = {name: part.permute(0, 2, 3, 1).numpy() for name, part in found.items()}
+            x = parts[f"stage_{number}"] = stage(x)
+        x = parts["feature_map"] = theirs.bn2(theirs.conv_head(x))
+        maps = {name: part.permute(0, 2, 3, 1).numpy() for name, part in parts.items()}
         features = theirs.global_pool(x)
         logits = theirs.classifier(features)
     return {**maps, "feature_vector": features.numpy(), "logits": logits.numpy()}
@@ -112,7 +112,7 @@ def compare(arch, name, *, shape):
     with parity.double_precision():
         ours = zoo.build(arch)
     parity.randomise(ours.classifier)
-    carry_over(ours.classifier, theirs)
+    copy_variables(ours.classifier, theirs)
     images = np.random.default_rng(1).normal(size=(1, *shape))
     our_parts = dict(ours.backbone(images))
     our_parts["logits"] = ours.head(our_parts["feature_vector"])

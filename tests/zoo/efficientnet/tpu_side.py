@@ -123,10 +123,10 @@ class Network:
         feed = {self.images: drawing.images(size), self.training: True}
         self.session.run(tf1.get_collection(tf1.GraphKeys.UPDATE_OPS), feed)
         values = self.session.run(self.variables)
-        for place, variable in enumerate(self.variables):
+        for index, variable in enumerate(self.variables):
             if variable.op.name.endswith("moving_variance"):  # after the mean
-                values[place - 1 : place + 1] = drawing.off(
-                    rng, *values[place - 1 : place + 1]
+                values[index - 1 : index + 1] = drawing.perturb(
+                    rng, *values[index - 1 : index + 1]
                 )
         self._assign(self.variables, [_values(rng, v) for v in self.variables])
         self._assign(self.counting, values)
@@ -176,9 +176,9 @@ def _network(images, model, num_classes):
 def _channels(number, model, *, is_end=False):
     if is_end and model.is_lite:
         return number
-    wanted = number * model.width
-    rounded = max(8, int(wanted + 4) // 8 * 8)
-    return rounded + 8 if rounded < model.least * wanted else rounded
+    scaled = number * model.width
+    rounded = max(8, int(scaled + 4) // 8 * 8)
+    return rounded + 8 if rounded < model.least * scaled else rounded
 
 
 def _block(inputs, stage, model, activation, *, is_first):
@@ -206,8 +206,8 @@ def _block(inputs, stage, model, activation, *, is_first):
                 y = _conv(y, x.shape[-1], bias=True, name="conv2d_1")
             x = tf.sigmoid(y) * x
         x = _norm(_conv(x, channels, name=next(convs)), name=next(norms))
-    same = strides == 1 and inputs.shape[-1] == channels
-    return x + inputs if same else x
+    has_shortcut = strides == 1 and inputs.shape[-1] == channels
+    return x + inputs if has_shortcut else x
 
 
 def _names(name):

@@ -42,12 +42,12 @@ def assert_imported(arch, path, matched, theirs, *, classes=1000):
     assert ours.taxonomy.num_classes == classes
     for size in sizes(arch):
         images = np.random.default_rng(1).random((2, *size, 3), np.float32)
-        found = dict(ours.endpoints(images))
-        found["logits"] = ours.head(found["feature_vector"])
+        our_parts = dict(ours.endpoints(images))
+        our_parts["logits"] = ours.head(our_parts["feature_vector"])
         expected = theirs(images)
         assert {"stem", "feature_vector", "logits"} <= expected.keys()
         for name, tensor in expected.items():
-            difference = parity.relative(found[name], tensor)
+            difference = parity.relative(our_parts[name], tensor)
             print(f"{arch} {size} {name}: {difference:.1e}")
             assert difference < 1e-4, (size, name)
     return ours
@@ -163,8 +163,8 @@ def test_files_of_keras_2(arch, tmp_path):
     theirs.save_weights(path)
     ours = zoo.build(arch, weights=str(path))
     variables = COUNTS[arch][0]
-    found = ours.weights["matched"]
-    assert found == f"names of keras.applications: {variables} matched"
+    matched = ours.weights["matched"]
+    assert matched == f"names of keras.applications: {variables} matched"
     images = np.random.default_rng(1).random((1, *sizes(arch)[0], 3), np.float32)
     logits = theirs(images * 2 - 1)
     assert parity.relative(ours.classifier(images), logits) < 1e-4
@@ -257,13 +257,13 @@ def test_torch(case, tmp_path):
     torch_side.randomise(theirs)
     path = tmp_path / "a.pth"
     torch.save(theirs.state_dict(), path)
-    without = [name for name in theirs.state_dict() if name.lower()[:3] != "aux"]
-    auxiliary = len(theirs.state_dict()) - len(without)
+    main_tensors = [name for name in theirs.state_dict() if name.lower()[:3] != "aux"]
+    auxiliary = len(theirs.state_dict()) - len(main_tensors)
     assert bool(auxiliary) == (project == "torchvision")
     for part in ("AuxLogits", "aux1", "aux2"):
         if hasattr(theirs, part):
             setattr(theirs, part, None)
-    known = facts.load(arch)
+    arch_facts = facts.load(arch)
     variables, norms = COUNTS[arch]
     scales = sum(
         module.weight.numel()
@@ -272,13 +272,13 @@ def test_torch(case, tmp_path):
     )
     if arch != "xception":  # the others have no scales in TF-Slim and Keras
         variables += norms
-        trainable = facts.value(known, "trainable_params") + scales
+        trainable = facts.value(arch_facts, "trainable_params") + scales
     else:
-        trainable = facts.value(known, "trainable_params")
+        trainable = facts.value(arch_facts, "trainable_params")
     assert torch_side.parameters(theirs) == trainable
-    size = facts.value(known, "image_size")
+    size = facts.value(arch_facts, "image_size")
     cost = torch_side.multiply_adds(theirs, size)
-    assert cost == facts.value(known, "multiply_adds")
+    assert cost == facts.value(arch_facts, "multiply_adds")
 
     def run(images):
         return torch_side.outputs(theirs, images * 2 - 1, TORCH[case][1])
@@ -302,5 +302,5 @@ def test_torchvision_transforms_its_input():
     mean = np.asarray((0.485, 0.456, 0.406), "float32")
     std = np.asarray((0.229, 0.224, 0.225), "float32")
     expected = torch_side.outputs(plain, images * 2 - 1, {})["logits"]
-    found = torch_side.outputs(theirs, (images - mean) / std, {})["logits"]
-    assert parity.relative(found, expected) < 1e-5
+    actual = torch_side.outputs(theirs, (images - mean) / std, {})["logits"]
+    assert parity.relative(actual, expected) < 1e-5

@@ -32,8 +32,8 @@ class Network:
                 self.endpoints["feature_vector"] = tf.reduce_mean(x, (1, 2))
                 self.endpoints["logits"] = self.dense(x, classes, logits)
                 if arch != "inception_v1":
-                    self.auxiliary(classes)
-            self.training()
+                    self.add_auxiliary_variables(classes)
+            self.add_training_variables()
             self.saver = tf1.train.Saver()
             self.session = tf1.Session()
             self.session.run(tf1.global_variables_initializer())
@@ -99,7 +99,7 @@ class Network:
             kernel = self.variable("weights", (x.shape[-1], classes))
             return tf.squeeze(x, (1, 2)) @ kernel + self.variable("biases", (classes,))
 
-    def auxiliary(self, classes):
+    def add_auxiliary_variables(self, classes):
         """Variables of the auxiliary classifier; how it is computed does not matter."""
         for name, shape in (
             ("AuxLogits/Conv2d_1b_1x1/weights", (1, 1, 8, 128)),
@@ -108,7 +108,7 @@ class Network:
         ):
             self.variable(name, shape)
 
-    def training(self):
+    def add_training_variables(self):
         """What training leaves in a checkpoint."""
         for variable in tf1.global_variables():
             for slot in ("RMSProp", "RMSProp_1"):

@@ -18,7 +18,9 @@ def test_kernels_of_one_shape_begin_different():
             value = keras.ops.convert_to_numpy(variable)
             by_shape.setdefault(value.shape, []).append(value)
     pairs = [
-        pair for same in by_shape.values() for pair in itertools.combinations(same, 2)
+        pair
+        for kernels in by_shape.values()
+        for pair in itertools.combinations(kernels, 2)
     ]
     assert len(pairs) > 50
     assert not any(np.array_equal(*pair) for pair in pairs)

@@ -14,7 +14,7 @@ RECIPES = {
 # fmt: on
 # preprocessing.py: CROP_PADDING. The interpolation is that of timm's pretrained_cfg; in
 # commits 805278a and 139e1f4, preprocessing.py calls tf.image.resize: bilinear.
-CROPS = {"mnasnet_*": (published.beyond(32), "bicubic")}
+CROPS = {"mnasnet_*": (published.crop_with_margin(32), "bicubic")}
 PATHS = {
     "mnasnet_a1_100": "2d1fa9fbc02266ce564d32ac2c9b7d06",
     "mnasnet_b1_100": "30a341bb2bb615becd3770c080cb2851",

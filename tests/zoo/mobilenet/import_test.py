@@ -38,8 +38,8 @@ def quick(cases, count):
     """Parameters of a test, of which all but the first ones are slow."""
     slow = pytest.mark.slow
     return [
-        pytest.param(case, marks=[] if place < count else slow)
-        for place, case in enumerate(cases)
+        pytest.param(case, marks=[] if index < count else slow)
+        for index, case in enumerate(cases)
     ]
 
 
@@ -75,8 +75,13 @@ KERAS = {
 
 
 def keras_model(arch, kind=keras, **arguments):
-    name, own = KERAS[arch]
-    arguments = {"weights": None, "classifier_activation": None, **own, **arguments}
+    name, variant_arguments = KERAS[arch]
+    arguments = {
+        "weights": None,
+        "classifier_activation": None,
+        **variant_arguments,
+        **arguments,
+    }
     return getattr(kind.applications, name)(**arguments)
 
 
@@ -225,8 +230,8 @@ def assert_imports_torch(arch, theirs, path, source, normalization, **arguments)
     ours = imported(arch, path, torch_matched(theirs, source), **arguments)
     size = ours.spec.image_size
     sizes = ((size, size), (97, 131))
-    found = torch_differences(ours.classifier, theirs, normalization, sizes)
-    assert max(found) < 1e-4, found
+    differences = torch_differences(ours.classifier, theirs, normalization, sizes)
+    assert max(differences) < 1e-4, differences
 
 
 TIMM = {
@@ -297,8 +302,8 @@ def test_timm_without_classes(arch, tmp_path):
     matched = torch_matched(theirs, "timm") + "; 2 missing (logits/bias, logits/kernel)"
     ours = imported(arch, tmp_path / "their.pth", matched)
     assert ours.weights["head"]["name"] == "random"
-    found = torch_differences(ours.feature_vector, theirs, normalization)
-    assert max(found) < 1e-4, found
+    differences = torch_differences(ours.feature_vector, theirs, normalization)
+    assert max(differences) < 1e-4, differences
 
 
 @pytest.mark.slow_except("mobilenet_v3_small")
@@ -337,8 +342,8 @@ def test_transformers(arch, width, tmp_path):
     path = tmp_path / "model.safetensors"
     ours = imported(arch, path, torch_matched(theirs, "transformers"))
     assert (ours.taxonomy.num_classes, ours.taxonomy.has_background) == (1001, True)
-    found = torch_differences(ours.classifier, theirs, INCEPTION)
-    assert max(found) < 1e-4, found
+    differences = torch_differences(ours.classifier, theirs, INCEPTION)
+    assert max(differences) < 1e-4, differences
 
 
 @pytest.mark.slow
@@ -353,8 +358,8 @@ def test_transformers_without_classes(arch, width, tmp_path):
     matched += "; 2 missing (logits/bias, logits/kernel)"
     ours = imported(arch, tmp_path / "model.safetensors", matched)
     assert ours.weights["head"]["name"] == "random"
-    found = torch_differences(ours.feature_vector, theirs, INCEPTION)
-    assert max(found) < 1e-4, found
+    differences = torch_differences(ours.feature_vector, theirs, INCEPTION)
+    assert max(differences) < 1e-4, differences
 
 
 # TF-Slim: checkpoints of TensorFlow 1.
@@ -431,7 +436,7 @@ def test_1001_classes_are_exported_and_named_rightly(tool, tmp_path):
     path = tmp_path / "model.ckpt"
     arch = "mobilenet_v1_025_128"
     (theirs,) = slim_side.checkpoint(SLIM[arch], path, [grey], classes=1001)
-    best = int(np.asarray(theirs)[0].argmax())
+    best_index = int(np.asarray(theirs)[0].argmax())
     done = tool(
         *("export", f"--arch={arch}", f"--weights={path}"),
         *("--check=quick", f"--output={tmp_path}"),
@@ -443,8 +448,12 @@ def test_1001_classes_are_exported_and_named_rightly(tool, tmp_path):
     assert len(rows) == 1002
     image = tmp_path / "grey.png"
     PIL.Image.new("RGB", (200, 160), (128, 128, 128)).save(image)
-    said = tool("predict", folder, image)
-    assert said.returncode == 0, said.stderr
-    first = said.stdout.splitlines()[1].split(maxsplit=4)
-    wanted = taxonomy.load("ilsvrc_2012").classes[best - 1]
-    assert (int(first[2]), first[3], first[4]) == (best, wanted.id, wanted.name)
+    prediction = tool("predict", folder, image)
+    assert prediction.returncode == 0, prediction.stderr
+    first = prediction.stdout.splitlines()[1].split(maxsplit=4)
+    expected_class = taxonomy.load("ilsvrc_2012").classes[best_index - 1]
+    assert (int(first[2]), first[3], first[4]) == (
+        best_index,
+        expected_class.id,
+        expected_class.name,
+    )

@@ -6,7 +6,7 @@ import numpy as np
 from tests.zoo import parity
 
 
-def differences(ours, theirs, *, name, same):
+def differences(ours, theirs, *, name, layers):
     """Relative differences by endpoint, after theirs were given our variables' values.
 
     Args:
@@ -17,22 +17,24 @@ def differences(ours, theirs, *, name, same):
       same: our endpoint -> their layer's name.
     """
     assert ours.classifier.count_params() == theirs.count_params()
-    carry_over(ours.classifier, theirs, name)
-    parts = {part: theirs.get_layer(layer).output for part, layer in same.items()}
+    copy_variables(ours.classifier, theirs, name)
+    parts = {part: theirs.get_layer(layer).output for part, layer in layers.items()}
     images = np.random.default_rng(1).random((2, *theirs.input_shape[1:]), np.float32)
     normalised = images * 2 - 1
     their_parts = keras.Model(theirs.input, parts)(normalised)
     our_parts = ours.backbone(normalised)
-    found = {
+    relative_differences = {
         part: parity.relative(our_parts[part], keras.ops.reshape(output, shape))
         for part, output in their_parts.items()
         for shape in [our_parts[part].shape]
     }
-    found["logits"] = parity.relative(ours.classifier(images), theirs(normalised))
-    return found
+    relative_differences["logits"] = parity.relative(
+        ours.classifier(images), theirs(normalised)
+    )
+    return relative_differences
 
 
-def carry_over(ours, theirs, name):
+def copy_variables(ours, theirs, name):
     """Assigns every variable of ours to theirs; none of theirs may be left."""
     for variable in ours.weights:
         leaf = variable.path.rpartition("/")[2]

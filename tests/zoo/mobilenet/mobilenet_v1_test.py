@@ -14,7 +14,7 @@ WIDTHS = {
     0.75: "mobilenet_v1_075_192",
     1.0: "mobilenet_v1",
 }
-SAME = {
+LAYERS = {
     "stem": "conv1_relu",
     "stage_1": "conv_pw_1_relu",
     "stage_3": "conv_pw_5_relu",
@@ -35,8 +35,8 @@ def keras_name(path):
         return "conv_preds"
     _, stage, _, block, part = layer.split("_")
     index = BLOCKS_BEFORE[int(stage) - 1] + int(block)
-    kind_of = {"depthwise": "dw", "pointwise": "pw"}[part]
-    return f"conv_{kind_of}_{index}{bn}"
+    part_name = {"depthwise": "dw", "pointwise": "pw"}[part]
+    return f"conv_{part_name}_{index}{bn}"
 
 
 def differences(width, shape=None):
@@ -50,7 +50,7 @@ def differences(width, shape=None):
         classifier_activation=None,
     )
     parity.randomise(ours.classifier)
-    return keras_side.differences(ours, theirs, name=keras_name, same=SAME)
+    return keras_side.differences(ours, theirs, name=keras_name, layers=LAYERS)
 
 
 @pytest.mark.ci
@@ -59,8 +59,8 @@ def differences(width, shape=None):
     [pytest.param(w, marks=[] if w == 1.0 else pytest.mark.slow) for w in WIDTHS],
 )
 def test_equals_keras_applications_at_default_size(width):
-    found = differences(width)
-    assert max(found.values()) < 1e-4, found
+    endpoint_differences = differences(width)
+    assert max(endpoint_differences.values()) < 1e-4, endpoint_differences
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_equals_keras_applications_at_default_size(width):
 def test_equals_keras_applications_at_odd_size(width):
     # Their strided depthwise convolutions pad the bottom and right alone, which is
     # TensorFlow's SAME on even inputs only: the stem's may be odd.
-    found = differences(width, (95, 127, 3))
-    assert max(found.values()) < 1e-4, found
+    endpoint_differences = differences(width, (95, 127, 3))
+    assert max(endpoint_differences.values()) < 1e-4, endpoint_differences
 
 
 def timm_name(layer):
@@ -102,7 +102,7 @@ def test_equals_timm_where_every_size_is_odd(padding, epsilon, theirs):
     ]
     ours = zoo.build("mobilenet_v1", gin_bindings=bindings)
     parity.randomise(ours.classifier)
-    found = timm_side.differences(
+    endpoint_differences = timm_side.differences(
         ours, model, name=timm_name, shape=(97, 193, 3), torch=torch
     )
-    assert max(found.values()) < 1e-4, found
+    assert max(endpoint_differences.values()) < 1e-4, endpoint_differences

@@ -38,20 +38,20 @@ def keras_name(path, blocks_before):
     return f"{prefix}{part}{bn}"
 
 
-def same_layers(theirs, blocks_before, stages):
+def endpoint_layers(theirs, blocks_before, stages):
     """Our endpoints and the names of their layers; activations have none of theirs."""
     layers = theirs.layers
-    known = {layer.name for layer in layers}
-    found = {}
+    names = {layer.name for layer in layers}
+    layer_names = {}
     for endpoint, bn in {"stem": "conv_bn", "feature_map": "conv_1_bn"}.items():
-        found[endpoint] = layers[layers.index(theirs.get_layer(bn)) + 1].name
+        layer_names[endpoint] = layers[layers.index(theirs.get_layer(bn)) + 1].name
     for stage in stages:
         last = f"expanded_conv_{blocks_before[stage] - 1}"
-        added = f"{last}_add" in known
-        found[f"stage_{stage}"] = f"{last}_add" if added else f"{last}_project_bn"
+        added = f"{last}_add" in names
+        layer_names[f"stage_{stage}"] = f"{last}_add" if added else f"{last}_project_bn"
     conv = layers.index(theirs.get_layer("conv_2"))
-    found["feature_vector"] = layers[conv + 1].name
-    return found
+    layer_names["feature_vector"] = layers[conv + 1].name
+    return layer_names
 
 
 def randomise(model):
@@ -81,7 +81,7 @@ def differences(arch, shape=(224, 224, 3)):
         ours,
         theirs,
         name=lambda path: keras_name(path, blocks_before),
-        same=same_layers(theirs, blocks_before, stages=(2, 3, 4)),
+        layers=endpoint_layers(theirs, blocks_before, stages=(2, 3, 4)),
     )
 
 
@@ -98,8 +98,8 @@ def differences(arch, shape=(224, 224, 3)):
     ],
 )
 def test_equals_keras_applications(arch, shape):
-    found = differences(arch, shape)
-    assert max(found.values()) < 1e-4, found
+    endpoint_differences = differences(arch, shape)
+    assert max(endpoint_differences.values()) < 1e-4, endpoint_differences
 
 
 def timm_name(layer, *, stages):
@@ -116,15 +116,15 @@ def timm_name(layer, *, stages):
         return fixed[layer]
     block, _, kind = layer.partition("/")
     _, stage, _, number, part = block.split("_", maxsplit=4)
-    here = f"blocks.{int(stage) - 1}.{int(number) - 1}"
+    block_path = f"blocks.{int(stage) - 1}.{int(number) - 1}"
     if part == "squeeze_excite":
-        return f"{here}.se.conv_{kind}"
+        return f"{block_path}.se.conv_{kind}"
     parts = ["expand", "depthwise", "project"]
     convs = ["conv_pw", "conv_dw", "conv_pwl"]
     if stage == "1":  # without an expansion
         parts, convs = parts[1:], ["conv_dw", "conv_pw"]
     index = parts.index(part)
-    return f"{here}.{convs[index] if kind == 'conv' else f'bn{index + 1}'}"
+    return f"{block_path}.{convs[index] if kind == 'conv' else f'bn{index + 1}'}"
 
 
 @pytest.mark.parametrize(
@@ -137,11 +137,11 @@ def test_equals_timm_with_the_padding_and_epsilon_of_pytorch(size):
     ours = zoo.build(f"mobilenet_v3_{size}", gin_bindings=bindings)
     randomise(ours.classifier)
     stages = len(ours.spec.stages)
-    found = timm_side.differences(
+    endpoint_differences = timm_side.differences(
         ours,
         theirs,
         name=lambda layer: timm_name(layer, stages=stages),
         shape=(97, 131, 3),
         torch=torch,
     )
-    assert max(found.values()) < 1e-4, found
+    assert max(endpoint_differences.values()) < 1e-4, endpoint_differences

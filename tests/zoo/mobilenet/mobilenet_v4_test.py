@@ -54,20 +54,20 @@ def timm_name(layer, *, fused_stages):
     block, _, kind = layer.partition("/")
     _, stage, _, number, part = block.split("_", maxsplit=4)
     stage, number = int(stage) - 1, int(number) - 1
-    here = f"blocks.{stage}.{number}"
+    block_path = f"blocks.{stage}.{number}"
     if part == "attention":
-        return f"{here}.{ATTENTION[kind]}"
+        return f"{block_path}.{ATTENTION[kind]}"
     if part == "layer_scale":
-        return f"{here}.{part}"
+        return f"{block_path}.{part}"
     if stage < fused_stages:
         first = part == "expand"
         if fused_stages == 2:
             name = {"conv": "conv", "norm": "bn1"}[kind]
             return f"blocks.{stage}.{0 if first else 1}.{name}"
         conv, norm = ("conv_exp", "bn1") if first else ("conv_pwl", "bn2")
-        return f"{here}.{conv if kind == 'conv' else norm}"
+        return f"{block_path}.{conv if kind == 'conv' else norm}"
     name = {"conv": "conv", "norm": "bn"}[kind]
-    return f"{here}.{UNIVERSAL[part]}.{name}"
+    return f"{block_path}.{UNIVERSAL[part]}.{name}"
 
 
 def randomise(model):
@@ -110,8 +110,8 @@ def differences(variant, shape=None, *, bindings=(), **arguments):
     ],
 )
 def test_equals_timm(variant, shape):
-    found = differences(variant, shape)
-    assert max(found.values()) < 1e-4, found
+    endpoint_differences = differences(variant, shape)
+    assert max(endpoint_differences.values()) < 1e-4, endpoint_differences
 
 
 @pytest.mark.slow_except("conv_small-MobileNetV4ConvSmall")
@@ -124,7 +124,7 @@ def test_equals_timm(variant, shape):
 )
 def test_equals_timm_with_the_padding_and_epsilon_of_tf_vision(variant, spec):
     bindings = [f"{spec}.padding = 'same'", f"{spec}.batch_norm_epsilon = 1e-3"]
-    found = differences(
+    endpoint_differences = differences(
         variant, (97, 131, 3), bindings=bindings, pad_type="same", bn_eps=1e-3
     )
-    assert max(found.values()) < 1e-4, found
+    assert max(endpoint_differences.values()) < 1e-4, endpoint_differences

@@ -24,7 +24,7 @@ LEAVES = {
 
 def state(model, *, name, torch):
     """Our variables as a PyTorch state dict; `name` maps the path of a layer."""
-    found = {}
+    tensors = {}
     for variable in model.weights:
         layer, _, leaf = variable.path.rpartition("/")
         values = keras.ops.convert_to_numpy(variable)
@@ -34,11 +34,11 @@ def state(model, *, name, torch):
         elif leaf == "kernel":
             values = values.T
         theirs = leaf if layer.endswith("_layer_scale") else LEAVES.get(leaf, leaf)
-        found[f"{name(layer)}.{theirs}"] = torch.from_numpy(
+        tensors[f"{name(layer)}.{theirs}"] = torch.from_numpy(
             np.ascontiguousarray(values)
         )
-    assert len(found) == len(model.weights)
-    return found
+    assert len(tensors) == len(model.weights)
+    return tensors
 
 
 def differences(ours, theirs, *, name, shape, torch):
@@ -70,11 +70,13 @@ def differences(ours, theirs, *, name, shape, torch):
         parts["feature_map"] = [*parts.values()][-1]
         vector = theirs.forward_head(parts["feature_map"], pre_logits=True)
         logits = theirs.classifier(vector)
-    found = {
+    relative_differences = {
         part: parity.relative(endpoints[part], output.numpy().transpose(0, 2, 3, 1))
         for part, output in parts.items()
     }
     our_vector = endpoints["feature_vector"]
-    found["feature_vector"] = parity.relative(our_vector, vector.numpy())
-    found["logits"] = parity.relative(ours.head(our_vector), logits.numpy())
-    return found
+    relative_differences["feature_vector"] = parity.relative(our_vector, vector.numpy())
+    relative_differences["logits"] = parity.relative(
+        ours.head(our_vector), logits.numpy()
+    )
+    return relative_differences

@@ -60,14 +60,14 @@ def small(arch):
 )
 def test_endpoints_and_shapes(arch, heights):
     model = small(arch)
-    found = model.backbone(np.zeros((2, 96, 64, 3), np.float32))
-    features = found.pop("feature_vector")
-    assert {name: tensor.shape[1] for name, tensor in found.items()} == heights
-    assert list(found) == list(heights)
+    endpoints = model.backbone(np.zeros((2, 96, 64, 3), np.float32))
+    features = endpoints.pop("feature_vector")
+    assert {name: tensor.shape[1] for name, tensor in endpoints.items()} == heights
+    assert list(endpoints) == list(heights)
     assert features.shape == (2, model.num_features)
     last = [name for name in heights if name.startswith("Cell_")][-1]
-    np.testing.assert_array_equal(found[last], found["stage_4"])
-    assert np.asarray(found["feature_map"]).min() >= 0
+    np.testing.assert_array_equal(endpoints[last], endpoints["stage_4"])
+    assert np.asarray(endpoints["feature_map"]).min() >= 0
 
 
 @pytest.mark.ci
@@ -109,9 +109,9 @@ def test_zeros_are_where_the_same_padding_pads(size):
     padding = operations.SamePadding()
     padded = padding(images)
     assert padded.shape == padding.compute_output_shape(images.shape)
-    found = keras.layers.MaxPooling2D(3, 2, "valid")(padded)
+    actual = keras.layers.MaxPooling2D(3, 2, "valid")(padded)
     expected = keras.layers.MaxPooling2D(3, 2, "same")(images)
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def some_images(size):
     return np.random.default_rng(1).uniform(size=(1, *size, 3)).astype("float32")
 
 
-def damped(theirs):
+def randomise(theirs):
     """Gives theirs random values, so small that the mean and beta of a norm matter."""
     parity.randomise(theirs)
     for variable in theirs.weights:
@@ -41,20 +41,20 @@ def damped(theirs):
 
 def outputs(ours, images):
     """Our endpoints and logits by name."""
-    found = dict(ours.backbone(images * 2 - 1))
-    return found | {"logits": ours.head(found["feature_vector"])}
+    parts = dict(ours.backbone(images * 2 - 1))
+    return parts | {"logits": ours.head(parts["feature_vector"])}
 
 
 def assert_same(ours, images, theirs):
     """Compares outputs by our names; each of them must vary, and not be huge."""
-    found = outputs(ours, images)
+    our_parts = outputs(ours, images)
     for name, expected in theirs.items():
         expected = np.asarray(expected)
         assert expected.std() > 1e-3, name
         assert np.abs(expected).max() < 1e3, name
-        difference = parity.relative(found[name], expected)
+        difference = parity.relative(our_parts[name], expected)
         assert difference < 1e-4, (name, difference)
-    np.testing.assert_array_equal(ours.classifier(images), found["logits"])
+    np.testing.assert_array_equal(ours.classifier(images), our_parts["logits"])
 
 
 # keras.applications
@@ -89,7 +89,7 @@ def test_keras_applications(name, arch, size, tmp_path):
     theirs = getattr(keras.applications, name)(
         input_shape=(*size, 3), weights=None, classifier_activation=None
     )
-    damped(theirs)
+    randomise(theirs)
     path = tmp_path / "a.weights.h5"
     theirs.save_weights(path)
     ours = zoo.build(arch, weights=str(path))
@@ -110,16 +110,18 @@ def test_keras_applications(name, arch, size, tmp_path):
 def test_files_of_keras_2(tmp_path):
     """The published ones name each weight: `depthwise_kernel`, `pointwise_kernel`."""
     theirs = keras.applications.NASNetMobile(weights=None, classifier_activation=None)
-    damped(theirs)
+    randomise(theirs)
     theirs.save_weights(tmp_path / "a.weights.h5")
     path = tmp_path / "a.h5"
     theirs.save(path)
-    found, expected = (
+    actual, expected = (
         zoo.build("nasnet_mobile", weights=str(file)).classifier
         for file in (path, tmp_path / "a.weights.h5")
     )
-    for variable, same in zip(found.weights, expected.weights, strict=True):
-        np.testing.assert_array_equal(variable, same)
+    for variable, expected_variable in zip(
+        actual.weights, expected.weights, strict=True
+    ):
+        np.testing.assert_array_equal(variable, expected_variable)
 
 
 @pytest.mark.ci
@@ -127,12 +129,12 @@ def test_files_of_keras_2(tmp_path):
 def test_zeros_change_the_outputs(zeros):
     """So the comparisons see the padding of each kind of pool."""
     images = some_images(ODD)
-    both = []
+    stage_outputs = []
     for bindings in ([], [f"NASNet.zero_padded_pools = ({zeros})"]):
         model = zoo.build("nasnet_large", gin_bindings=[*SMALL_NASNET, *bindings])
         parity.randomise(model.backbone)
-        both.append(model.backbone(images)["stage_1"])
-    assert parity.relative(*both) > 1e-3
+        stage_outputs.append(model.backbone(images)["stage_1"])
+    assert parity.relative(*stage_outputs) > 1e-3
 
 
 # TF-Slim
@@ -177,9 +179,11 @@ def test_tf_slim(arch, bindings, settings, tmp_path):
     renamed = {"global_pool": "feature_vector", "Logits": "logits"}
     for size in ((224, 224), ODD):
         images = some_images(size)
-        found = theirs(images)
-        del found["Stem"]  # is not one of ours
-        assert_same(ours, images, {renamed.get(n, n): x for n, x in found.items()})
+        their_parts = theirs(images)
+        del their_parts["Stem"]  # is not one of ours
+        assert_same(
+            ours, images, {renamed.get(n, n): x for n, x in their_parts.items()}
+        )
 
 
 # timm

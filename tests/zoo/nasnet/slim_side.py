@@ -50,7 +50,7 @@ class Network:
             self.images = tf1.placeholder(tf.float32, (None, None, None, 3))
             # Inception preprocessing, without crops.
             self.network((self.images - 0.5) * 2, stem, classes)
-            self.surplus()
+            self.add_training_variables()
             self.saver = tf1.train.Saver()
             self.session = tf1.Session()
             self.session.run(tf1.global_variables_initializer())
@@ -189,7 +189,7 @@ class Network:
             value = self.rng.normal(0, 0.2, shape)
         return tf1.get_variable(name, initializer=tf.constant(value, tf.float32))
 
-    def surplus(self):
+    def add_training_variables(self):
         """What training leaves in a checkpoint."""
         for variable in tf1.global_variables():
             leaf = variable.op.name.rpartition("/")[2]

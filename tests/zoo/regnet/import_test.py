@@ -58,10 +58,10 @@ def variables(model):
 def assert_same_parts(ours, theirs, images):
     """Compares endpoints and logits; theirs are made of the images in [0, 1]."""
     normalised = ours.feature_vector.get_layer("normalize")(images)
-    found = dict(ours.backbone(normalised))
-    found["logits"] = ours.classifier(images)
+    our_parts = dict(ours.backbone(normalised))
+    our_parts["logits"] = ours.classifier(images)
     for name, part in theirs.items():
-        assert parity.relative(found[name], part) < 1e-4, name
+        assert parity.relative(our_parts[name], part) < 1e-4, name
 
 
 # PyTorch
@@ -142,11 +142,13 @@ def test_facts_are_timms(arch):
     torch = pytest.importorskip("torch", reason=oracles.HOW)
     from tests.zoo.resnet import torch_side
 
-    known = facts.load(arch)
+    arch_facts = facts.load(arch)
     with torch.device("meta"):
         theirs = timm_model(arch)
-    assert torch_side.parameters(theirs) == facts.value(known, "trainable_params")
-    assert torch_side.multiply_adds(theirs, 224) == facts.value(known, "multiply_adds")
+    assert torch_side.parameters(theirs) == facts.value(arch_facts, "trainable_params")
+    assert torch_side.multiply_adds(theirs, 224) == facts.value(
+        arch_facts, "multiply_adds"
+    )
 
 
 @pytest.mark.slow
@@ -169,8 +171,8 @@ def test_torchvision(arch, tmp_path):
     theirs = torchvision_model(arch)
     path = tmp_path / "a.pth"
     ours = assert_torch_imported(arch, theirs, path, "torchvision", TORCHVISION_MODULES)
-    known = facts.value(facts.load(arch), "params")
-    assert (ours.classifier.count_params() > known) == (arch in WIDER)
+    params = facts.value(facts.load(arch), "params")
+    assert (ours.classifier.count_params() > params) == (arch in WIDER)
 
 
 # tf_keras
@@ -257,9 +259,9 @@ def test_records_of_timm_say_what_its_tags_say():
     oracles.timm()
     import timm.models
 
-    found = list(records("timm "))
-    assert len(found) == len(ARCHS)
-    for arch, record in found:
+    timm_records = list(records("timm "))
+    assert len(timm_records) == len(ARCHS)
+    for arch, record in timm_records:
         tag = record["source"].split()[2].rstrip(":,")
         theirs = timm.models.get_pretrained_cfg(tag)
         assert tag == "regnet{}_{}.pycls_in1k".format(*kind_and_number(arch))
@@ -274,9 +276,9 @@ def test_records_of_timm_say_what_its_tags_say():
 
 def test_records_of_torchvision_say_what_its_weights_say():
     models = oracles.torchvision().models
-    found = list(records("torchvision "))
-    assert len(found) == 2 * len(TORCHVISION)
-    for arch, record in found:
+    torchvision_records = list(records("torchvision "))
+    assert len(torchvision_records) == 2 * len(TORCHVISION)
+    for arch, record in torchvision_records:
         theirs = models.get_weight(record["source"].split()[2])
         evaluation = theirs.transforms()
         assert theirs in models.get_model_weights(arch.replace("8_0gf", "8gf"))
@@ -294,9 +296,9 @@ def test_records_of_torchvision_say_what_its_weights_say():
 def test_records_of_tf_keras_have_its_hashes():
     from tf_keras.src.applications import regnet
 
-    found = list(records("tf_keras"))
-    assert len(found) == len(ARCHS)
-    for arch, record in found:
+    tf_keras_records = list(records("tf_keras"))
+    assert len(tf_keras_records) == len(ARCHS)
+    for arch, record in tf_keras_records:
         kind, number = kind_and_number(arch)
         assert record["sha256"] == regnet.WEIGHTS_HASHES[kind + number][0]
         url = f"{regnet.BASE_WEIGHTS_PATH}regnet{kind}{number}.h5"

@@ -63,16 +63,18 @@ def test_equals_timm_and_transformers(source, arch, tmp_path):
 
     (depth, width), variables = ARCHS[arch]
     theirs = network(source, depth, width)
-    known = facts.load(arch)
-    assert torch_side.parameters(theirs) == facts.value(known, "trainable_params")
-    assert torch_side.multiply_adds(theirs, 224) == facts.value(known, "multiply_adds")
+    arch_facts = facts.load(arch)
+    assert torch_side.parameters(theirs) == facts.value(arch_facts, "trainable_params")
+    assert torch_side.multiply_adds(theirs, 224) == facts.value(
+        arch_facts, "multiply_adds"
+    )
     damped = DAMPED | (DEEP if depth == 152 else {})
     ours = torch_side.imported(arch, theirs, tmp_path / "a.pth", damped)
     assert ours.weights["matched"] == f"names of {source}: {variables} matched"
     assert ours.spec.standardization_epsilon == 1e-8
     for size in SIZES:
-        found = torch_side.differences(ours, theirs, size, MODULES[source])
-        assert max(found.values()) < 1e-4, (size, found)
+        differences = torch_side.differences(ours, theirs, size, MODULES[source])
+        assert max(differences.values()) < 1e-4, (size, differences)
 
 
 def test_the_epsilon_is_the_authors_own_without_their_weights():

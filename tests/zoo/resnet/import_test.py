@@ -374,12 +374,12 @@ def test_transformers_backbone_alone(tmp_path):
     ours = zoo.build("resnet_v1_18", weights=str(path))
     assert ours.weights["matched"].endswith(f"100 matched; 20 ignored; {NO_HEAD}")
     kernel = theirs.state_dict()["encoder.stages.3.layers.1.layer.1.convolution.weight"]
-    (found,) = (
+    (our_kernel,) = (
         variable
         for variable in ours.backbone.weights
         if variable.path == "stage_4_block_2_conv_2/conv/kernel"
     )
-    np.testing.assert_array_equal(found, kernel.numpy().transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(our_kernel, kernel.numpy().transpose(2, 3, 1, 0))
 
 
 # TF-Slim

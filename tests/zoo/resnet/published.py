@@ -50,8 +50,8 @@ RECIPES = {
 }
 # fmt: on
 CROPS = {
-    "resnet_rs_*": (published.beyond(32), "bicubic"),
-    "resnet_cifar_*": (published.beyond(0), "bilinear"),
+    "resnet_rs_*": (published.crop_with_margin(32), "bicubic"),
+    "resnet_cifar_*": (published.crop_with_margin(0), "bilinear"),
 }
 PATHS = {
     "resnet_v1_18": "25dbb47b8423c163cec72f61ef4bf7e8",

@@ -62,8 +62,8 @@ def test_v1_equals_keras_applications(depth, padding, size):
     surplus = theirs.count_params() - ours.classifier.count_params()
     assert surplus == sum(bias.size for bias in biases.values())
     parity.randomise(ours.classifier)
-    keras_side.carry_over(ours.classifier, theirs, keras_name, biases)
-    same = {
+    keras_side.copy_variables(ours.classifier, theirs, keras_name, biases)
+    layer_names = {
         "stem": "pool1_pool",
         **{
             f"stage_{s}": f"conv{s + 1}_block{b}_out"
@@ -72,7 +72,7 @@ def test_v1_equals_keras_applications(depth, padding, size):
         "feature_vector": "avg_pool",
         "logits": "predictions",
     }
-    keras_side.assert_same(ours, theirs, same, shape)
+    keras_side.assert_same(ours, theirs, layer_names, shape)
 
 
 def transformers_name(path):
@@ -126,11 +126,13 @@ def test_v1_and_v1_5_equal_transformers(arch, stride_in, size):
 
     ours = zoo.build(arch)
     theirs = transformers_model(ours.spec.depth, stride_in=stride_in)
-    known = facts.load(arch)
-    assert torch_side.parameters(theirs) == facts.value(known, "trainable_params")
-    assert torch_side.multiply_adds(theirs, 224) == facts.value(known, "multiply_adds")
+    arch_facts = facts.load(arch)
+    assert torch_side.parameters(theirs) == facts.value(arch_facts, "trainable_params")
+    assert torch_side.multiply_adds(theirs, 224) == facts.value(
+        arch_facts, "multiply_adds"
+    )
     parity.randomise(ours.classifier)
-    torch_side.carry_over(ours.classifier, theirs, transformers_name)
+    torch_side.copy_variables(ours.classifier, theirs, transformers_name)
     normalised = np.random.default_rng(1).normal(size=(2, *size, 3)).astype("float32")
     modules = {
         "stem": "resnet.embedder",

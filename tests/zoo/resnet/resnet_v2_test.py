@@ -55,8 +55,8 @@ def test_v2_equals_keras_applications(depth, padding, size):
         theirs = keras_side.with_same_pool(theirs)
     assert ours.classifier.count_params() == theirs.count_params()
     parity.randomise(ours.classifier)
-    keras_side.carry_over(ours.classifier, theirs, keras_name)
-    same = {
+    keras_side.copy_variables(ours.classifier, theirs, keras_name)
+    layer_names = {
         "stem": "pool1_pool",
         **{
             f"stage_{s}": f"conv{s + 1}_block{b}_out"
@@ -66,13 +66,13 @@ def test_v2_equals_keras_applications(depth, padding, size):
         "feature_vector": "avg_pool",
         "logits": "predictions",
     }
-    keras_side.assert_same(ours, theirs, same, shape)
+    keras_side.assert_same(ours, theirs, layer_names, shape)
 
 
 def test_multiply_adds_are_those_of_keras_applications():
     theirs = keras.applications.ResNet50V2(weights=None)
-    found = multiply_adds.multiply_adds(theirs, input_shape=(224, 224, 3))
-    assert found == facts.value(facts.load("resnet_v2_50"), "multiply_adds")
+    count = multiply_adds.multiply_adds(theirs, input_shape=(224, 224, 3))
+    assert count == facts.value(facts.load("resnet_v2_50"), "multiply_adds")
 
 
 def test_what_has_biases():

@@ -29,7 +29,7 @@ class Network:
             with tf1.variable_scope(f"resnet_v{generation}_{depth}"):
                 self.logits = self.network(self.preprocess(), UNITS[depth], classes)
                 self.variable("mean_rgb", (3,))
-            self.surplus()
+            self.add_training_variables()
             self.saver = tf1.train.Saver(write_version=tf1.train.SaverDef.V1)
             self.session = tf1.Session()
             self.session.run(tf1.global_variables_initializer())
@@ -107,7 +107,7 @@ class Network:
             value = self.rng.normal(0, 0.2, shape)
         return tf1.get_variable(name, initializer=tf.constant(value, tf.float32))
 
-    def surplus(self):
+    def add_training_variables(self):
         """What training leaves in a checkpoint."""
         for variable in tf1.global_variables():
             leaf = variable.op.name.rpartition("/")[2]

@@ -21,7 +21,7 @@ LEAVES = {
 }
 
 
-def carry_over(model, theirs, name_of):
+def copy_variables(model, theirs, name_of):
     """Gives every variable of ours to theirs; none of theirs may be left.
 
     `name_of` maps the path of a layer of ours, such as `stem/conv`, to their module's.
@@ -62,10 +62,10 @@ def outputs(theirs, images, modules):
 
     `modules` maps names of ours to names of their modules.
     """
-    found = {}
+    parts = {}
     hooks = [
         theirs.get_submodule(module).register_forward_hook(
-            lambda _, __, output, name=name: found.update({name: output})
+            lambda _, __, output, name=name: parts.update({name: output})
         )
         for name, module in modules.items()
     ]
@@ -73,8 +73,8 @@ def outputs(theirs, images, modules):
         result = theirs(torch.tensor(images.transpose(0, 3, 1, 2).copy()))
     for hook in hooks:
         hook.remove()
-    found["logits"] = getattr(result, "logits", result)
-    return {name: to_ours(tensor) for name, tensor in found.items()}
+    parts["logits"] = getattr(result, "logits", result)
+    return {name: to_ours(tensor) for name, tensor in parts.items()}
 
 
 def to_ours(tensor):
@@ -100,9 +100,9 @@ def parameters(theirs):
 
 def with_our_logits(model, normalised):
     """Our endpoints and logits for images that are normalised already."""
-    found = dict(model.backbone(normalised))
-    found["logits"] = model.head(found[model.head_input])
-    return {name: keras.ops.convert_to_numpy(x) for name, x in found.items()}
+    parts = dict(model.backbone(normalised))
+    parts["logits"] = model.head(parts[model.head_input])
+    return {name: keras.ops.convert_to_numpy(x) for name, x in parts.items()}
 
 
 def imported(arch, theirs, path, scales=None):

@@ -33,13 +33,13 @@ def assert_same(ours, theirs):
 
     for size in SIZES:
         images = some_images(size)
-        found = ours.endpoints(images)
-        found["logits"] = ours.classifier(images)
+        our_parts = ours.endpoints(images)
+        our_parts["logits"] = ours.classifier(images)
         expected = torch_side.outputs(theirs, (images - MEAN) / STD, MODULES)
         expected["feature_vector"] = expected["feature_map"].mean((1, 2))
-        assert set(expected) == set(found)
+        assert set(expected) == set(our_parts)
         for name, part in expected.items():
-            assert parity.relative(found[name], part) < 1e-4, (name, size)
+            assert parity.relative(our_parts[name], part) < 1e-4, (name, size)
 
 
 def torchvision_model(width):
@@ -70,19 +70,19 @@ def torch_name(path):
     layer, _, kind = path.partition("/")
     if layer == "logits":
         return "fc"
-    place = ("conv", "norm").index(kind)
+    offset = ("conv", "norm").index(kind)
     if layer in ("stem", "feature_map"):
-        return f"{'conv1' if layer == 'stem' else 'conv5'}.{place}"
+        return f"{'conv1' if layer == 'stem' else 'conv5'}.{offset}"
     _, stage, _, block, part = layer.split("_", 4)
-    first = {
+    conv_module = {
         "shortcut_depthwise": "branch1.0",
         "shortcut_pointwise": "branch1.2",
         "pointwise_1": "branch2.0",
         "depthwise": "branch2.3",
         "pointwise_2": "branch2.5",
     }[part]
-    branch, _, number = first.partition(".")
-    return f"stage{int(stage) + 1}.{int(block) - 1}.{branch}.{int(number) + place}"
+    branch, _, number = conv_module.partition(".")
+    return f"stage{int(stage) + 1}.{int(block) - 1}.{branch}.{int(number) + offset}"
 
 
 @pytest.mark.slow_except("050")

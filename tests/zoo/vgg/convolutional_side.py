@@ -20,8 +20,8 @@ def outputs(theirs, images, modules):
       What the modules of `features` put out, by our names, then fc6, feature map and
       vector, and logits.
     """
-    found = torch_side.outputs(theirs.features, images, modules)
-    x = torch.tensor(found.pop("logits").transpose(0, 3, 1, 2).copy())
+    module_outputs = torch_side.outputs(theirs.features, images, modules)
+    x = torch.tensor(module_outputs.pop("logits").transpose(0, 3, 1, 2).copy())
     linear = torch.nn.Linear
     fc6, fc7, fc8 = (m for m in theirs.classifier if isinstance(m, linear))
     channels = x.shape[1]
@@ -34,13 +34,15 @@ def outputs(theirs, images, modules):
         x = functional.relu(functional.conv2d(x, kernel, fc7.bias))
         parts |= {"feature_map": x, "feature_vector": x.mean((2, 3))}
         parts["logits"] = functional.linear(x.mean((2, 3)), fc8.weight, fc8.bias)
-    return found | {name: torch_side.to_ours(part) for name, part in parts.items()}
+    return module_outputs | {
+        name: torch_side.to_ours(part) for name, part in parts.items()
+    }
 
 
 def our_outputs(model, normalised):
     """Our endpoints and logits, maps of one position as `torch_side.to_ours` does."""
-    found = torch_side.with_our_logits(model, normalised)
-    for name, array in found.items():
+    parts = torch_side.with_our_logits(model, normalised)
+    for name, array in parts.items():
         if array.shape[1:3] == (1, 1):
-            found[name] = array[:, 0, 0]
-    return found
+            parts[name] = array[:, 0, 0]
+    return parts

@@ -28,9 +28,9 @@ def random_images(size, count=1):
     return random.astype("float32")
 
 
-def assert_equal(found, expected):
+def assert_equal(actual, expected):
     for name, part in expected.items():
-        assert parity.relative(found[name], part) < 1e-4, name
+        assert parity.relative(actual[name], part) < 1e-4, name
 
 
 def modules_of(features):
@@ -77,25 +77,27 @@ def test_equals_torchvision(arch, tmp_path):
     theirs = getattr(torchvision.models, arch.replace("_", "", 1))(init_weights=False)
     save_random(theirs, tmp_path / "a.pth")
     ours = imported(arch, tmp_path / "a.pth")
-    known = facts.load(arch)
-    assert torch_side.parameters(theirs) == facts.value(known, "trainable_params")
+    arch_facts = facts.load(arch)
+    assert torch_side.parameters(theirs) == facts.value(arch_facts, "trainable_params")
     statistics = [b for name, b in theirs.named_buffers() if "running" in name]
-    assert facts.value(known, "params") - facts.value(known, "trainable_params") == sum(
-        buffer.numel() for buffer in statistics
+    assert facts.value(arch_facts, "params") - facts.value(
+        arch_facts, "trainable_params"
+    ) == sum(buffer.numel() for buffer in statistics)
+    assert torch_side.multiply_adds(theirs, 224) == facts.value(
+        arch_facts, "multiply_adds"
     )
-    assert torch_side.multiply_adds(theirs, 224) == facts.value(known, "multiply_adds")
     modules = modules_of(theirs.features)
     for size in SIZES:
         normalised = np.random.default_rng(1).normal(size=(1, *size, 3))
         normalised = normalised.astype("float32")
-        found = convolutional_side.our_outputs(ours, normalised)
+        our_parts = convolutional_side.our_outputs(ours, normalised)
         expected = convolutional_side.outputs(theirs, normalised, modules)
-        assert found.keys() == expected.keys()
-        assert_equal(found, expected)
+        assert our_parts.keys() == expected.keys()
+        assert_equal(our_parts, expected)
         if size == SIZES[0]:
-            assert_equal(found, torch_side.outputs(theirs, normalised, {}))
+            assert_equal(our_parts, torch_side.outputs(theirs, normalised, {}))
         else:
-            assert found["fc6"].shape == (1, 2, 3, 4096)
+            assert our_parts["fc6"].shape == (1, 2, 3, 4096)
 
 
 @slow
@@ -115,8 +117,8 @@ def test_equals_timm(arch, tmp_path):
     for size in SIZES:
         normalised = np.random.default_rng(1).normal(size=(1, *size, 3))
         normalised = normalised.astype("float32")
-        found = convolutional_side.our_outputs(ours, normalised)
-        assert_equal(found, torch_side.outputs(theirs, normalised, modules))
+        our_parts = convolutional_side.our_outputs(ours, normalised)
+        assert_equal(our_parts, torch_side.outputs(theirs, normalised, modules))
 
 
 def keras_network(depth, **options):
@@ -146,11 +148,11 @@ def keras_outputs(theirs, images):
 
 def our_outputs(model, images):
     """Our endpoints and logits of images in [0, 1]; fc6 of one position as a vector."""
-    found = dict(model.endpoints(images))
-    found["logits"] = model.head(found["feature_vector"])
-    if found["fc6"].shape[1:3] == (1, 1):
-        found["fc6"] = found["fc6"][:, 0, 0]
-    return found
+    parts = dict(model.endpoints(images))
+    parts["logits"] = model.head(parts["feature_vector"])
+    if parts["fc6"].shape[1:3] == (1, 1):
+        parts["fc6"] = parts["fc6"][:, 0, 0]
+    return parts
 
 
 @slow
@@ -210,9 +212,9 @@ def test_equals_tf_slim(arch, scope, tmp_path):
     assert ours.weights["matched"] == matched
     for size in SIZES:
         images = random_images(size)
-        found = dict(ours.endpoints(images))
-        found["logits"] = ours.head(found["feature_vector"])
-        assert_equal(found, theirs(images))
+        our_parts = dict(ours.endpoints(images))
+        our_parts["logits"] = ours.head(our_parts["feature_vector"])
+        assert_equal(our_parts, theirs(images))
 
 
 @pytest.mark.parametrize(

@@ -179,8 +179,8 @@ def test_flipped_bytes_never_crash(path, seed):
     write_keras(path.with_suffix(".weights.h5"))
     data = bytearray(path.with_suffix(".weights.h5").read_bytes())
     rng = np.random.default_rng(seed)
-    for place in rng.integers(0, len(data), 20):
-        data[place] = rng.integers(256)
+    for index in rng.integers(0, len(data), 20):
+        data[index] = rng.integers(256)
     path.write_bytes(data)
     with contextlib.suppress(ValueError):
         assert all(tensor.shape is not None for tensor in hdf5.read(path).values())

@@ -32,14 +32,14 @@ PREFIXES = [
 @pytest.mark.parametrize("layers", [["first"], ["first", "second"]])
 def test_a_prefix_of_all_names_is_found(prefix, layers):
     """All names of the table begin with `b.0.`, which must stay."""
-    found = [prefix + name for name in tensors(*layers)]
-    assert names.recognise([TABLE], found) == (prefix, TABLE)
+    tensor_names = [prefix + name for name in tensors(*layers)]
+    assert names.recognise([TABLE], tensor_names) == (prefix, TABLE)
 
 
 @pytest.mark.parametrize("prefix", ["", *PREFIXES])
 def test_a_prefix_of_this_projects_names_is_found(prefix):
-    found = [f"{prefix}stem/conv/kernel", f"{prefix}logits/bias"]
-    assert names.recognise([TABLE], found) == (prefix, None)
+    tensor_names = [f"{prefix}stem/conv/kernel", f"{prefix}logits/bias"]
+    assert names.recognise([TABLE], tensor_names) == (prefix, None)
 
 
 @pytest.mark.parametrize(
