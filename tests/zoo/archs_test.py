@@ -1,4 +1,7 @@
-"""Every arch against its facts, and against an independent implementation."""
+"""Tests every architecture against its facts file and shared rules for endpoints.
+
+MobileNetV2 is also compared with keras.applications.
+"""
 
 import dataclasses
 import functools
@@ -17,7 +20,7 @@ SIZED = re.compile(r"(mobilenet_v[12]_\d{3})_\d+")
 
 
 def smallest(arch):
-    """The arch that has the same layers, for the smallest images."""
+    """Returns the arch that has the same layers and the smallest image size."""
     sized = SIZED.fullmatch(arch)
     if not sized:
         return arch
@@ -39,7 +42,7 @@ ENDPOINTS = [
     "feature_map",
     "feature_vector",
 ]
-# One per width; the other sizes of a width are the same layers.
+# One arch per width: the other image sizes of a width have the same layers.
 WIDTHS = {
     0.35: "mobilenet_v2_035_96",
     0.5: "mobilenet_v2_050_128",
@@ -52,7 +55,7 @@ WIDTHS = {
 
 @functools.cache
 def shared_model(arch):
-    """A model that several tests share, and none of them changes."""
+    """Returns a model that several tests share; none of them may change it."""
     return zoo.build(arch)
 
 
@@ -67,7 +70,7 @@ def layers_of(layer, kind):
 
 
 def assert_is_as_configured(model):
-    """What only training shows reaches every layer that it is meant for."""
+    """Asserts that settings for training alone reach every layer that needs them."""
     for norm in layers_of(model.backbone, keras.layers.BatchNormalization):
         for name in ("momentum", "epsilon"):
             configured = getattr(model.spec, f"batch_norm_{name}", None)
@@ -75,7 +78,7 @@ def assert_is_as_configured(model):
     (dropout,) = layers_of(model.head, dropping.Dropout)
     lines = [line for line in model.gin_config.splitlines() if "dropout_rate" in line]
     assert lines == [f"model.dropout_rate = {dropout.rate}"]
-    # A call's dropout_rate is for all layers alike.
+    # A dropout_rate passed to a call applies to all layers alike.
     for layer in layers_of(model.backbone, dropping.Dropout):
         assert layer.rate == dropout.rate, layer.name
     if model.weight_decay:
@@ -89,7 +92,11 @@ def assert_is_as_configured(model):
 
 
 def assert_has_endpoints(model):
-    """Stem, stages and what papers name, in data-flow order; feature map and vector."""
+    """Asserts the names, order, types and shapes of the endpoints.
+
+    They come in data-flow order: stem, stages and outputs that papers name, then
+    feature map and feature vector.
+    """
     outputs = model.backbone.output
     stages = [name for name in outputs if name.startswith("stage_")]
     assert stages == [f"stage_{n}" for n in range(1, len(stages) + 1)]
@@ -107,7 +114,7 @@ def assert_has_endpoints(model):
         assert all(len(shape) == 4 for shape in maps)
         heights = [shape[1] for shape in maps]
         assert heights == sorted(heights, reverse=True)
-        if size == least:  # the smallest that gives a feature map
+        if size == least:  # the smallest size that still gives a feature map
             assert heights[-1] == 1
 
 
@@ -133,7 +140,10 @@ def test_facts_hold(arch):
 
 @pytest.mark.parametrize("arch", OTHER_SIZES)
 def test_for_images_of_other_sizes_the_layers_are_the_same(arch):
-    """So what holds of one of them holds of all; convolutions cost more."""
+    """Tests of the smallest size therefore cover the others.
+
+    Only the multiply-adds of convolutions grow, with the square of the size.
+    """
     arch_facts, smallest_facts = facts.load(arch), facts.load(smallest(arch))
     spec = specs.of(arch)
     assert spec.image_size == facts.value(arch_facts, "image_size")
@@ -188,7 +198,7 @@ def test_both_models_are_one_backbone():
 
 
 def keras_name(path):
-    """What keras.applications' MobileNetV2 calls the layer of a variable of ours."""
+    """Returns the layer and leaf of our path in keras.applications' MobileNetV2."""
     layer, _, leaf = path.rpartition("/")
     fixed = {
         "stem/conv": "Conv1",
@@ -209,7 +219,7 @@ def keras_name(path):
 
 
 def copy_variables(ours, theirs):
-    """Assigns every variable of ours to theirs; none of theirs may be left."""
+    """Copies all our variables to the other model, which must have no others."""
     for variable in ours.weights:
         layer, leaf = keras_name(variable.path)
         (target,) = (
@@ -268,7 +278,7 @@ def test_training_mode_moves_batch_statistics_and_drops_paths():
         (keras.ops.convert_to_numpy(v) != b).any()
         for v, b in zip(means, before, strict=True)
     )
-    # Batch statistics alone give the same output twice: the difference is drop path.
+    # Batch statistics alone would give the same output twice; drop path does not.
     assert (first != second).any()
 
 
@@ -282,7 +292,7 @@ def test_weight_decay_is_the_recipes():
     assert not any("_depthwise/" in path for path in decayed)
     lite = shared_model("efficientnet_lite0")
     decayed = [v.path for v in lite.decayed(lite.classifier)]
-    # The TPU code decays all but batch norm, so the bias of the logits too.
+    # The TPU code decays all variables but batch norm's, so the logits' bias too.
     assert "logits/bias" in decayed
     assert any("_depthwise/" in path for path in decayed)
     assert not any("/norm/" in path for path in decayed)

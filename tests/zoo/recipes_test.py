@@ -1,6 +1,6 @@
-"""What every `.gin` ships beside its sizes, held against what was published.
+"""Tests the training and evaluation settings in every `.gin` against published ones.
 
-Figures that no count of parameters and no comparison of outputs would miss.
+Tests that count parameters or compare outputs would not notice a wrong value there.
 """
 
 import fnmatch
@@ -13,7 +13,7 @@ from zoo import config, facts, scaffold
 
 RECIPES, CROPS = published.table("RECIPES"), published.table("CROPS")
 DEFAULT_CROP = (lambda size: 0.875, "bilinear")
-# A contributor's own arch needs no row here to pass.
+# An arch that a contributor adds passes without a row in RECIPES.
 LISTED = [
     arch for arch in sorted(config.config_files()) if published.first(RECIPES, arch)
 ]
@@ -43,7 +43,7 @@ def test_a_gin_file_ships_what_was_published(arch):
     )
     assert actual == published.first(RECIPES, arch)
     crop, interpolation = published.first(CROPS, arch) or DEFAULT_CROP
-    # In whole pixels: Lite's margins are rounded.
+    # With a tolerance, since the margins of EfficientNet-Lite are whole pixels.
     assert bound["crop_fraction"] == pytest.approx(crop(spec.image_size), abs=2e-3)
     assert bound["interpolation"] == interpolation
     assert getattr(spec, "pool_padding", "same") == (

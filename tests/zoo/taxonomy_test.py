@@ -1,4 +1,4 @@
-"""Class-index definitions."""
+"""Tests of class-index definitions: loading, reading, writing and validation."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""AlexNet against torchvision."""
+"""Tests AlexNet against torchvision."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite 0 to 4 against timm, whose `tf_` variants pad as TensorFlow."""
+"""Tests EfficientNet-Lite 0 to 4 against timm's `tf_` variants (TensorFlow padding)."""
 
 import pytest
 

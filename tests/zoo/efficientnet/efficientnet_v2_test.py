@@ -1,4 +1,4 @@
-"""EfficientNetV2 against keras.applications, and its XL against timm."""
+"""Tests EfficientNetV2 against keras.applications, and V2-XL against timm."""
 
 import keras
 import pytest
@@ -48,7 +48,7 @@ def test_xl_equals_timm(shape):
 
 @pytest.mark.slow
 def test_channels_may_lose_more_than_a_tenth():
-    # EfficientNet's rule would make 24 of 16 · 1.2.
+    # EfficientNet's rule would round 16 · 1.2 to 24.
     output = shapes.build("efficientnet_v2_b3").backbone.output["stage_1"]
     assert output.shape[-1] == 16
 

@@ -1,4 +1,4 @@
-"""What was published of the EfficientNets; see `tests.zoo.published`."""
+"""Published values of the EfficientNets; see `tests.zoo.published`."""
 
 from tests.zoo import published
 

@@ -1,4 +1,4 @@
-"""Drop path: whole branches of single images, kept in proportion; and dropout."""
+"""Tests drop path, which drops whole branches of single images, and dropout."""
 
 import re
 
@@ -57,7 +57,7 @@ def test_inference_drops_nothing_and_two_layers_draw_apart():
 
 
 def drop_path_rates(arch):
-    """Rates of blocks with a shortcut, in network order; those without drop none."""
+    """Returns the non-zero drop path rates of an arch, in network order."""
     layers = shapes.build(arch).backbone.layers
     rates = [layer.rate for layer in layers if isinstance(layer, dropping.DropPath)]
     return [pytest.approx(rate, abs=1e-6) for rate in rates if rate]
@@ -89,7 +89,7 @@ def test_efficientnets_drop_as_keras_applications_do(arch, builder):
     ],
 )
 def test_mobilenet_v4_drops_more_with_depth(arch, rate, blocks):
-    """The b-th of all blocks after the first stage's, of n, drops rate · b / n."""
+    """Of the n blocks after the first stage, block b has the rate `rate` · b / n."""
     model = zoo.build(arch)
     names = [
         layer.name.removesuffix("_drop_path")

@@ -1,4 +1,4 @@
-"""Group normalisation against Keras' own layer."""
+"""Tests group normalisation against Keras' layer."""
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ def test_is_the_normalisation_of_keras():
         layer.build(x.shape)
         parity.randomise(layer)
     assert parity.relative(ours(x), theirs(x)) < 1e-6
-    # Half of the values are negative.
+    # Half of the normalised values are negative, so ReLU makes a difference.
     activated = group_norm.GroupNormActivation(
         4, epsilon=0.1, activation="relu", name="activated"
     )

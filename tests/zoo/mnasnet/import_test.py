@@ -1,4 +1,4 @@
-"""Imports MnasNet weights of timm and torchvision, in files that their code wrote."""
+"""Tests imports of MnasNet weights from files that timm and torchvision wrote."""
 
 import json
 
@@ -53,7 +53,7 @@ def other_model(arch, source, **kwargs):
 
 
 def some_images(size):
-    """[1, H, W, 3] float32 in [0, 1]."""
+    """Returns a random image, [1, H, W, 3] float32 in [0, 1]."""
     return np.random.default_rng(1).uniform(size=(1, *size, 3)).astype("float32")
 
 
@@ -92,7 +92,7 @@ def test_an_imported_model_gives_the_same_outputs(arch, source, tmp_path):
     save_random(theirs, path)
     ours = zoo.build(arch, weights=str(path))
     paths = [variable.path for variable in ours.classifier.weights]
-    # Ignored is PyTorch's `num_batches_tracked`, one in each batch norm.
+    # PyTorch's `num_batches_tracked` is ignored: there is one in each batch norm.
     norms = sum(path.endswith("moving_mean") for path in paths)
     assert ours.weights["matched"] == (
         f"names of {source}: {len(paths)} matched; {norms} ignored"
@@ -104,7 +104,7 @@ def test_an_imported_model_gives_the_same_outputs(arch, source, tmp_path):
         modules = OTHERS[source][1]
         for name, part in torch_side.outputs(theirs, normalised, modules).items():
             assert parity.relative(our_parts[name], part) < 1e-4, name
-        # `found` is of normalised images; the classifier normalises images itself.
+        # The classifier normalises images; `our_parts` are of normalised ones.
         logits = ours.classifier(images)
         assert parity.relative(logits, our_parts["logits"]) < 1e-4
 

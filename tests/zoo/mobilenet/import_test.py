@@ -1,7 +1,7 @@
-"""Files that other projects write become models of ours that say the same.
+"""Tests imports of MobileNet weights from files that other projects' code wrote.
 
-Every file is written by the other project's own code, with random values in all of it;
-what its model makes of images, normalised as it wants them, is the truth.
+All values in the files are random. The expected outputs come from the other project's
+model, for images normalised as it requires.
 """
 
 import functools
@@ -28,14 +28,14 @@ def photos(height, width):
 
 
 def imported(arch, path, matched, **arguments):
-    """Our model with the weights of a file; `matched` is what it says about them."""
+    """Imports a file, asserts its summary of matched names, and returns our model."""
     model = zoo.build(arch, weights=str(path), **arguments)
     assert model.weights["matched"] == f"names of {matched}"
     return model
 
 
 def quick(cases, count):
-    """Parameters of a test, of which all but the first ones are slow."""
+    """Returns pytest parameters for `cases`; all but the first `count` are slow."""
     slow = pytest.mark.slow
     return [
         pytest.param(case, marks=[] if index < count else slow)
@@ -43,7 +43,7 @@ def quick(cases, count):
     ]
 
 
-# Keras: files of Keras 3, and of the Keras before it.
+# Keras: files of Keras 3 and of Keras 2.
 
 
 def v1(width, size=224):
@@ -86,7 +86,10 @@ def keras_model(arch, kind=keras, **arguments):
 
 
 def keras_difference(ours, theirs):
-    """Between our model and theirs, which takes images in [-1, 1] of its one size."""
+    """Returns the relative difference between our model and keras.applications'.
+
+    The latter takes images in [-1, 1] of a fixed size.
+    """
     images = photos(*theirs.input_shape[1:3])
     return parity.relative(ours(images), theirs(images * 2 - 1).numpy())
 
@@ -103,7 +106,7 @@ def test_keras(arch, tmp_path):
         f"keras.applications: {len(theirs.weights)} matched",
     )
     assert keras_difference(ours.classifier, theirs) < 1e-4
-    # Where a stride follows, V1 pads as TensorFlow does on even sizes only.
+    # Before a strided convolution, V1 pads as TensorFlow does on even sizes only.
     odd = keras_model(arch, input_shape=(95, 127, 3))
     odd.set_weights(theirs.get_weights())
     assert keras_difference(ours.classifier, odd) < 1e-4
@@ -122,7 +125,7 @@ OLD_KERAS = {
     ("arch", "whole"),
     [
         pytest.param("mobilenet_v1_025_128", False, marks=pytest.mark.slow),
-        # The files with names of 2018 are of this architecture.
+        # Files with the names of 2018 exist for this architecture.
         pytest.param("mobilenet_v2_035_96", False, marks=pytest.mark.slow),
         ("mobilenet_v3_small", False),
         pytest.param("mobilenet_v3_large_minimalistic", False, marks=pytest.mark.slow),
@@ -138,7 +141,7 @@ def test_keras_of_before_keras_3(arch, whole, tmp_path):
     assert keras_difference(ours.classifier, theirs) < 1e-4
 
 
-# What the network's first release called its layers, in the published files.
+# Layer names of the network's first release, in the published files.
 OLD_NAMES = (
     (r"^expanded_conv_", "block_0_"),
     (r"^block_(\d+)_(\w+)_BN$", r"bn\1_conv_\1_bn_\2"),
@@ -199,7 +202,7 @@ def torch_output(theirs, images, mean, std):
     x = ((images - mean) / std).astype(np.float32).transpose(0, 3, 1, 2)
     with torch.no_grad():
         output = theirs.eval()(torch.from_numpy(x))
-    for part in ("logits", "pooler_output"):  # what transformers' models give
+    for part in ("logits", "pooler_output"):  # outputs of transformers' models
         output = getattr(output, part, output)
     return output.numpy()
 
@@ -218,7 +221,7 @@ def torch_differences(ours, theirs, normalization, sizes=SIZES):
 
 
 def assert_imports_torch(arch, theirs, path, source, normalization, **arguments):
-    """Writes a state dict; our model must say the same at two sizes."""
+    """Writes a state dict, and asserts that our model gives the same outputs."""
     import safetensors.torch
     import torch
 
@@ -401,7 +404,7 @@ def test_slim(arch, classes, training, tmp_path):
         SLIM[arch], path, images, classes=classes, training=training
     )
     count = VARIABLES[arch]
-    # The values that are averaged, three slots for each, the step and the loss.
+    # Ignored: values behind the averages, three slots for each, the step and the loss.
     ignored = f"; {4 * count + 2} ignored" if training else ""
     ours = imported(arch, path, f"TF-Slim: {count} matched{ignored}")
     assert ours.taxonomy.has_background == (classes == 1001)

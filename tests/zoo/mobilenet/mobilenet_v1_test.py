@@ -1,4 +1,4 @@
-"""MobileNetV1 against keras.applications and timm."""
+"""Tests MobileNetV1 against keras.applications and timm."""
 
 import keras
 import pytest
@@ -7,7 +7,7 @@ import zoo
 from tests.zoo import parity
 from tests.zoo.mobilenet import keras_side, timm_side
 
-# One per width; the other sizes of a width are the same layers.
+# One arch per width: the other image sizes of a width have the same layers.
 WIDTHS = {
     0.25: "mobilenet_v1_025_128",
     0.5: "mobilenet_v1_050_160",
@@ -26,7 +26,7 @@ BLOCKS_BEFORE = (0, 1, 3, 5, 11)
 
 
 def keras_name(path):
-    """What keras.applications' MobileNet calls the layer of a variable of ours."""
+    """Returns the layer of our variable in keras.applications' MobileNet."""
     layer, *kind = path.split("/")[:-1]
     bn = "_bn" if kind == ["norm"] else ""
     if layer == "stem":
@@ -42,7 +42,7 @@ def keras_name(path):
 def differences(width, shape=None):
     ours = zoo.build(WIDTHS[width])
     size = ours.spec.image_size
-    keras.backend.clear_session()  # so that their unnamed pooling has no number
+    keras.backend.clear_session()  # so that the unnamed pooling layer gets no number
     theirs = keras.applications.MobileNet(
         input_shape=shape or (size, size, 3),
         alpha=width,
@@ -68,14 +68,14 @@ def test_equals_keras_applications_at_default_size(width):
     [pytest.param(w, marks=[] if w == 0.25 else pytest.mark.slow) for w in WIDTHS],
 )
 def test_equals_keras_applications_at_odd_size(width):
-    # Their strided depthwise convolutions pad the bottom and right alone, which is
-    # TensorFlow's SAME on even inputs only: the stem's may be odd.
+    # keras.applications' strided depthwise convolutions pad only the bottom and right,
+    # which equals TensorFlow's SAME for even inputs; only the stem's input may be odd.
     endpoint_differences = differences(width, (95, 127, 3))
     assert max(endpoint_differences.values()) < 1e-4, endpoint_differences
 
 
 def timm_name(layer):
-    """What timm's MobileNetV1 calls a layer of ours."""
+    """Returns the name of our layer in timm's MobileNetV1."""
     fixed = {"stem/conv": "conv_stem", "stem/norm": "bn1", "logits": "classifier"}
     if layer in fixed:
         return fixed[layer]

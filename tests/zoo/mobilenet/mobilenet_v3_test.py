@@ -1,4 +1,4 @@
-"""MobileNetV3 against keras.applications and timm."""
+"""Tests MobileNetV3 against keras.applications and timm."""
 
 import keras
 import pytest
@@ -7,7 +7,7 @@ import zoo
 from tests.zoo import parity
 from tests.zoo.mobilenet import keras_side, timm_side
 
-# Their constructor, its arguments, and the blocks before each of our stages.
+# keras.applications' constructor, the blocks before each of our stages, and arguments.
 LARGE = (keras.applications.MobileNetV3Large, (0, 1, 3, 6, 10, 12))
 SMALL = (keras.applications.MobileNetV3Small, (0, 1, 3, 6, 8))
 ARCHS = {
@@ -22,7 +22,7 @@ QUICK = ("mobilenet_v3_large", "mobilenet_v3_small_minimalistic")
 
 
 def keras_name(path, blocks_before):
-    """What keras.applications' MobileNetV3 calls the layer of a variable of ours."""
+    """Returns the layer of our variable in keras.applications' MobileNetV3."""
     layer, *kind = path.split("/")[:-1]
     bn = "_bn" if kind == ["norm"] else ""
     fixed = {"stem": "conv", "feature_map": "conv_1", "feature_vector": "conv_2"}
@@ -39,7 +39,10 @@ def keras_name(path, blocks_before):
 
 
 def endpoint_layers(theirs, blocks_before, stages):
-    """Our endpoints and the names of their layers; activations have none of theirs."""
+    """Maps our endpoints to names of the other model's layers.
+
+    Its activations have no fixed names, so they are found by position.
+    """
     layers = theirs.layers
     names = {layer.name for layer in layers}
     layer_names = {}
@@ -55,10 +58,10 @@ def endpoint_layers(theirs, blocks_before, stages):
 
 
 def randomise(model):
-    """Random variables that leave the gates of squeeze-excite between 0 and 1.
+    """Randomises a model so that the gates of squeeze-excite stay between 0 and 1.
 
-    Random activations reach hundreds: a gate that sums them up would be open or shut,
-    or where it is neither, magnify rounding errors a thousandfold.
+    Random activations reach hundreds. A gate that sums them up would be fully open or
+    shut, or in between would magnify rounding errors a thousandfold.
     """
     parity.randomise(model)
     for variable in model.weights:
@@ -103,7 +106,7 @@ def test_equals_keras_applications(arch, shape):
 
 
 def timm_name(layer, *, stages):
-    """What timm's MobileNetV3 calls a layer of ours."""
+    """Returns the name of our layer in timm's MobileNetV3."""
     fixed = {
         "stem/conv": "conv_stem",
         "stem/norm": "bn1",

@@ -1,4 +1,4 @@
-"""MobileNetV4 against timm."""
+"""Tests MobileNetV4 against timm."""
 
 import pytest
 
@@ -6,7 +6,7 @@ import zoo
 from tests.zoo import parity
 from tests.zoo.mobilenet import timm_side
 
-QUICK = ("conv_small", "hybrid_medium")  # both kinds of FusedIB, every other block
+QUICK = ("conv_small", "hybrid_medium")  # all kinds of blocks, both of FusedIB
 VARIANTS = {
     "conv_small": 224,
     "conv_medium": 256,
@@ -43,11 +43,11 @@ ATTENTION = {
 
 
 def timm_name(layer, *, fused_stages):
-    """What timm's MobileNetV4 calls a layer of ours.
+    """Returns the name of our layer in timm's MobileNetV4.
 
     Args:
       layer: our variable's path without its last part.
-      fused_stages: those of FusedIB; Conv-S has two, each as two blocks of timm.
+      fused_stages: number of FusedIB stages; Conv-S has two, each two blocks in timm.
     """
     if layer in FIXED:
         return FIXED[layer]
@@ -71,10 +71,10 @@ def timm_name(layer, *, fused_stages):
 
 
 def randomise(model):
-    """Random variables that leave attention looking at many places.
+    """Randomises a model so that attention stays spread over many positions.
 
-    Random residual branches would add up to values so large that a query finds one
-    place alone, and a rounding error decides between two.
+    Random residual branches would add up to values so large that a query attends to a
+    single position, and a rounding error would decide between two.
     """
     parity.randomise(model)
     for variable in model.weights:

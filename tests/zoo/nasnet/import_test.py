@@ -1,6 +1,7 @@
-"""Random weights of other projects, imported from files that their code wrote.
+"""Tests imports of NASNet and PNASNet from files that other projects' code wrote.
 
-Every endpoint that the other side has is compared, with the padding of that side.
+The weights are random. Every endpoint that the other model has is compared, with that
+model's padding.
 """
 
 import keras
@@ -11,7 +12,7 @@ import zoo
 from tests.zoo import oracles, parity
 from tests.zoo.nasnet import slim_side
 
-GAIN = 0.6  # of all batch norms, lest the values grow from cell to cell
+GAIN = 0.6  # of all batch norms, so that values don't grow from cell to cell
 ODD = (97, 131)
 SMALL_NASNET = [
     "NASNet.normal_cells = 2",
@@ -27,12 +28,12 @@ slow = pytest.mark.slow
 
 
 def some_images(size):
-    """[1, H, W, 3] float32 in [0, 1]."""
+    """Returns a random image, [1, H, W, 3] float32 in [0, 1]."""
     return np.random.default_rng(1).uniform(size=(1, *size, 3)).astype("float32")
 
 
 def randomise(theirs):
-    """Gives theirs random values, so small that the mean and beta of a norm matter."""
+    """Randomises a model, with gammas small enough that means and betas matter."""
     parity.randomise(theirs)
     for variable in theirs.weights:
         if variable.path.endswith("/gamma"):
@@ -40,13 +41,13 @@ def randomise(theirs):
 
 
 def outputs(ours, images):
-    """Our endpoints and logits by name."""
+    """Returns our endpoints and logits by name, for images in [0, 1]."""
     parts = dict(ours.backbone(images * 2 - 1))
     return parts | {"logits": ours.head(parts["feature_vector"])}
 
 
 def assert_same(ours, images, theirs):
-    """Compares outputs by our names; each of them must vary, and not be huge."""
+    """Asserts that outputs are equal, by our names; each must vary and not be huge."""
     our_parts = outputs(ours, images)
     for name, expected in theirs.items():
         expected = np.asarray(expected)
@@ -61,13 +62,13 @@ def assert_same(ours, images, theirs):
 
 
 def keras_layers(cells_in_a_stage):
-    """Layers of theirs by our endpoint."""
+    """Maps our endpoints to layers of keras.applications' NASNet."""
     count = cells_in_a_stage
     concatenations = {
         "stage_1": "reduction_concat_stem_1",
         "Reduction_Cell_0": f"reduction_concat_reduce_{count}",
         "Reduction_Cell_1": f"reduction_concat_reduce_{2 * count}",
-        # The first of their reduction cells is counted, the second is not.
+        # keras.applications counts its first reduction cell, but not its second.
         **{f"Cell_{n}": f"normal_concat_{n + (n >= count)}" for n in range(3 * count)},
     }
     last = {f"stage_{s}": f"Cell_{(s - 1) * count - 1}" for s in (2, 3, 4)}
@@ -108,7 +109,7 @@ def test_keras_applications(name, arch, size, tmp_path):
 
 @slow
 def test_files_of_keras_2(tmp_path):
-    """The published ones name each weight: `depthwise_kernel`, `pointwise_kernel`."""
+    """Published files name each weight: `depthwise_kernel`, `pointwise_kernel`."""
     theirs = keras.applications.NASNetMobile(weights=None, classifier_activation=None)
     randomise(theirs)
     theirs.save_weights(tmp_path / "a.weights.h5")
@@ -127,7 +128,7 @@ def test_files_of_keras_2(tmp_path):
 @pytest.mark.ci
 @pytest.mark.parametrize("zeros", ["'average',", "'max',", "'average', 'max'"])
 def test_zeros_change_the_outputs(zeros):
-    """So the comparisons see the padding of each kind of pool."""
+    """Shows that the comparisons above depend on the padding of each kind of pool."""
     images = some_images(ODD)
     stage_outputs = []
     for bindings in ([], [f"NASNet.zero_padded_pools = ({zeros})"]):
@@ -180,7 +181,7 @@ def test_tf_slim(arch, bindings, settings, tmp_path):
     for size in ((224, 224), ODD):
         images = some_images(size)
         their_parts = theirs(images)
-        del their_parts["Stem"]  # is not one of ours
+        del their_parts["Stem"]  # not an endpoint of our models
         assert_same(
             ours, images, {renamed.get(n, n): x for n, x in their_parts.items()}
         )
@@ -203,7 +204,7 @@ def test_timm(name, arch, stem, cells, tmp_path):
     theirs = oracles.timm().create_model(name)
     from tests.zoo.resnet import torch_side
 
-    theirs.act.inplace = False  # it would change what the last cell put out
+    theirs.act.inplace = False  # it would change the last cell's output
     torch_side.randomise(theirs)
     state = theirs.state_dict()
     for key, tensor in state.items():

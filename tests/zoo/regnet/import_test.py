@@ -1,4 +1,4 @@
-"""RegNets with weights of other projects, in files that their own code wrote."""
+"""Tests imports of RegNet weights from files that other projects' code wrote."""
 
 import json
 
@@ -34,29 +34,29 @@ TORCHVISION = [
     for kind in "xy"
     for regime in ("400mf", "800mf", "1_6gf", "3_2gf", "8_0gf", "16gf", "32gf")
 ]
-# Channels that torchvision rounds otherwise than the paper's authors.
+# Archs whose channels torchvision rounds differently from the paper's authors.
 WIDER = ("regnet_x_400mf", "regnet_y_800mf", "regnet_y_8_0gf")
 
 
 def kind_and_number(arch):
-    """Such as `x` and `002`."""
+    """Returns an arch's kind and number, such as `x` and `002`."""
     _, kind, regime = arch.split("_", 2)
     return kind, REGIMES[regime]
 
 
 def some_images(size):
-    """[1, H, W, 3] float32 in [0, 1]."""
+    """Returns a random image, [1, H, W, 3] float32 in [0, 1]."""
     return np.random.default_rng(1).uniform(size=(1, *size, 3)).astype("float32")
 
 
 def variables(model):
-    """Numbers of a classifier's variables and of its batch norms."""
+    """Returns the numbers of variables and of batch norms in a classifier."""
     paths = [variable.path for variable in model.classifier.weights]
     return len(paths), sum(path.endswith("moving_mean") for path in paths)
 
 
 def assert_same_parts(ours, theirs, images):
-    """Compares endpoints and logits; theirs are made of the images in [0, 1]."""
+    """Asserts that our endpoints and logits for images in [0, 1] equal `theirs`."""
     normalised = ours.feature_vector.get_layer("normalize")(images)
     our_parts = dict(ours.backbone(normalised))
     our_parts["logits"] = ours.classifier(images)
@@ -68,10 +68,10 @@ def assert_same_parts(ours, theirs, images):
 
 
 def save_random(theirs, path):
-    """Writes a state dict whose branches add less to their shortcuts than others do.
+    """Randomises a model and writes its state dict, with small residual branches.
 
-    Where the sums grow from block to block, gates of squeeze-excite turn rounding
-    errors into visible ones.
+    If sums grew from block to block, the gates of squeeze-excite would amplify rounding
+    errors beyond the tolerance.
     """
     import safetensors.torch
     import torch
@@ -179,8 +179,8 @@ def test_torchvision(arch, tmp_path):
 
 
 def keras_model(arch, size, **top):
-    """One of theirs, which takes images of 0 to 255; its head has no softmax."""
-    tf_keras.backend.reset_uids()  # the head's name has a number, which counts heads
+    """Returns tf_keras' model, for images from 0 to 255; its head has no softmax."""
+    tf_keras.backend.reset_uids()  # the head's name contains a number that counts heads
     name = "RegNet{}{}".format(*kind_and_number(arch)).replace("x", "X", 1)
     name = name.replace("y", "Y", 1)
     network = getattr(tf_keras.applications, name)
@@ -188,7 +188,7 @@ def keras_model(arch, size, **top):
 
 
 def keras_parts(theirs, ours, images):
-    """Endpoints and logits of theirs, by our names."""
+    """Returns the endpoints and logits of tf_keras' model, by our names."""
     kind = type(ours.spec).__name__[-1]
     ends = {"stem": "_stem_relu", "feature_vector": "_head_gap", "logits": "head_dense"}
     for number, stage in enumerate(ours.spec.stages()):
@@ -243,7 +243,7 @@ def test_tf_keras_without_top(tmp_path):
 
 
 def records(begins):
-    """Archs and records of the public weights whose source begins so."""
+    """Yields (arch, record) of public weights whose `source` starts with `begins`."""
     for arch in ARCHS:
         for record in registry.records(arch).values():
             if record["source"].startswith(begins):

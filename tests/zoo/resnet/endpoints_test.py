@@ -1,11 +1,11 @@
-"""What every ResNet puts out, and where its resolution halves."""
+"""Tests the endpoints of every ResNet, and where its resolution halves."""
 
 import numpy as np
 import pytest
 
 import zoo
 
-# Height of stem and stages for an image of 64×96 pixels, and the features' number.
+# Heights of stem and stages for an image of 64×96 pixels, and the number of features.
 HEIGHTS = {
     "resnet_v1_18": ([16, 16, 8, 4, 2], 512),
     "resnet_v1_50": ([16, 16, 8, 4, 2], 2048),

@@ -1,4 +1,4 @@
-"""What comparing a model with one of keras.applications needs."""
+"""Helpers to compare a model with one of keras.applications."""
 
 import types
 
@@ -9,11 +9,11 @@ from tests.zoo import parity
 
 
 def copy_variables(model, theirs, name_of, biases=None):
-    """Gives every variable of ours to theirs; none of theirs may be left.
+    """Copies all our variables to the other model, which must have no others.
 
-    `name_of` maps the path of a layer of ours, such as `stem/conv`, to their layer's.
-    `biases`, by layer, are those of theirs before a batch norm: they are given too,
-    and the moving mean after them makes up for them.
+    `name_of` maps our layer's path, such as `stem/conv`, to the other layer's name.
+    `biases`, by layer, are for convolutions before a batch norm, where our model has
+    none: they are assigned too, and added to the moving mean, which cancels them.
     """
     assigned = set()
     for variable in model.weights:
@@ -34,7 +34,7 @@ def copy_variables(model, theirs, name_of, biases=None):
 
 
 def random_biases(theirs, seed=1):
-    """One for each of their convolutions, by layer."""
+    """Returns a random bias for each convolution of a model, by layer."""
     rng = np.random.default_rng(seed)
     return {
         layer.name: rng.normal(0, 0.2, layer.bias.shape)
@@ -44,7 +44,7 @@ def random_biases(theirs, seed=1):
 
 
 def randomise(theirs):
-    """`parity.randomise` for a model of tf_keras."""
+    """Applies `parity.randomise` to a model of tf_keras."""
     variables = [
         types.SimpleNamespace(
             path=variable.name.removesuffix(":0"),
@@ -57,7 +57,7 @@ def randomise(theirs):
 
 
 def with_same_pool(theirs):
-    """Theirs with the max pool of TF-Slim, which has `same` padding."""
+    """Returns a copy of the model with TF-Slim's max pool, which has `same` padding."""
 
     def swap(layer):
         if layer.name == "pool1_pad":

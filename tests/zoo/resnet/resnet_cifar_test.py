@@ -1,6 +1,6 @@
-"""The small ResNets for 32×32 images against the paper, written down in PyTorch.
+"""Tests the small ResNets for 32×32 images against the paper, rewritten in PyTorch.
 
-No package has them with the paper's shortcuts without parameters (option A).
+No package has these networks with the paper's parameter-free shortcuts (option A).
 """
 
 import functools
@@ -21,7 +21,7 @@ slow = pytest.mark.slow
 
 @functools.cache
 def paper_network():
-    """Section 4.2, word by word: a function from n to a network of 6n + 2 layers."""
+    """Returns a class, as in section 4.2, whose argument n gives 6n + 2 layers."""
     torch = pytest.importorskip("torch", reason="tools/setup oracles")
     nn, functional = torch.nn, torch.nn.functional
 

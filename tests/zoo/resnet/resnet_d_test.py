@@ -1,4 +1,4 @@
-"""ResNet-D against timm."""
+"""Tests ResNet-D against timm."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ slow = pytest.mark.slow
 
 
 def timm_name(path):
-    """What timm's ResNet-D calls the module of a layer path of ours."""
+    """Returns the module of our layer path in timm's ResNet-D."""
     layer, _, kind = path.partition("/")
     if layer == "logits":
         return "fc"

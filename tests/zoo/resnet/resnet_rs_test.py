@@ -1,4 +1,4 @@
-"""ResNet-RS against tf_keras.applications."""
+"""Tests ResNet-RS against tf_keras.applications and timm."""
 
 import keras
 import numpy as np
@@ -26,7 +26,7 @@ slow = pytest.mark.slow
 
 
 def keras_name(path):
-    """How the name of tf_keras' layer ends, for a layer path of ours."""
+    """Returns the end of tf_keras' layer name for our layer path."""
     layer, _, kind = path.partition("/")
     if layer == "logits":
         return "predictions"
@@ -49,10 +49,11 @@ def keras_name(path):
 
 
 def randomise(model):
-    """As for all others, but with branches that add less to their shortcuts.
+    """Randomises a model, with residual branches scaled down.
 
-    At full size the sums grow from block to block until the gates of squeeze-excite
-    turn rounding errors into visible ones; in float64 the sides are equal to the bit.
+    Without scaling, sums grow from block to block until the gates of squeeze-excite
+    amplify rounding errors beyond the tolerance. In float64, both models are equal to
+    the bit.
     """
     parity.randomise(model)
     for variable in model.weights:
@@ -61,7 +62,7 @@ def randomise(model):
 
 
 def copy_variables(model, theirs):
-    """Gives every variable of ours to theirs; none of theirs may be left."""
+    """Copies all our variables to the other model, which must have no others."""
     for variable in model.weights:
         path, _, leaf = variable.path.rpartition("/")
         (layer,) = (x for x in theirs.layers if x.name.endswith(keras_name(path)))

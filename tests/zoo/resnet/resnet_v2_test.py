@@ -1,4 +1,4 @@
-"""ResNet V2 against keras.applications."""
+"""Tests ResNet V2 against keras.applications."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ slow = pytest.mark.slow
 
 
 def keras_name(path):
-    """What keras.applications calls the layer of a layer path of ours."""
+    """Returns keras.applications' layer of our layer path."""
     layer, _, kind = path.partition("/")
     fixed = {"stem": "conv1_conv", "feature_map": "post_bn", "logits": "predictions"}
     if layer in fixed:
@@ -36,7 +36,7 @@ def keras_name(path):
     ("depth", "padding"),
     [
         (50, "same"),
-        pytest.param(50, "symmetric", marks=slow),  # as in those of resnet_v1
+        pytest.param(50, "symmetric", marks=slow),  # resnet_v1_test.py tests it
         pytest.param(101, "same", marks=slow),
         pytest.param(152, "same", marks=slow),
     ],

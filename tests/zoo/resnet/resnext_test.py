@@ -1,4 +1,4 @@
-"""ResNeXt and Wide ResNet against torchvision and timm."""
+"""Tests ResNeXt and Wide ResNet against torchvision and timm."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""SE-ResNet against both of timm's: the port of the authors' networks, and its own."""
+"""Tests SE-ResNet against timm's port of the authors' networks and timm's own."""
 
 import pytest
 
@@ -15,9 +15,9 @@ SOURCES = {
     "legacy_seresnet": "Cadene's port of Caffe's SE-ResNet (timm's legacy_seresnet)",
     "seresnet": "timm",
 }
-# The stem's convolution has an even height and width: see Deviations of `SEResNet`.
+# The stem convolution's output has even sides: see Deviations of `SEResNet`.
 SIZES = ((224, 224), (99, 131))
-# Branches that add less to their shortcuts; see resnet_rs_test.py.
+# Scales residual branches down; see resnet_rs_test.py.
 DAMPED = {"*.bn3.weight": 0.2}
 NORMS = {50: 53, 101: 104, 152: 155}
 

@@ -1,4 +1,4 @@
-"""ShuffleNet V2 against torchvision."""
+"""Tests ShuffleNet V2 against torchvision."""
 
 import keras
 import numpy as np
@@ -23,12 +23,12 @@ MODULES = {
 
 
 def some_images(size):
-    """[1, H, W, 3] float32 in [0, 1]."""
+    """Returns a random image, [1, H, W, 3] float32 in [0, 1]."""
     return np.random.default_rng(1).random((1, *size, 3), np.float32)
 
 
 def assert_same(ours, theirs):
-    """Compares all endpoints and the logits with those of torchvision's model."""
+    """Asserts that all endpoints and the logits equal those of torchvision's model."""
     from tests.zoo.resnet import torch_side
 
     for size in SIZES:
@@ -66,7 +66,7 @@ def test_weights_of_torchvision(width, tmp_path):
 
 
 def torch_name(path):
-    """What torchvision calls the module of a layer of ours; a second writing."""
+    """Returns torchvision's name of our layer, independently of the product's table."""
     layer, _, kind = path.partition("/")
     if layer == "logits":
         return "fc"

@@ -1,4 +1,4 @@
-"""SqueezeNet against torchvision."""
+"""Tests SqueezeNet against torchvision."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ import zoo
 from tests.zoo import oracles, parity
 from zoo import facts
 
-# Smallest size of torchvision's model, and modules of its `features`, by our names.
+# torchvision's smallest image size, and modules of its `features` by our names.
 VERSIONS = {
     "1_0": (21, {"stem": 1, "fire4": 5, "fire5": 7, "stage_2": 10, "stage_3": 12}),
     "1_1": (17, {"stem": 1, "fire3": 4, "stage_2": 7, "fire6": 9, "stage_3": 12}),

@@ -1,8 +1,8 @@
-"""torchvision's AlexNet and VGG, made fully convolutional as TF-Slim has them.
+"""Runs torchvision's AlexNet and VGG as fully convolutional networks, like TF-Slim's.
 
-torchvision resizes the last feature map to that of 224 px, so for other sizes its
-results are of another network. Here its weights are applied with PyTorch's functions;
-import it after importorskip.
+torchvision pools the last feature map to its size at 224 px, so at other sizes it is
+another network. This module applies torchvision's weights with PyTorch's functions.
+Import it after importorskip.
 """
 
 import torch
@@ -14,11 +14,11 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def outputs(theirs, images, modules):
-    """Runs theirs on [B, H, W, 3] of any size.
+    """Runs torchvision's model on images [B, H, W, 3] of any size.
 
     Returns:
-      What the modules of `features` put out, by our names, then fc6, feature map and
-      vector, and logits.
+      The outputs of the modules of `features`, by our names, then fc6, feature map,
+      feature vector and logits.
     """
     module_outputs = torch_side.outputs(theirs.features, images, modules)
     x = torch.tensor(module_outputs.pop("logits").transpose(0, 3, 1, 2).copy())
@@ -40,7 +40,7 @@ def outputs(theirs, images, modules):
 
 
 def our_outputs(model, normalised):
-    """Our endpoints and logits, maps of one position as `torch_side.to_ours` does."""
+    """Returns our endpoints and logits; maps of one position become [B, C]."""
     parts = torch_side.with_our_logits(model, normalised)
     for name, array in parts.items():
         if array.shape[1:3] == (1, 1):

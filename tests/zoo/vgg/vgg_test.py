@@ -1,6 +1,6 @@
-"""VGG against torchvision, timm, keras.applications and TF-Slim.
+"""Tests VGG against torchvision, timm, keras.applications and TF-Slim.
 
-Each of them writes a file of random weights, which is imported.
+Each of them writes a file of random weights, which the tests import.
 """
 
 import h5py
@@ -12,7 +12,7 @@ import zoo
 from tests.zoo import oracles, parity
 from zoo import facts
 
-# The second one gives fc6 2 × 3 positions.
+# At the second size, fc6 has 2 × 3 positions.
 SIZES = ((224, 224), (257, 291))
 VARIABLES = {11: 22, 13: 26, 16: 32, 19: 38}
 slow = pytest.mark.slow
@@ -23,7 +23,7 @@ def slowly(*values):
 
 
 def random_images(size, count=1):
-    """[B, H, W, 3] float32 in [0, 1]."""
+    """Returns random images, [B, H, W, 3] float32 in [0, 1]."""
     random = np.random.default_rng(1).uniform(size=(count, *size, 3))
     return random.astype("float32")
 
@@ -34,7 +34,7 @@ def assert_equal(actual, expected):
 
 
 def modules_of(features):
-    """torchvision's and timm's modules of our endpoints: first ReLU, and max pools."""
+    """Maps our endpoints to torchvision's and timm's modules: ReLU and max pools."""
     kinds = [type(module).__name__ for module in features]
     pools = [i for i, kind in enumerate(kinds) if kind == "MaxPool2d"]
     stages = {f"stage_{n}": str(i) for n, i in enumerate(pools, start=1)}
@@ -51,7 +51,7 @@ def save_random(theirs, path):
 
 
 def imported(arch, path):
-    """Ours with the weights of a file of torchvision or timm."""
+    """Returns our model with weights from a file of torchvision or timm."""
     depth, batch_norm = int(arch.split("_")[1]), arch.endswith("_bn")
     norms = VARIABLES[depth] // 2 - 3 if batch_norm else 0
     ours = zoo.build(arch, weights=str(path))
@@ -103,7 +103,7 @@ def test_equals_torchvision(arch, tmp_path):
 @slow
 @pytest.mark.parametrize("arch", ["vgg_11", "vgg_16_bn", "vgg_19"])
 def test_equals_timm(arch, tmp_path):
-    """Its fully connected layers are convolutions too, averaged over all positions."""
+    """In timm too, fully connected layers are convolutions, averaged over positions."""
     timm = oracles.timm()
     from tests.zoo.resnet import torch_side
     from tests.zoo.vgg import convolutional_side
@@ -129,14 +129,17 @@ def keras_network(depth, **options):
 def random_keras_network(depth):
     theirs = keras_network(depth)
     parity.randomise(theirs)
-    # It sees values up to 152: beside what follows them, biases would be nothing.
+    # The stem's inputs are as large as 152, so its biases would not matter otherwise.
     stem = theirs.get_layer("block1_conv1")
     stem.kernel.assign(stem.kernel / 64)
     return theirs
 
 
 def keras_outputs(theirs, images):
-    """Endpoints of images in [0, 1], by our names; of a network without top, stages."""
+    """Returns endpoints for images in [0, 1], by our names.
+
+    A network without top has only stem and stages.
+    """
     names = {"stem": "block1_conv1"}
     names |= {f"stage_{n}": f"block{n}_pool" for n in range(1, 6)}
     if theirs.layers[-1].name == "predictions":
@@ -147,7 +150,10 @@ def keras_outputs(theirs, images):
 
 
 def our_outputs(model, images):
-    """Our endpoints and logits of images in [0, 1]; fc6 of one position as a vector."""
+    """Returns our endpoints and logits for images in [0, 1].
+
+    If fc6 has one position, it is returned as a vector.
+    """
     parts = dict(model.endpoints(images))
     parts["logits"] = model.head(parts["feature_vector"])
     if parts["fc6"].shape[1:3] == (1, 1):
@@ -177,7 +183,7 @@ def test_equals_keras_applications(depth, tmp_path):
 
 @slow
 def test_published_files_have_the_names_of_keras_1(tmp_path):
-    """`vgg16_weights_tf_dim_ordering_tf_kernels.h5`: LAYER/LAYER_W_1:0."""
+    """In `vgg16_weights_tf_dim_ordering_tf_kernels.h5`: LAYER/LAYER_W_1:0."""
     theirs = random_keras_network(16)
     layers = [layer for layer in theirs.layers if layer.weights]
     path = tmp_path / "a.h5"

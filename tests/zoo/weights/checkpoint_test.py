@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints and SavedModels, whole and damaged."""
+"""Tests reading weights from checkpoints and SavedModels, also damaged ones."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ ARCH = "resnet_cifar_20"
 
 
 def write(prefix, **values):
-    """As TensorFlow 1 writes a checkpoint."""
+    """Writes a checkpoint as TensorFlow 1 does."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         variables = [
             tf.compat.v1.get_variable(name, initializer=value)
@@ -85,7 +85,7 @@ def exports(exported):
 
 
 def exported_values(exports, kind):
-    """What an exported model holds, read by TensorFlow alone."""
+    """Returns an exported model's values by path, read by TensorFlow alone."""
     folder = exports / kind / "1"
     model = tf.saved_model.load(str(folder))
     paths = manifest.read(folder).variables

@@ -1,4 +1,4 @@
-"""Downloads from a server on localhost that breaks off, lies, or is not there."""
+"""Tests downloads from a local server that breaks off, sends wrong data or is down."""
 
 import hashlib
 import http.server

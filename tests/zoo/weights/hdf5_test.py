@@ -1,4 +1,4 @@
-"""HDF5 files that point elsewhere, are damaged, or are not of Keras."""
+"""Tests the HDF5 reader, also on files with links, damage or no Keras weights."""
 
 import contextlib
 import os
@@ -175,7 +175,7 @@ def test_oversized_values_are_not_read(path):
 
 @pytest.mark.parametrize("seed", range(60))
 def test_flipped_bytes_never_crash(path, seed):
-    """Whatever a damaged file gives, it is an error of one kind, or tensors."""
+    """A damaged file may give only a ValueError or tensors."""
     write_keras(path.with_suffix(".weights.h5"))
     data = bytearray(path.with_suffix(".weights.h5").read_bytes())
     rng = np.random.default_rng(seed)

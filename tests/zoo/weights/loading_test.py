@@ -1,4 +1,4 @@
-"""From a file of weights into a model: all of it by name, or nothing."""
+"""Tests loading a weights file into a model: every tensor by name, or none at all."""
 
 import h5py
 import numpy as np

@@ -1,4 +1,4 @@
-"""This project's own format: what is written is read, and its record holds."""
+"""Tests this project's weights format: round trips, and the record in a file."""
 
 import contextlib
 import dataclasses
@@ -41,7 +41,7 @@ def path(model, tmp_path_factory):
 
 
 def rewritten(path, target, change):
-    """The same tensors with another record."""
+    """Writes a file's tensors with a changed record to `target`."""
     with safetensors.safe_open(path, framework="numpy") as file:
         record = json.loads(file.metadata()[weights_file.RECORD])
     record = change(record)
@@ -237,7 +237,7 @@ def test_any_number_of_classes_of_any_names_travels(tmp_path, scores):
         **model.record(),
         "configuration": [],
     }
-    # What a file says is right, whatever else is asked for.
+    # A file's taxonomy takes precedence over the one that is passed.
     other = zoo.build(ARCH, weights=str(path), taxonomy=custom_taxonomy(6))
     assert other.taxonomy == classes
 

@@ -1,4 +1,4 @@
-"""The PyTorch file reader: equal to PyTorch on good files, inert on hostile ones."""
+"""Tests that the PyTorch file reader equals PyTorch, and runs no hostile pickles."""
 
 import collections
 import io
@@ -21,7 +21,7 @@ def save_zip(path, state, storages, *, compression=zipfile.ZIP_STORED):
 
 
 def tensor_pickle(shape=(2, 3), strides=(3, 1), offset=0, size=6, name="weight"):
-    """A state dict of one tensor, pickled by hand as torch.save would."""
+    """Returns a state dict of one tensor, pickled by hand as torch.save would."""
     opcodes = io.BytesIO()
     write = opcodes.write
     write(b"\x80\x02}")
@@ -119,7 +119,7 @@ def test_impossible_tensors_are_refused(tmp_path, tensor, message):
 
 
 def test_a_tensor_changed_after_it_was_made_is_refused(tmp_path):
-    """BUILD writes an object's attributes, behind the back of any constructor."""
+    """BUILD sets an object's attributes without calling its constructor."""
     rebuilt = b"}X\x06\0\0\0offsetJ\0\0\0\x10sb"
     path = tmp_path / "model.pth"
     data = tensor_pickle().replace(b"Rs.", b"R" + rebuilt + b"s.")

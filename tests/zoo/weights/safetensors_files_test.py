@@ -1,4 +1,4 @@
-"""Sharded safetensors are read as one file; an index is believed in nothing."""
+"""Tests that sharded safetensors are read as one file and their index is verified."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Which tensor each row of a table takes."""
+"""Tests which tensor each row of a name table takes."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_no_tensor_is_given_to_two_variables():
 
 
 def test_a_dense_layer_on_a_flattened_map_is_a_convolution():
-    """PyTorch flattens channels first, Keras last; sizes 2 × 3, 4 channels."""
+    """PyTorch flattens channels first, Keras last; the map is 2 × 3 with 4 channels."""
     torch_table = {
         "source": "a test",
         "framework": "torch",
@@ -67,7 +67,7 @@ KERAS_TABLE = {
     "ignored": [],
 }
 NUMBERED_SHAPES = {
-    # In network order, in which the branches of a block are mixed.
+    # In the order of the network's layers, where the branches of a block are mixed.
     "stem_2/conv/kernel": (1, 1, 3, 4),
     "stem_10/conv/kernel": (1, 1, 4, 4),
     "stage_1_block_1_branch_2_conv_10/conv/kernel": (1, 1, 4, 4),
@@ -82,13 +82,13 @@ NUMBERED_SHAPES = {
 def test_layers_that_keras_numbers_are_taken_in_the_order_of_their_creation(
     first, leaf
 ):
-    """Whatever the first number, which depends on what the process made before."""
+    """The first number depends on the layers that the process created before."""
     file = {}
     for number in range(first, first + 6):
         layer = f"conv2d_{number}" if number else "conv2d"
         inputs = 3 if number == first else 4
         file[f"{layer}/{leaf}"] = np.zeros((1, 1, inputs, 4))
-    file = dict(sorted(file.items()))  # not the order in which they were created
+    file = dict(sorted(file.items()))  # not the order of creation
     assert names.recognise([KERAS_TABLE], file) == ("", KERAS_TABLE)
     matching = tensor_matching.match(KERAS_TABLE, NUMBERED_SHAPES, file)
     assert matching.complete, matching.summary()
@@ -190,7 +190,7 @@ def cell_shapes(*blocks):
     }
 
 
-# Keras 2, TF-Slim, and Keras 3, which numbers the weights.
+# Leaf names of Keras 2, TF-Slim, and Keras 3, which numbers the weights.
 @pytest.mark.parametrize(
     "leaves",
     [
@@ -200,7 +200,7 @@ def cell_shapes(*blocks):
     ],
 )
 def test_blocks_with_names_and_separable_convolutions(leaves):
-    # The other order of the network: a later block may have the first layer.
+    # Not in network order: a later block may have the first layer.
     shapes = cell_shapes("stage_2_block_2", "stage_1_block_1", "stage_2_block_1")
     file = {
         f"{cell}/sep/{leaf}": np.zeros((1, 1, 4, outputs))
