@@ -1,4 +1,7 @@
-"""Every arch against its facts, and against an independent implementation."""
+"""Tests every architecture against its facts file and shared rules for endpoints.
+
+MobileNetV2 is also compared with keras.applications.
+"""
 
 import dataclasses
 import functools
@@ -17,12 +20,12 @@ SIZED = re.compile(r"(mobilenet_v[12]_\d{3})_\d+")
 
 
 def smallest(arch):
-    """The arch that has the same layers, for the smallest images."""
+    """Returns the arch that has the same layers and the smallest image size."""
     sized = SIZED.fullmatch(arch)
     if not sized:
         return arch
-    same = [a for a in config.config_files() if re.fullmatch(rf"{sized[1]}_\d+", a)]
-    return min(same, key=lambda arch: int(arch.rpartition("_")[2]))
+    siblings = [a for a in config.config_files() if re.fullmatch(rf"{sized[1]}_\d+", a)]
+    return min(siblings, key=lambda arch: int(arch.rpartition("_")[2]))
 
 
 OTHER_SIZES = [arch for arch in config.config_files() if smallest(arch) != arch]
@@ -39,7 +42,7 @@ ENDPOINTS = [
     "feature_map",
     "feature_vector",
 ]
-# One per width; the other sizes of a width are the same layers.
+# One arch per width: the other image sizes of a width have the same layers.
 WIDTHS = {
     0.35: "mobilenet_v2_035_96",
     0.5: "mobilenet_v2_050_128",
@@ -51,8 +54,8 @@ WIDTHS = {
 
 
 @functools.cache
-def unchanged(arch):
-    """A model that several tests share, and none of them changes."""
+def shared_model(arch):
+    """Returns a model that several tests share; none of them may change it."""
     return zoo.build(arch)
 
 
@@ -61,11 +64,13 @@ def count(variables):
 
 
 def layers_of(layer, kind):
-    return [found for found in layer._flatten_layers() if isinstance(found, kind)]
+    return [
+        sublayer for sublayer in layer._flatten_layers() if isinstance(sublayer, kind)
+    ]
 
 
 def assert_is_as_configured(model):
-    """What only training shows reaches every layer that it is meant for."""
+    """Asserts that settings for training alone reach every layer that needs them."""
     for norm in layers_of(model.backbone, keras.layers.BatchNormalization):
         for name in ("momentum", "epsilon"):
             configured = getattr(model.spec, f"batch_norm_{name}", None)
@@ -73,7 +78,7 @@ def assert_is_as_configured(model):
     (dropout,) = layers_of(model.head, dropping.Dropout)
     lines = [line for line in model.gin_config.splitlines() if "dropout_rate" in line]
     assert lines == [f"model.dropout_rate = {dropout.rate}"]
-    # A call's dropout_rate is for all layers alike.
+    # A dropout_rate passed to a call applies to all layers alike.
     for layer in layers_of(model.backbone, dropping.Dropout):
         assert layer.rate == dropout.rate, layer.name
     if model.weight_decay:
@@ -87,7 +92,11 @@ def assert_is_as_configured(model):
 
 
 def assert_has_endpoints(model):
-    """Stem, stages and what papers name, in data-flow order; feature map and vector."""
+    """Asserts the names, order, types and shapes of the endpoints.
+
+    They come in data-flow order: stem, stages and outputs that papers name, then
+    feature map and feature vector.
+    """
     outputs = model.backbone.output
     stages = [name for name in outputs if name.startswith("stage_")]
     assert stages == [f"stage_{n}" for n in range(1, len(stages) + 1)]
@@ -105,16 +114,16 @@ def assert_has_endpoints(model):
         assert all(len(shape) == 4 for shape in maps)
         heights = [shape[1] for shape in maps]
         assert heights == sorted(heights, reverse=True)
-        if size == least:  # the smallest that gives a feature map
+        if size == least:  # the smallest size that still gives a feature map
             assert heights[-1] == 1
 
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_facts_hold(arch):
-    known = facts.load(arch)
-    assert all(value["source"] for value in known.values() if "value" in value)
+    arch_facts = facts.load(arch)
+    assert all(value["source"] for value in arch_facts.values() if "value" in value)
     model = shapes.build(arch)
-    found = {
+    actual = {
         "params": count(model.classifier.weights),
         "trainable_params": count(model.classifier.trainable_weights),
         "num_features": model.num_features,
@@ -122,7 +131,7 @@ def test_facts_hold(arch):
         "image_size": model.spec.image_size,
         "multiply_adds": model.multiply_adds()["classification"],
     }
-    assert found == {name: facts.value(known, name) for name in found}
+    assert actual == {name: facts.value(arch_facts, name) for name in actual}
     assert_is_as_configured(model)
     assert_has_endpoints(model)
     with pytest.raises(ValueError, match="image_size must be an integer"):
@@ -131,32 +140,40 @@ def test_facts_hold(arch):
 
 @pytest.mark.parametrize("arch", OTHER_SIZES)
 def test_for_images_of_other_sizes_the_layers_are_the_same(arch):
-    """So what holds of one of them holds of all; convolutions cost more."""
-    known, same = facts.load(arch), facts.load(smallest(arch))
+    """Tests of the smallest size therefore cover the others.
+
+    Only the multiply-adds of convolutions grow, with the square of the size.
+    """
+    arch_facts, smallest_facts = facts.load(arch), facts.load(smallest(arch))
     spec = specs.of(arch)
-    assert spec.image_size == facts.value(known, "image_size")
-    size = facts.value(same, "image_size")
+    assert spec.image_size == facts.value(arch_facts, "image_size")
+    size = facts.value(smallest_facts, "image_size")
     assert dataclasses.replace(spec, image_size=size) == specs.of(smallest(arch))
     for name in ("params", "trainable_params", "num_features", "num_classes"):
-        assert facts.value(known, name) == facts.value(same, name)
-    head = facts.value(same, "num_features") * facts.value(same, "num_classes")
-    costs = [facts.value(each, "multiply_adds") - head for each in (known, same)]
+        assert facts.value(arch_facts, name) == facts.value(smallest_facts, name)
+    head = facts.value(smallest_facts, "num_features") * facts.value(
+        smallest_facts, "num_classes"
+    )
+    costs = [
+        facts.value(each, "multiply_adds") - head
+        for each in (arch_facts, smallest_facts)
+    ]
     assert costs[0] / costs[1] == pytest.approx((spec.image_size / size) ** 2)
 
 
 @pytest.mark.parametrize("arch", sorted(config.config_files()))
 def test_a_published_figure_that_differs_from_the_count_is_explained(arch):
-    known = facts.load(arch)
-    published = known.get("published_multiply_adds")
+    arch_facts = facts.load(arch)
+    published = arch_facts.get("published_multiply_adds")
     if published:
-        ratio = facts.value(known, "multiply_adds") / published["value"]
+        ratio = facts.value(arch_facts, "multiply_adds") / published["value"]
         assert 0.97 < ratio < 1.03 or published["note"]
         assert 0.75 < ratio < 1.25
 
 
 @pytest.mark.parametrize("arch", ["mobilenet_v2", "efficientnet_lite0"])
 def test_endpoints_and_shapes(arch):
-    model = unchanged(arch)
+    model = shared_model(arch)
     images = np.zeros((2, 64, 96, 3), np.float32)
     endpoints = model.backbone(images)
     assert list(endpoints) == ENDPOINTS
@@ -181,7 +198,7 @@ def test_both_models_are_one_backbone():
 
 
 def keras_name(path):
-    """What keras.applications' MobileNetV2 calls the layer of a variable of ours."""
+    """Returns the layer and leaf of our path in keras.applications' MobileNetV2."""
     layer, _, leaf = path.rpartition("/")
     fixed = {
         "stem/conv": "Conv1",
@@ -201,8 +218,8 @@ def keras_name(path):
     return f"{prefix}_{part}" + ("_BN" if kind == "norm" else ""), leaf
 
 
-def carry_over(ours, theirs):
-    """Assigns every variable of ours to theirs; none of theirs may be left."""
+def copy_variables(ours, theirs):
+    """Copies all our variables to the other model, which must have no others."""
     for variable in ours.weights:
         layer, leaf = keras_name(variable.path)
         (target,) = (
@@ -230,8 +247,8 @@ def test_mobilenet_v2_equals_keras_applications(width, odd):
     )
     assert ours.classifier.count_params() == theirs.count_params()
     parity.randomise(ours.classifier)
-    carry_over(ours.classifier, theirs)
-    same = {
+    copy_variables(ours.classifier, theirs)
+    layer_names = {
         "stem": "Conv1_relu",
         "stage_2": "block_2_add",
         "stage_4": "block_9_add",
@@ -240,7 +257,7 @@ def test_mobilenet_v2_equals_keras_applications(width, odd):
     }
     their_parts = keras.Model(
         theirs.input,
-        {ours: theirs.get_layer(name).output for ours, name in same.items()},
+        {ours: theirs.get_layer(name).output for ours, name in layer_names.items()},
     )
     images = np.random.default_rng(1).random((2, *shape), np.float32)
     normalised = images * 2 - 1
@@ -261,21 +278,21 @@ def test_training_mode_moves_batch_statistics_and_drops_paths():
         (keras.ops.convert_to_numpy(v) != b).any()
         for v, b in zip(means, before, strict=True)
     )
-    # Batch statistics alone give the same output twice: the difference is drop path.
+    # Batch statistics alone would give the same output twice; drop path does not.
     assert (first != second).any()
 
 
 def test_weight_decay_is_the_recipes():
-    mobilenet = unchanged("mobilenet_v2")
+    mobilenet = shared_model("mobilenet_v2")
     decayed = [v.path for v in mobilenet.decayed(mobilenet.classifier)]
     # TF-Slim decays the kernels of slim.conv2d only: stem, 16 expansions, 17
     # projections, last convolution, logits.
     assert len(decayed) == 36
     assert all(path.endswith("/kernel") for path in decayed)
     assert not any("_depthwise/" in path for path in decayed)
-    lite = unchanged("efficientnet_lite0")
+    lite = shared_model("efficientnet_lite0")
     decayed = [v.path for v in lite.decayed(lite.classifier)]
-    # The TPU code decays all but batch norm, so the bias of the logits too.
+    # The TPU code decays all variables but batch norm's, so the logits' bias too.
     assert "logits/bias" in decayed
     assert any("_depthwise/" in path for path in decayed)
     assert not any("/norm/" in path for path in decayed)

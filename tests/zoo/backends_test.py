@@ -1,4 +1,4 @@
-"""The same builders on another backend of Keras, in a process of its own."""
+"""Tests models on Keras' torch backend, in a separate process, against TensorFlow."""
 
 import os
 import subprocess

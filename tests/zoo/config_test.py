@@ -1,4 +1,4 @@
-"""Gin files: found, flattened, judged before anything in them runs."""
+"""Tests that gin files are found, flattened and checked before their code runs."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from zoo import config, facts
 ARCHS = sorted(config.config_files())
 
 
-# Ways to hide a statement in a comment that some notion of a line's end lets out.
+# Statements in a comment, behind a character that some parsers take for a line end.
 HIDDEN = {
     f"hidden_by_{ord(end):x}": f"# {end}{{}}{end}\n"
     for end in "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
@@ -118,7 +118,7 @@ def test_foreign_imports_are_refused_before_anything_runs(
         "binding": {"gin_bindings": [statement]},
     }.get(way, {"gin_files": [str(hostile)]})
     refusal = pytest.raises(ValueError, match="which would run its code")
-    # A file's \r ends a line; after the others the comment goes on.
+    # In a file, \r ends the line; after the other characters the comment goes on.
     stays_a_comment = way in HIDDEN and way != "hidden_by_d"
     with contextlib.nullcontext() if stays_a_comment else refusal:
         bind(**kwargs)

@@ -1,4 +1,4 @@
-"""The contributor's flow: three files of the guide, and no edit of any other."""
+"""Tests that the guide's three files are enough to add an architecture."""
 
 import json
 import pathlib
@@ -16,7 +16,7 @@ FILE = re.compile(r"^`(zoo/toy/\S+)`:.*?^```\w+\n(.*?)^```$", re.MULTILINE | re.
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of the project with ToyNet's three files in it."""
+    """Returns a copy of the project that contains ToyNet's three files."""
     copy = tmp_path_factory.mktemp("contributor")
     for name in COPIED:
         if (ROOT / name).is_dir():
@@ -35,7 +35,7 @@ def checkout(tmp_path_factory):
 
 @pytest.fixture
 def run(checkout, warm_server, monkeypatch):
-    """Runs a program in the checkout, where all modules of the project are its own."""
+    """Returns a function that runs a program in the checkout, with its modules."""
     monkeypatch.chdir(checkout)
 
     def run(program, *arguments):
@@ -111,7 +111,7 @@ def test_the_facts_can_fail(checkout, run):
 
 @pytest.mark.ci
 def test_a_new_arch_is_begun_and_compared_with_its_facts(checkout, run):
-    """What `tools/new` writes builds; its facts are still to be filled in."""
+    """The files of `tools/new` build a model; only the facts are left to fill in."""
     arguments = ("lenet_5", "--family=lenet", "--class=LeNet")
     done = run("tools/new", *arguments)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,7 @@
-"""The smallest arch of each generation, such as MobileNetV3: built by default."""
+"""Finds the smallest arch of each generation, such as MobileNetV3.
+
+Default test runs build only these.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from zoo import config, facts
 
 
 def generation(arch: str) -> str:
-    """The class of the arch's spec without its size."""
+    """Returns the name of the arch's spec class, without a size such as Large."""
     text, *_ = config.gin_texts(arch)
     match = re.search(r"^model\.backbone = @(\w+)\(\)$", text, re.MULTILINE)
     assert match, arch
@@ -17,13 +20,13 @@ def generation(arch: str) -> str:
 
 
 def cost(arch: str) -> list[int]:
-    """Its parameters and multiply-adds."""
-    known = facts.load(arch)
-    return [facts.value(known, name) for name in ("params", "multiply_adds")]
+    """Returns the number of parameters and multiply-adds of an arch."""
+    arch_facts = facts.load(arch)
+    return [facts.value(arch_facts, name) for name in ("params", "multiply_adds")]
 
 
 @functools.cache
 def smallest() -> tuple[str, ...]:
-    """The arch with the fewest parameters of each generation, sorted."""
+    """Returns the arch with the fewest parameters of each generation, sorted."""
     by_cost = sorted(config.config_files(), key=cost, reverse=True)
     return tuple(sorted({generation(arch): arch for arch in by_cost}.values()))

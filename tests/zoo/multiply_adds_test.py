@@ -1,4 +1,4 @@
-"""Multiply-adds are counted from layers; errors name a layer that can't be counted."""
+"""Tests the count of multiply-adds, and errors that name an uncountable layer."""
 
 import keras
 import pytest

@@ -1,4 +1,7 @@
-"""Packages that some tests compare with; `tools/setup oracles` installs them."""
+"""Imports the packages that some tests compare with, or skips the test.
+
+`tools/setup oracles` installs them.
+"""
 
 import unittest.mock
 
@@ -8,23 +11,23 @@ HOW = "tools/setup oracles"
 
 
 def timm():
-    """The package timm; skips the test where it is missing."""
+    """Returns the package timm, or skips the test if it is missing."""
     torchvision()  # timm imports it
     return pytest.importorskip("timm", reason=HOW)
 
 
 def transformers():
-    """The package transformers; skips the test where it is missing."""
+    """Returns the package transformers, or skips the test if it is missing."""
     torchvision()  # transformers imports it
     return pytest.importorskip("transformers", reason=HOW)
 
 
 def torchvision():
-    """The package torchvision; skips the test where it is missing.
+    """Returns the package torchvision, or skips the test if it is missing.
 
-    There is no build of it without CUDA for Linux, and beside a torch without CUDA its
-    operators in C++ don't load. No classifier needs them; but the import fails where it
-    tells torch the shapes that they give, which is left out here.
+    torchvision has no Linux build without CUDA, and its C++ operators don't load beside
+    a torch without CUDA. No classifier needs them, but the import fails where it
+    registers their output shapes with torch. This function skips that registration.
     """
     torch = pytest.importorskip("torch", reason=HOW)
     register = torch.library.register_fake

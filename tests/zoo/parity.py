@@ -1,4 +1,4 @@
-"""What comparing a model with an independent implementation needs."""
+"""Helpers to compare a model with an independent implementation."""
 
 import contextlib
 
@@ -7,10 +7,10 @@ import numpy as np
 
 
 def randomise(model, seed=0):
-    """Gives all variables values that a mistake in any of them would show.
+    """Gives all variables random values, so that a mistake in any of them shows.
 
-    Batch-norm statistics too: fresh ones (0 and 1) would hide a wrong epsilon, or a
-    mean and a variance that changed places.
+    Batch-norm statistics are random too: with their initial values (0 and 1), a wrong
+    epsilon or a swapped mean and variance would not show.
     """
     rng = np.random.default_rng(seed)
     for variable in model.weights:
@@ -26,7 +26,7 @@ def randomise(model, seed=0):
 
 
 def relative(ours, theirs):
-    """Largest difference, relative to the largest value."""
+    """Returns the largest difference, relative to the largest magnitude in `theirs`."""
     ours, theirs = map(keras.ops.convert_to_numpy, (ours, theirs))
     assert ours.shape == theirs.shape
     assert np.isfinite(theirs).all()
@@ -35,7 +35,7 @@ def relative(ours, theirs):
 
 @contextlib.contextmanager
 def double_precision():
-    """Within it, Keras makes models that take and compute float64."""
+    """Returns a context in which Keras builds models that take and compute float64."""
     before = keras.config.dtype_policy(), keras.config.floatx()
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")

@@ -1,17 +1,18 @@
-"""What was published of each family, in `tests/zoo/FAMILY/published.py`.
+"""Reads the tables of published values in `tests/zoo/FAMILY/published.py`.
 
-Tables of such a module, by arch or by a pattern of archs, of which the first one that
-fits holds:
+The keys of a table are archs or patterns of archs; the first pattern that matches
+applies. Tables of such a module:
 
-    RECIPES   what a gin file ships beside its sizes: normalisation (mean, std),
-              dropout, weight decay and what it leaves out, momentum and epsilon of
-              batch norm, drop path; None for what the spec does not have
+    RECIPES   settings of a gin file besides sizes: normalisation (mean, std), dropout,
+              weight decay and the variables it excludes, momentum and epsilon of
+              batch norm, drop path; None for settings that the spec does not have
     CROPS     evaluation: share of the shorter side that is cropped, as a function of
               the image size in pixels, and interpolation; default: 0.875, bilinear
     PATHS     first 32 hex digits of the SHA-256 over the classifier's sorted lines
               `path shape`: the contract of weights files
 
-The recipes are a second writing, from the papers and the code of their authors.
+The recipes are taken from the papers and their authors' code, independently of the gin
+files.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ NOT_BIASES = ("_depthwise/", "/norm/", "/bias")
 WEIGHTS_ONLY = ("/norm/", "/bias")
 
 
-def beyond(margin: int) -> Any:
-    """The crop of an image that is resized to `margin` pixels more than the crop."""
+def crop_with_margin(margin: int) -> Any:
+    """Returns the crop fraction by image size, for a resize to `margin` pixels more."""
     return lambda size: size / (size + margin)
 
 
 def table(name: str) -> dict[str, Any]:
-    """The rows of a table of all families."""
+    """Returns the rows of the table `name` from all families."""
     rows: dict[str, Any] = {}
     for path in sorted(pathlib.Path(__file__).parent.glob("*/published.py")):
         module = importlib.import_module(f"tests.zoo.{path.parent.name}.published")
@@ -42,5 +43,5 @@ def table(name: str) -> dict[str, Any]:
 
 
 def first(rows: dict[str, Any], arch: str) -> Any:
-    """The first row whose pattern fits an arch; None without one."""
+    """Returns the first row whose pattern matches an arch, or None."""
     return next((rows[p] for p in rows if fnmatch.fnmatch(arch, p)), None)

@@ -1,6 +1,6 @@
-"""What every `.gin` ships beside its sizes, held against what was published.
+"""Tests the training and evaluation settings in every `.gin` against published ones.
 
-Figures that no count of parameters and no comparison of outputs would miss.
+Tests that count parameters or compare outputs would not notice a wrong value there.
 """
 
 import fnmatch
@@ -13,7 +13,7 @@ from zoo import config, facts, scaffold
 
 RECIPES, CROPS = published.table("RECIPES"), published.table("CROPS")
 DEFAULT_CROP = (lambda size: 0.875, "bilinear")
-# A contributor's own arch needs no row here to pass.
+# An arch that a contributor adds passes without a row in RECIPES.
 LISTED = [
     arch for arch in sorted(config.config_files()) if published.first(RECIPES, arch)
 ]
@@ -34,16 +34,16 @@ def test_a_gin_file_ships_what_was_published(arch):
         }
         reference = gin.query_parameter("model.backbone")
         spec = gin.get_configurable(reference.selector)()
-    found = (
+    actual = (
         (bound["mean"], bound["std"]),
         *(bound[name] for name in names),
         getattr(spec, "batch_norm_momentum", None),
         getattr(spec, "batch_norm_epsilon", None),
         getattr(spec, "drop_path_rate", None),
     )
-    assert found == published.first(RECIPES, arch)
+    assert actual == published.first(RECIPES, arch)
     crop, interpolation = published.first(CROPS, arch) or DEFAULT_CROP
-    # In whole pixels: Lite's margins are rounded.
+    # With a tolerance, since the margins of EfficientNet-Lite are whole pixels.
     assert bound["crop_fraction"] == pytest.approx(crop(spec.image_size), abs=2e-3)
     assert bound["interpolation"] == interpolation
     assert getattr(spec, "pool_padding", "same") == (
@@ -60,22 +60,24 @@ KEYS = {
 
 @pytest.mark.parametrize("arch", sorted(config.config_files()))
 def test_facts_are_of_the_kind_they_say(arch):
-    known = facts.load(arch)
-    assert KEYS - known.keys() <= {"published_multiply_adds", "published_top1"}
-    assert known.keys() <= KEYS
+    arch_facts = facts.load(arch)
+    assert KEYS - arch_facts.keys() <= {"published_multiply_adds", "published_top1"}
+    assert arch_facts.keys() <= KEYS
     first_line = config.config_file(arch).read_text().splitlines()[0]
     gin_file = config.config_file(arch)
     for path in (gin_file, gin_file.with_suffix(".facts.json")):
         assert scaffold.FILL_IN not in path.read_text(encoding="utf-8"), path
-    assert first_line == f"# {known['title']}. arXiv:{known['paper']['arxiv']}"
-    assert known["paper"]["title"]
-    assert known["paper"]["where"]
-    size = facts.value(known, "image_size")
+    assert (
+        first_line == f"# {arch_facts['title']}. arXiv:{arch_facts['paper']['arxiv']}"
+    )
+    assert arch_facts["paper"]["title"]
+    assert arch_facts["paper"]["where"]
+    size = facts.value(arch_facts, "image_size")
     for name in ("height_range", "width_range"):
-        low, high = facts.value(known, name)
+        low, high = facts.value(arch_facts, name)
         assert 1 <= low <= size <= high <= 4096
-    for name in KEYS & known.keys() - {"title", "paper"}:
-        assert len(known[name]["source"]) > 5, name
-        assert set(known[name]) <= {"value", "source", "note"}
-    if "published_top1" in known:
-        assert 0.4 < known["published_top1"]["value"] < 0.95
+    for name in KEYS & arch_facts.keys() - {"title", "paper"}:
+        assert len(arch_facts[name]["source"]) > 5, name
+        assert set(arch_facts[name]) <= {"value", "source", "note"}
+    if "published_top1" in arch_facts:
+        assert 0.4 < arch_facts["published_top1"]["value"] < 0.95

@@ -1,4 +1,4 @@
-"""Models for tests of what they consist of, not of what they compute."""
+"""Builds models for tests of their structure, not of their outputs."""
 
 import zoo
 from zoo import built_facts

@@ -1,4 +1,4 @@
-"""Specs of archs without their models, which take seconds to build."""
+"""Reads the specs of archs without building their models, which takes seconds."""
 
 from __future__ import annotations
 

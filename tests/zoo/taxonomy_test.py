@@ -1,4 +1,4 @@
-"""Class-index definitions."""
+"""Tests of class-index definitions: loading, reading, writing and validation."""
 
 import json
 import pathlib
@@ -51,7 +51,7 @@ def test_tsv_is_read_back_as_written(tmp_path):
 
 @pytest.mark.parametrize("newline", ["\n", "\r", "\r\n", "\v", "\x85", "\u2028"])
 def test_any_text_is_a_name(tmp_path, newline):
-    some = [
+    fragments = [
         "a",
         "\\",
         "\\t",
@@ -65,7 +65,7 @@ def test_any_text_is_a_name(tmp_path, newline):
         "x" * 500,
         newline,
     ]
-    names = [f"{one}{other}" for one in some for other in some if one + other]
+    names = [f"{one}{other}" for one in fragments for other in fragments if one + other]
     names = list(dict.fromkeys(names))
     classes = tuple(taxonomy.ClassDefinition(f"id {n}", n) for n in names)
     path = tmp_path / "class_index.tsv"
@@ -105,9 +105,12 @@ def test_unknown_names_and_scores_are_refused():
 
 
 def test_one_s_own_is_found_by_its_name():
-    own = taxonomy.Taxonomy("pets", (taxonomy.ClassDefinition("c", "cat"),))
-    assert taxonomy.load("pets", custom=own) is own
-    assert taxonomy.load("pets", custom=own, background_class=True).num_classes == 2
-    assert taxonomy.load("cifar10", custom=own).name == "cifar10"
+    custom_taxonomy = taxonomy.Taxonomy("pets", (taxonomy.ClassDefinition("c", "cat"),))
+    assert taxonomy.load("pets", custom=custom_taxonomy) is custom_taxonomy
+    assert (
+        taxonomy.load("pets", custom=custom_taxonomy, background_class=True).num_classes
+        == 2
+    )
+    assert taxonomy.load("cifar10", custom=custom_taxonomy).name == "cifar10"
     with pytest.raises(ValueError, match="Unknown taxonomy 'pet'"):
-        taxonomy.load("pet", custom=own)
+        taxonomy.load("pet", custom=custom_taxonomy)

@@ -1,4 +1,4 @@
-"""Variable paths are the contract of weights files: a change breaks users' files."""
+"""Tests that variable paths stay as they were, since users' weights files need them."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""AlexNet against torchvision."""
+"""Tests AlexNet against torchvision."""
 
 import numpy as np
 import pytest
@@ -32,22 +32,24 @@ def test_equals_torchvision(tmp_path):
     torch.save(theirs.state_dict(), path)
     ours = zoo.build("alexnet", weights=str(path))
     assert ours.weights["matched"] == "names of torchvision: 16 matched"
-    known = facts.load("alexnet")
-    assert torch_side.parameters(theirs) == facts.value(known, "params")
-    assert torch_side.multiply_adds(theirs, 224) == facts.value(known, "multiply_adds")
+    arch_facts = facts.load("alexnet")
+    assert torch_side.parameters(theirs) == facts.value(arch_facts, "params")
+    assert torch_side.multiply_adds(theirs, 224) == facts.value(
+        arch_facts, "multiply_adds"
+    )
     for size in SIZES:
         normalised = np.random.default_rng(1).normal(size=(2, *size, 3))
         normalised = normalised.astype("float32")
-        found = convolutional_side.our_outputs(ours, normalised)
+        our_parts = convolutional_side.our_outputs(ours, normalised)
         expected = convolutional_side.outputs(theirs, normalised, ENDPOINTS)
-        assert found.keys() == expected.keys()
+        assert our_parts.keys() == expected.keys()
         for name, part in expected.items():
-            assert parity.relative(found[name], part) < 1e-4, (name, size)
+            assert parity.relative(our_parts[name], part) < 1e-4, (name, size)
         if size == SIZES[0]:
             logits = torch_side.outputs(theirs, normalised, {})["logits"]
-            assert parity.relative(found["logits"], logits) < 1e-4
+            assert parity.relative(our_parts["logits"], logits) < 1e-4
         else:
-            assert found["fc6"].shape == (2, 3, 4, 4096)
+            assert our_parts["fc6"].shape == (2, 3, 4, 4096)
 
 
 @pytest.mark.parametrize(

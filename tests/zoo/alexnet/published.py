@@ -1,10 +1,10 @@
-"""What was published of AlexNet; see `tests.zoo.published`."""
+"""Published values of AlexNet; see `tests.zoo.published`."""
 
 from tests.zoo import published
 
 # fmt: off
 RECIPES = {
-    # torchvision's references/classification: 1e-4 on everything.
+    # torchvision's references/classification: decay 1e-4 of all variables.
     "alexnet":
         (published.IMAGENET, 0.5, 1e-4, (), None, None, None),
 }

@@ -1,4 +1,4 @@
-"""DenseNet against torchvision, timm and keras.applications."""
+"""Tests DenseNet against torchvision, timm and keras.applications."""
 
 import re
 
@@ -12,7 +12,7 @@ from tests.zoo import oracles, parity
 from tests.zoo.resnet import keras_side
 
 DEPTHS = (121, 161, 169, 201)
-# Dense layers of each block, written a second time.
+# Dense layers of each block, written independently of the product's table.
 BLOCKS = {
     121: (6, 12, 24, 16),
     161: (6, 12, 36, 24),
@@ -26,31 +26,34 @@ NO_HEAD = "2 missing (logits/bias, logits/kernel)"
 
 
 def variables(depth):
-    """Number of a classifier's variables, and of its batch norms."""
+    """Returns the numbers of variables and of batch norms in a classifier."""
     norms = 2 * sum(BLOCKS[depth]) + 3 + 2
     return 5 * norms - 1 + 2, norms
 
 
 def some_images(size):
-    """[1, H, W, 3] float32 in [0, 1]."""
+    """Returns a random image, [1, H, W, 3] float32 in [0, 1]."""
     return np.random.default_rng(1).random((1, *size, 3), np.float32)
 
 
 def assert_same(ours, theirs, sizes=SIZES):
-    """Compares what `theirs` returns for normalised images, by our names."""
+    """Asserts that our outputs equal those of `theirs`.
+
+    `theirs` maps normalised images to outputs by our names.
+    """
     for size in sizes:
         images = some_images(size)
-        found = ours.endpoints(images)
-        found["logits"] = ours.head(found["feature_vector"])
+        our_parts = ours.endpoints(images)
+        our_parts["logits"] = ours.head(our_parts["feature_vector"])
         expected = theirs((images - MEAN) / STD)
         names = {f"block_{n}" for n in range(1, 5)}
         names |= {"stem", "feature_map", "feature_vector"}
         assert names <= set(expected)
         for name, part in expected.items():
-            assert parity.relative(found[name], part) < 1e-4, (name, size)
+            assert parity.relative(our_parts[name], part) < 1e-4, (name, size)
             if name in ("block_1", "block_4"):
-                stage = found[name.replace("block", "stage")]
-                np.testing.assert_array_equal(stage, found[name])
+                stage = our_parts[name.replace("block", "stage")]
+                np.testing.assert_array_equal(stage, our_parts[name])
 
 
 # PyTorch
@@ -66,14 +69,17 @@ def torch_outputs(theirs):
     from tests.zoo.resnet import torch_side
 
     def outputs(normalised):
-        found = torch_side.outputs(theirs, normalised, TORCH)
-        return {**found, "feature_vector": found["feature_map"].mean((1, 2))}
+        their_parts = torch_side.outputs(theirs, normalised, TORCH)
+        return {
+            **their_parts,
+            "feature_vector": their_parts["feature_map"].mean((1, 2)),
+        }
 
     return outputs
 
 
 def old_names(state):
-    """The names of torchvision's published files, which are older than its code."""
+    """Renames a state dict's tensors as in torchvision's older, published files."""
     inner = re.compile(r"(denselayer\d+\.(?:norm|conv))([12]\.)")
     return {inner.sub(r"\1.\2", name): tensor for name, tensor in state.items()}
 
@@ -115,7 +121,7 @@ def test_weights_of_torchvision_and_timm(depth, source, names, tmp_path):
 
 
 def torch_name(path):
-    """What torchvision calls the module of a layer of ours; a second writing."""
+    """Returns torchvision's name of our layer, independently of the product's table."""
     layer, _, kind = path.partition("/")
     fixed = {"logits": "classifier", "feature_map": "features.norm5"}
     if layer in fixed:
@@ -142,7 +148,7 @@ def test_torchvision_with_our_weights(depth):
     ours = zoo.build(f"densenet_{depth}")
     theirs = getattr(oracles.torchvision().models, f"densenet{depth}")()
     parity.randomise(ours.classifier, seed=2)
-    torch_side.carry_over(ours.classifier, theirs, torch_name)
+    torch_side.copy_variables(ours.classifier, theirs, torch_name)
     assert_same(ours, torch_outputs(theirs))
 
 
@@ -156,8 +162,11 @@ def keras_network(depth, kind=keras, shape=(224, 224, 3), **top):
 
 
 def keras_outputs(depth, written):
-    """Their endpoints: of `written` at its own size, of a copy at another size."""
-    same = {
+    """Returns a function from normalised images to keras.applications' endpoints.
+
+    It runs `written` on images of its input size, and a copy of it on other sizes.
+    """
+    layer_names = {
         "stem": "pool1",
         **{
             f"block_{n}": f"conv{n + 1}_block{b}_concat"
@@ -173,7 +182,9 @@ def keras_outputs(depth, written):
         if normalised.shape[1:] != written.input_shape[1:]:
             theirs = keras_network(depth, shape=normalised.shape[1:])
             theirs.set_weights(written.get_weights())
-        parts = {name: theirs.get_layer(layer).output for name, layer in same.items()}
+        parts = {
+            name: theirs.get_layer(layer).output for name, layer in layer_names.items()
+        }
         return keras.Model(theirs.input, parts)(normalised)
 
     return outputs
@@ -191,7 +202,7 @@ def test_weights_of_keras_applications(depth, tmp_path):
     assert ours.weights["matched"] == matched
     assert ours.classifier.count_params() == written.count_params()
     norm = written.get_layer("conv2_block1_1_bn")
-    assert ours.spec.batch_norm_epsilon == norm.epsilon  # too near to 1e-5 to be seen
+    assert ours.spec.batch_norm_epsilon == norm.epsilon  # too close to 1e-5 to show
     images = some_images((64, 64)) * 255
     np.testing.assert_allclose(
         keras.applications.densenet.preprocess_input(images.copy()),
@@ -219,7 +230,7 @@ def test_weights_of_keras_applications_without_top(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["fc1000", "predictions"])
 def test_files_of_keras_2(head, tmp_path):
-    """The published ones: layers `conv1/conv` and `conv1/bn`, and an older head."""
+    """Published files have layers `conv1/conv` and `conv1/bn`, and an older head."""
     theirs = keras_network(121, tf_keras)
     keras_side.randomise(theirs)
     assert theirs.get_layer("conv1/conv")

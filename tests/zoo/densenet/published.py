@@ -1,11 +1,11 @@
-"""What was published of DenseNet; see `tests.zoo.published`."""
+"""Published values of DenseNet; see `tests.zoo.published`."""
 
 from tests.zoo import published
 
 # fmt: off
 RECIPES = {
-    # arXiv:1608.06993, section 4.2, on fb.resnet.torch: weight decay 1e-4 of all,
-    # momentum 0.1 of new; its means and deviations are those of IMAGENET.
+    # arXiv:1608.06993, section 4.2, which uses fb.resnet.torch: decay 1e-4 of all
+    # variables, momentum 0.1 of the new value; means and deviations as in IMAGENET.
     "densenet_*":
         (published.IMAGENET, 0.0, 1e-4, (), 0.9, 1e-5, None),
 }

@@ -1,21 +1,21 @@
-"""Random values for models of several frameworks, with which images matter.
+"""Randomises models of several frameworks so that their outputs depend on the images.
 
-Signals of purely random networks die out or explode on the way through so many layers:
-then a mistake at the beginning shows no more, or rounding errors show instead. So the
-statistics are those of some images, a bit off.
+In deep networks with purely random values, signals die out or explode: mistakes in
+early layers no longer show, or rounding errors show instead. So batch-norm statistics
+are measured on some images, then perturbed a little.
 """
 
 import numpy as np
 
 
 def values(rng, leaf, shape, *, inputs):
-    """Values for a variable or tensor that a mistake in any of them would show.
+    """Returns random values for a variable or tensor, so that a mistake in it shows.
 
     Args:
       rng: a NumPy generator.
-      leaf: the last part of its name, as Keras or PyTorch have it.
+      leaf: last part of the name, as in Keras or PyTorch.
       shape: of the result.
-      inputs: how many values a kernel's output is summed of.
+      inputs: number of values that a kernel sums for one output.
     """
     is_scale = leaf == "weight" and len(shape) == 1
     if is_scale or leaf in ("gamma", "moving_variance", "running_var"):
@@ -25,8 +25,8 @@ def values(rng, leaf, shape, *, inputs):
     return rng.normal(0, np.sqrt(1 / inputs), shape)
 
 
-def off(rng, mean, variance):
-    """Statistics of images, as if they were of others."""
+def perturb(rng, mean, variance):
+    """Returns batch-norm statistics as if measured on other images."""
     mean = mean + 0.1 * np.sqrt(variance) * rng.normal(size=mean.shape)
     return mean, variance * rng.uniform(0.9, 1.5, variance.shape)
 
@@ -35,9 +35,10 @@ def images(size):
     return np.random.default_rng(2).uniform(size=(4, *size, 3)).astype("float32")
 
 
-def keras(model, samples):
-    """Gives them to a Keras model, of Keras 2 or 3, but to no layer that normalises
-    images.
+def randomise_keras(model, samples):
+    """Randomises a model of Keras 2 or 3, except layers that normalise images.
+
+    Batch-norm statistics come from `samples`.
     """
     rng = np.random.default_rng(0)
     for layer in model.layers:
@@ -53,19 +54,19 @@ def keras(model, samples):
     model(samples, training=True)
     for norm in norms:
         statistics = norm.moving_mean, norm.moving_variance
-        found = off(rng, *map(np.asarray, statistics))
-        for variable, value in zip(statistics, found, strict=True):
+        perturbed = perturb(rng, *map(np.asarray, statistics))
+        for variable, value in zip(statistics, perturbed, strict=True):
             variable.assign(value)
 
 
-def torch(module, mean, std):
-    """Gives them to a PyTorch module whose images have such a mean and deviation."""
+def randomise_torch(module, mean, std):
+    """Randomises a PyTorch module; `mean` and `std` normalise its images."""
     import torch as library
 
     rng = np.random.default_rng(0)
     for name, tensor in module.state_dict().items():
         leaf, shape = name.rpartition(".")[2], tuple(tensor.shape)
-        if shape:  # but for the numbers of batches
+        if shape:  # skips num_batches_tracked
             drawn = values(rng, leaf, shape, inputs=np.prod(shape[1:]))
             tensor.copy_(library.from_numpy(drawn))
     kind = library.nn.BatchNorm2d
@@ -78,6 +79,6 @@ def torch(module, mean, std):
     module.eval()
     for norm in norms:
         statistics = norm.running_mean, norm.running_var
-        found = off(rng, *(tensor.numpy() for tensor in statistics))
-        for tensor, value in zip(statistics, found, strict=True):
+        perturbed = perturb(rng, *(tensor.numpy() for tensor in statistics))
+        for tensor, value in zip(statistics, perturbed, strict=True):
             tensor.copy_(library.from_numpy(value))

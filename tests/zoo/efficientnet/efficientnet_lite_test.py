@@ -1,4 +1,4 @@
-"""EfficientNet-Lite 0 to 4 against timm, whose `tf_` variants pad as TensorFlow."""
+"""Tests EfficientNet-Lite 0 to 4 against timm's `tf_` variants (TensorFlow padding)."""
 
 import pytest
 
@@ -19,13 +19,13 @@ SLOW = [pytest.param(number, marks=pytest.mark.slow) for number in (0, 2, 3, 4)]
 def test_equals_timm(number, odd):
     arch = f"efficientnet_lite{number}"
     size = specs.of(arch).image_size
-    found = timm_side.compare(
+    differences = timm_side.compare(
         arch,
         f"tf_efficientnet_lite{number}",
         shape=(97, 131, 3) if odd else (size, size, 3),
     )
-    assert len(found) == 11
-    assert max(found.values()) < 1e-9, found
+    assert len(differences) == 11
+    assert max(differences.values()) < 1e-9, differences
 
 
 def test_ends_do_not_grow():

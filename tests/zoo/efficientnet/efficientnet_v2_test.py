@@ -1,4 +1,4 @@
-"""EfficientNetV2 against keras.applications, and its XL against timm."""
+"""Tests EfficientNetV2 against keras.applications, and V2-XL against timm."""
 
 import keras
 import pytest
@@ -25,7 +25,7 @@ def test_equals_keras_applications(name, odd):
     arch = f"efficientnet_v2_{name}"
     spec = specs.of(arch)
     size = spec.image_size
-    found = keras_side.compare(
+    differences = keras_side.compare(
         arch,
         getattr(keras.applications, f"EfficientNetV2{name.upper()}"),
         shape=(97, 131, 3) if odd else (size, size, 3),
@@ -33,22 +33,24 @@ def test_equals_keras_applications(name, odd):
         start="stem_conv",
         include_preprocessing=False,
     )
-    assert len(found) == len(efficientnet_v2.TABLES[spec.table].stages) + 4
-    assert max(found.values()) < 1e-9, found
+    assert len(differences) == len(efficientnet_v2.TABLES[spec.table].stages) + 4
+    assert max(differences.values()) < 1e-9, differences
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(512, 512, 3), (97, 131, 3)], ids=str)
 def test_xl_equals_timm(shape):
-    found = timm_side.compare("efficientnet_v2_xl", "tf_efficientnetv2_xl", shape=shape)
-    assert max(found.values()) < 1e-9, found
+    differences = timm_side.compare(
+        "efficientnet_v2_xl", "tf_efficientnetv2_xl", shape=shape
+    )
+    assert max(differences.values()) < 1e-9, differences
 
 
 @pytest.mark.slow
 def test_channels_may_lose_more_than_a_tenth():
-    # EfficientNet's rule would make 24 of 16 · 1.2.
-    found = shapes.build("efficientnet_v2_b3").backbone.output["stage_1"]
-    assert found.shape[-1] == 16
+    # EfficientNet's rule would round 16 · 1.2 to 24.
+    output = shapes.build("efficientnet_v2_b3").backbone.output["stage_1"]
+    assert output.shape[-1] == 16
 
 
 def test_weight_decay_is_the_recipes():

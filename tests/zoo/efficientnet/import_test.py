@@ -1,4 +1,4 @@
-"""Weights of other projects, in files that their own code wrote, as models of ours."""
+"""Tests imports of EfficientNet weights from files that other projects' code wrote."""
 
 import ast
 import pathlib
@@ -22,13 +22,13 @@ NO_HEAD = "2 missing (logits/bias, logits/kernel)"
 
 @pytest.fixture
 def tmp_path(tmp_path):
-    """Emptied at once: all sizes together write 10 GB."""
+    """Deletes the folder right after each test: all sizes together write 10 GB."""
     yield tmp_path
     shutil.rmtree(tmp_path)
 
 
 def quick(cases, *quick):
-    """Parameters of a test, of which all but some are slow."""
+    """Returns pytest parameters for `cases`; all but those in `quick` are slow."""
     slow = pytest.mark.slow
     return [
         pytest.param(case, marks=[] if case in quick else slow, id=case_id(case))
@@ -41,9 +41,9 @@ def case_id(case):
 
 
 def halved_as_default(arch):
-    """A small size that is odd after as many halvings as the default size.
+    """Returns a small size that becomes odd after as many halvings as the default size.
 
-    Some pad as the default size needs it, whatever the images.
+    Some implementations pad as the default size needs it, whatever the images.
     """
     (size, _) = default_size(arch)
     return (64 + size % 32,) * 2
@@ -58,7 +58,7 @@ def default_size(arch):
 
 
 def imported(arch, path, matched, *rest, **kwargs):
-    """Our model; the numbers of tensors must be those, all others accounted for."""
+    """Imports a file, and asserts its numbers of matched and other tensors."""
     model = zoo.build(arch, weights=str(path), **kwargs)
     expected = "; ".join([f"{matched} matched", *rest])
     assert model.weights["matched"].endswith(f": {expected}")
@@ -66,7 +66,7 @@ def imported(arch, path, matched, *rest, **kwargs):
 
 
 def agree(ours, theirs):
-    """Whether the difference is nothing beside the one that two images make."""
+    """Returns whether the models differ far less than two images' outputs do."""
     theirs = np.asarray(theirs)
     between_images = parity.relative(theirs[:1], theirs[1:])
     assert between_images > 1e-3
@@ -84,7 +84,7 @@ def keras_model(name, *, size=ODD, top=True, applications=keras.applications):
 
 
 def normalization(theirs):
-    """Their layer that has the images' mean and variance."""
+    """Returns keras.applications' layer that holds the images' mean and variance."""
     (layer,) = (x for x in theirs.layers if x.name.startswith("normalization"))
     return layer
 
@@ -96,7 +96,7 @@ def test_keras_b_normalises_images_as_the_file_says(tmp_path, adapted):
     images = images_of(ODD)
     if adapted:
         normalization(theirs).adapt(images**2)
-    drawing.keras(theirs, 255 * drawing.images(ODD))
+    drawing.randomise_keras(theirs, 255 * drawing.images(ODD))
     path = tmp_path / "b0.weights.h5"
     theirs.save_weights(path)
     ours = imported("efficientnet_b0", path, 311, "3 ignored")
@@ -106,14 +106,14 @@ def test_keras_b_normalises_images_as_the_file_says(tmp_path, adapted):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", quick(range(8), 0))
 def test_keras_b_of_imagenet_divides_twice(tmp_path, monkeypatch, number):
-    # A file as the published ones: Keras 2 wrote them. Keras' own code reads it as one
-    # of those, and only then divides once more by the root of a variance.
+    # Keras 2 writes the file, like the published ones. Keras 3 reads it as if it
+    # were published: only then does it divide once more by the root of a variance.
     tf_keras = pytest.importorskip("tf_keras")
     name, arch = f"EfficientNetB{number}", f"efficientnet_b{number}"
     written = keras_model(name, applications=tf_keras.applications)
     normalization(written).set_weights([np.asarray(x) for x in (MEAN, STD, 0)])
     once_divided = MEAN + (drawing.images(ODD) - MEAN) / np.sqrt(STD)
-    drawing.keras(written, 255 * once_divided)
+    drawing.randomise_keras(written, 255 * once_divided)
     path = tmp_path / "published.h5"
     written.save_weights(path)
     module = "keras.src.applications.efficientnet"
@@ -143,7 +143,7 @@ def test_keras_b_whose_images_have_no_variance_is_refused(tmp_path):
 def test_keras_v2(tmp_path, name, version):
     library = pytest.importorskip("tf_keras") if version == 2 else keras
     theirs = keras_model(f"EfficientNetV2{name}", applications=library.applications)
-    drawing.keras(theirs, 255 * drawing.images(ODD))
+    drawing.randomise_keras(theirs, 255 * drawing.images(ODD))
     path = tmp_path / ("v2.h5" if version == 2 else "v2.weights.h5")
     theirs.save_weights(path)
     arch = f"efficientnet_v2_{name.lower()}"
@@ -165,7 +165,7 @@ def test_keras_v2(tmp_path, name, version):
 )
 def test_keras_without_top(tmp_path, name, arch, counts):
     theirs = keras_model(name, size=SMALL, top=False)
-    drawing.keras(theirs, 255 * drawing.images(SMALL))
+    drawing.randomise_keras(theirs, 255 * drawing.images(SMALL))
     path = tmp_path / "notop.weights.h5"
     theirs.save_weights(path)
     ours = imported(arch, path, *counts, NO_HEAD)
@@ -178,15 +178,15 @@ def test_keras_without_top(tmp_path, name, arch, counts):
 
 
 def saved(module, path, mean=MEAN, std=STD):
-    """Draws the values of a module of theirs, and writes its state dict."""
+    """Randomises a PyTorch module, and writes its state dict."""
     torch = pytest.importorskip("torch", reason=oracles.HOW)
-    drawing.torch(module, mean, std)
+    drawing.randomise_torch(module, mean, std)
     torch.save(module.state_dict(), path)
     return path
 
 
 def outputs(module, images, mean=MEAN, std=STD):
-    """What a module of theirs says of images in [0, 1]."""
+    """Returns the outputs of a PyTorch module for images in [0, 1]."""
     import torch
 
     x = (images - np.float32(mean)) / np.float32(std)
@@ -195,7 +195,7 @@ def outputs(module, images, mean=MEAN, std=STD):
 
 
 def compare(arch, module, path, *, sizes, mean=MEAN, std=STD, **kwargs):
-    """Holds what we make of their file against the module that wrote it."""
+    """Asserts that our model agrees with the module that wrote its weights file."""
     tensors = module.state_dict()
     counters = sum(name.endswith(".num_batches_tracked") for name in tensors)
     ours = imported(
@@ -246,7 +246,7 @@ def test_timm_that_pytorch_trained_needs_the_bindings(tmp_path, arch, name, spec
 @pytest.mark.slow
 def test_timm_without_a_head(tmp_path):
     theirs = oracles.timm().create_model("tf_efficientnet_b0", num_classes=0)
-    drawing.torch(theirs, MEAN, STD)
+    drawing.randomise_torch(theirs, MEAN, STD)
     import safetensors.torch
 
     path = tmp_path / "model.safetensors"
@@ -270,8 +270,8 @@ def test_torchvision(tmp_path, arch):
     compare(arch, theirs, path, sizes=[SMALL, ODD], mean=mean, std=std)
 
 
-# As their conversion of keras.applications' weights has it: width, depth, channels of
-# the features, and the blocks that pad on both sides at the default size.
+# As in transformers' conversion of keras.applications' weights: width, depth, channels
+# of the features, and the blocks that pad on both sides at the default size.
 TRANSFORMERS = {
     "efficientnet_b0": (1.0, 1.0, 1280, []),
     "efficientnet_b1": (1.0, 1.1, 1280, [16]),
@@ -299,29 +299,29 @@ def transformers_config(arch):
 def test_transformers(tmp_path, arch):
     transformers = oracles.transformers()
     theirs = transformers.EfficientNetForImageClassification(transformers_config(arch))
-    drawing.torch(theirs, MEAN, STD)
+    drawing.randomise_torch(theirs, MEAN, STD)
     theirs.save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
     compare(arch, theirs, path, sizes=[halved_as_default(arch)])
 
 
 def test_transformers_normalise_as_the_table_says():
-    # Their image processor divides twice by the root of what we divide by.
+    # transformers' image processor divides twice by the root of our divisor.
     transformers = oracles.transformers()
     processor = transformers.EfficientNetImageProcessorPil(
         do_resize=False, image_mean=list(MEAN), image_std=list(np.sqrt(STD))
     )
     image = np.random.default_rng(1).integers(256, size=(8, 8, 3), dtype=np.uint8)
-    found = processor(image)["pixel_values"][0].transpose(1, 2, 0)
+    actual = processor(image)["pixel_values"][0].transpose(1, 2, 0)
     expected = zoo.build("efficientnet_b0").normalization.layer()(image / 255)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 @pytest.mark.slow
 def test_transformers_without_a_head(tmp_path):
     transformers = oracles.transformers()
     theirs = transformers.EfficientNetModel(transformers_config("efficientnet_b0"))
-    drawing.torch(theirs, MEAN, STD)
+    drawing.randomise_torch(theirs, MEAN, STD)
     theirs.save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
     ours = imported("efficientnet_b0", path, 309, "49 ignored", NO_HEAD)
@@ -351,17 +351,17 @@ def test_lite_says_of_nine_photographs_what_the_torch_code_says(number, photogra
     )
     (size, _) = default_size(arch)
     images = np.stack([prepared(path, size) for path, _ in photographs])
-    logits = outputs(module, images, 127 / 255, 128 / 255).numpy()
+    their_logits = outputs(module, images, 127 / 255, 128 / 255).numpy()
     ours = zoo.build(arch, weights="imagenet")
-    found = np.asarray(ours.classifier(images))
-    assert found.shape == logits.shape == (9, 1000)
-    np.testing.assert_allclose(found, logits, atol=1e-3)
-    best = [np.argsort(-x, axis=1)[:, :5] for x in (found, logits)]
-    np.testing.assert_array_equal(*best)
+    our_logits = np.asarray(ours.classifier(images))
+    assert our_logits.shape == their_logits.shape == (9, 1000)
+    np.testing.assert_allclose(our_logits, their_logits, atol=1e-3)
+    top5 = [np.argsort(-x, axis=1)[:, :5] for x in (our_logits, their_logits)]
+    np.testing.assert_array_equal(*top5)
 
 
 def prepared(path, size):
-    """A photograph as EfficientNet-Lite's evaluation prepares it, in [0, 1]."""
+    """Returns a photograph in [0, 1], preprocessed as EfficientNet-Lite evaluates."""
     image = Image.open(path).convert("RGB")
     width, height = image.size
     side = int(size / (size + round(size / 7)) * min(width, height))
@@ -390,8 +390,8 @@ NETWORKS += [(name, "exported") for name in tpu_side.MODELS]
 def test_google(tmp_path, case):
     name, end = case
     images = images_of(ODD)
-    trained = end == "trained"  # with averages, which count, and the optimiser's slots
-    classes = 1000 if trained else 1001  # these have a background class
+    trained = end == "trained"  # with optimiser slots, and averages, which are used
+    classes = 1000 if trained else 1001  # exported models have a background class
     theirs = tpu_side.Network(
         name, shape=images.shape[1:], num_classes=classes, training=trained
     )
@@ -404,10 +404,10 @@ def test_google(tmp_path, case):
     assert agree(ours.classifier(images), theirs.predict(images))
 
 
-# What tables and registry say of images
+# Normalisation and preprocessing in name tables and the registry
 
 NAMES = pathlib.Path(efficientnet.__file__).parent / "names"
-# How the sources of records begin -> and those of their tables.
+# Start of a record's source -> start of its name table's source.
 SOURCES = {
     "keras.applications": "keras.applications",
     "timm": "timm",
@@ -424,8 +424,8 @@ def table_of(arch, source):
     return table
 
 
-def bound(lines):
-    """Mean and deviation that gin lines bind, for each colour from 0 to 255."""
+def bound_normalization(lines):
+    """Returns the mean and deviation that gin lines bind, per colour, from 0 to 255."""
     values = dict(line.split(" = ") for line in lines)
     return [colours(ast.literal_eval(values[f"model.{k}"])) for k in ("mean", "std")]
 
@@ -435,7 +435,7 @@ def colours(value):
 
 
 def records(begins):
-    """Archs and records of the public weights whose source begins so."""
+    """Yields (arch, record) of public weights whose `source` starts with `begins`."""
     for arch in config.config_files():
         for record in registry.records(arch).values():
             if arch.startswith("efficientnet") and record["source"].startswith(begins):
@@ -443,29 +443,29 @@ def records(begins):
 
 
 def test_records_say_of_images_what_the_tables_say():
-    found = [
+    cases = [
         (arch, record, begins) for begins in SOURCES for arch, record in records(begins)
     ]
-    assert len(found) == len(list(records("")))
-    for arch, record, begins in found:
-        table, said = table_of(arch, SOURCES[begins]), record["normalization"]
-        if "images" in table:  # the file has them, and the deviation as its variance
+    assert len(cases) == len(list(records("")))
+    for arch, record, begins in cases:
+        table, recorded = table_of(arch, SOURCES[begins]), record["normalization"]
+        if "images" in table:  # the file has the mean, and the deviation as a variance
             lines = [f"model.mean = {tuple(255 * m for m in MEAN)}"]
             lines += [f"model.std = {tuple(255 * s for s in table['images']['twice'])}"]
         else:
             lines = table["gin"]
-        mean, std = bound(lines)
-        assert np.broadcast_to(said["mean"], 3) == mean, (arch, begins)
-        assert np.broadcast_to(said["std"], 3) == std, (arch, begins)
+        mean, std = bound_normalization(lines)
+        assert np.broadcast_to(recorded["mean"], 3) == mean, (arch, begins)
+        assert np.broadcast_to(recorded["std"], 3) == std, (arch, begins)
 
 
 def test_records_of_timm_say_what_its_tags_say():
     oracles.timm()
     import timm.models
 
-    found = list(records("timm "))
-    assert len(found) == 21
-    for arch, record in found:
+    timm_records = list(records("timm "))
+    assert len(timm_records) == 21
+    for arch, record in timm_records:
         tag = record["source"].split()[2].rstrip(":,")
         theirs = timm.models.get_pretrained_cfg(tag)
         size = (theirs.test_input_size or theirs.input_size)[-1]
@@ -473,8 +473,8 @@ def test_records_of_timm_say_what_its_tags_say():
         assert record["url"] == theirs.url
         assert record["classes"] == theirs.num_classes
         for key in ("mean", "std"):
-            said = np.broadcast_to(record["normalization"][key], 3)
-            assert said == colours(255 * np.asarray(getattr(theirs, key)))
+            recorded = np.broadcast_to(record["normalization"][key], 3)
+            assert recorded == colours(255 * np.asarray(getattr(theirs, key)))
         assert record["preprocessing"] == {
             "image_size": size,
             "crop_fraction": theirs.test_crop_pct or theirs.crop_pct,
@@ -484,16 +484,16 @@ def test_records_of_timm_say_what_its_tags_say():
 
 def test_records_of_torchvision_say_what_its_weights_say():
     models = oracles.torchvision().models
-    found = list(records("torchvision "))
-    assert len(found) == len(TORCHVISION)
-    for arch, record in found:
+    torchvision_records = list(records("torchvision "))
+    assert len(torchvision_records) == len(TORCHVISION)
+    for arch, record in torchvision_records:
         theirs = models.get_weight(record["source"].split()[2].rstrip(";"))
         evaluation = theirs.transforms()
         assert theirs in models.get_model_weights(arch)
         assert record["url"] == theirs.url
         for key in ("mean", "std"):
-            said = np.broadcast_to(record["normalization"][key], 3)
-            assert said == colours(255 * np.asarray(getattr(evaluation, key)))
+            recorded = np.broadcast_to(record["normalization"][key], 3)
+            assert recorded == colours(255 * np.asarray(getattr(evaluation, key)))
         (size,), (resized,) = evaluation.crop_size, evaluation.resize_size
         assert record["preprocessing"] == {
             "image_size": size,
@@ -504,8 +504,8 @@ def test_records_of_torchvision_say_what_its_weights_say():
         assert record["published_top1"]["value"] == pytest.approx(top1 / 100)
 
 
-# Tags of timm whose images were normalised otherwise than the tables bind: what is to
-# be bound for them stands in the tables' sources, which users are told.
+# timm's tags whose images are normalised differently from the tables' bindings. The
+# bindings that they need are in the tables' `habit` text, which users see.
 OTHERWISE = {
     *(f"tf_efficientnet_b{n}.ap_in1k" for n in range(8)),
     "efficientnet_b0.ra4_e3600_r224_in1k",
@@ -522,17 +522,17 @@ def test_tables_say_of_images_what_timm_says_but_of_some_tags():
 
     archs = {name.partition(".")[0]: arch for arch, name in TIMM.items()}
     archs |= {name.removeprefix("tf_"): arch for name, arch in archs.items()}
-    found = set()
+    differing_tags = set()
     for tag in timm.models.list_pretrained():
         arch = archs.get(tag.partition(".")[0])
         if arch:
             theirs = timm.models.get_pretrained_cfg(tag)
-            said = [255 * np.asarray(v) for v in (theirs.mean, theirs.std)]
+            timm_values = [255 * np.asarray(v) for v in (theirs.mean, theirs.std)]
             table = table_of(arch, "timm")
-            if said != bound(table["gin"]):
-                found.add(tag)
-                for key, value in zip(("mean", "std"), said, strict=True):
-                    same = len(set(value)) == 1
-                    value = value[0] if same else tuple(value.round(3).tolist())
+            if timm_values != bound_normalization(table["gin"]):
+                differing_tags.add(tag)
+                for key, value in zip(("mean", "std"), timm_values, strict=True):
+                    all_equal = len(set(value)) == 1
+                    value = value[0] if all_equal else tuple(value.round(3).tolist())
                     assert f"model.{key} = {value}" in table["habit"]
-    assert found == OTHERWISE
+    assert differing_tags == OTHERWISE

@@ -1,4 +1,4 @@
-"""keras.applications' EfficientNets, B and V2, beside ours."""
+"""Compares keras.applications' EfficientNets, B and V2, with ours."""
 
 import keras
 import numpy as np
@@ -26,9 +26,10 @@ _PARTS = {
 
 
 def layer_name(layer, *, depthwise):
-    """What keras.applications calls a layer of ours.
+    """Returns keras.applications' name of our layer.
 
-    Their blocks are block1a, block1b …; `depthwise` is what B and V2 call that part.
+    Their blocks are block1a, block1b …; `depthwise` is the name of the depthwise
+    convolution, which differs between B and V2.
     """
     if layer in _FIXED:
         return _FIXED[layer]
@@ -37,9 +38,12 @@ def layer_name(layer, *, depthwise):
     return f"block{stage}{chr(ord('a') + int(block) - 1)}_{theirs}"
 
 
-def carry_over(ours, theirs, *, depthwise):
-    """Assigns every variable of ours to theirs; none of theirs may be left."""
-    given = set()
+def copy_variables(ours, theirs, *, depthwise):
+    """Copies all our variables to the other model, which must have no others.
+
+    Its layers that normalise images are exempt.
+    """
+    assigned = set()
     for variable in ours.weights:
         layer, _, leaf = variable.path.rpartition("/")
         (target,) = (
@@ -48,35 +52,35 @@ def carry_over(ours, theirs, *, depthwise):
             if w.path.endswith(f"/{leaf}")
         )
         target.assign(variable)
-        given.add(target.path)
-    left = {w.path for w in theirs.weights} - given
-    assert all(path.startswith("normalization") for path in left), left
+        assigned.add(target.path)
+    unassigned = {w.path for w in theirs.weights} - assigned
+    assert all(path.startswith("normalization") for path in unassigned), unassigned
 
 
 def endpoints(theirs):
-    """Our endpoints' names -> their tensors."""
+    """Maps our endpoints' names to tensors of keras.applications' model."""
     names = [layer.name for layer in theirs.layers]
     last = {}  # the last layer of each stage
     for name in names:
         if name.startswith("block"):
             last[f"stage_{name[5]}"] = name
-    same = {"stem": "stem_activation", **last}
-    same |= {"feature_map": "top_activation", "feature_vector": "avg_pool"}
-    return {ours: theirs.get_layer(name).output for ours, name in same.items()}
+    layer_names = {"stem": "stem_activation", **last}
+    layer_names |= {"feature_map": "top_activation", "feature_vector": "avg_pool"}
+    return {ours: theirs.get_layer(name).output for ours, name in layer_names.items()}
 
 
 def compare(arch, builder, *, shape, depthwise, start, **kwargs):
-    """Largest relative difference of every endpoint and the logits, by name.
+    """Returns the relative differences of all endpoints and the logits, by name.
 
-    In double precision, where nothing but a difference makes a difference.
+    Computes in double precision, so that rounding errors don't hide real differences.
 
     Args:
-      arch: ours.
-      builder: theirs, a function of keras.applications.
-      shape: of the images, without the batch.
-      depthwise: what they call a depthwise convolution.
-      start: their first layer after the normalisation of images.
-      kwargs: for the builder.
+      arch: our arch.
+      builder: function of keras.applications that builds the other model.
+      shape: shape of the images, without the batch.
+      depthwise: name of a depthwise convolution in the other model.
+      start: the other model's first layer after the normalisation of images.
+      kwargs: arguments for the builder.
     """
     with parity.double_precision():
         ours = zoo.build(arch)
@@ -84,7 +88,7 @@ def compare(arch, builder, *, shape, depthwise, start, **kwargs):
             input_shape=shape, weights=None, classifier_activation=None, **kwargs
         )
     parity.randomise(ours.classifier)
-    carry_over(ours.classifier, theirs, depthwise=depthwise)
+    copy_variables(ours.classifier, theirs, depthwise=depthwise)
     outputs = {**endpoints(theirs), "logits": theirs.output}
     network = keras.Model(theirs.get_layer(start).input, outputs)
     images = np.random.default_rng(1).normal(size=(1, *shape))

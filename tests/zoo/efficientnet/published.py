@@ -1,4 +1,4 @@
-"""What was published of the EfficientNets; see `tests.zoo.published`."""
+"""Published values of the EfficientNets; see `tests.zoo.published`."""
 
 from tests.zoo import published
 
@@ -40,9 +40,9 @@ RECIPES = {
 # fmt: on
 CROPS = {
     "efficientnet_lite*": (lambda size: 0.875, "bilinear"),
-    "efficientnet_v2_b*": (published.beyond(32), "bicubic"),
-    "efficientnet_v2_*": (published.beyond(0), "bilinear"),
-    "efficientnet_b*": (published.beyond(32), "bicubic"),
+    "efficientnet_v2_b*": (published.crop_with_margin(32), "bicubic"),
+    "efficientnet_v2_*": (published.crop_with_margin(0), "bilinear"),
+    "efficientnet_b*": (published.crop_with_margin(32), "bicubic"),
 }
 PATHS = {
     "efficientnet_lite0": "11092df630d526e4090a7f6f6ec6ad5d",

@@ -1,4 +1,4 @@
-"""timm's EfficientNets beside ours."""
+"""Compares timm's EfficientNets with ours."""
 
 import re
 
@@ -15,8 +15,8 @@ _FIXED = {
     "feature_map/norm": "bn2",
     "logits": "classifier",
 }
-# What a block's parts are called depends on the kind of block, and that on which
-# parts it has: MBConv, MBConv without expansion, fused, fused without expansion.
+# The names of a block's parts depend on the kind of block, and its parts show the kind:
+# MBConv, MBConv without expansion, fused, fused without expansion.
 _MBCONV = {
     "expand/conv": "conv_pw",
     "expand/norm": "bn1",
@@ -54,7 +54,7 @@ _LEAVES = {
 
 
 def tensor_name(path, layers):
-    """What timm calls a variable of ours; `layers` are all layers of ours."""
+    """Returns timm's name of our variable; `layers` are the paths of all our layers."""
     layer, _, leaf = path.rpartition("/")
     block = re.match(r"stage_(\d+)_block_(\d+)(?=_)", layer)
     if not block:
@@ -65,8 +65,8 @@ def tensor_name(path, layers):
     return f"blocks.{stage}.{number}.{part}.{_LEAVES[leaf]}"
 
 
-def carry_over(ours, theirs):
-    """Gives their model our variables' values; none of theirs may be left."""
+def copy_variables(ours, theirs):
+    """Copies all our variables to timm's model, which must have no others."""
     import torch
 
     layers = {v.path.rpartition("/")[0] for v in ours.weights}
@@ -86,33 +86,33 @@ def carry_over(ours, theirs):
 
 
 def endpoints(theirs, images):
-    """Our endpoints' names -> values of theirs, channels last; and the logits."""
+    """Returns timm's endpoints, channels last, and logits, by our names."""
     import torch
 
-    found = {}
+    parts = {}
     with torch.no_grad():
         x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-        x = found["stem"] = theirs.bn1(theirs.conv_stem(x))
+        x = parts["stem"] = theirs.bn1(theirs.conv_stem(x))
         for number, stage in enumerate(theirs.blocks, start=1):
-            x = found[f"stage_{number}"] = stage(x)
-        x = found["feature_map"] = theirs.bn2(theirs.conv_head(x))
-        maps = {name: part.permute(0, 2, 3, 1).numpy() for name, part in found.items()}
+            x = parts[f"stage_{number}"] = stage(x)
+        x = parts["feature_map"] = theirs.bn2(theirs.conv_head(x))
+        maps = {name: part.permute(0, 2, 3, 1).numpy() for name, part in parts.items()}
         features = theirs.global_pool(x)
         logits = theirs.classifier(features)
     return {**maps, "feature_vector": features.numpy(), "logits": logits.numpy()}
 
 
 def compare(arch, name, *, shape):
-    """Largest relative difference of every endpoint and the logits, by name.
+    """Returns the relative differences of all endpoints and the logits, by name.
 
-    In double precision: random values grow from layer to layer, and where ReLU6 cuts
-    them off, their rounding errors are not cut: in single precision up to 3e-4.
+    Computes in double precision: random values grow from layer to layer, and ReLU6 cuts
+    off the values but not their rounding errors, up to 3e-4 in single precision.
     """
     theirs = oracles.timm().create_model(name).double().eval()
     with parity.double_precision():
         ours = zoo.build(arch)
     parity.randomise(ours.classifier)
-    carry_over(ours.classifier, theirs)
+    copy_variables(ours.classifier, theirs)
     images = np.random.default_rng(1).normal(size=(1, *shape))
     our_parts = dict(ours.backbone(images))
     our_parts["logits"] = ours.head(our_parts["feature_vector"])

@@ -1,9 +1,9 @@
-"""EfficientNet as Google's TPU code and its automl have it: graphs of TensorFlow 1.
+"""Reimplements Google's EfficientNets, from its TPU code and automl, in TensorFlow 1.
 
 Source: `models/official/efficientnet` of tensorflow/tpu (`efficientnet_model.py`,
 `efficientnet_builder.py`, `utils.py`, `lite/efficientnet_lite_builder.py`) and
 `efficientnetv2` of google/automl: the variables' names, the tables, and the order of
-what is done.
+operations.
 """
 
 import math
@@ -19,7 +19,7 @@ tf1 = tf.compat.v1
 
 
 class Model(typing.NamedTuple):
-    """What a name stands for; `mean` and `std` are of images from 0 to 255."""
+    """Settings of a model; `mean` and `std` are for images from 0 to 255."""
 
     stages: str
     width: float = 1.0
@@ -27,7 +27,7 @@ class Model(typing.NamedTuple):
     mean: tuple[float, ...] = (123.675, 116.28, 103.53)
     std: tuple[float, ...] = (58.395, 57.12, 57.375)
     is_lite: bool = False
-    least: float = 0.9  # of the channels, that rounding keeps
+    least: float = 0.9  # share of the channels that rounding keeps
 
 
 _B = """
@@ -60,7 +60,7 @@ _V2_XL = """
     r32_k3_s2_e6_i256_o512_se0.25 r8_k3_s1_e6_i512_o640_se0.25
 """
 _LITE = {"mean": (127.0,) * 3, "std": (128.0,) * 3, "is_lite": True}
-_S = {"mean": (128.0,) * 3, "std": (128.0,) * 3}  # of `preprocess_image`
+_S = {"mean": (128.0,) * 3, "std": (128.0,) * 3}  # from `preprocess_image`
 _FINE_TUNED = {"mean": (127.5,) * 3, "std": (127.5,) * 3}  # `preprocess_for_finetune`
 MODELS = {
     "efficientnet-b0": Model(_B),
@@ -83,7 +83,7 @@ MODELS = {
     "efficientnetv2-s": Model(_V2_S, **_S),
     "efficientnetv2-m": Model(_V2_M, **_S),
     "efficientnetv2-l": Model(_V2_L, **_S),
-    "efficientnetv2-xl": Model(_V2_XL, **_FINE_TUNED),  # of ImageNet-21k alone
+    "efficientnetv2-xl": Model(_V2_XL, **_FINE_TUNED),  # only for ImageNet-21k
 }
 AVERAGE_DECAY = 0.9999
 
@@ -103,7 +103,7 @@ class Network:
                 self.counting = _add_training(self.variables)
             self.others = tf1.global_variables()[len(self.variables) :]
             self.saver = tf1.train.Saver()
-            config = tf1.ConfigProto()  # its optimiser takes longer than it saves
+            config = tf1.ConfigProto()  # the graph optimiser takes longer than it saves
             config.graph_options.rewrite_options.disable_meta_optimizer = True
             self.session = tf1.Session(config=config)
             self.session.run(tf1.global_variables_initializer())
@@ -114,7 +114,7 @@ class Network:
             self.saver.save(self.session, prefix, write_meta_graph=False)
 
     def predict(self, images):
-        """The logits, of the averaged values where there are any."""
+        """Returns the logits, computed with moving averages if there are any."""
         self._assign(self.variables, self.session.run(self.counting))
         return self.session.run(self.logits, {self.images: images})
 
@@ -123,10 +123,10 @@ class Network:
         feed = {self.images: drawing.images(size), self.training: True}
         self.session.run(tf1.get_collection(tf1.GraphKeys.UPDATE_OPS), feed)
         values = self.session.run(self.variables)
-        for place, variable in enumerate(self.variables):
-            if variable.op.name.endswith("moving_variance"):  # after the mean
-                values[place - 1 : place + 1] = drawing.off(
-                    rng, *values[place - 1 : place + 1]
+        for index, variable in enumerate(self.variables):
+            if variable.op.name.endswith("moving_variance"):  # follows the mean
+                values[index - 1 : index + 1] = drawing.perturb(
+                    rng, *values[index - 1 : index + 1]
                 )
         self._assign(self.variables, [_values(rng, v) for v in self.variables])
         self._assign(self.counting, values)
@@ -138,7 +138,7 @@ class Network:
 
 
 def _add_training(variables):
-    """What training adds, by RMSProp's slots and averages; returns those."""
+    """Adds RMSProp's slots and moving averages; returns the averages."""
     optimizer = tf1.train.RMSPropOptimizer(0.1, decay=0.9, momentum=0.9)
     gradients = [(v, v) for v in variables if v.trainable]
     optimizer.apply_gradients(gradients, tf1.train.get_or_create_global_step())
@@ -176,9 +176,9 @@ def _network(images, model, num_classes):
 def _channels(number, model, *, is_end=False):
     if is_end and model.is_lite:
         return number
-    wanted = number * model.width
-    rounded = max(8, int(wanted + 4) // 8 * 8)
-    return rounded + 8 if rounded < model.least * wanted else rounded
+    scaled = number * model.width
+    rounded = max(8, int(scaled + 4) // 8 * 8)
+    return rounded + 8 if rounded < model.least * scaled else rounded
 
 
 def _block(inputs, stage, model, activation, *, is_first):
@@ -206,8 +206,8 @@ def _block(inputs, stage, model, activation, *, is_first):
                 y = _conv(y, x.shape[-1], bias=True, name="conv2d_1")
             x = tf.sigmoid(y) * x
         x = _norm(_conv(x, channels, name=next(convs)), name=next(norms))
-    same = strides == 1 and inputs.shape[-1] == channels
-    return x + inputs if same else x
+    has_shortcut = strides == 1 and inputs.shape[-1] == channels
+    return x + inputs if has_shortcut else x
 
 
 def _names(name):

@@ -1,4 +1,7 @@
-"""Weights of other projects, in files that their own code wrote, against that code."""
+"""Tests imports of Inception weights from files that other projects' code wrote.
+
+The imported models are compared with that code.
+"""
 
 import keras
 import numpy as np
@@ -11,7 +14,7 @@ from tests.zoo.inception import slim_side
 from tests.zoo.resnet import keras_side
 from zoo import facts
 
-# Variables of a classifier without scales of batch norm, and its batch norms.
+# Numbers of variables, if batch norms have no scales, and of batch norms.
 COUNTS = {
     "inception_v1": (230, 57),
     "inception_v3": (378, 94),
@@ -21,7 +24,7 @@ COUNTS = {
 }
 ODD = (97, 131)
 LETTERS = "abcdefgh"
-V1 = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")  # as torchvision and paper
+V1 = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")  # in torchvision and paper
 V3 = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
 V4 = ("5b", "5c", "5d", "5e", *(f"6{x}" for x in LETTERS), "7a", "7b", "7c", "7d")
 
@@ -32,9 +35,9 @@ def sizes(arch):
 
 
 def assert_imported(arch, path, matched, theirs, *, classes=1000):
-    """Imports a file, and compares what both make of images.
+    """Imports a file, and asserts that both models give the same outputs.
 
-    `theirs` gives endpoints and logits, by our names, for a batch of images in [0, 1].
+    `theirs` maps a batch of images in [0, 1] to endpoints and logits, by our names.
     """
     ours = zoo.build(arch, weights=str(path))
     assert ours.weights["matched"] == matched
@@ -42,12 +45,12 @@ def assert_imported(arch, path, matched, theirs, *, classes=1000):
     assert ours.taxonomy.num_classes == classes
     for size in sizes(arch):
         images = np.random.default_rng(1).random((2, *size, 3), np.float32)
-        found = dict(ours.endpoints(images))
-        found["logits"] = ours.head(found["feature_vector"])
+        our_parts = dict(ours.endpoints(images))
+        our_parts["logits"] = ours.head(our_parts["feature_vector"])
         expected = theirs(images)
         assert {"stem", "feature_vector", "logits"} <= expected.keys()
         for name, tensor in expected.items():
-            difference = parity.relative(found[name], tensor)
+            difference = parity.relative(our_parts[name], tensor)
             print(f"{arch} {size} {name}: {difference:.1e}")
             assert difference < 1e-4, (size, name)
     return ours
@@ -74,7 +77,7 @@ def test_tf_slim(arch, tmp_path):
 
 # keras.applications
 
-# By our endpoints: a layer of theirs, or a layer that has the endpoint as its input.
+# Layers of keras.applications that have our endpoint as output, or as input.
 KERAS = {
     "inception_v3": (
         "InceptionV3",
@@ -133,7 +136,7 @@ def keras_outputs(arch, theirs, images):
 @pytest.mark.slow_except("xception", "inception_v3")
 @pytest.mark.parametrize("arch", KERAS)
 def test_keras_applications(arch, tmp_path):
-    """The numbers in the layers' names go on from those of the networks before."""
+    """The numbers in layer names continue from networks built earlier."""
     path = tmp_path / "a.weights.h5"
     written = keras_network(arch, (*sizes(arch)[0], 3))
     assert written.count_params() == facts.value(facts.load(arch), "params")
@@ -152,7 +155,7 @@ def test_keras_applications(arch, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", KERAS)
 def test_files_of_keras_2(arch, tmp_path):
-    """The published files have its layout, and their numbers begin with 1."""
+    """Published files are in Keras 2's layout, and their layer numbers begin with 1."""
     tf_keras.backend.clear_session()
     tf_keras.layers.Conv2D(1, 1)
     tf_keras.layers.BatchNormalization()
@@ -163,8 +166,8 @@ def test_files_of_keras_2(arch, tmp_path):
     theirs.save_weights(path)
     ours = zoo.build(arch, weights=str(path))
     variables = COUNTS[arch][0]
-    found = ours.weights["matched"]
-    assert found == f"names of keras.applications: {variables} matched"
+    matched = ours.weights["matched"]
+    assert matched == f"names of keras.applications: {variables} matched"
     images = np.random.default_rng(1).random((1, *sizes(arch)[0], 3), np.float32)
     logits = theirs(images * 2 - 1)
     assert parity.relative(ours.classifier(images), logits) < 1e-4
@@ -184,7 +187,7 @@ def test_a_file_with_scales_is_not_taken_for_one_without(tmp_path):
         zoo.build("inception_v3", weights=str(path))
 
 
-# PyTorch: the networks, and their modules by our endpoints.
+# PyTorch: constructors, and modules by our endpoints.
 
 TORCH = {
     "torchvision-inception_v1": (
@@ -257,28 +260,28 @@ def test_torch(case, tmp_path):
     torch_side.randomise(theirs)
     path = tmp_path / "a.pth"
     torch.save(theirs.state_dict(), path)
-    without = [name for name in theirs.state_dict() if name.lower()[:3] != "aux"]
-    auxiliary = len(theirs.state_dict()) - len(without)
+    main_tensors = [name for name in theirs.state_dict() if name.lower()[:3] != "aux"]
+    auxiliary = len(theirs.state_dict()) - len(main_tensors)
     assert bool(auxiliary) == (project == "torchvision")
     for part in ("AuxLogits", "aux1", "aux2"):
         if hasattr(theirs, part):
             setattr(theirs, part, None)
-    known = facts.load(arch)
+    arch_facts = facts.load(arch)
     variables, norms = COUNTS[arch]
     scales = sum(
         module.weight.numel()
         for module in theirs.modules()
         if isinstance(module, torch.nn.BatchNorm2d)
     )
-    if arch != "xception":  # the others have no scales in TF-Slim and Keras
+    if arch != "xception":  # in TF-Slim and Keras, the others have no scales
         variables += norms
-        trainable = facts.value(known, "trainable_params") + scales
+        trainable = facts.value(arch_facts, "trainable_params") + scales
     else:
-        trainable = facts.value(known, "trainable_params")
+        trainable = facts.value(arch_facts, "trainable_params")
     assert torch_side.parameters(theirs) == trainable
-    size = facts.value(known, "image_size")
+    size = facts.value(arch_facts, "image_size")
     cost = torch_side.multiply_adds(theirs, size)
-    assert cost == facts.value(known, "multiply_adds")
+    assert cost == facts.value(arch_facts, "multiply_adds")
 
     def run(images):
         return torch_side.outputs(theirs, images * 2 - 1, TORCH[case][1])
@@ -290,7 +293,7 @@ def test_torch(case, tmp_path):
 
 @pytest.mark.slow
 def test_torchvision_transforms_its_input():
-    """Its weights come with `transform_input`: from ImageNet's statistics to ours."""
+    """torchvision's `transform_input` maps ImageNet's normalisation to ours."""
     pytest.importorskip("torch", reason=oracles.HOW)
     from tests.zoo.resnet import torch_side
 
@@ -302,5 +305,5 @@ def test_torchvision_transforms_its_input():
     mean = np.asarray((0.485, 0.456, 0.406), "float32")
     std = np.asarray((0.229, 0.224, 0.225), "float32")
     expected = torch_side.outputs(plain, images * 2 - 1, {})["logits"]
-    found = torch_side.outputs(theirs, (images - mean) / std, {})["logits"]
-    assert parity.relative(found, expected) < 1e-5
+    actual = torch_side.outputs(theirs, (images - mean) / std, {})["logits"]
+    assert parity.relative(actual, expected) < 1e-5

@@ -1,18 +1,21 @@
-"""What importing weights does not show of the Inception networks."""
+"""Tests weight decay and error messages of the Inception networks.
+
+Comparisons of imported models don't cover these.
+"""
 
 import pytest
 
 import zoo
 from tests.zoo import shapes
 
-# Convolutions by TF-Slim, which decays all of their kernels, and one for the logits.
+# TF-Slim decays the kernels of all convolutions and of the logits.
 KERNELS = {
     "inception_v1": 57 + 1,
     "inception_v3": 94 + 1,
     "inception_v4": 149 + 1,
     "inception_resnet_v2": 204 + 40 + 1,
 }
-# Its own code decays biases too: those of the 40 that end a block, and of the logits.
+# Its code also decays biases: of the 40 convolutions that end a block, and the logits.
 BIASES = {"inception_resnet_v2": 40 + 1}
 
 

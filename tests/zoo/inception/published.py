@@ -1,4 +1,4 @@
-"""What was published of the Inception networks; see `tests.zoo.published`."""
+"""Published values of the Inception networks; see `tests.zoo.published`."""
 
 from tests.zoo import published
 

@@ -1,8 +1,8 @@
-"""TF-Slim's Inception networks, written down in the operations of TensorFlow 1.
+"""Reimplements TF-Slim's Inception networks with operations of TensorFlow 1.
 
 TF-Slim itself is not installed. Source: tensorflow/models, research/slim/nets,
-`inception_v{1,3,4}.py` and `inception_resnet_v2.py`. V1 and V3 of `tf_slim` 1.1.0 were
-run by hand beside these: the same names, and logits to 1e-6.
+`inception_v{1,3,4}.py` and `inception_resnet_v2.py`. A manual comparison with V1 and V3
+of `tf_slim` 1.1.0 gave the same names, and logits equal to 1e-6.
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ VALID = {"padding": "VALID"}
 
 
 class Network:
-    """A network of random values in a graph and a session of its own.
+    """A network with random values, in its own graph and session.
 
     Args:
       arch: such as `inception_v3`.
-      classes: 1001 in TF-Slim's weights, with the background.
+      classes: 1001 in TF-Slim's weights, including the background.
     """
 
     def __init__(self, arch, *, classes=1001):
@@ -32,14 +32,14 @@ class Network:
                 self.endpoints["feature_vector"] = tf.reduce_mean(x, (1, 2))
                 self.endpoints["logits"] = self.dense(x, classes, logits)
                 if arch != "inception_v1":
-                    self.auxiliary(classes)
-            self.training()
+                    self.add_auxiliary_variables(classes)
+            self.add_training_variables()
             self.saver = tf1.train.Saver()
             self.session = tf1.Session()
             self.session.run(tf1.global_variables_initializer())
 
     def __call__(self, images):
-        """Endpoints and logits for images in [0, 1]."""
+        """Returns endpoints and logits for images in [0, 1]."""
         return self.session.run(self.endpoints, {self.images: images})
 
     def save(self, path):
@@ -47,7 +47,7 @@ class Network:
             self.saver.save(self.session, str(path), write_meta_graph=False)
 
     def conv(self, x, channels, size, scope, *, stride=1, padding="SAME", norm=True):
-        """slim.conv2d with batch norm that has no scale; without norm, and no ReLU."""
+        """slim.conv2d with ReLU and a batch norm without scale, or with neither."""
         height, width = (size, size) if isinstance(size, int) else size
         with tf1.variable_scope(scope):
             kernel = self.variable("weights", (height, width, x.shape[-1], channels))
@@ -63,7 +63,10 @@ class Network:
         return tf.nn.relu(x)
 
     def branches(self, x, scope, *branches, endpoint=True):
-        """Concatenates branches, lists of layers; an inner list has a common input."""
+        """Concatenates branches, which are lists of layers.
+
+        The layers of an inner list share one input.
+        """
         outputs = []
         with tf1.variable_scope(scope):
             for number, branch in enumerate(branches):
@@ -91,7 +94,7 @@ class Network:
         return self.conv(x, channels, size, scope, **(options[0] if options else {}))
 
     def dense(self, x, classes, scope):
-        """Average and logits: slim.conv2d or slim.fully_connected, by the scope."""
+        """Averages, then applies slim.conv2d or slim.fully_connected, by the scope."""
         x = tf.reduce_mean(x, (1, 2), keepdims=True)
         if "Conv2d" in scope:
             return tf.squeeze(self.conv(x, classes, 1, scope, norm=False), (1, 2))
@@ -99,8 +102,8 @@ class Network:
             kernel = self.variable("weights", (x.shape[-1], classes))
             return tf.squeeze(x, (1, 2)) @ kernel + self.variable("biases", (classes,))
 
-    def auxiliary(self, classes):
-        """Variables of the auxiliary classifier; how it is computed does not matter."""
+    def add_auxiliary_variables(self, classes):
+        """Adds variables of the auxiliary classifier, which is never computed."""
         for name, shape in (
             ("AuxLogits/Conv2d_1b_1x1/weights", (1, 1, 8, 128)),
             ("AuxLogits/Conv2d_1b_1x1/BatchNorm/beta", (128,)),
@@ -108,8 +111,8 @@ class Network:
         ):
             self.variable(name, shape)
 
-    def training(self):
-        """What training leaves in a checkpoint."""
+    def add_training_variables(self):
+        """Adds the variables that training leaves in a checkpoint."""
         for variable in tf1.global_variables():
             for slot in ("RMSProp", "RMSProp_1"):
                 tf1.get_variable(
@@ -157,7 +160,7 @@ def inception_v1(net, x):
 
 
 def stem(net, x):
-    """Of V3 and Inception-ResNet V2."""
+    """The stem of Inception V3 and Inception-ResNet V2."""
     x = net.conv(x, 32, 3, "Conv2d_1a_3x3", **HALVED)
     x = net.conv(x, 32, 3, "Conv2d_2a_3x3", **VALID)
     x = net.conv(x, 64, 3, "Conv2d_2b_3x3")

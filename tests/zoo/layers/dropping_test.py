@@ -1,4 +1,4 @@
-"""Drop path: whole branches of single images, kept in proportion; and dropout."""
+"""Tests drop path, which drops whole branches of single images, and dropout."""
 
 import re
 
@@ -11,7 +11,7 @@ from tests.zoo import shapes
 from zoo.layers import dropping
 
 
-def drawn(rate, images=4000):
+def drop_path_outputs(rate, images=4000):
     keras.utils.set_random_seed(0)
     layer = dropping.DropPath(rate, name="drop_path")
     ones = np.ones((images, 2, 3, 4), np.float32)
@@ -20,7 +20,7 @@ def drawn(rate, images=4000):
 
 @pytest.mark.parametrize("rate", [0.1, 0.25, 0.8])
 def test_branches_are_dropped_by_image_and_the_rest_is_scaled(rate):
-    values = drawn(rate)
+    values = drop_path_outputs(rate)
     by_image = values[:, 0, 0, 0]
     np.testing.assert_array_equal(
         values, np.broadcast_to(by_image[:, None, None, None], values.shape)
@@ -31,8 +31,8 @@ def test_branches_are_dropped_by_image_and_the_rest_is_scaled(rate):
 
 
 def test_the_ends_are_all_or_nothing():
-    assert (drawn(0.0) == 1).all()
-    assert (drawn(1.0) == 0).all()
+    assert (drop_path_outputs(0.0) == 1).all()
+    assert (drop_path_outputs(1.0) == 0).all()
 
 
 def test_dropout_drops_single_values():
@@ -56,8 +56,8 @@ def test_inference_drops_nothing_and_two_layers_draw_apart():
         dropping.DropPath(1.5, name="c")
 
 
-def ours(arch):
-    """Rates of blocks with a shortcut, in network order; those without drop none."""
+def drop_path_rates(arch):
+    """Returns the non-zero drop path rates of an arch, in network order."""
     layers = shapes.build(arch).backbone.layers
     rates = [layer.rate for layer in layers if isinstance(layer, dropping.DropPath)]
     return [pytest.approx(rate, abs=1e-6) for rate in rates if rate]
@@ -77,7 +77,7 @@ def test_efficientnets_drop_as_keras_applications_do(arch, builder):
     theirs = getattr(keras.applications, builder)(weights=None, include_top=False)
     rates = [x.rate for x in theirs.layers if x.name.endswith("_drop")]
     assert len(rates) > 8
-    assert ours(arch) == [rate for rate in rates if rate]
+    assert drop_path_rates(arch) == [rate for rate in rates if rate]
 
 
 @pytest.mark.slow_except("mobilenet_v4_conv_medium-0.075-22")
@@ -89,20 +89,22 @@ def test_efficientnets_drop_as_keras_applications_do(arch, builder):
     ],
 )
 def test_mobilenet_v4_drops_more_with_depth(arch, rate, blocks):
-    """The b-th of all blocks after the first stage's, of n, drops rate · b / n."""
+    """Of the n blocks after the first stage, block b has the rate `rate` · b / n."""
     model = zoo.build(arch)
     names = [
         layer.name.removesuffix("_drop_path")
         for layer in model.backbone.layers
         if layer.name.endswith("_drop_path")
     ]
-    every = list(
+    all_blocks = list(
         dict.fromkeys(
-            found[0]
+            match[0]
             for layer in model.backbone.layers
-            if (found := re.match(r"stage_\d+_block_\d+", layer.name))
+            if (match := re.match(r"stage_\d+_block_\d+", layer.name))
         )
     )
-    assert len(every) == blocks
-    assert ours(arch) == [rate * every.index(name) / blocks for name in names]
+    assert len(all_blocks) == blocks
+    assert drop_path_rates(arch) == [
+        rate * all_blocks.index(name) / blocks for name in names
+    ]
     assert len(names) > 15

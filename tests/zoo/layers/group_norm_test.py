@@ -1,4 +1,4 @@
-"""Group normalisation against Keras' own layer."""
+"""Tests group normalisation against Keras' layer."""
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ def test_is_the_normalisation_of_keras():
         layer.build(x.shape)
         parity.randomise(layer)
     assert parity.relative(ours(x), theirs(x)) < 1e-6
-    # Half of the values are negative.
+    # Half of the normalised values are negative, so ReLU makes a difference.
     activated = group_norm.GroupNormActivation(
         4, epsilon=0.1, activation="relu", name="activated"
     )
@@ -37,10 +37,10 @@ def test_channels_are_a_multiple_of_the_groups():
 
 def test_bfloat16_is_normalised_in_float32():
     x = np.random.default_rng(1).normal(100, 1, (2, 9, 9, 8)).astype("float32")
-    whole = group_norm.GroupNorm(2, epsilon=1e-5, name="whole")
-    half = group_norm.GroupNorm(2, epsilon=1e-5, name="half")
-    half.dtype_policy = "mixed_bfloat16"
-    y = half(keras.ops.cast(x, "bfloat16"))
+    float32_layer = group_norm.GroupNorm(2, epsilon=1e-5, name="whole")
+    bfloat16_layer = group_norm.GroupNorm(2, epsilon=1e-5, name="half")
+    bfloat16_layer.dtype_policy = "mixed_bfloat16"
+    y = bfloat16_layer(keras.ops.cast(x, "bfloat16"))
     assert y.dtype == "bfloat16"
-    same = keras.ops.cast(keras.ops.cast(x, "bfloat16"), "float32")
-    assert parity.relative(keras.ops.cast(y, "float32"), whole(same)) < 1e-2
+    rounded = keras.ops.cast(keras.ops.cast(x, "bfloat16"), "float32")
+    assert parity.relative(keras.ops.cast(y, "float32"), float32_layer(rounded)) < 1e-2

@@ -1,4 +1,4 @@
-"""Weight standardisation against numpy, and padding against a plain convolution."""
+"""Tests weight standardisation against NumPy, and padding against keras.ops.conv."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ def layer_for(shape, **kwargs):
         6, epsilon=0.01, initializer="he_normal", name="some_conv", **kwargs
     )
     layer.build(shape)
-    layer.kernel.assign(layer.kernel + 0.3)  # a mean that has to go
+    layer.kernel.assign(layer.kernel + 0.3)  # a mean to remove
     return layer
 
 

@@ -1,4 +1,4 @@
-"""Every kernel begins with values of its own."""
+"""Tests the initial values of kernels, gammas and layer scales."""
 
 import hashlib
 import itertools
@@ -18,7 +18,9 @@ def test_kernels_of_one_shape_begin_different():
             value = keras.ops.convert_to_numpy(variable)
             by_shape.setdefault(value.shape, []).append(value)
     pairs = [
-        pair for same in by_shape.values() for pair in itertools.combinations(same, 2)
+        pair
+        for kernels in by_shape.values()
+        for pair in itertools.combinations(kernels, 2)
     ]
     assert len(pairs) > 50
     assert not any(np.array_equal(*pair) for pair in pairs)
@@ -36,7 +38,7 @@ def test_truncated_normal_follows_its_distribution():
 
 
 def test_a_seed_gives_the_same_bits_on_every_processor():
-    """So that exports of random weights have the same hashes everywhere."""
+    """Exports of random weights then have the same hashes everywhere."""
     draw = truncated_normal.TruncatedNormal(stddev=0.09, seed=3)((300, 400))
     values = keras.ops.convert_to_numpy(draw)
     assert hashlib.sha256(values.tobytes()).hexdigest()[:16] == "9fd62550d4dba070"
@@ -52,8 +54,9 @@ def test_the_inverse_error_function_is_one():
     assert np.sqrt(2) * values.max() <= 2
 
 
-# arch -> a kernel's path, and the variance of its first values: of TF-Slim's and the
-# TPU code's initialisers, and of the papers'. `uniform` ends at √3 deviations.
+# arch -> a kernel's path, the variance of its initial values by the kernel's shape, and
+# the distribution: from the initialisers of TF-Slim and the TPU code, and from papers.
+# `uniform` ends at √3 deviations.
 VARIANCES = {
     "mobilenet_v1": ("stage_5_block_2_pointwise", lambda k: 0.09**2, "truncated"),
     "mobilenet_v2": ("feature_map", lambda k: 0.09**2, "truncated"),
@@ -83,7 +86,7 @@ def test_kernels_begin_as_published(arch):
     weights = {v.path: v for v in zoo.build(arch, seed=0).backbone.weights}
     kernel = keras.ops.convert_to_numpy(weights[f"{layer}/conv/kernel"])
     expected = np.sqrt(variance(kernel.shape))
-    # Cut off at two deviations, a normal distribution has 0.88 of its deviation.
+    # A normal distribution cut off at two deviations keeps 0.88 of its deviation.
     scale = 0.8796 if kind == "truncated" else 1.0
     assert kernel.std() == pytest.approx(expected * scale, rel=0.03)
     bounds = {"truncated": 2, "fan": 2 / 0.8796, "uniform": 3**0.5, "normal": 8}
@@ -100,7 +103,7 @@ def test_kernels_begin_as_published(arch):
     ],
 )
 def test_residual_branches_begin_as_published(arch, zeros):
-    """ResNet-D and RS begin with the last gamma of each of their 16 blocks at zero."""
+    """In ResNet-D and RS, the last gamma of each of the 16 blocks starts at zero."""
     gammas = [v for v in zoo.build(arch).backbone.weights if v.path.endswith("/gamma")]
     values = [keras.ops.convert_to_numpy(v) for v in gammas]
     assert sum(not value.any() for value in values) == zeros

@@ -1,4 +1,4 @@
-"""Imports MnasNet weights of timm and torchvision, in files that their code wrote."""
+"""Tests imports of MnasNet weights from files that timm and torchvision wrote."""
 
 import json
 
@@ -53,7 +53,7 @@ def other_model(arch, source, **kwargs):
 
 
 def some_images(size):
-    """[1, H, W, 3] float32 in [0, 1]."""
+    """Returns a random image, [1, H, W, 3] float32 in [0, 1]."""
     return np.random.default_rng(1).uniform(size=(1, *size, 3)).astype("float32")
 
 
@@ -92,7 +92,7 @@ def test_an_imported_model_gives_the_same_outputs(arch, source, tmp_path):
     save_random(theirs, path)
     ours = zoo.build(arch, weights=str(path))
     paths = [variable.path for variable in ours.classifier.weights]
-    # Ignored is PyTorch's `num_batches_tracked`, one in each batch norm.
+    # PyTorch's `num_batches_tracked` is ignored: there is one in each batch norm.
     norms = sum(path.endswith("moving_mean") for path in paths)
     assert ours.weights["matched"] == (
         f"names of {source}: {len(paths)} matched; {norms} ignored"
@@ -100,13 +100,13 @@ def test_an_imported_model_gives_the_same_outputs(arch, source, tmp_path):
     for size in SIZES:
         images = some_images(size)
         normalised = (images - np.float32(MEAN)) / np.float32(STD)
-        found = torch_side.with_our_logits(ours, normalised)
+        our_parts = torch_side.with_our_logits(ours, normalised)
         modules = OTHERS[source][1]
         for name, part in torch_side.outputs(theirs, normalised, modules).items():
-            assert parity.relative(found[name], part) < 1e-4, name
-        # `found` is of normalised images; the classifier normalises images itself.
+            assert parity.relative(our_parts[name], part) < 1e-4, name
+        # The classifier normalises images; `our_parts` are of normalised ones.
         logits = ours.classifier(images)
-        assert parity.relative(logits, found["logits"]) < 1e-4
+        assert parity.relative(logits, our_parts["logits"]) < 1e-4
 
 
 @pytest.mark.slow_except(
@@ -117,11 +117,13 @@ def test_facts_are_those_of_the_other_model(arch, source):
     torch = pytest.importorskip("torch", reason=oracles.HOW)
     from tests.zoo.resnet import torch_side
 
-    known = facts.load(arch)
+    arch_facts = facts.load(arch)
     with torch.device("meta"):
         theirs = other_model(arch, source)
-    assert torch_side.parameters(theirs) == facts.value(known, "trainable_params")
-    assert torch_side.multiply_adds(theirs, 224) == facts.value(known, "multiply_adds")
+    assert torch_side.parameters(theirs) == facts.value(arch_facts, "trainable_params")
+    assert torch_side.multiply_adds(theirs, 224) == facts.value(
+        arch_facts, "multiply_adds"
+    )
 
 
 @pytest.mark.slow
@@ -162,9 +164,9 @@ def test_records_of_timm_say_what_its_tags_say():
     oracles.timm()
     import timm.models
 
-    found = list(records("timm "))
-    assert len(found) == 4
-    for arch, record in found:
+    timm_records = list(records("timm "))
+    assert len(timm_records) == 4
+    for arch, record in timm_records:
         tag = record["source"].split()[2]
         theirs = timm.models.get_pretrained_cfg(tag)
         assert tag.partition(".")[0] == TIMM[arch]
@@ -179,9 +181,9 @@ def test_records_of_timm_say_what_its_tags_say():
 
 def test_records_of_torchvision_say_what_its_weights_say():
     models = oracles.torchvision().models
-    found = list(records("torchvision "))
-    assert len(found) == len(TORCHVISION)
-    for arch, record in found:
+    torchvision_records = list(records("torchvision "))
+    assert len(torchvision_records) == len(TORCHVISION)
+    for arch, record in torchvision_records:
         theirs = models.get_weight(record["source"].split()[2])
         evaluation = theirs.transforms()
         assert theirs in models.get_model_weights(TORCHVISION[arch])

@@ -1,7 +1,7 @@
-"""Files that other projects write become models of ours that say the same.
+"""Tests imports of MobileNet weights from files that other projects' code wrote.
 
-Every file is written by the other project's own code, with random values in all of it;
-what its model makes of images, normalised as it wants them, is the truth.
+All values in the files are random. The expected outputs come from the other project's
+model, for images normalised as it requires.
 """
 
 import functools
@@ -28,22 +28,22 @@ def photos(height, width):
 
 
 def imported(arch, path, matched, **arguments):
-    """Our model with the weights of a file; `matched` is what it says about them."""
+    """Imports a file, asserts its summary of matched names, and returns our model."""
     model = zoo.build(arch, weights=str(path), **arguments)
     assert model.weights["matched"] == f"names of {matched}"
     return model
 
 
 def quick(cases, count):
-    """Parameters of a test, of which all but the first ones are slow."""
+    """Returns pytest parameters for `cases`; all but the first `count` are slow."""
     slow = pytest.mark.slow
     return [
-        pytest.param(case, marks=[] if place < count else slow)
-        for place, case in enumerate(cases)
+        pytest.param(case, marks=[] if index < count else slow)
+        for index, case in enumerate(cases)
     ]
 
 
-# Keras: files of Keras 3, and of the Keras before it.
+# Keras: files of Keras 3 and of Keras 2.
 
 
 def v1(width, size=224):
@@ -75,13 +75,21 @@ KERAS = {
 
 
 def keras_model(arch, kind=keras, **arguments):
-    name, own = KERAS[arch]
-    arguments = {"weights": None, "classifier_activation": None, **own, **arguments}
+    name, variant_arguments = KERAS[arch]
+    arguments = {
+        "weights": None,
+        "classifier_activation": None,
+        **variant_arguments,
+        **arguments,
+    }
     return getattr(kind.applications, name)(**arguments)
 
 
 def keras_difference(ours, theirs):
-    """Between our model and theirs, which takes images in [-1, 1] of its one size."""
+    """Returns the relative difference between our model and keras.applications'.
+
+    The latter takes images in [-1, 1] of a fixed size.
+    """
     images = photos(*theirs.input_shape[1:3])
     return parity.relative(ours(images), theirs(images * 2 - 1).numpy())
 
@@ -98,7 +106,7 @@ def test_keras(arch, tmp_path):
         f"keras.applications: {len(theirs.weights)} matched",
     )
     assert keras_difference(ours.classifier, theirs) < 1e-4
-    # Where a stride follows, V1 pads as TensorFlow does on even sizes only.
+    # Before a strided convolution, V1 pads as TensorFlow does on even sizes only.
     odd = keras_model(arch, input_shape=(95, 127, 3))
     odd.set_weights(theirs.get_weights())
     assert keras_difference(ours.classifier, odd) < 1e-4
@@ -117,7 +125,7 @@ OLD_KERAS = {
     ("arch", "whole"),
     [
         pytest.param("mobilenet_v1_025_128", False, marks=pytest.mark.slow),
-        # The files with names of 2018 are of this architecture.
+        # Files with the names of 2018 exist for this architecture.
         pytest.param("mobilenet_v2_035_96", False, marks=pytest.mark.slow),
         ("mobilenet_v3_small", False),
         pytest.param("mobilenet_v3_large_minimalistic", False, marks=pytest.mark.slow),
@@ -133,7 +141,7 @@ def test_keras_of_before_keras_3(arch, whole, tmp_path):
     assert keras_difference(ours.classifier, theirs) < 1e-4
 
 
-# What the network's first release called its layers, in the published files.
+# Layer names of the network's first release, in the published files.
 OLD_NAMES = (
     (r"^expanded_conv_", "block_0_"),
     (r"^block_(\d+)_(\w+)_BN$", r"bn\1_conv_\1_bn_\2"),
@@ -194,7 +202,7 @@ def torch_output(theirs, images, mean, std):
     x = ((images - mean) / std).astype(np.float32).transpose(0, 3, 1, 2)
     with torch.no_grad():
         output = theirs.eval()(torch.from_numpy(x))
-    for part in ("logits", "pooler_output"):  # what transformers' models give
+    for part in ("logits", "pooler_output"):  # outputs of transformers' models
         output = getattr(output, part, output)
     return output.numpy()
 
@@ -213,7 +221,7 @@ def torch_differences(ours, theirs, normalization, sizes=SIZES):
 
 
 def assert_imports_torch(arch, theirs, path, source, normalization, **arguments):
-    """Writes a state dict; our model must say the same at two sizes."""
+    """Writes a state dict, and asserts that our model gives the same outputs."""
     import safetensors.torch
     import torch
 
@@ -225,8 +233,8 @@ def assert_imports_torch(arch, theirs, path, source, normalization, **arguments)
     ours = imported(arch, path, torch_matched(theirs, source), **arguments)
     size = ours.spec.image_size
     sizes = ((size, size), (97, 131))
-    found = torch_differences(ours.classifier, theirs, normalization, sizes)
-    assert max(found) < 1e-4, found
+    differences = torch_differences(ours.classifier, theirs, normalization, sizes)
+    assert max(differences) < 1e-4, differences
 
 
 TIMM = {
@@ -297,8 +305,8 @@ def test_timm_without_classes(arch, tmp_path):
     matched = torch_matched(theirs, "timm") + "; 2 missing (logits/bias, logits/kernel)"
     ours = imported(arch, tmp_path / "their.pth", matched)
     assert ours.weights["head"]["name"] == "random"
-    found = torch_differences(ours.feature_vector, theirs, normalization)
-    assert max(found) < 1e-4, found
+    differences = torch_differences(ours.feature_vector, theirs, normalization)
+    assert max(differences) < 1e-4, differences
 
 
 @pytest.mark.slow_except("mobilenet_v3_small")
@@ -337,8 +345,8 @@ def test_transformers(arch, width, tmp_path):
     path = tmp_path / "model.safetensors"
     ours = imported(arch, path, torch_matched(theirs, "transformers"))
     assert (ours.taxonomy.num_classes, ours.taxonomy.has_background) == (1001, True)
-    found = torch_differences(ours.classifier, theirs, INCEPTION)
-    assert max(found) < 1e-4, found
+    differences = torch_differences(ours.classifier, theirs, INCEPTION)
+    assert max(differences) < 1e-4, differences
 
 
 @pytest.mark.slow
@@ -353,8 +361,8 @@ def test_transformers_without_classes(arch, width, tmp_path):
     matched += "; 2 missing (logits/bias, logits/kernel)"
     ours = imported(arch, tmp_path / "model.safetensors", matched)
     assert ours.weights["head"]["name"] == "random"
-    found = torch_differences(ours.feature_vector, theirs, INCEPTION)
-    assert max(found) < 1e-4, found
+    differences = torch_differences(ours.feature_vector, theirs, INCEPTION)
+    assert max(differences) < 1e-4, differences
 
 
 # TF-Slim: checkpoints of TensorFlow 1.
@@ -396,7 +404,7 @@ def test_slim(arch, classes, training, tmp_path):
         SLIM[arch], path, images, classes=classes, training=training
     )
     count = VARIABLES[arch]
-    # The values that are averaged, three slots for each, the step and the loss.
+    # Ignored: values behind the averages, three slots for each, the step and the loss.
     ignored = f"; {4 * count + 2} ignored" if training else ""
     ours = imported(arch, path, f"TF-Slim: {count} matched{ignored}")
     assert ours.taxonomy.has_background == (classes == 1001)
@@ -431,7 +439,7 @@ def test_1001_classes_are_exported_and_named_rightly(tool, tmp_path):
     path = tmp_path / "model.ckpt"
     arch = "mobilenet_v1_025_128"
     (theirs,) = slim_side.checkpoint(SLIM[arch], path, [grey], classes=1001)
-    best = int(np.asarray(theirs)[0].argmax())
+    best_index = int(np.asarray(theirs)[0].argmax())
     done = tool(
         *("export", f"--arch={arch}", f"--weights={path}"),
         *("--check=quick", f"--output={tmp_path}"),
@@ -443,8 +451,12 @@ def test_1001_classes_are_exported_and_named_rightly(tool, tmp_path):
     assert len(rows) == 1002
     image = tmp_path / "grey.png"
     PIL.Image.new("RGB", (200, 160), (128, 128, 128)).save(image)
-    said = tool("predict", folder, image)
-    assert said.returncode == 0, said.stderr
-    first = said.stdout.splitlines()[1].split(maxsplit=4)
-    wanted = taxonomy.load("ilsvrc_2012").classes[best - 1]
-    assert (int(first[2]), first[3], first[4]) == (best, wanted.id, wanted.name)
+    prediction = tool("predict", folder, image)
+    assert prediction.returncode == 0, prediction.stderr
+    first = prediction.stdout.splitlines()[1].split(maxsplit=4)
+    expected_class = taxonomy.load("ilsvrc_2012").classes[best_index - 1]
+    assert (int(first[2]), first[3], first[4]) == (
+        best_index,
+        expected_class.id,
+        expected_class.name,
+    )

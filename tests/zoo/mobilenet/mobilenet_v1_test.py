@@ -1,4 +1,4 @@
-"""MobileNetV1 against keras.applications and timm."""
+"""Tests MobileNetV1 against keras.applications and timm."""
 
 import keras
 import pytest
@@ -7,14 +7,14 @@ import zoo
 from tests.zoo import parity
 from tests.zoo.mobilenet import keras_side, timm_side
 
-# One per width; the other sizes of a width are the same layers.
+# One arch per width: the other image sizes of a width have the same layers.
 WIDTHS = {
     0.25: "mobilenet_v1_025_128",
     0.5: "mobilenet_v1_050_160",
     0.75: "mobilenet_v1_075_192",
     1.0: "mobilenet_v1",
 }
-SAME = {
+LAYERS = {
     "stem": "conv1_relu",
     "stage_1": "conv_pw_1_relu",
     "stage_3": "conv_pw_5_relu",
@@ -26,7 +26,7 @@ BLOCKS_BEFORE = (0, 1, 3, 5, 11)
 
 
 def keras_name(path):
-    """What keras.applications' MobileNet calls the layer of a variable of ours."""
+    """Returns the layer of our variable in keras.applications' MobileNet."""
     layer, *kind = path.split("/")[:-1]
     bn = "_bn" if kind == ["norm"] else ""
     if layer == "stem":
@@ -35,14 +35,14 @@ def keras_name(path):
         return "conv_preds"
     _, stage, _, block, part = layer.split("_")
     index = BLOCKS_BEFORE[int(stage) - 1] + int(block)
-    kind_of = {"depthwise": "dw", "pointwise": "pw"}[part]
-    return f"conv_{kind_of}_{index}{bn}"
+    part_name = {"depthwise": "dw", "pointwise": "pw"}[part]
+    return f"conv_{part_name}_{index}{bn}"
 
 
 def differences(width, shape=None):
     ours = zoo.build(WIDTHS[width])
     size = ours.spec.image_size
-    keras.backend.clear_session()  # so that their unnamed pooling has no number
+    keras.backend.clear_session()  # so that the unnamed pooling layer gets no number
     theirs = keras.applications.MobileNet(
         input_shape=shape or (size, size, 3),
         alpha=width,
@@ -50,7 +50,7 @@ def differences(width, shape=None):
         classifier_activation=None,
     )
     parity.randomise(ours.classifier)
-    return keras_side.differences(ours, theirs, name=keras_name, same=SAME)
+    return keras_side.differences(ours, theirs, name=keras_name, layers=LAYERS)
 
 
 @pytest.mark.ci
@@ -59,8 +59,8 @@ def differences(width, shape=None):
     [pytest.param(w, marks=[] if w == 1.0 else pytest.mark.slow) for w in WIDTHS],
 )
 def test_equals_keras_applications_at_default_size(width):
-    found = differences(width)
-    assert max(found.values()) < 1e-4, found
+    endpoint_differences = differences(width)
+    assert max(endpoint_differences.values()) < 1e-4, endpoint_differences
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,14 @@ def test_equals_keras_applications_at_default_size(width):
     [pytest.param(w, marks=[] if w == 0.25 else pytest.mark.slow) for w in WIDTHS],
 )
 def test_equals_keras_applications_at_odd_size(width):
-    # Their strided depthwise convolutions pad the bottom and right alone, which is
-    # TensorFlow's SAME on even inputs only: the stem's may be odd.
-    found = differences(width, (95, 127, 3))
-    assert max(found.values()) < 1e-4, found
+    # keras.applications' strided depthwise convolutions pad only the bottom and right,
+    # which equals TensorFlow's SAME for even inputs; only the stem's input may be odd.
+    endpoint_differences = differences(width, (95, 127, 3))
+    assert max(endpoint_differences.values()) < 1e-4, endpoint_differences
 
 
 def timm_name(layer):
-    """What timm's MobileNetV1 calls a layer of ours."""
+    """Returns the name of our layer in timm's MobileNetV1."""
     fixed = {"stem/conv": "conv_stem", "stem/norm": "bn1", "logits": "classifier"}
     if layer in fixed:
         return fixed[layer]
@@ -102,7 +102,7 @@ def test_equals_timm_where_every_size_is_odd(padding, epsilon, theirs):
     ]
     ours = zoo.build("mobilenet_v1", gin_bindings=bindings)
     parity.randomise(ours.classifier)
-    found = timm_side.differences(
+    endpoint_differences = timm_side.differences(
         ours, model, name=timm_name, shape=(97, 193, 3), torch=torch
     )
-    assert max(found.values()) < 1e-4, found
+    assert max(endpoint_differences.values()) < 1e-4, endpoint_differences

@@ -1,4 +1,4 @@
-"""MobileNetV3 against keras.applications and timm."""
+"""Tests MobileNetV3 against keras.applications and timm."""
 
 import keras
 import pytest
@@ -7,7 +7,7 @@ import zoo
 from tests.zoo import parity
 from tests.zoo.mobilenet import keras_side, timm_side
 
-# Their constructor, its arguments, and the blocks before each of our stages.
+# keras.applications' constructor, the blocks before each of our stages, and arguments.
 LARGE = (keras.applications.MobileNetV3Large, (0, 1, 3, 6, 10, 12))
 SMALL = (keras.applications.MobileNetV3Small, (0, 1, 3, 6, 8))
 ARCHS = {
@@ -22,7 +22,7 @@ QUICK = ("mobilenet_v3_large", "mobilenet_v3_small_minimalistic")
 
 
 def keras_name(path, blocks_before):
-    """What keras.applications' MobileNetV3 calls the layer of a variable of ours."""
+    """Returns the layer of our variable in keras.applications' MobileNetV3."""
     layer, *kind = path.split("/")[:-1]
     bn = "_bn" if kind == ["norm"] else ""
     fixed = {"stem": "conv", "feature_map": "conv_1", "feature_vector": "conv_2"}
@@ -38,27 +38,30 @@ def keras_name(path, blocks_before):
     return f"{prefix}{part}{bn}"
 
 
-def same_layers(theirs, blocks_before, stages):
-    """Our endpoints and the names of their layers; activations have none of theirs."""
+def endpoint_layers(theirs, blocks_before, stages):
+    """Maps our endpoints to names of the other model's layers.
+
+    Its activations have no fixed names, so they are found by position.
+    """
     layers = theirs.layers
-    known = {layer.name for layer in layers}
-    found = {}
+    names = {layer.name for layer in layers}
+    layer_names = {}
     for endpoint, bn in {"stem": "conv_bn", "feature_map": "conv_1_bn"}.items():
-        found[endpoint] = layers[layers.index(theirs.get_layer(bn)) + 1].name
+        layer_names[endpoint] = layers[layers.index(theirs.get_layer(bn)) + 1].name
     for stage in stages:
         last = f"expanded_conv_{blocks_before[stage] - 1}"
-        added = f"{last}_add" in known
-        found[f"stage_{stage}"] = f"{last}_add" if added else f"{last}_project_bn"
+        added = f"{last}_add" in names
+        layer_names[f"stage_{stage}"] = f"{last}_add" if added else f"{last}_project_bn"
     conv = layers.index(theirs.get_layer("conv_2"))
-    found["feature_vector"] = layers[conv + 1].name
-    return found
+    layer_names["feature_vector"] = layers[conv + 1].name
+    return layer_names
 
 
 def randomise(model):
-    """Random variables that leave the gates of squeeze-excite between 0 and 1.
+    """Randomises a model so that the gates of squeeze-excite stay between 0 and 1.
 
-    Random activations reach hundreds: a gate that sums them up would be open or shut,
-    or where it is neither, magnify rounding errors a thousandfold.
+    Random activations reach hundreds. A gate that sums them up would be fully open or
+    shut, or in between would magnify rounding errors a thousandfold.
     """
     parity.randomise(model)
     for variable in model.weights:
@@ -81,7 +84,7 @@ def differences(arch, shape=(224, 224, 3)):
         ours,
         theirs,
         name=lambda path: keras_name(path, blocks_before),
-        same=same_layers(theirs, blocks_before, stages=(2, 3, 4)),
+        layers=endpoint_layers(theirs, blocks_before, stages=(2, 3, 4)),
     )
 
 
@@ -98,12 +101,12 @@ def differences(arch, shape=(224, 224, 3)):
     ],
 )
 def test_equals_keras_applications(arch, shape):
-    found = differences(arch, shape)
-    assert max(found.values()) < 1e-4, found
+    endpoint_differences = differences(arch, shape)
+    assert max(endpoint_differences.values()) < 1e-4, endpoint_differences
 
 
 def timm_name(layer, *, stages):
-    """What timm's MobileNetV3 calls a layer of ours."""
+    """Returns the name of our layer in timm's MobileNetV3."""
     fixed = {
         "stem/conv": "conv_stem",
         "stem/norm": "bn1",
@@ -116,15 +119,15 @@ def timm_name(layer, *, stages):
         return fixed[layer]
     block, _, kind = layer.partition("/")
     _, stage, _, number, part = block.split("_", maxsplit=4)
-    here = f"blocks.{int(stage) - 1}.{int(number) - 1}"
+    block_path = f"blocks.{int(stage) - 1}.{int(number) - 1}"
     if part == "squeeze_excite":
-        return f"{here}.se.conv_{kind}"
+        return f"{block_path}.se.conv_{kind}"
     parts = ["expand", "depthwise", "project"]
     convs = ["conv_pw", "conv_dw", "conv_pwl"]
     if stage == "1":  # without an expansion
         parts, convs = parts[1:], ["conv_dw", "conv_pw"]
     index = parts.index(part)
-    return f"{here}.{convs[index] if kind == 'conv' else f'bn{index + 1}'}"
+    return f"{block_path}.{convs[index] if kind == 'conv' else f'bn{index + 1}'}"
 
 
 @pytest.mark.parametrize(
@@ -137,11 +140,11 @@ def test_equals_timm_with_the_padding_and_epsilon_of_pytorch(size):
     ours = zoo.build(f"mobilenet_v3_{size}", gin_bindings=bindings)
     randomise(ours.classifier)
     stages = len(ours.spec.stages)
-    found = timm_side.differences(
+    endpoint_differences = timm_side.differences(
         ours,
         theirs,
         name=lambda layer: timm_name(layer, stages=stages),
         shape=(97, 131, 3),
         torch=torch,
     )
-    assert max(found.values()) < 1e-4, found
+    assert max(endpoint_differences.values()) < 1e-4, endpoint_differences

@@ -1,4 +1,4 @@
-"""MobileNetV4 against timm."""
+"""Tests MobileNetV4 against timm."""
 
 import pytest
 
@@ -6,7 +6,7 @@ import zoo
 from tests.zoo import parity
 from tests.zoo.mobilenet import timm_side
 
-QUICK = ("conv_small", "hybrid_medium")  # both kinds of FusedIB, every other block
+QUICK = ("conv_small", "hybrid_medium")  # all kinds of blocks, both of FusedIB
 VARIANTS = {
     "conv_small": 224,
     "conv_medium": 256,
@@ -43,38 +43,38 @@ ATTENTION = {
 
 
 def timm_name(layer, *, fused_stages):
-    """What timm's MobileNetV4 calls a layer of ours.
+    """Returns the name of our layer in timm's MobileNetV4.
 
     Args:
       layer: our variable's path without its last part.
-      fused_stages: those of FusedIB; Conv-S has two, each as two blocks of timm.
+      fused_stages: number of FusedIB stages; Conv-S has two, each two blocks in timm.
     """
     if layer in FIXED:
         return FIXED[layer]
     block, _, kind = layer.partition("/")
     _, stage, _, number, part = block.split("_", maxsplit=4)
     stage, number = int(stage) - 1, int(number) - 1
-    here = f"blocks.{stage}.{number}"
+    block_path = f"blocks.{stage}.{number}"
     if part == "attention":
-        return f"{here}.{ATTENTION[kind]}"
+        return f"{block_path}.{ATTENTION[kind]}"
     if part == "layer_scale":
-        return f"{here}.{part}"
+        return f"{block_path}.{part}"
     if stage < fused_stages:
         first = part == "expand"
         if fused_stages == 2:
             name = {"conv": "conv", "norm": "bn1"}[kind]
             return f"blocks.{stage}.{0 if first else 1}.{name}"
         conv, norm = ("conv_exp", "bn1") if first else ("conv_pwl", "bn2")
-        return f"{here}.{conv if kind == 'conv' else norm}"
+        return f"{block_path}.{conv if kind == 'conv' else norm}"
     name = {"conv": "conv", "norm": "bn"}[kind]
-    return f"{here}.{UNIVERSAL[part]}.{name}"
+    return f"{block_path}.{UNIVERSAL[part]}.{name}"
 
 
 def randomise(model):
-    """Random variables that leave attention looking at many places.
+    """Randomises a model so that attention stays spread over many positions.
 
-    Random residual branches would add up to values so large that a query finds one
-    place alone, and a rounding error decides between two.
+    Random residual branches would add up to values so large that a query attends to a
+    single position, and a rounding error would decide between two.
     """
     parity.randomise(model)
     for variable in model.weights:
@@ -110,8 +110,8 @@ def differences(variant, shape=None, *, bindings=(), **arguments):
     ],
 )
 def test_equals_timm(variant, shape):
-    found = differences(variant, shape)
-    assert max(found.values()) < 1e-4, found
+    endpoint_differences = differences(variant, shape)
+    assert max(endpoint_differences.values()) < 1e-4, endpoint_differences
 
 
 @pytest.mark.slow_except("conv_small-MobileNetV4ConvSmall")
@@ -124,7 +124,7 @@ def test_equals_timm(variant, shape):
 )
 def test_equals_timm_with_the_padding_and_epsilon_of_tf_vision(variant, spec):
     bindings = [f"{spec}.padding = 'same'", f"{spec}.batch_norm_epsilon = 1e-3"]
-    found = differences(
+    endpoint_differences = differences(
         variant, (97, 131, 3), bindings=bindings, pad_type="same", bn_eps=1e-3
     )
-    assert max(found.values()) < 1e-4, found
+    assert max(endpoint_differences.values()) < 1e-4, endpoint_differences

@@ -1,4 +1,4 @@
-"""Random values for models of other frameworks, which then write them to files."""
+"""Randomises models of other frameworks before they write weights files."""
 
 import dataclasses
 import functools
@@ -10,8 +10,8 @@ import numpy as np
 
 from tests.zoo import parity
 
-# Random activations reach hundreds. A gate of squeeze-excite that sums them up would
-# be open or shut, and attention would see one place alone: where either is undecided,
+# Random activations reach hundreds. A gate of squeeze-excite that sums them up would be
+# fully open or shut, and attention would see a single position. Between these extremes,
 # rounding errors would grow a thousandfold.
 SCALES = {
     r"(se\.conv_reduce|\.fc1|squeeze_excite[/_][Cc]onv)/(kernel|weights)$": 0.01,
@@ -21,7 +21,7 @@ SCALES = {
 
 @dataclasses.dataclass
 class Weight:
-    """What `parity.randomise` takes for a variable."""
+    """A weight that `parity.randomise` can treat like a Keras variable."""
 
     path: str
     shape: tuple[int, ...]
@@ -37,7 +37,7 @@ def randomise(weights):
 
 
 def of_keras(model):
-    """The weights of a model of Keras 3, or of the Keras before it."""
+    """Returns the weights of a model of Keras 3 or Keras 2."""
     return [
         Weight(getattr(v, "path", v.name.removesuffix(":0")), tuple(v.shape), v.assign)
         for v in model.weights
@@ -45,7 +45,7 @@ def of_keras(model):
 
 
 def of_torch(model):
-    """The parameters and statistics of a PyTorch module, called as Keras does."""
+    """Returns the parameters and statistics of a PyTorch module, with Keras' names."""
     norm = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean"}
     norm["running_var"] = "moving_variance"
     weights = []
@@ -71,7 +71,7 @@ def _of_tensor(path, tensor):
 
 
 def of_graph(variables, values):
-    """The variables of a graph of TensorFlow 1, whose values go into a dictionary."""
+    """Returns the variables of a TensorFlow 1 graph; assigning writes to `values`."""
     return [
         Weight(
             v.op.name.replace("biases", "bias"),

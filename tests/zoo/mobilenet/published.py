@@ -1,4 +1,4 @@
-"""What was published of the MobileNets; see `tests.zoo.published`."""
+"""Published values of the MobileNets; see `tests.zoo.published`."""
 
 from tests.zoo import published
 
@@ -12,7 +12,7 @@ RECIPES = {
     # TF-Slim: nets/mobilenet/README.md, mobilenet.py training_scope.
     "mobilenet_v2*":
         (published.INCEPTION, 0.2, 4e-5, published.NOT_BIASES, 0.997, 1e-3, None),
-    # arXiv:1905.02244, section 6.1.1: decay 1e-5, dropout 0.8 kept, momentum 0.99.
+    # arXiv:1905.02244, section 6.1.1: decay 1e-5, dropout keeps 0.8, momentum 0.99.
     "mobilenet_v3*":
         (published.INCEPTION, 0.2, 1e-5, published.NOT_BIASES, 0.99, 1e-3, None),
     # TF Vision: configs/experiments/image_classification/mobilenetv4*.yaml.

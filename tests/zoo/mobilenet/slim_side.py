@@ -1,4 +1,4 @@
-"""MobileNets as TF-Slim has them: graphs of TensorFlow 1 with its names of variables.
+"""Reimplements TF-Slim's MobileNets in TensorFlow 1, with the same variable names.
 
 Source of the names: tensorflow/models, research/slim/nets, `mobilenet_v1.py`,
 `mobilenet/mobilenet_v2.py`, `mobilenet/mobilenet_v3.py` and `mobilenet/conv_blocks.py`.
@@ -137,15 +137,16 @@ def mobilenet_v3_small(x, classes, *, minimalistic=False):
 
 
 def checkpoint(network, path, images, *, classes=1001, training=False):
-    """Writes a checkpoint with random values; returns what the network makes of images.
+    """Writes a checkpoint with random values; returns the network's outputs for images.
 
     Args:
-      network: images in [-1, 1] -> logits, or features without classes.
+      network: function from images in [-1, 1] to logits, or to features if `classes` is
+        None.
       path: the checkpoint's prefix.
       images: batches in [0, 1].
-      classes: with the background; None to leave the head out.
-      training: whether to write what training keeps too, and the values that count as
-        moving averages, beside others.
+      classes: number of classes, including the background; None for no head.
+      training: whether to also write the variables of training. The network's values
+        are then stored as moving averages, next to other raw values.
     """
     with tf.Graph().as_default(), v1.Session() as session:
         feed = v1.placeholder(tf.float32, (None, None, None, 3))

@@ -1,4 +1,4 @@
-"""Endpoints, their shapes, and what the recipe decays and drops."""
+"""Tests MobileNets' endpoints and shapes, weight decay and drop path."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Comparing a model with its namesake in timm, which is PyTorch."""
+"""Compares a model with the same architecture in timm, which uses PyTorch."""
 
 import keras
 import numpy as np
@@ -8,7 +8,10 @@ from tests.zoo import oracles, parity
 
 
 def create(name, **arguments):
-    """timm's model of this name without weights, and torch; else skips the test."""
+    """Returns timm's model of this name with random weights, and torch.
+
+    Skips the test if either is missing.
+    """
     torch = pytest.importorskip("torch", reason=oracles.HOW)
     return oracles.timm().create_model(name, **arguments).eval(), torch
 
@@ -23,8 +26,8 @@ LEAVES = {
 
 
 def state(model, *, name, torch):
-    """Our variables as a PyTorch state dict; `name` maps the path of a layer."""
-    found = {}
+    """Returns our variables as a PyTorch state dict; `name` maps paths of layers."""
+    tensors = {}
     for variable in model.weights:
         layer, _, leaf = variable.path.rpartition("/")
         values = keras.ops.convert_to_numpy(variable)
@@ -34,23 +37,23 @@ def state(model, *, name, torch):
         elif leaf == "kernel":
             values = values.T
         theirs = leaf if layer.endswith("_layer_scale") else LEAVES.get(leaf, leaf)
-        found[f"{name(layer)}.{theirs}"] = torch.from_numpy(
+        tensors[f"{name(layer)}.{theirs}"] = torch.from_numpy(
             np.ascontiguousarray(values)
         )
-    assert len(found) == len(model.weights)
-    return found
+    assert len(tensors) == len(model.weights)
+    return tensors
 
 
 def differences(ours, theirs, *, name, shape, torch):
-    """Relative differences by endpoint, after theirs were given our variables' values.
+    """Copies our variables to timm's model, and returns differences by endpoint.
 
     Args:
       ours: an ImageModel with random variables.
-      theirs: timm's model, whose `blocks` are our stages, and our `feature_map` where
-        there is one more.
-      name: our layer's path -> their module's.
-      shape: of an image.
-      torch: the module.
+      theirs: timm's model, whose `blocks` are our stages; one more block is our
+        `feature_map`.
+      name: function from our layer's path to the name of timm's module.
+      shape: shape of an image.
+      torch: the module torch.
     """
     values = state(ours.classifier, name=name, torch=torch)
     counters = {
@@ -70,11 +73,13 @@ def differences(ours, theirs, *, name, shape, torch):
         parts["feature_map"] = [*parts.values()][-1]
         vector = theirs.forward_head(parts["feature_map"], pre_logits=True)
         logits = theirs.classifier(vector)
-    found = {
+    relative_differences = {
         part: parity.relative(endpoints[part], output.numpy().transpose(0, 2, 3, 1))
         for part, output in parts.items()
     }
     our_vector = endpoints["feature_vector"]
-    found["feature_vector"] = parity.relative(our_vector, vector.numpy())
-    found["logits"] = parity.relative(ours.head(our_vector), logits.numpy())
-    return found
+    relative_differences["feature_vector"] = parity.relative(our_vector, vector.numpy())
+    relative_differences["logits"] = parity.relative(
+        ours.head(our_vector), logits.numpy()
+    )
+    return relative_differences

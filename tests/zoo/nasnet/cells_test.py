@@ -1,4 +1,7 @@
-"""What only a training shows of NASNet and PNASNet, their endpoints and their sizes."""
+"""Tests endpoints, sizes, drop path and padding of NASNet and PNASNet.
+
+Comparisons of imported models don't cover these.
+"""
 
 import keras
 import numpy as np
@@ -19,7 +22,7 @@ SMALL_PNASNET = [
     "PNASNet.stem_channels = 8",
 ]
 SMALL = {"nasnet_large": SMALL_NASNET, "pnasnet_5_large": SMALL_PNASNET}
-# Height of the endpoints for 96 pixels: (96 - 1) // 2, then halves, rounded up.
+# Heights of the endpoints for 96 pixels: (96 - 1) // 2, then halved and rounded up.
 NASNET_HEIGHTS = {
     "stem": 47,
     "stage_1": 24,
@@ -60,14 +63,14 @@ def small(arch):
 )
 def test_endpoints_and_shapes(arch, heights):
     model = small(arch)
-    found = model.backbone(np.zeros((2, 96, 64, 3), np.float32))
-    features = found.pop("feature_vector")
-    assert {name: tensor.shape[1] for name, tensor in found.items()} == heights
-    assert list(found) == list(heights)
+    endpoints = model.backbone(np.zeros((2, 96, 64, 3), np.float32))
+    features = endpoints.pop("feature_vector")
+    assert {name: tensor.shape[1] for name, tensor in endpoints.items()} == heights
+    assert list(endpoints) == list(heights)
     assert features.shape == (2, model.num_features)
     last = [name for name in heights if name.startswith("Cell_")][-1]
-    np.testing.assert_array_equal(found[last], found["stage_4"])
-    assert np.asarray(found["feature_map"]).min() >= 0
+    np.testing.assert_array_equal(endpoints[last], endpoints["stage_4"])
+    assert np.asarray(endpoints["feature_map"]).min() >= 0
 
 
 @pytest.mark.ci
@@ -76,7 +79,7 @@ def test_endpoints_and_shapes(arch, heights):
     [("nasnet_large", 0.3, 7), ("pnasnet_5_large", 0.4, 8)],
 )
 def test_the_rate_of_drop_path_grows_from_cell_to_cell(arch, largest, cells):
-    """TF-Slim's `_apply_drop_path`, version 2: by layer; 0.7 and 0.6 are kept."""
+    """As in TF-Slim's `_apply_drop_path`, version 2: by layer, keeping 0.7 and 0.6."""
     rates = {
         layer.name.partition("_pair_")[0]: layer.rate
         for layer in small(arch).backbone.layers
@@ -88,7 +91,7 @@ def test_the_rate_of_drop_path_grows_from_cell_to_cell(arch, largest, cells):
 
 
 def test_operations_are_dropped_and_identities_are_not():
-    """An operation is dropped by itself: 8 of a normal cell, 9 of a reduction cell."""
+    """Operations are dropped one by one: 8 in a normal cell, 9 in a reduction cell."""
     names = [
         layer.name
         for layer in small("nasnet_large").backbone.layers
@@ -104,14 +107,14 @@ def test_operations_are_dropped_and_identities_are_not():
 
 @pytest.mark.parametrize("size", [(7, 7), (8, 8), (7, 8), (1, 2)])
 def test_zeros_are_where_the_same_padding_pads(size):
-    """With positive values, a zero is never the maximum: both paddings are alike."""
+    """With positive inputs, a padded zero is never the maximum: outputs agree."""
     images = np.random.default_rng(0).uniform(1, 2, (1, *size, 3)).astype("float32")
     padding = operations.SamePadding()
     padded = padding(images)
     assert padded.shape == padding.compute_output_shape(images.shape)
-    found = keras.layers.MaxPooling2D(3, 2, "valid")(padded)
+    actual = keras.layers.MaxPooling2D(3, 2, "valid")(padded)
     expected = keras.layers.MaxPooling2D(3, 2, "same")(images)
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
-"""Random weights of other projects, imported from files that their code wrote.
+"""Tests imports of NASNet and PNASNet from files that other projects' code wrote.
 
-Every endpoint that the other side has is compared, with the padding of that side.
+The weights are random. Every endpoint that the other model has is compared, with that
+model's padding.
 """
 
 import keras
@@ -11,7 +12,7 @@ import zoo
 from tests.zoo import oracles, parity
 from tests.zoo.nasnet import slim_side
 
-GAIN = 0.6  # of all batch norms, lest the values grow from cell to cell
+GAIN = 0.6  # of all batch norms, so that values don't grow from cell to cell
 ODD = (97, 131)
 SMALL_NASNET = [
     "NASNet.normal_cells = 2",
@@ -27,12 +28,12 @@ slow = pytest.mark.slow
 
 
 def some_images(size):
-    """[1, H, W, 3] float32 in [0, 1]."""
+    """Returns a random image, [1, H, W, 3] float32 in [0, 1]."""
     return np.random.default_rng(1).uniform(size=(1, *size, 3)).astype("float32")
 
 
-def damped(theirs):
-    """Gives theirs random values, so small that the mean and beta of a norm matter."""
+def randomise(theirs):
+    """Randomises a model, with gammas small enough that means and betas matter."""
     parity.randomise(theirs)
     for variable in theirs.weights:
         if variable.path.endswith("/gamma"):
@@ -40,34 +41,34 @@ def damped(theirs):
 
 
 def outputs(ours, images):
-    """Our endpoints and logits by name."""
-    found = dict(ours.backbone(images * 2 - 1))
-    return found | {"logits": ours.head(found["feature_vector"])}
+    """Returns our endpoints and logits by name, for images in [0, 1]."""
+    parts = dict(ours.backbone(images * 2 - 1))
+    return parts | {"logits": ours.head(parts["feature_vector"])}
 
 
 def assert_same(ours, images, theirs):
-    """Compares outputs by our names; each of them must vary, and not be huge."""
-    found = outputs(ours, images)
+    """Asserts that outputs are equal, by our names; each must vary and not be huge."""
+    our_parts = outputs(ours, images)
     for name, expected in theirs.items():
         expected = np.asarray(expected)
         assert expected.std() > 1e-3, name
         assert np.abs(expected).max() < 1e3, name
-        difference = parity.relative(found[name], expected)
+        difference = parity.relative(our_parts[name], expected)
         assert difference < 1e-4, (name, difference)
-    np.testing.assert_array_equal(ours.classifier(images), found["logits"])
+    np.testing.assert_array_equal(ours.classifier(images), our_parts["logits"])
 
 
 # keras.applications
 
 
 def keras_layers(cells_in_a_stage):
-    """Layers of theirs by our endpoint."""
+    """Maps our endpoints to layers of keras.applications' NASNet."""
     count = cells_in_a_stage
     concatenations = {
         "stage_1": "reduction_concat_stem_1",
         "Reduction_Cell_0": f"reduction_concat_reduce_{count}",
         "Reduction_Cell_1": f"reduction_concat_reduce_{2 * count}",
-        # The first of their reduction cells is counted, the second is not.
+        # keras.applications counts its first reduction cell, but not its second.
         **{f"Cell_{n}": f"normal_concat_{n + (n >= count)}" for n in range(3 * count)},
     }
     last = {f"stage_{s}": f"Cell_{(s - 1) * count - 1}" for s in (2, 3, 4)}
@@ -89,7 +90,7 @@ def test_keras_applications(name, arch, size, tmp_path):
     theirs = getattr(keras.applications, name)(
         input_shape=(*size, 3), weights=None, classifier_activation=None
     )
-    damped(theirs)
+    randomise(theirs)
     path = tmp_path / "a.weights.h5"
     theirs.save_weights(path)
     ours = zoo.build(arch, weights=str(path))
@@ -108,31 +109,33 @@ def test_keras_applications(name, arch, size, tmp_path):
 
 @slow
 def test_files_of_keras_2(tmp_path):
-    """The published ones name each weight: `depthwise_kernel`, `pointwise_kernel`."""
+    """Published files name each weight: `depthwise_kernel`, `pointwise_kernel`."""
     theirs = keras.applications.NASNetMobile(weights=None, classifier_activation=None)
-    damped(theirs)
+    randomise(theirs)
     theirs.save_weights(tmp_path / "a.weights.h5")
     path = tmp_path / "a.h5"
     theirs.save(path)
-    found, expected = (
+    actual, expected = (
         zoo.build("nasnet_mobile", weights=str(file)).classifier
         for file in (path, tmp_path / "a.weights.h5")
     )
-    for variable, same in zip(found.weights, expected.weights, strict=True):
-        np.testing.assert_array_equal(variable, same)
+    for variable, expected_variable in zip(
+        actual.weights, expected.weights, strict=True
+    ):
+        np.testing.assert_array_equal(variable, expected_variable)
 
 
 @pytest.mark.ci
 @pytest.mark.parametrize("zeros", ["'average',", "'max',", "'average', 'max'"])
 def test_zeros_change_the_outputs(zeros):
-    """So the comparisons see the padding of each kind of pool."""
+    """Shows that the comparisons above depend on the padding of each kind of pool."""
     images = some_images(ODD)
-    both = []
+    stage_outputs = []
     for bindings in ([], [f"NASNet.zero_padded_pools = ({zeros})"]):
         model = zoo.build("nasnet_large", gin_bindings=[*SMALL_NASNET, *bindings])
         parity.randomise(model.backbone)
-        both.append(model.backbone(images)["stage_1"])
-    assert parity.relative(*both) > 1e-3
+        stage_outputs.append(model.backbone(images)["stage_1"])
+    assert parity.relative(*stage_outputs) > 1e-3
 
 
 # TF-Slim
@@ -177,9 +180,11 @@ def test_tf_slim(arch, bindings, settings, tmp_path):
     renamed = {"global_pool": "feature_vector", "Logits": "logits"}
     for size in ((224, 224), ODD):
         images = some_images(size)
-        found = theirs(images)
-        del found["Stem"]  # is not one of ours
-        assert_same(ours, images, {renamed.get(n, n): x for n, x in found.items()})
+        their_parts = theirs(images)
+        del their_parts["Stem"]  # not an endpoint of our models
+        assert_same(
+            ours, images, {renamed.get(n, n): x for n, x in their_parts.items()}
+        )
 
 
 # timm
@@ -199,7 +204,7 @@ def test_timm(name, arch, stem, cells, tmp_path):
     theirs = oracles.timm().create_model(name)
     from tests.zoo.resnet import torch_side
 
-    theirs.act.inplace = False  # it would change what the last cell put out
+    theirs.act.inplace = False  # it would change the last cell's output
     torch_side.randomise(theirs)
     state = theirs.state_dict()
     for key, tensor in state.items():

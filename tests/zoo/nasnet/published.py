@@ -1,4 +1,4 @@
-"""What was published of NASNet and PNASNet; see `tests.zoo.published`."""
+"""Published values of NASNet and PNASNet; see `tests.zoo.published`."""
 
 from tests.zoo import published
 

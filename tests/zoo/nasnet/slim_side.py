@@ -1,7 +1,7 @@
-"""TF-Slim's NASNet and PNASNet, written down in the operations of TensorFlow 1.
+"""Reimplements TF-Slim's NASNet and PNASNet with operations of TensorFlow 1.
 
 Source: `nets/nasnet/{nasnet, nasnet_utils, pnasnet}.py` of tensorflow/models,
-research/slim. It goes by their lists of operations and hidden states.
+research/slim, including their lists of operations and hidden states.
 """
 
 import typing
@@ -13,7 +13,7 @@ tf1 = tf.compat.v1
 
 
 class Kind(typing.NamedTuple):
-    """What TF-Slim's class of a cell has: two entries for each combination."""
+    """The fields of TF-Slim's class of a cell, with two entries per combination."""
 
     operations: str
     inputs: tuple[int, ...]  # 0: the cell before, 1: the one before that, 2: the first
@@ -28,7 +28,7 @@ PNASNET = Kind("s5 m3 s7 m3 s5 s3 s3 m3 s3 n", (1, 1, 0, 0, 0, 0, 4, 0, 1, 0), (
 
 
 class Network:
-    """A network of random values in a graph and a session of its own.
+    """A network with random values, in its own graph and session.
 
     Args:
       pnasnet: whether it is a PNASNet.
@@ -36,8 +36,9 @@ class Network:
       filters: `num_conv_filters`.
       stem: output channels of the first convolution.
       skip: `skip_reduction_layer_input`.
-      classes: with TF-Slim's weights, 1001.
-      gain: of all batch norms, lest the values grow from cell to cell.
+      classes: 1001 in TF-Slim's weights.
+      gain: factor of all batch norms' gammas; below 1, so that values don't grow from
+        cell to cell.
     """
 
     def __init__(self, *, pnasnet, num_cells, filters, stem, skip, classes, gain=0.6):
@@ -50,13 +51,13 @@ class Network:
             self.images = tf1.placeholder(tf.float32, (None, None, None, 3))
             # Inception preprocessing, without crops.
             self.network((self.images - 0.5) * 2, stem, classes)
-            self.surplus()
+            self.add_training_variables()
             self.saver = tf1.train.Saver()
             self.session = tf1.Session()
             self.session.run(tf1.global_variables_initializer())
 
     def __call__(self, images):
-        """Endpoints and logits for images in [0, 1]."""
+        """Returns endpoints and logits for images in [0, 1]."""
         return self.session.run(self.endpoints, {self.images: images})
 
     def save(self, path):
@@ -127,7 +128,7 @@ class Network:
         return tf.concat([s for i, s in enumerate(states) if i not in kind.used], 3)
 
     def match(self, current, previous, width):
-        """`_reduce_prev_layer`; the shapes of PNASNet and NASNet always differ."""
+        """TF-Slim's `_reduce_prev_layer`; in both networks the shapes always differ."""
         if previous is None:
             return current[0]
         x = tf.nn.relu(previous[0])
@@ -189,8 +190,8 @@ class Network:
             value = self.rng.normal(0, 0.2, shape)
         return tf1.get_variable(name, initializer=tf.constant(value, tf.float32))
 
-    def surplus(self):
-        """What training leaves in a checkpoint."""
+    def add_training_variables(self):
+        """Adds the variables that training leaves in a checkpoint."""
         for variable in tf1.global_variables():
             leaf = variable.op.name.rpartition("/")[2]
             if leaf in ("biases", "gamma", "beta"):

@@ -1,4 +1,4 @@
-"""RegNets with weights of other projects, in files that their own code wrote."""
+"""Tests imports of RegNet weights from files that other projects' code wrote."""
 
 import json
 
@@ -34,44 +34,44 @@ TORCHVISION = [
     for kind in "xy"
     for regime in ("400mf", "800mf", "1_6gf", "3_2gf", "8_0gf", "16gf", "32gf")
 ]
-# Channels that torchvision rounds otherwise than the paper's authors.
+# Archs whose channels torchvision rounds differently from the paper's authors.
 WIDER = ("regnet_x_400mf", "regnet_y_800mf", "regnet_y_8_0gf")
 
 
 def kind_and_number(arch):
-    """Such as `x` and `002`."""
+    """Returns an arch's kind and number, such as `x` and `002`."""
     _, kind, regime = arch.split("_", 2)
     return kind, REGIMES[regime]
 
 
 def some_images(size):
-    """[1, H, W, 3] float32 in [0, 1]."""
+    """Returns a random image, [1, H, W, 3] float32 in [0, 1]."""
     return np.random.default_rng(1).uniform(size=(1, *size, 3)).astype("float32")
 
 
 def variables(model):
-    """Numbers of a classifier's variables and of its batch norms."""
+    """Returns the numbers of variables and of batch norms in a classifier."""
     paths = [variable.path for variable in model.classifier.weights]
     return len(paths), sum(path.endswith("moving_mean") for path in paths)
 
 
 def assert_same_parts(ours, theirs, images):
-    """Compares endpoints and logits; theirs are made of the images in [0, 1]."""
+    """Asserts that our endpoints and logits for images in [0, 1] equal `theirs`."""
     normalised = ours.feature_vector.get_layer("normalize")(images)
-    found = dict(ours.backbone(normalised))
-    found["logits"] = ours.classifier(images)
+    our_parts = dict(ours.backbone(normalised))
+    our_parts["logits"] = ours.classifier(images)
     for name, part in theirs.items():
-        assert parity.relative(found[name], part) < 1e-4, name
+        assert parity.relative(our_parts[name], part) < 1e-4, name
 
 
 # PyTorch
 
 
 def save_random(theirs, path):
-    """Writes a state dict whose branches add less to their shortcuts than others do.
+    """Randomises a model and writes its state dict, with small residual branches.
 
-    Where the sums grow from block to block, gates of squeeze-excite turn rounding
-    errors into visible ones.
+    If sums grew from block to block, the gates of squeeze-excite would amplify rounding
+    errors beyond the tolerance.
     """
     import safetensors.torch
     import torch
@@ -142,11 +142,13 @@ def test_facts_are_timms(arch):
     torch = pytest.importorskip("torch", reason=oracles.HOW)
     from tests.zoo.resnet import torch_side
 
-    known = facts.load(arch)
+    arch_facts = facts.load(arch)
     with torch.device("meta"):
         theirs = timm_model(arch)
-    assert torch_side.parameters(theirs) == facts.value(known, "trainable_params")
-    assert torch_side.multiply_adds(theirs, 224) == facts.value(known, "multiply_adds")
+    assert torch_side.parameters(theirs) == facts.value(arch_facts, "trainable_params")
+    assert torch_side.multiply_adds(theirs, 224) == facts.value(
+        arch_facts, "multiply_adds"
+    )
 
 
 @pytest.mark.slow
@@ -169,16 +171,16 @@ def test_torchvision(arch, tmp_path):
     theirs = torchvision_model(arch)
     path = tmp_path / "a.pth"
     ours = assert_torch_imported(arch, theirs, path, "torchvision", TORCHVISION_MODULES)
-    known = facts.value(facts.load(arch), "params")
-    assert (ours.classifier.count_params() > known) == (arch in WIDER)
+    params = facts.value(facts.load(arch), "params")
+    assert (ours.classifier.count_params() > params) == (arch in WIDER)
 
 
 # tf_keras
 
 
 def keras_model(arch, size, **top):
-    """One of theirs, which takes images of 0 to 255; its head has no softmax."""
-    tf_keras.backend.reset_uids()  # the head's name has a number, which counts heads
+    """Returns tf_keras' model, for images from 0 to 255; its head has no softmax."""
+    tf_keras.backend.reset_uids()  # the head's name contains a number that counts heads
     name = "RegNet{}{}".format(*kind_and_number(arch)).replace("x", "X", 1)
     name = name.replace("y", "Y", 1)
     network = getattr(tf_keras.applications, name)
@@ -186,7 +188,7 @@ def keras_model(arch, size, **top):
 
 
 def keras_parts(theirs, ours, images):
-    """Endpoints and logits of theirs, by our names."""
+    """Returns the endpoints and logits of tf_keras' model, by our names."""
     kind = type(ours.spec).__name__[-1]
     ends = {"stem": "_stem_relu", "feature_vector": "_head_gap", "logits": "head_dense"}
     for number, stage in enumerate(ours.spec.stages()):
@@ -241,7 +243,7 @@ def test_tf_keras_without_top(tmp_path):
 
 
 def records(begins):
-    """Archs and records of the public weights whose source begins so."""
+    """Yields (arch, record) of public weights whose `source` starts with `begins`."""
     for arch in ARCHS:
         for record in registry.records(arch).values():
             if record["source"].startswith(begins):
@@ -257,9 +259,9 @@ def test_records_of_timm_say_what_its_tags_say():
     oracles.timm()
     import timm.models
 
-    found = list(records("timm "))
-    assert len(found) == len(ARCHS)
-    for arch, record in found:
+    timm_records = list(records("timm "))
+    assert len(timm_records) == len(ARCHS)
+    for arch, record in timm_records:
         tag = record["source"].split()[2].rstrip(":,")
         theirs = timm.models.get_pretrained_cfg(tag)
         assert tag == "regnet{}_{}.pycls_in1k".format(*kind_and_number(arch))
@@ -274,9 +276,9 @@ def test_records_of_timm_say_what_its_tags_say():
 
 def test_records_of_torchvision_say_what_its_weights_say():
     models = oracles.torchvision().models
-    found = list(records("torchvision "))
-    assert len(found) == 2 * len(TORCHVISION)
-    for arch, record in found:
+    torchvision_records = list(records("torchvision "))
+    assert len(torchvision_records) == 2 * len(TORCHVISION)
+    for arch, record in torchvision_records:
         theirs = models.get_weight(record["source"].split()[2])
         evaluation = theirs.transforms()
         assert theirs in models.get_model_weights(arch.replace("8_0gf", "8gf"))
@@ -294,9 +296,9 @@ def test_records_of_torchvision_say_what_its_weights_say():
 def test_records_of_tf_keras_have_its_hashes():
     from tf_keras.src.applications import regnet
 
-    found = list(records("tf_keras"))
-    assert len(found) == len(ARCHS)
-    for arch, record in found:
+    tf_keras_records = list(records("tf_keras"))
+    assert len(tf_keras_records) == len(ARCHS)
+    for arch, record in tf_keras_records:
         kind, number = kind_and_number(arch)
         assert record["sha256"] == regnet.WEIGHTS_HASHES[kind + number][0]
         url = f"{regnet.BASE_WEIGHTS_PATH}regnet{kind}{number}.h5"

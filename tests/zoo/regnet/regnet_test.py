@@ -1,4 +1,4 @@
-"""RegNet: stages from four parameters, endpoints, and what no comparison shows."""
+"""Tests RegNet's stages, endpoints, initial kernels and error messages."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ import pytest
 import zoo
 from tests.zoo import oracles, specs
 
-# Depths, widths and group widths as in the paper's tables, of an independent
-# implementation's figures: tf_keras has them as lists.
+# Names in tf_keras, an independent implementation whose lists have the depths, widths
+# and group widths of the paper's tables.
 FIXED = {
     "regnet_x_200mf": "x002",
     "regnet_x_400mf": "x004",
@@ -48,7 +48,7 @@ def test_endpoints_and_shapes(arch):
 
 
 def test_kernels_begin_as_those_of_pycls():
-    """Variance 2 / (k² · output channels): the groups make no difference."""
+    """The variance is 2 / (k² · output channels), whatever the groups."""
     torch = pytest.importorskip("torch", reason=oracles.HOW)
     model = zoo.build("regnet_x_200mf", seed=1).backbone
     (kernel,) = (

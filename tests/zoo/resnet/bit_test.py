@@ -1,4 +1,4 @@
-"""BiT against timm and transformers."""
+"""Tests BiT against timm and transformers."""
 
 import pytest
 
@@ -21,7 +21,7 @@ MODULES = {
         "feature_vector": "bit.pooler",
     },
 }
-# Depth and width; and variables of a classifier.
+# Depth and width, and the number of variables of a classifier.
 ARCHS = {
     "bit_r50x1": ((50, 1), 153),
     "bit_r101x1": ((101, 1), 306),
@@ -30,8 +30,8 @@ ARCHS = {
     "bit_r152x2": ((152, 2), 459),
 }
 BLOCKS = {50: [3, 4, 6, 3], 101: [3, 4, 23, 3], 152: [3, 8, 36, 3]}
-DAMPED = {"*conv*.weight": 1e-3}  # so small that the epsilon of standardisation shows
-# Else 152 layers enlarge float32's rounding: theirs is 1e-4 off from its float64.
+DAMPED = {"*conv*.weight": 1e-3}  # small enough that standardisation's epsilon matters
+# Otherwise 152 layers amplify rounding: timm differs by 1e-4 from itself in float64.
 DEEP = {"*norm3.weight": 0.3}
 
 
@@ -63,16 +63,18 @@ def test_equals_timm_and_transformers(source, arch, tmp_path):
 
     (depth, width), variables = ARCHS[arch]
     theirs = network(source, depth, width)
-    known = facts.load(arch)
-    assert torch_side.parameters(theirs) == facts.value(known, "trainable_params")
-    assert torch_side.multiply_adds(theirs, 224) == facts.value(known, "multiply_adds")
+    arch_facts = facts.load(arch)
+    assert torch_side.parameters(theirs) == facts.value(arch_facts, "trainable_params")
+    assert torch_side.multiply_adds(theirs, 224) == facts.value(
+        arch_facts, "multiply_adds"
+    )
     damped = DAMPED | (DEEP if depth == 152 else {})
     ours = torch_side.imported(arch, theirs, tmp_path / "a.pth", damped)
     assert ours.weights["matched"] == f"names of {source}: {variables} matched"
     assert ours.spec.standardization_epsilon == 1e-8
     for size in SIZES:
-        found = torch_side.differences(ours, theirs, size, MODULES[source])
-        assert max(found.values()) < 1e-4, (size, found)
+        differences = torch_side.differences(ours, theirs, size, MODULES[source])
+        assert max(differences.values()) < 1e-4, (size, differences)
 
 
 def test_the_epsilon_is_the_authors_own_without_their_weights():

@@ -1,11 +1,11 @@
-"""What every ResNet puts out, and where its resolution halves."""
+"""Tests the endpoints of every ResNet, and where its resolution halves."""
 
 import numpy as np
 import pytest
 
 import zoo
 
-# Height of stem and stages for an image of 64×96 pixels, and the features' number.
+# Heights of stem and stages for an image of 64×96 pixels, and the number of features.
 HEIGHTS = {
     "resnet_v1_18": ([16, 16, 8, 4, 2], 512),
     "resnet_v1_50": ([16, 16, 8, 4, 2], 2048),
@@ -34,8 +34,8 @@ def test_endpoints_and_shapes(arch):
     endpoints = model.backbone(np.zeros((2, 64, 96, 3), np.float32))
     assert list(endpoints) == ["stem", *stages, "feature_map", "feature_vector"]
     shapes = {name: tuple(tensor.shape) for name, tensor in endpoints.items()}
-    places = [shapes[name][:3] for name in ("stem", *stages)]
-    assert places == [(2, height, height * 3 // 2) for height in heights]
-    assert shapes["feature_map"] == (*places[-1], features)
+    map_sizes = [shapes[name][:3] for name in ("stem", *stages)]
+    assert map_sizes == [(2, height, height * 3 // 2) for height in heights]
+    assert shapes["feature_map"] == (*map_sizes[-1], features)
     assert shapes["feature_vector"] == (2, features)
     assert all(tensor.dtype == "float32" for tensor in endpoints.values())

@@ -1,4 +1,7 @@
-"""Weights of other projects, in files that their own code wrote, against that code."""
+"""Tests imports of ResNet weights from files that other projects' code wrote.
+
+The imported models are compared with that code.
+"""
 
 import re
 
@@ -12,7 +15,7 @@ from tests.zoo import oracles, parity
 from tests.zoo.resnet import keras_side, slim_side
 
 SIZES = ((224, 224), (97, 131))
-# Variables of a classifier, and its batch norms.
+# Numbers of variables and of batch norms in a classifier.
 COUNTS = {
     "resnet_v1_18": (102, 20),
     "resnet_v1_34": (182, 36),
@@ -40,12 +43,15 @@ def slowly(*values):
 
 
 def some_images(size):
-    """[1, H, W, 3] float32 in [0, 1]."""
+    """Returns a random image, [1, H, W, 3] float32 in [0, 1]."""
     return np.random.default_rng(1).uniform(size=(1, *size, 3)).astype("float32")
 
 
 def assert_imported(arch, path, matched, theirs, sizes=SIZES):
-    """Imports a file; `theirs` gives the logits for a batch of images in [0, 1]."""
+    """Imports a file, and asserts that its logits equal those of `theirs`.
+
+    `theirs` maps a batch of images in [0, 1] to logits.
+    """
     ours = zoo.build(arch, weights=str(path))
     assert ours.weights["matched"] == matched
     assert "head" not in ours.weights
@@ -56,7 +62,10 @@ def assert_imported(arch, path, matched, theirs, sizes=SIZES):
 
 
 def assert_backbone_imported(arch, path, matched, theirs, sizes=SIZES):
-    """Likewise, of a file without a head; `theirs` gives the features."""
+    """Imports a file without a head, and asserts that its features equal `theirs`'.
+
+    `theirs` maps a batch of images in [0, 1] to features.
+    """
     ours = zoo.build(arch, weights=str(path), seed=3)
     assert ours.weights["matched"] == matched
     assert ours.weights["head"] == {"name": "random", "seed": 3}
@@ -70,20 +79,20 @@ def assert_backbone_imported(arch, path, matched, theirs, sizes=SIZES):
 
 
 def keras_network(name, shape, **top):
-    """One of theirs, without softmax."""
+    """Returns a model of keras.applications without softmax."""
     top = top or {"classifier_activation": None}
     network = getattr(keras.applications, name)
     return network(input_shape=shape, weights=None, **top)
 
 
 def preprocess(name, images):
-    """As keras.applications does it to images of 0 to 255."""
+    """Preprocesses images in [0, 1] as keras.applications does at 0 to 255."""
     module = "resnet_v2" if name.endswith("V2") else "resnet"
     return getattr(keras.applications, module).preprocess_input(images * 255)
 
 
 def damp_stem(theirs):
-    """V1 sees values up to 152: beside what follows them, biases would be nothing."""
+    """Shrinks V1's stem, whose inputs are as large as 152, so that biases matter."""
     stem = theirs.get_layer("conv1_conv")
     stem.kernel.assign(stem.kernel / 64)
 
@@ -124,7 +133,7 @@ def test_keras_applications(name, arch, tmp_path):
     matched = matched_of_keras(arch, COUNTS[arch][0])
     ours = assert_imported(arch, path, matched, theirs)
     norm = written.get_layer("conv2_block1_1_bn")
-    assert ours.spec.batch_norm_epsilon == norm.epsilon  # too near to 1e-5 to be seen
+    assert ours.spec.batch_norm_epsilon == norm.epsilon  # too close to 1e-5 to show
 
 
 @pytest.mark.slow
@@ -157,7 +166,7 @@ def test_keras_applications_without_top(name, arch, tmp_path):
     ],
 )
 def test_files_of_keras_2(name, arch, head, tmp_path):
-    """The published ones are older than the head's name of today."""
+    """Published files are older than the head's current name."""
     network = getattr(tf_keras.applications, name)
     theirs = network(weights=None, classifier_activation=None)
     keras_side.randomise(theirs)
@@ -179,15 +188,15 @@ def test_files_of_keras_2(name, arch, head, tmp_path):
 
 
 def rs_network(depth, shape, **top):
-    """One of theirs, without softmax, that takes images of 0 to 255."""
-    tf_keras.backend.reset_uids()  # the stem has a number, which counts stems
+    """Returns tf_keras' model without softmax, for images from 0 to 255."""
+    tf_keras.backend.reset_uids()  # the stem's name contains a number that counts stems
     top = top or {"classifier_activation": None}
     network = getattr(tf_keras.applications, f"ResNetRS{depth}")
     return network(input_shape=shape, weights=None, **top)
 
 
 def randomise_rs(theirs):
-    """With branches that add less to their shortcuts; see resnet_rs_test.py."""
+    """Randomises a model with small residual branches; see resnet_rs_test.py."""
     keras_side.randomise(theirs)
     for variable in theirs.weights:
         if (
@@ -198,7 +207,7 @@ def randomise_rs(theirs):
 
 
 def as_published(name):
-    """What the converter of the published files called a layer of tf_keras'.
+    """Returns the name of a tf_keras layer in the published, converted files.
 
     Source: sebastian-sz/resnet-rs-keras, `resnet_rs/resnet_rs_model.py` and
     `scripts/convert_weights.py`; its files have the hashes that tf_keras knows.
@@ -216,7 +225,7 @@ def as_published(name):
     ],
 )
 def test_rs_of_tf_keras(depth, source, tmp_path):
-    """tf_keras' own loader goes by the order of the layers, whatever their names."""
+    """tf_keras' own loader uses the order of the layers, not their names."""
     size = {50: 160, 101: 192}[depth]
     written = rs_network(depth, (size, size, 3))
     randomise_rs(written)
@@ -254,7 +263,7 @@ def test_rs_of_tf_keras_without_top(tmp_path):
 
 
 def torch_output(theirs, images):
-    """Of a model that takes normalised images."""
+    """Returns the logits of a PyTorch model, which takes normalised images."""
     from tests.zoo.resnet import torch_side
 
     mean = np.asarray((0.485, 0.456, 0.406), "float32")
@@ -374,12 +383,12 @@ def test_transformers_backbone_alone(tmp_path):
     ours = zoo.build("resnet_v1_18", weights=str(path))
     assert ours.weights["matched"].endswith(f"100 matched; 20 ignored; {NO_HEAD}")
     kernel = theirs.state_dict()["encoder.stages.3.layers.1.layer.1.convolution.weight"]
-    (found,) = (
+    (our_kernel,) = (
         variable
         for variable in ours.backbone.weights
         if variable.path == "stage_4_block_2_conv_2/conv/kernel"
     )
-    np.testing.assert_array_equal(found, kernel.numpy().transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(our_kernel, kernel.numpy().transpose(2, 3, 1, 0))
 
 
 # TF-Slim

@@ -1,4 +1,4 @@
-"""What comparing a model with one of keras.applications needs."""
+"""Helpers to compare a model with one of keras.applications."""
 
 import types
 
@@ -8,14 +8,14 @@ import numpy as np
 from tests.zoo import parity
 
 
-def carry_over(model, theirs, name_of, biases=None):
-    """Gives every variable of ours to theirs; none of theirs may be left.
+def copy_variables(model, theirs, name_of, biases=None):
+    """Copies all our variables to the other model, which must have no others.
 
-    `name_of` maps the path of a layer of ours, such as `stem/conv`, to their layer's.
-    `biases`, by layer, are those of theirs before a batch norm: they are given too,
-    and the moving mean after them makes up for them.
+    `name_of` maps our layer's path, such as `stem/conv`, to the other layer's name.
+    `biases`, by layer, are for convolutions before a batch norm, where our model has
+    none: they are assigned too, and added to the moving mean, which cancels them.
     """
-    given = set()
+    assigned = set()
     for variable in model.weights:
         path, _, leaf = variable.path.rpartition("/")
         name = name_of(path)
@@ -26,15 +26,15 @@ def carry_over(model, theirs, name_of, biases=None):
         if biases and leaf == "moving_mean":
             value = value + biases[name.replace("_bn", "_conv")]
         target.assign(value)
-        given.add(id(target))
+        assigned.add(id(target))
     for name, bias in (biases or {}).items():
         theirs.get_layer(name).bias.assign(bias)
-        given.add(id(theirs.get_layer(name).bias))
-    assert given == {id(w) for w in theirs.weights}
+        assigned.add(id(theirs.get_layer(name).bias))
+    assert assigned == {id(w) for w in theirs.weights}
 
 
 def random_biases(theirs, seed=1):
-    """One for each of their convolutions, by layer."""
+    """Returns a random bias for each convolution of a model, by layer."""
     rng = np.random.default_rng(seed)
     return {
         layer.name: rng.normal(0, 0.2, layer.bias.shape)
@@ -44,7 +44,7 @@ def random_biases(theirs, seed=1):
 
 
 def randomise(theirs):
-    """`parity.randomise` for a model of tf_keras."""
+    """Applies `parity.randomise` to a model of tf_keras."""
     variables = [
         types.SimpleNamespace(
             path=variable.name.removesuffix(":0"),
@@ -57,7 +57,7 @@ def randomise(theirs):
 
 
 def with_same_pool(theirs):
-    """Theirs with the max pool of TF-Slim, which has `same` padding."""
+    """Returns a copy of the model with TF-Slim's max pool, which has `same` padding."""
 
     def swap(layer):
         if layer.name == "pool1_pad":
@@ -69,9 +69,14 @@ def with_same_pool(theirs):
     return keras.models.clone_model(theirs, clone_function=swap)
 
 
-def assert_same(ours, theirs, same, shape):
-    """Compares endpoints and logits; `same` maps names of ours to their layers."""
-    parts = {name: theirs.get_layer(layer).output for name, layer in same.items()}
+def assert_same(ours, theirs, layer_names, shape):
+    """Asserts that endpoints and logits are equal.
+
+    `layer_names` maps our names to the other model's layers.
+    """
+    parts = {
+        name: theirs.get_layer(layer).output for name, layer in layer_names.items()
+    }
     normalised = np.random.default_rng(1).normal(size=(2, *shape)).astype("float32")
     our_parts = dict(ours.backbone(normalised))
     our_parts["logits"] = ours.head(our_parts["feature_vector"])

@@ -1,17 +1,18 @@
-"""What was published of the ResNets; see `tests.zoo.published`."""
+"""Published values of the ResNets; see `tests.zoo.published`."""
 
 from tests.zoo import published
 
 # fmt: off
 RECIPES = {
-    # torchvision's references/classification: 1e-4 on everything, momentum 0.1 of new.
+    # torchvision's references/classification: decay 1e-4 of all variables, momentum 0.1
+    # of the new value.
     "resnet_v1_5_*":
         (published.IMAGENET, 0.0, 1e-4, (), 0.9, 1e-5, None),
     "resnet_v1_18":
         (published.IMAGENET, 0.0, 1e-4, (), 0.9, 1e-5, None),
     "resnet_v1_34":
         (published.IMAGENET, 0.0, 1e-4, (), 0.9, 1e-5, None),
-    # TF-Slim: vgg_preprocessing.py (means alone), resnet_utils.resnet_arg_scope.
+    # TF-Slim: vgg_preprocessing.py (only means), resnet_utils.resnet_arg_scope.
     "resnet_v1_*":
         (((123.68, 116.779, 103.939), 1.0), 0.0, 1e-4, published.WEIGHTS_ONLY, 0.997,
          1e-5, None),
@@ -20,7 +21,7 @@ RECIPES = {
     # arXiv:1812.01187, sections 2.1 and 3.1: no decay of biases, gammas and betas.
     "resnet_d_*":
         (published.IMAGENET, 0.0, 1e-4, published.WEIGHTS_ONLY, 0.9, 1e-5, None),
-    # The configs of the TPU code: dropout and stochastic depth of the larger ones.
+    # The configs of the TPU code: larger models have more dropout and drop path.
     "resnet_rs_50":
         (published.IMAGENET, 0.25, 4e-5, ("/norm/",), 0.0, 1e-5, 0.0),
     "resnet_rs_101":
@@ -34,14 +35,15 @@ RECIPES = {
     # torchvision's references/classification, as for V1.5.
     "resnext_*":
         (published.IMAGENET, 0.0, 1e-4, (), 0.9, 1e-5, None),
-    # arXiv:1605.07146, section 3, on fb.resnet.torch: 1e-4 of all, momentum 0.1 of new.
+    # arXiv:1605.07146, section 3, which uses fb.resnet.torch: decay 1e-4 of all
+    # variables, momentum 0.1 of the new value.
     "wide_resnet_*":
         (published.IMAGENET, 0.0, 1e-4, (), 0.9, 1e-5, None),
-    # Cadene's port, images and batch norm; 1e-4: hujie-frank/SENet, issue 37. That
-    # biases, gammas and betas do not decay is ours.
+    # Images and batch norm: Cadene's port. Decay 1e-4: hujie-frank/SENet, issue 37. The
+    # exclusion of biases, gammas and betas is this project's choice.
     "se_resnet_*":
         (published.IMAGENET, 0.0, 1e-4, published.WEIGHTS_ONLY, 0.9, 1e-5, None),
-    # arXiv:1912.11370, section 3.3: decay 1e-4; big_vision decays kernels alone.
+    # arXiv:1912.11370, section 3.3: decay 1e-4; big_vision decays only kernels.
     "bit_*":
         (published.INCEPTION, 0.0, 1e-4, published.WEIGHTS_ONLY, None, None, None),
     # arXiv:1512.03385, section 4.2: decay 1e-4; CIFAR-10's means and deviations.
@@ -50,8 +52,8 @@ RECIPES = {
 }
 # fmt: on
 CROPS = {
-    "resnet_rs_*": (published.beyond(32), "bicubic"),
-    "resnet_cifar_*": (published.beyond(0), "bilinear"),
+    "resnet_rs_*": (published.crop_with_margin(32), "bicubic"),
+    "resnet_cifar_*": (published.crop_with_margin(0), "bilinear"),
 }
 PATHS = {
     "resnet_v1_18": "25dbb47b8423c163cec72f61ef4bf7e8",

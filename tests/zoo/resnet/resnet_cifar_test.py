@@ -1,6 +1,6 @@
-"""The small ResNets for 32×32 images against the paper, written down in PyTorch.
+"""Tests the small ResNets for 32×32 images against the paper, rewritten in PyTorch.
 
-No package has them with the paper's shortcuts without parameters (option A).
+No package has these networks with the paper's parameter-free shortcuts (option A).
 """
 
 import functools
@@ -21,7 +21,7 @@ slow = pytest.mark.slow
 
 @functools.cache
 def paper_network():
-    """Section 4.2, word by word: a function from n to a network of 6n + 2 layers."""
+    """Returns a class, as in section 4.2, whose argument n gives 6n + 2 layers."""
     torch = pytest.importorskip("torch", reason="tools/setup oracles")
     nn, functional = torch.nn, torch.nn.functional
 
@@ -87,11 +87,13 @@ def test_cifar_equals_the_paper(depth, size):
     from tests.zoo.resnet import torch_side
 
     ours = zoo.build(f"resnet_cifar_{depth}")
-    known = facts.load(f"resnet_cifar_{depth}")
-    assert torch_side.parameters(theirs) == facts.value(known, "trainable_params")
-    assert torch_side.multiply_adds(theirs, 32) == facts.value(known, "multiply_adds")
+    arch_facts = facts.load(f"resnet_cifar_{depth}")
+    assert torch_side.parameters(theirs) == facts.value(arch_facts, "trainable_params")
+    assert torch_side.multiply_adds(theirs, 32) == facts.value(
+        arch_facts, "multiply_adds"
+    )
     parity.randomise(ours.classifier)
-    torch_side.carry_over(ours.classifier, theirs, paper_name)
+    torch_side.copy_variables(ours.classifier, theirs, paper_name)
     normalised = np.random.default_rng(1).normal(size=(2, *size, 3)).astype("float32")
     our_parts = torch_side.with_our_logits(ours, normalised)
     for name, part in torch_side.outputs(theirs, normalised, MODULES).items():
@@ -100,8 +102,8 @@ def test_cifar_equals_the_paper(depth, size):
 
 @pytest.mark.parametrize(("depth", "millions"), PAPER_MILLIONS.items())
 def test_parameters_are_the_papers(depth, millions):
-    known = facts.load(f"resnet_cifar_{depth}")
-    assert abs(facts.value(known, "trainable_params") / 1e6 - millions) < 0.03
+    arch_facts = facts.load(f"resnet_cifar_{depth}")
+    assert abs(facts.value(arch_facts, "trainable_params") / 1e6 - millions) < 0.03
 
 
 def test_a_head_for_other_classes():
@@ -116,8 +118,8 @@ def test_a_head_for_other_classes():
 def test_strided_shortcuts_have_zeros_behind():
     layer = zoo.build("resnet_cifar_20").backbone.get_layer("stage_2_block_1_shortcut")
     images = np.arange(1 * 5 * 4 * 16, dtype=np.float32).reshape(1, 5, 4, 16)
-    result = np.asarray(layer(images))
-    assert result.shape == layer.compute_output_shape(images.shape) == (1, 3, 2, 32)
-    np.testing.assert_array_equal(result[..., :16], images[:, ::2, ::2])
-    assert not result[..., 16:].any()
+    output = np.asarray(layer(images))
+    assert output.shape == layer.compute_output_shape(images.shape) == (1, 3, 2, 32)
+    np.testing.assert_array_equal(output[..., :16], images[:, ::2, ::2])
+    assert not output[..., 16:].any()
     assert not layer.weights

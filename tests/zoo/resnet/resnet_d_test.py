@@ -1,4 +1,4 @@
-"""ResNet-D against timm."""
+"""Tests ResNet-D against timm."""
 
 import numpy as np
 import pytest
@@ -17,14 +17,14 @@ slow = pytest.mark.slow
 
 
 def timm_name(path):
-    """What timm's ResNet-D calls the module of a layer path of ours."""
+    """Returns the module of our layer path in timm's ResNet-D."""
     layer, _, kind = path.partition("/")
     if layer == "logits":
         return "fc"
     stem, _, number = layer.partition("_")
     if stem == "stem":
-        place = 3 * (int(number) - 1) + (kind == "norm")
-        return "bn1" if place == 7 else f"conv1.{place}"
+        index = 3 * (int(number) - 1) + (kind == "norm")
+        return "bn1" if index == 7 else f"conv1.{index}"
     _, stage, _, block, part = layer.split("_")
     number = ("shortcut", "reduce", "middle", "expand").index(part)
     if part == "shortcut":
@@ -47,11 +47,13 @@ def test_d_equals_timm(depth, size):
     timm = oracles.timm()
     ours = zoo.build(f"resnet_d_{depth}")
     theirs = timm.create_model(f"resnet{depth}d")
-    known = facts.load(f"resnet_d_{depth}")
-    assert torch_side.parameters(theirs) == facts.value(known, "trainable_params")
-    assert torch_side.multiply_adds(theirs, 224) == facts.value(known, "multiply_adds")
+    arch_facts = facts.load(f"resnet_d_{depth}")
+    assert torch_side.parameters(theirs) == facts.value(arch_facts, "trainable_params")
+    assert torch_side.multiply_adds(theirs, 224) == facts.value(
+        arch_facts, "multiply_adds"
+    )
     parity.randomise(ours.classifier)
-    torch_side.carry_over(ours.classifier, theirs, timm_name)
+    torch_side.copy_variables(ours.classifier, theirs, timm_name)
     normalised = np.random.default_rng(1).normal(size=(2, *size, 3)).astype("float32")
     our_parts = torch_side.with_our_logits(ours, normalised)
     for name, part in torch_side.outputs(theirs, normalised, MODULES).items():
@@ -59,7 +61,7 @@ def test_d_equals_timm(depth, size):
 
 
 def test_branches_begin_as_nothing():
-    endpoints = zoo.build("resnet_d_50").backbone
-    last = [v for v in endpoints.weights if v.path.endswith("_expand/norm/gamma")]
+    backbone = zoo.build("resnet_d_50").backbone
+    last = [v for v in backbone.weights if v.path.endswith("_expand/norm/gamma")]
     assert len(last) == 16
     assert all((np.asarray(v.value) == 0).all() for v in last)

@@ -1,4 +1,4 @@
-"""ResNet-RS against tf_keras.applications."""
+"""Tests ResNet-RS against tf_keras.applications and timm."""
 
 import keras
 import numpy as np
@@ -26,7 +26,7 @@ slow = pytest.mark.slow
 
 
 def keras_name(path):
-    """How the name of tf_keras' layer ends, for a layer path of ours."""
+    """Returns the end of tf_keras' layer name for our layer path."""
     layer, _, kind = path.partition("/")
     if layer == "logits":
         return "predictions"
@@ -34,24 +34,26 @@ def keras_name(path):
     if stem == "stem":
         return {"conv": "_stem_conv_", "norm": "_stem_batch_norm_"}[kind] + number
     _, stage, _, block, part = layer.split("_")
-    head = f"BlockGroup{int(stage) + 1}__block_{int(block) - 1}_"
+    prefix = f"BlockGroup{int(stage) + 1}__block_{int(block) - 1}_"
     if part == "se":
-        return f"{head}_se_se_{kind}"
+        return f"{prefix}_se_se_{kind}"
     if part == "shortcut":
         return (
-            head + {"conv": "_projection_conv", "norm": "_projection_batch_norm"}[kind]
+            prefix
+            + {"conv": "_projection_conv", "norm": "_projection_batch_norm"}[kind]
         )
     number = ("reduce", "middle", "expand").index(part) + 1
     if kind == "norm" and number == 1:  # an underscore is missing in tf_keras
-        return f"{head}batch_norm_1"
-    return head + {"conv": "_conv_", "norm": "_batch_norm_"}[kind] + str(number)
+        return f"{prefix}batch_norm_1"
+    return prefix + {"conv": "_conv_", "norm": "_batch_norm_"}[kind] + str(number)
 
 
 def randomise(model):
-    """As for all others, but with branches that add less to their shortcuts.
+    """Randomises a model, with residual branches scaled down.
 
-    At full size the sums grow from block to block until the gates of squeeze-excite
-    turn rounding errors into visible ones; in float64 the sides are equal to the bit.
+    Without scaling, sums grow from block to block until the gates of squeeze-excite
+    amplify rounding errors beyond the tolerance. In float64, both models are equal to
+    the bit.
     """
     parity.randomise(model)
     for variable in model.weights:
@@ -59,8 +61,8 @@ def randomise(model):
             variable.assign(variable * 0.2)
 
 
-def carry_over(model, theirs):
-    """Gives every variable of ours to theirs; none of theirs may be left."""
+def copy_variables(model, theirs):
+    """Copies all our variables to the other model, which must have no others."""
     for variable in model.weights:
         path, _, leaf = variable.path.rpartition("/")
         (layer,) = (x for x in theirs.layers if x.name.endswith(keras_name(path)))
@@ -86,8 +88,8 @@ def test_rs_equals_tf_keras(depth, odd):
     )
     assert ours.classifier.count_params() == theirs.count_params()
     randomise(ours.classifier)
-    carry_over(ours.classifier, theirs)
-    same = {
+    copy_variables(ours.classifier, theirs)
+    name_endings = {
         "stem": "_stem_act_4",
         **{
             f"stage_{s}": f"BlockGroup{s + 1}__block_{b - 1}__output_act"
@@ -97,7 +99,7 @@ def test_rs_equals_tf_keras(depth, odd):
         "logits": "predictions",
     }
     parts = {}
-    for name, end in same.items():
+    for name, end in name_endings.items():
         (layer,) = (x for x in theirs.layers if x.name.endswith(end))
         parts[name] = layer.output
     normalised = np.random.default_rng(1).normal(size=(1, *shape)).astype("float32")
@@ -114,13 +116,15 @@ def test_multiply_adds_are_timms(depth):
     torch = pytest.importorskip("torch", reason="tools/setup oracles")
     from tests.zoo.resnet import torch_side
 
-    known = facts.load(f"resnet_rs_{depth}")
+    arch_facts = facts.load(f"resnet_rs_{depth}")
     timm = oracles.timm()
     with torch.device("meta"):
         theirs = timm.create_model(f"resnetrs{depth}")
-    size = facts.value(known, "image_size")
-    assert torch_side.parameters(theirs) == facts.value(known, "trainable_params")
-    assert torch_side.multiply_adds(theirs, size) == facts.value(known, "multiply_adds")
+    size = facts.value(arch_facts, "image_size")
+    assert torch_side.parameters(theirs) == facts.value(arch_facts, "trainable_params")
+    assert torch_side.multiply_adds(theirs, size) == facts.value(
+        arch_facts, "multiply_adds"
+    )
 
 
 def test_drop_path_grows_by_stage():

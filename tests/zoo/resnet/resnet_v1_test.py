@@ -1,4 +1,4 @@
-"""ResNet V1 and V1.5 against keras.applications and transformers."""
+"""Tests ResNet V1 and V1.5 against keras.applications and transformers."""
 
 import keras
 import numpy as np
@@ -21,7 +21,7 @@ slow = pytest.mark.slow
 
 
 def keras_name(path):
-    """What keras.applications calls the layer of a layer path of ours."""
+    """Returns keras.applications' layer of our layer path."""
     layer, _, kind = path.partition("/")
     fixed = {"stem": "conv1", "logits": "predictions"}
     if layer in fixed:
@@ -39,7 +39,7 @@ def keras_name(path):
     ("depth", "padding"),
     [
         (50, "symmetric"),
-        pytest.param(50, "same", marks=slow),  # as in the quick tests of resnet_v2
+        pytest.param(50, "same", marks=slow),  # resnet_v2_test.py tests it by default
         pytest.param(101, "symmetric", marks=slow),
         pytest.param(152, "symmetric", marks=slow),
     ],
@@ -62,8 +62,8 @@ def test_v1_equals_keras_applications(depth, padding, size):
     surplus = theirs.count_params() - ours.classifier.count_params()
     assert surplus == sum(bias.size for bias in biases.values())
     parity.randomise(ours.classifier)
-    keras_side.carry_over(ours.classifier, theirs, keras_name, biases)
-    same = {
+    keras_side.copy_variables(ours.classifier, theirs, keras_name, biases)
+    layer_names = {
         "stem": "pool1_pool",
         **{
             f"stage_{s}": f"conv{s + 1}_block{b}_out"
@@ -72,11 +72,11 @@ def test_v1_equals_keras_applications(depth, padding, size):
         "feature_vector": "avg_pool",
         "logits": "predictions",
     }
-    keras_side.assert_same(ours, theirs, same, shape)
+    keras_side.assert_same(ours, theirs, layer_names, shape)
 
 
 def transformers_name(path):
-    """What transformers' ResNet calls the module of a layer path of ours."""
+    """Returns the module of our layer path in transformers' ResNet."""
     layer, _, kind = path.partition("/")
     if layer == "logits":
         return "classifier.1"
@@ -126,11 +126,13 @@ def test_v1_and_v1_5_equal_transformers(arch, stride_in, size):
 
     ours = zoo.build(arch)
     theirs = transformers_model(ours.spec.depth, stride_in=stride_in)
-    known = facts.load(arch)
-    assert torch_side.parameters(theirs) == facts.value(known, "trainable_params")
-    assert torch_side.multiply_adds(theirs, 224) == facts.value(known, "multiply_adds")
+    arch_facts = facts.load(arch)
+    assert torch_side.parameters(theirs) == facts.value(arch_facts, "trainable_params")
+    assert torch_side.multiply_adds(theirs, 224) == facts.value(
+        arch_facts, "multiply_adds"
+    )
     parity.randomise(ours.classifier)
-    torch_side.carry_over(ours.classifier, theirs, transformers_name)
+    torch_side.copy_variables(ours.classifier, theirs, transformers_name)
     normalised = np.random.default_rng(1).normal(size=(2, *size, 3)).astype("float32")
     modules = {
         "stem": "resnet.embedder",
@@ -161,7 +163,7 @@ def test_what_there_is_not(binding, message):
 def test_a_zero_last_gamma_leaves_the_shortcut_alone():
     model = zoo.build("resnet_v1_18", gin_bindings=["ResNetV1.zero_last_gamma = True"])
     endpoints = model.backbone(np.ones((1, 64, 64, 3), np.float32))
-    # Stage 1 has no projection: stem after ReLU comes out as it went in.
+    # Stage 1 has no projection, so it returns the stem's output after ReLU unchanged.
     np.testing.assert_array_equal(endpoints["stem"], endpoints["stage_1"])
 
 

@@ -1,4 +1,4 @@
-"""ResNet V2 against keras.applications."""
+"""Tests ResNet V2 against keras.applications."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ slow = pytest.mark.slow
 
 
 def keras_name(path):
-    """What keras.applications calls the layer of a layer path of ours."""
+    """Returns keras.applications' layer of our layer path."""
     layer, _, kind = path.partition("/")
     fixed = {"stem": "conv1_conv", "feature_map": "post_bn", "logits": "predictions"}
     if layer in fixed:
@@ -36,7 +36,7 @@ def keras_name(path):
     ("depth", "padding"),
     [
         (50, "same"),
-        pytest.param(50, "symmetric", marks=slow),  # as in those of resnet_v1
+        pytest.param(50, "symmetric", marks=slow),  # resnet_v1_test.py tests it
         pytest.param(101, "same", marks=slow),
         pytest.param(152, "same", marks=slow),
     ],
@@ -55,8 +55,8 @@ def test_v2_equals_keras_applications(depth, padding, size):
         theirs = keras_side.with_same_pool(theirs)
     assert ours.classifier.count_params() == theirs.count_params()
     parity.randomise(ours.classifier)
-    keras_side.carry_over(ours.classifier, theirs, keras_name)
-    same = {
+    keras_side.copy_variables(ours.classifier, theirs, keras_name)
+    layer_names = {
         "stem": "pool1_pool",
         **{
             f"stage_{s}": f"conv{s + 1}_block{b}_out"
@@ -66,13 +66,13 @@ def test_v2_equals_keras_applications(depth, padding, size):
         "feature_vector": "avg_pool",
         "logits": "predictions",
     }
-    keras_side.assert_same(ours, theirs, same, shape)
+    keras_side.assert_same(ours, theirs, layer_names, shape)
 
 
 def test_multiply_adds_are_those_of_keras_applications():
     theirs = keras.applications.ResNet50V2(weights=None)
-    found = multiply_adds.multiply_adds(theirs, input_shape=(224, 224, 3))
-    assert found == facts.value(facts.load("resnet_v2_50"), "multiply_adds")
+    count = multiply_adds.multiply_adds(theirs, input_shape=(224, 224, 3))
+    assert count == facts.value(facts.load("resnet_v2_50"), "multiply_adds")
 
 
 def test_what_has_biases():

@@ -1,4 +1,4 @@
-"""ResNeXt and Wide ResNet against torchvision and timm."""
+"""Tests ResNeXt and Wide ResNet against torchvision and timm."""
 
 import pytest
 
@@ -42,16 +42,18 @@ def test_equals_torchvision_and_timm(source, arch, tmp_path):
     from tests.zoo.resnet import torch_side
 
     theirs = network(source, NAMES[arch])
-    known = facts.load(arch)
-    assert torch_side.parameters(theirs) == facts.value(known, "trainable_params")
-    assert torch_side.multiply_adds(theirs, 224) == facts.value(known, "multiply_adds")
+    arch_facts = facts.load(arch)
+    assert torch_side.parameters(theirs) == facts.value(arch_facts, "trainable_params")
+    assert torch_side.multiply_adds(theirs, 224) == facts.value(
+        arch_facts, "multiply_adds"
+    )
     ours = torch_side.imported(arch, theirs, tmp_path / "a.pth")
     norms = NORMS[ours.spec.depth]
     matched = f"{5 * norms + 2} matched; {norms} ignored"
     assert ours.weights["matched"] == f"names of timm and torchvision: {matched}"
     for size in SIZES:
-        found = torch_side.differences(ours, theirs, size, MODULES[source])
-        assert max(found.values()) < 1e-4, (size, found)
+        differences = torch_side.differences(ours, theirs, size, MODULES[source])
+        assert max(differences.values()) < 1e-4, (size, differences)
 
 
 @pytest.mark.parametrize(

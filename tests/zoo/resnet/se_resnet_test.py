@@ -1,4 +1,4 @@
-"""SE-ResNet against both of timm's: the port of the authors' networks, and its own."""
+"""Tests SE-ResNet against timm's port of the authors' networks and timm's own."""
 
 import pytest
 
@@ -15,9 +15,9 @@ SOURCES = {
     "legacy_seresnet": "Cadene's port of Caffe's SE-ResNet (timm's legacy_seresnet)",
     "seresnet": "timm",
 }
-# The stem's convolution has an even height and width: see Deviations of `SEResNet`.
+# The stem convolution's output has even sides: see Deviations of `SEResNet`.
 SIZES = ((224, 224), (99, 131))
-# Branches that add less to their shortcuts; see resnet_rs_test.py.
+# Scales residual branches down; see resnet_rs_test.py.
 DAMPED = {"*.bn3.weight": 0.2}
 NORMS = {50: 53, 101: 104, 152: 155}
 
@@ -32,19 +32,19 @@ def test_equals_timm(depth, source, tmp_path):
 
     arch = f"se_resnet_{depth}"
     theirs = oracles.timm().create_model(f"{source}{depth}")
-    known = facts.load(arch)
-    assert torch_side.parameters(theirs) == facts.value(known, "trainable_params")
+    arch_facts = facts.load(arch)
+    assert torch_side.parameters(theirs) == facts.value(arch_facts, "trainable_params")
     ours = torch_side.imported(arch, theirs, tmp_path / "a.pth", DAMPED)
     count = torch_side.multiply_adds(theirs, 224)
     assert ours.multiply_adds()["classification"] == count
     if source == "legacy_seresnet":
-        assert count == facts.value(known, "multiply_adds")
+        assert count == facts.value(arch_facts, "multiply_adds")
     norms, blocks = NORMS[depth], (NORMS[depth] - 5) // 3
     matched = f"{5 * norms + 4 * blocks + 2} matched; {norms} ignored"
     assert ours.weights["matched"] == f"names of {SOURCES[source]}: {matched}"
     for size in SIZES:
-        found = torch_side.differences(ours, theirs, size, MODULES[source])
-        assert max(found.values()) < 1e-4, (size, found)
+        differences = torch_side.differences(ours, theirs, size, MODULES[source])
+        assert max(differences.values()) < 1e-4, (size, differences)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""TF-Slim's ResNets, written down in the operations of TensorFlow 1.
+"""Reimplements TF-Slim's ResNets with operations of TensorFlow 1.
 
-TF-Slim itself is not installed. Source: `tf_slim/nets/resnet_{utils,v1,v2}.py` 1.1.0,
-which was run by hand beside this: the same names, and logits to 1e-6.
+TF-Slim itself is not installed. Source: `tf_slim/nets/resnet_{utils,v1,v2}.py` 1.1.0. A
+manual comparison with it gave the same names, and logits equal to 1e-6.
 """
 
 import numpy as np
@@ -12,12 +12,12 @@ UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 class Network:
-    """A ResNet of random values in a graph and a session of its own.
+    """A ResNet with random values, in its own graph and session.
 
     Args:
       generation: 1 or 2.
       depth: 50, 101 or 152.
-      classes: with TF-Slim's weights, 1000 of V1 and 1001 of V2.
+      classes: in TF-Slim's weights, 1000 for V1 and 1001 for V2.
     """
 
     def __init__(self, *, generation, depth, classes):
@@ -29,22 +29,22 @@ class Network:
             with tf1.variable_scope(f"resnet_v{generation}_{depth}"):
                 self.logits = self.network(self.preprocess(), UNITS[depth], classes)
                 self.variable("mean_rgb", (3,))
-            self.surplus()
+            self.add_training_variables()
             self.saver = tf1.train.Saver(write_version=tf1.train.SaverDef.V1)
             self.session = tf1.Session()
             self.session.run(tf1.global_variables_initializer())
 
     def __call__(self, images):
-        """Logits for images in [0, 1]."""
+        """Returns the logits for images in [0, 1]."""
         return self.session.run(self.logits, {self.images: images})
 
     def save(self, path):
-        """As a checkpoint of one file, which those of 2016 are."""
+        """Writes a checkpoint of a single file, the format of 2016."""
         with self.graph.as_default():
             self.saver.save(self.session, str(path), write_meta_graph=False)
 
     def preprocess(self):
-        """`vgg_preprocessing.py` and `inception_preprocessing.py`, without crops."""
+        """Normalises as `{vgg,inception}_preprocessing.py` (V1, V2), without crops."""
         if self.generation == 1:
             return self.images * 255 - (123.68, 116.78, 103.94)
         return (self.images - 0.5) * 2
@@ -79,7 +79,7 @@ class Network:
         return tf.nn.relu(shortcut + y) if v1 else shortcut + y
 
     def conv(self, x, channels, size, *, scope, stride=1, norm=False, relu=False):
-        """`conv2d_same`: padded alike at both ends; a bias where there is no norm."""
+        """TF-Slim's `conv2d_same`, padded equally on both sides; a bias if no norm."""
         with tf1.variable_scope(scope):
             shape = (size, size, x.shape[-1], channels)
             x = tf.pad(x, [(0, 0), *[(size // 2, size // 2)] * 2, (0, 0)])
@@ -99,7 +99,7 @@ class Network:
     def variable(self, name, shape):
         if name == "weights":
             value = self.rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
-            if shape[0] == 7 and self.generation == 1:  # sees values up to 152
+            if shape[0] == 7 and self.generation == 1:  # its inputs are as large as 152
                 value /= 64
         elif name in ("gamma", "moving_variance"):
             value = self.rng.uniform(0.5, 1.5, shape)
@@ -107,8 +107,8 @@ class Network:
             value = self.rng.normal(0, 0.2, shape)
         return tf1.get_variable(name, initializer=tf.constant(value, tf.float32))
 
-    def surplus(self):
-        """What training leaves in a checkpoint."""
+    def add_training_variables(self):
+        """Adds the variables that training leaves in a checkpoint."""
         for variable in tf1.global_variables():
             leaf = variable.op.name.rpartition("/")[2]
             if leaf in ("weights", "biases", "gamma", "beta"):

@@ -1,4 +1,4 @@
-"""What comparing a model with one of PyTorch's needs; import it after importorskip."""
+"""Helpers to compare a model with a PyTorch model; import it after importorskip."""
 
 import fnmatch
 import types
@@ -21,10 +21,10 @@ LEAVES = {
 }
 
 
-def carry_over(model, theirs, name_of):
-    """Gives every variable of ours to theirs; none of theirs may be left.
+def copy_variables(model, theirs, name_of):
+    """Copies all our variables to the PyTorch model, which must have no others.
 
-    `name_of` maps the path of a layer of ours, such as `stem/conv`, to their module's.
+    `name_of` maps our layer's path, such as `stem/conv`, to the module's name.
     """
     state = {}
     for variable in model.weights:
@@ -39,7 +39,7 @@ def carry_over(model, theirs, name_of):
 
 
 def randomise(theirs):
-    """`parity.randomise` for one of theirs."""
+    """Applies `parity.randomise` to a PyTorch model."""
     leaves = {end: leaf for leaf, end in LEAVES.items()}
     variables = []
     for name, tensor in theirs.state_dict().items():
@@ -58,14 +58,14 @@ def randomise(theirs):
 
 
 def outputs(theirs, images, modules):
-    """Runs theirs on [B, H, W, 3]; what the modules put out, by our names, and logits.
+    """Runs a PyTorch model on images [B, H, W, 3]; returns outputs by our names.
 
-    `modules` maps names of ours to names of their modules.
+    `modules` maps our names to modules. The logits are returned too.
     """
-    found = {}
+    parts = {}
     hooks = [
         theirs.get_submodule(module).register_forward_hook(
-            lambda _, __, output, name=name: found.update({name: output})
+            lambda _, __, output, name=name: parts.update({name: output})
         )
         for name, module in modules.items()
     ]
@@ -73,12 +73,12 @@ def outputs(theirs, images, modules):
         result = theirs(torch.tensor(images.transpose(0, 3, 1, 2).copy()))
     for hook in hooks:
         hook.remove()
-    found["logits"] = getattr(result, "logits", result)
-    return {name: to_ours(tensor) for name, tensor in found.items()}
+    parts["logits"] = getattr(result, "logits", result)
+    return {name: to_ours(tensor) for name, tensor in parts.items()}
 
 
 def to_ours(tensor):
-    """[B, C, H, W] as [B, H, W, C]; [B, C, 1, 1] and [B, C] as [B, C]."""
+    """Converts [B, C, H, W] to [B, H, W, C], and [B, C, 1, 1] and [B, C] to [B, C]."""
     array = tensor.numpy()
     if array.ndim == 4 and array.shape[2:] == (1, 1):
         array = array[:, :, 0, 0]
@@ -86,7 +86,7 @@ def to_ours(tensor):
 
 
 def multiply_adds(theirs, size):
-    """PyTorch's own count of them for one square image."""
+    """Returns PyTorch's count of multiply-adds for one square image."""
     device = next(theirs.parameters()).device
     counter = flop_counter.FlopCounterMode(display=False)
     with counter, torch.no_grad():
@@ -99,16 +99,16 @@ def parameters(theirs):
 
 
 def with_our_logits(model, normalised):
-    """Our endpoints and logits for images that are normalised already."""
-    found = dict(model.backbone(normalised))
-    found["logits"] = model.head(found[model.head_input])
-    return {name: keras.ops.convert_to_numpy(x) for name, x in found.items()}
+    """Returns our endpoints and logits for normalised images."""
+    parts = dict(model.backbone(normalised))
+    parts["logits"] = model.head(parts[model.head_input])
+    return {name: keras.ops.convert_to_numpy(x) for name, x in parts.items()}
 
 
 def imported(arch, theirs, path, scales=None):
-    """Ours with the weights of theirs, random ones, through a file and the importer.
+    """Randomises a PyTorch model, and returns our model with its weights imported.
 
-    `scales` maps patterns of their tensors to factors.
+    `scales` maps patterns of the PyTorch model's tensor names to factors.
     """
     randomise(theirs)
     state = theirs.state_dict()
@@ -120,7 +120,7 @@ def imported(arch, theirs, path, scales=None):
 
 
 def differences(ours, theirs, size, modules):
-    """Largest relative differences of endpoints and logits, by name."""
+    """Returns the relative differences of endpoints and logits, by name."""
     normalised = np.random.default_rng(1).normal(size=(2, *size, 3)).astype("float32")
     our_parts = with_our_logits(ours, normalised)
     return {

@@ -1,4 +1,4 @@
-"""ShuffleNet V2 against torchvision."""
+"""Tests ShuffleNet V2 against torchvision."""
 
 import keras
 import numpy as np
@@ -23,23 +23,23 @@ MODULES = {
 
 
 def some_images(size):
-    """[1, H, W, 3] float32 in [0, 1]."""
+    """Returns a random image, [1, H, W, 3] float32 in [0, 1]."""
     return np.random.default_rng(1).random((1, *size, 3), np.float32)
 
 
 def assert_same(ours, theirs):
-    """Compares all endpoints and the logits with those of torchvision's model."""
+    """Asserts that all endpoints and the logits equal those of torchvision's model."""
     from tests.zoo.resnet import torch_side
 
     for size in SIZES:
         images = some_images(size)
-        found = ours.endpoints(images)
-        found["logits"] = ours.classifier(images)
+        our_parts = ours.endpoints(images)
+        our_parts["logits"] = ours.classifier(images)
         expected = torch_side.outputs(theirs, (images - MEAN) / STD, MODULES)
         expected["feature_vector"] = expected["feature_map"].mean((1, 2))
-        assert set(expected) == set(found)
+        assert set(expected) == set(our_parts)
         for name, part in expected.items():
-            assert parity.relative(found[name], part) < 1e-4, (name, size)
+            assert parity.relative(our_parts[name], part) < 1e-4, (name, size)
 
 
 def torchvision_model(width):
@@ -66,23 +66,23 @@ def test_weights_of_torchvision(width, tmp_path):
 
 
 def torch_name(path):
-    """What torchvision calls the module of a layer of ours; a second writing."""
+    """Returns torchvision's name of our layer, independently of the product's table."""
     layer, _, kind = path.partition("/")
     if layer == "logits":
         return "fc"
-    place = ("conv", "norm").index(kind)
+    offset = ("conv", "norm").index(kind)
     if layer in ("stem", "feature_map"):
-        return f"{'conv1' if layer == 'stem' else 'conv5'}.{place}"
+        return f"{'conv1' if layer == 'stem' else 'conv5'}.{offset}"
     _, stage, _, block, part = layer.split("_", 4)
-    first = {
+    conv_module = {
         "shortcut_depthwise": "branch1.0",
         "shortcut_pointwise": "branch1.2",
         "pointwise_1": "branch2.0",
         "depthwise": "branch2.3",
         "pointwise_2": "branch2.5",
     }[part]
-    branch, _, number = first.partition(".")
-    return f"stage{int(stage) + 1}.{int(block) - 1}.{branch}.{int(number) + place}"
+    branch, _, number = conv_module.partition(".")
+    return f"stage{int(stage) + 1}.{int(block) - 1}.{branch}.{int(number) + offset}"
 
 
 @pytest.mark.slow_except("050")

@@ -1,4 +1,4 @@
-"""What was published of SqueezeNet; see `tests.zoo.published`."""
+"""Published values of SqueezeNet; see `tests.zoo.published`."""
 
 from tests.zoo import published
 

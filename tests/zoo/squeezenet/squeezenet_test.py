@@ -1,4 +1,4 @@
-"""SqueezeNet against torchvision."""
+"""Tests SqueezeNet against torchvision."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ import zoo
 from tests.zoo import oracles, parity
 from zoo import facts
 
-# Smallest size of torchvision's model, and modules of its `features`, by our names.
+# torchvision's smallest image size, and modules of its `features` by our names.
 VERSIONS = {
     "1_0": (21, {"stem": 1, "fire4": 5, "fire5": 7, "stage_2": 10, "stage_3": 12}),
     "1_1": (17, {"stem": 1, "fire3": 4, "stage_2": 7, "fire6": 9, "stage_3": 12}),
@@ -27,10 +27,12 @@ def test_equals_torchvision(version, tmp_path):
     arch = f"squeezenet_{version}"
     ours = torch_side.imported(arch, theirs, tmp_path / "a.pth")
     assert ours.weights["matched"] == "names of torchvision: 52 matched"
-    known = facts.load(arch)
-    assert torch_side.parameters(theirs) == facts.value(known, "params")
-    assert torch_side.multiply_adds(theirs, 224) == facts.value(known, "multiply_adds")
-    assert facts.value(known, "height_range")[0] == smallest
+    arch_facts = facts.load(arch)
+    assert torch_side.parameters(theirs) == facts.value(arch_facts, "params")
+    assert torch_side.multiply_adds(theirs, 224) == facts.value(
+        arch_facts, "multiply_adds"
+    )
+    assert facts.value(arch_facts, "height_range")[0] == smallest
     modules = {name: f"features.{number}" for name, number in numbers.items()}
     for size in (*SIZES, (smallest, smallest)):
         normalised = np.random.default_rng(1).normal(size=(2, *size, 3))
@@ -40,8 +42,8 @@ def test_equals_torchvision(version, tmp_path):
         logits = np.asarray(ours.head(endpoints["feature_map"]))
         assert parity.relative(logits, expected.pop("logits")) < 1e-4, size
         for name, part in expected.items():
-            found = endpoints[name].reshape(part.shape)
-            assert parity.relative(found, part) < 1e-4, (name, size)
+            our_part = endpoints[name].reshape(part.shape)
+            assert parity.relative(our_part, part) < 1e-4, (name, size)
         mean = endpoints["feature_map"].mean((1, 2))
         assert parity.relative(endpoints["feature_vector"], mean) < 1e-4
 

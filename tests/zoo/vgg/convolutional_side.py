@@ -1,8 +1,8 @@
-"""torchvision's AlexNet and VGG, made fully convolutional as TF-Slim has them.
+"""Runs torchvision's AlexNet and VGG as fully convolutional networks, like TF-Slim's.
 
-torchvision resizes the last feature map to that of 224 px, so for other sizes its
-results are of another network. Here its weights are applied with PyTorch's functions;
-import it after importorskip.
+torchvision pools the last feature map to its size at 224 px, so at other sizes it is
+another network. This module applies torchvision's weights with PyTorch's functions.
+Import it after importorskip.
 """
 
 import torch
@@ -14,14 +14,14 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def outputs(theirs, images, modules):
-    """Runs theirs on [B, H, W, 3] of any size.
+    """Runs torchvision's model on images [B, H, W, 3] of any size.
 
     Returns:
-      What the modules of `features` put out, by our names, then fc6, feature map and
-      vector, and logits.
+      The outputs of the modules of `features`, by our names, then fc6, feature map,
+      feature vector and logits.
     """
-    found = torch_side.outputs(theirs.features, images, modules)
-    x = torch.tensor(found.pop("logits").transpose(0, 3, 1, 2).copy())
+    module_outputs = torch_side.outputs(theirs.features, images, modules)
+    x = torch.tensor(module_outputs.pop("logits").transpose(0, 3, 1, 2).copy())
     linear = torch.nn.Linear
     fc6, fc7, fc8 = (m for m in theirs.classifier if isinstance(m, linear))
     channels = x.shape[1]
@@ -34,13 +34,15 @@ def outputs(theirs, images, modules):
         x = functional.relu(functional.conv2d(x, kernel, fc7.bias))
         parts |= {"feature_map": x, "feature_vector": x.mean((2, 3))}
         parts["logits"] = functional.linear(x.mean((2, 3)), fc8.weight, fc8.bias)
-    return found | {name: torch_side.to_ours(part) for name, part in parts.items()}
+    return module_outputs | {
+        name: torch_side.to_ours(part) for name, part in parts.items()
+    }
 
 
 def our_outputs(model, normalised):
-    """Our endpoints and logits, maps of one position as `torch_side.to_ours` does."""
-    found = torch_side.with_our_logits(model, normalised)
-    for name, array in found.items():
+    """Returns our endpoints and logits; maps of one position become [B, C]."""
+    parts = torch_side.with_our_logits(model, normalised)
+    for name, array in parts.items():
         if array.shape[1:3] == (1, 1):
-            found[name] = array[:, 0, 0]
-    return found
+            parts[name] = array[:, 0, 0]
+    return parts

@@ -1,4 +1,4 @@
-"""TF-Slim's VGG, written down in the operations of TensorFlow 1.
+"""Reimplements TF-Slim's VGG with operations of TensorFlow 1.
 
 TF-Slim itself is not installed. Source: tensorflow/models, research/slim/nets/vgg.py,
 with `global_pool=True`, and preprocessing/vgg_preprocessing.py without crops.
@@ -17,7 +17,7 @@ CHANNELS = (64, 128, 256, 512, 512)
 
 
 class Network:
-    """A VGG of random values in a graph and a session of its own.
+    """A VGG with random values, in its own graph and session.
 
     Args:
       scope: `vgg_a`, `vgg_16` or `vgg_19`.
@@ -38,11 +38,11 @@ class Network:
             self.session.run(tf1.global_variables_initializer())
 
     def __call__(self, images):
-        """Endpoints and logits for images in [0, 1], by our names."""
+        """Returns endpoints and logits for images in [0, 1], by our names."""
         return self.session.run(self.parts, {self.images: images})
 
     def save(self, path):
-        """As a checkpoint of one file, which those of 2016 are."""
+        """Writes a checkpoint of a single file, the format of 2016."""
         with self.graph.as_default():
             self.saver.save(self.session, str(path), write_meta_graph=False)
 
@@ -66,14 +66,14 @@ class Network:
         with tf1.variable_scope(scope):
             shape = (size, size, x.shape[-1], channels)
             scale = np.sqrt(2 / np.prod(shape[:-1]))
-            if shape[2] == 3:  # sees values up to 152
+            if shape[2] == 3:  # its inputs are as large as 152
                 scale /= 64
             kernel = self.variable("weights", scale, shape)
             bias = self.variable("biases", 0.2, (channels,))
         return activation(tf.nn.conv2d(x, kernel, 1, padding) + bias)
 
     def variable(self, name, scale, shape):
-        """An initial value that is not a constant of the graph, for its 2 GB."""
+        """Creates a variable without a graph constant: a graph has at most 2 GB."""
         value = self.rng.standard_normal(shape, np.float32) * np.float32(scale)
         initial = tf.py_function(lambda: value, [], tf.float32)
         return tf1.get_variable(name, initializer=tf.ensure_shape(initial, shape))

@@ -1,6 +1,6 @@
-"""VGG against torchvision, timm, keras.applications and TF-Slim.
+"""Tests VGG against torchvision, timm, keras.applications and TF-Slim.
 
-Each of them writes a file of random weights, which is imported.
+Each of them writes a file of random weights, which the tests import.
 """
 
 import h5py
@@ -12,7 +12,7 @@ import zoo
 from tests.zoo import oracles, parity
 from zoo import facts
 
-# The second one gives fc6 2 × 3 positions.
+# At the second size, fc6 has 2 × 3 positions.
 SIZES = ((224, 224), (257, 291))
 VARIABLES = {11: 22, 13: 26, 16: 32, 19: 38}
 slow = pytest.mark.slow
@@ -23,18 +23,18 @@ def slowly(*values):
 
 
 def random_images(size, count=1):
-    """[B, H, W, 3] float32 in [0, 1]."""
+    """Returns random images, [B, H, W, 3] float32 in [0, 1]."""
     random = np.random.default_rng(1).uniform(size=(count, *size, 3))
     return random.astype("float32")
 
 
-def assert_equal(found, expected):
+def assert_equal(actual, expected):
     for name, part in expected.items():
-        assert parity.relative(found[name], part) < 1e-4, name
+        assert parity.relative(actual[name], part) < 1e-4, name
 
 
 def modules_of(features):
-    """torchvision's and timm's modules of our endpoints: first ReLU, and max pools."""
+    """Maps our endpoints to torchvision's and timm's modules: ReLU and max pools."""
     kinds = [type(module).__name__ for module in features]
     pools = [i for i, kind in enumerate(kinds) if kind == "MaxPool2d"]
     stages = {f"stage_{n}": str(i) for n, i in enumerate(pools, start=1)}
@@ -51,7 +51,7 @@ def save_random(theirs, path):
 
 
 def imported(arch, path):
-    """Ours with the weights of a file of torchvision or timm."""
+    """Returns our model with weights from a file of torchvision or timm."""
     depth, batch_norm = int(arch.split("_")[1]), arch.endswith("_bn")
     norms = VARIABLES[depth] // 2 - 3 if batch_norm else 0
     ours = zoo.build(arch, weights=str(path))
@@ -77,31 +77,33 @@ def test_equals_torchvision(arch, tmp_path):
     theirs = getattr(torchvision.models, arch.replace("_", "", 1))(init_weights=False)
     save_random(theirs, tmp_path / "a.pth")
     ours = imported(arch, tmp_path / "a.pth")
-    known = facts.load(arch)
-    assert torch_side.parameters(theirs) == facts.value(known, "trainable_params")
+    arch_facts = facts.load(arch)
+    assert torch_side.parameters(theirs) == facts.value(arch_facts, "trainable_params")
     statistics = [b for name, b in theirs.named_buffers() if "running" in name]
-    assert facts.value(known, "params") - facts.value(known, "trainable_params") == sum(
-        buffer.numel() for buffer in statistics
+    assert facts.value(arch_facts, "params") - facts.value(
+        arch_facts, "trainable_params"
+    ) == sum(buffer.numel() for buffer in statistics)
+    assert torch_side.multiply_adds(theirs, 224) == facts.value(
+        arch_facts, "multiply_adds"
     )
-    assert torch_side.multiply_adds(theirs, 224) == facts.value(known, "multiply_adds")
     modules = modules_of(theirs.features)
     for size in SIZES:
         normalised = np.random.default_rng(1).normal(size=(1, *size, 3))
         normalised = normalised.astype("float32")
-        found = convolutional_side.our_outputs(ours, normalised)
+        our_parts = convolutional_side.our_outputs(ours, normalised)
         expected = convolutional_side.outputs(theirs, normalised, modules)
-        assert found.keys() == expected.keys()
-        assert_equal(found, expected)
+        assert our_parts.keys() == expected.keys()
+        assert_equal(our_parts, expected)
         if size == SIZES[0]:
-            assert_equal(found, torch_side.outputs(theirs, normalised, {}))
+            assert_equal(our_parts, torch_side.outputs(theirs, normalised, {}))
         else:
-            assert found["fc6"].shape == (1, 2, 3, 4096)
+            assert our_parts["fc6"].shape == (1, 2, 3, 4096)
 
 
 @slow
 @pytest.mark.parametrize("arch", ["vgg_11", "vgg_16_bn", "vgg_19"])
 def test_equals_timm(arch, tmp_path):
-    """Its fully connected layers are convolutions too, averaged over all positions."""
+    """In timm too, fully connected layers are convolutions, averaged over positions."""
     timm = oracles.timm()
     from tests.zoo.resnet import torch_side
     from tests.zoo.vgg import convolutional_side
@@ -115,8 +117,8 @@ def test_equals_timm(arch, tmp_path):
     for size in SIZES:
         normalised = np.random.default_rng(1).normal(size=(1, *size, 3))
         normalised = normalised.astype("float32")
-        found = convolutional_side.our_outputs(ours, normalised)
-        assert_equal(found, torch_side.outputs(theirs, normalised, modules))
+        our_parts = convolutional_side.our_outputs(ours, normalised)
+        assert_equal(our_parts, torch_side.outputs(theirs, normalised, modules))
 
 
 def keras_network(depth, **options):
@@ -127,14 +129,17 @@ def keras_network(depth, **options):
 def random_keras_network(depth):
     theirs = keras_network(depth)
     parity.randomise(theirs)
-    # It sees values up to 152: beside what follows them, biases would be nothing.
+    # The stem's inputs are as large as 152, so its biases would not matter otherwise.
     stem = theirs.get_layer("block1_conv1")
     stem.kernel.assign(stem.kernel / 64)
     return theirs
 
 
 def keras_outputs(theirs, images):
-    """Endpoints of images in [0, 1], by our names; of a network without top, stages."""
+    """Returns endpoints for images in [0, 1], by our names.
+
+    A network without top has only stem and stages.
+    """
     names = {"stem": "block1_conv1"}
     names |= {f"stage_{n}": f"block{n}_pool" for n in range(1, 6)}
     if theirs.layers[-1].name == "predictions":
@@ -145,12 +150,15 @@ def keras_outputs(theirs, images):
 
 
 def our_outputs(model, images):
-    """Our endpoints and logits of images in [0, 1]; fc6 of one position as a vector."""
-    found = dict(model.endpoints(images))
-    found["logits"] = model.head(found["feature_vector"])
-    if found["fc6"].shape[1:3] == (1, 1):
-        found["fc6"] = found["fc6"][:, 0, 0]
-    return found
+    """Returns our endpoints and logits for images in [0, 1].
+
+    If fc6 has one position, it is returned as a vector.
+    """
+    parts = dict(model.endpoints(images))
+    parts["logits"] = model.head(parts["feature_vector"])
+    if parts["fc6"].shape[1:3] == (1, 1):
+        parts["fc6"] = parts["fc6"][:, 0, 0]
+    return parts
 
 
 @slow
@@ -175,7 +183,7 @@ def test_equals_keras_applications(depth, tmp_path):
 
 @slow
 def test_published_files_have_the_names_of_keras_1(tmp_path):
-    """`vgg16_weights_tf_dim_ordering_tf_kernels.h5`: LAYER/LAYER_W_1:0."""
+    """In `vgg16_weights_tf_dim_ordering_tf_kernels.h5`: LAYER/LAYER_W_1:0."""
     theirs = random_keras_network(16)
     layers = [layer for layer in theirs.layers if layer.weights]
     path = tmp_path / "a.h5"
@@ -210,9 +218,9 @@ def test_equals_tf_slim(arch, scope, tmp_path):
     assert ours.weights["matched"] == matched
     for size in SIZES:
         images = random_images(size)
-        found = dict(ours.endpoints(images))
-        found["logits"] = ours.head(found["feature_vector"])
-        assert_equal(found, theirs(images))
+        our_parts = dict(ours.endpoints(images))
+        our_parts["logits"] = ours.head(our_parts["feature_vector"])
+        assert_equal(our_parts, theirs(images))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints and SavedModels, whole and damaged."""
+"""Tests reading weights from checkpoints and SavedModels, also damaged ones."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ ARCH = "resnet_cifar_20"
 
 
 def write(prefix, **values):
-    """As TensorFlow 1 writes a checkpoint."""
+    """Writes a checkpoint as TensorFlow 1 does."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         variables = [
             tf.compat.v1.get_variable(name, initializer=value)
@@ -59,8 +59,8 @@ def test_damaged_files_are_refused_or_read(prefix, seed):
     rng = np.random.default_rng(seed)
     for path in weights_file.parts(prefix):
         data = bytearray(path.read_bytes())
-        for place in rng.integers(0, len(data), 3):
-            data[place] = rng.integers(256)
+        for index in rng.integers(0, len(data), 3):
+            data[index] = rng.integers(256)
         path.write_bytes(data[: rng.integers(1, len(data) + 1)])
     with pytest.raises(ValueError, match=r"ckpt-7|can't be read") as caught:
         [np.asarray(tensor) for tensor in checkpoint.read(prefix).values()]
@@ -84,8 +84,8 @@ def exports(exported):
     return exported(ARCH)
 
 
-def written(exports, kind):
-    """What an exported model holds, read by TensorFlow alone."""
+def exported_values(exports, kind):
+    """Returns an exported model's values by path, read by TensorFlow alone."""
     folder = exports / kind / "1"
     model = tf.saved_model.load(str(folder))
     paths = manifest.read(folder).variables
@@ -93,18 +93,18 @@ def written(exports, kind):
 
 
 def test_an_exported_classifier_comes_back(exports):
-    model, found = values(exports / "classification" / "1")
-    expected = written(exports, "classification")
-    assert found.keys() == expected.keys()
-    assert all((found[path] == expected[path]).all() for path in found)
+    model, actual = values(exports / "classification" / "1")
+    expected = exported_values(exports, "classification")
+    assert actual.keys() == expected.keys()
+    assert all((actual[path] == expected[path]).all() for path in actual)
     assert model.weights["name"] == "random", "as the export says of itself"
 
 
 def test_an_exported_feature_vector_comes_back_without_a_head(exports):
-    model, found = values(exports / "feature_vector" / "1", seed=5)
-    expected = written(exports, "feature_vector")
-    assert found.keys() - expected.keys() == {"logits/kernel", "logits/bias"}
-    assert all((found[path] == expected[path]).all() for path in expected)
+    model, actual = values(exports / "feature_vector" / "1", seed=5)
+    expected = exported_values(exports, "feature_vector")
+    assert actual.keys() - expected.keys() == {"logits/kernel", "logits/bias"}
+    assert all((actual[path] == expected[path]).all() for path in expected)
     assert model.weights["head"] == {"name": "random", "seed": 5}
 
 
@@ -153,13 +153,13 @@ def fine_tuned(exports, tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_fine_tuned_keras_layer_comes_back(exports, fine_tuned):
-    _, found = values(fine_tuned / "alone")
-    before = written(exports, "feature_vector")
+    _, actual = values(fine_tuned / "alone")
+    before = exported_values(exports, "feature_vector")
     with np.load(fine_tuned / "values.npz") as expected:
         assert len(expected.files) == 95
         for path in expected.files:
-            np.testing.assert_array_equal(found[path], expected[path])
-            assert (found[path] != before[path]).any(), path
+            np.testing.assert_array_equal(actual[path], expected[path])
+            assert (actual[path] != before[path]).any(), path
 
 
 @pytest.mark.slow
@@ -171,8 +171,8 @@ def test_a_whole_fine_tuned_model_has_a_layer_too_many(fine_tuned, name):
 
 
 def test_weights_of_ours_without_a_record_are_read_too(exports, tmp_path):
-    expected = written(exports, "classification")
+    expected = exported_values(exports, "classification")
     safetensors.numpy.save_file(expected, tmp_path / "bare.safetensors")
-    model, found = values(tmp_path / "bare.safetensors")
-    assert all((found[path] == expected[path]).all() for path in expected)
+    model, actual = values(tmp_path / "bare.safetensors")
+    assert all((actual[path] == expected[path]).all() for path in expected)
     assert model.weights["name"] == "safetensors"

@@ -1,4 +1,4 @@
-"""Downloads from a server on localhost that breaks off, lies, or is not there."""
+"""Tests downloads from a local server that breaks off, sends wrong data or is down."""
 
 import hashlib
 import http.server
@@ -24,9 +24,9 @@ class Server(http.server.ThreadingHTTPServer):
         self.files = {"/weights.h5": DATA}
         self.headers = {}
         self.stops_after = None
-        self.knows_ranges = True
+        self.supports_ranges = True
         self.failures = []
-        self.asked = []
+        self.requested_ranges = []
 
     def url(self, name):
         return f"http://127.0.0.1:{self.server_port}/{name}"
@@ -35,7 +35,7 @@ class Server(http.server.ThreadingHTTPServer):
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
-        server.asked.append(self.headers.get("Range"))
+        server.requested_ranges.append(self.headers.get("Range"))
         data = server.files.get(self.path)
         if data is None:
             self.send_error(404)
@@ -45,8 +45,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(server.failures.pop())
             return
         tag = server.headers.get("ETag")
-        same = self.headers.get("If-Range", tag) == tag
-        if server.knows_ranges and same and "Range" in self.headers:
+        unchanged = self.headers.get("If-Range", tag) == tag
+        if server.supports_ranges and unchanged and "Range" in self.headers:
             start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
             if start >= len(data):
                 self.send_error(416)
@@ -73,8 +73,8 @@ def server(monkeypatch, tmp_path):
     server.shutdown()
 
 
-def record(server, name="weights.h5", **more):
-    return {"url": server.url(name), **more}
+def record(server, name="weights.h5", **fields):
+    return {"url": server.url(name), **fields}
 
 
 def sha256(data):
@@ -83,37 +83,41 @@ def sha256(data):
 
 def test_a_file_is_fetched_once_and_seen(server):
     seen = []
-    known = record(server, sha256=sha256(DATA), md5=hashlib.md5(DATA).hexdigest())
-    path = downloads.fetch(known, progress=lambda *args: seen.append(args))
+    registry_record = record(
+        server, sha256=sha256(DATA), md5=hashlib.md5(DATA).hexdigest()
+    )
+    path = downloads.fetch(registry_record, progress=lambda *args: seen.append(args))
     assert path.read_bytes() == DATA
     assert seen[-1] == ("weights.h5", len(DATA), len(DATA))
-    assert [have for _, have, _ in seen] == sorted({have for _, have, _ in seen})
-    assert downloads.fetch(known) == path
-    assert server.asked == [None]
+    assert [received for _, received, _ in seen] == sorted(
+        {received for _, received, _ in seen}
+    )
+    assert downloads.fetch(registry_record) == path
+    assert server.requested_ranges == [None]
 
 
 def test_a_download_goes_on_where_it_broke_off(server):
     server.stops_after = len(DATA) // 2
     path = downloads.fetch(record(server, sha256=sha256(DATA)))
     assert path.read_bytes() == DATA
-    assert server.asked == [None, f"bytes={len(DATA) // 2}-"]
+    assert server.requested_ranges == [None, f"bytes={len(DATA) // 2}-"]
 
 
 def test_another_run_goes_on_where_the_last_was_stopped(server):
     server.stops_after = 1000
-    known = record(server, sha256=sha256(DATA))
+    registry_record = record(server, sha256=sha256(DATA))
     with pytest.raises(ValueError, match="ended after 3000 of 2097160 bytes.*or put"):
-        downloads.fetch(known)
+        downloads.fetch(registry_record)
     server.stops_after = None
-    assert downloads.fetch(known).read_bytes() == DATA
-    assert server.asked[-1] == "bytes=3000-"
+    assert downloads.fetch(registry_record).read_bytes() == DATA
+    assert server.requested_ranges[-1] == "bytes=3000-"
 
 
 def test_a_server_without_ranges_begins_again(server):
     server.stops_after = 1000
     with pytest.raises(ValueError, match="ended after"):
         downloads.fetch(record(server))
-    server.stops_after, server.knows_ranges = None, False
+    server.stops_after, server.supports_ranges = None, False
     assert downloads.fetch(record(server)).read_bytes() == DATA
 
 
@@ -196,8 +200,8 @@ def test_what_is_not_there_says_which_file_to_put_where(server):
     ) as caught:
         downloads.fetch(record(server, "weights.h5"))
     assert "\n" not in str(caught.value)
-    place = str(caught.value).rpartition(" at ")[2].rstrip(".")
-    with open(place, "wb") as file:
+    path = str(caught.value).rpartition(" at ")[2].rstrip(".")
+    with open(path, "wb") as file:
         file.write(DATA)
     assert downloads.fetch(record(server)).read_bytes() == DATA
 
@@ -208,16 +212,16 @@ def fetch(url, results):
 
 def test_two_at_once_fetch_once(server):
     results = multiprocessing.get_context("spawn").Queue()
-    both = [
+    processes = [
         multiprocessing.get_context("spawn").Process(
             target=fetch, args=(server.url("weights.h5"), results)
         )
         for _ in range(2)
     ]
-    for process in both:
+    for process in processes:
         process.start()
-    paths = {results.get(timeout=60) for _ in both}
-    assert len(paths) == len(server.asked) == 1
+    paths = {results.get(timeout=60) for _ in processes}
+    assert len(paths) == len(server.requested_ranges) == 1
 
 
 def archive(**members):
@@ -243,8 +247,8 @@ def test_a_member_of_an_archive_is_unpacked_and_nothing_else(server, tmp_path):
             "net/model.ckpt.link": None,
         }
     )
-    known = record(server, "model.tgz", member="net/model.ckpt")
-    prefix = downloads.fetch(known)
+    registry_record = record(server, "model.tgz", member="net/model.ckpt")
+    prefix = downloads.fetch(registry_record)
     assert sorted(path.name for path in prefix.parent.iterdir()) == [
         "model.ckpt.data-00000-of-00001",
         "model.ckpt.index",
@@ -254,14 +258,14 @@ def test_a_member_of_an_archive_is_unpacked_and_nothing_else(server, tmp_path):
 
 
 def test_archives_that_are_none_are_refused(server):
-    known = record(server, "model.tgz", member="model.ckpt")
+    registry_record = record(server, "model.tgz", member="model.ckpt")
     cut = archive(other=bytes(range(256)) * 50)[:150]
     server.files["/model.tgz"] = b"no archive"
     with pytest.raises(ValueError, match="is not a tar archive"):
-        downloads.fetch(known)
+        downloads.fetch(registry_record)
     server.files["/model.tgz"] = cut
     with pytest.raises(ValueError, match=r"is damaged|was removed"):
-        downloads.fetch(known)
+        downloads.fetch(registry_record)
     server.files["/other.tgz"] = archive(other=b"x")
     with pytest.raises(ValueError, match=r"has no model\.ckpt in it"):
         downloads.fetch(record(server, "other.tgz", member="model.ckpt"))
@@ -277,8 +281,8 @@ def test_a_folder_that_can_not_be_written_is_named(server, tmp_path, monkeypatch
 
 
 def test_the_registry_finds_a_download(server, monkeypatch):
-    known = {"net": record(server, sha256=sha256(DATA), license="MIT")}
-    monkeypatch.setattr(registry, "records", lambda arch: known)
+    records = {"net": record(server, sha256=sha256(DATA), license="MIT")}
+    monkeypatch.setattr(registry, "records", lambda arch: records)
     source = registry.find("mobilenet_v2", "net")
     assert source.sha256 == sha256(DATA)
     assert source.record["license"] == "MIT"

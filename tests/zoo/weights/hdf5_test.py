@@ -1,4 +1,4 @@
-"""HDF5 files that point elsewhere, are damaged, or are not of Keras."""
+"""Tests the HDF5 reader, also on files with links, damage or no Keras weights."""
 
 import contextlib
 import os
@@ -175,12 +175,12 @@ def test_oversized_values_are_not_read(path):
 
 @pytest.mark.parametrize("seed", range(60))
 def test_flipped_bytes_never_crash(path, seed):
-    """Whatever a damaged file gives, it is an error of one kind, or tensors."""
+    """A damaged file may give only a ValueError or tensors."""
     write_keras(path.with_suffix(".weights.h5"))
     data = bytearray(path.with_suffix(".weights.h5").read_bytes())
     rng = np.random.default_rng(seed)
-    for place in rng.integers(0, len(data), 20):
-        data[place] = rng.integers(256)
+    for index in rng.integers(0, len(data), 20):
+        data[index] = rng.integers(256)
     path.write_bytes(data)
     with contextlib.suppress(ValueError):
         assert all(tensor.shape is not None for tensor in hdf5.read(path).values())

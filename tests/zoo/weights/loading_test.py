@@ -1,4 +1,4 @@
-"""From a file of weights into a model: all of it by name, or nothing."""
+"""Tests loading a weights file into a model: every tensor by name, or none at all."""
 
 import h5py
 import numpy as np
@@ -123,10 +123,10 @@ def test_shards_make_no_difference(model, tmp_path, tensors):
     matching = load_with(model, tmp_path, tensors)
     expected = [np.asarray(v) for v in model.classifier.weights]
     parity.randomise(model.classifier)
-    whole = safetensors.numpy.load_file(tmp_path / "weights.safetensors")
-    names = sorted(whole)
-    first = {name: whole.pop(name) for name in names[::2]}
-    index = safetensors_files_test.write(tmp_path, first, whole)
+    second_shard = safetensors.numpy.load_file(tmp_path / "weights.safetensors")
+    names = sorted(second_shard)
+    first_shard = {name: second_shard.pop(name) for name in names[::2]}
+    index = safetensors_files_test.write(tmp_path, first_shard, second_shard)
     source = registry.find("efficientnet_lite0", str(index))
     assert source.name == "safetensors"
     opened = loading.open_weights("efficientnet_lite0", source)

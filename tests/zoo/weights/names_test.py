@@ -1,4 +1,4 @@
-"""Whose names a file has."""
+"""Tests the recognition of a file's tensor names: their table and their prefix."""
 
 import numpy as np
 import pytest
@@ -31,15 +31,15 @@ PREFIXES = [
 @pytest.mark.parametrize("prefix", ["", *PREFIXES])
 @pytest.mark.parametrize("layers", [["first"], ["first", "second"]])
 def test_a_prefix_of_all_names_is_found(prefix, layers):
-    """All names of the table begin with `b.0.`, which must stay."""
-    found = [prefix + name for name in tensors(*layers)]
-    assert names.recognise([TABLE], found) == (prefix, TABLE)
+    """All names in the table begin with `b.0.`, which is not a prefix to remove."""
+    tensor_names = [prefix + name for name in tensors(*layers)]
+    assert names.recognise([TABLE], tensor_names) == (prefix, TABLE)
 
 
 @pytest.mark.parametrize("prefix", ["", *PREFIXES])
 def test_a_prefix_of_this_projects_names_is_found(prefix):
-    found = [f"{prefix}stem/conv/kernel", f"{prefix}logits/bias"]
-    assert names.recognise([TABLE], found) == (prefix, None)
+    tensor_names = [f"{prefix}stem/conv/kernel", f"{prefix}logits/bias"]
+    assert names.recognise([TABLE], tensor_names) == (prefix, None)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""This project's own format: what is written is read, and its record holds."""
+"""Tests this project's weights format: round trips, and the record in a file."""
 
 import contextlib
 import dataclasses
@@ -41,7 +41,7 @@ def path(model, tmp_path_factory):
 
 
 def rewritten(path, target, change):
-    """The same tensors with another record."""
+    """Writes a file's tensors with a changed record to `target`."""
     with safetensors.safe_open(path, framework="numpy") as file:
         record = json.loads(file.metadata()[weights_file.RECORD])
     record = change(record)
@@ -187,8 +187,10 @@ def test_what_a_user_bound_is_not_said_to_be_the_files(path):
         weights=str(path),
         gin_bindings=["MobileNetV1.batch_norm_epsilon = 1e-2", "model.std = 5.0"],
     ).weights
-    said = [line for line in weights["overruled"] if "epsilon" in line or "std" in line]
-    assert said == ["model.std = 4.0 instead of 127.5"]
+    lines = [
+        line for line in weights["overruled"] if "epsilon" in line or "std" in line
+    ]
+    assert lines == ["model.std = 4.0 instead of 127.5"]
 
 
 def test_the_records_image_size_holds_until_bound(path, tmp_path):
@@ -201,8 +203,8 @@ def test_the_records_image_size_holds_until_bound(path, tmp_path):
     changed = str(rewritten(path, tmp_path / "w.safetensors", larger))
     assert zoo.build(ARCH, weights=changed).spec.image_size == 160
     binding = ["MobileNetV1.image_size = 192"]
-    bound = zoo.build(ARCH, weights=changed, gin_bindings=binding)
-    assert bound.spec.image_size == 192
+    model = zoo.build(ARCH, weights=changed, gin_bindings=binding)
+    assert model.spec.image_size == 192
 
 
 def test_training_is_said_with_a_source(tmp_path):
@@ -211,7 +213,7 @@ def test_training_is_said_with_a_source(tmp_path):
     assert zoo.build(ARCH, weights=str(path)).weights["name"] == "safetensors"
 
 
-def own_classes(size):
+def custom_taxonomy(size):
     names = ["it's", 'a "name"', "[x, y]", "line\nend", "n" * 500, "back\\slash"]
     names += [f"class {i}" for i in range(len(names), size)]
     classes = (taxonomy.ClassDefinition(f"n{i:08d}", n) for i, n in enumerate(names))
@@ -222,7 +224,7 @@ def own_classes(size):
 @pytest.mark.slow_except("sigmoid")
 @pytest.mark.parametrize("scores", taxonomy.SCORES)
 def test_any_number_of_classes_of_any_names_travels(tmp_path, scores):
-    classes = dataclasses.replace(own_classes(21_843), scores=scores)
+    classes = dataclasses.replace(custom_taxonomy(21_843), scores=scores)
     model = zoo.build(ARCH, seed=1, taxonomy=classes)
     assert model.taxonomy == classes
     assert model.classifier.output_shape[-1] == 21_843
@@ -235,25 +237,25 @@ def test_any_number_of_classes_of_any_names_travels(tmp_path, scores):
         **model.record(),
         "configuration": [],
     }
-    # What a file says is right, whatever else is asked for.
-    other = zoo.build(ARCH, weights=str(path), taxonomy=own_classes(6))
+    # A file's taxonomy takes precedence over the one that is passed.
+    other = zoo.build(ARCH, weights=str(path), taxonomy=custom_taxonomy(6))
     assert other.taxonomy == classes
 
 
 def test_a_user_s_taxonomy_goes_before_the_data_s():
     model = zoo.build(
         ARCH,
-        taxonomy=own_classes(6),
+        taxonomy=custom_taxonomy(6),
         gin_bindings=["model.taxonomy_name = 'cifar10'"],
     )
     assert model.taxonomy == taxonomy.load("cifar10")
     assert "model.taxonomy_name = 'cifar10'" in model.gin_config
     with_background = zoo.build(
         ARCH,
-        taxonomy=own_classes(6),
+        taxonomy=custom_taxonomy(6),
         gin_bindings=["model.background_class = True"],
     )
-    assert with_background.taxonomy == own_classes(6).with_background()
+    assert with_background.taxonomy == custom_taxonomy(6).with_background()
 
 
 def test_classes_that_were_gin_bindings_are_still_read(tmp_path):

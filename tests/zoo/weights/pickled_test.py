@@ -1,4 +1,4 @@
-"""The PyTorch file reader: equal to PyTorch on good files, inert on hostile ones."""
+"""Tests that the PyTorch file reader equals PyTorch, and runs no hostile pickles."""
 
 import collections
 import io
@@ -21,7 +21,7 @@ def save_zip(path, state, storages, *, compression=zipfile.ZIP_STORED):
 
 
 def tensor_pickle(shape=(2, 3), strides=(3, 1), offset=0, size=6, name="weight"):
-    """A state dict of one tensor, pickled by hand as torch.save would."""
+    """Returns a state dict of one tensor, pickled by hand as torch.save would."""
     opcodes = io.BytesIO()
     write = opcodes.write
     write(b"\x80\x02}")
@@ -43,9 +43,9 @@ def test_reads_a_tensor_with_its_strides(tmp_path):
     path = tmp_path / "model.pth"
     data = np.arange(6, dtype="<f4")
     save_zip(path, tensor_pickle(shape=(3, 2), strides=(1, 3)), {"0": data.tobytes()})
-    (found,) = pickled.read(path).items()
-    assert found[0] == "weight"
-    np.testing.assert_array_equal(found[1], data.reshape(2, 3).T)
+    (item,) = pickled.read(path).items()
+    assert item[0] == "weight"
+    np.testing.assert_array_equal(item[1], data.reshape(2, 3).T)
 
 
 class Command:
@@ -119,7 +119,7 @@ def test_impossible_tensors_are_refused(tmp_path, tensor, message):
 
 
 def test_a_tensor_changed_after_it_was_made_is_refused(tmp_path):
-    """BUILD writes an object's attributes, behind the back of any constructor."""
+    """BUILD sets an object's attributes without calling its constructor."""
     rebuilt = b"}X\x06\0\0\0offsetJ\0\0\0\x10sb"
     path = tmp_path / "model.pth"
     data = tensor_pickle().replace(b"Rs.", b"R" + rebuilt + b"s.")
@@ -149,10 +149,10 @@ def test_equals_torch_on_a_legacy_file():
     torch = pytest.importorskip("torch", reason="tools/setup oracles")
     path = registry.find("efficientnet_lite0", "imagenet").path
     expected = torch.load(path, weights_only=True)
-    found = pickled.read(path)
-    assert list(found) == list(expected)
+    tensors = pickled.read(path)
+    assert list(tensors) == list(expected)
     for name, tensor in expected.items():
-        np.testing.assert_array_equal(found[name], tensor.numpy(), strict=True)
+        np.testing.assert_array_equal(tensors[name], tensor.numpy(), strict=True)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -178,10 +178,10 @@ def test_equals_torch_on_what_it_writes(tmp_path, zipped, wrapped):
         path,
         _use_new_zipfile_serialization=zipped,
     )
-    found = pickled.read(path)
+    tensors = pickled.read(path)
     for name, tensor in state.items():
         expected = tensor.detach().numpy()
-        np.testing.assert_array_equal(found[name], expected, strict=True)
+        np.testing.assert_array_equal(tensors[name], expected, strict=True)
 
 
 def test_a_truncated_archive_is_told_and_so_is_what_to_do(tmp_path):

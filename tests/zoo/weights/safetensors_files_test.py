@@ -1,4 +1,4 @@
-"""Sharded safetensors are read as one file; an index is believed in nothing."""
+"""Tests that sharded safetensors are read as one file and their index is verified."""
 
 import json
 
@@ -41,13 +41,13 @@ def index(tmp_path):
 
 
 def test_shards_are_read_as_one_file(index):
-    found = weights_file.read(index)
-    assert {name: np.asarray(t).max() for name, t in found.tensors.items()} == {
+    file = weights_file.read(index)
+    assert {name: np.asarray(t).max() for name, t in file.tensors.items()} == {
         "a": 1.0,
         "b": 2.0,
         "c": 3.0,
     }
-    assert found.record is None
+    assert file.record is None
     assert weights_file.kind(index) == "safetensors"
 
 
@@ -57,10 +57,10 @@ def test_what_hugging_face_writes_is_read(tmp_path):
     state = {f"{name}.weight": torch.randn(8, 8) for name in "abcde"}
     hub.save_torch_state_dict(state, tmp_path, max_shard_size=600)
     index = tmp_path / "model.safetensors.index.json"
-    found = weights_file.read(index).tensors
-    assert found.keys() == state.keys()
+    tensors = weights_file.read(index).tensors
+    assert tensors.keys() == state.keys()
     for name, tensor in state.items():
-        np.testing.assert_array_equal(np.asarray(found[name]), tensor.numpy())
+        np.testing.assert_array_equal(np.asarray(tensors[name]), tensor.numpy())
     assert len(weights_file.parts(index)) == 4
 
 

@@ -1,4 +1,4 @@
-"""Which tensor each row of a table takes."""
+"""Tests which tensor each row of a name table takes."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_no_tensor_is_given_to_two_variables():
 
 
 def test_a_dense_layer_on_a_flattened_map_is_a_convolution():
-    """PyTorch flattens channels first, Keras last; sizes 2 × 3, 4 channels."""
+    """PyTorch flattens channels first, Keras last; the map is 2 × 3 with 4 channels."""
     torch_table = {
         "source": "a test",
         "framework": "torch",
@@ -45,8 +45,8 @@ def test_a_dense_layer_on_a_flattened_map_is_a_convolution():
         file = {f"classifier.0{name}": flat}
         matching = tensor_matching.match(table, {"fc6/kernel": kernel.shape}, file)
         assert matching.complete, matching.summary()
-        found = tensor_matching.value(file, matching.origins["fc6/kernel"])
-        np.testing.assert_array_equal(found, kernel)
+        value = tensor_matching.value(file, matching.origins["fc6/kernel"])
+        np.testing.assert_array_equal(value, kernel)
         other = tensor_matching.match(table, {"fc6/kernel": (3, 3, 4, 5)}, file)
         assert other.mismatched
 
@@ -67,7 +67,7 @@ KERAS_TABLE = {
     "ignored": [],
 }
 NUMBERED_SHAPES = {
-    # In network order, in which the branches of a block are mixed.
+    # In the order of the network's layers, where the branches of a block are mixed.
     "stem_2/conv/kernel": (1, 1, 3, 4),
     "stem_10/conv/kernel": (1, 1, 4, 4),
     "stage_1_block_1_branch_2_conv_10/conv/kernel": (1, 1, 4, 4),
@@ -82,15 +82,15 @@ NUMBERED_SHAPES = {
 def test_layers_that_keras_numbers_are_taken_in_the_order_of_their_creation(
     first, leaf
 ):
-    """Whatever the first number, which depends on what the process made before."""
-    found = {}
+    """The first number depends on the layers that the process created before."""
+    file = {}
     for number in range(first, first + 6):
         layer = f"conv2d_{number}" if number else "conv2d"
         inputs = 3 if number == first else 4
-        found[f"{layer}/{leaf}"] = np.zeros((1, 1, inputs, 4))
-    found = dict(sorted(found.items()))  # not the order in which they were created
-    assert names.recognise([KERAS_TABLE], found) == ("", KERAS_TABLE)
-    matching = tensor_matching.match(KERAS_TABLE, NUMBERED_SHAPES, found)
+        file[f"{layer}/{leaf}"] = np.zeros((1, 1, inputs, 4))
+    file = dict(sorted(file.items()))  # not the order of creation
+    assert names.recognise([KERAS_TABLE], file) == ("", KERAS_TABLE)
+    matching = tensor_matching.match(KERAS_TABLE, NUMBERED_SHAPES, file)
     assert matching.complete, matching.summary()
     numbers = {
         path.partition("/")[0]: int(origin.tensor.split("/")[0][7:] or 0) - first
@@ -104,26 +104,28 @@ def test_layers_that_keras_numbers_are_taken_in_the_order_of_their_creation(
         "stage_1_block_1_branch_2_conv_10",
         "stage_1_block_2_branch_1",
     ]
-    more = found | {f"conv2d_200/{leaf}": np.zeros(1)}
-    assert tensor_matching.match(KERAS_TABLE, NUMBERED_SHAPES, more).unused
-    del found[min(found)]
-    assert tensor_matching.match(KERAS_TABLE, NUMBERED_SHAPES, found).missing
+    larger_file = file | {f"conv2d_200/{leaf}": np.zeros(1)}
+    assert tensor_matching.match(KERAS_TABLE, NUMBERED_SHAPES, larger_file).unused
+    del file[min(file)]
+    assert tensor_matching.match(KERAS_TABLE, NUMBERED_SHAPES, file).missing
 
 
 @pytest.mark.parametrize("scale", [False, True])
 def test_without_a_scale_the_numbers_of_a_norms_weights_begin_with_the_offset(scale):
     leaves = [*(["gamma"] if scale else []), "beta", "moving_mean", "moving_variance"]
     shapes = {f"stem/norm/{leaf}": (4,) for leaf in leaves}
-    found = {
+    file = {
         f"batch_normalization_7/{index}": np.full(4, index)
         for index, _ in enumerate(leaves)
     }
-    matching = tensor_matching.match(KERAS_TABLE, shapes, found)
+    matching = tensor_matching.match(KERAS_TABLE, shapes, file)
     assert matching.complete, matching.summary()
     tensors = [matching.origins[f"stem/norm/{leaf}"].tensor for leaf in leaves]
-    assert tensors == list(found)
-    more = {f"batch_normalization_7/{index}": np.zeros(4) for index in range(4)}
-    assert bool(tensor_matching.match(KERAS_TABLE, shapes, more).unused) == (not scale)
+    assert tensors == list(file)
+    larger_file = {f"batch_normalization_7/{index}": np.zeros(4) for index in range(4)}
+    assert bool(tensor_matching.match(KERAS_TABLE, shapes, larger_file).unused) == (
+        not scale
+    )
 
 
 @pytest.mark.parametrize("ends", [("depthwise_kernel", "pointwise_kernel"), "01"])
@@ -132,11 +134,11 @@ def test_a_separable_convolution_has_two_kernels(ends):
         "stage_1_block_2_separable_depthwise/kernel": (3, 3, 4, 1),
         "stage_1_block_2_separable_pointwise/kernel": (1, 1, 4, 1),
     }
-    found = {
+    file = {
         f"separable_b/{ends[0]}": np.zeros((3, 3, 4, 1)),
         f"separable_b/{ends[1]}": np.zeros((1, 1, 4, 1)),
     }
-    matching = tensor_matching.match(KERAS_TABLE, shapes, found)
+    matching = tensor_matching.match(KERAS_TABLE, shapes, file)
     assert matching.complete, matching.summary()
 
 
@@ -155,16 +157,16 @@ def test_rows_of_a_stage_and_names_counted_from_another_number():
     shapes = {
         f"stage_{stage}_block_2_project/conv/kernel": (1, 1, 4, 4) for stage in (1, 2)
     }
-    found = {
+    file = {
         f"{layer}.weight": np.zeros((4, 4, 1, 1))
         for layer in ("m5c.0", "m5b.6", "m6b.7")
     }
-    matching = tensor_matching.match(table, shapes, found)
+    matching = tensor_matching.match(table, shapes, file)
     tensors = [origin.tensor for origin in matching.origins.values()]
     assert tensors == ["m5c.0.weight", "m6b.7.weight"]
     broken = {**table, "layers": [{**table["layers"][1], "theirs": "{letters}"}]}
     with pytest.raises(KeyError, match="letters"):
-        tensor_matching.match(broken, shapes, found)
+        tensor_matching.match(broken, shapes, file)
 
 
 CELLS = {
@@ -188,7 +190,7 @@ def cell_shapes(*blocks):
     }
 
 
-# Keras 2, TF-Slim, and Keras 3, which numbers the weights.
+# Leaf names of Keras 2, TF-Slim, and Keras 3, which numbers the weights.
 @pytest.mark.parametrize(
     "leaves",
     [
@@ -198,7 +200,7 @@ def cell_shapes(*blocks):
     ],
 )
 def test_blocks_with_names_and_separable_convolutions(leaves):
-    # The other order of the network: a later block may have the first layer.
+    # Not in network order: a later block may have the first layer.
     shapes = cell_shapes("stage_2_block_2", "stage_1_block_1", "stage_2_block_1")
     file = {
         f"{cell}/sep/{leaf}": np.zeros((1, 1, 4, outputs))
