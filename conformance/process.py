@@ -148,7 +148,10 @@ def _read_messages(
             if limits.cancelled and limits.cancelled.is_set():
                 raise Cancelled
             if time.monotonic() > deadline:
-                raise _GiveUpError(f"sent no message for {limits.seconds:g} s")
+                raise _GiveUpError(
+                    f"sent no message for {limits.seconds:.3g} s, the time limit; a "
+                    "slow or busy machine needs a longer one"
+                )
 
 
 def _parse(line: bytes) -> Any:
