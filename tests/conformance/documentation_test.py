@@ -8,7 +8,7 @@ import re
 import pytest
 
 from conformance import documents, report, statements, suite
-from tests.conformance import here, models
+from tests.conformance import in_process, models
 
 CLAUSES = ["D01", "D02", "D03", "D04", "D05"]
 SIDE = 64
@@ -99,7 +99,7 @@ def toy(tmp_path_factory):
 def check_page(model, page: str, folder, *, suffix: str = ".md") -> report.Report:
     path = folder / f"page{suffix}"
     path.write_text(page, encoding="utf-8")
-    return here.check(
+    return in_process.check(
         model,
         kind="classification",
         clauses=CLAUSES,
@@ -250,7 +250,7 @@ def test_arguments_are_told(table, clauses, tmp_path):
 
 
 def test_without_a_page_nothing_is_judged(toy):
-    suite_report = here.check(toy, clauses=CLAUSES)
+    suite_report = in_process.check(toy, clauses=CLAUSES)
     assert {r.message for r in suite_report.clauses} == {
         "no documentation page was given"
     }

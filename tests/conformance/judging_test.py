@@ -10,7 +10,13 @@ import types
 import pytest
 
 from conformance import clauses, clients, judging, numeric, report, suite, verdict
-from tests.conformance import documentation_test, here, hub_modules, models, mutants
+from tests.conformance import (
+    documentation_test,
+    hub_modules,
+    in_process,
+    models,
+    mutants,
+)
 
 JUDGED_HERE = [m for m in mutants.MUTANTS if mutants.clause(m) not in clients.BY_CLAUSE]
 # Mutants of S04 that are not only in slow tests: wrong signature, colours, recovery.
@@ -89,7 +95,7 @@ def test_a_correct_pair_passes(pair, level):
         ("feature_vector", pair.classification),
         ("classification", pair.feature_vector),
     ]:
-        suite_report = here.check(getattr(pair, kind), pair=other, level=level)
+        suite_report = in_process.check(getattr(pair, kind), pair=other, level=level)
         assert suite_report.kind == kind
         assert not suite_report.failed, suite_report.to_text()
         assert (
@@ -102,7 +108,7 @@ HUB_MODULES = [hub_modules.FeatureVector, hub_modules.Classification]
 
 @pytest.mark.parametrize("module", HUB_MODULES, ids=lambda m: m.kind)
 def test_a_correct_hub_module_passes(module, tmp_path):
-    suite_report = here.check(module().save(tmp_path))
+    suite_report = in_process.check(module().save(tmp_path))
     assert suite_report.kind == module.kind
     assert not suite_report.failed, suite_report.to_text()
     assert reasons(suite_report) == NO_MANIFEST
@@ -113,7 +119,7 @@ def test_a_hub_module_that_cannot_be_read_is_one(tmp_path):
     path = hub_modules.FeatureVector().save(tmp_path)
     file = path / "saved_model.pb"
     file.write_bytes(file.read_bytes()[:-100])
-    suite_report = here.check(path)
+    suite_report = in_process.check(path)
     assert [result.id for result in suite_report.failed] == ["T01"], (
         suite_report.to_text()
     )
@@ -133,7 +139,7 @@ def test_a_hub_module_that_cannot_be_read_is_one(tmp_path):
 @pytest.mark.parametrize("variant", models.VARIANTS, ids=lambda v: v.__name__)
 def test_a_correct_variant_passes(variant, tmp_path):
     path = variant().save(tmp_path)
-    suite_report = here.check(path, arguments=variant.documented)
+    suite_report = in_process.check(path, arguments=variant.documented)
     assert not suite_report.failed, suite_report.to_text()
     warned = {r.id for r in suite_report.clauses if r.status == report.WARN}
     assert warned == NO_BYTES - {"S04" if has_bytes(variant) else ""}, (
@@ -176,7 +182,7 @@ def assert_breaks(mutant, pair, tmp_path, *, clauses):
     """Asserts that of `clauses` (None: all), only the expected ones fail."""
     expected, violated = mutants.MUTANTS[mutant], mutants.clause(mutant)
     path = mutants.make(mutant, tmp_path)
-    suite_report = here.check(
+    suite_report = in_process.check(
         path,
         clauses=clauses,
         kind=mutant.kind,
@@ -217,8 +223,8 @@ def test_a_model_that_would_write_files_writes_none(pair, tmp_path):
         folder.mkdir()
         path = mutants.make(mutant, folder)
         written.unlink(missing_ok=True)  # tracing may print
-        assert here.check(path, clauses=["R", "I"]).failed
-        suite_report = here.check(pair.classification, pair=path, clauses=["P"])
+        assert in_process.check(path, clauses=["R", "I"]).failed
+        suite_report = in_process.check(pair.classification, pair=path, clauses=["P"])
         assert [result.id for result in suite_report.failed] == ["P01", "P02"]
         assert not written.exists()
 
@@ -233,7 +239,7 @@ def test_without_a_call_serving_default_stands_in(tmp_path):
             del root.__call__
             return root
 
-    suite_report = here.check(Model().save(tmp_path))
+    suite_report = in_process.check(Model().save(tmp_path))
     assert {result.id for result in suite_report.failed} == {"R02", "C02"}
     results = by_id(suite_report)
     standing_in = {
@@ -250,7 +256,7 @@ def test_without_a_call_a_signature_of_one_image_stands_for_nothing(tmp_path):
             del root.__call__
             return root
 
-    suite_report = here.check(Model().save(tmp_path))
+    suite_report = in_process.check(Model().save(tmp_path))
     assert {result.id for result in suite_report.failed} == {"R02", "S01"}
     reason = by_id(suite_report)["I04"].message
     assert reason.endswith("does not take one Tensor with a free batch dimension")
@@ -265,7 +271,7 @@ def test_every_clause_has_a_mutant_and_a_check():
 
 
 def test_a_pair_is_of_two_kinds(pair):
-    suite_report = here.check(
+    suite_report = in_process.check(
         pair.feature_vector, pair=pair.feature_vector, clauses=["P"]
     )
     assert [result.id for result in suite_report.failed] == ["P01", "P02"]
@@ -291,7 +297,7 @@ def test_a_head_reads_the_endpoint_that_its_argument_names(
     classifier, violation, tmp_path
 ):
     other = models.WithFeatureMap().save(tmp_path)
-    suite_report = here.check(
+    suite_report = in_process.check(
         classifier().save(tmp_path), pair=other, clauses=["P02", "C"]
     )
     assert [result.id for result in suite_report.failed] == (
@@ -306,11 +312,11 @@ def test_some_mutants_fail_at_the_full_level_only(tmp_path):
         if expected.full:
             folder = tmp_path / mutant.__name__
             folder.mkdir()
-            assert not here.check(mutants.make(mutant, folder)).failed
+            assert not in_process.check(mutants.make(mutant, folder)).failed
 
 
 def test_sizes_stay_within_what_is_documented(pair):
-    suite_report = here.check(
+    suite_report = in_process.check(
         pair.feature_vector,
         level="full",
         clauses=["I03"],
@@ -324,13 +330,13 @@ def test_sizes_stay_within_what_is_documented(pair):
 def test_a_fixed_size_is_compared_with_the_documented_range(tmp_path):
     path = models.FixedSize().save(tmp_path)
     ranges = {"height_range": (96, 96), "width_range": (64, 128)}
-    (result,) = here.check(path, clauses=["I03"], documented=ranges).clauses
+    (result,) = in_process.check(path, clauses=["I03"], documented=ranges).clauses
     assert result.status == report.FAIL
     assert "expected an image of 96x96 pixels to work" in result.message
 
 
 def test_a_model_keeps_its_variables(pair):
-    model = here.model(pair.feature_vector)
+    model = in_process.model(pair.feature_vector)
     before = numeric.values(model.all_variables)
     assert model.training_step.changed
     assert not numeric.changed(
@@ -339,7 +345,7 @@ def test_a_model_keeps_its_variables(pair):
 
 
 def test_clauses_are_selected_with_what_they_need(pair):
-    suite_report = here.check(pair.feature_vector, clauses=("F02", "S"))
+    suite_report = in_process.check(pair.feature_vector, clauses=("F02", "S"))
     assert [result.id for result in suite_report.clauses] == [
         *("F02", "S01", "S02", "S03", "S04"),
     ]
@@ -347,7 +353,7 @@ def test_clauses_are_selected_with_what_they_need(pair):
 
 
 def test_a_kind_that_is_given_counts(pair):
-    suite_report = here.check(
+    suite_report = in_process.check(
         pair.feature_vector, kind="classification", clauses=["C", "S"]
     )
     assert [result.id for result in suite_report.failed] == ["C03", "S02"]
@@ -370,18 +376,18 @@ def test_the_kind_is_found(signatures, file, kind, tmp_path):
         def signature_names(self):
             return signatures
 
-    assert here.check(Model().save(tmp_path), clauses=["R01"]).kind == kind
+    assert in_process.check(Model().save(tmp_path), clauses=["R01"]).kind == kind
 
 
 def test_the_kind_of_what_does_not_load_is_unknown(tmp_path):
     path = mutants.make(mutants.R01Corrupt, tmp_path)
-    assert here.check(path, clauses=["F01"]).kind == "unknown"
-    assert here.check(path, kind="classification").kind == "classification"
+    assert in_process.check(path, clauses=["F01"]).kind == "unknown"
+    assert in_process.check(path, kind="classification").kind == "classification"
 
 
 def test_clauses_of_the_other_kind_say_so_whatever_fails(tmp_path):
     path = mutants.make(mutants.R01Corrupt, tmp_path)
-    suite_report = here.check(path, kind="feature_vector", clauses=["F01", "C01"])
+    suite_report = in_process.check(path, kind="feature_vector", clauses=["F01", "C01"])
     assert reasons(suite_report) == {
         "F01": "can't be checked because R01 fails",
         "C01": "applies to classification models; this is a feature_vector model",
@@ -398,7 +404,7 @@ def test_attributes_that_tf_keras_adds_are_no_parts(tmp_path):
             root.keras_api = layer
             return root
 
-    suite_report = here.check(Model().save(tmp_path), clauses=["R12"])
+    suite_report = in_process.check(Model().save(tmp_path), clauses=["R12"])
     assert reasons(suite_report) == NO_PARTS
 
 
@@ -410,7 +416,7 @@ def test_the_message_explains_that_a_module_s_list_is_not_saved(tmp_path):
             del root.variables
             return root
 
-    (result,) = here.check(Model().save(tmp_path), clauses=["R04"]).clauses
+    (result,) = in_process.check(Model().save(tmp_path), clauses=["R04"]).clauses
     assert "6 missing: stem/kernel:0" in result.message
     assert result.message.endswith("a tf.Module are a property, which is not saved.")
 
@@ -446,7 +452,7 @@ def judge_with(pair, run, **changes):
         is_callable=True,
         takes_images=True,
     )
-    before = by_id(here.check(pair.feature_vector, clauses=["R01", "R02", "R03"]))
+    before = by_id(in_process.check(pair.feature_vector, clauses=["R01", "R02", "R03"]))
     return judging.judge(clause, run, model, before)
 
 
@@ -474,7 +480,7 @@ def test_a_path_without_a_model_is_told(tmp_path):
 
 def test_only_the_checks_that_the_model_passes_count_for_a_copy(pair):
     """A feature vector has no named callables (R12) and no class index (C03)."""
-    suite_report = here.check(pair.feature_vector, clauses=["R13"])
+    suite_report = in_process.check(pair.feature_vector, clauses=["R13"])
     message = by_id(suite_report)["R13"].message
     assert message.startswith(
         "a copy passes the 8 repeated checks that the model passes"

@@ -90,9 +90,7 @@ def test_a_guess_of_the_kind_is_called_one(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "stderr", ["/dev/full", pytest.param(None, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("stderr", ["/dev/full", None])
 def test_a_report_is_written_where_progress_can_not_be_printed(stderr, tmp_path):
     """The folder has a tensorflow.py of the model's author, which is not imported."""
     path, output = mutants.make(mutants.S01Missing, tmp_path), tmp_path / "report.txt"

@@ -86,7 +86,7 @@ print(json.dumps(result))
 """
 
 ENDPOINT = """
-import json, sys
+import sys
 import numpy as np, tensorflow as tf, tensorflow_hub as hub
 v1, name = tf.compat.v1, "InceptionV3/Mixed_5c"
 images = np.random.default_rng(0).random((1, 299, 299, 3)).astype("float32")

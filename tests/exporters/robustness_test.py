@@ -419,9 +419,9 @@ def test_a_full_disk_for_another_format(tool, tmp_path, limit):
 @pytest.mark.parametrize(
     "limit",
     [
-        pytest.param(10_000, marks=pytest.mark.slow),
+        10_000,
         1_000_000,  # the variables of the first model do not fit
-        pytest.param(1_095_000, marks=pytest.mark.slow),  # those of the second
+        1_095_000,  # those of the second
     ],
 )
 def test_a_full_disk(tool, tmp_path, limit):

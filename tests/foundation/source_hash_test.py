@@ -26,9 +26,8 @@ class Block:
     def width(self, rate):
         """Its width."""
         # Rounded.
-        return f"{rate * 1.5:.2f} of {math.floor(
-            rate)}" + "#"
-'''.replace("(\n            rate)", "(rate)")
+        return f"{rate * 1.5:.2f} of {math.floor(rate)}" + "#"
+'''
 
 
 @pytest.fixture
@@ -50,7 +49,6 @@ def hashed(tmp_path):
         ('"""A block."""', "r'A bl' 'ock'"),
         ("        # Rounded.\n", "\n\n\n"),
         ("import math", "import   math  # for floor"),
-        ("rate * 1.5:.2f", "rate * 1.5:.2f"),
         ("(self, rate)", "(\n        self, rate)"),
     ],
 )

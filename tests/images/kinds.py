@@ -263,7 +263,6 @@ def _jpegs() -> dict[str, Kind]:
         "jpeg progressive": encoded(pixels, "JPEG", quality=90, progressive=True),
         "jpeg grey": encoded(image.convert("L"), "JPEG", quality=90),
         "jpeg cmyk": encoded(image.convert("CMYK"), "JPEG", quality=90),
-        "jpeg arithmetic": None,
         "jpeg exif": with_segments(turned, app1),
         "jpeg exif after other segments": with_segments(
             turned, segment(0xE0, b"JFIF\0 and more"), segment(0xED, b"8BIM"), app1
@@ -292,7 +291,6 @@ def _jpegs() -> dict[str, Kind]:
             plain, segment(0xE1, b"Exif\0\0" + exif(6)[:14])
         ),
     }
-    del files["jpeg arithmetic"]
     for orientation in range(1, 9):
         for order in "<>":
             stored = encoded(stored_as(pixels, orientation), "JPEG", quality=90)

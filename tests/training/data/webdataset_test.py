@@ -50,8 +50,7 @@ def test_examples_are_read_by_number(tmp_path):
 
 
 @pytest.mark.ci
-def test_they_make_the_batches_that_files_make(tmp_path):
-    """Batches are full, and the same when reading starts at a later step."""
+def test_batches_are_full_and_the_same_from_a_later_step(tmp_path):
     write(tmp_path / "all.tar", {f"{n:02d}": n % 2 for n in range(20)})
     examples = data_sources.open_split(f"wds:{tmp_path}/all.tar", "train")
     assert examples.size == 16
