@@ -176,7 +176,7 @@ CLAUSES = (
     Clause(
         id="R14",
         text="Inference is deterministic, and the output for an image does not depend "
-        "on the rest of the batch.",
+        "on the rest of the batch, beyond rounding.",
         source=_OURS,
         needs=("R03",),
         by_signature=True,

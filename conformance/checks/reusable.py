@@ -32,6 +32,11 @@ _TABLES = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
 # with _tf_keras_* identifiers load as plain objects if Keras is not imported.
 _BUILT_IN_OBJECTS = ("_generic_user_object", "signature_map", "trackable_", "_tf_keras")
 
+# A batch may change outputs this many times as much as other last bits in images do.
+# Ops round differently for other batch sizes, and saturated gates amplify that: a batch
+# has 0.6 to 3.5 times the effect of last bits in SE-ResNet-50 with random weights.
+_ROUNDINGS = 10
+
 
 def r01_loads_alone(model: model_under_test.ModelUnderTest) -> str:
     """Checks for Python ops, file ops and registered classes, then loads the model.
@@ -450,14 +455,33 @@ def r14_images_are_independent(model: model_under_test.ModelUnderTest) -> str:
         "with one image per batch": numeric.relative_difference(alone, output),
     }
     change, difference = max(differences.items(), key=lambda item: item[1])
-    if difference > clauses.TOLERANCE:
+    if difference <= clauses.TOLERANCE:
+        return f"differences up to {difference:.1e}"
+    rounding = numeric.relative_difference(
+        model.infer(_with_other_last_bits(images)), output
+    )
+    is_random = differences["in a repeated call"] > clauses.TOLERANCE
+    if is_random or difference > _ROUNDINGS * rounding:
         raise verdict.Violation(
             expected="the output for each image to depend on that image only",
             observed=f"a relative difference of {difference:.1e} {change}",
             fix="With training=False, normalise by the moving statistics, and use no "
             "random numbers.",
         )
-    return f"differences up to {difference:.1e}"
+    return (
+        f"differences up to {difference:.1e}, due to rounding: images that differ in "
+        f"the last bit change the output by {rounding:.1e}"
+    )
+
+
+def _with_other_last_bits(images: tf.Tensor) -> tf.Tensor:
+    """Replaces floating-point values by the next smaller or larger, in turn."""
+    if not images.dtype.is_floating:
+        return images
+    values = images.numpy()
+    is_smaller = np.arange(values.size).reshape(values.shape) % 2 == 0
+    ends = np.where(is_smaller, -np.inf, np.inf).astype(values.dtype)
+    return tf.constant(np.nextafter(values, ends))
 
 
 def _first(outputs: Any) -> Any:

@@ -570,6 +570,20 @@ class OptionalTensor(FeatureVector):
         ]
 
 
+class AmplifiesRounding(FeatureVector):
+    """Rounds differently for a single image, as ops may, and amplifies the difference.
+
+    `rounding` is relative to the values, 2⁻²³ for the last bit.
+    """
+
+    rounding = 2.0**-23
+
+    def normalise(self, images, training):
+        x = super().normalise(images, training)
+        is_single = tf.cast(tf.shape(images)[0] == 1, tf.float32)
+        return tf.sin(1e4 * x * (1 + self.rounding * is_single))
+
+
 class LayerNorm(FeatureVector):
     """Has non-trainable variables, but nothing that depends on the batch."""
 
@@ -634,6 +648,7 @@ VARIANTS = (
     Hyperparameters,
     NamedEndpoints,
     OptionalTensor,
+    AmplifiesRounding,
     LayerNorm,
     TrainingAsTensor,
     MaskAtRateZero,

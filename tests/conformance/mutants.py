@@ -425,6 +425,10 @@ class R14BatchStatistics(FeatureVector):
         return features if training else features - tf.reduce_mean(features, axis=0)
 
 
+class R14BeyondRounding(models.AmplifiesRounding):
+    rounding = 100 * models.AmplifiesRounding.rounding
+
+
 class R15Drifts(FeatureVector):
     """Has separate statistics on each replica, and saves those of the first."""
 
@@ -1331,6 +1335,7 @@ MUTANTS = {
         why="no two results that should be equal are equal",
     ),
     R14BatchStatistics: Mutant(message="another image in the|one image per batch"),
+    R14BeyondRounding: Mutant(message="difference of .* with one image per batch"),
     R15Drifts: Mutant(message="stem/mean:0, .* observed the value of one replica"),
     R15Sums: Mutant(message="to be the mean over the replicas; observed a relative"),
     I01Integers: Mutant(message="observed int32"),
