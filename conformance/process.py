@@ -19,6 +19,7 @@ from typing import IO, Any
 import psutil
 
 _POLL = 0.1  # seconds between checks of the limits
+_TIME_LIMIT = "the time limit; a slow or busy machine needs a longer one"
 _LONGEST_MESSAGE = 10_000_000  # bytes
 _LONGEST_LINE = 200  # characters of the last output line in an error
 _LARGEST_LOG = 100 << 20  # bytes
@@ -109,8 +110,8 @@ def messages(
             status = process.wait(limits.seconds)
         except subprocess.TimeoutExpired:
             raise Stopped(
-                f"did not end within {limits.seconds:g} s after its last message"
-                f"{_last_output(log)}"
+                f"did not end within {limits.seconds:g} s after its last message, "
+                f"{_TIME_LIMIT}{_last_output(log)}"
             ) from None
         if status:
             raise Stopped(f"{_exit_reason(status)}{_last_output(log)}")
@@ -149,8 +150,7 @@ def _read_messages(
                 raise Cancelled
             if time.monotonic() > deadline:
                 raise _GiveUpError(
-                    f"sent no message for {limits.seconds:.3g} s, the time limit; a "
-                    "slow or busy machine needs a longer one"
+                    f"sent no message for {limits.seconds:g} s, {_TIME_LIMIT}"
                 )
 
 

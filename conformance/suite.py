@@ -27,7 +27,7 @@ from reuse import handles
 LEVELS = ("quick", "full")
 _SEARCH_SECONDS = 30
 # Longest time without a message from a process. On two cores that other programs used
-# too, a training step of NASNet-A mobile, 740 variables in 21 MiB, took 160 s to trace.
+# too, the first fit of NASNet-A mobile, 740 variables in 21 MiB, took more than 162 s.
 _SECONDS, _SECONDS_PER_MIB = 300, 2
 # K02 loads a model five times, with two optimiser values for each variable.
 _MEMORY, _MEMORY_PER_BYTE = 4 << 30, 32

@@ -135,6 +135,7 @@ def test_a_hub_module_that_cannot_be_read_is_one(tmp_path):
     "HyperparameterAtCallTime",
     "NamedEndpoints",
     "FrozenOnPurpose",
+    "AmplifiesRounding",
 )
 @pytest.mark.parametrize("variant", models.VARIANTS, ids=lambda v: v.__name__)
 def test_a_correct_variant_passes(variant, tmp_path):

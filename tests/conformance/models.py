@@ -576,12 +576,12 @@ class AmplifiesRounding(FeatureVector):
     `rounding` is relative to the values, 2⁻²³ for the last bit.
     """
 
-    rounding = 2.0**-23
+    rounding, amplification = 2.0**-23, 1e4
 
     def normalise(self, images, training):
         x = super().normalise(images, training)
         is_single = tf.cast(tf.shape(images)[0] == 1, tf.float32)
-        return tf.sin(1e4 * x * (1 + self.rounding * is_single))
+        return tf.sin(self.amplification * x * (1 + self.rounding * is_single))
 
 
 class LayerNorm(FeatureVector):

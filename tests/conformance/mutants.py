@@ -426,7 +426,13 @@ class R14BatchStatistics(FeatureVector):
 
 
 class R14BeyondRounding(models.AmplifiesRounding):
-    rounding = 100 * models.AmplifiesRounding.rounding
+    rounding = 50 * models.AmplifiesRounding.rounding
+
+
+class R14Chaotic(models.AmplifiesRounding):
+    """Has outputs that the last bits of the images decide."""
+
+    amplification = 1e7
 
 
 class R15Drifts(FeatureVector):
@@ -1336,6 +1342,7 @@ MUTANTS = {
     ),
     R14BatchStatistics: Mutant(message="another image in the|one image per batch"),
     R14BeyondRounding: Mutant(message="difference of .* with one image per batch"),
+    R14Chaotic: Mutant(message="difference of .* with one image per batch"),
     R15Drifts: Mutant(message="stem/mean:0, .* observed the value of one replica"),
     R15Sums: Mutant(message="to be the mean over the replicas; observed a relative"),
     I01Integers: Mutant(message="observed int32"),

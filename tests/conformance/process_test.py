@@ -11,9 +11,7 @@ from conformance import process
 
 MIB = 1 << 20
 LIMITS = process.Limits(seconds=2, memory=300 * MIB)
-TIME_LIMIT = (
-    "sent no message for 2 s, the time limit; a slow or busy machine needs a longer one"
-)
+TIME_LIMIT = ", the time limit; a slow or busy machine needs a longer one"
 BEGIN = "import json, os, sys, time\nfd = int(sys.argv[-1])\n"
 BEGIN += "job = json.loads(sys.stdin.readline())\n"
 SAY = "os.write(fd, b'{\"said\": 1}\\n')\n"
@@ -51,10 +49,10 @@ def test_messages_come_one_by_one():
             "os.kill(os.getpid(), 9)",
             "was killed by SIGKILL, possibly because the machine ran out of memory",
         ),
-        ("time.sleep(60)", TIME_LIMIT),
+        ("time.sleep(60)", f"sent no message for 2 s{TIME_LIMIT}"),
         (
             "os.close(fd); time.sleep(60)",
-            "did not end within 2 s after its last message",
+            f"did not end within 2 s after its last message{TIME_LIMIT}",
         ),
         (
             "a = bytearray(400 << 20); time.sleep(60)",
@@ -89,7 +87,7 @@ def test_children_of_a_program_end_with_it():
         "os.write(fd, b'%d\\n' % child.pid); time.sleep(60)"
     )
     pid, how = run(program)
-    assert how == TIME_LIMIT
+    assert how == f"sent no message for 2 s{TIME_LIMIT}"
     deadline = time.monotonic() + 5
     while _is_running(pid) and time.monotonic() < deadline:
         time.sleep(0.05)

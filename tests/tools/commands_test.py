@@ -138,6 +138,14 @@ def test_bad_usage_is_one_line_and_exit_2(tool, tmp_path, call, message):
     assert not (tmp_path / "exports").exists()
 
 
+def test_setup_suggests_an_extra(tool):
+    done = tool("setup", "tets")
+    assert (done.returncode, done.stdout) == (2, "")
+    start = "tools/setup: Unknown extra 'tets'. Did you mean 'test'? There are base, "
+    assert done.stderr.startswith(start)
+    assert done.stderr.count("\n") == 1
+
+
 def test_debug_shows_the_traceback(tool):
     done = tool("list", "nothing", "--debug")
     assert done.returncode == 2
