@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import typing
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ def freeze(
 
     It has one output. Batch normalisation is folded into the kernels.
     """
+    gc.collect()  # graphs of earlier calls, which have reference cycles
     part = model.parts[kind]
 
     @tf.function(autograph=False)

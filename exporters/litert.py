@@ -8,6 +8,7 @@ activations, calibrated on synthetic images). All take `images` and return `feat
 from __future__ import annotations
 
 import functools
+import gc
 import pathlib
 import tempfile
 import typing
@@ -57,6 +58,7 @@ def _convert(saved_model: str, precision: str, images: np.ndarray) -> bytes:
         for image in images:
             yield [image[None]]
 
+    gc.collect()  # graphs with all values, which have reference cycles
     converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]

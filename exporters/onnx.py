@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -60,6 +61,11 @@ def _convert(job: manifest.JsonObject) -> None:
         capture_output=True,
         text=True,
     )
+    if process.returncode == -signal.SIGKILL:
+        raise ChildProcessError(
+            "tf2onnx was killed, most likely because it ran out of memory: it needs "
+            "about 16 times the size of the model."
+        )
     if process.returncode:
         last = "".join(process.stderr.strip().splitlines()[-1:])
         raise ChildProcessError(

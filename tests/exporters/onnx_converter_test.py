@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from exporters import onnx as exporters_onnx
 from exporters import onnx_converter
 
 onnx = pytest.importorskip("onnx", reason="tools/setup onnx")
@@ -50,3 +51,39 @@ def test_zeros_after_a_relu_are_left_alone(before):
     expected = model.SerializeToString()
     onnx_converter._keep_zero_padding(model.graph)
     assert model.SerializeToString() == expected
+
+
+def test_a_killed_converter_is_said_to_have_lacked_memory(tmp_path, monkeypatch):
+    killed = tmp_path / "killed.py"
+    killed.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    monkeypatch.setattr(onnx_converter, "__file__", str(killed))
+    with pytest.raises(ChildProcessError, match="killed.*out of memory"):
+        exporters_onnx._convert({})
+
+
+def test_a_failed_converter_is_quoted(tmp_path, monkeypatch):
+    failing = tmp_path / "failing.py"
+    failing.write_text("raise ValueError('no such op')\n")
+    monkeypatch.setattr(onnx_converter, "__file__", str(failing))
+    with pytest.raises(ChildProcessError, match="exit code 1: ValueError: no such op"):
+        exporters_onnx._convert({})
+
+
+def test_constants_are_copied_by_no_optimizer():
+    """Otherwise each optimizer would double the memory of a large model."""
+
+    class Node:
+        def __init__(self, constant):
+            self.constant, self.updates = constant, 0
+
+        def is_const(self):
+            return self.constant
+
+        def update(self):
+            self.updates += 1
+
+    update = onnx_converter._except_for_constants(Node.update)
+    nodes = [Node(constant=True), Node(constant=False)]
+    for node in nodes:
+        update(node)
+    assert [node.updates for node in nodes] == [0, 1]
