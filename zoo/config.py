@@ -34,7 +34,7 @@ _LARGEST_FILE = 1_000_000  # characters
 
 def config_files() -> dict[str, pathlib.Path]:
     """Returns the `.gin` file of each arch, sorted by family and name."""
-    return {path.stem: path for path in sorted(ZOO.glob("*/configs/*.gin"))}
+    return {path.stem: path for path in sorted(ZOO.glob("*/configs/*.gin"), key=str)}
 
 
 def config_file(arch: str) -> pathlib.Path:

@@ -89,6 +89,7 @@ def inapplicable_to(kind: str) -> dict[str, str]:
     } | (NO_PAGE | NO_PARTS if kind == "feature_vector" else NO_PAGE)
 
 
+@pytest.mark.ci_except("quick")
 @pytest.mark.parametrize("level", suite.LEVELS)
 def test_a_correct_pair_passes(pair, level):
     for kind, other in [
@@ -126,6 +127,7 @@ def test_a_hub_module_that_cannot_be_read_is_one(tmp_path):
     assert "a readable saved_model.pb" in by_id(suite_report)["T01"].message
 
 
+@pytest.mark.ci_except("FeatureVector", "Classification")
 @pytest.mark.slow_except(
     "FeatureVector",
     "Classification",

@@ -102,6 +102,7 @@ def test_ending_the_process_fails_one_clause(model, observed, judge_once):
     assert re.search(observed, message), message
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("forked_clients")
 def test_a_crash_ends_the_search_and_keeps_what_was_found(tmp_path):
     path = Crashes().save(tmp_path)

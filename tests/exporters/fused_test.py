@@ -129,6 +129,7 @@ def test_fused_ops_compute_what_keras_does(arch):
         assert_close(value, expected_statistics[path], path, limit=training_limit)
 
 
+@pytest.mark.ci
 def test_training_gradients_are_those_of_keras():
     """Uses an architecture without kinks, where rounding would decide the gradients."""
     model = built("efficientnet_b0")

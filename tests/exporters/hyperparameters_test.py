@@ -42,6 +42,7 @@ def statistics(model):
     return [v for v in model.variables if id(v) not in trainable]
 
 
+@pytest.mark.ci
 def test_the_manifest_lists_the_arguments_with_the_paper_s_defaults(folder):
     arguments = manifest.read(folder).hyperparameters
     defaults = {name: entry["default"] for name, entry in arguments.items()}
@@ -59,6 +60,7 @@ def test_the_manifest_lists_the_arguments_with_the_paper_s_defaults(folder):
     json.dumps(arguments)
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("0.25")
 @pytest.mark.parametrize("momentum", [0.0, 0.25, 1.0])
 def test_moving_statistics_keep_the_share_momentum_of_their_values(model, momentum):
@@ -74,6 +76,7 @@ def test_moving_statistics_keep_the_share_momentum_of_their_values(model, moment
         assert np.abs(variable.numpy() - expected).max() < 1e-5 * scale, variable.name
 
 
+@pytest.mark.ci
 def test_the_default_momentum_is_used_without_the_argument(model):
     before = [v.numpy() for v in statistics(model)]
     results = []
@@ -86,6 +89,7 @@ def test_the_default_momentum_is_used_without_the_argument(model):
     np.testing.assert_array_equal(results[0][first], results[1][first])
 
 
+@pytest.mark.ci
 def test_dropout_rates_from_0_to_1(model):
     def train(rate):
         arguments = {**CALM, "batch_norm_momentum": 1.0, "dropout_rate": rate}
@@ -125,6 +129,7 @@ def test_with_drop_path_rate_1_the_last_residual_branch_has_no_gradient(model):
         assert any(branch_norms) == (rate == 0.0)
 
 
+@pytest.mark.ci
 def test_endpoints_are_named_after_the_architecture(model):
     endpoints = model(IMAGES, return_endpoints=True)
     stages = (f"stage_{number}" for number in range(1, 8))
@@ -142,6 +147,7 @@ def test_endpoints_are_named_after_the_architecture(model):
     )
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("eagerly", [False, True])
 def test_numbers_and_tensors_are_taken_eagerly_and_in_functions(model, eagerly):
     def call():
@@ -162,6 +168,7 @@ def test_numbers_and_tensors_are_taken_eagerly_and_in_functions(model, eagerly):
         np.testing.assert_array_equal(variable, old)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float64])
 def test_other_dtypes_are_refused(model, dtype):
     rate = tf.constant(0.5, dtype)

@@ -145,6 +145,7 @@ def beside_a_failure(tool, tmp_path_factory):
     return output, done
 
 
+@pytest.mark.ci
 def test_equal_requests_give_equal_bytes(finished, beside_a_failure):
     """The second process exports to a folder of another name, beside another arch."""
 

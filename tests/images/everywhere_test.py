@@ -69,6 +69,7 @@ def in_order(split):
     return [NAMES[int(path[-8:-4])] for path in paths]
 
 
+@pytest.mark.ci
 def test_training(folder, expected):
     split = data_sources.open_split(str(folder), "train")
     stream = stream_of(split)
@@ -81,6 +82,7 @@ def test_training(folder, expected):
     assert not missing
 
 
+@pytest.mark.ci
 @pytest.mark.slow_except("500")
 @pytest.mark.parametrize("small", [1 << 18, 500])
 def test_evaluation_and_retraining(folder, expected, monkeypatch, small):

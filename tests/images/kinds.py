@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import struct
 import zlib
@@ -243,6 +244,7 @@ def bmp(
     return head + header + table + body
 
 
+@functools.cache
 def every_kind() -> dict[str, Kind]:
     """Returns the files, keyed by what is special about each."""
     return {**_jpegs(), **_pngs(), **_webps(), **_gifs(), **_bmps(), **_others()}

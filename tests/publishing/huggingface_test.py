@@ -232,6 +232,7 @@ def test_each_model_is_a_repository(fake_hub, send, export):
     assert f"Bearer {TOKEN}" in fake_hub.tokens
 
 
+@pytest.mark.ci
 def test_uploads_by_xet_which_is_the_default(fake_hub, publish, environment, tmp_path):
     weights = os.urandom(5000)  # incompressible
     export = make_export(tmp_path, content=weights)
@@ -294,6 +295,7 @@ def test_a_later_version_leaves_the_first_unchanged(fake_hub, send, export, tmp_
     assert second["variables/variables.data"] == b"better"
 
 
+@pytest.mark.ci
 def test_an_interrupted_upload_resumes(fake_hub, send, export):
     fake_hub.breaks = 1
     done = send(export)

@@ -239,6 +239,7 @@ def test_a_version_that_kaggle_would_number_differently(fake_kaggle, send, tmp_p
     assert not fake_kaggle.versions
 
 
+@pytest.mark.ci
 def test_an_interrupted_upload_resumes(fake_kaggle, send, export):
     fake_kaggle.breaks = 1
     done = send(export)
@@ -264,6 +265,7 @@ def test_killed_in_the_middle_of_a_file(fake_kaggle, send, start, export, enviro
         assert fake_kaggle.versions[name] == [contents(export / kind / "1")]
 
 
+@pytest.mark.ci
 def test_a_published_model_is_not_sent_again(fake_kaggle, send, export):
     assert send(export).returncode == 0
     del fake_kaggle.versions["me/toy/classification"]

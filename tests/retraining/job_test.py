@@ -511,7 +511,14 @@ def test_an_epoch_that_was_logged_is_not_lost(small, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "damaged", [b"", b"nonsense", pickle.dumps({"best": 1}), "cut", "fewer"]
+    "damaged",
+    [
+        b"",
+        b"nonsense",
+        pickle.dumps({"best": 1}),
+        pytest.param("cut", marks=pytest.mark.ci),
+        pytest.param("fewer", marks=pytest.mark.ci),
+    ],
 )
 def test_a_damaged_state_is_begun_anew(small, tmp_path, damaged):
     state = tmp_path / "state.npz"

@@ -306,6 +306,7 @@ def test_losses(features):
     assert_same(around.losses, [0.0])
 
 
+@pytest.mark.ci
 def test_gradients(features, images):
     gradients = []
     for layer in both_layers(features, trainable=True):
@@ -637,6 +638,7 @@ def test_the_policy_of_a_layer_goes_before_the_global_one(features, images, poli
     assert dtypes(reuse.KerasLayer(features, dtype=policy)(images)) == ["bfloat16"]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("policy", MIXED, indirect=True)
 def test_signatures_in_mixed_precision(classifier, module, images, policy):
     for handle, name in ((classifier, "image_classification"), (module, "default")):

@@ -299,6 +299,7 @@ def test_padding_is_not_counted_whatever_classes_the_data_lack(model, batch_size
     }
 
 
+@pytest.mark.ci
 def test_unreadable_images_are_not_counted(tmp_path):
     """The data lack the model's first class."""
     for number in range(10):

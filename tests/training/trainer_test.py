@@ -164,6 +164,7 @@ def test_labels_of_no_example_count_for_nothing():
     assert 0 < float(loss) < 4
 
 
+@pytest.mark.ci
 def test_it_goes_on_as_if_it_had_not_stopped():
     """Uses dropout, because its random draws are part of the state."""
     bindings = ["training.run.ema_decay = 0.99", "model.dropout_rate = 0.5"]

@@ -94,6 +94,7 @@ ALL = augmentation.Augmentation(
 )
 
 
+@pytest.mark.ci
 def test_it_goes_on_from_any_step():
     """Starts in mid-epoch, with all random augmentations."""
     pytest.importorskip("keras_cv")
@@ -183,6 +184,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.ci
 def test_what_can_not_be_read_is_named_and_left_out(folder):
     examples = data_sources.open_split(str(folder), "train")
     stream = stream_of(examples, limit=0.1)

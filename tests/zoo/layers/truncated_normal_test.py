@@ -11,6 +11,7 @@ import zoo
 from zoo.layers import truncated_normal
 
 
+@pytest.mark.ci
 def test_kernels_of_one_shape_begin_different():
     by_shape = {}
     for variable in zoo.build("efficientnet_b1", seed=0).backbone.weights:
@@ -93,6 +94,7 @@ def test_kernels_begin_as_published(arch):
     assert np.abs(kernel).max() <= bounds[kind] * expected * 1.001
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("arch", "zeros"),
     [
