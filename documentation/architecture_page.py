@@ -43,6 +43,12 @@ def markdown(architecture: page_data.Architecture) -> str:
         variants=variants,
         page=page,
         best_weights={each.arch: best_weights(each) for each in variants},
+        other_networks=[
+            (each.arch, name, entry["network"])
+            for each in variants
+            for name, entry in each.weights.items()
+            if "network" in entry
+        ],
         papers=_papers(variants),
         common_facts=_common_facts(variants),
         counts=_varying_facts(variants),

@@ -36,7 +36,7 @@ _PUBLIC = {  # module -> its classes and functions for other projects
     "retraining.job": ("Request", "retrain"),
 }
 _DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
-_SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises")
+_SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Deviations")
 _SECTION = re.compile(rf"^({'|'.join(_SECTIONS)}):\n", re.MULTILINE)
 _ITEM = re.compile(r"^  (\*{0,2}\w+): ", re.MULTILINE)
 
@@ -205,12 +205,14 @@ class Configurable:
       name: as gin files write it.
       module: path of its module, without the suffix.
       text: first part of its docstring.
+      deviations: how it differs from its source; a class inherits those of its bases.
       parameters: those that gin may bind.
     """
 
     name: str
     module: str
     text: str
+    deviations: str
     parameters: Sequence[Parameter]
 
 
@@ -273,6 +275,12 @@ def _configurable(
         name=name,
         module=path.relative_to(page_data.ROOT).with_suffix("").as_posix(),
         text=parts[0].items[""] if parts else "",
+        deviations=" ".join(
+            part.items.get("", "")
+            for base in reversed(_with_bases(node, classes))
+            for part in sections(ast.get_docstring(base) or "")
+            if part.title == "Deviations"
+        ),
         parameters=[
             Parameter(
                 each, type_, default.replace("gin.REQUIRED", ""), texts.get(each, "")

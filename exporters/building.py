@@ -25,13 +25,9 @@ def build(request: requests.Request) -> zoo_model.ImageModel:
     keras.config.set_dtype_policy("float32")
     with zoo_model.bind(request.definition) as builder:
         model = builder.build(seed=request.seed)
-    for name in ("height_range", "width_range"):
-        low, high = facts.value(request.definition.facts, name)
-        if not low <= model.spec.image_size <= high:
-            raise ValueError(
-                f"image_size must be in the {name} of {request.arch}, {low} to {high}, "
-                f"not {model.spec.image_size}."
-            )
+    facts.check_image_size(
+        request.definition.facts, request.arch, model.spec.image_size
+    )
     if "matched" in model.weights:
         _LOG.info(f"weights: {model.weights['matched']}")
         for change in model.weights["overruled"]:

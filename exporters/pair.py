@@ -47,7 +47,8 @@ def export(
     with atomic.locked(request.folder):
         missing = request.missing(identity)
         if not missing:
-            _LOG.info("exported already, nothing to do")
+            hint = "; tools/check checks it again" if check else ""
+            _LOG.info(f"exported already, nothing to do{hint}")
             return paths
         with atomic.staging_folder(request.folder) as staged:
             _LOG.info("import TensorFlow and Keras")

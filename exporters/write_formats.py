@@ -15,6 +15,7 @@ from exporters import request as requests
 from foundation import progress, stderr
 from zoo import facts
 from zoo import model as zoo_model
+from zoo.weights import registry
 
 _LOG = progress.logger(__name__)
 
@@ -77,7 +78,8 @@ def _compare(
             smallest_width=smallest_width,
         )
     comparison.check_limits(model, models, report)
-    for line in comparison.summary_lines(report):
+    is_trained = model.weights["name"] != registry.RANDOM
+    for line in comparison.summary_lines(report) if is_trained else ():
         _LOG.info(f"{export_format.name}: {line}")
     return report
 

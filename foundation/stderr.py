@@ -13,8 +13,9 @@ from collections.abc import Iterator
 def silenced(backend: str = "tensorflow") -> Iterator[None]:
     """Within the context, suppresses standard error; also chooses Keras' backend.
 
-    After an exception that means a bug, the suppressed text is printed. After an
-    OSError, an interruption or an exit it is not: their messages suffice.
+    After an exception that means a bug, the suppressed text is printed. After a
+    ValueError, an OSError, an interruption or an exit it is not: their messages
+    suffice.
 
     Args:
       backend: Keras' backend from now on, for all of the process. It overrides the
@@ -27,7 +28,7 @@ def silenced(backend: str = "tensorflow") -> Iterator[None]:
         os.dup2(captured.fileno(), 2)
         try:
             yield
-        except (OSError, KeyboardInterrupt, SystemExit):
+        except (ValueError, OSError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException:
             captured.seek(0)

@@ -110,8 +110,8 @@ class ClassifierTraining:
         except Exception as error:  # a foreign model may raise anything
             spec = saved_models.images_spec(layer.resolved_object)
             raise ValueError(
-                f"The module does not take images of {height} × {width}; it takes "
-                f"{spec.dtype.name} of shape {spec.shape}."
+                f"The module does not take images of {height} × {width}, maybe because "
+                f"that is too small; it takes {spec.dtype.name} of shape {spec.shape}."
             ) from error
         if not is_vector or features.shape[-1] is None:
             raise ValueError(

@@ -141,6 +141,8 @@ class _Job:
         result = predict.preprocessing(folder, self._layer.resolved_object)
         result = dataclasses.replace(result, crop_fraction=1.0)
         size = self._request.image_size
+        if size:
+            _check_image_size(manifest.read(folder), size)
         return dataclasses.replace(result, height=size, width=size) if size else result
 
     def _stream(self, examples: split.Split) -> pipeline.Stream:
@@ -405,3 +407,18 @@ class _CheckedBatches:
     def __iter__(self) -> Iterator[tuple[typing.Any, typing.Any]]:
         yield from self._batches
         self._unreadable_images.check()
+
+
+def _check_image_size(record: manifest.Manifest | None, size: int) -> None:
+    """Raises ValueError if a module's manifest has ranges without this image size."""
+    for name in ("height_range", "width_range"):
+        try:
+            low, high = record.input[name] if record else (size, size)
+            fits = low <= size <= high
+        except (LookupError, TypeError, ValueError):
+            continue  # the manifest is damaged
+        if not fits:
+            raise ValueError(
+                f"--image_size must be in the {name} of the module, {low} to {high}, "
+                f"not {size}."
+            )

@@ -25,7 +25,7 @@ from training import (
 )
 from training import recipe as recipes
 from training.data import data_sources, file_changes, pipeline, split
-from zoo import config, definition
+from zoo import config, definition, facts
 from zoo import model as zoo_model
 
 _LOG = progress.logger(__name__)
@@ -111,6 +111,7 @@ def train(request: Request) -> pathlib.Path:
                     else None
                 ),
             )
+        facts.check_image_size(resolved.facts, request.arch, model.spec.image_size)
         if strategies.is_chief(strategy):
             for line in data_sources.describe(splits[split.TRAIN], model.taxonomy):
                 _LOG.info(line)

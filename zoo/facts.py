@@ -43,3 +43,14 @@ def load(arch: str) -> Facts:
 def value(facts: Facts, name: str) -> typing.Any:
     """Returns the value of one fact, without its source."""
     return facts[name]["value"]
+
+
+def check_image_size(facts: Facts, arch: str, size: int) -> None:
+    """Raises ValueError unless images of `size` × `size` pixels are in the ranges."""
+    for name in ("height_range", "width_range"):
+        low, high = value(facts, name)
+        if not low <= size <= high:
+            raise ValueError(
+                f"image_size must be in the {name} of {arch}, {low} to {high}, "
+                f"not {size}."
+            )

@@ -363,3 +363,14 @@ def test_the_picture_has_every_endpoint_of_the_default_arch(each):
     assert [f"×{n}" for n in page.manifest["blocks"].values()] == [
         text for text in texts if re.fullmatch(r"×\d+", text)
     ]
+
+
+def test_weights_of_a_network_that_differs_are_said_to_be_that():
+    text = architecture_page.markdown(BY_ARCH["regnet_x_400mf"])
+    assert (
+        "with these weights, `regnet_x_400mf` has 5,533,832 parameters and feature "
+        "vectors of 400 numbers."
+    ) in text
+    assert "[some weights](#weights) are for a slightly different network" in text
+    others = architecture_page.markdown(BY_ARCH["mobilenet_v2"])
+    assert "different network" not in others

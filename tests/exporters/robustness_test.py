@@ -125,7 +125,7 @@ def test_paths_are_printed_and_a_finished_export_is_recognised(tool, output):
         f"{folder}/classification/1",
         f"{folder}/pair-1.json",
     ]
-    assert "exported already" in done.stderr
+    assert "exported already, nothing to do" in done.stderr
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 
 

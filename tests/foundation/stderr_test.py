@@ -8,7 +8,8 @@ from foundation import stderr
 
 
 @pytest.mark.parametrize(
-    ("error", "is_shown"), [(None, False), (KeyError, True), (OSError, False)]
+    ("error", "is_shown"),
+    [(None, False), (KeyError, True), (OSError, False), (ValueError, False)],
 )
 def test_what_is_printed_is_shown_after_a_bug_alone(
     capfd, monkeypatch, error, is_shown
@@ -20,7 +21,7 @@ def test_what_is_printed_is_shown_after_a_bug_alone(
             assert os.environ["KERAS_BACKEND"] == "tensorflow"
             if error:
                 raise error
-    except (KeyError, OSError):
+    except (KeyError, OSError, ValueError):
         pass
     os.write(2, b"after\n")
     output = capfd.readouterr().err

@@ -601,6 +601,21 @@ def test_folders_that_are_no_data(tool, module, tmp_path, make, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_image_size_beyond_the_module_s_range_is_refused(
+    tool, module, images, tmp_path
+):
+    done = tool(
+        "retrain",
+        f"--module={module / 'feature_vector' / '1'}",
+        f"--data={images}",
+        f"--output={tmp_path / 'out'}",
+        "--image_size=3",
+    )
+    message = "--image_size must be in the height_range of the module, 4 to 1024, not 3"
+    assert_one_line(done, message)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_what_is_no_module(tool, module, images, tmp_path, exported):
     plain, nameless = tf.Module(), tf.Module()

@@ -312,6 +312,10 @@ def assert_refused(done, message):
         (["--gin_binding=training.run.accumulate=3"], "batch_size must be a multiple"),
         (["--gin_binding=training.run.batch_size=2000"], "only 1437 examples to"),
         (["--model_dir={tmp}/file"], "File exists"),
+        (
+            ["--gin_binding=ResNetCifar.image_size=2"],
+            "must be in the height_range of resnet_cifar_20, 4 to 1024, not 2.",
+        ),
     ],
 )
 def test_bad_requests_are_a_line(tool, tmp_path, arguments, message):

@@ -144,6 +144,9 @@ def test_a_new_arch_is_begun_and_compared_with_its_facts(checkout, run):
             "lenet_4.gin",
             "lenet_4.facts.json",
         ]
+        assert "include 'lenet_5.gin'" in paths[2].with_stem("lenet_4").read_text()
+        done = run("tools/list", "--facts", "lenet_4", "--format=json")
+        assert done.returncode == 1, done.stderr  # it is built, and its facts are zeros
     finally:
         shutil.rmtree(checkout / "zoo" / "lenet")
 
@@ -155,6 +158,8 @@ def test_a_new_arch_is_begun_and_compared_with_its_facts(checkout, run):
         (["lenet_9", "--family=layers"], "is not a family of architectures"),
         (["VGG-16", "--family=vgg"], "'VGG-16' is not a valid name, such as 'vgg_16'"),
         (["lenet_9", "--family=../vgg"], "'../vgg' is not a valid name"),
+        (["lenet_9", "--family=class"], "'class' is not a valid name"),
+        (["lenet_9", "--family=vgg", "--class=None"], "'None' is not a valid name"),
     ],
 )
 def test_a_name_that_is_not_valid_writes_nothing(run, checkout, arguments, message):

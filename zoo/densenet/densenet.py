@@ -74,7 +74,7 @@ class DenseNet(spec.BackboneSpec):
         depths = self.stages[0].layers
         if self.depth not in depths:
             raise ValueError(
-                f"depth must be one of {', '.join(map(str, depths))}, "
+                f"DenseNet.depth must be one of {', '.join(map(str, depths))}, "
                 f"not {self.depth!r}."
             )
 

@@ -106,7 +106,8 @@ class InceptionV1(spec.BackboneSpec):
         super().__post_init__()
         if self.padding not in PADDINGS:
             raise ValueError(
-                f"padding must be one of {', '.join(PADDINGS)}, not {self.padding!r}."
+                f"InceptionV1.padding must be one of {', '.join(PADDINGS)}, "
+                f"not {self.padding!r}."
             )
 
     def build(self) -> keras.Model:

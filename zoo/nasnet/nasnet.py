@@ -106,6 +106,7 @@ class NASNet(spec.BackboneSpec):
     def __post_init__(self) -> None:
         super().__post_init__()
         spec.check_range("NASNet.normal_cells", self.normal_cells, 1, 100)
+        spec.check_range("NASNet.stem_channels", self.stem_channels, 1, 1 << 16)
         spec.check_range("NASNet.feature_channels", self.feature_channels, 96, 1 << 16)
         if self.feature_channels % 96:
             raise ValueError(

@@ -86,6 +86,8 @@ class RegNet(spec.BackboneSpec):
         spec.check_range(f"{name}.width_slope", self.width_slope, 0.0, 8192.0)
         spec.check_range(f"{name}.width_step", self.width_step, 1.01, 100.0)
         spec.check_range(f"{name}.group_width", self.group_width, 1, 8192)
+        if self.se_ratio:  # with less, a block of 8 channels would be squeezed to none
+            spec.check_range(f"{name}.se_ratio", self.se_ratio, 0.125, 1.0)
         if self.initial_width % WIDTH_DIVISOR:
             raise ValueError(
                 f"{name}.initial_width must be a multiple of {WIDTH_DIVISOR}, "

@@ -5,6 +5,7 @@ The templates next to this module use the fields of `string.Template`.
 
 from __future__ import annotations
 
+import keyword
 import pathlib
 import re
 import string
@@ -24,7 +25,8 @@ def write(
 ) -> list[pathlib.Path]:
     """Writes the files of an architecture that do not exist yet.
 
-    An architecture of a class that exists gets a gin file and a file of facts.
+    An architecture of a class that exists gets a file of facts and a gin file, which
+    includes that of another architecture of this class.
 
     Args:
       arch: name of the architecture and of its gin file, such as `vgg_16`.
@@ -43,7 +45,7 @@ def write(
         (family, _NAME, "vgg"),
         (class_name, _CLASS, "VGG"),
     ):
-        if not pattern.fullmatch(name):
+        if not pattern.fullmatch(name) or keyword.iskeyword(name):
             raise ValueError(f"{name!r} is not a valid name, such as {example!r}.")
     existing = config.config_files().get(arch)
     if existing:
@@ -51,8 +53,9 @@ def write(
     folder = config.ZOO / family
     if folder.is_dir() and not (folder / "configs").is_dir():
         raise ValueError(f"{folder} is not a family of architectures: choose another.")
-    module = _module_name(class_name)
+    module, sibling = _module_name(class_name), _sibling(folder, class_name)
     fields = {
+        "sibling": sibling,
         "arch": arch,
         "family": family,
         "class_name": class_name,
@@ -63,7 +66,7 @@ def write(
     for path, template in (
         (folder / "__init__.py", "package.txt"),
         (folder / f"{module}.py", "architecture.txt"),
-        (folder / "configs" / f"{arch}.gin", "gin.txt"),
+        (folder / "configs" / f"{arch}.gin", "variant.txt" if sibling else "gin.txt"),
         (folder / "configs" / f"{arch}.facts.json", "facts.txt"),
     ):
         if not path.exists():
@@ -72,6 +75,14 @@ def write(
             atomic.write_file(path, string.Template(text).substitute(fields).encode())
             written.append(path)
     return written
+
+
+def _sibling(folder: pathlib.Path, class_name: str) -> str | None:
+    """Returns an arch of a family whose gin file is of the class; None without any."""
+    for path in sorted(folder.glob("configs/*.gin"), key=str):
+        if f"model.backbone = @{class_name}()" in path.read_text(encoding="utf-8"):
+            return path.stem
+    return None
 
 
 def _module_name(class_name: str) -> str:

@@ -72,7 +72,7 @@ class ShuffleNetV2(spec.BackboneSpec):
         super().__post_init__()
         if self.width_multiplier not in FEATURE_CHANNELS:
             raise ValueError(
-                f"width_multiplier must be one of "
+                f"ShuffleNetV2.width_multiplier must be one of "
                 f"{', '.join(map(str, FEATURE_CHANNELS))}, "
                 f"not {self.width_multiplier!r}."
             )

@@ -81,7 +81,7 @@ class VGG(spec.BackboneSpec):
         depths = self.stages[0].convolutions
         if self.depth not in depths:
             raise ValueError(
-                f"depth must be one of {', '.join(map(str, depths))}, "
+                f"VGG.depth must be one of {', '.join(map(str, depths))}, "
                 f"not {self.depth!r}."
             )
 
