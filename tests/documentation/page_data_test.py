@@ -208,9 +208,8 @@ def test_suite_results_survive_json():
 # No export of these has been through the whole suite for its page yet.
 NOT_MEASURED = {
     *("AlexNet", "BiT", "DenseNet", "InceptionResNetV2", "InceptionV1", "InceptionV3"),
-    *("InceptionV4", "MnasNetA1", "MnasNetB1", "MnasNet", "NASNet", "PNASNet"),
-    *("RegNetX", "RegNetY", "ResNeXt", "SEResNet", "ShuffleNetV2", "VGG", "WideResNet"),
-    "Xception",
+    *("InceptionV4", "MnasNet", "NASNet", "PNASNet", "RegNetX", "RegNetY", "ResNeXt"),
+    *("SEResNet", "VGG", "WideResNet", "Xception"),
 }
 
 
