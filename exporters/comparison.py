@@ -85,7 +85,7 @@ def check_limits(
       formats.ExportCheckError: outputs differ by more than the limit, or too few top-1
         classes agree. Classes are not checked for random weights.
     """
-    is_trained = model.weights["name"] != registry.RANDOM
+    is_trained = _is_trained(model)
     for kind, converted_models in converted.items():
         for other in converted_models:
             result = report[kind][other.file]
@@ -104,14 +104,25 @@ def check_limits(
                 )
 
 
-def summary_lines(report: manifest.JsonObject) -> list[str]:
-    """Returns a one-line message for each classifier whose top-1 classes may differ."""
+def summary_lines(
+    model: zoo_model.ImageModel, report: manifest.JsonObject
+) -> list[str]:
+    """Returns a one-line message for each classifier whose top-1 classes may differ.
+
+    There are none for random weights, whose classes mean nothing.
+    """
+    if not _is_trained(model):
+        return []
     return [
         f"{file} predicts the SavedModel's class for {result['top1_agreement']:.0%} of "
         f"{_IMAGES} synthetic images"
         for file, result in report.get("classification", {}).items()
         if "top1_agreement" in result
     ]
+
+
+def _is_trained(model: zoo_model.ImageModel) -> bool:
+    return model.weights["name"] != registry.RANDOM
 
 
 def _batches(

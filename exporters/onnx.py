@@ -64,7 +64,7 @@ def _convert(job: manifest.JsonObject) -> None:
     if process.returncode == -signal.SIGKILL:
         raise ChildProcessError(
             "tf2onnx was killed, most likely because it ran out of memory: it needs "
-            "about 16 times the size of the model."
+            "up to 20 times the size of the model."
         )
     if process.returncode:
         last = "".join(process.stderr.strip().splitlines()[-1:])

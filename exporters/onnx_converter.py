@@ -5,8 +5,8 @@ Python's string hash seed, which can only be fixed when a process starts. The or
 nodes depends on their memory addresses, unless their hash is replaced.
 
 tf2onnx copies all kernels when it freezes a model and after each of its optimizers:
-ResNet-50 would take 3.4 GB instead of 2.0. This program calls the steps that are needed
-and keeps constants from being copied.
+ResNet-50 would take 3.2 GiB instead of 2.0. This program calls the steps that are
+needed and keeps constants from being copied.
 
 The program reads a job as JSON from standard input, with `opset` and `models`. Each
 model has:

@@ -15,7 +15,6 @@ from exporters import request as requests
 from foundation import progress, stderr
 from zoo import facts
 from zoo import model as zoo_model
-from zoo.weights import registry
 
 _LOG = progress.logger(__name__)
 
@@ -78,8 +77,7 @@ def _compare(
             smallest_width=smallest_width,
         )
     comparison.check_limits(model, models, report)
-    is_trained = model.weights["name"] != registry.RANDOM
-    for line in comparison.summary_lines(report) if is_trained else ():
+    for line in comparison.summary_lines(model, report):
         _LOG.info(f"{export_format.name}: {line}")
     return report
 

@@ -141,9 +141,11 @@ class _Job:
         result = predict.preprocessing(folder, self._layer.resolved_object)
         result = dataclasses.replace(result, crop_fraction=1.0)
         size = self._request.image_size
-        if size:
-            _check_image_size(manifest.read(folder), size)
-        return dataclasses.replace(result, height=size, width=size) if size else result
+        if not size:
+            return result
+        if record := manifest.read(folder):
+            _check_image_size(record, size)
+        return dataclasses.replace(result, height=size, width=size)
 
     def _stream(self, examples: split.Split) -> pipeline.Stream:
         return pipeline.Stream(
@@ -409,14 +411,14 @@ class _CheckedBatches:
         self._unreadable_images.check()
 
 
-def _check_image_size(record: manifest.Manifest | None, size: int) -> None:
-    """Raises ValueError if a module's manifest has ranges without this image size."""
+def _check_image_size(record: manifest.Manifest, size: int) -> None:
+    """Raises ValueError unless the ranges in a module's manifest have an image size."""
     for name in ("height_range", "width_range"):
         try:
-            low, high = record.input[name] if record else (size, size)
+            low, high = record.input[name]
             fits = low <= size <= high
-        except (LookupError, TypeError, ValueError):
-            continue  # the manifest is damaged
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"The module has an invalid manifest: {name}.") from error
         if not fits:
             raise ValueError(
                 f"--image_size must be in the {name} of the module, {low} to {high}, "

@@ -129,9 +129,12 @@ def train(request: Request) -> pathlib.Path:
 def _locked(folder: pathlib.Path) -> Iterator[None]:
     """Creates the folder, and locks it against other training jobs.
 
+    After an exception, a new folder is removed again if nothing has been written.
+
     Raises:
       ValueError: another training job holds the lock.
     """
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -143,6 +146,11 @@ def _locked(folder: pathlib.Path) -> Iterator[None]:
                 "or choose another --model_dir."
             ) from None
         yield
+    except BaseException:
+        if is_new:
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
+        raise
     finally:
         os.close(handle)
 

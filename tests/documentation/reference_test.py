@@ -62,6 +62,12 @@ def test_every_configurable_has_its_parameters(registered):
             assert bool(parameter.default) != is_bound, f"{name}.{parameter.name}"
 
 
+def test_deviations_are_no_part_of_a_parameter():
+    regnet = {each.name: each for each in reference.configurables()}["RegNetX"]
+    assert "pycls, the stem's input has blue as channel 0" in regnet.deviations
+    assert not any("Deviations" in each.text for each in regnet.parameters)
+
+
 def test_every_clause_is_there(pages):
     for clause in clauses.CLAUSES:
         assert f"| {clause.id} | {clause.level} |" in pages["reference/clauses.md"]

@@ -53,19 +53,21 @@ def test_zeros_after_a_relu_are_left_alone(before):
     assert model.SerializeToString() == expected
 
 
-def test_a_killed_converter_is_said_to_have_lacked_memory(tmp_path, monkeypatch):
-    killed = tmp_path / "killed.py"
-    killed.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
-    monkeypatch.setattr(onnx_converter, "__file__", str(killed))
-    with pytest.raises(ChildProcessError, match="killed.*out of memory"):
-        exporters_onnx._convert({})
-
-
-def test_a_failed_converter_is_quoted(tmp_path, monkeypatch):
-    failing = tmp_path / "failing.py"
-    failing.write_text("raise ValueError('no such op')\n")
-    monkeypatch.setattr(onnx_converter, "__file__", str(failing))
-    with pytest.raises(ChildProcessError, match="exit code 1: ValueError: no such op"):
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+            "killed, most likely because it ran out of memory",
+        ),
+        ("raise ValueError('no such op')", "exit code 1: ValueError: no such op"),
+    ],
+)
+def test_a_converter_that_fails_says_why(tmp_path, monkeypatch, program, message):
+    converter = tmp_path / "converter.py"
+    converter.write_text(program)
+    monkeypatch.setattr(onnx_converter, "__file__", str(converter))
+    with pytest.raises(ChildProcessError, match=message):
         exporters_onnx._convert({})
 
 

@@ -125,7 +125,9 @@ def test_paths_are_printed_and_a_finished_export_is_recognised(tool, output):
         f"{folder}/classification/1",
         f"{folder}/pair-1.json",
     ]
-    assert "exported already, nothing to do" in done.stderr
+    assert "exported already, nothing to do\n" in done.stderr
+    done = tool("export", f"--arch={ARCH}", f"--output={output}")
+    assert "nothing to do; tools/check checks it again" in done.stderr
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 
 

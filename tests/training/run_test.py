@@ -324,6 +324,7 @@ def test_bad_requests_are_a_line(tool, tmp_path, arguments, message):
     if not any(argument.startswith("--model_dir") for argument in command_line):
         command_line.append(f"--model_dir={tmp_path / 'run'}")
     assert_refused(tool("train", *DIGITS, *command_line), message)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.ci

@@ -29,7 +29,7 @@ TAXONOMY = "model.taxonomy_name"
 _OLD_CLASSES = "model.classes"
 MODEL_FIELDS = (
     *("arch", "configuration", "num_classes", "taxonomy", "background_class"),
-    *("scores", "class_index", "normalization", "preprocessing"),
+    *("scores", "class_index", "normalization", "preprocessing", "network"),
 )
 """Fields of a record that describe the model; a model built with it has them itself."""
 PROVENANCE: dict[str, type] = {

@@ -121,6 +121,7 @@ def test_zeros_are_where_the_same_padding_pads(size):
     ("arch", "binding", "message"),
     [
         ("nasnet_mobile", "NASNet.feature_channels = 1000", "multiple of 96, not 1000"),
+        ("nasnet_mobile", "NASNet.stem_channels = 0", "stem_channels must be"),
         ("nasnet_mobile", "NASNet.normal_cells = 0", r"integer in \[1, 100\], not"),
         ("nasnet_mobile", "NASNet.zero_padded_pools = ('min',)", "max and average, no"),
         ("pnasnet_5_large", "PNASNet.channels = 100", "multiple of 8, not 100"),

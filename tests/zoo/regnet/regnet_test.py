@@ -76,6 +76,7 @@ def test_kernels_begin_as_those_of_pycls():
         ("initial_width = 20", "initial_width must be a multiple of 8, not 20."),
         ("width_step = 1.0", "RegNetX.width_step must be a number in"),
         ("group_width = 0", "RegNetX.group_width must be an integer in"),
+        ("se_ratio = 0.01", r"RegNetX.se_ratio must be a number in \[0.125, 1.0\]"),
         (
             "width_rounding = 'timm'",
             "width_rounding must be one of pycls, torchvision, not 'timm'.",

@@ -1,10 +1,12 @@
 """The registry says which weights are for a network that differs from the paper's."""
 
+import pathlib
+
 import pytest
 
 import zoo
 from zoo import built_facts, config, facts
-from zoo.weights import names, registry
+from zoo.weights import loading, names, registry, weights_file
 
 
 def tables(arch):
@@ -55,3 +57,19 @@ def test_weights_of_another_network_have_its_counts(arch):
         if "network" in entry
     }
     assert actual == expected
+
+
+def test_counts_of_the_network_are_not_copied_into_exports():
+    """The manifest of an export has the model's own."""
+    record = {"source": "torchvision", "network": {"params": 1, "num_features": 1}}
+    weights = loading.Weights(
+        arch="regnet_x_400mf",
+        source=registry.Source(
+            name="a", path=pathlib.Path("a.pth"), sha256="0" * 64, record=record
+        ),
+        file=weights_file.File({}),
+        prefix="",
+        table=None,
+        record=record,
+    )
+    assert weights.provenance() == {"source": "torchvision"}
