@@ -67,7 +67,7 @@ def test_counts_of_the_network_are_not_copied_into_exports():
         source=registry.Source(
             name="a", path=pathlib.Path("a.pth"), sha256="0" * 64, record=record
         ),
-        file=weights_file.File({}),
+        file=weights_file.File(tensors={}),
         prefix="",
         table=None,
         record=record,
