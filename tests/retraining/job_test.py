@@ -616,6 +616,13 @@ def test_an_image_size_beyond_the_module_s_range_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("ranges", [{}, {"height_range": 5}, {"height_range": "ab"}])
+def test_a_module_with_damaged_ranges_is_refused(ranges):
+    record = types.SimpleNamespace(input=ranges)
+    with pytest.raises(ValueError, match="invalid manifest: height_range"):
+        job._check_image_size(record, 32)
+
+
 @pytest.mark.slow
 def test_what_is_no_module(tool, module, images, tmp_path, exported):
     plain, nameless = tf.Module(), tf.Module()
