@@ -7,6 +7,7 @@ so that clause D05 can find errors there.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -14,19 +15,23 @@ from tensorflow.python.framework import convert_to_constants
 
 from conformance import model_under_test
 
+_SHAPE_OPS = ("Shape", "ShapeN", "Size", "Rank")  # of any values
+
 
 def multiply_adds(model: model_under_test.ModelUnderTest, *, side: int) -> int:
     """Counts the multiply-adds of inference on one image.
 
     One multiplication with its addition counts as one. Convolutions and matrix
     products count, at every position of their output, including products with padding.
+    Those that do not depend on the pixels, such as the interpolation of a position
+    embedding, are left out: they are the same for all images of a batch.
 
     Args:
       model: a model that can be called with images.
       side: height and width of the image in pixels.
     """
     graph = _static_graph(model, side)
-    return sum(_multiply_adds_of_op(op) for op in graph.get_operations())
+    return sum(_multiply_adds_of_op(op) for op in _ops_on_pixels(graph))
 
 
 def endpoints(
@@ -59,6 +64,16 @@ def _static_graph(model: model_under_test.ModelUnderTest, side: int) -> tf.Graph
     with graph.as_default():
         tf.import_graph_def(frozen.graph.as_graph_def(), name="")
     return graph
+
+
+def _ops_on_pixels(graph: tf.Graph) -> Iterator[Any]:
+    """Yields the ops whose outputs depend on the values of the images."""
+    reached: set[Any] = set()
+    for op in graph.get_operations():  # in an order in which inputs come first
+        depends = any(tensor.ref() in reached for tensor in op.inputs)
+        if op.type == "Placeholder" or (depends and op.type not in _SHAPE_OPS):
+            reached.update(tensor.ref() for tensor in op.outputs)
+            yield op
 
 
 def _multiply_adds_of_op(op: Any) -> int:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 
 from exporters import formats, manifest
 
@@ -53,12 +54,23 @@ class ExportFolder:
         """Folders of both models, and the pair file."""
         return [*self.targets.values(), self.pair_file]
 
-    def pair_record(self, identity: manifest.JsonObject) -> manifest.JsonObject:
-        """Returns the contents of the pair file, with hashes of the exported models."""
+    def pair_record(
+        self,
+        identity: manifest.JsonObject,
+        *,
+        hashes: Mapping[str, dict[str, str]] | None = None,
+    ) -> manifest.JsonObject:
+        """Returns the contents of the pair file, with hashes of the exported models.
+
+        Args:
+          identity: what was exported; see `request.Request.identity`.
+          hashes: hashes of each model's files, by kind; None computes them.
+        """
+        hashes = hashes or manifest.hashes_by_kind(self.targets)
         models = {
             kind: {
                 "path": target.relative_to(self.folder).as_posix(),
-                "sha256": manifest.content_hash(manifest.file_hashes(target)),
+                "sha256": manifest.content_hash(hashes[kind]),
                 "manifest_sha256": manifest.manifest_hash(target),
             }
             for kind, target in self.targets.items()

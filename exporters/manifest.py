@@ -6,6 +6,7 @@ request gives the same bytes.
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -99,7 +100,7 @@ def write_pair(
       describe: returns the other fields of the manifest of a kind.
       packages: see `Manifest`.
     """
-    hashes = {kind: file_hashes(folder) for kind, folder in folders.items()}
+    hashes = hashes_by_kind(folders)
     for kind, folder in folders.items():
         (other,) = set(KINDS) - {kind}
         record = Manifest(
@@ -144,6 +145,15 @@ def file_hashes(folder: pathlib.Path) -> dict[str, str]:
             with path.open("rb") as file:
                 hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashes
+
+
+def hashes_by_kind(
+    folders: Mapping[str, pathlib.Path],
+) -> dict[str, dict[str, str]]:
+    """Returns `file_hashes` of each folder, computed in parallel."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        hashes = pool.map(file_hashes, folders.values())
+        return dict(zip(folders, hashes, strict=True))
 
 
 def manifest_hash(folder: pathlib.Path) -> str | None:

@@ -81,6 +81,8 @@ def _move(
     if not target.format.has_clauses:
         atomic.move_into_place(staged / export_folder.REPORT, target.report_file)
     pair_file = staged / target.pair_file.name
-    record = target.pair_record(identity)
+    manifests = {kind: manifest.read(f) for kind, f in target.targets.items()}
+    hashes = {kind: record.files for kind, record in manifests.items() if record}
+    record = target.pair_record(identity, hashes=hashes)
     pair_file.write_text(manifest.to_json(record), encoding="utf-8")
     atomic.move_into_place(pair_file, target.pair_file)

@@ -15,20 +15,22 @@ def build(
     num_classes: int,
     dropout_rate: float,
     initializer: typing.Any = "glorot_uniform",
+    name: str = "feature_vector",
 ) -> keras.Model:
     """Dropout -> dense.
 
     Args:
-      num_features: length D of the feature vector.
+      num_features: length D of the features.
       num_classes: number K of logits.
       dropout_rate: share of features dropped in training, in [0, 1).
       initializer: initialiser of the dense kernel.
+      name: endpoint that has the features.
 
     Returns:
-      A model from `feature_vector` [B, D] to logits [B, K], float32. Variables:
+      A model from the endpoint [B, D] to logits [B, K], float32. Variables:
       `logits/kernel` and `logits/bias`.
     """
-    features = keras.Input((num_features,), name="feature_vector")
+    features = keras.Input((num_features,), name=name)
     x = dropping.Dropout(dropout_rate, name="dropout")(features)
     logits = keras.layers.Dense(
         num_classes, kernel_initializer=initializer, name="logits"

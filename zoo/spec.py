@@ -43,6 +43,9 @@ class BackboneSpec(abc.ABC):
         training and evaluation: the layers accept other sizes too.
     """
 
+    head_input: typing.ClassVar[str] = "feature_vector"
+    """Endpoint [B, D] that the classification head reads."""
+
     image_size: int
 
     def __post_init__(self) -> None:
@@ -73,7 +76,7 @@ class BackboneSpec(abc.ABC):
         num_classes: int,
         dropout_rate: float,
     ) -> keras.Model:
-        """Builds the classification head: dropout -> dense on the feature vector.
+        """Builds the classification head: dropout -> dense on `head_input`.
 
         A spec overrides this if the head of its paper is another one.
 
@@ -87,9 +90,10 @@ class BackboneSpec(abc.ABC):
           the name of the endpoint, its variables are `logits/kernel` and `logits/bias`.
         """
         return head.build(
-            endpoints["feature_vector"].shape[-1],
+            endpoints[self.head_input].shape[-1],
             num_classes=num_classes,
             dropout_rate=dropout_rate,
+            name=self.head_input,
         )
 
 

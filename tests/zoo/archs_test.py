@@ -94,28 +94,45 @@ def assert_is_as_configured(model):
 def assert_has_endpoints(model):
     """Asserts the names, order, types and shapes of the endpoints.
 
-    They come in data-flow order: stem, stages and outputs that papers name, then
-    feature map and feature vector.
+    They come in data-flow order: stem and stages, or patches and blocks, and outputs
+    that papers name, then feature map and feature vector.
     """
     outputs = model.backbone.output
-    stages = [name for name in outputs if name.startswith("stage_")]
-    assert stages == [f"stage_{n}" for n in range(1, len(stages) + 1)]
-    first, *between = [name for name in outputs if name not in stages]
-    assert (first, between[-2:]) == ("stem", ["feature_map", "feature_vector"])
-    assert list(outputs)[-2:] == between[-2:]
     assert not {"default", "features"} & set(outputs)
     assert all(re.fullmatch(r"\w+", name) for name in outputs)
     assert all(tensor.dtype == "float32" for tensor in outputs.values())
+    assert list(outputs)[-2:] == ["feature_map", "feature_vector"]
     assert outputs["feature_vector"].shape == (None, model.num_features)
+    is_transformer = "patches" in outputs
+    first, kind = ("patches", "block") if is_transformer else ("stem", "stage")
+    assert next(iter(outputs)) == first
+    parts = [name for name in outputs if re.fullmatch(rf"{kind}_\d+", name)]
+    assert parts == [f"{kind}_{n}" for n in range(1, len(parts) + 1)]
     least = facts.value(facts.load(model.arch), "height_range")[0]
     for size in (least, 8 * least):
         shapes = model.backbone.compute_output_shape((1, size, size, 3))
-        maps = [shapes[name] for name in outputs if name != "feature_vector"]
-        assert all(len(shape) == 4 for shape in maps)
+        maps = [shape for shape in shapes.values() if len(shape) == 4]
+        if is_transformer:
+            assert_has_token_shapes(model, shapes)
+            maps = [shapes["patches"], shapes["feature_map"]]
+        else:
+            assert len(maps) == len(outputs) - 1
         heights = [shape[1] for shape in maps]
         assert heights == sorted(heights, reverse=True)
         if size == least:  # the smallest size that still gives a feature map
             assert heights[-1] == 1
+
+
+def assert_has_token_shapes(model, shapes):
+    """Asserts the shapes of a transformer's endpoints for one image."""
+    _, height, width, channels = shapes["patches"]
+    assert shapes["feature_map"] == shapes["patches"]
+    tokens = shapes["block_1"][1]
+    assert 0 <= tokens - height * width <= 8  # class token and registers
+    blocks = {shape for name, shape in shapes.items() if name.startswith("block_")}
+    assert blocks == {(1, tokens, channels)}
+    heads = model.spec.num_heads
+    assert shapes["attention"] == (1, heads, tokens, tokens)
 
 
 @pytest.mark.parametrize("arch", ARCHS)

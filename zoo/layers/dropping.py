@@ -61,4 +61,4 @@ class DropPath(_Dropping):
     """
 
     def _mask_shape(self, shape: Shape) -> Shape:
-        return shape[0], 1, 1, 1
+        return shape[0], *[1] * (len(shape) - 1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import keras
 
-from zoo.layers import conv_norm, dropping
-from zoo.mobilenet import layer_scale, mobile_attention
+from zoo.layers import conv_norm, dropping, layer_scale
+from zoo.mobilenet import mobile_attention
 
 
 def fused_bottleneck(

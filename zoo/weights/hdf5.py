@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import collections
 import pathlib
+import re
 import typing
 
 import h5py
 
 _MOST_OBJECTS = 100_000
 _DEEPEST = 50  # levels of nested groups
+_UNNAMED = re.compile(r"^variable_\d+$")
 _FILTERS = (1, 2, 3)  # deflate, shuffle, checksums; others run code of plug-ins
 
 
@@ -86,8 +88,10 @@ def _legacy(root: h5py.Group) -> dict[str, typing.Any]:
         leaves = collections.Counter(name.rpartition("/")[2] for name in names)
         for name in names:
             leaf = name.rpartition("/")[2]
-            # The weights of a nested model need the full path.
-            short = f"{layer}/{leaf}" if leaves[leaf] == 1 else name
+            # The weights of a nested model need the full path. Keras counts variables
+            # without a name: `variable_17`.
+            unnumbered = _UNNAMED.sub("variable", leaf)
+            short = f"{layer}/{unnumbered}" if leaves[leaf] == 1 else name
             _add(tensors, short.removesuffix(":0"), root[layer][name])
     return tensors
 

@@ -13,8 +13,8 @@ import typing
 from collections.abc import Iterable, Mapping
 
 Table = Mapping[str, typing.Any]
-BLOCK = re.compile(r"^stage_(\d+)_block_(\d+)(?=_)")
-"""Start of the names of layers in blocks."""
+BLOCK = re.compile(r"^(?:stage_(\d+)_)?block_(\d+)(?=_)")
+"""Start of the names of layers in blocks; without stages, all are in stage 1."""
 
 
 class Fields(dict[str, typing.Any]):
@@ -37,7 +37,7 @@ def fields(paths: Iterable[str]) -> dict[str, Fields]:
     for path in paths:
         match = BLOCK.match(path)
         if match:
-            blocks.setdefault(match[0], (int(match[1]), int(match[2])))
+            blocks.setdefault(match[0], (int(match[1] or 1), int(match[2])))
     stages = len({stage for stage, _ in blocks.values()})
     shared = {"stages": stages, "blocks": len(blocks)}
     fields = {"": Fields(shared)}
@@ -50,6 +50,7 @@ def fields(paths: Iterable[str]) -> dict[str, Fields]:
             letter=string.ascii_lowercase[block - 1] if block <= 26 else block,
             index=index,  # in the network, from 0
             **{
+                "2*stage": 2 * stage,
                 "2*index": 2 * index,
                 # With a layer before or after each stage, such as a max pool.
                 "index+stage": index + stage,

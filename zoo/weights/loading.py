@@ -263,11 +263,12 @@ def _values(
     """
     if not matching.complete:
         raise ValueError(f"{matching.summary()}.{_hint(matching)}")
-    values = {}
+    values = {name: np.zeros(shapes[name], np.float32) for name in matching.zeros}
     for name, origin in matching.origins.items():
-        dtype = tensors[origin.tensor].dtype
-        if np.dtype(dtype).name not in _FLOATS:
-            raise ValueError(f"{name} would come from {dtype} values.")
+        for tensor in (origin.tensor, *origin.others):
+            dtype = tensors[tensor].dtype
+            if np.dtype(dtype).name not in _FLOATS:
+                raise ValueError(f"{name} would come from {dtype} values.")
         with np.errstate(over="ignore"):
             value = tensor_matching.value(tensors, origin).astype(np.float32)
         values[name] = value.reshape(shapes[name])

@@ -28,28 +28,43 @@ Optional keys of a table:
     scope       pattern of the first part of names; `theirs` leaves it out, and names
                 outside it are not read
                     "efficientnet-b?"
-    prefix      start of names that a file may lack; `theirs` leaves it out, and `?`
-                stands for any character
+    prefix      start of names that a file may lack; `theirs` leaves it out, `?` stands
+                for any character, and `{arch}` for the arch
                     "regnetx???_"
     averages    last part of the names of moving averages, which are read instead of the
                 variables themselves
                     "ExponentialMovingAverage"
+    zeros       variables that this project's weights may lack, whose values are zeros
+                    ["class_token/position"]
     numbered    what Keras calls layers without a name, see `layer_names.numbered`
                     {"conv": "conv2d"}
     blocks      the project's names of blocks, by patterns of `stage_S_block_B`: the
                 first pattern that fits gives the field `{name}` of `theirs`
                     {"stage_1_block_1": "cell_stem_0", "*": "cell_{index-2}"}
 
-The keys of a row; the last five are optional:
+The keys of a row; those after the first two are optional:
 
-    ours        path of our layer; `{block}` stands for each `stage_S_block_B`
+    ours        path of our layer, or of a variable; `{block}` stands for each
+                `stage_S_block_B` or `block_B`
                     "{block}_project/conv"
     theirs      name of the project's layer, with the fields of `layer_names.fields`
                     "blocks.{stage-1}.{block-1}.conv_pwl"
     if          conditions, all of which must hold: parts that the block must have, or
                 must not have if they begin with `!`, and the stage
                     ["!expand", "stage_1"]
-    depthwise   whether it is a depthwise convolution of PyTorch
+    joined      further layers, whose tensors are appended on the last axis
+                    ["{index}.key", "{index}.value"]
+    rows        rows of the tensor to take, from and to: numbers or shares of all, and
+                null for the end; leading axes of size 1 do not count
+                    [1, null] or [0, "1/3"]
+    inputs_first
+                whether PyTorch has the kernel's inputs first, which is TensorFlow's
+                order
+                    true
+    stacked     whether the tensor has all blocks on its first axis
+                    true
+    depthwise   whether it is a depthwise convolution of PyTorch, or one that Keras has
+                as a grouped convolution
                     true
     pointwise   whether it is the second kernel of TensorFlow's separable convolution
                     true
@@ -84,12 +99,17 @@ Tensors = Mapping[str, typing.Any]  # name -> shape, dtype and, by np.asarray, v
 # files that Keras 3 writes; `LAYER/LAYER_W_1` is from Keras 1.
 SUFFIXES: dict[str, dict[str, tuple[str, ...]]] = {
     "torch": {
-        "kernel": (".weight",),
-        "bias": (".bias",),
-        "gamma": (".weight", ".gamma"),
-        "beta": (".bias",),
+        "kernel": (".weight", "_weight", ""),
+        "bias": (".bias", "_bias"),
+        "gamma": (
+            *(".weight", ".gamma", ".layer_scale", ".layer_scale_parameter"),
+            *(".lambda1", ""),
+        ),
+        "beta": (".bias", ".beta"),
         "moving_mean": (".running_mean",),
         "moving_variance": (".running_var",),
+        "embedding": ("", ".weight"),
+        "position": ("", ".weight"),
     },
     "tensorflow": {
         "kernel": (
@@ -101,15 +121,17 @@ SUFFIXES: dict[str, dict[str, tuple[str, ...]]] = {
             "_W_1",
         ),
         "bias": ("/bias", "/biases", "/1", "_b_1"),
-        "gamma": ("/gamma", "/0"),
-        "beta": ("/beta", "/1"),
+        "gamma": ("/gamma", "/0", "/variable", "/scale"),
+        "beta": ("/beta", "/1", "/bias"),
         "moving_mean": ("/moving_mean", "/2"),
         "moving_variance": ("/moving_variance", "/3"),
+        "embedding": ("",),
+        "position": ("",),
     },
 }
 POINTWISE = ("/pointwise_kernel", "/pointwise_weights", "/1")
 _MOST_WRAPPERS = 5  # nested wrappers; a hostile name may consist of dots
-_OURS = re.compile(r"(stem|stage_\d+_block_\d+_\w+)/")
+_OURS = re.compile(r"(stem|patches|(stage_\d+_)?block_\d+_\w+)/")
 HEAD = "logits"
 """The layer that weights may lack: those of a backbone have no classes."""
 
@@ -117,7 +139,8 @@ HEAD = "logits"
 def load(folder: pathlib.Path, arch: str) -> list[Table]:
     """Returns the tables in `folder` for `arch`, in the order of their file names.
 
-    The bindings of that arch are added to each table's `gin`.
+    The bindings of that arch are added to each table's `gin`, and its name is put into
+    the prefix.
     """
     tables: list[Table] = []
     for path in sorted(folder.glob("*.json")):
@@ -127,7 +150,9 @@ def load(folder: pathlib.Path, arch: str) -> list[Table]:
             archs = {pattern: [] for pattern in archs}
         lines = [archs[p] for p in archs if fnmatch.fnmatchcase(arch, p)]
         if lines:
-            tables.append({**table, "gin": sum(lines, table.get("gin", []))})
+            prefix = table.get("prefix", "").replace("{arch}", arch)
+            gin = sum(lines, table.get("gin", []))
+            tables.append({**table, "prefix": prefix, "gin": gin})
     return tables
 
 
@@ -170,20 +195,24 @@ def _best(tables: Iterable[Table], tensors: Iterable[str]) -> Table | None:
     for table in tables:
         blocks = table.get("blocks", {}).values()
         patterns = [
-            layer_names.pattern(row["theirs"], blocks) for row in table["layers"]
+            layer_names.pattern(name, blocks)
+            for row in table["layers"]
+            for name in (row["theirs"], *row.get("joined", ()))
         ]
         numbered = table.get("numbered", {}).values()
         patterns += [rf"{re.escape(name)}(?:_\d+)?" for name in numbered]
         layer_pattern = re.compile("|".join(patterns))
         by_variable = SUFFIXES[table["framework"]]
-        suffixes = {s for suffixes in by_variable.values() for s in suffixes}
+        suffixes = {s for suffixes in by_variable.values() for s in suffixes if s}
         suffixes.update(POINTWISE)
+        names = unscoped(tensors, table)
         layers = {
             name[: -len(suffix)]
-            for name in unscoped(tensors, table)
+            for name in names
             for suffix in suffixes
             if name.endswith(suffix)
         }
+        layers |= {name for name in names if layer_pattern.fullmatch(name)}
         count = sum(bool(layer_pattern.fullmatch(layer)) for layer in layers)
         if count > max(most, len(layers) // 2):
             best, most = table, count

@@ -5,8 +5,12 @@ from __future__ import annotations
 import collections
 import dataclasses
 import fnmatch
+import fractions
 import glob
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import itertools
+import math
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 import numpy as np
 
@@ -18,7 +22,8 @@ OURS = "this project"
 _WITHOUT_GAMMA = {"/1": "/0", "/2": "/1", "/3": "/2"}
 # Rank of a PyTorch kernel -> transposition to TensorFlow's order of axes.
 _TORCH_AXES = {4: (2, 3, 1, 0), 2: (1, 0)}
-_TORCH_DEPTHWISE_AXES = (2, 3, 0, 1)
+# The same of a depthwise kernel: PyTorch's, or that of a grouped convolution in Keras.
+_DEPTHWISE_AXES = {"torch": (2, 3, 0, 1), "tensorflow": (0, 1, 3, 2)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +31,10 @@ class TensorSource:
     """The tensor that holds a variable's value, and how to convert it."""
 
     tensor: str
-    shape: tuple[int, ...] | None = None  # to give the tensor first
+    others: tuple[str, ...] = ()  # tensors to append on the last axis
+    index: int | None = None  # on axis 0 of tensors that stack those of all blocks
+    rows: slice | None = None  # after leading axes of size 1
+    shape: tuple[int, ...] | None = None  # to give each tensor after that
     axes: tuple[int, ...] | None = None  # transposition of the tensor
     reversed_inputs: bool = False  # whether to reverse axis 2 after that
     bias: str | None = None  # a tensor to subtract from the value
@@ -40,6 +48,7 @@ class Matching:
       source: the project that named the tensors.
       origins: variable path -> tensor that holds its value, for matching shapes.
       folded: biases that are folded into batch norms.
+      zeros: variables without a tensor, whose value is zero.
       ignored: tensors that no model needs.
       missing: variables without a tensor.
       unused: tensors without a variable.
@@ -50,6 +59,7 @@ class Matching:
     source: str
     origins: Mapping[str, TensorSource]
     folded: Sequence[str]
+    zeros: Sequence[str]
     ignored: Sequence[str]
     missing: Sequence[str]
     unused: Sequence[str]
@@ -82,7 +92,7 @@ class Matching:
     def summary(self) -> str:
         """Returns one line with the counts and the first names of each problem."""
         parts = [f"{len(self.origins)} matched"]
-        for title in ("folded", "ignored"):
+        for title in ("folded", "zeros", "ignored"):
             if getattr(self, title):
                 parts.append(f"{len(getattr(self, title))} {title}")
         for title in ("missing", "unused", "mismatched"):
@@ -114,7 +124,8 @@ def match(
         their_names |= {n: their_names[average] for n, average in averages.items()}
     origins = _tensor_sources(table, shapes, their_names, tensors)
     ignored = [*table["ignored"], *map(glob.escape, replaced)]
-    return _matching(table["source"], ignored, origins, shapes, tensors)
+    zeros = set(table.get("zeros", ())) - set(origins)
+    return _matching(table["source"], ignored, origins, shapes, tensors, zeros)
 
 
 def match_ours(
@@ -130,16 +141,26 @@ def match_ours(
 
 def value(tensors: names.Tensors, origin: TensorSource) -> np.ndarray:
     """Returns the value of a variable; that of a 1 × 1 kernel may have rank 2 or 4."""
-    array = np.asarray(tensors[origin.tensor])
-    if origin.shape:
-        array = array.reshape(origin.shape)
-    if origin.axes:
-        array = array.transpose(origin.axes)
+    arrays = [
+        _converted(np.asarray(tensors[name]), origin)
+        for name in (origin.tensor, *origin.others)
+    ]
+    array = np.concatenate(arrays, axis=-1) if origin.others else arrays[0]
     if origin.reversed_inputs:
         array = array[:, :, ::-1]
     if origin.bias is not None:
         array = array - np.asarray(tensors[origin.bias])
     return array
+
+
+def _converted(array: np.ndarray, origin: TensorSource) -> np.ndarray:
+    if origin.index is not None:
+        array = array[origin.index]
+    if origin.rows is not None:
+        array = array.reshape(_without_leading_ones(array.shape))[origin.rows]
+    if origin.shape:
+        array = array.reshape(origin.shape)
+    return array.transpose(origin.axes) if origin.axes else array
 
 
 def _matching(
@@ -148,12 +169,13 @@ def _matching(
     origins: Mapping[str, TensorSource],
     shapes: Mapping[str, tuple[int, ...]],
     tensors: names.Tensors,
+    zeros: Set[str] = frozenset(),
 ) -> Matching:
     matched, mismatched = {}, []
-    uses = collections.Counter(origin.tensor for origin in origins.values())
+    uses = collections.Counter(_part(origin) for origin in origins.values())
     for path, origin in origins.items():
         # If the tensor of a row is missing, a later row may match another row's tensor.
-        if uses[origin.tensor] > 1:
+        if uses[_part(origin)] > 1:
             mismatched.append(f"{path}: {origin.tensor} matches another variable too")
             continue
         shape, expected = _shape(tensors, origin), shapes[path]
@@ -164,24 +186,69 @@ def _matching(
         else:
             matched[path] = origin
     folded = {origin.bias for origin in origins.values() if origin.bias}
-    used = {origin.tensor for origin in origins.values()} | folded
+    used = {n for origin in origins.values() for n in (origin.tensor, *origin.others)}
+    used |= folded
     rest = set(tensors) - used
     ignored = {n for n in rest if any(fnmatch.fnmatchcase(n, p) for p in patterns)}
     return Matching(
         source=source,
         origins=matched,
         folded=sorted(folded),
+        zeros=sorted(zeros),
         ignored=sorted(ignored),
-        missing=sorted(set(shapes) - set(origins)),
+        missing=sorted(set(shapes) - set(origins) - zeros),
         unused=sorted(rest - ignored),
         mismatched=sorted(mismatched),
     )
 
 
+def _part(origin: TensorSource) -> tuple[typing.Any, ...]:
+    """Returns what an origin takes of its tensor; no two variables take the same."""
+    rows = origin.rows
+    return origin.tensor, origin.index, rows and (rows.start, rows.stop)
+
+
 def _shape(tensors: names.Tensors, origin: TensorSource) -> list[int]:
     """Returns the shape of a value, in TensorFlow's order of axes."""
-    shape = list(origin.shape or tensors[origin.tensor].shape)
+    shapes = [
+        _converted_shape(tensors[name].shape, origin)
+        for name in (origin.tensor, *origin.others)
+    ]
+    if len({tuple(shape[:-1]) for shape in shapes}) > 1:
+        return shapes[0]  # they can't be joined
+    return [*shapes[0][:-1], sum(shape[-1] for shape in shapes)]
+
+
+def _converted_shape(shape: Sequence[int], origin: TensorSource) -> list[int]:
+    shape = list(origin.shape or _taken(shape, origin.index, origin.rows))
     return [shape[axis] for axis in origin.axes] if origin.axes else shape
+
+
+def _taken(shape: Sequence[int], index: int | None, rows: slice | None) -> list[int]:
+    """Returns the shape of the part of a tensor that an origin takes."""
+    taken = list(shape if index is None else shape[1:])
+    if rows is None:
+        return taken
+    count, *others = _without_leading_ones(taken)
+    return [len(range(*rows.indices(count))), *others]
+
+
+def _without_leading_ones(shape: Sequence[int]) -> list[int]:
+    """Returns a shape from its first axis of another size than 1; at least one axis."""
+    leading = itertools.takewhile(lambda n: n == 1, shape[:-1])
+    return list(shape[len(list(leading)) :]) or [1]
+
+
+def _rows_taken(shape: Sequence[int], row: names.Table) -> slice | None:
+    """Returns the rows of a tensor that a row of a table takes; None for all."""
+    if "rows" not in row:
+        return None
+    count = _without_leading_ones(shape)[0]
+    limits = [
+        int(fractions.Fraction(limit) * count) if isinstance(limit, str) else limit
+        for limit in row["rows"]
+    ]
+    return slice(*limits)
 
 
 def _without_ones(shape: Iterable[int]) -> list[int]:
@@ -207,7 +274,7 @@ def _tensor_sources(
         block_match = layer_names.BLOCK.match(path)
         if block_match:
             part = path[block_match.end() + 1 :].partition("/")[0]
-            parts[block_match[0]] |= {part, f"stage_{block_match[1]}"}
+            parts[block_match[0]] |= {part, f"stage_{block_match[1] or 1}"}
     numbered = layer_names.numbered(table, shapes, their_names)
 
     def find(template: str, ends: Iterable[str], block: str) -> str | None:
@@ -225,70 +292,119 @@ def _tensor_sources(
         ends = suffixes[leaf]
         if f"{layer}/moving_mean" in shapes and f"{layer}/gamma" not in shapes:
             ends = tuple(_WITHOUT_GAMMA.get(end, end) for end in ends)
-        rows = _rows(table, layer, block, parts[block])
+        rows = _rows(table, path, block, parts[block])
         if layer in numbered:
             rows = iter([{"theirs": numbered[layer]}])
         for row in rows:
             is_second = leaf == "kernel" and "pointwise" in row
-            tensor = find(row["theirs"], names.POINTWISE if is_second else ends, block)
-            if tensor is not None:
-                break
-        else:
-            continue
-        is_torch, axes = table["framework"] == "torch", None
-        shape = _unflattened(tensors[tensor].shape, shapes[path], is_torch=is_torch)
-        if is_torch:
-            axes = _TORCH_AXES.get(len(shape or tensors[tensor].shape))
-            if row.get("depthwise") and axes:
-                axes = _TORCH_DEPTHWISE_AXES
-        folds = "folds" in row and leaf == "moving_mean"
-        origins[path] = TensorSource(
-            tensor,
-            shape=shape,
-            axes=axes,
-            reversed_inputs=leaf == "kernel" and "bgr" in row,
-            bias=find(row["folds"], suffixes["bias"], block) if folds else None,
-        )
+            row_ends = names.POINTWISE if is_second else ends
+            templates = (row["theirs"], *row.get("joined", ()))
+            found = [find(template, row_ends, block) for template in templates]
+            if None in found:
+                continue
+            folds = "folds" in row and leaf == "moving_mean"
+            origins[path] = _tensor_source(
+                [name for name in found if name is not None],
+                row,
+                is_torch=table["framework"] == "torch",
+                is_kernel=leaf == "kernel",
+                shape=tensors[found[0] or ""].shape,
+                expected=shapes[path],
+                index=fields[block]["index"] if row.get("stacked") else None,
+                bias=find(row["folds"], suffixes["bias"], block) if folds else None,
+            )
+            break
     return origins
 
 
-def _unflattened(
-    shape: Sequence[int], expected: Sequence[int], *, is_torch: bool
+def _tensor_source(
+    found: Sequence[str],
+    row: names.Table,
+    *,
+    is_torch: bool,
+    is_kernel: bool,
+    shape: Sequence[int],
+    expected: Sequence[int],
+    index: int | None,
+    bias: str | None,
+) -> TensorSource:
+    """Returns how to convert the tensors that a row of a table names.
+
+    Args:
+      found: names of the tensors, which are joined.
+      row: the row.
+      is_torch: whether PyTorch wrote the tensors.
+      is_kernel: whether the variable is a kernel.
+      shape: shape of the first tensor.
+      expected: shape of the variable.
+      index: position of the variable's block in tensors that stack all blocks, or None.
+      bias: see `TensorSource`.
+    """
+    rows = _rows_taken(shape, row)
+    taken = _taken(shape, index, rows)
+    *others, last = expected
+    reshaped = _reshaped(
+        taken, (*others, last // len(found)), is_kernel=is_kernel, is_torch=is_torch
+    )
+    axes = None
+    if is_kernel and is_torch and "inputs_first" not in row:
+        axes = _TORCH_AXES.get(len(reshaped or taken))
+    if is_kernel and row.get("depthwise"):
+        axes = _DEPTHWISE_AXES["torch" if is_torch else "tensorflow"]
+    return TensorSource(
+        found[0],
+        others=tuple(found[1:]),
+        index=index,
+        rows=rows,
+        shape=reshaped,
+        axes=axes,
+        reversed_inputs=is_kernel and "bgr" in row,
+        bias=bias,
+    )
+
+
+def _reshaped(
+    shape: Sequence[int], expected: Sequence[int], *, is_kernel: bool, is_torch: bool
 ) -> tuple[int, ...] | None:
-    """Returns the shape of a convolution kernel that a dense layer's kernel flattens.
+    """Returns the shape to give a tensor before its axes are transposed.
 
     A dense layer on a flattened feature map equals a convolution with the map's size.
-    PyTorch flattens [C, h, w], and its kernel has the outputs first.
+    PyTorch flattens [C, h, w], and its kernel has the outputs first. In Flax, kernels
+    and biases of attention have an axis for the heads. Vectors and position embeddings
+    may have further axes of size 1.
 
     Args:
       shape: of the tensor.
       expected: shape of the variable, [h, w, C, N] if it is such a convolution.
-      is_torch: whether PyTorch flattened the kernel.
+      is_kernel: whether the variable is a kernel.
+      is_torch: whether PyTorch wrote the tensor.
 
     Returns:
-      The shape before PyTorch's or TensorFlow's kernel was flattened; None if the
-      tensor is not a flattened kernel of the expected size.
+      None if the tensor has as many axes as expected, or not as many values.
     """
-    if len(shape) != 2 or len(expected) != 4 or tuple(expected[:2]) == (1, 1):
+    if len(shape) == len(expected) or math.prod(shape) != math.prod(expected):
         return None
-    height, width, channels, outputs = expected
-    flat = height * width * channels
-    if is_torch:
-        return (
-            (outputs, channels, height, width)
-            if tuple(shape) == (outputs, flat)
-            else None
-        )
-    return tuple(expected) if tuple(shape) == (flat, outputs) else None
+    if not is_kernel:
+        same = [n for n in shape if n > 1] == [n for n in expected if n > 1]
+        return tuple(expected) if same or not is_torch else None
+    if tuple(expected[:2]) == (1, 1) and len(shape) == 2:
+        return None
+    if not is_torch:
+        return tuple(expected)
+    if len(shape) == 2 and shape[0] == expected[-1]:
+        height, width, channels, outputs = expected
+        return outputs, channels, height, width
+    return None
 
 
 def _rows(
-    table: names.Table, layer: str, block: str, parts: set[str]
+    table: names.Table, path: str, block: str, parts: set[str]
 ) -> Iterator[names.Table]:
-    """Yields the rows that apply to a layer of this project."""
-    general = "{block}" + layer.removeprefix(block) if block else layer
+    """Yields the rows that apply to a variable of this project, or to its layer."""
+    general = "{block}" + path.removeprefix(block) if block else path
+    ours = {name for p in (path, general) for name in (p, p.rpartition("/")[0])}
     for row in table["layers"]:
         conditions = row.get("if", ())
         holds = all((c.lstrip("!") in parts) != c.startswith("!") for c in conditions)
-        if row["ours"] in (layer, general) and holds:
+        if row["ours"] in ours and holds:
             yield row

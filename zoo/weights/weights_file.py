@@ -52,13 +52,13 @@ def kind(path: pathlib.Path) -> str:
         checkpoint.
 
     Returns:
-      `saved_model`, `checkpoint`, `hdf5`, `safetensors` or `torch`.
+      `saved_model`, `checkpoint`, `hdf5`, `safetensors`, `npz` or `torch`.
 
     Raises:
       ValueError: the format is not supported.
       OSError: the file can't be read.
     """
-    from zoo.weights import safetensors_files
+    from zoo.weights import npz, safetensors_files
 
     if (path / SAVED_MODEL).is_file():
         return "saved_model"
@@ -90,13 +90,15 @@ def kind(path: pathlib.Path) -> str:
             f"{path} is a whole Keras model: load it with Keras, and save only its "
             "weights: model.save_weights('NAME.weights.h5')."
         )
+    if start[:2] == b"PK" and npz.is_npz(path):
+        return "npz"
     if start[:2] == b"PK" or start[:1] == b"\x80":
         return "torch"
     if end == _TABLE_MAGIC:
         return "checkpoint"
     raise ValueError(
-        f"{path} has no weights in a supported format: safetensors, PyTorch, Keras, "
-        "TensorFlow checkpoint or SavedModel."
+        f"{path} has no weights in a supported format: safetensors, PyTorch, NumPy, "
+        "Keras, TensorFlow checkpoint or SavedModel."
     )
 
 
@@ -153,12 +155,13 @@ def read(path: pathlib.Path) -> File:
     format_ = kind(path)
     if format_ in ("saved_model", "checkpoint"):
         return _read_checkpoint(path, is_model=format_ == "saved_model")
-    from zoo.weights import hdf5, pickled, safetensors_files
+    from zoo.weights import hdf5, npz, pickled, safetensors_files
 
     if format_ == "safetensors":
         tensors, metadata = safetensors_files.read(path)
         return File(tensors=tensors, record=metadata.get(RECORD))
-    return File(tensors=(hdf5 if format_ == "hdf5" else pickled).read(path))
+    readers = {"hdf5": hdf5, "npz": npz, "torch": pickled}
+    return File(tensors=readers[format_].read(path))
 
 
 def _index(prefix: pathlib.Path) -> pathlib.Path:

@@ -1,0 +1,361 @@
+"""Tests ViT, DeiT III, DINOv2, SigLIP and CLIP against timm and others."""
+
+import numpy as np
+import pytest
+
+import zoo
+from tests.zoo import oracles, parity
+from zoo import config, facts
+
+ARCHS = sorted(
+    arch
+    for arch, path in config.config_files().items()
+    if path.parent.parent.name == "vit"
+)
+SPECS = {
+    "vit": "ViT",
+    "deit": "ViT",
+    "deit3": "DeiT3",
+    "dinov2": "DINOv2",
+    "siglip": "SigLIP",
+    "clip": "CLIP",
+}
+# One of each generation, which the default tests build.
+FIRST = ("vit_tiny_16", "deit3_small_16", "dinov2_small_14", "clip_base_32")
+DEPTH = 2  # blocks, since all are alike
+
+
+def spec_name(arch):
+    return SPECS[arch.partition("_")[0]]
+
+
+def timm_name(arch):
+    """Returns the name that timm gives to an arch of this family."""
+    kind, size, patch, *others = arch.split("_")
+    registers = "registers" in others
+    sizes = [part for part in others if part.isdecimal()]
+    side = sizes[0] if sizes else "224"
+    if kind == "dinov2":
+        return f"vit_{size}_patch{patch}_{'reg4_' if registers else ''}dinov2"
+    if kind in ("vit", "deit", "deit3"):
+        return f"{kind}_{size}_patch{patch}_{side}"
+    kind = "clip_quickgelu" if kind == "clip" else kind
+    return f"vit_{size}_patch{patch}_{kind}_{side}"
+
+
+def timm_network(arch, **settings):
+    """Builds timm's network; SigLIP with the activation of its authors' code."""
+    if arch.startswith("siglip"):
+        settings["act_layer"] = "gelu_tanh"
+    settings.setdefault("num_classes", 0 if arch.startswith("dinov2") else 1000)
+    return oracles.timm().create_model(
+        timm_name(arch), dynamic_img_size=True, **settings
+    )
+
+
+def randomise(theirs):
+    """Randomises all tensors of a PyTorch model: tokens, positions and scales too."""
+    import torch
+
+    rng = np.random.default_rng(3)
+    for name, tensor in theirs.state_dict().items():
+        if not tensor.is_floating_point():
+            continue
+        if tensor.numel() == max(tensor.shape, default=1):
+            is_bias = name.endswith("bias")
+            value = (
+                rng.normal(0, 0.2, tensor.shape)
+                if is_bias
+                else rng.uniform(0.5, 1.5, tensor.shape)
+            )
+        elif any(part in name for part in ("token", "embed", "probe", "latent")) and (
+            "patch" not in name
+        ):
+            value = rng.normal(0, 1, tensor.shape)
+        else:
+            fan_in = np.prod(tensor.shape[1:])
+            value = rng.normal(0, np.sqrt(1 / fan_in), tensor.shape)
+        tensor.copy_(torch.from_numpy(np.asarray(value)))
+    theirs.eval()
+
+
+def shallow(arch, weights, *bindings):
+    """Builds an arch of `DEPTH` blocks with imported weights."""
+    return zoo.build(
+        arch,
+        weights=str(weights),
+        gin_bindings=[f"{spec_name(arch)}.depth = {DEPTH}", *bindings],
+    )
+
+
+def images_of(*size):
+    images = np.random.default_rng(1).normal(size=(2, *size, 3))
+    return images.astype("float32")
+
+
+def sizes(arch):
+    """Returns the arch's own size and one of 5 by 8 patches, in pixels."""
+    arch_facts = facts.load(arch)
+    side = facts.value(arch_facts, "image_size")
+    patch = facts.value(arch_facts, "height_range")[0]
+    return (side // patch * patch,) * 2, (5 * patch, 8 * patch)
+
+
+def assert_same_as_timm(ours, theirs, size):
+    """Compares patches, the first block, feature map, feature vector and logits."""
+    import torch
+
+    from tests.zoo.resnet import torch_side
+
+    images = images_of(*size)
+    parts = torch_side.with_our_logits(ours, images)
+    modules = {"patches": "patch_embed.proj", "block_1": "blocks.0", "norm": "norm"}
+    others = torch_side.outputs(theirs, images, modules)
+    with torch.no_grad():
+        features = theirs.forward_features(
+            torch.tensor(images.transpose(0, 3, 1, 2).copy())
+        )
+        vector = theirs.forward_head(features, pre_logits=True)
+    others["feature_vector"] = vector.numpy()
+    shape = parts["feature_map"].shape
+    prefix = others["norm"].shape[1] - shape[1] * shape[2]
+    others["feature_map"] = others.pop("norm")[:, prefix:].reshape(shape)
+    if ours.arch.startswith("dinov2"):  # timm has no head for it
+        del others["logits"]
+    for name, other in others.items():
+        assert parity.relative(parts[name], other) < 1e-5, (name, size)
+
+
+@pytest.mark.ci
+@pytest.mark.slow_except(*FIRST, "dinov2_small_14_registers", "siglip_base_16")
+@pytest.mark.parametrize("arch", ARCHS)
+def test_weights_of_timm(arch, tmp_path):
+    torch = pytest.importorskip("torch", reason=oracles.HOW)
+    theirs = timm_network(arch, depth=DEPTH)
+    randomise(theirs)
+    torch.save(theirs.state_dict(), tmp_path / "a.pth")
+    ours = shallow(arch, tmp_path / "a.pth")
+    assert "timm: " in ours.weights["matched"]
+    own, other = sizes(arch)
+    assert_same_as_timm(ours, theirs, own)
+    # There, timm does not interpolate positions as the authors of DINOv2 do.
+    if not arch.startswith("dinov2") or arch.endswith("registers"):
+        assert_same_as_timm(ours, theirs, other)
+
+
+# Hugging Face transformers
+
+SMALL = {"channels": 64, "num_heads": 4}
+
+
+def transformers_network(arch):
+    """Builds the network of transformers with few blocks and channels."""
+    transformers = oracles.transformers()
+    shared = {
+        "hidden_size": SMALL["channels"],
+        "num_attention_heads": SMALL["num_heads"],
+        "num_hidden_layers": DEPTH,
+        "patch_size": facts.value(facts.load(arch), "height_range")[0],
+        "image_size": facts.value(facts.load(arch), "image_size"),
+        "num_labels": 1000,
+    }
+    inner = {"intermediate_size": 4 * SMALL["channels"]}
+    kind = arch.partition("_")[0]
+    if arch.endswith("registers"):
+        settings = transformers.Dinov2WithRegistersConfig(**shared)
+        return transformers.Dinov2WithRegistersForImageClassification(settings)
+    if kind == "dinov2":
+        settings = transformers.Dinov2Config(**shared)
+        return transformers.Dinov2ForImageClassification(settings)
+    if kind == "siglip":
+        settings = transformers.SiglipVisionConfig(**shared, **inner)
+        return transformers.SiglipVisionModel(settings)
+    if kind == "clip":
+        settings = transformers.CLIPVisionConfig(**shared, **inner, projection_dim=32)
+        return transformers.CLIPVisionModelWithProjection(settings)
+    settings = transformers.ViTConfig(**shared, **inner, layer_norm_eps=1e-6)
+    return transformers.ViTForImageClassification(settings)
+
+
+def small_bindings(arch):
+    name = spec_name(arch)
+    bindings = [f"{name}.{key} = {value}" for key, value in SMALL.items()]
+    if name == "SigLIP":
+        bindings.append(f"SigLIP.hidden = {4 * SMALL['channels']}")
+    if name == "CLIP":
+        bindings.append("CLIP.embedding_size = 32")
+    return bindings
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    ("arch", "output"),
+    [
+        ("vit_tiny_16", "logits"),
+        ("dinov2_small_14", "logits"),
+        ("dinov2_small_14_registers", "logits"),
+        ("siglip_base_16", "pooler_output"),
+        ("clip_base_32", "image_embeds"),
+    ],
+)
+def test_weights_of_transformers(arch, output, tmp_path):
+    torch = pytest.importorskip("torch", reason=oracles.HOW)
+    theirs = transformers_network(arch)
+    randomise(theirs)
+    theirs.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    ours = shallow(arch, path, *small_bindings(arch))
+    assert ours.weights["matched"].startswith("names of transformers: ")
+    own, other = sizes(arch)
+    # At other sizes, transformers leaves out the offset of DINOv2's authors.
+    for size in (own,) if arch == "dinov2_small_14" else (own, other):
+        images = images_of(*size)
+        pixels = torch.tensor(images.transpose(0, 3, 1, 2).copy())
+        more = {} if arch.startswith("dinov2") else {"interpolate_pos_encoding": True}
+        if size == own:
+            more = {}
+        elif arch in ("vit_tiny_16", "siglip_base_16", "clip_base_32"):
+            continue  # bicubic without antialiasing, unlike their authors
+        with torch.no_grad():
+            result = theirs(pixels, **more)[output].numpy()
+        endpoints = ours.backbone(images)
+        part = (
+            ours.head(endpoints[ours.head_input])
+            if output == "logits"
+            else endpoints["feature_vector"]
+        )
+        assert parity.relative(part, result) < 1e-5, size
+
+
+# torchvision
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("is_old", [False, True], ids=["now", "published"])
+def test_weights_of_torchvision(is_old, tmp_path):
+    """The names in the published files are older than those of today's class."""
+    torch = pytest.importorskip("torch", reason=oracles.HOW)
+    models = oracles.torchvision().models
+    theirs = models.VisionTransformer(
+        image_size=224,
+        patch_size=16,
+        num_layers=DEPTH,
+        num_heads=4,
+        hidden_dim=64,
+        mlp_dim=256,
+    )
+    randomise(theirs)
+    state = theirs.state_dict()
+    if is_old:
+        names = {"mlp.0.": "mlp.linear_1.", "mlp.3.": "mlp.linear_2."}
+        for new, old in names.items():
+            state = {name.replace(new, old): value for name, value in state.items()}
+    torch.save(state, tmp_path / "a.pth")
+    ours = shallow("vit_base_16", tmp_path / "a.pth", *small_bindings("vit_base_16"))
+    assert ours.weights["matched"].startswith("names of torchvision: ")
+    images = images_of(224, 224)
+    with torch.no_grad():
+        logits = theirs(torch.tensor(images.transpose(0, 3, 1, 2).copy())).numpy()
+    assert parity.relative(
+        ours.head(ours.backbone(images)["feature_vector"]), logits
+    ) < (1e-5)
+
+
+# Flax
+
+
+def flax_arrays(arch, rng):
+    """Returns arrays with the names and shapes of the authors' `.npz` files."""
+    channels, heads, hidden = SMALL["channels"], SMALL["num_heads"], 256
+    patch = facts.value(facts.load(arch), "height_range")[0]
+    positions = (facts.value(facts.load(arch), "image_size") // patch) ** 2
+    is_siglip = arch.startswith("siglip")
+    arrays = {}
+
+    def add(name, *shape, fan_in=None):
+        scale = 1.0 if fan_in is None else fan_in**-0.5
+        arrays[name] = rng.normal(0, scale, shape).astype("float32")
+
+    def norm(name):
+        arrays[f"{name}/scale"] = rng.uniform(0.5, 1.5, channels).astype("float32")
+        add(f"{name}/bias", channels)
+
+    def dense(name, inputs, outputs):
+        add(f"{name}/kernel", inputs, outputs, fan_in=inputs)
+        add(f"{name}/bias", outputs)
+
+    def attend(name):
+        size = channels // heads
+        for part in ("query", "key", "value"):
+            add(f"{name}/{part}/kernel", channels, heads, size, fan_in=channels)
+            add(f"{name}/{part}/bias", heads, size)
+        add(f"{name}/out/kernel", heads, size, channels, fan_in=channels)
+        add(f"{name}/out/bias", channels)
+
+    add("embedding/kernel", patch, patch, 3, channels, fan_in=3 * patch**2)
+    add("embedding/bias", channels)
+    if is_siglip:
+        add("pos_embedding", 1, positions, channels)
+    else:
+        add("cls", 1, 1, channels)
+        add("Transformer/posembed_input/pos_embedding", 1, 1 + positions, channels)
+        dense("head", channels, 1000)
+    for index in range(DEPTH):
+        block = f"Transformer/encoderblock_{index}"
+        norm(f"{block}/LayerNorm_0")
+        attend(f"{block}/MultiHeadDotProductAttention_{0 if is_siglip else 1}")
+        norm(f"{block}/LayerNorm_{1 if is_siglip else 2}")
+        mlp = f"{block}/MlpBlock_{0 if is_siglip else 3}"
+        dense(f"{mlp}/Dense_0", channels, hidden)
+        dense(f"{mlp}/Dense_1", hidden, channels)
+    norm("Transformer/encoder_norm")
+    if is_siglip:
+        add("MAPHead_0/probe", 1, 1, channels)
+        attend("MAPHead_0/MultiHeadDotProductAttention_0")
+        norm("MAPHead_0/LayerNorm_0")
+        dense("MAPHead_0/MlpBlock_0/Dense_0", channels, hidden)
+        dense("MAPHead_0/MlpBlock_0/Dense_1", hidden, channels)
+        arrays = {f"params/img/{name}": value for name, value in arrays.items()}
+        arrays["params/t"] = np.zeros(1, np.float32)
+    return arrays
+
+
+def stacked(arrays):
+    """Returns the arrays with those of all blocks stacked, as newer files have them."""
+    blocks = [n for n in arrays if "/encoderblock_0/" in n]
+    others = {n: a for n, a in arrays.items() if "/encoderblock_" not in n}
+    for name in blocks:
+        names = [
+            name.replace("encoderblock_0", f"encoderblock_{i}") for i in range(DEPTH)
+        ]
+        new = name.replace("encoderblock_0", "encoderblock")
+        others[new] = np.stack([arrays[n] for n in names])
+    return others
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    ("arch", "is_stacked"),
+    [("vit_tiny_16", False), ("siglip_base_16", False), ("siglip_base_16", True)],
+)
+def test_weights_of_flax(arch, is_stacked, tmp_path):
+    """timm reads the same file on its own."""
+    torch = pytest.importorskip("torch", reason=oracles.HOW)
+    arrays = flax_arrays(arch, np.random.default_rng(5))
+    np.savez(tmp_path / "timm.npz", **arrays)
+    arrays = stacked(arrays) if is_stacked else arrays
+    np.savez(tmp_path / "a.npz", **arrays)
+    theirs = timm_network(
+        arch, depth=DEPTH, embed_dim=SMALL["channels"], num_heads=SMALL["num_heads"]
+    )
+    theirs.load_pretrained(str(tmp_path / "timm.npz"))
+    theirs.eval()
+    ours = shallow(arch, tmp_path / "a.npz", *small_bindings(arch))
+    assert ours.weights["matched"].startswith("names of google-research/")
+    images = images_of(224, 224)
+    with torch.no_grad():
+        features = theirs.forward_features(
+            torch.tensor(images.transpose(0, 3, 1, 2).copy())
+        )
+        vector = theirs.forward_head(features, pre_logits=True).numpy()
+    assert parity.relative(ours.backbone(images)["feature_vector"], vector) < 1e-5

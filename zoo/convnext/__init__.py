@@ -1,0 +1,1 @@
+"""ConvNeXt: convolutional networks with the macro design of vision transformers."""

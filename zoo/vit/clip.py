@@ -1,0 +1,95 @@
+"""CLIP's image tower: ViT with a norm before the blocks, and a projection after them.
+
+Source: Radford et al., arXiv:2103.00020, section 2.4 and Table 20. Reference code:
+`clip/model.py` of openai/CLIP.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import gin
+import keras
+
+from zoo import spec
+from zoo.layers import position_embedding, tokens, transformer
+from zoo.vit import encoder
+
+NORM_EPSILON = 1e-5  # PyTorch's default
+
+
+@gin.register
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CLIP(spec.BackboneSpec):
+    """Patches -> positions -> class token -> norm -> blocks -> norm -> class token.
+
+    Args:
+      patch_size: height and width of a patch, pixels.
+      depth: number of blocks.
+      channels: channels of each token.
+      num_heads: attention heads of each block; they divide the channels.
+      embedding_size: length of the image embedding that is compared with texts, which
+        is a projection of the class token and then the feature vector. None for the
+        class token itself, which is what other tasks are fine-tuned from.
+      mlp_activation: `quick_gelu`, as in OpenAI's weights, or `gelu`.
+      image_size: pixels; it also sets the number of learned positions.
+      grid_size: rows and columns of learned positions; None for those of `image_size`.
+        Set it to train on images of another size than the weights have positions for.
+      drop_path_rate: share of images whose branches are dropped in the last block, in
+        training.
+
+    Deviations:
+      Position embeddings are interpolated for images of other sizes, bicubic and
+      antialiased as in timm and OpenCLIP; the authors' code has one size per model.
+    """
+
+    patch_size: int
+    depth: int
+    channels: int
+    num_heads: int
+    embedding_size: int | None = None
+    mlp_activation: str = "quick_gelu"
+    image_size: int = 224
+    grid_size: int | None = None
+    drop_path_rate: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        encoder.check_sizes(self)
+        if self.embedding_size is not None:
+            spec.check_range("CLIP.embedding_size", self.embedding_size, 1, 8192)
+        if self.mlp_activation not in transformer.ACTIVATIONS:
+            choices = ", ".join(transformer.ACTIVATIONS)
+            raise ValueError(
+                f"CLIP.mlp_activation must be one of {choices}, not "
+                f"{self.mlp_activation!r:.80}."
+            )
+
+    def build(self) -> keras.Model:
+        """Builds the backbone; `feature_vector` is [B, embedding_size or channels]."""
+        block = transformer.Block(
+            num_heads=self.num_heads,
+            hidden=4 * self.channels,
+            activation=self.mlp_activation,
+            norm_epsilon=NORM_EPSILON,
+        )
+        interpolation = position_embedding.Interpolation(antialias=True)
+
+        images = keras.Input((None, None, 3), name="images")
+        patches, x = encoder.embed_patches(
+            images, self, interpolation=interpolation, use_bias=False
+        )
+        endpoints = {"patches": patches}
+        x = tokens.Prefix(has_position=True, name="class_token")(x)
+        x = transformer.norm(NORM_EPSILON, name="norm_before")(x)
+        rates = encoder.growing(self.drop_path_rate, self.depth)
+        endpoints |= encoder.encode(x, block, drop_path_rates=rates)
+        x = endpoints[f"block_{self.depth}"]
+        outputs = encoder.class_token_outputs(x, patches, norm_epsilon=NORM_EPSILON)
+        if self.embedding_size is not None:
+            endpoints["class_token"] = outputs["feature_vector"]
+            project = keras.layers.Dense(
+                self.embedding_size, use_bias=False, name="project"
+            )
+            outputs["feature_vector"] = project(outputs["feature_vector"])
+        return keras.Model(images, endpoints | outputs, name="clip")

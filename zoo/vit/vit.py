@@ -1,0 +1,69 @@
+"""ViT: a transformer on patches of an image; and DeiT, the same network.
+
+Source: Dosovitskiy et al., arXiv:2010.11929, section 3.1 and Table 1; Steiner et al.,
+arXiv:2106.10270, Table 2, for ViT-Ti and ViT-S; Touvron et al., arXiv:2012.12877, Table
+1, for DeiT. Reference code: `models/vit.py` of google-research/big_vision.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import gin
+import keras
+
+from zoo import spec
+from zoo.layers import position_embedding, tokens, transformer
+from zoo.vit import encoder
+
+
+@gin.register
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ViT(spec.BackboneSpec):
+    """Patches -> positions -> class token -> blocks -> norm -> class token.
+
+    Args:
+      patch_size: height and width of a patch, pixels.
+      depth: number of blocks.
+      channels: channels of each token.
+      num_heads: attention heads of each block; they divide the channels.
+      image_size: pixels; it also sets the number of learned positions.
+      grid_size: rows and columns of learned positions; None for those of `image_size`.
+        Set it to train on images of another size than the weights have positions for.
+      drop_path_rate: share of images whose branches are dropped in the last block, in
+        training.
+
+    Deviations:
+      Position embeddings are interpolated as timm does, bicubic and antialiased; the
+      authors' code does it once, bilinearly, when it loads weights.
+      Dropout inside the blocks, 0.1 in some of the papers' trainings, is left out.
+    """
+
+    patch_size: int
+    depth: int
+    channels: int
+    num_heads: int
+    image_size: int = 224
+    grid_size: int | None = None
+    drop_path_rate: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        encoder.check_sizes(self)
+
+    def build(self) -> keras.Model:
+        """Builds the backbone; `feature_vector` is [B, channels]."""
+        block = transformer.Block(num_heads=self.num_heads, hidden=4 * self.channels)
+        interpolation = position_embedding.Interpolation(antialias=True)
+
+        images = keras.Input((None, None, 3), name="images")
+        patches, x = encoder.embed_patches(images, self, interpolation=interpolation)
+        endpoints = {"patches": patches}
+        x = tokens.Prefix(has_position=True, name="class_token")(x)
+        rates = encoder.growing(self.drop_path_rate, self.depth)
+        endpoints |= encoder.encode(x, block, drop_path_rates=rates)
+        x = endpoints[f"block_{self.depth}"]
+        endpoints |= encoder.class_token_outputs(
+            x, patches, norm_epsilon=block.norm_epsilon
+        )
+        return keras.Model(images, endpoints, name="vit")
