@@ -239,3 +239,43 @@ def test_every_option_of_convolutions_is_trained():
         assert_close(
             variable.numpy(), expected_statistics[variable.path], variable.path
         )
+
+
+def without_norms():
+    """Builds a small network with the layers of VGG and of transformers."""
+    images = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(8, 3, strides=2, activation="relu", name="conv")(images)
+    x = keras.layers.Conv2D(8, (3, 5), padding="same", activation="gelu")(x)
+    x = keras.layers.Conv2D(6, (5, 3), activation="relu", name="fc6")(x)
+    x = keras.layers.Conv2D(6, 1, activation="relu", use_bias=False, name="fc7")(x)
+    x = keras.layers.Dense(9, activation="gelu")(x)
+    x = keras.layers.Dense(4, use_bias=False)(x)
+    model = keras.Model(images, x)
+    randomise(model)
+    return model
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_layers_without_norms_are_computed(training, monkeypatch):
+    monkeypatch.setattr(fused, "SMALLEST_MULTIPLIED", 20)
+    model = without_norms()
+
+    @tf.function(autograph=False)
+    def call(images):
+        with fused.use_fused_ops(model, training=training):
+            return model(images, training=training)
+
+    for images in (IMAGES, IMAGES[:1, :15, :11]):
+        variables = [v.value for v in model.trainable_weights]
+        with tf.GradientTape(persistent=True) as tape:
+            outputs, expected = call(images), model(images)
+            losses = [tf.reduce_sum(x**2) for x in (outputs, expected)]
+        assert_close(outputs, expected, "outputs")
+        gradients = [tape.gradient(loss, variables) for loss in losses]
+        for variable, ours, theirs in zip(variables, *gradients, strict=True):
+            assert_close(ours, theirs, variable.name, limit=1e-4)
+    graph = call.get_concrete_function(tf.TensorSpec([None, None, None, 3])).graph
+    kinds = [op.type for op in graph.get_operations()]
+    # fc6 and fc7, and both dense layers.
+    assert (kinds.count("ExtractImagePatches"), kinds.count("Conv2D")) == (1, 2)
+    assert kinds.count("MatMul") >= 2 if training else kinds.count("MatMul") == 4

@@ -124,8 +124,9 @@ def _block(
         name=f"{name}_depthwise",
     )(inputs)
     x = _norm(f"{name}_norm")(x)
-    x = _convolution(EXPANSION_RATIO * channels, 1, name=f"{name}_expand")(x)
-    x = keras.layers.Activation(ACTIVATION, name=f"{name}_activation")(x)
+    x = _convolution(
+        EXPANSION_RATIO * channels, 1, activation=ACTIVATION, name=f"{name}_expand"
+    )(x)
     if residual.has_response_norm:
         x = global_response_norm.GlobalResponseNorm(name=f"{name}_response_norm")(x)
     x = _convolution(channels, 1, name=f"{name}_project")(x)
@@ -137,10 +138,20 @@ def _block(
 
 
 def _convolution(
-    filters: int, size: int, *, strides: int = 1, name: str
+    filters: int,
+    size: int,
+    *,
+    strides: int = 1,
+    activation: str | None = None,
+    name: str,
 ) -> keras.layers.Conv2D:
     return keras.layers.Conv2D(
-        filters, size, strides=strides, kernel_initializer=_initializer(), name=name
+        filters,
+        size,
+        strides=strides,
+        activation=activation,
+        kernel_initializer=_initializer(),
+        name=name,
     )
 
 

@@ -93,8 +93,7 @@ def mlp(
     inputs: keras.KerasTensor, *, hidden: int, activation: str, name: str
 ) -> keras.KerasTensor:
     """Dense -> activation -> dense, back to the channels of the input."""
-    x = dense(hidden, name=f"{name}_expand")(inputs)
-    x = keras.layers.Activation(ACTIVATIONS[activation], name=f"{name}_activation")(x)
+    x = dense(hidden, activation=activation, name=f"{name}_expand")(inputs)
     return dense(inputs.shape[-1], name=f"{name}_project")(x)
 
 
@@ -103,10 +102,13 @@ def norm(epsilon: float, *, name: str) -> keras.layers.LayerNormalization:
     return keras.layers.LayerNormalization(epsilon=epsilon, name=name)
 
 
-def dense(units: int, *, name: str) -> keras.layers.Dense:
-    """Linear layer on the channels, [B, T, C] -> [B, T, units]."""
+def dense(
+    units: int, *, activation: str | None = None, name: str
+) -> keras.layers.Dense:
+    """Linear layer on the channels, [B, T, C] -> [B, T, units], and an activation."""
     return keras.layers.Dense(
         units,
+        activation=ACTIVATIONS[activation] if activation else None,
         kernel_initializer=truncated_normal.TruncatedNormal(stddev=0.02),
         name=name,
     )

@@ -223,3 +223,155 @@ def test_blocks_with_names_and_separable_convolutions(leaves):
 
 def test_names_of_no_block_are_unknown():
     assert names.recognise([CELLS], ["block_1/sep/depthwise_kernel"]) is None
+
+
+def table_of(*layers, framework="torch", **more):
+    return {
+        "source": "a test",
+        "framework": framework,
+        "archs": ["*"],
+        "layers": list(layers),
+        "ignored": [],
+        **more,
+    }
+
+
+def values(table, shapes, file):
+    """Matches all variables and returns their values."""
+    matching = tensor_matching.match(table, shapes, file)
+    assert matching.complete, matching.summary()
+    assert sorted([*matching.origins, *matching.zeros]) == sorted(shapes)
+    return {
+        path: tensor_matching.value(file, origin)
+        for path, origin in matching.origins.items()
+    }
+
+
+def test_one_tensor_has_the_rows_of_two_variables():
+    """PyTorch's positions have the class token's first, and an axis for the batch."""
+    positions = np.arange(20.0).reshape(1, 5, 4)
+    table = table_of(
+        {"ours": "token/position", "theirs": "pos_embed", "rows": [0, 1]},
+        {"ours": "token/embedding", "theirs": "cls"},
+        {"ours": "positions", "theirs": "pos_embed", "rows": [1, None]},
+    )
+    shapes = {
+        "token/embedding": (1, 4),
+        "token/position": (1, 4),
+        "positions/embedding": (4, 4),
+    }
+    file = {"pos_embed": positions, "cls": np.ones((1, 1, 4))}
+    result = values(table, shapes, file)
+    np.testing.assert_array_equal(result["token/position"], positions[0, :1])
+    np.testing.assert_array_equal(result["positions/embedding"], positions[0, 1:])
+    shorter = file | {"pos_embed": positions[:, :4]}
+    matching = tensor_matching.match(table, shapes, shorter)
+    assert matching.mismatched == [
+        "positions/embedding: expected [4, 4], file has [3, 4]"
+    ]
+
+
+def test_rows_may_be_shares_of_all():
+    """PyTorch has the kernels of queries, keys and values in one tensor."""
+    kernel, bias = np.arange(24.0).reshape(6, 4), np.arange(6.0)
+    table = table_of(
+        {"ours": "query", "theirs": "attn.in_proj", "rows": [0, "1/3"]},
+        {"ours": "key_value", "theirs": "attn.in_proj", "rows": ["1/3", None]},
+    )
+    shapes = {
+        "query/kernel": (4, 2),
+        "query/bias": (2,),
+        "key_value/kernel": (4, 4),
+        "key_value/bias": (4,),
+    }
+    file = {"attn.in_proj_weight": kernel, "attn.in_proj_bias": bias}
+    result = values(table, shapes, file)
+    np.testing.assert_array_equal(result["query/kernel"], kernel[:2].T)
+    np.testing.assert_array_equal(result["key_value/kernel"], kernel[2:].T)
+    np.testing.assert_array_equal(result["query/bias"], bias[:2])
+    np.testing.assert_array_equal(result["key_value/bias"], bias[2:])
+
+
+def test_one_variable_joins_three_tensors():
+    random = np.random.default_rng(0)
+    table = table_of(
+        {"ours": "{block}_qkv", "theirs": "h.{index}.q", "joined": ["h.{index}.k"]}
+    )
+    shapes = {"block_2_qkv/kernel": (3, 4), "block_2_qkv/bias": (4,)}
+    file = {
+        f"h.0.{part}.{leaf}": random.random(shape)
+        for part in "qk"
+        for leaf, shape in (("weight", (2, 3)), ("bias", 2))
+    }
+    result = values(table, shapes, file)
+    expected = np.concatenate([file["h.0.q.weight"], file["h.0.k.weight"]]).T
+    np.testing.assert_array_equal(result["block_2_qkv/kernel"], expected)
+    expected = np.concatenate([file["h.0.q.bias"], file["h.0.k.bias"]])
+    np.testing.assert_array_equal(result["block_2_qkv/bias"], expected)
+    del file["h.0.k.bias"]
+    matching = tensor_matching.match(table, shapes, file)
+    assert matching.missing == ["block_2_qkv/bias"]
+    assert matching.unused == ["h.0.q.bias"]
+    file["h.0.k.weight"] = random.random((2, 5))
+    assert tensor_matching.match(table, shapes, file).mismatched
+
+
+def test_flax_has_an_axis_for_heads_and_may_stack_all_blocks():
+    random = np.random.default_rng(0)
+    rows = [
+        {"ours": "{block}_project", "theirs": "enc/out", "stacked": True},
+        {"ours": "{block}_query", "theirs": "enc/query", "stacked": True},
+    ]
+    table = table_of(*rows, framework="tensorflow")
+    shapes = {
+        f"block_{n}_{layer}/{leaf}": shape
+        for n in (1, 2)
+        for layer in ("project", "query")
+        for leaf, shape in (("kernel", (6, 6)), ("bias", (6,)))
+    }
+    file = {
+        "enc/query/kernel": random.random((2, 6, 2, 3)),
+        "enc/query/bias": random.random((2, 2, 3)),
+        "enc/out/kernel": random.random((2, 2, 3, 6)),
+        "enc/out/bias": random.random((2, 6)),
+    }
+    result = values(table, shapes, file)
+    for block in (0, 1):
+        for ours, theirs in (("query", "query"), ("project", "out")):
+            for leaf in ("kernel", "bias"):
+                path = f"block_{block + 1}_{ours}/{leaf}"
+                expected = file[f"enc/{theirs}/{leaf}"][block].reshape(shapes[path])
+                np.testing.assert_array_equal(result[path], expected)
+
+
+def test_variables_that_a_project_lacks_may_be_zero():
+    table = table_of(
+        {"ours": "token/embedding", "theirs": "cls"}, zeros=["token/position"]
+    )
+    shapes = {"token/embedding": (1, 4), "token/position": (1, 4)}
+    matching = tensor_matching.match(table, shapes, {"cls": np.ones((1, 1, 4))})
+    assert matching.complete
+    assert matching.zeros == ["token/position"]
+    assert matching.summary() == "names of a test: 1 matched; 1 zeros"
+
+
+def test_a_kernel_may_have_its_inputs_first():
+    kernel = np.arange(12.0).reshape(3, 4)
+    row = {"ours": "project", "theirs": "visual.proj", "inputs_first": True}
+    result = values(table_of(row), {"project/kernel": (3, 4)}, {"visual.proj": kernel})
+    np.testing.assert_array_equal(result["project/kernel"], kernel)
+
+
+def test_keras_has_depthwise_kernels_as_grouped_convolutions():
+    kernel = np.random.default_rng(0).random((7, 7, 1, 5))
+    row = {
+        "ours": "{block}_depthwise",
+        "theirs": "depthwise_{index}",
+        "depthwise": True,
+    }
+    table = table_of(row, framework="tensorflow")
+    shapes = {"stage_1_block_1_depthwise/kernel": (7, 7, 5, 1)}
+    result = values(table, shapes, {"depthwise_0/kernel": kernel})
+    np.testing.assert_array_equal(
+        result["stage_1_block_1_depthwise/kernel"], kernel.transpose(0, 1, 3, 2)
+    )
