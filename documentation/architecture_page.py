@@ -49,7 +49,7 @@ def markdown(architecture: page_data.Architecture) -> str:
             for name, entry in each.weights.items()
             if "network" in entry
         ],
-        papers=_papers(variants),
+        papers=_papers([page, *variants]),
         common_facts=_common_facts(variants),
         counts=_varying_facts(variants),
         settings=_varying(variants, _settings),

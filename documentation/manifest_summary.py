@@ -9,6 +9,7 @@ from typing import Any
 
 _OMITTED_KEYS = ("variables", "configuration", "packages", "files", "pair")
 _BLOCK = re.compile(r"(stage_\d+)_block_(\d+)(?=[_/])")
+_BLOCK_WITHOUT_STAGE = re.compile(r"block_(\d+)_")
 
 
 def summarize(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,8 +32,14 @@ def summarize(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def blocks(paths: Iterable[str]) -> dict[str, int]:
-    """Counts the blocks of each stage in the paths of variables."""
+    """Counts the blocks of each stage in the paths of variables.
+
+    The blocks of a network without stages count as `blocks`.
+    """
     counts: dict[str, int] = collections.defaultdict(int)
-    for match in filter(None, map(_BLOCK.match, paths)):
-        counts[match[1]] = max(counts[match[1]], int(match[2]))
+    for path in paths:
+        if match := _BLOCK.match(path):
+            counts[match[1]] = max(counts[match[1]], int(match[2]))
+        elif match := _BLOCK_WITHOUT_STAGE.match(path):
+            counts["blocks"] = max(counts["blocks"], int(match[1]))
     return dict(counts)

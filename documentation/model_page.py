@@ -180,12 +180,16 @@ def stages_svg(page: page_data.PageData) -> str:
     shapes = {"images": [side, side, 3], **shapes}
     if num_features := manifest["output"].get("num_features"):
         shapes["feature_vector"] = [num_features]
+    if "patches" in shapes:
+        shapes = _with_one_row_of_blocks(shapes)
+    tokens_side = shapes.get("patches", [1])[0]
+    sides = {1: 1, 2: tokens_side}  # of vectors and of tokens; else that of the map
     rows = [
         {
             "name": rendering.words(name),
             "shape": " × ".join(map(str, shape)),
             "blocks": manifest["blocks"].get(name),
-            "side": _bar_length(shape[0] if len(shape) == 3 else 1, side),
+            "side": _bar_length(sides.get(len(shape), shape[0]), side),
             "y": _MARGIN + number * _ROW,
         }
         for number, (name, shape) in enumerate(shapes.items())
@@ -197,6 +201,15 @@ def stages_svg(page: page_data.PageData) -> str:
         width=_WIDTH,
         height=2 * _MARGIN + len(rows) * _ROW - 8,
     )
+
+
+def _with_one_row_of_blocks(shapes: Mapping[str, list[int]]) -> dict[str, list[int]]:
+    """Returns a transformer's shapes with one entry for all blocks, `blocks`."""
+    merged = {}
+    for name, shape in shapes.items():
+        if name != "attention":
+            merged["blocks" if name.startswith("block_") else name] = shape
+    return merged
 
 
 def _bar_length(pixels: int, largest: int) -> int:

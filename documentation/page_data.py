@@ -25,9 +25,10 @@ PUBLISHER = "image-model-zoo"
 ROOT = config.ZOO.parent
 RECORDS = ROOT / "docs" / "records"
 SPEEDS = ROOT / "docs" / "speeds.json"  # of one run on one machine
-# Where a word starts in the name of a class: `V2` and `RS`, but not `Net` or `NeXt`.
+# Where a word starts in the name of a class: `V2` and `RS`, but not `Net`, `NeXt`, the
+# `T3` of DeiT3 or the `LIP` of SigLIP.
 _WORD_START = re.compile(
-    r"(?<=[a-z\d])(?=(?!Net)[A-Z](?:[A-Z\d]|[a-z]{2}))|(?<=Net)(?=[A-Z]$)"
+    r"(?<=[a-z\d])(?=(?!Net|T\d|LIP)[A-Z](?:[A-Z\d]|[a-z]{2}))|(?<=Net)(?=[A-Z]$)"
 )
 # Files that determine the values of a record, besides the arch's own files.
 _RECORD_SOURCES = (
@@ -159,9 +160,13 @@ class Architecture:
 
     @property
     def default(self) -> PageData:
-        """The arch that is named like the page, or else the smallest arch."""
-        named = (page for page in self.variants if page.arch == self.page_name)
-        return next(named, self.variants[0])
+        """The arch that is named like the page, or else the smallest arch.
+
+        The name of the smallest begins like the page's, if that of any arch does.
+        """
+        named = [page for page in self.variants if page.arch == self.page_name]
+        alike = [p for p in self.variants if p.arch.startswith(f"{self.page_name}_")]
+        return next(iter([*named, *alike, *self.variants]))
 
     def link(self, arch: str) -> str:
         """Returns the address of an arch's row, relative to the folder of the pages."""

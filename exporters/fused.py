@@ -63,6 +63,8 @@ def use_fused_ops(
                 calls.setdefault(layer, _infer_conv)
             elif type(layer) is keras.layers.Dense and len(layer.input.shape) > 2:
                 calls[layer] = _infer_dense
+            elif not constant and _is_activated_elsewhere_too(layer):
+                calls[layer] = _infer_add
             elif _is_layer_norm(layer):
                 calls[layer] = _infer_layer_norm
             elif type(layer) is attention.SelfAttention:
@@ -174,6 +176,26 @@ def _multiply_rows(layer: keras.layers.Layer, inputs: tf.Tensor) -> tf.Tensor:
     return tf.reshape(x, tf.concat([shape[:-1], [filters]], 0))
 
 
+def _is_activated_elsewhere_too(layer: keras.layers.Layer) -> bool:
+    """Whether a sum has an activation and another layer after it."""
+    if type(layer) is not keras.layers.Add:
+        return False
+    users = [node.operation for node in layer._outbound_nodes]
+    return len(users) > 1 and any(
+        isinstance(user, keras.layers.Activation) for user in users
+    )
+
+
+def _infer_add(layer: keras.layers.Add, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Adds, so that TensorFlow does not fuse the sum with a convolution before it.
+
+    It would drop the sum, find that the other layer needs it, and then leave all
+    convolutions of the network unfused: "remapper failed".
+    """
+    first, second = (tf.ensure_shape(x, x.shape) for x in inputs)
+    return first + second
+
+
 def _is_layer_norm(layer: keras.layers.Layer) -> bool:
     """Whether a layer normalises channels, which are last, with scale and offset."""
     return (
@@ -189,8 +211,8 @@ def _infer_layer_norm(
 ) -> tf.Tensor:
     """Normalises with one op less on whole tensors than Keras.
 
-    oneDNN's fused op would take a quarter of the time, but TensorFlow only finds it
-    behind a batch norm of B · T channels, which fails on GPUs for large batches.
+    oneDNN's fused op would take a quarter of the time, but TensorFlow finds it only
+    behind a batch norm of B · T channels, which is slow, or fails, elsewhere.
     """
     centred = inputs - tf.reduce_mean(inputs, -1, keepdims=True)
     variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)

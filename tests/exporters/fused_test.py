@@ -279,3 +279,24 @@ def test_layers_without_norms_are_computed(training, monkeypatch):
     # fc6 and fc7, and both dense layers.
     assert (kinds.count("ExtractImagePatches"), kinds.count("Conv2D")) == (1, 2)
     assert kinds.count("MatMul") >= 2 if training else kinds.count("MatMul") == 4
+
+
+def test_a_sum_that_two_layers_read_is_not_fused():
+    """TensorFlow's optimizer fails if it fuses that sum with the convolution."""
+    images = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 1, name="shortcut")(images)
+    total = keras.layers.Add(name="total")([x, keras.layers.Conv2D(4, 1)(images)])
+    activated = keras.layers.Activation("relu")(total)
+    outputs = keras.layers.Add(name="last")([activated, total])
+    model = keras.Model(images, outputs)
+    randomise(model)
+
+    @tf.function(autograph=False)
+    def call(images):
+        with fused.use_fused_ops(model, training=False):
+            return model(images)
+
+    assert_close(call(IMAGES), model(IMAGES), "inference")
+    graph = call.get_concrete_function(tf.TensorSpec([None, None, None, 3])).graph
+    kinds = [op.type for op in graph.get_operations()]
+    assert kinds.count("EnsureShape") == 2  # the inputs of `total` alone

@@ -1,5 +1,6 @@
 """Tests ViT, DeiT III, DINOv2, SigLIP and CLIP against timm and others."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -359,3 +360,157 @@ def test_weights_of_flax(arch, is_stacked, tmp_path):
         )
         vector = theirs.forward_head(features, pre_logits=True).numpy()
     assert parity.relative(ours.backbone(images)["feature_vector"], vector) < 1e-5
+
+
+# The authors' PyTorch code, whose names timm converts on its own.
+
+
+def openai_names(state):
+    """Returns timm's tensors of a CLIP tower with the names of openai/CLIP."""
+    renamed = {
+        "norm_pre.": "visual.ln_pre.",
+        "norm.": "visual.ln_post.",
+        "patch_embed.proj.": "visual.conv1.",
+        ".norm1.": ".ln_1.",
+        ".norm2.": ".ln_2.",
+        ".attn.qkv.": ".attn.in_proj_",
+        ".attn.proj.": ".attn.out_proj.",
+        ".mlp.fc1.": ".mlp.c_fc.",
+        ".mlp.fc2.": ".mlp.c_proj.",
+        "blocks.": "visual.transformer.resblocks.",
+    }
+    result = {}
+    for name, tensor in state.items():
+        for timms, theirs in renamed.items():
+            if name.startswith(timms) or (timms.startswith(".") and timms in name):
+                name = name.replace(timms, theirs, 1)
+        result[name] = tensor
+    result["visual.class_embedding"] = result.pop("cls_token")[0, 0]
+    result["visual.positional_embedding"] = result.pop("pos_embed")[0]
+    result["visual.proj"] = result.pop("head.weight").T.contiguous()
+    del result["head.bias"]
+    return result
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("embedding_size", [None, 32])
+def test_weights_of_openai(embedding_size, tmp_path):
+    torch = pytest.importorskip("torch", reason=oracles.HOW)
+    theirs = timm_network("clip_base_32", depth=DEPTH, num_classes=32)
+    randomise(theirs)
+    torch.nn.init.zeros_(theirs.head.bias)
+    state = openai_names(theirs.state_dict())
+    from timm.models import vision_transformer
+
+    converted = vision_transformer.checkpoint_filter_fn(dict(state), theirs)
+    for name, tensor in theirs.state_dict().items():
+        torch.testing.assert_close(converted[name].reshape(tensor.shape), tensor)
+    state["positional_embedding"] = torch.ones(77, 8)  # of the text tower
+    state["transformer.resblocks.0.attn.in_proj_weight"] = torch.ones(24, 8)
+    torch.save(state, tmp_path / "a.pth")
+    ours = shallow(
+        "clip_base_32", tmp_path / "a.pth", f"CLIP.embedding_size = {embedding_size}"
+    )
+    assert ours.weights["matched"].startswith("names of openai/CLIP: ")
+    images = images_of(224, 224)
+    with torch.no_grad():
+        features = theirs.forward_features(
+            torch.tensor(images.transpose(0, 3, 1, 2).copy())
+        )
+        is_token = embedding_size is None
+        vector = theirs.forward_head(features, pre_logits=is_token).numpy()
+    assert parity.relative(ours.backbone(images)["feature_vector"], vector) < 1e-5
+
+
+@pytest.mark.ci
+def test_weights_of_the_authors_of_deit3(tmp_path):
+    torch = pytest.importorskip("torch", reason=oracles.HOW)
+    theirs = timm_network("deit3_small_16", depth=DEPTH)
+    randomise(theirs)
+    state = {
+        name.replace(".ls1.gamma", ".gamma_1").replace(".ls2.gamma", ".gamma_2"): tensor
+        for name, tensor in theirs.state_dict().items()
+    }
+    torch.save({"model": state}, tmp_path / "a.pth")
+    ours = shallow("deit3_small_16", tmp_path / "a.pth")
+    assert ours.weights["matched"].startswith("names of facebookresearch/deit: ")
+    assert_same_as_timm(ours, theirs, (224, 224))
+
+
+@pytest.mark.ci
+def test_weights_of_the_authors_of_dinov2(tmp_path):
+    """With registers, timm adds the class token's position to the class token."""
+    torch = pytest.importorskip("torch", reason=oracles.HOW)
+    theirs = timm_network("dinov2_small_14_registers", depth=DEPTH)
+    randomise(theirs)
+    state = dict(theirs.state_dict())
+    position = torch.randn(1, 1, 384)
+    state["pos_embed"] = torch.cat([position, state["pos_embed"]], dim=1)
+    state["cls_token"] = state["cls_token"] - position
+    state["register_tokens"] = state.pop("reg_token")
+    state["mask_token"] = torch.zeros(1, 384)
+    from timm.models import vision_transformer
+
+    converted = vision_transformer.checkpoint_filter_fn(dict(state), theirs)
+    for name, tensor in theirs.state_dict().items():
+        torch.testing.assert_close(converted[name].reshape(tensor.shape), tensor)
+    torch.save(state, tmp_path / "a.pth")
+    ours = shallow("dinov2_small_14_registers", tmp_path / "a.pth")
+    assert "names of facebookresearch/dinov2 and timm: " in ours.weights["matched"]
+    for size in sizes("dinov2_small_14_registers"):
+        assert_same_as_timm(ours, theirs, size)
+
+
+# The specs
+
+
+def test_images_of_other_sizes_keep_the_learned_grid():
+    """`grid_size` is that of the weights, `image_size` that of the training."""
+    bindings = ["ViT.image_size = 384", "ViT.grid_size = 14", "ViT.depth = 1"]
+    model = zoo.build("vit_tiny_16", gin_bindings=bindings)
+    shapes = {v.path: tuple(v.shape) for v in model.backbone.weights}
+    assert shapes["position_embedding/embedding"] == (196, 192)
+    assert model.spec.image_size == 384
+
+
+def test_pixels_beyond_the_last_patch_do_not_count():
+    model = zoo.build("vit_tiny_16", gin_bindings=["ViT.depth = 1"])
+    images = np.random.default_rng(0).random((1, 47, 33, 3), np.float32)
+    whole = model.endpoints(images[:, :32, :32])
+    for name, value in model.endpoints(images).items():
+        np.testing.assert_array_equal(value, whole[name], name)
+
+
+def test_the_attention_map_is_that_of_the_last_block():
+    model = zoo.build("vit_tiny_16", gin_bindings=["ViT.depth = 2"])
+    weights = keras.ops.convert_to_numpy(
+        model.endpoints(np.random.default_rng(0).random((1, 32, 48, 3), np.float32))[
+            "attention"
+        ]
+    )
+    assert weights.shape == (1, 3, 7, 7)
+    np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
+    assert weights.std() > 0
+
+
+@pytest.mark.parametrize(
+    ("arch", "binding", "message"),
+    [
+        (
+            "vit_tiny_16",
+            "ViT.num_heads = 5",
+            "channels must be a multiple of num_heads",
+        ),
+        ("vit_tiny_16", "ViT.depth = 0", r"ViT.depth must be an integer in \[1"),
+        ("vit_tiny_16", "ViT.image_size = 8", "at least one patch, 16 pixels, not 8"),
+        ("vit_tiny_16", "ViT.grid_size = 0", "grid_size must be an integer"),
+        ("deit3_small_16", "DeiT3.scale_start = 2.0", "scale_start must be"),
+        ("dinov2_small_14", "DINOv2.registers = -1", "registers must be"),
+        ("siglip_base_16", "SigLIP.hidden = 0", "hidden must be"),
+        ("clip_base_32", "CLIP.mlp_activation = 'relu'", "must be one of gelu, "),
+        ("clip_base_32", "CLIP.embedding_size = 0", "embedding_size must be"),
+    ],
+)
+def test_a_wrong_spec_is_refused(arch, binding, message):
+    with pytest.raises(ValueError, match=message):
+        zoo.build(arch, gin_bindings=[binding])
