@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 import keras
 import tensorflow as tf
 
-from zoo.layers import attention, conv_norm
+from zoo.layers import attention, conv_norm, group_norm, norm_activation
 
 # Kernels with more values are not folded; the outputs are scaled instead.
 LARGEST_FOLDED = 300_000
@@ -32,6 +32,16 @@ class _Moments(typing.NamedTuple):
     mean: tf.Tensor
     variance: tf.Tensor
     count: tf.Tensor
+
+
+# Layers that begin with another op than an activation.
+_LINEAR = (
+    *(keras.layers.Add, keras.layers.Concatenate, keras.layers.LayerNormalization),
+    *(keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense),
+    *(keras.layers.MaxPooling2D, keras.layers.AveragePooling2D),
+    *(conv_norm.ConvNorm, norm_activation.NormActivation),
+    group_norm.GroupNormActivation,
+)
 
 
 @contextlib.contextmanager
@@ -61,7 +71,7 @@ def use_fused_ops(
         for layer in layers:
             if _is_conv_with_activation(layer):
                 calls.setdefault(layer, _infer_conv)
-            elif type(layer) is keras.layers.Dense and len(layer.input.shape) > 2:
+            elif type(layer) is keras.layers.Dense:
                 calls[layer] = _infer_dense
             elif not constant and _is_activated_elsewhere_too(layer):
                 calls[layer] = _infer_add
@@ -161,6 +171,8 @@ def _infer_conv(layer: keras.layers.Conv2D, inputs: tf.Tensor) -> tf.Tensor:
 def _infer_dense(
     layer: keras.layers.Dense, inputs: tf.Tensor, training: bool = False
 ) -> tf.Tensor:
+    if inputs.shape.rank == 2:
+        return keras.layers.Dense.call(layer, inputs)
     return _multiply_rows(layer, inputs)
 
 
@@ -177,13 +189,11 @@ def _multiply_rows(layer: keras.layers.Layer, inputs: tf.Tensor) -> tf.Tensor:
 
 
 def _is_activated_elsewhere_too(layer: keras.layers.Layer) -> bool:
-    """Whether a sum has an activation and another layer after it."""
+    """Whether a sum has another layer after it beside one that may activate it."""
     if type(layer) is not keras.layers.Add:
         return False
     users = [node.operation for node in layer._outbound_nodes]
-    return len(users) > 1 and any(
-        isinstance(user, keras.layers.Activation) for user in users
-    )
+    return len(users) > 1 and not all(isinstance(user, _LINEAR) for user in users)
 
 
 def _infer_add(layer: keras.layers.Add, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -200,7 +210,7 @@ def _is_layer_norm(layer: keras.layers.Layer) -> bool:
     """Whether a layer normalises channels, which are last, with scale and offset."""
     return (
         type(layer) is keras.layers.LayerNormalization
-        and layer.axis in (-1, [-1], [len(layer.input.shape) - 1])
+        and layer.axis in (-1, [-1])
         and layer.scale
         and layer.center
     )
