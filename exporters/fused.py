@@ -69,8 +69,8 @@ def use_fused_ops(
         calls.update(dict.fromkeys(large, _multiply_patches))
     if not training:
         for layer in layers:
-            if _is_conv_with_activation(layer):
-                calls.setdefault(layer, _infer_conv)
+            if _is_pointwise_with_gelu(layer):
+                calls[layer] = _multiply_rows
             elif type(layer) is keras.layers.Dense:
                 calls[layer] = _infer_dense
             elif not constant and _is_activated_elsewhere_too(layer):
@@ -141,31 +141,17 @@ def _multiply_patches(layer: keras.layers.Conv2D, inputs: tf.Tensor) -> tf.Tenso
     return tf.reshape(x, tf.concat([shape[:3], [filters]], 0))
 
 
-def _is_conv_with_activation(layer: keras.layers.Layer) -> bool:
-    """Whether a convolution has a bias and an activation, which one op can apply."""
+def _is_pointwise_with_gelu(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is a 1×1 convolution with GELU.
+
+    TensorFlow fuses GELU with products of matrices alone, and other activations with
+    convolutions too.
+    """
     return (
         type(layer) is keras.layers.Conv2D
-        and layer.groups == 1
-        and layer.use_bias
-        and layer.activation is not keras.activations.linear
+        and (layer.kernel_size, layer.strides, layer.groups) == ((1, 1), (1, 1), 1)
+        and layer.activation is keras.activations.gelu
     )
-
-
-def _infer_conv(layer: keras.layers.Conv2D, inputs: tf.Tensor) -> tf.Tensor:
-    """Convolves, and adds the bias with the op that TensorFlow can fuse.
-
-    TensorFlow fuses GELU with products of matrices alone, so 1×1 kernels are these.
-    """
-    if layer.kernel_size == (1, 1) and layer.strides == (1, 1):
-        return _multiply_rows(layer, inputs)
-    x = tf.nn.conv2d(
-        inputs,
-        layer.kernel.value,
-        layer.strides,
-        layer.padding.upper(),
-        dilations=layer.dilation_rate,
-    )
-    return _with_bias(layer, x)
 
 
 def _infer_dense(

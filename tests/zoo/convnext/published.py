@@ -28,3 +28,7 @@ RECIPES = {
     "convnext_v2_*": _recipe(0.3, 0.1),
 }
 CROPS = {"convnext_*": (lambda size: 0.875, "bicubic")}
+PATHS = {
+    "convnext_tiny": "d5e1d5ac6452a300d24419769cbfb7fd",
+    "convnext_v2_atto": "5a46bbc9e0aed59a654b4cec241309e3",
+}

@@ -55,3 +55,11 @@ CROPS = {
     "siglip_*": (lambda size: 1.0, "bicubic"),
     "clip_*": (lambda size: 1.0, "bicubic"),
 }
+PATHS = {
+    "vit_tiny_16": "2167973a5eeed7ec16612e8e8c177e03",
+    "deit3_small_16": "692fbc6756615a4a5d1e98b77d356b3a",
+    "dinov2_small_14": "5298c17edd92ebdcee579cfbf45695ee",
+    "dinov2_small_14_registers": "e2dba72514c5f6ac6d0d9c7675dbcd2e",
+    "siglip_base_16": "66c0b56c1cf2dac4860aa44a58a17141",
+    "clip_base_32": "709c5909a853976f7460c3a46f5c71e0",
+}
