@@ -66,7 +66,9 @@ class BackboneSpec(abc.ABC):
         Returns:
           A functional model from normalised images [B, H, W, 3] float32 to a dict
           of endpoints in data-flow order: `stem`, `stage_1` …, `feature_map`
-          [B, h, w, C] and `feature_vector` [B, D], float32.
+          [B, h, w, C] and `feature_vector` [B, D], float32. Transformers have `patches`
+          [B, h, w, C] and the tokens `block_1` … [B, T, C] instead of stem and stages,
+          and `attention` [B, heads, T, T].
         """
 
     def build_head(
