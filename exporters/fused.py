@@ -111,7 +111,12 @@ def _silu(x: tf.Tensor) -> tf.Tensor:
     return x * tf.sigmoid(x)
 
 
-_ACTIVATIONS = {keras.activations.silu: _silu}
+def _gelu(x: tf.Tensor) -> tf.Tensor:
+    """GELU by the error function; ONNX has no op for its complement, as in Keras."""
+    return 0.5 * x * (1.0 + tf.math.erf(x * math.sqrt(0.5)))
+
+
+_ACTIVATIONS = {keras.activations.silu: _silu, keras.activations.gelu: _gelu}
 
 
 def _is_fully_connected(layer: keras.layers.Layer) -> bool:

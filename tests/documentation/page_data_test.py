@@ -211,7 +211,7 @@ NOT_MEASURED = {
     "DenseNet",
     *("InceptionResNetV2", "InceptionV1", "InceptionV3", "InceptionV4"),
     *("MnasNet", "NASNet", "PNASNet", "RegNetX", "RegNetY", "ResNeXt"),
-    *("SEResNet", "SigLIP", "VGG", "WideResNet", "Xception"),
+    *("SEResNet", "SigLIP", "VGG", "ViT", "WideResNet", "Xception"),
 }
 
 
