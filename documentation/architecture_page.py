@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -29,9 +28,6 @@ class Table:
 
     columns: Sequence[str]
     rows: Mapping[str, Sequence[object]]
-
-
-_BLOCK = re.compile(r"^block_\d+$")
 
 
 def markdown(architecture: page_data.Architecture) -> str:
@@ -209,18 +205,10 @@ def _arguments(architecture: page_data.Architecture) -> dict[str, dict[str, Any]
 
 
 def _shapes(page: page_data.PageData) -> dict[str, str]:
-    """Returns the shape of each feature map, by the short name of its endpoint.
-
-    Those of a transformer's blocks are the same: `block_N`.
-    """
-    shapes = {}
-    for name, shape in page.manifest["endpoints"].items():
-        short = name.split("/")[-1]
-        if "blocks" in page.manifest["blocks"]:
-            short = _BLOCK.sub("block_N", short)
-        if len(shape) > 1:
-            shapes[short] = _shape(shape)
-    return shapes
+    """Returns the shape of each endpoint but vectors, by its short name."""
+    return {
+        name: _shape(shape) for name, shape in page.shapes.items() if len(shape) > 1
+    }
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 _OMITTED_KEYS = ("variables", "configuration", "packages", "files", "pair")
 _BLOCK = re.compile(r"(stage_\d+)_block_(\d+)(?=[_/])")
 _BLOCK_WITHOUT_STAGE = re.compile(r"block_(\d+)_")
+BLOCKS = "block_N"
+"""Name of all blocks of a network without stages."""
 
 
 def summarize(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,12 +36,12 @@ def summarize(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def blocks(paths: Iterable[str]) -> dict[str, int]:
     """Counts the blocks of each stage in the paths of variables.
 
-    The blocks of a network without stages count as `blocks`.
+    The blocks of a network without stages count as `BLOCKS`.
     """
     counts: dict[str, int] = collections.defaultdict(int)
     for path in paths:
         if match := _BLOCK.match(path):
             counts[match[1]] = max(counts[match[1]], int(match[2]))
         elif match := _BLOCK_WITHOUT_STAGE.match(path):
-            counts["blocks"] = max(counts["blocks"], int(match[1]))
+            counts[BLOCKS] = max(counts[BLOCKS], int(match[1]))
     return dict(counts)

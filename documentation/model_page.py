@@ -175,13 +175,10 @@ def stages_svg(page: page_data.PageData) -> str:
     """Draws the stages as SVG: a bar each, longer for larger feature maps."""
     manifest = page.manifest
     side = manifest["preprocessing"]["image_size"]
-    endpoints = manifest["endpoints"]
-    shapes = {name.split("/")[-1]: shape for name, shape in endpoints.items()}
-    shapes = {"images": [side, side, 3], **shapes}
+    shapes = {"images": [side, side, 3], **page.shapes}
+    shapes.pop("attention", None)  # beside the path from images to vectors
     if num_features := manifest["output"].get("num_features"):
         shapes["feature_vector"] = [num_features]
-    if "patches" in shapes:
-        shapes = _with_one_row_of_blocks(shapes)
     tokens_side = shapes.get("patches", [1])[0]
     sides = {1: 1, 2: tokens_side}  # of vectors and of tokens; else that of the map
     rows = [
@@ -201,15 +198,6 @@ def stages_svg(page: page_data.PageData) -> str:
         width=_WIDTH,
         height=2 * _MARGIN + len(rows) * _ROW - 8,
     )
-
-
-def _with_one_row_of_blocks(shapes: Mapping[str, list[int]]) -> dict[str, list[int]]:
-    """Returns a transformer's shapes with one entry for all blocks, `blocks`."""
-    merged = {}
-    for name, shape in shapes.items():
-        if name != "attention":
-            merged["blocks" if name.startswith("block_") else name] = shape
-    return merged
 
 
 def _bar_length(pixels: int, largest: int) -> int:

@@ -140,6 +140,20 @@ class PageData:
         """Returns a model's handle: PUBLISHER/ARCH/KIND/VERSION."""
         return f"{self.publisher}/{model.handle}"
 
+    @property
+    def shapes(self) -> dict[str, list[int]]:
+        """Shape of each endpoint, by its name without the architecture.
+
+        The blocks of a network without stages have one shape, `BLOCKS`.
+        """
+        has_stages = manifest_summary.BLOCKS not in self.manifest["blocks"]
+        shapes = {}
+        for name, shape in self.manifest["endpoints"].items():
+            short = name.split("/")[-1]
+            is_block = short.startswith("block_") and not has_stages
+            shapes[manifest_summary.BLOCKS if is_block else short] = shape
+        return shapes
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Architecture:

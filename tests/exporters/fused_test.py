@@ -249,6 +249,7 @@ def without_norms():
     x = keras.layers.Conv2D(8, 1, activation="gelu", name="expand")(x)
     x = keras.layers.Conv2D(6, (5, 3), activation="relu", name="fc6")(x)
     x = keras.layers.Conv2D(6, 1, activation="relu", use_bias=False, name="fc7")(x)
+    x = keras.layers.Conv2D(6, 2, dilation_rate=2, name="dilated")(x)
     x = keras.layers.Dense(9, activation="gelu")(x)
     x = keras.layers.Dense(4, use_bias=False)(x)
     model = keras.Model(images, x)
@@ -266,7 +267,7 @@ def test_layers_without_norms_are_computed(training, monkeypatch):
         with fused.use_fused_ops(model, training=training):
             return model(images, training=training)
 
-    for images in (IMAGES, IMAGES[:1, :15, :11]):
+    for images in (IMAGES, IMAGES[:1, :19, :15]):
         variables = [v.value for v in model.trainable_weights]
         with tf.GradientTape(persistent=True) as tape:
             outputs, expected = call(images), model(images)
@@ -278,7 +279,7 @@ def test_layers_without_norms_are_computed(training, monkeypatch):
     graph = call.get_concrete_function(tf.TensorSpec([None, None, None, 3])).graph
     kinds = [op.type for op in graph.get_operations()]
     # As products: `expand`, fc6, fc7 and both dense layers.
-    assert (kinds.count("ExtractImagePatches"), kinds.count("Conv2D")) == (1, 2)
+    assert (kinds.count("ExtractImagePatches"), kinds.count("Conv2D")) == (1, 3)
     assert kinds.count("MatMul") == 5
 
 

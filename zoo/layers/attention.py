@@ -9,17 +9,21 @@ import keras
 Shape = tuple[int | None, ...]
 
 
-class _Heads(keras.layers.Layer):
-    """Splits [B, T, 3 · C], queries, keys and values, into heads.
+class _Attention(keras.layers.Layer):
+    """Base class of attention with several heads.
 
     Args:
-      num_heads: number of heads, which divides C.
+      num_heads: number of heads, which divides the channels C.
       name: layer name.
     """
 
     def __init__(self, num_heads: int, *, name: str) -> None:
         super().__init__(name=name)
         self.num_heads = num_heads
+
+
+class _Heads(_Attention):
+    """Splits [B, T, 3 · C], queries, keys and values, into heads."""
 
     def split(self, inputs: typing.Any) -> list[typing.Any]:
         """Returns queries, keys and values, each [B, T, heads, C / heads]."""
@@ -70,19 +74,11 @@ class AttentionMap(_Heads):
         return 0  # its products are `SelfAttention`'s
 
 
-class CrossAttention(keras.layers.Layer):
+class CrossAttention(_Attention):
     """Queries [B, Q, C] and, side by side, keys and values [B, T, 2 · C] -> [B, Q, C].
 
     Called on a list of the two.
-
-    Args:
-      num_heads: number of heads, which divides C.
-      name: layer name.
     """
-
-    def __init__(self, num_heads: int, *, name: str) -> None:
-        super().__init__(name=name)
-        self.num_heads = num_heads
 
     def call(self, inputs: typing.Any) -> typing.Any:
         queries, others = inputs

@@ -1,0 +1,1 @@
+"""Vision transformers: ViT, DeiT, DeiT III, DINOv2, SigLIP and CLIP."""

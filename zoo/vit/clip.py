@@ -20,42 +20,25 @@ NORM_EPSILON = 1e-5  # PyTorch's default
 
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CLIP(spec.BackboneSpec):
+class CLIP(encoder.TransformerSpec):
     """Patches -> positions -> class token -> norm -> blocks -> norm -> class token.
 
     Args:
-      patch_size: height and width of a patch, pixels.
-      depth: number of blocks.
-      channels: channels of each token.
-      num_heads: attention heads of each block; they divide the channels.
       embedding_size: length of the image embedding that is compared with texts, which
         is a projection of the class token and then the feature vector. None for the
         class token itself, which is what other tasks are fine-tuned from.
       mlp_activation: `quick_gelu`, as in OpenAI's weights, or `gelu`.
-      image_size: pixels; it also sets the number of learned positions.
-      grid_size: rows and columns of learned positions; None for those of `image_size`.
-        Set it to train on images of another size than the weights have positions for.
-      drop_path_rate: share of images whose branches are dropped in the last block, in
-        training.
 
     Deviations:
       Position embeddings are interpolated for images of other sizes, bicubic and
       antialiased as in timm and OpenCLIP; the authors' code has one size per model.
     """
 
-    patch_size: int
-    depth: int
-    channels: int
-    num_heads: int
     embedding_size: int | None = None
     mlp_activation: str = "quick_gelu"
-    image_size: int = 224
-    grid_size: int | None = None
-    drop_path_rate: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        encoder.check_sizes(self)
         if self.embedding_size is not None:
             spec.check_range("CLIP.embedding_size", self.embedding_size, 1, 8192)
         if self.mlp_activation not in transformer.ACTIVATIONS:

@@ -1,6 +1,6 @@
 """DeiT III: ViT with layer scales, and a class token without a position.
 
-Source: Touvron et al., arXiv:2204.07118, section 3 and Table 1. Reference code:
+Source: Touvron et al., arXiv:2204.07118, section 3. Reference code:
 `models_v2.py` of facebookresearch/deit.
 """
 
@@ -18,17 +18,10 @@ from zoo.vit import encoder
 
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DeiT3(spec.BackboneSpec):
+class DeiT3(encoder.TransformerSpec):
     """Patches -> positions -> class token -> blocks -> norm -> class token.
 
     Args:
-      patch_size: height and width of a patch, pixels.
-      depth: number of blocks.
-      channels: channels of each token.
-      num_heads: attention heads of each block; they divide the channels.
-      image_size: pixels; it also sets the number of learned positions.
-      grid_size: rows and columns of learned positions; None for those of `image_size`.
-        Set it to train on images of another size than the weights have positions for.
       drop_path_rate: share of images whose branches are dropped in training, in each
         block alike.
       scale_start: initial value of the layer scales.
@@ -38,18 +31,10 @@ class DeiT3(spec.BackboneSpec):
       authors' code has one size for each model.
     """
 
-    patch_size: int
-    depth: int
-    channels: int
-    num_heads: int
-    image_size: int = 224
-    grid_size: int | None = None
-    drop_path_rate: float
     scale_start: float = 1e-4
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        encoder.check_sizes(self)
         spec.check_range("DeiT3.scale_start", self.scale_start, 0.0, 1.0)
 
     def build(self) -> keras.Model:

@@ -1,6 +1,6 @@
 """DINOv2: ViT with layer scales, trained without labels; with registers or without.
 
-Source: Oquab et al., arXiv:2304.07193, section 5 and Table 16; Darcet et al.,
+Source: Oquab et al., arXiv:2304.07193, section 5; Darcet et al.,
 arXiv:2309.16588, section 2.2, for registers. Reference code:
 `dinov2/models/vision_transformer.py` and `dinov2/hub/classifiers.py` of
 facebookresearch/dinov2.
@@ -21,40 +21,30 @@ from zoo.vit import encoder
 
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DINOv2(spec.BackboneSpec):
+class DINOv2(encoder.TransformerSpec):
     """Patches -> positions -> class token, registers -> blocks -> norm -> class token.
 
     The classifier's head reads the class token and the mean of the patches' tokens,
     the endpoint `class_and_mean` [B, 2 · channels].
 
     Args:
-      patch_size: height and width of a patch, pixels.
-      depth: number of blocks.
-      channels: channels of each token.
-      num_heads: attention heads of each block; they divide the channels.
-      registers: number of register tokens.
-      image_size: pixels.
       grid_size: rows and columns of learned positions, 37 in the published weights.
       drop_path_rate: share of images whose branches are dropped in training, in each
         block alike.
+      registers: number of register tokens.
       scale_start: initial value of the layer scales.
     """
 
     head_input: typing.ClassVar[str] = "class_and_mean"
 
     patch_size: int = 14
-    depth: int
-    channels: int
-    num_heads: int
     registers: int = 0
     image_size: int = 518
     grid_size: int | None = 37
-    drop_path_rate: float
     scale_start: float = 1e-5
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        encoder.check_sizes(self)
         spec.check_range("DINOv2.registers", self.registers, 0, 64)
         spec.check_range("DINOv2.scale_start", self.scale_start, 0.0, 1.0)
 

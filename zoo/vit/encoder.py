@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing
+import dataclasses
 from collections.abc import Sequence
 
 import keras
@@ -14,28 +14,52 @@ from zoo.layers import truncated_normal as initializers
 Endpoints = dict[str, keras.KerasTensor]
 
 
-def check_sizes(instance: typing.Any) -> None:
-    """Raises ValueError unless a spec's sizes fit each other."""
-    name = type(instance).__name__
-    for field in ("patch_size", "depth", "channels", "num_heads"):
-        spec.check_range(f"{name}.{field}", getattr(instance, field), 1, 8192)
-    if instance.grid_size is not None:
-        spec.check_range(f"{name}.grid_size", instance.grid_size, 1, 4096)
-    if instance.channels % instance.num_heads:
-        raise ValueError(
-            f"{name}.channels must be a multiple of num_heads, not {instance.channels} "
-            f"for {instance.num_heads} heads."
-        )
-    if instance.image_size < instance.patch_size:
-        raise ValueError(
-            f"{name}.image_size must be at least one patch, {instance.patch_size} "
-            f"pixels, not {instance.image_size}."
-        )
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerSpec(spec.BackboneSpec):
+    """Base class of the specs of this family.
+
+    Args:
+      patch_size: height and width of a patch, pixels.
+      depth: number of blocks.
+      channels: channels of each token.
+      num_heads: attention heads of each block; they divide the channels.
+      image_size: pixels; it also sets the number of learned positions.
+      grid_size: rows and columns of learned positions; None for those of `image_size`.
+        Set it to train on images of another size than the weights have positions for.
+      drop_path_rate: share of images whose branches are dropped in the last block, in
+        training; it grows from 0 in the first.
+    """
+
+    patch_size: int
+    depth: int
+    channels: int
+    num_heads: int
+    image_size: int = 224
+    grid_size: int | None = None
+    drop_path_rate: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name = type(self).__name__
+        for field in ("patch_size", "depth", "channels", "num_heads"):
+            spec.check_range(f"{name}.{field}", getattr(self, field), 1, 8192)
+        if self.grid_size is not None:
+            spec.check_range(f"{name}.grid_size", self.grid_size, 1, 4096)
+        if self.channels % self.num_heads:
+            raise ValueError(
+                f"{name}.channels must be a multiple of num_heads, not {self.channels} "
+                f"for {self.num_heads} heads."
+            )
+        if self.image_size < self.patch_size:
+            raise ValueError(
+                f"{name}.image_size must be at least one patch, {self.patch_size} "
+                f"pixels, not {self.image_size}."
+            )
 
 
 def embed_patches(
     images: keras.KerasTensor,
-    instance: typing.Any,
+    sizes: TransformerSpec,
     *,
     interpolation: position_embedding.Interpolation,
     use_bias: bool = True,
@@ -48,7 +72,7 @@ def embed_patches(
 
     Args:
       images: [B, H, W, 3].
-      instance: spec with `patch_size`, `channels`, `image_size` and `grid_size`.
+      sizes: the spec, whose sizes apply.
       interpolation: how positions are interpolated for images of other sizes.
       use_bias: whether the projection has a bias.
 
@@ -56,14 +80,14 @@ def embed_patches(
       The projected patches [B, h, w, C], and with positions as tokens [B, h · w, C].
     """
     patches = keras.layers.Conv2D(
-        instance.channels,
-        instance.patch_size,
-        strides=instance.patch_size,
+        sizes.channels,
+        sizes.patch_size,
+        strides=sizes.patch_size,
         use_bias=use_bias,
         kernel_initializer=initializers.TruncatedNormal(stddev=0.02),
         name="patches",
     )(images)
-    side = instance.grid_size or instance.image_size // instance.patch_size
+    side = sizes.grid_size or sizes.image_size // sizes.patch_size
     x = position_embedding.PositionEmbedding(
         (side, side), interpolation=interpolation, name="position_embedding"
     )(patches)

@@ -19,41 +19,24 @@ from zoo.vit import encoder
 
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SigLIP(spec.BackboneSpec):
+class SigLIP(encoder.TransformerSpec):
     """Patches -> positions -> blocks -> norm -> attention pool.
 
     The feature vector is the image embedding, without the L2 normalisation that comes
     before the product with embeddings of texts.
 
     Args:
-      patch_size: height and width of a patch, pixels.
-      depth: number of blocks.
-      channels: channels of each token.
-      num_heads: attention heads of each block; they divide the channels.
       hidden: channels of the hidden layer of each MLP.
-      image_size: pixels; it also sets the number of learned positions.
-      grid_size: rows and columns of learned positions; None for those of `image_size`.
-        Set it to train on images of another size than the weights have positions for.
-      drop_path_rate: share of images whose branches are dropped in the last block, in
-        training.
 
     Deviations:
       Position embeddings are interpolated as timm does, bicubic and antialiased; the
       authors' code does it once, bilinearly, when it loads weights.
     """
 
-    patch_size: int
-    depth: int
-    channels: int
-    num_heads: int
     hidden: int
-    image_size: int = 224
-    grid_size: int | None = None
-    drop_path_rate: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        encoder.check_sizes(self)
         spec.check_range("SigLIP.hidden", self.hidden, 1, 65536)
 
     def build(self) -> keras.Model:

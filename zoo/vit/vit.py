@@ -12,44 +12,20 @@ import dataclasses
 import gin
 import keras
 
-from zoo import spec
 from zoo.layers import position_embedding, tokens, transformer
 from zoo.vit import encoder
 
 
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ViT(spec.BackboneSpec):
+class ViT(encoder.TransformerSpec):
     """Patches -> positions -> class token -> blocks -> norm -> class token.
-
-    Args:
-      patch_size: height and width of a patch, pixels.
-      depth: number of blocks.
-      channels: channels of each token.
-      num_heads: attention heads of each block; they divide the channels.
-      image_size: pixels; it also sets the number of learned positions.
-      grid_size: rows and columns of learned positions; None for those of `image_size`.
-        Set it to train on images of another size than the weights have positions for.
-      drop_path_rate: share of images whose branches are dropped in the last block, in
-        training.
 
     Deviations:
       Position embeddings are interpolated as timm does, bicubic and antialiased; the
       authors' code does it once, bilinearly, when it loads weights.
       Dropout inside the blocks, 0.1 in some of the papers' trainings, is left out.
     """
-
-    patch_size: int
-    depth: int
-    channels: int
-    num_heads: int
-    image_size: int = 224
-    grid_size: int | None = None
-    drop_path_rate: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        encoder.check_sizes(self)
 
     def build(self) -> keras.Model:
         """Builds the backbone; `feature_vector` is [B, channels]."""

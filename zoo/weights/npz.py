@@ -1,4 +1,4 @@
-"""Reads NumPy's `.npz` files, in which Flax' big_vision publishes its weights.
+"""Reads NumPy's `.npz` files, in which Google publishes weights of Flax.
 
 A `.npz` file is a zip archive of arrays. An array of Python objects would be a pickle,
 which is a program: such files are refused.
@@ -56,7 +56,10 @@ def read(path: pathlib.Path) -> dict[str, lazy_tensor.Tensor]:
                 raise ValueError(f"it has more than {_MOST_ARRAYS:,} arrays")
             headers = {name: _header(archive, name) for name in names}
         reader = _Archive(path)
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+    except (
+        *(zipfile.BadZipFile, zlib.error, EOFError, ValueError),
+        RuntimeError,  # an encrypted archive, or an unknown compression
+    ) as error:
         raise ValueError(f"{path} is not a usable .npz file: {error}.") from error
     return {
         name.removesuffix(".npy"): lazy_tensor.Tensor(

@@ -33,6 +33,7 @@ class TensorSource:
     tensor: str
     others: tuple[str, ...] = ()  # tensors to append on the last axis
     index: int | None = None  # on axis 0 of tensors that stack those of all blocks
+    blocks: int = 0  # number of blocks that such a tensor must have
     rows: slice | None = None  # after leading axes of size 1
     shape: tuple[int, ...] | None = None  # to give each tensor after that
     axes: tuple[int, ...] | None = None  # transposition of the tensor
@@ -178,6 +179,9 @@ def _matching(
         if uses[_part(origin)] > 1:
             mismatched.append(f"{path}: {origin.tensor} matches another variable too")
             continue
+        if problem := _not_joined(tensors, origin):
+            mismatched.append(f"{path}: {problem}")
+            continue
         shape, expected = _shape(tensors, origin), shapes[path]
         bias_shape = tuple(tensors[origin.bias].shape) if origin.bias else expected
         fits = _without_ones(shape) == _without_ones(expected)
@@ -208,20 +212,27 @@ def _part(origin: TensorSource) -> tuple[typing.Any, ...]:
     return origin.tensor, origin.index, rows and (rows.start, rows.stop)
 
 
+def _not_joined(tensors: names.Tensors, origin: TensorSource) -> str:
+    """Returns why the tensors of an origin can't be read together; usually empty."""
+    first = list(tensors[origin.tensor].shape)
+    for name in origin.others:
+        if list(tensors[name].shape) != first:
+            shape = list(tensors[name].shape)
+            return f"{origin.tensor} has shape {first}, but {name} {shape}"
+    if origin.index is not None and (not first or first[0] != origin.blocks):
+        return f"expected {origin.blocks} blocks in {origin.tensor}, file has {first}"
+    return ""
+
+
 def _shape(tensors: names.Tensors, origin: TensorSource) -> list[int]:
     """Returns the shape of a value, in TensorFlow's order of axes."""
-    shapes = [
-        _converted_shape(tensors[name].shape, origin)
-        for name in (origin.tensor, *origin.others)
-    ]
-    if len({tuple(shape[:-1]) for shape in shapes}) > 1:
-        return shapes[0]  # they can't be joined
-    return [*shapes[0][:-1], sum(shape[-1] for shape in shapes)]
-
-
-def _converted_shape(shape: Sequence[int], origin: TensorSource) -> list[int]:
-    shape = list(origin.shape or _taken(shape, origin.index, origin.rows))
-    return [shape[axis] for axis in origin.axes] if origin.axes else shape
+    whole = tensors[origin.tensor].shape
+    shape = list(origin.shape or _taken(whole, origin.index, origin.rows))
+    if origin.axes:
+        shape = [shape[axis] for axis in origin.axes]
+    if origin.others:
+        shape[-1] *= 1 + len(origin.others)
+    return shape
 
 
 def _taken(shape: Sequence[int], index: int | None, rows: slice | None) -> list[int]:
@@ -311,6 +322,7 @@ def _tensor_sources(
                 shape=tensors[found[0] or ""].shape,
                 expected=shapes[path],
                 index=fields[block]["index"] if row.get("stacked") else None,
+                blocks=fields[block]["blocks"],
                 bias=find(row["folds"], suffixes["bias"], block) if folds else None,
             )
             break
@@ -326,6 +338,7 @@ def _tensor_source(
     shape: Sequence[int],
     expected: Sequence[int],
     index: int | None,
+    blocks: int,
     bias: str | None,
 ) -> TensorSource:
     """Returns how to convert the tensors that a row of a table names.
@@ -338,6 +351,7 @@ def _tensor_source(
       shape: shape of the first tensor.
       expected: shape of the variable.
       index: position of the variable's block in tensors that stack all blocks, or None.
+      blocks: number of blocks of the model.
       bias: see `TensorSource`.
     """
     rows = _rows_taken(shape, row)
@@ -355,6 +369,7 @@ def _tensor_source(
         found[0],
         others=tuple(found[1:]),
         index=index,
+        blocks=blocks,
         rows=rows,
         shape=reshaped,
         axes=axes,
@@ -390,7 +405,9 @@ def _reshaped(
     if tuple(expected[:2]) == (1, 1) and len(shape) == 2:
         return None
     if not is_torch:
-        return tuple(expected)
+        # Inputs or outputs stay an axis; a transposed kernel is none of these.
+        same = shape[0] == expected[0] or shape[-1] == expected[-1]
+        return tuple(expected) if same else None
     if len(shape) == 2 and shape[0] == expected[-1]:
         height, width, channels, outputs = expected
         return outputs, channels, height, width

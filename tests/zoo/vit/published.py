@@ -33,8 +33,8 @@ RECIPES = {
     "deit3_base_16_384": _recipe(published.IMAGENET, 0.1, 0.2, _VECTORS),
     "deit3_large_16": _recipe(published.IMAGENET, 0.05, 0.45, _VECTORS),
     "deit3_large_16_384": _recipe(published.IMAGENET, 0.1, 0.45, _VECTORS),
-    # arXiv:2304.07193, Table 16 (the decay at the start) and section 5 on distillation,
-    # which drops no paths.
+    # `ssl_default_config.yaml` of facebookresearch/dinov2 (the decay at the start), and
+    # arXiv:2304.07193, section 5, on distillation, which drops no paths.
     "dinov2_*": _recipe(published.IMAGENET, 0.04, 0.0),
     # arXiv:2303.15343, section 4, and arXiv:2103.00020, Table 18.
     "siglip_*": _recipe(_WHITE, 1e-4, 0.0, _VECTORS),

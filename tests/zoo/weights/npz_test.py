@@ -84,3 +84,14 @@ def test_an_array_that_ends_early_says_so(tmp_path):
     tensor = npz.read(path)["x"]
     with pytest.raises(ValueError, match="x can't be read"):
         np.asarray(tensor)
+
+
+def test_an_encrypted_archive_is_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.ones(3))
+    data = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(signature) + offset] |= 1  # the flag of encryption
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"not a usable \.npz file: .*encrypted"):
+        npz.read(path)

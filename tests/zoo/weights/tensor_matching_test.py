@@ -344,6 +344,42 @@ def test_flax_has_an_axis_for_heads_and_may_stack_all_blocks():
                 np.testing.assert_array_equal(result[path], expected)
 
 
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_stacked_tensors_must_have_all_blocks_and_no_others(blocks):
+    """A deeper network's first blocks would otherwise be taken for a whole one."""
+    row = {"ours": "{block}_norm", "theirs": "enc/norm", "stacked": True}
+    table = table_of(row, framework="tensorflow")
+    shapes = {f"block_{n}_norm/gamma": (4,) for n in (1, 2)}
+    matching = tensor_matching.match(
+        table, shapes, {"enc/norm/scale": np.ones((blocks, 4))}
+    )
+    assert not matching.complete
+    assert (
+        f"expected 2 blocks in enc/norm/scale, file has [{blocks}, 4]"
+        in (matching.mismatched[0])
+    )
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 5), (2, 3, 1)])
+def test_tensors_of_other_shapes_are_not_joined(shape):
+    row = {"ours": "qkv", "theirs": "q", "joined": ["k"]}
+    file = {"q.weight": np.ones((2, 3)), "k.weight": np.ones(shape)}
+    matching = tensor_matching.match(table_of(row), {"qkv/kernel": (3, 4)}, file)
+    assert matching.mismatched == [
+        f"qkv/kernel: q.weight has shape [2, 3], but k.weight {list(shape)}"
+    ]
+
+
+def test_a_transposed_kernel_is_not_a_flattened_one():
+    row = {"ours": "fc6", "theirs": "fc6"}
+    table = table_of(row, framework="tensorflow")
+    file = {"fc6/kernel": np.ones((5, 24))}
+    matching = tensor_matching.match(table, {"fc6/kernel": (2, 3, 4, 5)}, file)
+    assert matching.mismatched == [
+        "fc6/kernel: expected [2, 3, 4, 5], file has [5, 24]"
+    ]
+
+
 def test_variables_that_a_project_lacks_may_be_zero():
     table = table_of(
         {"ours": "token/embedding", "theirs": "cls"}, zeros=["token/position"]
