@@ -50,10 +50,10 @@ def rows_of(arch: str) -> list[dict[str, str]]:
 
 def columns_of(arch: str) -> dict[str, str]:
     """Returns the cells in an arch's rows by column, without those of its stages."""
-    stages = BY_ARCH[arch].default.manifest["blocks"]
+    stages = {name.lower() for name in BY_ARCH[arch].default.manifest["blocks"]}
     columns: dict[str, str] = {}
     for row in rows_of(arch):
-        if not row.keys() & stages.keys():
+        if not row.keys() & stages:
             assert not row.keys() & columns.keys()
             columns |= row
     return columns
@@ -143,18 +143,18 @@ def test_stages_are_stated(arch):
     fields = PAGES[arch].manifest
     for row in rows_of(arch):
         for name in stages | fields["endpoints"]:
-            short = name.split("/")[-1].lower()  # as tables are read
-            cell = row.get(short) or row.get(re.sub(r"^block_\d+$", "block_n", short))
-            cell = cell or ""
+            short = name.split("/")[-1]
+            column = short if short.lower() in row else re.sub(r"\d+$", "N", short)
+            cell = row.get(column.lower(), "")  # as tables are read
             if shape := re.fullmatch(r"(\d+)² × (\d+)", cell):
                 stages[name] = [int(shape[1]), int(shape[1]), int(shape[2])]
             elif re.fullmatch(r"\d+( × \d+)+", cell):
                 stages[name] = [int(n) for n in cell.split(" × ")]
             elif cell.isdigit():
-                blocks[name.split("/")[-1]] = int(cell)
+                blocks[column] = int(cell)
             elif cell == "–":  # a stage of other archs
                 stages.pop(name, None)
-                blocks.pop(name.split("/")[-1], None)
+                blocks.pop(column, None)
     # The feature vector of other archs is in another table.
     stages = {name: shape for name, shape in stages.items() if len(shape) > 1}
     vector = f"{fields['architecture']}/feature_vector"
@@ -163,7 +163,7 @@ def test_stages_are_stated(arch):
         name = f"{fields['architecture']}/block_"
         shape = stages[f"{name}1"]
         stages |= {f"{name}{number}": shape for number in range(1, depth + 1)}
-        blocks["block_N"] = depth
+        blocks.setdefault("block_N", depth)
     endpoints = fields["endpoints"]
     maps = {n: shape for n, shape in endpoints.items() if len(shape) > 1}
     assert {**stages, vector: endpoints[vector]} == {**maps, vector: endpoints[vector]}

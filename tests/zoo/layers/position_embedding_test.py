@@ -80,10 +80,15 @@ def test_gradients_reach_the_embedding():
 
 
 def test_half_precision_interpolates_in_full():
+    whole, _ = layer_for()
     layer = position_embedding.PositionEmbedding(
-        GRID, interpolation=position_embedding.Interpolation(), name="positions"
+        GRID, interpolation=whole.interpolation, name="positions"
     )
     layer.dtype_policy = keras.DTypePolicy("mixed_bfloat16")
-    outputs = layer(np.zeros((1, 4, 4, 3), np.float32))
+    nothing = np.zeros((1, 4, 4, 3), np.float32)
+    layer.build(nothing.shape)
+    layer.embedding.assign(whole.embedding)
+    outputs = layer(nothing)
     assert outputs.dtype == "bfloat16"
-    assert layer.embedding.dtype == "float32"
+    expected = keras.ops.cast(whole(nothing), "bfloat16")
+    np.testing.assert_array_equal(outputs, expected)

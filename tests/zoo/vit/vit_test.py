@@ -461,7 +461,43 @@ def test_weights_of_the_authors_of_dinov2(tmp_path):
         assert_same_as_timm(ours, theirs, size)
 
 
+@pytest.mark.ci
+def test_positions_of_dinov2_are_interpolated_as_its_authors_do(tmp_path):
+    """timm's network of another size, with positions from PyTorch's function."""
+    torch = pytest.importorskip("torch", reason=oracles.HOW)
+    theirs = timm_network("dinov2_small_14", depth=DEPTH)
+    randomise(theirs)
+    torch.save(theirs.state_dict(), tmp_path / "a.pth")
+    ours = shallow("dinov2_small_14", tmp_path / "a.pth")
+    size, rows, columns = (70, 112), 5, 8
+    state = dict(theirs.state_dict())
+    token, patches = state["pos_embed"][:, :1], state["pos_embed"][:, 1:]
+    interpolated = torch.nn.functional.interpolate(
+        patches.reshape(1, 37, 37, -1).permute(0, 3, 1, 2),
+        scale_factor=((rows + 0.1) / 37, (columns + 0.1) / 37),
+        mode="bicubic",
+    )
+    interpolated = interpolated.permute(0, 2, 3, 1).reshape(1, rows * columns, -1)
+    state["pos_embed"] = torch.cat([token, interpolated], dim=1)
+    other = timm_network("dinov2_small_14", depth=DEPTH, img_size=size)
+    other.load_state_dict(state)
+    assert_same_as_timm(ours, other.eval(), size)
+
+
 # The specs
+
+
+def drop_path_rates(arch, rate):
+    spec = spec_name(arch)
+    bindings = [f"{spec}.depth = 3", f"{spec}.drop_path_rate = {rate}"]
+    backbone = zoo.build(arch, gin_bindings=bindings).backbone
+    return [x.rate for x in backbone.layers if x.name.endswith("mlp_drop_path")]
+
+
+def test_drop_path_grows_or_is_the_same_in_all_blocks():
+    assert drop_path_rates("vit_tiny_16", 0.2) == [0.1, 0.2]  # none in the first
+    assert drop_path_rates("deit3_small_16", 0.2) == [0.2, 0.2, 0.2]
+    assert drop_path_rates("dinov2_small_14", 0.2) == [0.2, 0.2, 0.2]
 
 
 def test_images_of_other_sizes_keep_the_learned_grid():
