@@ -119,10 +119,12 @@ def check_type(name: str, value: typing.Any, annotation: str) -> None:
     one of these, each also with `| None`; other annotations accept every value.
     """
     annotation, _, none = annotation.partition(" | ")
+    if none == "None" and value is None:
+        return
     if annotation.startswith("tuple["):
         _check_tuple(name, value, annotation.removeprefix("tuple[").removesuffix("]"))
         return
-    if annotation not in _TYPES or (none == "None" and value is None):
+    if annotation not in _TYPES:
         return
     types, description = _TYPES[annotation]
     is_unexpected_bool = isinstance(value, bool) and annotation != "bool"

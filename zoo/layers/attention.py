@@ -98,3 +98,25 @@ class CrossAttention(_Attention):
         """Counts both products of Q × T weights, with the keys and with the values."""
         (_, count, channels), (_, tokens, _) = input_shape
         return 2 * count * tokens * channels
+
+
+class QueryValueBias(keras.layers.Layer):
+    """Adds a bias to queries and values, but not to keys, of [..., 3 · C].
+
+    Source: arXiv:2106.08254, its code `modeling_finetune.py` in microsoft/unilm.
+
+    Variables: `NAME/query` [C] and `NAME/value` [C].
+    """
+
+    def build(self, input_shape: Shape) -> None:
+        shape = ((input_shape[-1] or 0) // 3,)
+        self.query = self.add_weight(shape, "zeros", name="query")
+        self.value = self.add_weight(shape, "zeros", name="value")
+        self.built = True
+
+    def call(self, inputs: typing.Any) -> typing.Any:
+        parts = [self.query, keras.ops.zeros_like(self.query), self.value]
+        return inputs + keras.ops.concatenate(parts)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape

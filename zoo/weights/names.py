@@ -110,6 +110,9 @@ SUFFIXES: dict[str, dict[str, tuple[str, ...]]] = {
         "moving_variance": (".running_var",),
         "embedding": ("", ".weight"),
         "position": ("", ".weight"),
+        "logit_scale": ("",),
+        "query": ("",),
+        "value": ("",),
     },
     "tensorflow": {
         "kernel": (
@@ -127,6 +130,9 @@ SUFFIXES: dict[str, dict[str, tuple[str, ...]]] = {
         "moving_variance": ("/moving_variance", "/3"),
         "embedding": ("",),
         "position": ("",),
+        "logit_scale": ("",),
+        "query": ("",),
+        "value": ("",),
     },
 }
 POINTWISE = ("/pointwise_kernel", "/pointwise_weights", "/1")
