@@ -185,7 +185,8 @@ class RelativePositions(keras.layers.Layer):
 class RelativeCoordinates(keras.layers.Layer):
     """Offsets of two positions in a window, [(2 · size - 1)², 2], on a log scale.
 
-    Called on any tensor. An offset d becomes sign(d) · log2(1 + 8 |d| / (size - 1)) / 3.
+    Called on any tensor. An offset d becomes sign(d) · log2(1 + 8 · |d| / (size - 1)) /
+    3.
 
     Source: arXiv:2111.09883, equation 4; `models/swin_transformer_v2.py` of
     microsoft/Swin-Transformer for the factor 8.
