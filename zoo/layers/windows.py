@@ -88,6 +88,13 @@ class Windows:
         )
 
 
+def pad(x: typing.Any, margins: typing.Sequence[typing.Any]) -> typing.Any:
+    """Adds rows of zeros below a map [B, H, W, C], and columns on its right."""
+    if all(isinstance(margin, int) and not margin for margin in margins):
+        return x
+    return keras.ops.pad(x, [[0, 0], *([0, margin] for margin in margins), [0, 0]])
+
+
 class Split(keras.layers.Layer):
     """Feature map [B, H, W, C] -> windows [B, N, T, C] of T = size² positions each.
 
@@ -107,9 +114,7 @@ class Split(keras.layers.Layer):
             count * self.windows.size - n
             for count, n in zip(grid, shape[1:3], strict=True)
         ]
-        x = inputs
-        if margins != [0, 0]:
-            x = keras.ops.pad(x, [[0, 0], *([0, margin] for margin in margins), [0, 0]])
+        x = pad(inputs, margins)
         if self.windows.shift:
             shifts = self.windows.shifts(shape)
             x = keras.ops.roll(x, [-shift for shift in shifts], axis=(1, 2))

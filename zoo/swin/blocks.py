@@ -180,10 +180,7 @@ class MergePatches(keras.layers.Layer):
 
     def call(self, inputs: typing.Any) -> typing.Any:
         _, height, width, channels = keras.ops.shape(inputs)
-        x = inputs
-        margins = height % 2, width % 2
-        if margins != (0, 0):
-            x = keras.ops.pad(x, [[0, 0], [0, margins[0]], [0, margins[1]], [0, 0]])
+        x = windows.pad(inputs, (height % 2, width % 2))
         rows, columns = (height + 1) // 2, (width + 1) // 2
         x = keras.ops.reshape(x, (-1, rows, 2, columns, 2, channels))
         x = keras.ops.transpose(x, (0, 1, 3, 4, 2, 5))
