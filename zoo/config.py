@@ -29,7 +29,7 @@ _PARENT = __name__.removesuffix("zoo.config")
 """Prefix of these packages: empty in a checkout, else `image_model_zoo.`."""
 ROOT = "model"
 BACKBONE = "BACKBONE"
-"""Placeholder for the name of the bound spec, in bindings that weights bring."""
+"""Placeholder for the name of the bound spec, in bindings of users and weights."""
 _LARGEST_FILE = 1_000_000  # characters
 _ARCH = re.compile(r"\w+", re.ASCII)
 
@@ -164,10 +164,10 @@ def bind(
         before: dict[str, typing.Any] = {}
         from_weights: dict[str, typing.Any] = {}
         for position, text in enumerate(texts):
+            text = texts[position] = text.replace(BACKBONE, _backbone())
             if position not in (1, len(texts) - 1):
                 _parse(text, context="\n".join(texts))
                 continue
-            text = texts[position] = text.replace(BACKBONE, _backbone())
             _check_imports(text, pathlib.Path(weights), trust=False)
             before = _values(text) | before
             try:

@@ -48,6 +48,11 @@ class BackboneSpec(abc.ABC):
 
     image_size: int
 
+    @property
+    def is_head_normalised(self) -> bool:
+        """Whether the head divides its input by its L2 norm first."""
+        return False
+
     def __post_init__(self) -> None:
         check_types(self)
         for field in dataclasses.fields(self):
@@ -95,6 +100,7 @@ class BackboneSpec(abc.ABC):
             endpoints[self.head_input].shape[-1],
             num_classes=num_classes,
             dropout_rate=dropout_rate,
+            is_normalised=self.is_head_normalised,
             name=self.head_input,
         )
 

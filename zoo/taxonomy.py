@@ -119,6 +119,28 @@ def load(
     return taxonomy.with_background() if background_class else taxonomy
 
 
+def read_names(path: pathlib.Path, *, scores: str) -> Taxonomy:
+    """Reads a text file with the name of a class on each line, in order.
+
+    The names are the ids too, and the file's stem is that of the taxonomy.
+
+    Raises:
+      ValueError: the file is not UTF-8 text, is empty, or has an empty line or a name
+        twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise ValueError(f"{path}, line {number}: the name of a class is empty.")
+    if not lines:
+        raise ValueError(f"{path} names no classes.")
+    classes = tuple(ClassDefinition(line.strip(), line.strip()) for line in lines)
+    return Taxonomy(path.stem, classes, scores)
+
+
 def read_tsv(path: pathlib.Path) -> tuple[ClassDefinition, ...]:
     """Reads a class index in the format that `Taxonomy.to_tsv` writes.
 

@@ -114,3 +114,26 @@ def test_one_s_own_is_found_by_its_name():
     assert taxonomy.load("cifar10", custom=custom_taxonomy).name == "cifar10"
     with pytest.raises(ValueError, match="Unknown taxonomy 'pet'"):
         taxonomy.load("pet", custom=custom_taxonomy)
+
+
+def test_names_of_classes_are_read_from_lines(tmp_path):
+    path = tmp_path / "pets.txt"
+    path.write_text("tabby cat\n pug \n", encoding="utf-8")
+    read = taxonomy.read_names(path, scores="sigmoid")
+    assert (read.name, read.scores) == ("pets", "sigmoid")
+    assert [c.name for c in read.classes] == ["tabby cat", "pug"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "names no classes"),
+        (b"cat\n\ndog\n", "line 2: the name of a class is empty"),
+        (b"cat\ncat\n", "two classes with the id 'cat'"),
+        (b"\xff\xfe", "is not UTF-8 text"),
+    ],
+)
+def test_damaged_names_of_classes_are_refused(content, message, tmp_path):
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        taxonomy.read_names(tmp_path / "a.txt", scores="softmax")

@@ -38,11 +38,10 @@ class Windows:
 
     def grid(self, shape: typing.Sequence[typing.Any]) -> tuple[typing.Any, typing.Any]:
         """Returns the number of windows along each axis of a map of `shape`."""
-        _, height, width, _ = shape
-        return tuple(
-            None if n is None else (n + self.size - 1) // self.size
-            for n in (height, width)
+        rows, columns = (
+            None if n is None else (n + self.size - 1) // self.size for n in shape[1:3]
         )
+        return rows, columns
 
     def shifts(self, shape: typing.Sequence[typing.Any]) -> list[typing.Any]:
         """Returns the shift along each axis."""

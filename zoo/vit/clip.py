@@ -20,7 +20,7 @@ NORM_EPSILON = 1e-5  # PyTorch's default
 
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CLIP(encoder.TransformerSpec):
+class CLIP(encoder.ContrastiveSpec):
     """Patches -> positions -> class token -> norm -> blocks -> norm -> class token.
 
     Args:
@@ -41,6 +41,11 @@ class CLIP(encoder.TransformerSpec):
         super().__post_init__()
         if self.embedding_size is not None:
             spec.check_range("CLIP.embedding_size", self.embedding_size, 1, 8192)
+        elif self.is_zero_shot:
+            raise ValueError(
+                "CLIP.is_zero_shot needs CLIP.embedding_size, the length of the text "
+                "embeddings."
+            )
         if self.mlp_activation not in transformer.ACTIVATIONS:
             choices = ", ".join(transformer.ACTIVATIONS)
             raise ValueError(

@@ -57,6 +57,22 @@ class TransformerSpec(spec.BackboneSpec):
             )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ContrastiveSpec(TransformerSpec):
+    """Base class of the specs of image towers that were trained beside a text tower.
+
+    Args:
+      is_zero_shot: whether the head divides the feature vector by its length, so that
+        embeddings of texts are its kernel; see `zoo.zero_shot`.
+    """
+
+    is_zero_shot: bool = False
+
+    @property
+    def is_head_normalised(self) -> bool:
+        return self.is_zero_shot
+
+
 def embed_patches(
     images: keras.KerasTensor,
     sizes: TransformerSpec,
