@@ -22,6 +22,7 @@ import psutil
 from benchmarks import (
     inference_speed,
     keras_exports,
+    pytorch_speed,
     start_up,
     subprocesses,
     training_speed,
@@ -31,8 +32,9 @@ from foundation import progress
 _LOG = progress.logger(__name__)
 
 EXPORT_MEASURES = ("export", "size", "load", "inference", "training", "neighbours")
+PYTORCH = "pytorch"
 TRAINING_MEASURES = ("fit", "pipeline", "start")
-MEASURES = (*EXPORT_MEASURES, *TRAINING_MEASURES)
+MEASURES = (*EXPORT_MEASURES, PYTORCH, *TRAINING_MEASURES)
 
 Row = dict[str, Any]
 Figures = dict[str, list[float]]  # values of each side, one per repetition
@@ -68,13 +70,32 @@ class Settings:
     exports: int
 
 
+def check_counterparts(arch: str, settings: Settings) -> None:
+    """Checks that an architecture has what the measures compare it with.
+
+    Raises:
+      ValueError: it does not.
+    """
+    needed = {}
+    if settings.measures - {PYTORCH}:
+        needed["keras.applications"] = keras_exports.COUNTERPARTS
+    if PYTORCH in settings.measures:
+        needed["timm"] = pytorch_speed.COUNTERPARTS
+    for package, counterparts in needed.items():
+        if arch not in counterparts:
+            raise ValueError(
+                f"{arch!r} has no counterpart in {package} to compare with. "
+                f"These archs have one: {', '.join(counterparts)}."
+            )
+
+
 def check_sizes(arch: str, settings: Settings) -> None:
     """Checks that the counterpart of an architecture takes images of the sizes.
 
     Raises:
       ValueError: it has a fixed image size, and a setting has another.
     """
-    builder = keras_exports.COUNTERPARTS[arch]
+    builder = keras_exports.COUNTERPARTS.get(arch, "")
     fixed = keras_exports.FIXED_SIZES.get(builder)
     sizes = {}
     if settings.measures & {"load", "inference", "neighbours"}:
@@ -93,7 +114,7 @@ def measure(arch: str, settings: Settings) -> list[Row]:
     """Measures an architecture and its counterpart, and returns a row per measure.
 
     Args:
-      arch: a key of `keras_exports.COUNTERPARTS`.
+      arch: an arch that `check_counterparts` accepts.
       settings: settings of the run.
 
     Raises:
@@ -102,6 +123,8 @@ def measure(arch: str, settings: Settings) -> list[Row]:
     rows: list[Row] = []
     if settings.measures & {*EXPORT_MEASURES}:
         rows += _export_rows(arch, settings)
+    if PYTORCH in settings.measures:
+        rows += _pytorch_rows(arch, settings)
     if settings.measures & {*TRAINING_MEASURES}:
         rows += _training_rows(arch, settings)
     return rows
@@ -157,6 +180,30 @@ def _start_rows(arch: str, settings: Settings) -> list[Row]:
     return rows
 
 
+def _pytorch_rows(arch: str, settings: Settings) -> list[Row]:
+    """Measures inference beside timm's network in PyTorch."""
+    with tempfile.TemporaryDirectory() as scratch:
+        _LOG.info("export")
+        arguments = [*_EXPORT, f"--arch={arch}", f"--output={scratch}"]
+        subprocesses.measure([sys.executable, *arguments])
+        job = {
+            "ours": str(pathlib.Path(scratch, arch, "classification", "1")),
+            "name": pytorch_speed.COUNTERPARTS[arch],
+            "size": settings.size,
+            "batches": list(settings.batches),
+            "repeat": settings.repeat,
+        }
+        times = subprocesses.run(pytorch_speed, job)
+    return [_rate_row(arch, name, figures) for name, figures in times.items()]
+
+
+def _rate_row(arch: str, name: str, figures: Figures) -> Row:
+    """Returns the row of `batch N…`, in images per second."""
+    batch = int(name.split()[1].strip(","))
+    rates = {s: [batch / t for t in seconds] for s, seconds in figures.items()}
+    return _row(arch, f"inference, {name}", "images/s", rates)
+
+
 def _export_rows(arch: str, settings: Settings) -> list[Row]:
     builder = keras_exports.COUNTERPARTS[arch]
     with tempfile.TemporaryDirectory() as scratch:
@@ -176,9 +223,7 @@ def _export_rows(arch: str, settings: Settings) -> list[Row]:
         times = _times(builder, folders, neighbours, settings)
     for name, figures in times.items():
         if name.startswith("batch "):
-            batch = int(name.split()[1].strip(","))
-            rates = {s: [batch / t for t in seconds] for s, seconds in figures.items()}
-            rows.append(_row(arch, f"inference, {name}", "images/s", rates))
+            rows.append(_rate_row(arch, name, figures))
         else:
             rows.append(_row(arch, name, "s", figures))
     return rows
@@ -294,7 +339,9 @@ def to_table(rows: Sequence[Row]) -> str:
     for row in rows:
         if row["arch"] != arch:
             arch = row["arch"]
-            lines.append(f"{arch} compared with {keras_exports.COUNTERPARTS[arch]}")
+            tables = keras_exports.COUNTERPARTS, pytorch_speed.COUNTERPARTS
+            others = [table[arch] for table in tables if arch in table]
+            lines.append(f"{arch} compared with {' and '.join(others)}")
         spreads = " ".join(f"{share:5.0%}" for share in row["spread"].values())
         lines.append(
             f"  {row['measure']:<36}{row['ours']:10.3g}{row['theirs']:10.3g}  "

@@ -41,7 +41,7 @@ def main(job: Job) -> dict[str, Any]:
 
     report_progress("time load")
     loads = {s: functools.partial(tf.saved_model.load, p) for s, p in sides.items()}
-    times["load"] = _alternate(loads, job["repeat"], most=1)
+    times["load"] = alternate(loads, job["repeat"], most=1)
     report_progress("time first call")
     times["first call"] = _first_calls(sides, job)
     calls = {
@@ -52,16 +52,17 @@ def main(job: Job) -> dict[str, Any]:
         report_progress(f"time batch {batch}")
         images = tf.random.uniform([batch, job["size"], job["size"], 3])
         functions = {
-            side: functools.partial(_call, call, images) for side, call in calls.items()
+            side: functools.partial(call, model, images)
+            for side, model in calls.items()
         }
-        times[f"batch {batch}"] = _alternate(functions, job["repeat"])
-        for name, call in _other_runtimes(loaded["ours"], images, job).items():
+        times[f"batch {batch}"] = alternate(functions, job["repeat"])
+        for name, other in _other_runtimes(loaded["ours"], images, job).items():
             functions = {
-                "ours": functools.partial(_call, calls["ours"], images),
-                "theirs": call,
+                "ours": functools.partial(call, calls["ours"], images),
+                "theirs": other,
             }
             report_progress(f"time batch {batch}, {name}")
-            times[f"batch {batch}, {name}"] = _alternate(functions, job["repeat"])
+            times[f"batch {batch}, {name}"] = alternate(functions, job["repeat"])
     if job["train_batch"]:
         report_progress("time fine-tune step")
         shape = [job["train_batch"], job["train_size"], job["train_size"], 3]
@@ -69,7 +70,7 @@ def main(job: Job) -> dict[str, Any]:
     return times
 
 
-def _call(function: Callable[[Any], Any], images: Any) -> Any:
+def call(function: Callable[[Any], Any], images: Any) -> Any:
     """Calls a model and waits for its outputs."""
     return function(images).numpy()
 
@@ -83,10 +84,10 @@ def _first_calls(sides: dict[str, str], job: Job) -> dict[str, Any]:
     for _ in range(job["repeat"]):
         for side, path in sides.items():
             loaded = tf.saved_model.load(path)
-            call = loaded if side == "ours" else loaded.serve
+            model = loaded if side == "ours" else loaded.serve
             gc.collect()
             start = time.perf_counter()
-            call(images).numpy()
+            call(model, images)
             times[side].append(time.perf_counter() - start)
     return times
 
@@ -125,8 +126,8 @@ def _other_runtimes(ours: Any, images: Any, job: Job) -> dict[str, Any]:
         runner = loaded.get_signature_runner()
         runtimes["LiteRT"] = lambda: runner(images=values)["logits"]
     expected = ours(images).numpy()
-    for name, call in runtimes.items():
-        if not np.allclose(call(), expected, rtol=1e-3, atol=1e-3):
+    for name, other in runtimes.items():
+        if not np.allclose(other(), expected, rtol=1e-3, atol=1e-3):
             raise ValueError(f"{name} returns other logits than the SavedModel")
     return runtimes
 
@@ -170,7 +171,7 @@ def _training(ours: Any, shape: list[int], job: Job) -> dict[str, Any]:
         return lambda: run().numpy()
 
     keras_variables = [variable.value for variable in keras_model.trainable_weights]
-    return _alternate(
+    return alternate(
         {
             "ours": step(ours, list(ours.trainable_variables)),
             "theirs": step(keras_model, keras_variables),
@@ -179,7 +180,7 @@ def _training(ours: Any, shape: list[int], job: Job) -> dict[str, Any]:
     )
 
 
-def _alternate(
+def alternate(
     functions: Mapping[str, Callable[[], Any]], repeat: int, *, most: int = _MAX_CALLS
 ) -> dict[str, Any]:
     """Times the calls of each side in turn; returns the mean seconds per repetition."""

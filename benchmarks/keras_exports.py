@@ -28,6 +28,8 @@ COUNTERPARTS = {
     **{f"efficientnet_b{n}": f"EfficientNetB{n}" for n in range(8)},
     **{f"efficientnet_v2_b{n}": f"EfficientNetV2B{n}" for n in range(4)},
     **{f"efficientnet_v2_{size}": f"EfficientNetV2{size.upper()}" for size in "sml"},
+    **{f"convnext_{s}": f"ConvNeXt{s.title()}" for s in ("tiny", "small", "base")},
+    **{"convnext_large": "ConvNeXtLarge", "convnext_xlarge": "ConvNeXtXLarge"},
 }
 
 # Image sizes, in pixels, of builders whose models take no other: VGG flattens its last

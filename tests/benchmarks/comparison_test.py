@@ -12,6 +12,8 @@ import time
 import psutil
 import pytest
 
+from tests.zoo import oracles
+
 TOOL = pathlib.Path(__file__).resolve().parents[2] / "tools" / "benchmark"
 SMALL = (
     *("--format=json", "--repeat=2", "--exports=1", "--batches=2", "--size=64"),
@@ -48,6 +50,8 @@ def test_every_measure_has_a_row_with_both_sides(tool, tmp_path):
         (["resnet_cifar_20"], "'resnet_cifar_20' has no counterpart in keras.appl"),
         (["--measure="], "--measure is missing"),
         (["--measure=speed"], "--measure must be one or more of export, .*, not 's"),
+        (["swin_tiny"], "'swin_tiny' has no counterpart in keras.applications"),
+        (["vgg_16", "--measure=pytorch"], "'vgg_16' has no counterpart in timm"),
         (["vgg_16"], "takes images of 224 px only: give --train_size=224"),
         (["nasnet_large", "--measure=load"], "331 px only: give --size=331"),
         (["--batches=1,x"], "--batches must be positive numbers"),
@@ -60,6 +64,17 @@ def test_wrong_usage_is_told_in_a_line(tool, arguments, message):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert re.search(message, done.stderr), done.stderr
+
+
+@pytest.mark.slow
+def test_pytorch_runs_as_it_is_and_compiled(tool):
+    oracles.timm()
+    done = tool("benchmark", "vit_tiny_16", "--measure=pytorch", *SMALL, "--size=224")
+    assert done.returncode == 0, done.stderr
+    rows = {row["measure"]: row for row in json.loads(done.stdout)["rows"]}
+    names = ("PyTorch", "torch.compile")
+    assert list(rows) == [f"inference, batch 2, {name}" for name in names]
+    assert all(row["ours"] > 0 and row["theirs"] > 0 for row in rows.values())
 
 
 @pytest.mark.slow

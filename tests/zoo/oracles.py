@@ -3,9 +3,9 @@
 `tools/setup oracles` installs them.
 """
 
-import unittest.mock
-
 import pytest
+
+from benchmarks import pytorch_speed
 
 HOW = "tools/setup oracles"
 
@@ -23,19 +23,7 @@ def transformers():
 
 
 def torchvision():
-    """Returns the package torchvision, or skips the test if it is missing.
-
-    torchvision has no Linux build without CUDA, and its C++ operators don't load beside
-    a torch without CUDA. No classifier needs them, but the import fails where it
-    registers their output shapes with torch. This function skips that registration.
-    """
-    torch = pytest.importorskip("torch", reason=HOW)
-    register = torch.library.register_fake
-
-    def register_others(operator, *args, **kwargs):
-        if str(operator).startswith("torchvision::"):
-            return lambda function: function
-        return register(operator, *args, **kwargs)
-
-    with unittest.mock.patch.object(torch.library, "register_fake", register_others):
+    """Returns the package torchvision, or skips the test if it is missing."""
+    pytest.importorskip("torch", reason=HOW)
+    with pytorch_speed.torchvision_without_operators():
         return pytest.importorskip("torchvision", reason=HOW)
