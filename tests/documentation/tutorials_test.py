@@ -14,6 +14,7 @@ NAMES = [
     "classify_photographs",
     "retrain_a_classifier",
     "fine_tune",
+    "look_inside_a_transformer",
     "serve_with_signatures",
     "publish_your_own",
 ]
