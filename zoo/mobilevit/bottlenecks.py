@@ -1,4 +1,4 @@
-"""What both versions of MobileViT share: a table of stages, and MobileNetV2's blocks."""
+"""What both versions of MobileViT share: stages, and the blocks of MobileNetV2."""
 
 from __future__ import annotations
 

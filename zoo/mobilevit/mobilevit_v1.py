@@ -16,8 +16,8 @@ from zoo import spec
 from zoo.layers import attention, conv_norm, transformer
 from zoo.mobilevit import bottlenecks, patches
 
-# Table 4: number of bottlenecks, strides and transformers (the paper's L) of each stage.
-# Right: output resolution at 256 px.
+# Table 4: bottlenecks, strides and transformers, the paper's L, of each stage. Right:
+# output resolution at 256 px.
 ROWS = (
     (1, 1, 0),  # 128 × 128
     (3, 2, 0),  # 64 × 64

@@ -141,7 +141,11 @@ def _mobilevit_block(
     x = _norm(f"{name}_norm")(x)
     x = patches.Fold(name=f"{name}_fold")([x, local])
     return conv_norm.ConvNorm(
-        inputs.shape[-1], kernel_size=1, linear=True, style=style, name=f"{name}_project"
+        inputs.shape[-1],
+        kernel_size=1,
+        linear=True,
+        style=style,
+        name=f"{name}_project",
     )(x)
 
 

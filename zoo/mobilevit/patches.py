@@ -34,11 +34,7 @@ class WholePatches(keras.layers.Layer):
     def call(self, inputs: typing.Any) -> typing.Any:
         _, height, width, _ = keras.ops.shape(inputs)
         size = _rounded_up(height), _rounded_up(width)
-        if not self.align_corners:
-            return _resize(inputs, size)
-        for axis, length in enumerate(size, start=1):
-            inputs = _stretch(inputs, length, axis=axis)
-        return inputs
+        return _resize(inputs, size, align_corners=self.align_corners)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, height, width, channels = input_shape
@@ -59,7 +55,7 @@ class ResizeLike(keras.layers.Layer):
     def call(self, inputs: typing.Any) -> typing.Any:
         x, other = inputs
         _, height, width, _ = keras.ops.shape(other)
-        return _resize(x, (height, width))
+        return _resize(x, (height, width), align_corners=False)
 
     def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
         x, other = input_shape
@@ -75,9 +71,8 @@ class Unfold(keras.layers.Layer):
     def call(self, inputs: typing.Any) -> typing.Any:
         batch, height, width, channels = keras.ops.shape(inputs)
         rows, columns = height // PATCH_SIZE, width // PATCH_SIZE
-        x = keras.ops.reshape(
-            inputs, (batch, rows, PATCH_SIZE, columns, PATCH_SIZE, channels)
-        )
+        shape = (batch, rows, PATCH_SIZE, columns, PATCH_SIZE, channels)
+        x = keras.ops.reshape(inputs, shape)
         x = keras.ops.transpose(x, (0, 2, 4, 1, 3, 5))
         return keras.ops.reshape(x, (batch, PIXELS, rows * columns, channels))
 
@@ -96,16 +91,11 @@ class Fold(keras.layers.Layer):
     def call(self, inputs: typing.Any) -> typing.Any:
         pixels, whole = inputs
         batch, height, width, _ = keras.ops.shape(whole)
-        rows, columns, channels = (
-            height // PATCH_SIZE,
-            width // PATCH_SIZE,
-            pixels.shape[-1],
-        )
-        x = keras.ops.reshape(
-            pixels, (batch, PATCH_SIZE, PATCH_SIZE, rows, columns, channels)
-        )
+        rows, columns = height // PATCH_SIZE, width // PATCH_SIZE
+        shape = (batch, PATCH_SIZE, PATCH_SIZE, rows, columns, pixels.shape[-1])
+        x = keras.ops.reshape(pixels, shape)
         x = keras.ops.transpose(x, (0, 3, 1, 4, 2, 5))
-        return keras.ops.reshape(x, (batch, height, width, channels))
+        return keras.ops.reshape(x, (batch, height, width, pixels.shape[-1]))
 
     def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
         pixels, whole = input_shape
@@ -116,24 +106,33 @@ def _rounded_up(length: typing.Any) -> typing.Any:
     return (length + PATCH_SIZE - 1) // PATCH_SIZE * PATCH_SIZE
 
 
-def _resize(x: typing.Any, size: tuple[typing.Any, typing.Any]) -> typing.Any:
-    """Resizes bilinearly; TensorFlow's op copies a map that has the size already."""
-    if all(isinstance(n, int) for n in size) and tuple(x.shape[1:3]) == size:
-        return x
-    return keras.ops.image.resize(x, size, data_format="channels_last")
+def _resize(
+    x: typing.Any, size: tuple[typing.Any, typing.Any], *, align_corners: bool
+) -> typing.Any:
+    """Resizes bilinearly, also to sizes that are known at the call alone."""
+    for axis, length in enumerate(size, start=1):
+        old = keras.ops.shape(x)[axis]
+        if not (isinstance(length, int) and length == old):
+            x = _interpolate(x, _positions(length, old, align_corners), axis=axis)
+    return x
 
 
-def _stretch(x: typing.Any, length: typing.Any, *, axis: int) -> typing.Any:
-    """Resizes one axis linearly, so that its first and last positions stay there."""
-    old = keras.ops.shape(x)[axis]
-    if isinstance(length, int) and length == old:
-        return x
-    positions = keras.ops.cast(keras.ops.arange(length) * (old - 1), "float32")
-    positions = positions / keras.ops.cast(length - 1, "float32")
+def _positions(length: typing.Any, old: typing.Any, align_corners: bool) -> typing.Any:
+    """Returns the places of `length` new positions among `old` ones, [length]."""
+    index = keras.ops.cast(keras.ops.arange(length), "float32")
+    length, old = (keras.ops.cast(n, "float32") for n in (length, old))
+    if align_corners:
+        return index * (old - 1.0) / keras.ops.maximum(length - 1.0, 1.0)
+    return keras.ops.clip((index + 0.5) * (old / length) - 0.5, 0.0, old - 1.0)
+
+
+def _interpolate(x: typing.Any, positions: typing.Any, *, axis: int) -> typing.Any:
+    """Returns values between the two neighbours of each position on an axis."""
     first = keras.ops.floor(positions)
     shape = [-1 if index == axis else 1 for index in range(4)]
     share = keras.ops.cast(keras.ops.reshape(positions - first, shape), x.dtype)
     index = keras.ops.cast(first, "int32")
+    last = keras.ops.shape(x)[axis] - 1
     before = keras.ops.take(x, index, axis=axis)
-    after = keras.ops.take(x, keras.ops.minimum(index + 1, old - 1), axis=axis)
+    after = keras.ops.take(x, keras.ops.minimum(index + 1, last), axis=axis)
     return before + (after - before) * share
