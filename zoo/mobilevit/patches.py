@@ -110,10 +110,11 @@ def _resize(
     x: typing.Any, size: tuple[typing.Any, typing.Any], *, align_corners: bool
 ) -> typing.Any:
     """Resizes bilinearly, also to sizes that are known at the call alone."""
-    for axis, length in enumerate(size, start=1):
-        old = keras.ops.shape(x)[axis]
+    old_size = keras.ops.shape(x)[1:3]
+    for axis, (length, old) in enumerate(zip(size, old_size, strict=True), start=1):
         if not (isinstance(length, int) and length == old):
-            x = _interpolate(x, _positions(length, old, align_corners), axis=axis)
+            positions = _positions(length, old, align_corners)
+            x = _interpolate(x, positions, last=old - 1, axis=axis)
     return x
 
 
@@ -126,13 +127,14 @@ def _positions(length: typing.Any, old: typing.Any, align_corners: bool) -> typi
     return keras.ops.clip((index + 0.5) * (old / length) - 0.5, 0.0, old - 1.0)
 
 
-def _interpolate(x: typing.Any, positions: typing.Any, *, axis: int) -> typing.Any:
+def _interpolate(
+    x: typing.Any, positions: typing.Any, *, last: typing.Any, axis: int
+) -> typing.Any:
     """Returns values between the two neighbours of each position on an axis."""
     first = keras.ops.floor(positions)
     shape = [-1 if index == axis else 1 for index in range(4)]
     share = keras.ops.cast(keras.ops.reshape(positions - first, shape), x.dtype)
     index = keras.ops.cast(first, "int32")
-    last = keras.ops.shape(x)[axis] - 1
     before = keras.ops.take(x, index, axis=axis)
     after = keras.ops.take(x, keras.ops.minimum(index + 1, last), axis=axis)
     return before + (after - before) * share

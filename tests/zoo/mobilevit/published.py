@@ -25,4 +25,7 @@ CROPS = {
     "mobilevit_v1_*": (lambda size: size / (size + 32), "bilinear"),
     "mobilevit_v2_*": (lambda size: size / (size + 32), "bicubic"),
 }
-PATHS = {}
+PATHS = {
+    "mobilevit_v1_xxs": "d21923ab980268a87877080598be9512",
+    "mobilevit_v2_050": "e30692124e1bc739b2aab36c1c271c70",
+}
