@@ -8,6 +8,7 @@ import pytest
 
 import zoo
 from tests.zoo import oracles, parity
+from tests.zoo import shapes as unbuilt
 from zoo import config, facts
 from zoo.mobilevit import mobilevit_v2, patches
 
@@ -295,6 +296,15 @@ def test_kernels_have_the_variance_of_the_authors_code():
         "stage_5_block_2_transformer_1_qkv/kernel": 1 + 2 * 512,
     }.items():
         assert weights[path].std() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("arch", FIRST)
+def test_norms_have_the_epsilon_of_timm(arch):
+    """With random weights, variances are so large that outputs hardly show it."""
+    ours = unbuilt.build(arch).backbone._flatten_layers()
+    epsilons = {layer.epsilon for layer in ours if hasattr(layer, "epsilon")}
+    theirs = timm_network(arch).modules()
+    assert epsilons == {module.eps for module in theirs if hasattr(module, "eps")}
 
 
 @pytest.mark.parametrize(
