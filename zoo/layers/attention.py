@@ -49,9 +49,12 @@ class SelfAttention(_Heads):
         return batch, tokens, channels and channels // 3
 
     def multiply_adds(self, input_shape: tuple[int, ...]) -> int:
-        """Counts both products of T × T weights, with the keys and with the values."""
-        _, tokens, channels = input_shape
-        return 2 * tokens**2 * (channels // 3)
+        """Counts both products of T × T weights, with the keys and with the values.
+
+        The batch counts, since an image may be divided into several sequences.
+        """
+        batch, tokens, channels = input_shape
+        return 2 * batch * tokens**2 * (channels // 3)
 
 
 class AttentionMap(_Heads):

@@ -21,6 +21,7 @@ ACTIVATIONS: dict[str, Callable[[typing.Any], typing.Any]] = {
     "gelu": keras.activations.gelu,
     "gelu_tanh": functools.partial(keras.activations.gelu, approximate=True),
     "quick_gelu": quick_gelu,
+    "silu": keras.activations.silu,
 }
 
 

@@ -13,8 +13,11 @@ import typing
 from collections.abc import Iterable, Mapping
 
 Table = Mapping[str, typing.Any]
-BLOCK = re.compile(r"^(?:stage_(\d+)_)?block_(\d+)(?=_)")
-"""Start of the names of layers in blocks; without stages, all are in stage 1."""
+BLOCK = re.compile(r"^(?:stage_(\d+)_)?block_(\d+)(?:_transformer_(\d+))?(?=_)")
+"""Start of the names of layers in blocks; without stages, all are in stage 1.
+
+A transformer inside a block, such as `stage_3_block_2_transformer_1`, is a block too.
+"""
 
 
 class Fields(dict[str, typing.Any]):
@@ -33,20 +36,22 @@ def fields(paths: Iterable[str]) -> dict[str, Fields]:
 
     The empty name has the fields for layers outside blocks.
     """
-    blocks: dict[str, tuple[int, int]] = {}
+    blocks: dict[str, tuple[int, int, int]] = {}
     for path in paths:
         match = BLOCK.match(path)
         if match:
-            blocks.setdefault(match[0], (int(match[1] or 1), int(match[2])))
-    stages = len({stage for stage, _ in blocks.values()})
+            numbers = int(match[1] or 1), int(match[2]), int(match[3] or 0)
+            blocks.setdefault(match[0], numbers)
+    stages = len({stage for stage, *_ in blocks.values()})
     shared = {"stages": stages, "blocks": len(blocks)}
     fields = {"": Fields(shared)}
     in_order = sorted(blocks.items(), key=lambda item: item[1])
-    for index, (name, (stage, block)) in enumerate(in_order):
+    for index, (name, (stage, block, transformer)) in enumerate(in_order):
         fields[name] = Fields(
             shared,
             stage=stage,  # from 1
             block=block,  # in its stage, from 1
+            transformer=transformer,  # in its block, from 1; 0 for none
             letter=string.ascii_lowercase[block - 1] if block <= 26 else block,
             index=index,  # in the network, from 0
             **{

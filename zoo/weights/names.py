@@ -45,7 +45,7 @@ Optional keys of a table:
 The keys of a row; those after the first two are optional:
 
     ours        path of our layer, or of a variable; `{block}` stands for each
-                `stage_S_block_B` or `block_B`
+                `stage_S_block_B` or `block_B`, and `…_transformer_T` inside one
                     "{block}_project/conv"
     theirs      name of the project's layer, with the fields of `layer_names.fields`
                     "blocks.{stage-1}.{block-1}.conv_pwl"
