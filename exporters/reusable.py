@@ -49,7 +49,13 @@ def build_pair(
     backbone_defaults = hyperparameters.defaults(model.backbone)
     head_defaults = hyperparameters.defaults(model.head)
     images_spec = tf.TensorSpec([None, *model.spec.input_shape], tf.float32, "images")
-    backbone = _traced(model.backbone, model.endpoints, images_spec, backbone_defaults)
+
+    def endpoints(images: tf.Tensor, training: bool) -> typing.Any:
+        if model.spec.only_size:  # signatures don't check the shapes of their inputs
+            images = tf.ensure_shape(images, images_spec.shape)
+        return model.endpoints(images, training=training)
+
+    backbone = _traced(model.backbone, endpoints, images_spec, backbone_defaults)
     head_input = _head_input(model)
     head = _traced(model.head, model.head, head_input, head_defaults)
     architecture = type(model.spec).__name__

@@ -63,7 +63,7 @@ class BackboneSpec(abc.ABC):
 
     @property
     def only_size(self) -> int | None:
-        """Height and width of all images that the layers accept; None if others work."""
+        """Height and width of the images that the layers accept; None if any works."""
         return None if self.takes_any_size else self.image_size
 
     @property
