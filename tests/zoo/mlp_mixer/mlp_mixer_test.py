@@ -2,6 +2,7 @@
 
 import functools
 
+import keras
 import numpy as np
 import pytest
 
@@ -74,6 +75,10 @@ def test_weights_of_timm(arch, tmp_path):
         assert ours.weights["matched"].startswith("names of timm: ")
         assert ours.backbone.input_shape == (None, size, size, 3)
         assert_same_as_timm(ours, theirs, size)
+        kind = keras.layers.LayerNormalization  # whose epsilon these images don't show
+        norms = [layer for layer in ours.backbone.layers if isinstance(layer, kind)]
+        assert {norm.epsilon for norm in norms} == {theirs.norm.eps}
+        assert len(norms) == 2 * DEPTH + 1
 
 
 @pytest.mark.ci
