@@ -103,7 +103,7 @@ def fact_rows(page: page_data.PageData, model: page_data.ModelData) -> dict[str,
     rows = {"Handle": rendering.code(page.handle(model)), "Batch": "any, from 1"}
     for label, name in (("Height", "height_range"), ("Width", "width_range")):
         low, high = manifest["input"][name]
-        rows[label] = f"{low} to {high} px"
+        rows[label] = f"{low} px only" if low == high else f"{low} to {high} px"
     rows["Image size"] = f"{manifest['preprocessing']['image_size']} px"
     rows["num_features"] = _count(output.get("num_features"))
     if page.models[-1].kind == "classification":

@@ -26,23 +26,24 @@ ROOT = config.ZOO.parent
 RECORDS = ROOT / "docs" / "records"
 SPEEDS = ROOT / "docs" / "speeds.json"  # of one run on one machine
 # Where a word starts in the name of a class: `V2` and `RS`, but not `Net`, `NeXt`, the
-# `T3` of DeiT3 or the `LIP` of SigLIP.
+# `T3` of DeiT3 or the `LIP` of SigLIP; and after an acronym: the `Mixer` of MLPMixer.
 _WORD_START = re.compile(
     r"(?<=[a-z\d])(?=(?!Net|T\d|LIP)[A-Z](?:[A-Z\d]|[a-z]{2}))|(?<=Net)(?=[A-Z]$)"
+    r"|(?<=[A-Z]{3})(?=(?!Net)[A-Z][a-z]{2})"
 )
 # Files that determine the values of a record, besides the arch's own files.
 _RECORD_SOURCES = (
     *(
         f"zoo/{name}.py"
-        for name in ("head", "inputs", "model", "multiply_adds", "spec")
+        for name in ("facts", "head", "inputs", "model", "multiply_adds", "spec")
     ),
     *("zoo/taxonomy.py", "exporters/describe.py", "exporters/hyperparameters.py"),
     *("exporters/output_names.py", "documentation/manifest_summary.py"),
 )
 # Files that determine which image sizes an export accepts, besides the arch's own.
 _MEASUREMENT_SOURCES = (
-    *("zoo/head.py", "zoo/inputs.py", "zoo/model.py", "exporters/fused.py"),
-    *("exporters/reusable.py", "exporters/hyperparameters.py"),
+    *("zoo/head.py", "zoo/inputs.py", "zoo/model.py", "zoo/spec.py"),
+    *("exporters/fused.py", "exporters/reusable.py", "exporters/hyperparameters.py"),
 )
 
 
@@ -118,6 +119,11 @@ class PageData:
     def manifest(self) -> Mapping[str, Any]:
         """The last model's manifest, for the values that both models share."""
         return self.models[-1].manifest
+
+    @property
+    def only_size(self) -> int | None:
+        """Height and width of the images that the models accept; None if any works."""
+        return self.manifest["input"]["shape"][1]
 
     @property
     def is_random(self) -> bool:

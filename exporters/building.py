@@ -25,9 +25,8 @@ def build(request: requests.Request) -> zoo_model.ImageModel:
     keras.config.set_dtype_policy("float32")
     with zoo_model.bind(request.definition) as builder:
         model = builder.build(seed=request.seed)
-    facts.check_image_size(
-        request.definition.facts, request.arch, model.spec.image_size
-    )
+    accepted = facts.ranges(request.definition.facts, only_size=model.spec.only_size)
+    facts.check_image_size(accepted, request.arch, model.spec.image_size)
     if "matched" in model.weights:
         _LOG.info(f"weights: {model.weights['matched']}")
         for change in model.weights["overruled"]:

@@ -13,6 +13,7 @@ from exporters import formats, hyperparameters, manifest, output_names
 from exporters import request as requests
 from zoo import facts
 from zoo import model as zoo_model
+from zoo import spec as specs
 from zoo.weights import registry
 
 LICENSE_OF_RANDOM_WEIGHTS = "Apache-2.0"  # license of this project
@@ -58,7 +59,7 @@ def manifest_fields(
         },
         "multiply_adds": model.multiply_adds()[kind],
         "variables": [variable.path for variable in part.weights],
-        "input": _input(arch_facts, export_format, model.spec.image_size),
+        "input": _input(arch_facts, export_format, model.spec),
         "output": _output(model, kind),
         "endpoints": _endpoints(model, kind) if takes_arguments else {},
         "preprocessing": {
@@ -92,17 +93,14 @@ def _count(variables: Sequence[keras.Variable]) -> int:
 
 
 def _input(
-    arch_facts: facts.Facts, export_format: formats.Format, side: int
+    arch_facts: facts.Facts, export_format: formats.Format, spec: specs.BackboneSpec
 ) -> manifest.JsonObject:
-    ranges = {
-        name: (
-            facts.value(arch_facts, name) if export_format.any_size else [side, side]
-        )
-        for name in ("height_range", "width_range")
-    }
+    ranges = facts.ranges(arch_facts, only_size=spec.only_size)
+    if not export_format.any_size:
+        ranges = {name: [spec.image_size, spec.image_size] for name in ranges}
     return {
         "dtype": "float32",
-        "shape": export_format.input_shape(side),
+        "shape": export_format.input_shape(spec),
         "channels": "RGB",
         "range": [0.0, 1.0],
         **ranges,

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import typing
 from collections.abc import Sequence
 
 from foundation import messages
+
+if typing.TYPE_CHECKING:
+    from zoo import spec as specs
 
 
 class ExportCheckError(Exception):
@@ -25,7 +29,8 @@ class Format:
       has_clauses: whether the conformance suite has clauses for the format. Models in
         other formats are converted, and compared with the SavedModels instead.
       batch: batch size that a model takes; None means any.
-      any_size: whether a model takes images of other sizes than its own.
+      any_size: whether a model takes images of all sizes that its layers accept, and
+        not only of the spec's `image_size`.
       extra: name of the optional dependencies that the format needs.
       modules: modules that the extra installs.
       packages: packages whose versions affect the bytes of an export.
@@ -47,10 +52,10 @@ class Format:
                     f"--format={self.name} needs {module}: run tools/setup {self.extra}"
                 )
 
-    def input_shape(self, side: int) -> list[int | None]:
-        """Returns the shape of the images; `side` is the spec's image size."""
-        size = None if self.any_size else side
-        return [self.batch, size, size, 3]
+    def input_shape(self, spec: specs.BackboneSpec) -> list[int | None]:
+        """Returns the shape of the images that a model of a spec takes."""
+        side = spec.image_size
+        return [self.batch, *(spec.input_shape if self.any_size else (side, side, 3))]
 
 
 SAVED_MODEL = Format(name="saved_model", has_clauses=True, any_size=True)

@@ -39,7 +39,7 @@ def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
 
 def _save_frozen(model: zoo_model.ImageModel, kind: str, folder: str) -> None:
     """Writes a frozen SavedModel, from which the converter takes the tensor names."""
-    shape = formats.FORMATS["litert"].input_shape(model.spec.image_size)
+    shape = formats.FORMATS["litert"].input_shape(model.spec)
     function = frozen.freeze(model, kind, shape)
 
     @tf.function(

@@ -1,7 +1,7 @@
-"""Writes ONNX models: `images` of any batch and size to `features` or `logits`.
+"""Writes ONNX models: `images` of any batch to `features` or `logits`.
 
-Channels are last, as in the SavedModels. A classifier also has its class index as
-metadata.
+The images may have any size that the SavedModels take. Channels are last, as there. A
+classifier also has its class index as metadata.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
     Raises:
       ChildProcessError: tf2onnx failed.
     """
-    shape = formats.FORMATS["onnx"].input_shape(model.spec.image_size)
+    shape = formats.FORMATS["onnx"].input_shape(model.spec)
     entries = []
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         for kind in manifest.KINDS:

@@ -7,6 +7,7 @@ APIs for image tasks.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import itertools
 import pathlib
@@ -21,7 +22,6 @@ from exporters import fused, hyperparameters, output_names
 from images import model_input
 from zoo import model as zoo_model
 
-IMAGES = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
 FLAGS = {"training": False, "return_endpoints": False}
 Function = Callable[..., typing.Any]
 Graph: typing.TypeAlias = tf.types.experimental.GenericFunction
@@ -48,7 +48,14 @@ def build_pair(
     """
     backbone_defaults = hyperparameters.defaults(model.backbone)
     head_defaults = hyperparameters.defaults(model.head)
-    backbone = _traced(model.backbone, model.endpoints, IMAGES, backbone_defaults)
+    images_spec = tf.TensorSpec([None, *model.spec.input_shape], tf.float32, "images")
+
+    def endpoints(images: tf.Tensor, training: bool) -> typing.Any:
+        if model.spec.only_size:  # signatures don't check the shapes of their inputs
+            images = tf.ensure_shape(images, images_spec.shape)
+        return model.endpoints(images, training=training)
+
+    backbone = _traced(model.backbone, endpoints, images_spec, backbone_defaults)
     head_input = _head_input(model)
     head = _traced(model.head, model.head, head_input, head_defaults)
     architecture = type(model.spec).__name__
@@ -80,10 +87,10 @@ def build_pair(
         return output_names.classifier_outputs(architecture, endpoints, head_output)
 
     features = _root(model, model.feature_vector)
-    features.__call__ = _call(vector, IMAGES, {**FLAGS, **backbone_defaults})
+    features.__call__ = _call(vector, images_spec, {**FLAGS, **backbone_defaults})
     classifier = _root(model, model.classifier)
     classifier.__call__ = _call(
-        logits, IMAGES, {**FLAGS, **backbone_defaults, **head_defaults}
+        logits, images_spec, {**FLAGS, **backbone_defaults, **head_defaults}
     )
     classifier.head = _root(model, model.head)
     classifier.head.__call__ = _call(
@@ -99,12 +106,13 @@ def build_pair(
             preprocess.__call__, lambda images: function(images, False)["default"]
         )
 
-    features_signature = {"image_feature_vector": _signature(vector)}
+    signature = functools.partial(_signature, images_spec)
+    features_signature = {"image_feature_vector": signature(vector)}
     return {
         "feature_vector": (
             features,
             {
-                "serving_default": _signature(vector, "default"),
+                "serving_default": signature(vector, "default"),
                 "image_bytes": from_bytes(vector),
                 **features_signature,
             },
@@ -112,9 +120,9 @@ def build_pair(
         "classification": (
             classifier,
             {
-                "serving_default": _signature(logits, "default"),
+                "serving_default": signature(logits, "default"),
                 "image_bytes": from_bytes(logits),
-                "image_classification": _signature(logits),
+                "image_classification": signature(logits),
                 **features_signature,
             },
         ),
@@ -240,10 +248,10 @@ def regularization_losses(
     return [loss] if decayed else []
 
 
-def _signature(function: Function, *keys: str) -> Graph:
+def _signature(spec: tf.TensorSpec, function: Function, *keys: str) -> Graph:
     """Builds a signature of `images` that returns the outputs `keys`, or all."""
 
-    @tf.function(input_signature=[IMAGES], autograph=False)
+    @tf.function(input_signature=[spec], autograph=False)
     def signature(images: tf.Tensor) -> output_names.Outputs:
         outputs = function(images, False)
         return {key: outputs[key] for key in keys or outputs}

@@ -68,7 +68,10 @@ def _compare(
     load = _module(export_format).load
     with stderr.silenced():
         models = {kind: load(path) for kind, path in pairs[export_format].items()}
-        smallest_width, _ = facts.value(request.definition.facts, "width_range")
+        accepted = facts.ranges(
+            request.definition.facts, only_size=model.spec.only_size
+        )
+        smallest_width, _ = accepted["width_range"]
         report = comparison.compare(
             model,
             export_format,

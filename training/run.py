@@ -27,6 +27,7 @@ from training import recipe as recipes
 from training.data import data_sources, file_changes, pipeline, split
 from zoo import config, definition, facts
 from zoo import model as zoo_model
+from zoo import spec as specs
 
 _LOG = progress.logger(__name__)
 
@@ -111,7 +112,7 @@ def train(request: Request) -> pathlib.Path:
                     else None
                 ),
             )
-        facts.check_image_size(resolved.facts, request.arch, model.spec.image_size)
+        _check_image_sizes(request.arch, model.spec, resolved.facts, recipe)
         if strategies.is_chief(strategy):
             for line in data_sources.describe(splits[split.TRAIN], model.taxonomy):
                 _LOG.info(line)
@@ -123,6 +124,17 @@ def train(request: Request) -> pathlib.Path:
         except tf.errors.OpError as error:  # a full disk or device, a lost worker
             message = error.message.partition("}} ")[2] or error.message
             raise OSError(f"TensorFlow: {message}") from error
+
+
+def _check_image_sizes(
+    arch: str, spec: specs.BackboneSpec, arch_facts: facts.Facts, recipe: recipes.Recipe
+) -> None:
+    """Raises ValueError unless the network accepts all images of the training."""
+    accepted = facts.ranges(arch_facts, only_size=spec.only_size)
+    facts.check_image_size(accepted, arch, spec.image_size)
+    for size in recipe.progression.image_size if recipe.progression else ():
+        name = "training.Progression.image_size"
+        facts.check_image_size(accepted, arch, size, name=name)
 
 
 @contextlib.contextmanager

@@ -7,15 +7,16 @@ import typing
 
 from zoo import config
 
+Ranges = dict[str, list[int]]
 Facts = dict[str, typing.Any]
+RANGES = ("height_range", "width_range")
 REQUIRED = (
     "params",
     "trainable_params",
     "num_features",
     "num_classes",
     "image_size",
-    "height_range",
-    "width_range",
+    *RANGES,
     "multiply_adds",
 )
 
@@ -45,12 +46,34 @@ def value(facts: Facts, name: str) -> typing.Any:
     return facts[name]["value"]
 
 
-def check_image_size(facts: Facts, arch: str, size: int) -> None:
-    """Raises ValueError unless images of `size` × `size` pixels are in the ranges."""
-    for name in ("height_range", "width_range"):
-        low, high = value(facts, name)
+def ranges(facts: Facts, *, only_size: int | None) -> Ranges:
+    """Returns the lowest and highest height and width that a network accepts, pixels.
+
+    They are those of the facts, or `BackboneSpec.only_size`, which bindings may change.
+    """
+    if only_size is not None:
+        return {name: [only_size, only_size] for name in RANGES}
+    return {name: value(facts, name) for name in RANGES}
+
+
+def check_image_size(
+    accepted: Ranges, arch: str, size: int, *, name: str = "image_size"
+) -> None:
+    """Raises ValueError unless images of `size` × `size` pixels are accepted.
+
+    Args:
+      accepted: the result of `ranges`.
+      arch: name of the architecture.
+      size: pixels.
+      name: what the message calls the size.
+    """
+    for range_name, (low, high) in accepted.items():
+        if low == high != size:
+            raise ValueError(
+                f"{name} must be {low}, not {size}: {arch} takes images of one size."
+            )
         if not low <= size <= high:
             raise ValueError(
-                f"image_size must be in the {name} of {arch}, {low} to {high}, "
+                f"{name} must be in the {range_name} of {arch}, {low} to {high}, "
                 f"not {size}."
             )

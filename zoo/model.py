@@ -25,8 +25,8 @@ class ImageModel:
       spec: the description that the backbone was built from.
       backbone: model from normalised images [B, H, W, 3] to a dict of endpoints.
       head: model from the endpoint `head_input` to logits [B, K].
-      feature_vector: model from images in [0, 1], [B, H, W, 3] float32, to the
-        feature vector [B, D] float32.
+      feature_vector: model from images in [0, 1], [B, H, W, 3] float32, of the spec's
+        `input_shape`, to the feature vector [B, D] float32.
       classifier: model from the same images to logits [B, K] float32.
       taxonomy: the class that each logit stands for.
       normalization: normalisation that both models apply to their input.
@@ -187,7 +187,7 @@ def image_model(
     head = backbone.build_head(
         network.output, num_classes=taxonomy.num_classes, dropout_rate=dropout_rate
     )
-    images = keras.Input((None, None, 3), name="images")
+    images = keras.Input(backbone.input_shape, name="images")
     endpoints = network(normalization.layer()(images))
     logits = head(endpoints[head.input.name])
     return ImageModel(

@@ -39,12 +39,14 @@ class BackboneSpec(abc.ABC):
     """Frozen description of a backbone; gin sets its fields.
 
     Args:
-      image_size: default height and width of the input, pixels. It affects only
-        training and evaluation: the layers accept other sizes too.
+      image_size: default height and width of the input, pixels. If `takes_any_size`, it
+        affects only training and evaluation: the layers accept other sizes too.
     """
 
     head_input: typing.ClassVar[str] = "feature_vector"
     """Endpoint [B, D] that the classification head reads."""
+    takes_any_size: typing.ClassVar[bool] = True
+    """Whether the layers accept images of other sizes than `image_size`."""
 
     image_size: int
 
@@ -64,16 +66,27 @@ class BackboneSpec(abc.ABC):
                 choices = ", ".join(CHOICES[field.name])
                 raise ValueError(f"{name} must be one of {choices}, not {value!r}.")
 
+    @property
+    def only_size(self) -> int | None:
+        """Height and width of the images that the layers accept; None if any works."""
+        return None if self.takes_any_size else self.image_size
+
+    @property
+    def input_shape(self) -> tuple[int | None, int | None, int]:
+        """Shape of the images that the layers accept; None stands for any size."""
+        return self.only_size, self.only_size, 3
+
     @abc.abstractmethod
     def build(self) -> keras.Model:
         """Builds the backbone with newly initialised variables.
 
         Returns:
-          A functional model from normalised images [B, H, W, 3] float32 to a dict
-          of endpoints in data-flow order: `stem`, `stage_1` …, `feature_map`
-          [B, h, w, C] and `feature_vector` [B, D], float32. Transformers have `patches`
-          [B, h, w, C] and the tokens `block_1` … [B, T, C] instead of stem and stages,
-          and `attention` [B, heads, T, T].
+          A functional model from normalised images of `input_shape` [B, H, W, 3]
+          float32 to a dict of endpoints in data-flow order: `stem`, `stage_1` …,
+          `feature_map` [B, h, w, C] and `feature_vector` [B, D], float32. Networks on
+          patches have `patches` [B, h, w, C] and the tokens `block_1` … [B, T, C]
+          instead of stem and stages; transformers also have `attention`
+          [B, heads, T, T].
         """
 
     def build_head(

@@ -348,6 +348,9 @@ def test_texts_are_escaped():
         ("ConvNeXtV2", "convnext_v2"),
         ("VisionTransformer", "vision_transformer"),
         ("ViT", "vit"),
+        ("DINOv2", "dinov2"),
+        ("NASNet", "nasnet"),
+        ("MLPMixer", "mlp_mixer"),
         ("VGG", "vgg"),
     ],
 )
@@ -390,3 +393,42 @@ def test_weights_of_a_network_that_differs_are_said_to_be_that():
     assert "[some weights](#weights) are for a slightly different network" in text
     others = architecture_page.markdown(BY_ARCH["mobilenet_v2"])
     assert "different network" not in others
+
+
+RANGES = (
+    "It accepts any height and width in the ranges above",
+    "at both ends of these ranges",
+    "input_shape=[None, None, 3]",
+    "does not check for images that are too large",
+)
+ONE_SIZE = (
+    "It accepts images of 224 × 224 px only.",
+    "so no other size works",
+    "input_shape=[224, 224, 3]",
+    "another size raises an exception",
+)
+
+
+@pytest.mark.parametrize(
+    ("arch", "stated", "absent"),
+    [
+        ("vit_tiny_16", (*RANGES, "`attention` are the weights"), ONE_SIZE),
+        (
+            "mlp_mixer_small_32",
+            (*ONE_SIZE, "| Height | 224 px only"),
+            (*RANGES, "Which sizes work beyond", "`attention`"),
+        ),
+    ],
+)
+def test_pages_say_which_sizes_work(arch, stated, absent, tmp_path):
+    architecture = architecture_page.markdown(BY_ARCH[arch])
+    page = PAGES[arch]
+    text = model_page.markdown(dataclasses.replace(page, models=page.models[:1]))
+    for each in (architecture, text):
+        assert [phrase for phrase in stated if phrase not in each] == []
+        assert [phrase for phrase in absent if phrase in each] == []
+    (tmp_path / "page.md").write_text(text, encoding="utf-8")
+    stated_page = statements.Page(
+        statements.read(tmp_path / "page.md"), "feature_vector"
+    )
+    assert stated_page.fact("height") == page.manifest["input"]["height_range"]

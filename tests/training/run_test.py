@@ -32,6 +32,14 @@ DIGITS = (
 )
 
 
+PROGRESSION = (
+    "training.run.progression = @Progression()",
+    "Progression.image_size = (128, 2048)",
+    "Progression.rand_augment_magnitude = (0.0, 0.0)",
+    "Progression.dropout_rate = (0.0, 0.0)",
+)
+
+
 @pytest.fixture(scope="module")
 def trained(tool, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "digits"
@@ -316,6 +324,11 @@ def assert_refused(done, message):
             ["--gin_binding=ResNetCifar.image_size=2"],
             "must be in the height_range of resnet_cifar_20, 4 to 1024, not 2.",
         ),
+        (
+            [f"--gin_binding={binding}" for binding in PROGRESSION],
+            "training.Progression.image_size must be in the height_range of "
+            "resnet_cifar_20, 4 to 1024, not 2048.",
+        ),
     ],
 )
 def test_bad_requests_are_a_line(tool, tmp_path, arguments, message):
@@ -324,6 +337,21 @@ def test_bad_requests_are_a_line(tool, tmp_path, arguments, message):
     if not any(argument.startswith("--model_dir") for argument in command_line):
         command_line.append(f"--model_dir={tmp_path / 'run'}")
     assert_refused(tool("train", *DIGITS, *command_line), message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_do_not_grow_if_the_network_takes_one_size(tool, tmp_path):
+    bindings = ["MLPMixer.depth = 1", "training.run.epochs = 1", *PROGRESSION]
+    done = tool(
+        *("train", "--arch=mlp_mixer_small_32", "--recipe=digits", "--data=digits"),
+        *(f"--gin_binding={binding}" for binding in bindings),
+        f"--model_dir={tmp_path / 'run'}",
+    )
+    message = (
+        "training.Progression.image_size must be 224, not 128: mlp_mixer_small_32 "
+        "takes images of one size."
+    )
+    assert_refused(done, message)
     assert not (tmp_path / "run").exists()
 
 

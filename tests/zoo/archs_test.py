@@ -103,15 +103,15 @@ def assert_has_endpoints(model):
     assert all(tensor.dtype == "float32" for tensor in outputs.values())
     assert list(outputs)[-2:] == ["feature_map", "feature_vector"]
     assert outputs["feature_vector"].shape == (None, model.num_features)
-    is_transformer = "patches" in outputs
-    first, kind = ("patches", "block") if is_transformer else ("stem", "stage")
+    has_tokens = "patches" in outputs
+    first, kind = ("patches", "block") if has_tokens else ("stem", "stage")
     assert next(iter(outputs)) == first
     parts = [name for name in outputs if re.fullmatch(rf"{kind}_\d+", name)]
     assert parts == [f"{kind}_{n}" for n in range(1, len(parts) + 1)]
     least = facts.value(facts.load(model.arch), "height_range")[0]
-    for size in (least, 8 * least):
+    for size in (least, 8 * least) if model.spec.takes_any_size else (least,):
         shapes = model.backbone.compute_output_shape((1, size, size, 3))
-        if is_transformer:
+        if has_tokens:
             assert_has_token_shapes(model, shapes)
             maps = [shapes["patches"], shapes["feature_map"]]
         else:
@@ -120,21 +120,34 @@ def assert_has_endpoints(model):
             assert len(maps) == len(shapes) - 1
         heights = [shape[1] for shape in maps]
         assert heights == sorted(heights, reverse=True)
-        if size == least:  # the smallest size that still gives a feature map
+        # The smallest size that still gives a feature map, if there are others.
+        if size == least and model.spec.takes_any_size:
             # MobileViTV2 resizes maps of odd sizes, and does not resize them back.
             assert heights[-1] == (2 if model.arch.startswith("mobilevit_v2") else 1)
 
 
 def assert_has_token_shapes(model, shapes):
-    """Asserts the shapes of a transformer's endpoints for one image."""
+    """Asserts the shapes of the endpoints of a network on patches, for one image."""
     _, height, width, channels = shapes["patches"]
     assert shapes["feature_map"] == shapes["patches"]
     tokens = shapes["block_1"][1]
     assert 0 <= tokens - height * width <= 8  # class token and registers
     blocks = {shape for name, shape in shapes.items() if name.startswith("block_")}
     assert blocks == {(1, tokens, channels)}
-    heads = model.spec.num_heads
-    assert shapes["attention"] == (1, heads, tokens, tokens)
+    heads = getattr(model.spec, "num_heads", None)  # of a transformer
+    assert shapes.get("attention") == (heads and (1, heads, tokens, tokens))
+
+
+def assert_takes_the_declared_sizes(model):
+    """Asserts that facts, spec and layers agree on whether other sizes work."""
+    declared = facts.ranges(facts.load(model.arch), only_size=None)
+    assert declared == facts.ranges(
+        facts.load(model.arch), only_size=model.spec.only_size
+    )
+    is_range = {low < high for low, high in declared.values()}
+    assert is_range == {model.spec.takes_any_size}
+    for part in (model.backbone, *model.parts.values()):
+        assert part.input_shape[1:] == model.spec.input_shape
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -153,6 +166,7 @@ def test_facts_hold(arch):
     assert actual == {name: facts.value(arch_facts, name) for name in actual}
     assert_is_as_configured(model)
     assert_has_endpoints(model)
+    assert_takes_the_declared_sizes(model)
     with pytest.raises(ValueError, match="image_size must be an integer"):
         dataclasses.replace(model.spec, image_size=0)
 
