@@ -20,7 +20,7 @@ NORM_EPSILON = 1e-5  # PyTorch's default
 
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CLIP(encoder.TransformerSpec):
+class CLIP(encoder.LearnedPositionsSpec):
     """Patches -> positions -> class token -> norm -> blocks -> norm -> class token.
 
     Args:

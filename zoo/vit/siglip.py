@@ -19,7 +19,7 @@ from zoo.vit import encoder
 
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SigLIP(encoder.TransformerSpec):
+class SigLIP(encoder.LearnedPositionsSpec):
     """Patches -> positions -> blocks -> norm -> attention pool.
 
     The feature vector is the image embedding, without the L2 normalisation that comes
