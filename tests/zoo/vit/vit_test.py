@@ -592,6 +592,23 @@ def test_positions_of_dinov2_are_interpolated_as_its_authors_do(tmp_path):
 # The specs
 
 
+@pytest.mark.parametrize("arch", [*FIRST, "siglip_base_16"])
+def test_norms_have_the_epsilon_of_timm(arch):
+    """Outputs hardly tell 1e-5 from 1e-6."""
+    torch = pytest.importorskip("torch", reason=oracles.HOW)
+    with torch.device("meta"):
+        theirs = timm_network(arch, depth=1)
+    norms = [m for m in theirs.modules() if isinstance(m, torch.nn.LayerNorm)]
+    model = zoo.build(arch, gin_bindings=[f"{spec_name(arch)}.depth = 1"])
+    ours = [
+        layer
+        for layer in model.backbone.layers
+        if isinstance(layer, keras.layers.LayerNormalization)
+    ]
+    assert len(ours) == len(norms)
+    assert {layer.epsilon for layer in ours} == {norm.eps for norm in norms}
+
+
 def drop_path_rates(arch, rate):
     spec = spec_name(arch)
     bindings = [f"{spec}.depth = 3", f"{spec}.drop_path_rate = {rate}"]
