@@ -133,11 +133,27 @@ class ToMap(keras.layers.Layer):
         return (*patches[:3], tokens[-1])
 
 
-class First(keras.layers.Layer):
-    """Tokens [B, T, C] -> the first one, [B, C]; for most networks the class token."""
+class Token(keras.layers.Layer):
+    """Tokens [B, T, C] -> one of them, [B, C].
+
+    Args:
+      index: position of the token.
+      name: layer name.
+    """
+
+    def __init__(self, index: int, *, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.index = index
 
     def call(self, inputs: typing.Any) -> typing.Any:
-        return inputs[:, 0]
+        return inputs[:, self.index]
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape[0], input_shape[2]
+
+
+class First(Token):
+    """Tokens [B, T, C] -> the first one, [B, C]; for most networks the class token."""
+
+    def __init__(self, *, name: str | None = None) -> None:
+        super().__init__(0, name=name)

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import keras
 
-from zoo.layers import attention, dropping, layer_scale, truncated_normal
+from zoo.layers import attention, dropping, layer_scale, rotary_embedding
+from zoo.layers import truncated_normal as initializers
 
 
 def quick_gelu(x: typing.Any) -> typing.Any:
@@ -30,12 +31,14 @@ class Block:
     """Norm -> attention -> scale -> add -> norm -> MLP -> scale -> add.
 
     Source: arXiv:2010.11929, equations 2 and 3; arXiv:2103.17239, section 2, for the
-    layer scales.
+    layer scales; arXiv:2002.05202, section 2, for gated MLPs.
 
     Args:
       num_heads: number of heads, which divides the channels.
       hidden: channels of the MLP's hidden layer.
       activation: activation of the MLP, a key of `ACTIVATIONS`.
+      is_gated: whether the MLP is gated, see `mlp`.
+      has_key_bias: whether keys have a bias, as queries and values have.
       norm_epsilon: number added to the variance in both norms.
       scale_start: initial value of the layer scales; None for none.
     """
@@ -43,35 +46,63 @@ class Block:
     num_heads: int
     hidden: int
     activation: str = "gelu"
+    is_gated: bool = False
+    has_key_bias: bool = True
     norm_epsilon: float = 1e-6
     scale_start: float | None = None
 
     def __call__(
-        self, inputs: keras.KerasTensor, *, drop_path_rate: float, name: str
+        self,
+        inputs: keras.KerasTensor,
+        *,
+        rotation: keras.KerasTensor | None = None,
+        drop_path_rate: float,
+        name: str,
     ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
         """Applies the block to tokens [B, T, C].
 
         Args:
           inputs: the tokens.
+          rotation: rotary position embeddings of the tokens; None for none.
           drop_path_rate: share of images of which a branch is dropped in training.
           name: name of the block, such as `block_1`.
 
         Returns:
           The tokens after the block [B, T, C]; and the queries, keys and values of its
-          attention, side by side, [B, T, 3 · C].
+          attention, after the rotation, side by side, [B, T, 3 · C].
         """
         channels = inputs.shape[-1]
         end = functools.partial(self._add, drop_path_rate=drop_path_rate)
 
         x = norm(self.norm_epsilon, name=f"{name}_attention_norm")(inputs)
-        qkv = dense(3 * channels, name=f"{name}_qkv")(x)
+        qkv = self._project(x, name=name)
+        if rotation is not None:
+            rotate = rotary_embedding.Rotate(self.num_heads, name=f"{name}_rotate")
+            qkv = rotate([qkv, rotation])
         x = attention.SelfAttention(self.num_heads, name=f"{name}_attention")(qkv)
         x = dense(channels, name=f"{name}_attention_project")(x)
         x = end(inputs, x, name=f"{name}_attention")
 
         y = norm(self.norm_epsilon, name=f"{name}_mlp_norm")(x)
-        y = mlp(y, hidden=self.hidden, activation=self.activation, name=f"{name}_mlp")
+        y = mlp(
+            y,
+            hidden=self.hidden,
+            activation=self.activation,
+            is_gated=self.is_gated,
+            name=f"{name}_mlp",
+        )
         return end(x, y, name=f"{name}_mlp"), qkv
+
+    def _project(self, x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
+        """Projects tokens to queries, keys and values, side by side, [B, T, 3 · C]."""
+        channels = x.shape[-1]
+        if self.has_key_bias:
+            return dense(3 * channels, name=f"{name}_qkv")(x)
+        parts = [
+            dense(channels, use_bias=part != "key", name=f"{name}_{part}")(x)
+            for part in ("query", "key", "value")
+        ]
+        return keras.layers.Concatenate(name=f"{name}_qkv")(parts)
 
     def _add(
         self,
@@ -91,10 +122,24 @@ class Block:
 
 
 def mlp(
-    inputs: keras.KerasTensor, *, hidden: int, activation: str, name: str
+    inputs: keras.KerasTensor,
+    *,
+    hidden: int,
+    activation: str,
+    is_gated: bool = False,
+    name: str,
 ) -> keras.KerasTensor:
-    """Dense -> activation -> dense, back to the channels of the input."""
-    x = dense(hidden, activation=activation, name=f"{name}_expand")(inputs)
+    """Dense -> activation -> dense, back to the channels of the input.
+
+    If it is gated, the activation is that of a gate, a second dense layer on the input,
+    which the hidden layer is multiplied by.
+    """
+    if is_gated:
+        gate = dense(hidden, activation=activation, name=f"{name}_gate")(inputs)
+        x = dense(hidden, name=f"{name}_expand")(inputs)
+        x = keras.layers.Multiply(name=f"{name}_multiply")([gate, x])
+    else:
+        x = dense(hidden, activation=activation, name=f"{name}_expand")(inputs)
     return dense(inputs.shape[-1], name=f"{name}_project")(x)
 
 
@@ -104,12 +149,17 @@ def norm(epsilon: float, *, name: str) -> keras.layers.LayerNormalization:
 
 
 def dense(
-    units: int, *, activation: str | None = None, name: str
+    units: int,
+    *,
+    activation: str | None = None,
+    use_bias: bool = True,
+    name: str,
 ) -> keras.layers.Dense:
     """Linear layer on the channels, [B, T, C] -> [B, T, units], and an activation."""
     return keras.layers.Dense(
         units,
         activation=ACTIVATIONS[activation] if activation else None,
-        kernel_initializer=truncated_normal.TruncatedNormal(stddev=0.02),
+        use_bias=use_bias,
+        kernel_initializer=initializers.TruncatedNormal(stddev=0.02),
         name=name,
     )

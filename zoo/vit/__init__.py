@@ -1,1 +1,1 @@
-"""Vision transformers: ViT, DeiT, DeiT III, DINOv2, SigLIP and CLIP."""
+"""Vision transformers: ViT, DeiT, DeiT III, DINOv2, DINOv3, SigLIP and CLIP."""

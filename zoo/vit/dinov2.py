@@ -21,7 +21,7 @@ from zoo.vit import encoder
 
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DINOv2(encoder.TransformerSpec):
+class DINOv2(encoder.LearnedPositionsSpec):
     """Patches -> positions -> class token, registers -> blocks -> norm -> class token.
 
     The classifier's head reads the class token and the mean of the patches' tokens,
@@ -74,8 +74,5 @@ class DINOv2(encoder.TransformerSpec):
         outputs = encoder.class_token_outputs(
             x, patches, norm_epsilon=block.norm_epsilon, registers=self.registers
         )
-        mean = keras.layers.GlobalAveragePooling2D(name="mean")(outputs["feature_map"])
-        endpoints["class_and_mean"] = keras.layers.Concatenate(name="class_and_mean")(
-            [outputs["feature_vector"], mean]
-        )
+        endpoints |= encoder.class_and_mean(outputs)
         return keras.Model(images, endpoints | outputs, name="dinov2")

@@ -23,9 +23,7 @@ class TransformerSpec(spec.BackboneSpec):
       depth: number of blocks.
       channels: channels of each token.
       num_heads: attention heads of each block; they divide the channels.
-      image_size: pixels; it also sets the number of learned positions.
-      grid_size: rows and columns of learned positions; None for those of `image_size`.
-        Set it to train on images of another size than the weights have positions for.
+      image_size: pixels.
       drop_path_rate: share of images whose branches are dropped in the last block, in
         training; it grows from 0 in the first.
     """
@@ -35,7 +33,6 @@ class TransformerSpec(spec.BackboneSpec):
     channels: int
     num_heads: int
     image_size: int = 224
-    grid_size: int | None = None
     drop_path_rate: float
 
     def __post_init__(self) -> None:
@@ -43,8 +40,6 @@ class TransformerSpec(spec.BackboneSpec):
         name = type(self).__name__
         for field in ("patch_size", "depth", "channels", "num_heads"):
             spec.check_range(f"{name}.{field}", getattr(self, field), 1, 8192)
-        if self.grid_size is not None:
-            spec.check_range(f"{name}.grid_size", self.grid_size, 1, 4096)
         if self.channels % self.num_heads:
             raise ValueError(
                 f"{name}.channels must be a multiple of num_heads, not {self.channels} "
@@ -58,7 +53,26 @@ class TransformerSpec(spec.BackboneSpec):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ContrastiveSpec(TransformerSpec):
+class LearnedPositionsSpec(TransformerSpec):
+    """Base class of the specs whose positions are learned.
+
+    Args:
+      image_size: pixels; it also sets the number of learned positions.
+      grid_size: rows and columns of learned positions; None for those of `image_size`.
+        Set it to train on images of another size than the weights have positions for.
+    """
+
+    grid_size: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.grid_size is not None:
+            name = f"{type(self).__name__}.grid_size"
+            spec.check_range(name, self.grid_size, 1, 4096)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ContrastiveSpec(LearnedPositionsSpec):
     """Base class of the specs of image towers that were trained beside a text tower.
 
     Args:
@@ -73,16 +87,31 @@ class ContrastiveSpec(TransformerSpec):
         return self.is_zero_shot
 
 
+def project_patches(
+    images: keras.KerasTensor, sizes: TransformerSpec, *, use_bias: bool = True
+) -> keras.KerasTensor:
+    """Projects each patch of images [B, H, W, 3], which gives a map [B, h, w, C].
+
+    Rows and columns of pixels beyond the last whole patch are left out.
+    """
+    return keras.layers.Conv2D(
+        sizes.channels,
+        sizes.patch_size,
+        strides=sizes.patch_size,
+        use_bias=use_bias,
+        kernel_initializer=initializers.TruncatedNormal(stddev=0.02),
+        name="patches",
+    )(images)
+
+
 def embed_patches(
     images: keras.KerasTensor,
-    sizes: TransformerSpec,
+    sizes: LearnedPositionsSpec,
     *,
     interpolation: position_embedding.Interpolation,
     use_bias: bool = True,
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Projects each patch and adds its position embedding.
-
-    Rows and columns of pixels beyond the last whole patch are left out.
 
     Source: arXiv:2010.11929, equation 1.
 
@@ -95,14 +124,7 @@ def embed_patches(
     Returns:
       The projected patches [B, h, w, C], and with positions as tokens [B, h · w, C].
     """
-    patches = keras.layers.Conv2D(
-        sizes.channels,
-        sizes.patch_size,
-        strides=sizes.patch_size,
-        use_bias=use_bias,
-        kernel_initializer=initializers.TruncatedNormal(stddev=0.02),
-        name="patches",
-    )(images)
+    patches = project_patches(images, sizes, use_bias=use_bias)
     side = sizes.grid_size or sizes.image_size // sizes.patch_size
     x = position_embedding.PositionEmbedding(
         (side, side), interpolation=interpolation, name="position_embedding"
@@ -120,6 +142,7 @@ def encode(
     block: transformer.Block,
     *,
     drop_path_rates: Sequence[float],
+    rotation: keras.KerasTensor | None = None,
 ) -> Endpoints:
     """Applies blocks to tokens.
 
@@ -128,6 +151,7 @@ def encode(
       block: settings of all blocks.
       drop_path_rates: share of images whose branches are dropped in training, for each
         block.
+      rotation: rotary position embeddings of the tokens; None for none.
 
     Returns:
       The tokens after each block, `block_1` … [B, T, C], and `attention`, the weights
@@ -135,7 +159,9 @@ def encode(
     """
     endpoints = {}
     for number, rate in enumerate(drop_path_rates, 1):
-        x, qkv = block(x, drop_path_rate=rate, name=f"block_{number}")
+        x, qkv = block(
+            x, rotation=rotation, drop_path_rate=rate, name=f"block_{number}"
+        )
         endpoints[f"block_{number}"] = x
     weights = attention.AttentionMap(block.num_heads, name="attention_map")
     endpoints["attention"] = weights(qkv)
@@ -166,3 +192,17 @@ def class_token_outputs(
         "feature_map": to_map([x, patches]),
         "feature_vector": tokens.First(name="feature_vector")(x),
     }
+
+
+def class_and_mean(outputs: Endpoints) -> Endpoints:
+    """Returns the endpoint that the linear heads of DINOv2 and DINOv3 read.
+
+    Args:
+      outputs: `feature_map` [B, h, w, C] and `feature_vector` [B, C], the class token.
+
+    Returns:
+      `class_and_mean` [B, 2 · C], the class token and the mean of the feature map.
+    """
+    mean = keras.layers.GlobalAveragePooling2D(name="mean")(outputs["feature_map"])
+    join = keras.layers.Concatenate(name="class_and_mean")
+    return {"class_and_mean": join([outputs["feature_vector"], mean])}

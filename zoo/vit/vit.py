@@ -18,7 +18,7 @@ from zoo.vit import encoder
 
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ViT(encoder.TransformerSpec):
+class ViT(encoder.LearnedPositionsSpec):
     """Patches -> positions -> class token -> blocks -> norm -> class token.
 
     Deviations:

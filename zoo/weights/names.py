@@ -34,7 +34,8 @@ Optional keys of a table:
     averages    last part of the names of moving averages, which are read instead of the
                 variables themselves
                     "ExponentialMovingAverage"
-    zeros       variables that this project's weights may lack, whose values are zeros
+    zeros       patterns of variables that this project's weights may lack, whose values
+                are zeros
                     ["class_token/position"]
     numbered    what Keras calls layers without a name, see `layer_names.numbered`
                     {"conv": "conv2d"}

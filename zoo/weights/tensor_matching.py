@@ -125,7 +125,7 @@ def match(
         their_names |= {n: their_names[average] for n, average in averages.items()}
     origins = _tensor_sources(table, shapes, their_names, tensors)
     ignored = [*table["ignored"], *map(glob.escape, replaced)]
-    zeros = set(table.get("zeros", ())) - set(origins)
+    zeros = _matches(shapes, table.get("zeros", ())) - set(origins)
     return _matching(table["source"], ignored, origins, shapes, tensors, zeros)
 
 
@@ -193,7 +193,7 @@ def _matching(
     used = {n for origin in origins.values() for n in (origin.tensor, *origin.others)}
     used |= folded
     rest = set(tensors) - used
-    ignored = {n for n in rest if any(fnmatch.fnmatchcase(n, p) for p in patterns)}
+    ignored = _matches(rest, patterns)
     return Matching(
         source=source,
         origins=matched,
@@ -204,6 +204,11 @@ def _matching(
         unused=sorted(rest - ignored),
         mismatched=sorted(mismatched),
     )
+
+
+def _matches(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
+    """Returns the names that match one of the patterns."""
+    return {n for n in names if any(fnmatch.fnmatchcase(n, p) for p in patterns)}
 
 
 def _part(origin: TensorSource) -> tuple[typing.Any, ...]:

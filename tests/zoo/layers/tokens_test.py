@@ -47,3 +47,10 @@ def test_queries_are_the_same_for_each_image():
 def test_the_first_token():
     x = RANDOM.normal(size=(3, 4, 5)).astype("float32")
     np.testing.assert_array_equal(tokens.First()(x), x[:, 0])
+
+
+def test_one_token():
+    x = RANDOM.normal(size=(3, 4, 5)).astype("float32")
+    layer = tokens.Token(1, name="distillation")
+    np.testing.assert_array_equal(layer(x), x[:, 1])
+    assert layer.compute_output_shape((None, 4, 5)) == (None, 5)

@@ -24,7 +24,7 @@ RECIPES = {
     "vit_large_32*": _recipe(_WHITE, 0.1, 0.0),
     "vit_*": _recipe(_WHITE, 0.03, 0.0),
     # arXiv:2012.12877, Table 9; README_deit.md for the fine-tuning at 384.
-    "deit_base_16_384": _recipe(published.IMAGENET, 1e-8, 0.1),
+    "deit_base_16*_384": _recipe(published.IMAGENET, 1e-8, 0.1),
     "deit_*": _recipe(published.IMAGENET, 0.05, 0.1),
     # README_revenge.md of facebookresearch/deit: trained at 224, fine-tuned at 384.
     "deit3_small_16": _recipe(published.IMAGENET, 0.05, 0.05, _VECTORS),
@@ -36,6 +36,8 @@ RECIPES = {
     # `ssl_default_config.yaml` of facebookresearch/dinov2 (the decay at the start), and
     # arXiv:2304.07193, section 5, on distillation, which drops no paths.
     "dinov2_*": _recipe(published.IMAGENET, 0.04, 0.0),
+    # `dinov3_vitl16_lvd1689m_distilled.yaml` of facebookresearch/dinov3.
+    "dinov3_*": _recipe(published.IMAGENET, 0.04, 0.0, _VECTORS),
     # arXiv:2303.15343, section 4, and arXiv:2103.00020, Table 18.
     "siglip_*": _recipe(_WHITE, 1e-4, 0.0, _VECTORS),
     "clip_*": _recipe(_CLIP, 0.2, 0.0),
@@ -52,6 +54,7 @@ CROPS = {
     "deit_*": (_whole_above(224, 0.875), "bicubic"),
     "deit3_*": (lambda size: 1.0, "bicubic"),
     "dinov2_*": (lambda size: 1.0, "bicubic"),
+    "dinov3_*": (lambda size: 1.0, "bicubic"),
     "siglip_*": (lambda size: 1.0, "bicubic"),
     "clip_*": (lambda size: 1.0, "bicubic"),
 }
@@ -60,6 +63,9 @@ PATHS = {
     "deit3_small_16": "692fbc6756615a4a5d1e98b77d356b3a",
     "dinov2_small_14": "5298c17edd92ebdcee579cfbf45695ee",
     "dinov2_small_14_registers": "e2dba72514c5f6ac6d0d9c7675dbcd2e",
+    "dinov3_small_16": "3f8fae33862411c8bc4c47e68cdd09bf",
+    "dinov3_small_plus_16": "f7519783b30d639d17e90118da1529a0",
+    "deit_tiny_16_distilled": "eefeb11d08a8c10db169b3222664db7f",
     "siglip_base_16": "66c0b56c1cf2dac4860aa44a58a17141",
     "clip_base_32": "709c5909a853976f7460c3a46f5c71e0",
 }

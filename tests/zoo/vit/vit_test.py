@@ -1,4 +1,4 @@
-"""Tests ViT, DeiT III, DINOv2, SigLIP and CLIP against timm and others."""
+"""Tests the vision transformers against timm and others."""
 
 import keras
 import numpy as np
@@ -18,26 +18,34 @@ SPECS = {
     "deit": "ViT",
     "deit3": "DeiT3",
     "dinov2": "DINOv2",
+    "dinov3": "DINOv3",
     "siglip": "SigLIP",
     "clip": "CLIP",
 }
 # One of each generation, which the default tests build.
-FIRST = ("vit_tiny_16", "deit3_small_16", "dinov2_small_14", "clip_base_32")
+FIRST = (
+    *("vit_tiny_16", "deit3_small_16", "dinov2_small_14", "clip_base_32"),
+    *("dinov3_small_16", "deit_tiny_16_distilled"),
+)
 DEPTH = 2  # blocks, since all are alike
 
 
 def spec_name(arch):
-    return SPECS[arch.partition("_")[0]]
+    return "DistilledDeiT" if "distilled" in arch else SPECS[arch.partition("_")[0]]
 
 
 def timm_name(arch):
     """Returns the name that timm gives to an arch of this family."""
-    kind, size, patch, *others = arch.split("_")
+    kind, size, patch, *others = arch.replace("small_plus", "small-plus").split("_")
     registers = "registers" in others
     sizes = [part for part in others if part.isdecimal()]
     side = sizes[0] if sizes else "224"
     if kind == "dinov2":
         return f"vit_{size}_patch{patch}_{'reg4_' if registers else ''}dinov2"
+    if kind == "dinov3":
+        return f"vit_{size.replace('-', '_')}_patch{patch}_dinov3_qkvb"
+    if "distilled" in others:
+        return f"{kind}_{size}_distilled_patch{patch}_{side}"
     if kind in ("vit", "deit", "deit3"):
         return f"{kind}_{size}_patch{patch}_{side}"
     kind = "clip_quickgelu" if kind == "clip" else kind
@@ -48,7 +56,9 @@ def timm_network(arch, **settings):
     """Builds timm's network; SigLIP with the activation of its authors' code."""
     if arch.startswith("siglip"):
         settings["act_layer"] = "gelu_tanh"
-    settings.setdefault("num_classes", 0 if arch.startswith("dinov2") else 1000)
+    if arch.startswith("dinov3"):
+        settings["global_pool"] = "token"
+    settings.setdefault("num_classes", 0 if arch.startswith("dino") else 1000)
     return oracles.timm().create_model(
         timm_name(arch), dynamic_img_size=True, **settings
     )
@@ -121,14 +131,16 @@ def assert_same_as_timm(ours, theirs, size):
     shape = parts["feature_map"].shape
     prefix = others["norm"].shape[1] - shape[1] * shape[2]
     others["feature_map"] = others.pop("norm")[:, prefix:].reshape(shape)
-    if ours.arch.startswith("dinov2"):  # timm has no head for it
+    if ours.arch.startswith("dino"):  # timm has no heads for them
         del others["logits"]
     for name, other in others.items():
         assert parity.relative(parts[name], other) < 1e-5, (name, size)
 
 
 @pytest.mark.ci
-@pytest.mark.slow_except(*FIRST, "dinov2_small_14_registers", "siglip_base_16")
+@pytest.mark.slow_except(
+    *(*FIRST, "dinov2_small_14_registers", "dinov3_small_plus_16", "siglip_base_16")
+)
 @pytest.mark.parametrize("arch", ARCHS)
 def test_weights_of_timm(arch, tmp_path):
     torch = pytest.importorskip("torch", reason=oracles.HOW)
@@ -168,6 +180,20 @@ def transformers_network(arch):
     if kind == "dinov2":
         settings = transformers.Dinov2Config(**shared)
         return transformers.Dinov2ForImageClassification(settings)
+    if kind == "dinov3":
+        is_gated = "plus" in arch
+        settings = transformers.DINOv3ViTConfig(
+            **shared,
+            **inner,
+            num_register_tokens=4,
+            use_gated_mlp=is_gated,
+            hidden_act="silu" if is_gated else "gelu",
+            attn_implementation="eager",
+        )
+        return transformers.DINOv3ViTModel(settings)
+    if arch.endswith("distilled"):
+        settings = transformers.DeiTConfig(**shared, **inner, layer_norm_eps=1e-6)
+        return transformers.DeiTForImageClassificationWithTeacher(settings)
     if kind == "siglip":
         settings = transformers.SiglipVisionConfig(**shared, **inner)
         return transformers.SiglipVisionModel(settings)
@@ -195,6 +221,9 @@ def small_bindings(arch):
         ("vit_tiny_16", "logits"),
         ("dinov2_small_14", "logits"),
         ("dinov2_small_14_registers", "logits"),
+        ("dinov3_small_16", "pooler_output"),
+        ("dinov3_small_plus_16", "pooler_output"),
+        ("deit_tiny_16_distilled", "logits"),
         ("siglip_base_16", "pooler_output"),
         ("clip_base_32", "image_embeds"),
     ],
@@ -212,13 +241,10 @@ def test_weights_of_transformers(arch, output, tmp_path):
     for size in (own,) if arch == "dinov2_small_14" else (own, other):
         images = images_of(*size)
         pixels = torch.tensor(images.transpose(0, 3, 1, 2).copy())
-        more = {} if arch.startswith("dinov2") else {"interpolate_pos_encoding": True}
-        if size == own:
-            more = {}
-        elif arch in ("vit_tiny_16", "siglip_base_16", "clip_base_32"):
+        if size != own and not arch.startswith("dino"):
             continue  # bicubic without antialiasing, unlike their authors
         with torch.no_grad():
-            result = theirs(pixels, **more)[output].numpy()
+            result = theirs(pixels)[output].numpy()
         endpoints = ours.backbone(images)
         part = (
             ours.head(endpoints[ours.head_input])
@@ -461,6 +487,85 @@ def test_weights_of_the_authors_of_dinov2(tmp_path):
         assert_same_as_timm(ours, theirs, size)
 
 
+def dinov3_names(state):
+    """Returns timm's tensors with the names of the authors' files."""
+    import torch
+
+    renamed = {
+        **{".gamma_1": ".ls1.gamma", ".gamma_2": ".ls2.gamma"},
+        **{".mlp.fc1_g.": ".mlp.w1.", ".mlp.fc1_x.": ".mlp.w2."},
+        "reg_token": "storage_tokens",
+    }
+    if any(".fc1_g." in name for name in state):
+        renamed[".mlp.fc2."] = ".mlp.w3."
+    result = {"mask_token": torch.ones(1, 384), "rope_embed.periods": torch.ones(16)}
+    for name, tensor in state.items():
+        for timms, theirs in renamed.items():
+            name = name.replace(timms, theirs)
+        if name.endswith(".v_bias"):
+            continue
+        if name.endswith(".q_bias"):
+            values = state[name.replace(".q_bias", ".v_bias")]
+            qkv = name.removesuffix(".q_bias") + ".qkv"
+            keys = torch.ones(384)  # the mask leaves them out
+            result[f"{qkv}.bias"] = torch.cat([tensor, keys, values])
+            result[f"{qkv}.bias_mask"] = torch.cat([keys, 0 * keys, keys])
+        else:
+            result[name] = tensor
+    return result
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("arch", ["dinov3_small_16", "dinov3_small_plus_16"])
+def test_weights_of_the_authors_of_dinov3(arch, tmp_path):
+    torch = pytest.importorskip("torch", reason=oracles.HOW)
+    theirs = timm_network(arch, depth=DEPTH)
+    randomise(theirs)
+    state = dinov3_names(theirs.state_dict())
+    from timm.models import eva
+
+    converted = eva.checkpoint_filter_fn(dict(state), theirs)
+    assert converted.keys() == theirs.state_dict().keys()
+    for name, tensor in theirs.state_dict().items():
+        torch.testing.assert_close(converted[name], tensor)
+    torch.save(state, tmp_path / "a.pth")
+    ours = shallow(arch, tmp_path / "a.pth")
+    matched = ours.weights["matched"]
+    assert matched.startswith("names of facebookresearch/dinov3: ")
+    assert_same_as_timm(ours, theirs, (80, 128))
+
+
+@pytest.mark.ci
+def test_weights_of_dinov3_without_biases(tmp_path):
+    """The published biases are zeros, and most of timm's files leave them out."""
+    torch = pytest.importorskip("torch", reason=oracles.HOW)
+    name = timm_name("dinov3_small_16").removesuffix("_qkvb")
+    theirs = oracles.timm().create_model(name, depth=DEPTH, global_pool="token")
+    randomise(theirs)
+    torch.save(theirs.state_dict(), tmp_path / "a.pth")
+    ours = shallow("dinov3_small_16", tmp_path / "a.pth")
+    assert "names of timm: " in ours.weights["matched"]
+    assert f"{2 * DEPTH} zeros" in ours.weights["matched"]
+    assert_same_as_timm(ours, theirs, (80, 128))
+
+
+@pytest.mark.ci
+def test_the_attention_map_of_dinov3_has_its_rotation(tmp_path):
+    torch = pytest.importorskip("torch", reason=oracles.HOW)
+    theirs = transformers_network("dinov3_small_16")
+    randomise(theirs)
+    theirs.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    ours = shallow("dinov3_small_16", path, *small_bindings("dinov3_small_16"))
+    images = images_of(80, 128)
+    pixels = torch.tensor(images.transpose(0, 3, 1, 2).copy())
+    with torch.no_grad():
+        attentions = theirs(pixels, output_attentions=True).attentions
+    assert len(attentions) == DEPTH
+    weights = ours.backbone(images)["attention"]
+    assert parity.relative(weights, attentions[-1].numpy()) < 1e-5
+
+
 @pytest.mark.ci
 def test_positions_of_dinov2_are_interpolated_as_its_authors_do(tmp_path):
     """timm's network of another size, with positions from PyTorch's function."""
@@ -487,6 +592,23 @@ def test_positions_of_dinov2_are_interpolated_as_its_authors_do(tmp_path):
 # The specs
 
 
+@pytest.mark.parametrize("arch", [*FIRST, "siglip_base_16"])
+def test_norms_have_the_epsilon_of_timm(arch):
+    """Outputs hardly tell 1e-5 from 1e-6."""
+    torch = pytest.importorskip("torch", reason=oracles.HOW)
+    with torch.device("meta"):
+        theirs = timm_network(arch, depth=1)
+    norms = [m for m in theirs.modules() if isinstance(m, torch.nn.LayerNorm)]
+    model = zoo.build(arch, gin_bindings=[f"{spec_name(arch)}.depth = 1"])
+    ours = [
+        layer
+        for layer in model.backbone.layers
+        if isinstance(layer, keras.layers.LayerNormalization)
+    ]
+    assert len(ours) == len(norms)
+    assert {layer.epsilon for layer in ours} == {norm.eps for norm in norms}
+
+
 def drop_path_rates(arch, rate):
     spec = spec_name(arch)
     bindings = [f"{spec}.depth = 3", f"{spec}.drop_path_rate = {rate}"]
@@ -498,6 +620,8 @@ def test_drop_path_grows_or_is_the_same_in_all_blocks():
     assert drop_path_rates("vit_tiny_16", 0.2) == [0.1, 0.2]  # none in the first
     assert drop_path_rates("deit3_small_16", 0.2) == [0.2, 0.2, 0.2]
     assert drop_path_rates("dinov2_small_14", 0.2) == [0.2, 0.2, 0.2]
+    assert drop_path_rates("dinov3_small_16", 0.2) == [0.2, 0.2, 0.2]
+    assert drop_path_rates("deit_tiny_16_distilled", 0.2) == [0.1, 0.2]
 
 
 def test_images_of_other_sizes_keep_the_learned_grid():
@@ -542,6 +666,10 @@ def test_the_attention_map_is_that_of_the_last_block():
         ("vit_tiny_16", "ViT.grid_size = 0", "grid_size must be an integer"),
         ("deit3_small_16", "DeiT3.scale_start = 2.0", "scale_start must be"),
         ("dinov2_small_14", "DINOv2.registers = -1", "registers must be"),
+        ("dinov3_small_16", "DINOv3.registers = -1", "registers must be"),
+        ("dinov3_small_16", "DINOv3.scale_start = 2.0", "scale_start must be"),
+        ("dinov3_small_16", "DINOv3.num_heads = 64", r"a multiple of 4 · num_heads"),
+        ("dinov3_small_16", "DINOv3.is_gated = 1", "is_gated must be True or False"),
         ("siglip_base_16", "SigLIP.hidden = 0", "hidden must be"),
         ("clip_base_32", "CLIP.mlp_activation = 'relu'", "must be one of gelu, "),
         ("clip_base_32", "CLIP.embedding_size = 0", "embedding_size must be"),
