@@ -95,14 +95,11 @@ class Block:
 
     def _project(self, x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
         """Projects tokens to queries, keys and values, side by side, [B, T, 3 · C]."""
-        channels = x.shape[-1]
-        if self.has_key_bias:
-            return dense(3 * channels, name=f"{name}_qkv")(x)
-        parts = [
-            dense(channels, use_bias=part != "key", name=f"{name}_{part}")(x)
-            for part in ("query", "key", "value")
-        ]
-        return keras.layers.Concatenate(name=f"{name}_qkv")(parts)
+        width = 3 * x.shape[-1]
+        x = dense(width, use_bias=self.has_key_bias, name=f"{name}_qkv")(x)
+        if not self.has_key_bias:
+            x = attention.QueryValueBias(name=f"{name}_qkv_bias")(x)
+        return x
 
     def _add(
         self,

@@ -27,3 +27,7 @@ RECIPES = {
     "swin_v2_base_*": _recipe(_V2, 0.05, 0.5),
 }
 CROPS = {"swin_*": (lambda size: 1.0 if size == 384 else 0.9, "bicubic")}
+PATHS = {
+    "swin_tiny": "f8e77e3d62b294ee5df7f173f2a4e6c8",
+    "swin_v2_tiny_window8": "bc55b5794f9e9eaae37dda219e98fd29",
+}

@@ -37,7 +37,7 @@ RECIPES = {
     # arXiv:2304.07193, section 5, on distillation, which drops no paths.
     "dinov2_*": _recipe(published.IMAGENET, 0.04, 0.0),
     # `dinov3_vitl16_lvd1689m_distilled.yaml` of facebookresearch/dinov3.
-    "dinov3_*": _recipe(published.IMAGENET, 0.04, 0.0, _VECTORS),
+    "dinov3_*": _recipe(published.IMAGENET, 0.04, 0.0, (*_VECTORS, "/query", "/value")),
     # arXiv:2303.15343, section 4, and arXiv:2103.00020, Table 18.
     "siglip_*": _recipe(_WHITE, 1e-4, 0.0, _VECTORS),
     "clip_*": _recipe(_CLIP, 0.2, 0.0),
@@ -63,8 +63,8 @@ PATHS = {
     "deit3_small_16": "692fbc6756615a4a5d1e98b77d356b3a",
     "dinov2_small_14": "5298c17edd92ebdcee579cfbf45695ee",
     "dinov2_small_14_registers": "e2dba72514c5f6ac6d0d9c7675dbcd2e",
-    "dinov3_small_16": "3f8fae33862411c8bc4c47e68cdd09bf",
-    "dinov3_small_plus_16": "f7519783b30d639d17e90118da1529a0",
+    "dinov3_small_16": "dd79fa688c5165327af68f958e52c4e3",
+    "dinov3_small_plus_16": "c9fc5e29c2719af88933f688e7f05f6d",
     "deit_tiny_16_distilled": "eefeb11d08a8c10db169b3222664db7f",
     "siglip_base_16": "66c0b56c1cf2dac4860aa44a58a17141",
     "clip_base_32": "709c5909a853976f7460c3a46f5c71e0",
