@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Callable
 
 import keras
 
@@ -16,7 +17,7 @@ class Style:
     """Settings that all convolutions of a network share.
 
     Args:
-      activation: name of a Keras activation.
+      activation: an activation, or the name of Keras'.
       norm_momentum: share of the moving statistics that a training step keeps.
       norm_epsilon: number added to the variance in batch norm.
       initializer: initialiser of convolution kernels. Each kernel gets a clone, because
@@ -30,7 +31,7 @@ class Style:
       bias: whether convolutions have a bias, which batch norm makes superfluous.
     """
 
-    activation: str
+    activation: str | Callable[[typing.Any], typing.Any]
     norm_momentum: float
     norm_epsilon: float
     initializer: typing.Any

@@ -9,7 +9,7 @@ import typing
 import keras
 import numpy as np
 
-from zoo.layers import truncated_normal
+from zoo.layers import transformer, truncated_normal
 
 Shape = tuple[int | None, ...]
 # Added to the logits of two positions that may not attend to each other, as published.
@@ -31,10 +31,12 @@ class Windows:
     Args:
       size: rows and columns of a window.
       shift: offset of the first window, less than the size.
+      masks_padding: whether no position of the map attends to padded ones.
     """
 
     size: int
     shift: int = 0
+    masks_padding: bool = False
 
     def grid(self, shape: typing.Sequence[typing.Any]) -> tuple[typing.Any, typing.Any]:
         """Returns the number of windows along each axis of a map of `shape`."""
@@ -52,20 +54,33 @@ class Windows:
             for count in self.grid(shape)
         ]
 
+    def has_parts(self, shape: typing.Sequence[typing.Any]) -> bool:
+        """Whether windows of a map of `shape` have, or may have, several `labels`."""
+        if self.shift or not self.masks_padding:
+            return self.shift > 0
+        return any(not isinstance(n, int) or n % self.size > 0 for n in shape[1:3])
+
     def labels(self, shape: typing.Sequence[typing.Any]) -> typing.Any:
-        """Numbers the parts of the map that its end and its beginning form in windows.
+        """Numbers the parts of a padded map of which windows may have several.
+
+        With a shift, these are its end and its beginning; if padding is masked, also
+        the padded positions.
 
         Returns:
           For each position of each window, [N, T] float32; two positions may attend to
           each other if their numbers are the same.
         """
         parts = []
-        for count, shift in zip(self.grid(shape), self.shifts(shape), strict=True):
+        axes = zip(shape[1:3], self.grid(shape), self.shifts(shape), strict=True)
+        for n, count, shift in axes:
             end = count * self.size
-            index = keras.ops.arange(end)
-            parts.append(keras.ops.cast(index >= end - shift, "float32"))
+            index = (keras.ops.arange(end) + shift) % end
+            part = keras.ops.cast(index < shift, "float32")
+            if self.masks_padding:
+                part = part + 2 * keras.ops.cast(index >= n, "float32")
+            parts.append(part)
         rows, columns = parts
-        labels = 2 * rows[:, None] + columns
+        labels = 4 * rows[:, None] + columns
         return self.split(labels[None, :, :, None], grid=self.grid(shape))[0, ..., 0]
 
     def split(
@@ -84,6 +99,31 @@ class Windows:
         x = keras.ops.transpose(keras.ops.reshape(x, shape), (0, 1, 3, 2, 4, 5))
         return keras.ops.reshape(
             x, (-1, rows * self.size, columns * self.size, x.shape[-1])
+        )
+
+
+class Grid(Windows):
+    """Windows whose positions lie as far apart as possible, all over the map.
+
+    A map of `size` · n rows has windows of every n-th row, and columns likewise.
+
+    Source: arXiv:2204.01697, section 3.2 and Figure 3.
+    """
+
+    def split(
+        self, x: typing.Any, *, grid: tuple[typing.Any, typing.Any]
+    ) -> typing.Any:
+        rows, columns = grid
+        shape = (-1, self.size, rows, self.size, columns, x.shape[-1])
+        x = keras.ops.transpose(keras.ops.reshape(x, shape), (0, 2, 4, 1, 3, 5))
+        return keras.ops.reshape(x, (-1, rows * columns, self.size**2, x.shape[-1]))
+
+    def join(self, x: typing.Any, *, grid: tuple[typing.Any, typing.Any]) -> typing.Any:
+        rows, columns = grid
+        shape = (-1, rows, columns, self.size, self.size, x.shape[-1])
+        x = keras.ops.transpose(keras.ops.reshape(x, shape), (0, 3, 1, 4, 2, 5))
+        return keras.ops.reshape(
+            x, (-1, self.size * rows, self.size * columns, x.shape[-1])
         )
 
 
@@ -227,13 +267,23 @@ class WindowAttention(keras.layers.Layer):
     Args:
       windows: size and shift.
       num_heads: number of heads, which divides C.
+      scale: factor of the dot products; None for the inverse of the root of a head's
+        channels.
       name: layer name.
     """
 
-    def __init__(self, windows: Windows, num_heads: int, *, name: str) -> None:
+    def __init__(
+        self,
+        windows: Windows,
+        num_heads: int,
+        *,
+        scale: float | None = None,
+        name: str,
+    ) -> None:
         super().__init__(name=name)
         self.windows = windows
         self.num_heads = num_heads
+        self.scale = scale
         self.offsets = _offsets(windows.size)
 
     def call(self, inputs: typing.Any) -> typing.Any:
@@ -256,7 +306,7 @@ class WindowAttention(keras.layers.Layer):
 
     def compare(self, queries: typing.Any, keys: typing.Any) -> typing.Any:
         """Returns the scaled dot products [_, heads, T, T] of [_, heads, T, size]."""
-        queries = queries * queries.shape[-1] ** -0.5
+        queries = queries * (self.scale or queries.shape[-1] ** -0.5)
         return keras.ops.matmul(queries, keras.ops.transpose(keys, (0, 1, 3, 2)))
 
     def added(self, biases: typing.Any, shape: tuple[typing.Any, ...]) -> typing.Any:
@@ -266,7 +316,7 @@ class WindowAttention(keras.layers.Layer):
             keras.ops.take(biases, self.offsets, axis=0), (tokens, tokens, -1)
         )
         x = keras.ops.transpose(x, (2, 0, 1))[None]
-        if not self.windows.shift:
+        if not self.windows.has_parts(shape):
             return x
         labels = self.windows.labels(shape)
         apart = keras.ops.not_equal(labels[:, :, None], labels[:, None, :])
@@ -307,6 +357,39 @@ class CosineWindowAttention(WindowAttention):
 
     def added(self, biases: typing.Any, shape: tuple[typing.Any, ...]) -> typing.Any:
         return super().added(16 * keras.ops.sigmoid(biases), shape)
+
+
+def attend(
+    inputs: keras.KerasTensor,
+    windows: Windows,
+    num_heads: int,
+    *,
+    scale: float | None = None,
+    name: str,
+) -> keras.KerasTensor:
+    """Split -> queries, keys and values -> attention with biases -> linear -> join.
+
+    Args:
+      inputs: feature map [B, H, W, C].
+      windows: size and shift.
+      num_heads: number of heads, which divides C.
+      scale: factor of the dot products, see `WindowAttention`.
+      name: first part of the layers' names.
+
+    Returns:
+      [B, H, W, C].
+    """
+    channels = inputs.shape[-1]
+    x = Split(windows, name=f"{name}_windows")(inputs)
+    qkv = transformer.dense(3 * channels, name=f"{name}_qkv")(x)
+    biases = RelativePositions(windows.size, num_heads, name=f"{name}_positions")(
+        inputs
+    )
+    x = WindowAttention(windows, num_heads, scale=scale, name=f"{name}_attention")(
+        [qkv, biases, inputs]
+    )
+    x = transformer.dense(channels, name=f"{name}_attention_project")(x)
+    return Join(windows, name=f"{name}_map")([x, inputs])
 
 
 def _unit(x: typing.Any) -> typing.Any:

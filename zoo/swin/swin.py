@@ -11,7 +11,7 @@ import dataclasses
 import gin
 import keras
 
-from zoo.layers import transformer, windows
+from zoo.layers import windows
 from zoo.swin import blocks
 
 
@@ -43,24 +43,9 @@ def _block(
     Source: arXiv:2103.14030, equation 3.
     """
     x = blocks.norm(f"{name}_attention_norm")(inputs)
-    x = _attend(x, stage, name)
+    x = windows.attend(x, stage.windows, stage.num_heads, name=name)
     inputs = blocks.add(inputs, x, rate, f"{name}_attention")
 
     x = blocks.norm(f"{name}_mlp_norm")(inputs)
     x = blocks.mlp(x, name)
     return blocks.add(inputs, x, rate, f"{name}_mlp")
-
-
-def _attend(
-    inputs: keras.KerasTensor, stage: blocks.Stage, name: str
-) -> keras.KerasTensor:
-    x = windows.Split(stage.windows, name=f"{name}_windows")(inputs)
-    qkv = transformer.dense(3 * stage.channels, name=f"{name}_qkv")(x)
-    positions = windows.RelativePositions(
-        stage.windows.size, stage.num_heads, name=f"{name}_positions"
-    )(inputs)
-    x = windows.WindowAttention(
-        stage.windows, stage.num_heads, name=f"{name}_attention"
-    )([qkv, positions, inputs])
-    x = transformer.dense(stage.channels, name=f"{name}_attention_project")(x)
-    return windows.Join(stage.windows, name=f"{name}_map")([x, inputs])

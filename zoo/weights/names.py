@@ -69,6 +69,10 @@ The keys of a row; those after the first two are optional:
                     true
     pointwise   whether it is the second kernel of TensorFlow's separable convolution
                     true
+    heads_first whether it is a table of position biases [heads, rows, columns] by the
+                offset of the key from the query; ours are [rows · columns, heads] by
+                that of the query from the key
+                    true
     bgr         whether it is a convolution whose input has blue as channel 0
                     true
     folds       for a batch norm: the project's convolution before it, whose bias is

@@ -37,7 +37,7 @@ class TensorSource:
     rows: slice | None = None  # after leading axes of size 1
     shape: tuple[int, ...] | None = None  # to give each tensor after that
     axes: tuple[int, ...] | None = None  # transposition of the tensor
-    reversed_inputs: bool = False  # whether to reverse axis 2 after that
+    reversed_axis: int | None = None  # of the value
     bias: str | None = None  # a tensor to subtract from the value
 
 
@@ -147,8 +147,8 @@ def value(tensors: names.Tensors, origin: TensorSource) -> np.ndarray:
         for name in (origin.tensor, *origin.others)
     ]
     array = np.concatenate(arrays, axis=-1) if origin.others else arrays[0]
-    if origin.reversed_inputs:
-        array = array[:, :, ::-1]
+    if origin.reversed_axis is not None:
+        array = np.flip(array, origin.reversed_axis)
     if origin.bias is not None:
         array = array - np.asarray(tensors[origin.bias])
     return array
@@ -365,7 +365,12 @@ def _tensor_source(
     reshaped = _reshaped(
         taken, (*others, last // len(found)), is_kernel=is_kernel, is_torch=is_torch
     )
-    axes = None
+    axes, reversed_axis = None, None
+    if row.get("heads_first"):
+        heads, *offsets = taken
+        reshaped, axes, reversed_axis = (heads, math.prod(offsets)), (1, 0), 0
+    if is_kernel and "bgr" in row:
+        reversed_axis = 2
     if is_kernel and is_torch and "inputs_first" not in row:
         axes = _TORCH_AXES.get(len(reshaped or taken))
     if is_kernel and row.get("depthwise"):
@@ -378,7 +383,7 @@ def _tensor_source(
         rows=rows,
         shape=reshaped,
         axes=axes,
-        reversed_inputs=is_kernel and "bgr" in row,
+        reversed_axis=reversed_axis,
         bias=bias,
     )
 

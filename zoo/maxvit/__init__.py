@@ -1,0 +1,1 @@
+"""MaxViT: convolutions, and attention in windows and on grids."""
