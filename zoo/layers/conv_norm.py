@@ -9,6 +9,7 @@ from collections.abc import Callable
 import keras
 
 Shape = tuple[int | None, ...]
+Activation = str | Callable[[typing.Any], typing.Any]
 PADDINGS = ("same", "symmetric", "valid")
 
 
@@ -17,7 +18,7 @@ class Style:
     """Settings that all convolutions of a network share.
 
     Args:
-      activation: an activation, or the name of Keras'.
+      activation: a function, or the name of a Keras activation.
       norm_momentum: share of the moving statistics that a training step keeps.
       norm_epsilon: number added to the variance in batch norm.
       initializer: initialiser of convolution kernels. Each kernel gets a clone, because
@@ -31,7 +32,7 @@ class Style:
       bias: whether convolutions have a bias, which batch norm makes superfluous.
     """
 
-    activation: str | Callable[[typing.Any], typing.Any]
+    activation: Activation
     norm_momentum: float
     norm_epsilon: float
     initializer: typing.Any

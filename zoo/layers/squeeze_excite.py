@@ -30,7 +30,7 @@ class SqueezeExcite(keras.layers.Layer):
         self,
         channels: int,
         *,
-        activation: str,
+        activation: conv_norm.Activation,
         gate: str,
         initializer: typing.Any,
         name: str,

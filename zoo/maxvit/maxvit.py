@@ -24,7 +24,7 @@ PARTITIONS = {"window": windows.Windows, "grid": windows.Grid}
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MaxViT(spec.BackboneSpec):
-    """3×3 stem -> four stages of MaxViT blocks -> average pool -> norm -> dense -> tanh.
+    """3×3 stem -> stages of MaxViT blocks -> average pool -> norm -> dense -> tanh.
 
     Deviations: maps that are not whole windows, which the authors' code refuses, are
     padded, and nothing attends to the padding. Dense kernels begin with a truncated

@@ -365,12 +365,10 @@ def _tensor_source(
     reshaped = _reshaped(
         taken, (*others, last // len(found)), is_kernel=is_kernel, is_torch=is_torch
     )
-    axes, reversed_axis = None, None
-    if row.get("heads_first"):
-        heads, *offsets = taken
-        reshaped, axes, reversed_axis = (heads, math.prod(offsets)), (1, 0), 0
-    if is_kernel and "bgr" in row:
-        reversed_axis = 2
+    axes: tuple[int, ...] | None = None
+    reversed_axis = 2 if is_kernel and row.get("bgr") else None
+    if row.get("heads_first") and taken:
+        reshaped, axes, reversed_axis = (taken[0], math.prod(taken[1:])), (1, 0), 0
     if is_kernel and is_torch and "inputs_first" not in row:
         axes = _TORCH_AXES.get(len(reshaped or taken))
     if is_kernel and row.get("depthwise"):

@@ -1,11 +1,10 @@
 """Tests MaxViT against timm's network of Google's weights, and torchvision's own."""
 
-import keras
 import numpy as np
 import pytest
 
 import zoo
-from tests.zoo import oracles, parity, shapes
+from tests.zoo import oracles, parity, specs
 from zoo import config, facts
 from zoo.layers import dropping
 
@@ -16,17 +15,41 @@ ARCHS = sorted(
 )
 TORCHVISION = "maxvit_tiny_torchvision"
 TIMM = [arch for arch in ARCHS if arch != TORCHVISION]
-SHALLOW = "MaxViT.depths = (1, 1, 1, 2)"
-LEFT_OUT_BY_TORCHVISION = 64 + 1000  # biases, of the stem and of the logits
+DEPTHS = (1, 1, 1, 2)
+SHALLOW = f"MaxViT.depths = {DEPTHS}"
+WINDOWS_OF_2 = "MaxViT.window_size = 2"
+MODULES_OF_TIMM = {
+    "stem": "stem",
+    **{f"stage_{n + 1}": f"stages.{n}" for n in range(4)},
+    "feature_map": "norm",
+    "feature_vector": "head.pre_logits",
+}
+MODULES_OF_TORCHVISION = {
+    "stem": "stem",
+    **{f"stage_{n + 1}": f"blocks.{n}" for n in range(4)},
+    "feature_vector": "classifier.4",
+}
 
 
-def timm_network(arch, *, depths=None, **settings):
-    """Builds timm's network; of window sizes alone, it is that of the smallest size."""
-    _, size, *resolution = arch.split("_")
-    return oracles.timm().create_model(
-        f"maxvit_{size}_tf_{resolution[0] if resolution else 224}",
-        **{"depths": depths} if depths else {},
-        **settings,
+def side(arch):
+    return facts.value(facts.load(arch), "image_size")
+
+
+def timm_name(arch):
+    """Returns the name of timm's network with the weights of the authors."""
+    return f"maxvit_{arch.split('_')[1]}_tf_{side(arch)}"
+
+
+def torchvision_network(size, windows):
+    """Builds a shallow network of torchvision, which takes images of one size."""
+    return oracles.torchvision().models.MaxVit(
+        input_size=(size, size),
+        stem_channels=64,
+        partition_size=windows,
+        block_channels=[64, 128, 256, 512],
+        block_layers=list(DEPTHS),
+        head_dim=32,
+        stochastic_depth_prob=0.2,
     )
 
 
@@ -51,62 +74,162 @@ def randomise(theirs):
     theirs.eval()
 
 
-def images_of(*size):
-    images = np.random.default_rng(1).normal(size=(2, *size, 3))
-    return images.astype("float32")
-
-
-def assert_same(ours, theirs, size, modules):
-    """Compares the named modules' outputs, and the logits."""
-    from tests.zoo.resnet import torch_side
-
-    images = images_of(*size)
-    parts = torch_side.with_our_logits(ours, images)
-    others = torch_side.outputs(theirs, images, modules)
-    for name, other in others.items():
-        if other.ndim == 4:
-            assert parts[name].shape == other.shape, (name, size)
-        assert parity.relative(parts[name], other) < 1e-5, (name, size)
-
-
-MODULES_OF_TIMM = {
-    "stem": "stem",
-    **{f"stage_{n + 1}": f"stages.{n}" for n in range(4)},
-    "feature_map": "norm",
-    "feature_vector": "head.pre_logits",
-}
-MODULES_OF_TORCHVISION = {
-    "stem": "stem",
-    **{f"stage_{n + 1}": f"blocks.{n}" for n in range(4)},
-    "feature_vector": "classifier.4",
-}
-
-
-def save(theirs, path):
+def imported(arch, theirs, path, *bindings):
+    """Builds our shallow network with the random weights that the other is given."""
     import torch
 
     randomise(theirs)
     torch.save(theirs.state_dict(), path)
-    return str(path)
+    return zoo.build(arch, weights=str(path), gin_bindings=[SHALLOW, *bindings])
 
 
-@pytest.mark.ci_except("maxvit_tiny")
-@pytest.mark.parametrize(
-    "arch", [arch for arch in TIMM if "_384" not in arch and "_512" not in arch]
-)
-def test_weights_of_timm_in_small_windows(arch, tmp_path):
+def assert_same(ours, theirs, size, modules):
+    """Compares the named modules' outputs, and the logits, for one image."""
+    from tests.zoo.resnet import torch_side
+
+    images = np.random.default_rng(1).normal(size=(1, *size, 3)).astype("float32")
+    parts = torch_side.with_our_logits(ours, images)
+    for name, other in torch_side.outputs(theirs, images, modules).items():
+        assert parity.relative(parts[name], other) < 1e-5, (name, size)
+
+
+@pytest.mark.ci
+@pytest.mark.slow_except("maxvit_tiny", "maxvit_tiny_384")
+@pytest.mark.parametrize("arch", TIMM)
+def test_weights_of_timm(arch, tmp_path):
     pytest.importorskip("torch", reason=oracles.HOW)
-    theirs = timm_network(
-        arch,
-        depths=(1, 1, 1, 2),
+    theirs = oracles.timm().create_model(timm_name(arch), depths=DEPTHS)
+    ours = imported(arch, theirs, tmp_path / "a.pth")
+    assert ours.weights["matched"].startswith("names of timm: ")
+    assert_same(ours, theirs, (side(arch), side(arch)), MODULES_OF_TIMM)
+    if side(arch) == 224:
+        assert_same(ours, theirs, (224, 448), MODULES_OF_TIMM)
+
+
+def test_weights_of_timm_in_small_windows(tmp_path):
+    pytest.importorskip("torch", reason=oracles.HOW)
+    theirs = oracles.timm().create_model(
+        "maxvit_tiny_tf_224",
+        depths=DEPTHS,
         transformer_window_size=(2, 2),
         transformer_grid_size=(2, 2),
     )
-    ours = zoo.build(
-        arch,
-        weights=save(theirs, tmp_path / "a.pth"),
-        gin_bindings=[SHALLOW, "MaxViT.window_size = 2"],
-    )
-    assert ours.weights["matched"].startswith("names of timm: ")
+    ours = imported("maxvit_tiny", theirs, tmp_path / "a.pth", WINDOWS_OF_2)
     for size in ((64, 64), (128, 192)):
         assert_same(ours, theirs, size, MODULES_OF_TIMM)
+
+
+@pytest.mark.parametrize("windows", [2, pytest.param(7, marks=pytest.mark.ci)])
+def test_weights_of_torchvision(windows, tmp_path):
+    """Its code takes square images alone: it has one number of windows for both axes.
+
+    The biases that it leaves out are zeros.
+    """
+    pytest.importorskip("torch", reason=oracles.HOW)
+    theirs = torchvision_network(32 * windows, windows)
+    binding = f"MaxViT.window_size = {windows}"
+    ours = imported(TORCHVISION, theirs, tmp_path / "a.pth", binding)
+    assert "names of torchvision: 250 matched; 2 zeros" in ours.weights["matched"]
+    assert_same(ours, theirs, (32 * windows, 32 * windows), MODULES_OF_TORCHVISION)
+    larger = torchvision_network(64 * windows, windows)
+    larger.load_state_dict(theirs.state_dict())
+    larger.eval()
+    assert_same(ours, larger, (64 * windows, 64 * windows), MODULES_OF_TORCHVISION)
+
+
+@pytest.mark.ci
+@pytest.mark.slow_except("maxvit_tiny", "maxvit_tiny_384", TORCHVISION)
+@pytest.mark.parametrize("arch", ARCHS)
+def test_counts_are_those_of_the_other_side(arch, monkeypatch):
+    torch = pytest.importorskip("torch", reason=oracles.HOW)
+    timm, torchvision = oracles.timm(), oracles.torchvision()
+    from timm.layers import pos_embed_rel
+
+    from tests.zoo.resnet import torch_side
+
+    def get_bias(layer):  # without the products by which it looks them up
+        table = layer.relative_position_bias_table
+        return table.new_zeros(layer.num_heads, layer.window_area, layer.window_area)
+
+    monkeypatch.setattr(pos_embed_rel.RelPosBiasTf, "get_bias", get_bias)
+    with torch.device("meta"):
+        theirs = (
+            torchvision.models.maxvit_t()
+            if arch == TORCHVISION
+            else timm.create_model(timm_name(arch))
+        )
+    arch_facts = facts.load(arch)
+    left_out = 64 + 1000 if arch == TORCHVISION else 0  # biases: stem, logits
+    parameters = torch_side.parameters(theirs) + left_out
+    statistics = sum(
+        2 * module.num_features
+        for module in theirs.modules()
+        if isinstance(module, torch.nn.BatchNorm2d)
+    )
+    assert facts.value(arch_facts, "trainable_params") == parameters
+    assert facts.value(arch_facts, "params") == parameters + statistics
+    assert facts.value(arch_facts, "multiply_adds") == torch_side.multiply_adds(
+        theirs, side(arch)
+    )
+
+
+# The spec
+
+
+def test_drop_path_grows_from_the_first_block_on():
+    """As in the authors' code, the last block is one step below the rate."""
+    bindings = [SHALLOW, "MaxViT.drop_path_rate = 0.5"]
+    backbone = zoo.build("maxvit_tiny", gin_bindings=bindings).backbone
+    rates = {
+        layer.name: layer.rate
+        for layer in backbone.layers
+        if isinstance(layer, dropping.DropPath)
+    }
+    branches = [
+        "",
+        *("_window_attention", "_window_mlp", "_grid_attention", "_grid_mlp"),
+    ]
+    blocks = [("stage_2_block_1", 0.1), ("stage_3_block_1", 0.2)]
+    blocks += [("stage_4_block_1", 0.3), ("stage_4_block_2", 0.4)]
+    assert rates == {
+        f"{block}{branch}_drop_path": pytest.approx(rate)
+        for block, rate in blocks
+        for branch in branches
+    }
+
+
+def test_windows_grow_with_the_images():
+    for arch in ARCHS:
+        assert specs.of(arch).window_size == side(arch) // 32
+
+
+@pytest.mark.parametrize("arch", ["maxvit_tiny", TORCHVISION])
+@pytest.mark.parametrize("size", [(32, 32), (33, 95)])
+def test_images_of_any_size(arch, size):
+    """The other code refuses maps that are not whole windows."""
+    model = zoo.build(arch, gin_bindings=["MaxViT.depths = (1, 1, 1, 1)"])
+    images = np.random.default_rng(0).random((1, *size, 3), np.float32)
+    for name, value in model.endpoints(images).items():
+        assert np.isfinite(value).all(), name
+        stride = {"stem": 2, "feature_map": 32}.get(name)
+        if name.startswith("stage_"):
+            stride = 2 ** (1 + int(name[-1]))
+        if stride:
+            assert value.shape[1:3] == tuple(-(-n // stride) for n in size), name
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("depths = (2, 2)", "as many values as there are stages, not 2 and 4"),
+        ("depths = (2, 2, 5, 0)", r"Each of MaxViT.depths must be an integer in \[1"),
+        ("channels = (64, 128, 256, 500)", "channels must be multiples of 32, not"),
+        ("stem_channels = 0", "stem_channels must be an integer"),
+        ("window_size = 0", "window_size must be an integer"),
+        ("padding = 'valid'", "padding must be same or symmetric, not 'valid'"),
+        ("approximate_gelu = 1", "approximate_gelu must be True or False"),
+    ],
+)
+def test_a_wrong_spec_is_refused(binding, message):
+    with pytest.raises(ValueError, match=message):
+        zoo.build("maxvit_tiny", gin_bindings=[f"MaxViT.{binding}"])

@@ -292,6 +292,29 @@ def test_rows_may_be_shares_of_all():
     np.testing.assert_array_equal(result["key_value/bias"], bias[2:])
 
 
+def test_position_biases_with_the_heads_first():
+    """Their offsets lead from the query to the key, ours from the key to the query."""
+    row = {"ours": "positions", "theirs": "table", "heads_first": True}
+    table = table_of(row)
+    biases = np.arange(18.0).reshape(2, 3, 3)
+    result = values(table, {"positions/embedding": (9, 2)}, {"table": biases})
+    for head, down, right in np.ndindex(biases.shape):
+        opposite = 3 * (2 - down) + 2 - right
+        assert (
+            result["positions/embedding"][opposite, head] == (biases[head, down, right])
+        )
+
+
+@pytest.mark.parametrize("shape", [(), (9, 2), (3, 3, 2), (2, 3, 2)])
+def test_other_shapes_of_position_biases_are_refused(shape):
+    row = {"ours": "positions", "theirs": "table", "heads_first": True}
+    matching = tensor_matching.match(
+        table_of(row), {"positions/embedding": (9, 2)}, {"table": np.zeros(shape)}
+    )
+    (problem,) = matching.mismatched
+    assert problem.startswith("positions/embedding: expected [9, 2], file has ")
+
+
 def test_one_variable_joins_three_tensors():
     random = np.random.default_rng(0)
     table = table_of(
