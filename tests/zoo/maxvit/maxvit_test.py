@@ -17,7 +17,11 @@ TORCHVISION = "maxvit_tiny_torchvision"
 TIMM = [arch for arch in ARCHS if arch != TORCHVISION]
 DEPTHS = (1, 1, 1, 2)
 SHALLOW = f"MaxViT.depths = {DEPTHS}"
-WINDOWS_OF_2 = "MaxViT.window_size = 2"
+# As in the real networks, the first stage has as many channels as the stem, or more.
+NARROW = {
+    "maxvit_tiny": (64, (64, 96, 96, 128)),
+    "maxvit_small": (32, (64, 96, 96, 128)),
+}
 MODULES_OF_TIMM = {
     "stem": "stem",
     **{f"stage_{n + 1}": f"stages.{n}" for n in range(4)},
@@ -40,17 +44,13 @@ def timm_name(arch):
     return f"maxvit_{arch.split('_')[1]}_tf_{side(arch)}"
 
 
-def torchvision_network(size, windows):
-    """Builds a shallow network of torchvision, which takes images of one size."""
-    return oracles.torchvision().models.MaxVit(
-        input_size=(size, size),
-        stem_channels=64,
-        partition_size=windows,
-        block_channels=[64, 128, 256, 512],
-        block_layers=list(DEPTHS),
-        head_dim=32,
-        stochastic_depth_prob=0.2,
-    )
+def narrow(stem, channels, windows=2):
+    """Returns bindings of our network with few channels and small windows."""
+    return [
+        f"MaxViT.stem_channels = {stem}",
+        f"MaxViT.channels = {channels}",
+        f"MaxViT.window_size = {windows}",
+    ]
 
 
 def randomise(theirs):
@@ -106,35 +106,61 @@ def test_weights_of_timm(arch, tmp_path):
         assert_same(ours, theirs, (224, 448), MODULES_OF_TIMM)
 
 
-def test_weights_of_timm_in_small_windows(tmp_path):
+@pytest.mark.ci_except("maxvit_tiny")
+@pytest.mark.parametrize("arch", NARROW)
+def test_weights_of_timm_in_small_windows(arch, tmp_path):
     pytest.importorskip("torch", reason=oracles.HOW)
+    stem, channels = NARROW[arch]
     theirs = oracles.timm().create_model(
-        "maxvit_tiny_tf_224",
+        timm_name(arch),
         depths=DEPTHS,
+        stem_width=stem,
+        embed_dim=channels,
+        head_hidden_size=channels[-1],
         transformer_window_size=(2, 2),
         transformer_grid_size=(2, 2),
     )
-    ours = imported("maxvit_tiny", theirs, tmp_path / "a.pth", WINDOWS_OF_2)
+    ours = imported(arch, theirs, tmp_path / "a.pth", *narrow(stem, channels))
     for size in ((64, 64), (128, 192)):
         assert_same(ours, theirs, size, MODULES_OF_TIMM)
 
 
-@pytest.mark.parametrize("windows", [2, pytest.param(7, marks=pytest.mark.ci)])
-def test_weights_of_torchvision(windows, tmp_path):
+def torchvision_network(size, windows, stem, channels):
+    """Builds a shallow network of torchvision, which takes images of one size."""
+    return oracles.torchvision().models.MaxVit(
+        input_size=(size, size),
+        stem_channels=stem,
+        partition_size=windows,
+        block_channels=list(channels),
+        block_layers=list(DEPTHS),
+        head_dim=32,
+        stochastic_depth_prob=0.2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("windows", "stem", "channels"),
+    [
+        (2, *NARROW["maxvit_tiny"]),
+        pytest.param(7, 64, (64, 128, 256, 512), marks=pytest.mark.ci),
+    ],
+)
+def test_weights_of_torchvision(windows, stem, channels, tmp_path):
     """Its code takes square images alone: it has one number of windows for both axes.
 
     The biases that it leaves out are zeros.
     """
     pytest.importorskip("torch", reason=oracles.HOW)
-    theirs = torchvision_network(32 * windows, windows)
-    binding = f"MaxViT.window_size = {windows}"
-    ours = imported(TORCHVISION, theirs, tmp_path / "a.pth", binding)
+    size = 32 * windows
+    theirs = torchvision_network(size, windows, stem, channels)
+    bindings = narrow(stem, channels, windows)
+    ours = imported(TORCHVISION, theirs, tmp_path / "a.pth", *bindings)
     assert "names of torchvision: 250 matched; 2 zeros" in ours.weights["matched"]
-    assert_same(ours, theirs, (32 * windows, 32 * windows), MODULES_OF_TORCHVISION)
-    larger = torchvision_network(64 * windows, windows)
+    assert_same(ours, theirs, (size, size), MODULES_OF_TORCHVISION)
+    larger = torchvision_network(2 * size, windows, stem, channels)
     larger.load_state_dict(theirs.state_dict())
     larger.eval()
-    assert_same(ours, larger, (64 * windows, 64 * windows), MODULES_OF_TORCHVISION)
+    assert_same(ours, larger, (2 * size, 2 * size), MODULES_OF_TORCHVISION)
 
 
 @pytest.mark.ci
@@ -207,7 +233,8 @@ def test_windows_grow_with_the_images():
 @pytest.mark.parametrize("size", [(32, 32), (33, 95)])
 def test_images_of_any_size(arch, size):
     """The other code refuses maps that are not whole windows."""
-    model = zoo.build(arch, gin_bindings=["MaxViT.depths = (1, 1, 1, 1)"])
+    bindings = ["MaxViT.depths = (1, 1, 1, 1)", *narrow(*NARROW["maxvit_tiny"], 7)]
+    model = zoo.build(arch, gin_bindings=bindings)
     images = np.random.default_rng(0).random((1, *size, 3), np.float32)
     for name, value in model.endpoints(images).items():
         assert np.isfinite(value).all(), name

@@ -9,8 +9,9 @@ def _recipe(images, weight_decay, drop_path_rate):
     return images, 0.0, weight_decay, _EXCLUDED, 0.99, 1e-3, drop_path_rate
 
 
-# `maxvit/models/hp/vision_i1k.py` of google-research/maxvit: the training at 224 px, and
-# its fine-tuning, which scales images to [-1, 1]. torchvision follows it.
+# `maxvit/models/hp/vision_i1k.py` of google-research/maxvit: the training at 224 px,
+# which torchvision calls similar to its own, and the fine-tuning at other sizes, which
+# scales images to [-1, 1].
 RECIPES = {
     f"maxvit_{size}{suffix}": _recipe(images, weight_decay, drop_path_rate)
     for size, drop_path_rate in (
