@@ -1,5 +1,6 @@
 """Tests MaxViT against timm's network of Google's weights, and torchvision's own."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -93,6 +94,20 @@ def assert_same(ours, theirs, size, modules):
         assert parity.relative(parts[name], other) < 1e-5, (name, size)
 
 
+def assert_same_layer_norms(ours, theirs):
+    """Compares the epsilons, whose effect on random numbers is about the tolerance."""
+    import torch
+
+    norms = [m for m in theirs.modules() if isinstance(m, torch.nn.LayerNorm)]
+    ours = [
+        layer
+        for layer in ours.backbone.layers
+        if isinstance(layer, keras.layers.LayerNormalization)
+    ]
+    assert len(ours) == len(norms)
+    assert {layer.epsilon for layer in ours} == {norm.eps for norm in norms} == {1e-5}
+
+
 @pytest.mark.ci
 @pytest.mark.slow_except("maxvit_tiny", "maxvit_tiny_384")
 @pytest.mark.parametrize("arch", TIMM)
@@ -121,6 +136,7 @@ def test_weights_of_timm_in_small_windows(arch, tmp_path):
         transformer_grid_size=(2, 2),
     )
     ours = imported(arch, theirs, tmp_path / "a.pth", *narrow(stem, channels))
+    assert_same_layer_norms(ours, theirs)
     for size in ((64, 64), (128, 192)):
         assert_same(ours, theirs, size, MODULES_OF_TIMM)
 
@@ -156,6 +172,7 @@ def test_weights_of_torchvision(windows, stem, channels, tmp_path):
     bindings = narrow(stem, channels, windows)
     ours = imported(TORCHVISION, theirs, tmp_path / "a.pth", *bindings)
     assert "names of torchvision: 250 matched; 2 zeros" in ours.weights["matched"]
+    assert_same_layer_norms(ours, theirs)
     assert_same(ours, theirs, (size, size), MODULES_OF_TORCHVISION)
     larger = torchvision_network(2 * size, windows, stem, channels)
     larger.load_state_dict(theirs.state_dict())
