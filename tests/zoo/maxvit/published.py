@@ -32,3 +32,7 @@ CROPS = {
     "maxvit_*_[35]*": (lambda size: 1.0, "bicubic"),
     "maxvit_*": (published.crop_with_margin(32), "bicubic"),
 }
+PATHS = {
+    "maxvit_tiny": "a7ef8ece89c491d08e215ac0ed53d637",
+    "maxvit_tiny_torchvision": "17b454de506c4be8c62143be94bb05e6",
+}
