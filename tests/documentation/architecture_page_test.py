@@ -348,6 +348,8 @@ def test_texts_are_escaped():
         ("ConvNeXtV2", "convnext_v2"),
         ("VisionTransformer", "vision_transformer"),
         ("ViT", "vit"),
+        ("MobileViTV1", "mobilevit_v1"),
+        ("MaxViT", "maxvit"),
         ("DINOv2", "dinov2"),
         ("NASNet", "nasnet"),
         ("MLPMixer", "mlp_mixer"),
