@@ -16,14 +16,16 @@ import numpy as np
 import tensorflow as tf
 
 from foundation import progress
-from retraining import heads, saved_models
+from retraining import heads, low_rank, saved_models
 from reuse import keras_layer
+from training import parameter_groups, scaled_rates
 
 _LOG = progress.logger(__name__)
 
 Batches = Iterable[tuple[typing.Any, typing.Any]]
 Epoch = dict[str, typing.Any]
 FROZEN, FINE_TUNED = "frozen", "fine-tuned"  # phases
+_HEAD_PATHS = ("logits/kernel", "logits/bias")
 _CLIP = 1.0  # largest global norm of the gradients
 # A few images make an epoch of one step. Adam's first steps are as large as the rate,
 # whatever the gradient; at the full rate, they would undo what the module has learnt.
@@ -61,12 +63,74 @@ class FineTuning:
       learning_rate: peak learning rate of Adam, after an epoch of linear warm-up (at
         least 5 steps) and before cosine decay.
       label_smoothing: in [0, 1).
+      trainable: variables to train, beside the head: `all`, or `norms` for those of
+        normalization layers alone.
+      layer_decay: factor of the learning rate from one block to the block below it; 1
+        for the same rate in all layers.
+      lora_rank: rank of the adapters that are trained instead of the dense layers; the
+        module's other variables stay as they are. 0 for no adapters.
     """
 
     epochs: int
     patience: int
     learning_rate: float
     label_smoothing: float
+    trainable: str = parameter_groups.ALL
+    layer_decay: float = 1.0
+    lora_rank: int = 0
+
+    def check(self, module: typing.Any) -> None:
+        """Raises ValueError if the module lacks what the plan needs."""
+        self.trained(module)
+        self.rate_scales(module)
+
+    def trained(self, module: typing.Any) -> list[bool]:
+        """Returns which of the module's trainable variables are trained.
+
+        Raises:
+          ValueError: there are none.
+        """
+        paths = _paths(module)
+        if self.lora_rank:
+            shapes = [variable.shape for variable in module.trainable_variables]
+            trained = [
+                low_rank.is_adaptable(path, shape, rank=self.lora_rank)
+                for path, shape in zip(paths, shapes, strict=True)
+            ]
+            needed = f"--lora_rank={self.lora_rank}", "dense layers of a higher rank"
+        elif self.trainable == parameter_groups.NORMS:
+            trained = [parameter_groups.is_norm(path) for path in paths]
+            needed = "--trainable=norms", "normalization layers"
+        else:
+            return [True] * len(paths)
+        if not any(trained):
+            flag, layers = needed
+            raise ValueError(f"{flag} needs a module with {layers}: this one has none.")
+        return trained
+
+    def rate_scales(self, module: typing.Any) -> list[float]:
+        """Returns factors for the rates of the module's trainable variables.
+
+        Raises:
+          ValueError: the plan has a layer decay, but the layers are not in blocks.
+        """
+        paths = _paths(module)
+        if self.layer_decay == 1.0:
+            return [1.0] * len(paths)
+        try:
+            scales = parameter_groups.rate_scales(
+                [*paths, *_HEAD_PATHS], layer_decay=self.layer_decay
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"--layer_decay must be 1 for this module: {error}."
+            ) from error
+        return scales[: len(paths)]
+
+
+def _paths(module: typing.Any) -> list[str]:
+    """Returns the names of a module's trainable variables, in network order."""
+    return [v.name.partition(":")[0] for v in module.trainable_variables]
 
 
 class ClassifierTraining:
@@ -120,7 +184,7 @@ class ClassifierTraining:
             )
         self.layer = layer
         self.head = keras.layers.Dense(num_classes, name="logits")
-        self.network = keras.Model(images, self.head(features))
+        self.network = Network(images, self.head(features))
         self._extractor = keras.Model(images, features)
         self._balanced, self._seed = balanced, seed
         self._class_weights = np.ones(num_classes)
@@ -169,7 +233,7 @@ class ClassifierTraining:
     def fine_tune(
         self, examples: Examples, plan: FineTuning, state: pathlib.Path
     ) -> Epoch:
-        """Trains all layers, and restores the weights of the best epoch.
+        """Trains all layers, or some, and restores the weights of the best epoch.
 
         Args:
           examples: images to train on, and to choose the best epoch.
@@ -180,7 +244,6 @@ class ClassifierTraining:
         Returns:
           The record of the best epoch; that of `fit_head` if no epoch was better.
         """
-        self.layer.trainable = True
         total = plan.epochs * examples.steps
         warmup_steps = max(examples.steps, _MIN_WARMUP_STEPS)
         schedule = keras.optimizers.schedules.CosineDecay(
@@ -189,7 +252,7 @@ class ClassifierTraining:
             warmup_target=plan.learning_rate,
             warmup_steps=warmup_steps,
         )
-        optimizer = keras.optimizers.Adam(schedule, global_clipnorm=_CLIP)
+        optimizer = self._optimizer(plan, schedule)
         self.network.compile(
             optimizer=optimizer,
             loss=functools.partial(
@@ -230,6 +293,32 @@ class ClassifierTraining:
             self._train(examples, plan, finish_epoch)
         self.network.set_weights(values)
         return best
+
+    def _optimizer(
+        self, plan: FineTuning, rate: keras.optimizers.schedules.LearningRateSchedule
+    ) -> typing.Any:
+        """Makes the planned variables trainable, and returns the optimizer for them."""
+        module = self.layer.resolved_object
+        trained, scales = plan.trained(module), plan.rate_scales(module)
+        self.layer.trainable = True
+        variables = self.layer.trainable_variables
+        for variable, is_trained in zip(variables, trained, strict=True):
+            variable.trainable = is_trained
+        self.network.has_module_losses = not plan.lora_rank
+        if plan.lora_rank:
+            optimizer: typing.Any = low_rank.Adam(
+                rate,
+                kernels=self.layer.trainable_variables,
+                rank=plan.lora_rank,
+                seed=self._seed,
+                global_clipnorm=_CLIP,
+            )
+        else:
+            optimizer = scaled_rates.Adam(rate, global_clipnorm=_CLIP)
+        if plan.layer_decay != 1.0:
+            of_module = [s for s, keep in zip(scales, trained, strict=True) if keep]
+            optimizer.scale_rates([*of_module, *(1.0 for _ in self.head.weights)])
+        return optimizer
 
     def _continues(self, plan: FineTuning) -> bool:
         """Returns whether to train another epoch.
@@ -320,6 +409,19 @@ class ClassifierTraining:
             width, classes = self._extractor.output_shape[-1], self.head.units
             return np.zeros((0, width), np.float32), np.zeros((0, classes), np.float32)
         return np.concatenate(features), np.concatenate(labels)
+
+
+class Network(keras.Model):
+    """A module and its head, with or without the losses of the module.
+
+    The L2 loss of a module would pull frozen kernels to zero through their adapters.
+    """
+
+    has_module_losses = True
+
+    @property
+    def losses(self) -> list[typing.Any]:
+        return super().losses if self.has_module_losses else []
 
 
 class _Epochs(keras.callbacks.Callback):

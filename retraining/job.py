@@ -134,6 +134,7 @@ class _Job:
                 "__call__."
             ) from error
         saved_models.check(layer.resolved_object, name="--module")
+        request.plan.check(layer.resolved_object)
         return layer
 
     def _module_preprocessing(self, folder: pathlib.Path) -> model_input.Preprocessing:
@@ -371,6 +372,7 @@ class _Job:
             "module": self._request.module,
             "data": self._request.data,
             "class_weight": "balanced" if self._request.balanced else "none",
+            "fine_tuning": dataclasses.asdict(self._request.plan),
             "unreadable": [
                 *self._train.unreadable_images.descriptions,
                 *self._validation.unreadable_images.descriptions,

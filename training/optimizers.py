@@ -5,10 +5,12 @@ from __future__ import annotations
 import abc
 import dataclasses
 import typing
+from collections.abc import Mapping
 
 import gin
 import keras
 
+from training import scaled_rates
 from zoo import model as zoo_model
 from zoo import spec as specs
 
@@ -33,21 +35,33 @@ class Optimizer(abc.ABC):
         return 0.0
 
     @abc.abstractmethod
-    def make(self, rate: Rate) -> keras.optimizers.Optimizer:
-        """Creates the Keras optimizer with a learning-rate schedule."""
+    def make(self, rate: Rate) -> typing.Any:
+        """Creates a Keras optimizer with `scaled_rates.ScaledRates`."""
 
     def build(
-        self, model: zoo_model.ImageModel, rate: Rate
+        self,
+        model: zoo_model.ImageModel,
+        rate: Rate,
+        *,
+        rate_scales: Mapping[str, float] | None = None,
     ) -> keras.optimizers.Optimizer:
         """Creates the optimizer and its variables for the classifier of a model.
 
         The variables that the model excludes from weight decay are not decayed.
+
+        Args:
+          model: the model.
+          rate: the learning-rate schedule.
+          rate_scales: factor of the learning rate of each variable, by path; None for
+            the same rate everywhere.
         """
         optimizer = self.make(rate)
         variables = model.classifier.trainable_variables
         if self.decoupled_decay:
             excluded = [v for v in variables if not model.is_decayed(v)]
             optimizer.exclude_from_weight_decay(var_list=excluded)
+        if rate_scales is not None:
+            optimizer.scale_rates([rate_scales[v.path] for v in variables])
         optimizer.build(variables)
         return optimizer
 
@@ -67,10 +81,8 @@ class SGD(Optimizer):
     momentum: float = 0.9
     nesterov: bool = False
 
-    def make(self, rate: Rate) -> keras.optimizers.Optimizer:
-        return keras.optimizers.SGD(
-            rate, momentum=self.momentum, nesterov=self.nesterov
-        )
+    def make(self, rate: Rate) -> scaled_rates.SGD:
+        return scaled_rates.SGD(rate, momentum=self.momentum, nesterov=self.nesterov)
 
 
 @gin.register(module="training")
@@ -93,8 +105,8 @@ class RMSProp(Optimizer):
     momentum: float = 0.9
     epsilon: float = 1e-3
 
-    def make(self, rate: Rate) -> keras.optimizers.Optimizer:
-        return keras.optimizers.RMSprop(
+    def make(self, rate: Rate) -> scaled_rates.RMSprop:
+        return scaled_rates.RMSprop(
             rate, rho=self.decay, momentum=self.momentum, epsilon=self.epsilon
         )
 
@@ -122,8 +134,8 @@ class AdamW(Optimizer):
     def decoupled_decay(self) -> float:
         return self.weight_decay
 
-    def make(self, rate: Rate) -> keras.optimizers.Optimizer:
-        return keras.optimizers.AdamW(
+    def make(self, rate: Rate) -> scaled_rates.AdamW:
+        return scaled_rates.AdamW(
             rate,
             weight_decay=self.weight_decay,
             beta_1=self.beta_1,

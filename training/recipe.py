@@ -9,7 +9,7 @@ import typing
 import gin
 
 from foundation import messages
-from training import optimizers, schedules
+from training import optimizers, parameter_groups, schedules
 from training.data import augmentation, tfrecords
 from zoo import spec as specs
 
@@ -79,6 +79,9 @@ class Recipe:
     schedule: schedules.Schedule
     augmentation: augmentation.Augmentation
     progression: Progression | None
+    trainable: str
+    layer_decay: float
+    layer_decay_blocks: int
     label_smoothing: float
     ema_decay: float
     clip_norm: float
@@ -130,6 +133,9 @@ def run(
     schedule: schedules.Schedule = gin.REQUIRED,
     augmentation: augmentation.Augmentation = gin.REQUIRED,
     progression: Progression | None = None,
+    trainable: str = parameter_groups.ALL,
+    layer_decay: float = 1.0,
+    layer_decay_blocks: int = 1,
     label_smoothing: float = 0.0,
     ema_decay: float = 0.0,
     clip_norm: float = 0.0,
@@ -147,6 +153,12 @@ def run(
       schedule: the learning-rate schedule, such as `@Cosine()`.
       augmentation: the augmentation, `@Augmentation()`.
       progression: `@Progression()` for progressive learning, or None.
+      trainable: variables to train: `all`; `norms`, which are those of normalization
+        layers and of the head; or `head`. The others keep their values. With `head`,
+        moving statistics stay, too, and the backbone drops nothing.
+      layer_decay: factor of the learning rate from one group of layers to the group
+        below it (arXiv:2106.08254, section 3.2); 1 for the same rate in all layers.
+      layer_decay_blocks: number of consecutive blocks of a stage in a group.
       label_smoothing: fraction of the label that is spread over all classes
         (arXiv:1512.00567, section 7).
       ema_decay: decay of the moving average of the weights. The averages are what is
@@ -171,6 +183,8 @@ def run(
     for name, low, high in (
         ("batch_size", 1, 1 << 20),
         ("epochs", 1, 100_000),
+        ("layer_decay", 0.01, 1.0),
+        ("layer_decay_blocks", 1, 1000),
         ("label_smoothing", 0.0, 1.0),
         ("ema_decay", 0.0, 1.0),
         ("clip_norm", 0.0, 1e6),
@@ -189,11 +203,15 @@ def run(
             raise ValueError(
                 f"{ROOT}.{name} must be a call, such as {example}, not {value}."
             )
-    if precision not in PRECISIONS:
-        raise ValueError(
-            f"{ROOT}.precision must be one of {', '.join(PRECISIONS)}, not "
-            f"{precision!r}."
-        )
+    for name, choices in (
+        ("precision", PRECISIONS),
+        ("trainable", parameter_groups.TRAINABLE),
+    ):
+        if getattr(recipe, name) not in choices:
+            raise ValueError(
+                f"{ROOT}.{name} must be one of {', '.join(choices)}, not "
+                f"{getattr(recipe, name)!r}."
+            )
     return recipe
 
 

@@ -20,6 +20,7 @@ from training import (
     evaluation,
     evaluation_report,
     metrics_log,
+    starting_weights,
     strategies,
     trainer,
 )
@@ -28,6 +29,7 @@ from training.data import data_sources, file_changes, pipeline, split
 from zoo import config, definition, facts
 from zoo import model as zoo_model
 from zoo import spec as specs
+from zoo.weights import registry
 
 _LOG = progress.logger(__name__)
 
@@ -46,6 +48,8 @@ class Request:
       recipe: a recipe name, or the path of a gin file; see `recipe.find`.
       data: the source of the data; see `data_sources.open_splits`.
       model_dir: folder for everything that the job writes.
+      weights: weights to start from; see `zoo.model.build`. Their head is kept if their
+        classes are those of the data.
       strategy: see `strategies.make`.
       seed: random seed for weights, order of the data and augmentation.
       unreadable: fraction of the images that may be unreadable.
@@ -59,6 +63,7 @@ class Request:
     recipe: str
     data: str
     model_dir: pathlib.Path
+    weights: str = registry.RANDOM
     strategy: str = "auto"
     seed: int = 0
     unreadable: float = 0.01
@@ -92,19 +97,20 @@ def train(request: Request) -> pathlib.Path:
     path = recipes.find(request.recipe, request.arch)
     resolved = definition.resolve(
         request.arch,
+        weights=request.weights,
         gin_files=[str(path)],
         gin_bindings=request.gin_bindings,
         trust_gin_imports=request.trust_gin_imports,
     )
     with contextlib.ExitStack() as stack:
-        with zoo_model.bind(resolved, roots=_ROOTS) as builder:
-            recipe, recipe_text = recipes.bound(), builder.bindings.text()
+        with starting_weights.bind(resolved, roots=_ROOTS) as start:
+            recipe, recipe_text = recipes.bound(), start.builder.bindings.text()
             strategy = strategies.make(request.strategy)
             splits = data_sources.open_splits(request.data, recipe.records)
             if strategies.is_chief(strategy):
                 stack.enter_context(_locked(request.model_dir))
             stack.enter_context(strategy.scope())
-            model = builder.build(
+            model = start.build(
                 seed=request.seed,
                 taxonomy=(
                     data_sources.taxonomy_of(splits[split.TRAIN])
@@ -226,6 +232,7 @@ class _Training:
             "recipe": recipe_text.splitlines(),
             "data": {key: examples.fingerprint for key, examples in splits.items()},
             "seed": request.seed,
+            "weights": model.weights.get("sha256"),
         }
         arguments = dataclasses.asdict(request) | {"model_dir": str(request.model_dir)}
         self._metrics_log = metrics_log.MetricsLog(
@@ -423,11 +430,14 @@ class _Training:
         """Writes the final weights and the training curves."""
         if not self._is_chief:
             return
+        start = self._model.weights["name"]
+        origin = "" if start == registry.RANDOM else f", from weights {start!r},"
         with self._trainer.averaged():
             self._model.save_weights(
                 weights,
                 source=(
-                    f"trained with this project's recipe {self._request.recipe} on "
+                    f"trained{origin} with this project's recipe "
+                    f"{self._request.recipe} on "
                     f"{self._splits[split.TRAIN].taxonomy or self._request.data}"
                 ),
                 metrics=self._metrics_log.metrics(),

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
-from training import optimizers
+from training import optimizers, parameter_groups
 from training import recipe as recipes
 from zoo import model as zoo_model
 from zoo import taxonomy as taxonomies
@@ -46,7 +46,10 @@ class Trainer(abc.ABC):
             epochs=recipe.epochs,
         )
         _set_precision(model.backbone, recipe.precision)
-        self._optimizer = recipe.optimizer.build(model, self.learning_rate)
+        parameter_groups.freeze(model, recipe.trainable)
+        self._optimizer = recipe.optimizer.build(
+            model, self.learning_rate, rate_scales=_rate_scales(model, recipe)
+        )
         if recipe.precision == "float16":
             self._optimizer = keras.optimizers.LossScaleOptimizer(self._optimizer)
             self._optimizer.build(self._classifier.trainable_variables)
@@ -264,6 +267,30 @@ class Trainer(abc.ABC):
             difference = weight.value - average.value
             weight_share = keras.ops.cast(1.0 - decay, difference.dtype)
             average.assign_add(weight_share * difference)
+
+
+def _rate_scales(
+    model: zoo_model.ImageModel, recipe: recipes.Recipe
+) -> dict[str, float] | None:
+    """Returns the factor of each variable's learning rate, by path; None for 1.
+
+    Raises:
+      ValueError: the recipe has a layer decay, but the layers are not in blocks.
+    """
+    if recipe.layer_decay == 1.0:
+        return None
+    paths = [variable.path for variable in model.classifier.weights]
+    try:
+        scales = parameter_groups.rate_scales(
+            paths,
+            layer_decay=recipe.layer_decay,
+            blocks_per_group=recipe.layer_decay_blocks,
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"{recipes.ROOT}.layer_decay must be 1 for {model.arch}: {error}."
+        ) from error
+    return dict(zip(paths, scales, strict=True))
 
 
 def _set_precision(model: keras.Model, precision: str) -> None:

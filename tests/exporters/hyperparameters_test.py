@@ -200,3 +200,38 @@ def test_a_model_without_dropout_does_not_take_its_arguments(exported):
 def test_the_effect_of_dropout_names_the_layers_that_drop(arch, kind, effect):
     described = hyperparameters.describe(zoo.build(arch).parts[kind])
     assert effect in described["dropout_rate"]["effect"]
+
+
+@pytest.mark.parametrize(
+    ("arch", "bindings", "before", "after"),
+    [
+        (
+            "vit_tiny_16",
+            ("ViT.depth = 3", "ViT.channels = 24", "ViT.drop_path_rate = 0.1"),
+            *("block_2", "block_3"),
+        ),
+        (
+            "convnext_tiny",
+            (
+                *("ConvNeXt.depths = (1, 2)", "ConvNeXt.channels = (8, 16)"),
+                "ConvNeXt.scale_start = 1.0",
+            ),
+            *("stage_1", "stage_2"),
+        ),
+    ],
+)
+def test_transformers_and_convnext_take_a_drop_path_rate(arch, bindings, before, after):
+    """Rate 0 drops nothing, rate 1 the last block; without batch norm, no momentum."""
+    model = zoo.build(arch, gin_bindings=bindings, seed=0)
+    assert hyperparameters.defaults(model.backbone) == {"drop_path_rate": 0.1}
+
+    def call(rate):
+        with hyperparameters.override(model.backbone, {"drop_path_rate": rate}):
+            return model.endpoints(IMAGES, training=True)
+
+    expected = model.endpoints(IMAGES)
+    np.testing.assert_array_equal(call(0.0)[after], expected[after])
+    dropped = call(1.0)
+    assert np.abs(dropped[after] - expected[after]).max() > 1e-3
+    if dropped[before].shape == dropped[after].shape:
+        np.testing.assert_array_equal(dropped[after], dropped[before])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import types
 
+import keras
 import numpy as np
 import PIL.Image
 import pytest
@@ -21,7 +22,8 @@ import reuse
 from documentation import rendering
 from exporters import manifest
 from foundation import progress
-from retraining import fine_tuning, job
+from images import model_input
+from retraining import fine_tuning, job, saved_models
 from tests.conformance import models
 
 DIGITS = ("nought", "one", "two", "three", "four", "five", "six", "seven")
@@ -534,6 +536,202 @@ def test_a_damaged_state_is_begun_anew(small, tmp_path, damaged):
         training, examples = retraining_of(small)
     training.fine_tune(examples, PLAN, state)
     assert [epoch["epoch"] for epoch in training.history] == [0, 1, 2, 3]
+
+
+class Blocks(models.FeatureVector):
+    """A module with two dense layers, in two blocks."""
+
+    def __init__(self):
+        super().__init__()
+        random = np.random.default_rng(1)
+        shape = [models.NUM_FEATURES, models.NUM_FEATURES]
+        self.kernels = [
+            self.variable(random, f"block_{number}_mlp/kernel", shape)
+            for number in (1, 2)
+        ]
+
+    def pool(self, feature_map, training):
+        x = super().pool(feature_map, training)
+        for kernel in self.kernels:
+            x = tf.nn.tanh(x @ kernel)
+        return x
+
+    def trainable_variables(self):
+        return [*super().trainable_variables(), *self.kernels]
+
+
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory):
+    return Blocks().save(tmp_path_factory.mktemp("blocks"))
+
+
+def fine_tuned(module, folder, **plan):
+    """Returns a training, and the changes that its last epoch ends with, by name."""
+    training, examples = retraining_of(module)
+    recorder = WeightsRecorder(training.network, examples.once)
+    examples = dataclasses.replace(examples, validation=recorder)
+    before = training.network.get_weights()
+    names = [
+        variable.value.name.partition(":")[0] for variable in training.network.weights
+    ]
+    training.fine_tune(
+        examples, dataclasses.replace(PLAN, **plan), folder / "state.npz"
+    )
+    after = recorder.weights[-1]
+    changes = zip(
+        names, (b - a for a, b in zip(before, after, strict=True)), strict=True
+    )
+    return training, {name: change for name, change in changes if np.any(change)}
+
+
+# The layer is in training mode here, which `tools/retrain` leaves to a flag.
+ALWAYS_CHANGED = {"logits/kernel", "logits/bias", "stem/mean", "stem/variance"}
+
+
+def test_adapters_change_dense_kernels_and_the_head_alone(blocks, tmp_path):
+    _, changes = fine_tuned(blocks, tmp_path, lora_rank=2)
+    dense = {"block_1_mlp/kernel", "block_2_mlp/kernel"}
+    assert changes.keys() == dense | ALWAYS_CHANGED
+    assert [np.linalg.matrix_rank(changes[name], tol=1e-5) for name in dense] == [2, 2]
+
+
+def test_adapters_are_merged_in_what_is_written(blocks, tmp_path):
+    """The pair has the module's variables, and the outputs of the adapted network."""
+    training, _ = fine_tuned(blocks, tmp_path, lora_rank=2, learning_rate=0.1)
+    module = training.layer.resolved_object
+    names = [variable.name for variable in module.variables]
+    folders = saved_models.save(
+        module,
+        training.head,
+        "index\tid\tname\n0\ta\ta\n1\tb\tb\n",
+        tmp_path,
+        preprocessing=model_input.Preprocessing(
+            height=32, width=32, crop_fraction=1.0, interpolation="bilinear"
+        ),
+    )
+    written = {kind: tf.saved_model.load(str(f)) for kind, f in folders.items()}
+    vector = written["feature_vector"]
+    assert [variable.name for variable in vector.variables] == names
+    images = tf.random.stateless_uniform([4, 32, 32, 3], [0, 1])
+    actual = written["classification"](images)
+    np.testing.assert_allclose(actual, training.logits(images), rtol=1e-5, atol=1e-6)
+    original = tf.saved_model.load(str(blocks))(images)
+    assert np.abs(vector(images) - original).max() > 1e-3
+
+
+def test_no_l2_loss_pulls_at_adapted_kernels(blocks):
+    training, _ = retraining_of(blocks)
+    rate = keras.optimizers.schedules.CosineDecay(1e-3, 10)
+    for rank, count in ((0, 2), (2, 0)):
+        training._optimizer(dataclasses.replace(PLAN, lora_rank=rank), rate)
+        assert len(training.network.losses) == count
+
+
+@pytest.mark.ci
+def test_adapters_are_gone_on_with(blocks, tmp_path):
+    """The weights equal those of an uninterrupted run exactly."""
+    plan = dataclasses.replace(PLAN, lora_rank=2, layer_decay=0.5)
+    uninterrupted, examples = retraining_of(blocks)
+    uninterrupted.fine_tune(examples, plan, tmp_path / "whole.npz")
+    interrupted, examples = retraining_of(blocks)
+    stopping_examples = dataclasses.replace(
+        examples, validation=ValidatedTwice(examples.once)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.fine_tune(stopping_examples, plan, tmp_path / "parts.npz")
+    resumed, examples = retraining_of(blocks)
+    resumed.fine_tune(examples, plan, tmp_path / "parts.npz")
+    assert resumed.history == uninterrupted.history
+    for actual, expected in zip(
+        resumed.network.get_weights(), uninterrupted.network.get_weights(), strict=True
+    ):
+        assert np.array_equal(actual, expected)
+
+
+def test_norms_are_tuned_alone(blocks, tmp_path):
+    _, changes = fine_tuned(blocks, tmp_path, trainable="norms")
+    assert changes.keys() == {"stem/gamma", "stem/beta"} | ALWAYS_CHANGED
+
+
+def test_lower_blocks_learn_at_lower_rates(blocks, tmp_path):
+    """Adam's updates are as large as the rate, while the gradients hardly change."""
+    _, changes = fine_tuned(blocks, tmp_path, layer_decay=0.1, epochs=1)
+    sizes = {name: np.abs(change).max() for name, change in changes.items()}
+    for lower, upper in (
+        ("stem/kernel", "block_1_mlp/kernel"),
+        ("block_1_mlp/kernel", "block_2_mlp/kernel"),
+        ("block_2_mlp/kernel", "logits/kernel"),
+    ):
+        assert sizes[lower] == pytest.approx(0.1 * sizes[upper], rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (
+            {"lora_rank": 2},
+            "--lora_rank=2 needs a module with dense layers of a higher",
+        ),
+        ({"layer_decay": 0.5}, "--layer_decay must be 1 for this module: the names of"),
+    ],
+)
+def test_a_module_without_such_layers_is_refused_at_once(small, plan, message):
+    module = tf.saved_model.load(str(small))
+    plan = dataclasses.replace(PLAN, **plan)
+    with pytest.raises(ValueError, match=".") as caught:
+        plan.check(module)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_module_without_norms_is_refused():
+    module = types.SimpleNamespace(
+        trainable_variables=[tf.Variable(1.0, name="a/bias")]
+    )
+    plan = dataclasses.replace(PLAN, trainable="norms")
+    with pytest.raises(ValueError, match="--trainable=norms needs a module with norm"):
+        plan.check(module)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--lora_rank=4", "--epochs=0"], "--lora_rank needs at least one epoch"),
+        (["--lora_rank=4", "--trainable=norms"], "and --trainable=norms exclude each"),
+    ],
+)
+def test_flags_that_exclude_each_other(tool, flags, message):
+    done = tool("retrain", "--module=m", "--data=d", "--output=out", *flags)
+    assert done.returncode == 2
+    assert_one_line(done, message)
+
+
+TRANSFORMER = [
+    *("ViT.image_size=32", "ViT.patch_size=8", "ViT.depth=2", "ViT.channels=48"),
+]
+
+
+@pytest.mark.slow
+def test_a_transformer_is_adapted(tool, exported, images, tmp_path):
+    """From random weights, which adapters improve."""
+    bindings = [f"--gin_binding={binding}" for binding in TRANSFORMER]
+    module = exported("vit_tiny_16", "random", *bindings)
+    done = tool(
+        "retrain",
+        f"--module={module / 'feature_vector' / '1'}",
+        f"--data={images}",
+        f"--output={tmp_path / 'adapted'}",
+        *("--lora_rank=4", "--epochs=6", "--learning_rate=5e-3", "--check=none"),
+    )
+    assert done.returncode == 0, done.stderr
+    record = read_record(tmp_path / "adapted")
+    assert record["fine_tuning"]["lora_rank"] == 4
+    assert record["kept"]["phase"] == "fine-tuned"
+    assert record["kept"]["top1"] > record["frozen"]["top1"]
+    vector = manifest.read(tmp_path / "adapted" / "feature_vector" / "1")
+    original = manifest.read(module / "feature_vector" / "1")
+    assert vector.variables == original.variables
+    assert vector.params == original.params
 
 
 class ThirdPartyModule(models.FeatureVector):

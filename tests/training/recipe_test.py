@@ -40,7 +40,7 @@ def test_every_recipe_is_usable_and_says_where_it_is_from(path):
     assert stages[-1].last == bound_recipe.epochs
     head = path.read_text(encoding="utf-8").split("import")[0]
     assert all(line.startswith("#") or not line for line in head.splitlines())
-    if path.parent.name == "imagenet":
+    if path.parent.name.startswith("imagenet"):
         assert "published" in head
         assert "%" in head
         assert "epochs" in head
@@ -108,6 +108,8 @@ def test_a_recipe_may_be_a_file_of_one_s_own(tmp_path):
         ("digits", "training.run.optimizer='SGD'", "must be a call, such as @SGD()"),
         ("digits", "training.run.optimizer=@SGD", "must be a call, such as @SGD()"),
         ("digits", "training.run.precision='int8'", "must be one of float32, bfloat16"),
+        ("digits", "training.run.trainable='body'", "must be one of all, norms, head"),
+        ("digits", "training.run.layer_decay=1.5", "layer_decay must be a number in"),
         ("digits", "Cosine.peak='high'", "Cosine.peak must be a number"),
         ("digits", "Augmentation.crop='up'", "crop must be one of"),
         ("digits", "MobileNetV2.width_multiplier=1.0", "MobileNetV2"),
@@ -118,6 +120,24 @@ def test_what_can_not_be_meant_is_told_in_a_line(name, binding, message):
         load(name, "resnet_cifar_20", gin_bindings=[binding] if binding else [])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arch", "decay", "blocks"),
+    [
+        ("convnext_base", 0.8, 3),
+        ("convnext_v2_base", 0.6, 3),
+        ("convnext_v2_tiny", 0.9, 1),
+        ("convnext_v2_atto", 0.9, 1),
+        ("vit_base_16", 1.0, 1),
+        ("deit3_base_16", 1.0, 1),
+    ],
+)
+def test_fine_tuning_decays_from_layer_to_layer_as_published(arch, decay, blocks):
+    """Source: TRAINING.md of facebookresearch/ConvNeXt and of ConvNeXt-V2."""
+    bound_recipe = load("imagenet_fine_tuning", arch)
+    assert bound_recipe.layer_decay == decay
+    assert bound_recipe.layer_decay_blocks == blocks
 
 
 def test_another_optimizer_is_a_binding_away():

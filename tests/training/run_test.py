@@ -12,12 +12,14 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import PIL.Image
 import pytest
 import safetensors
+import safetensors.numpy
 import tensorflow as tf
 
-from tests.training import recipe_test
+from tests.training import recipe_test, starting_weights_test
 from training import recipe, strategies
 from zoo import taxonomy
 
@@ -128,6 +130,54 @@ def test_history_says_what_it_was(trained):
     checkpoints = sorted(path.name for path in (trained / "checkpoints").iterdir())
     assert len(checkpoints) == 4
     assert checkpoints[0] == "best.safetensors"
+
+
+@pytest.mark.ci
+def test_the_averages_are_evaluated_and_kept(tool, tmp_path):
+    done = tool(
+        *("train", *DIGITS, f"--model_dir={tmp_path}"),
+        *("--gin_binding=training.run.epochs=1", "--gin_binding=run.ema_decay=0.8"),
+    )
+    assert done.returncode == 0, done.stderr
+    (checkpoint,) = tmp_path.glob("checkpoints/step-*.safetensors")
+    state = safetensors.numpy.load_file(checkpoint)
+    final = safetensors.numpy.load_file(tmp_path / "final.safetensors")
+    averages = [state[f"averages/{number}"] for number in range(len(final))]
+    kept = {value.tobytes() for value in final.values()}
+    assert kept == {value.tobytes() for value in averages}
+    assert not np.array_equal(
+        final["stem/conv/kernel"], state["weights/stem/conv/kernel"]
+    )
+    evaluated = tool(
+        *("evaluate", "resnet_cifar_20", f"--weights={tmp_path}/final.safetensors"),
+        *("--data=digits", "--format=json"),
+    )
+    test_top1 = history_of(tmp_path)["epochs"][-1]["test_top1"]
+    assert json.loads(evaluated.stdout)["top1"] == pytest.approx(test_top1, abs=1e-9)
+
+
+@pytest.mark.ci
+def test_a_head_is_trained_on_public_weights(tool, tmp_path):
+    """The weights file keeps all else to the bit, and says where it is from."""
+    arguments = [
+        *("train", *DIGITS[:3], "--weights=fashion_mnist", f"--model_dir={tmp_path}"),
+        *("--gin_binding=training.run.epochs=1", "--gin_binding=run.layer_decay=0.8"),
+        "--gin_binding=training.run.trainable='head'",
+    ]
+    done = tool(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "start from weights 'fashion_mnist', with a new head for 10" in done.stderr
+    with safetensors.safe_open(tmp_path / "final.safetensors", "numpy") as file:
+        (text,) = file.metadata().values()
+        final = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    start = safetensors.numpy.load_file(starting_weights_test.WEIGHTS)
+    assert starting_weights_test.different(final, start) == starting_weights_test.HEAD
+    assert "from weights 'fashion_mnist'" in json.loads(text)["source"]
+    other = [a for a in arguments if not a.startswith("--weights")]
+    done = tool(*other)
+    assert done.returncode == 2
+    assert "holds a training job that differs in" in done.stderr
+    assert "weights" in done.stderr
 
 
 @pytest.mark.slow

@@ -133,8 +133,15 @@ class Weights:
             record.pop("taxonomy", None)
         return native_format.gin_bindings(record)
 
-    def assign(self, model: keras.Model) -> tensor_matching.Matching:
+    def assign(
+        self, model: keras.Model, *, with_head: bool = True
+    ) -> tensor_matching.Matching:
         """Assigns the tensors to the variables of `model`; all of them, or none.
+
+        Args:
+          model: a classifier.
+          with_head: whether to assign the head, too. If False, its variables keep their
+            values, and tensors for it may have any shape.
 
         Returns:
           The matched, folded and ignored tensors. If the weights have no head, the
@@ -148,6 +155,8 @@ class Weights:
         shapes = {name: tuple(v.shape) for name, v in variables.items()}
         try:
             matching = self._match(shapes)
+            if not with_head:
+                matching = matching.without_head()
             values = _values(self.file.tensors, matching, shapes)
         except ValueError as error:
             removed = f" without the prefix {self.prefix!r}" if self.prefix else ""

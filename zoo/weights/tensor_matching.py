@@ -69,15 +69,22 @@ class Matching:
     @property
     def lacks_head(self) -> bool:
         """Whether all variables of the head, and no others, lack tensors."""
-
-        def is_head(path: str) -> bool:
-            return path.partition("/")[0] == names.HEAD
-
         matched = [*self.origins, *(text.partition(":")[0] for text in self.mismatched)]
         return (
             bool(self.missing and matched)
-            and all(map(is_head, self.missing))
-            and not any(map(is_head, matched))
+            and all(map(_is_head, self.missing))
+            and not any(map(_is_head, matched))
+        )
+
+    def without_head(self) -> Matching:
+        """Returns the matching with all variables of the head as missing ones."""
+        heads = [p for p in (*self.origins, *self.missing) if _is_head(p)]
+        heads += [t.partition(":")[0] for t in self.mismatched if _is_head(t)]
+        return dataclasses.replace(
+            self,
+            origins={p: o for p, o in self.origins.items() if not _is_head(p)},
+            missing=sorted({*self.missing, *heads}),
+            mismatched=[text for text in self.mismatched if not _is_head(text)],
         )
 
     @property
@@ -102,6 +109,10 @@ class Matching:
                 shown = ", ".join(problems[:8]) + (", …" if len(problems) > 8 else "")
                 parts.append(f"{len(problems)} {title} ({shown})")
         return f"names of {self.source}: " + "; ".join(parts)
+
+
+def _is_head(path: str) -> bool:
+    return path.partition("/")[0] == names.HEAD
 
 
 def match(
