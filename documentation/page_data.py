@@ -26,7 +26,7 @@ ROOT = config.ZOO.parent
 RECORDS = ROOT / "docs" / "records"
 SPEEDS = ROOT / "docs" / "speeds.json"  # of one run on one machine
 # Where a word starts in the name of a class: `V2` and `RS`, but not `Net`, `NeXt`, the
-# `T3` of DeiT3 or the `LIP` of SigLIP; and after an acronym: the `Mixer` of MLPMixer, or
+# `T3` of DeiT3 or the `LIP` of SigLIP; and after an acronym: the `Mixer` of MLPMixer,
 # the `V1` of MobileViTV1.
 _WORD_START = re.compile(
     r"(?<=[a-z\d])(?=(?!Net|TV?\d|LIP)[A-Z](?:[A-Z\d]|[a-z]{2}))|(?<=Net)(?=[A-Z]$)"

@@ -110,7 +110,8 @@ def override(model: keras.Model, values: Mapping[str, tf.Tensor]) -> Iterator[No
     Args:
       model: model to call in the context.
       values: new values by name. A layer whose own value is lower than the largest one
-        of the model gets a proportionally lower value.
+        of the model gets a proportionally lower value; a layer that has a `share` gets
+        that share of it.
     """
     with contextlib.ExitStack() as stack:
         for name, value in values.items():
@@ -119,6 +120,8 @@ def override(model: keras.Model, values: Mapping[str, tf.Tensor]) -> Iterator[No
             for layer in entry.layers(model):
                 original = getattr(layer, entry.attribute)
                 stack.callback(setattr, layer, entry.attribute, original)
-                scale = original / largest if largest else 1.0
+                scale = getattr(layer, "share", None)
+                if scale is None:
+                    scale = original / largest if largest else 1.0
                 setattr(layer, entry.attribute, value if scale == 1 else scale * value)
         yield

@@ -235,3 +235,14 @@ def test_transformers_and_convnext_take_a_drop_path_rate(arch, bindings, before,
     assert np.abs(dropped[after] - expected[after]).max() > 1e-3
     if dropped[before].shape == dropped[after].shape:
         np.testing.assert_array_equal(dropped[after], dropped[before])
+
+
+def test_a_rate_of_zero_keeps_the_shares_of_the_blocks():
+    """ViT is published without drop path, and fine-tuned with it."""
+    bindings = ("ViT.depth = 3", "ViT.channels = 24")
+    model = zoo.build("vit_tiny_16", gin_bindings=bindings).backbone
+    assert hyperparameters.defaults(model) == {"drop_path_rate": 0.0}
+    layers = [x for x in model.layers if x.name.endswith("mlp_drop_path")]
+    with hyperparameters.override(model, {"drop_path_rate": 0.4}):
+        assert [layer.rate for layer in layers] == [0.2, 0.4]  # none in the first
+    assert [layer.rate for layer in layers] == [0.0, 0.0]

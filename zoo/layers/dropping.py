@@ -27,7 +27,7 @@ class _Dropping(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator()
 
     def call(self, inputs: typing.Any, training: bool = False) -> typing.Any:
-        if not training:
+        if not training or (isinstance(self.rate, float) and not self.rate):
             return inputs
         keep = 1 - self.rate
         shape = self._mask_shape(keras.ops.shape(inputs))
@@ -58,7 +58,17 @@ class DropPath(_Dropping):
     """Drops whole residual branches, independently for each image of a batch.
 
     Source: arXiv:1603.09382, section 3; EfficientNet's code calls it drop connect.
+
+    Args:
+      rate: probability that a branch is dropped, in [0, 1].
+      share: this layer's rate as a share of the largest one of its network, in (0, 1].
+        It is needed only where the rates may be 0, which does not tell the shares.
+      name: layer name.
     """
+
+    def __init__(self, rate: float, *, share: float | None = None, name: str) -> None:
+        super().__init__(rate, name=name)
+        self.share = share
 
     def _mask_shape(self, shape: Shape) -> Shape:
         return shape[0], *[1] * (len(shape) - 1)

@@ -56,7 +56,8 @@ class Block:
         inputs: keras.KerasTensor,
         *,
         rotation: keras.KerasTensor | None = None,
-        drop_path_rate: float,
+        drop_path_rate: float = 0.0,
+        drop_path_share: float = 0.0,
         name: str,
     ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
         """Applies the block to tokens [B, T, C].
@@ -64,7 +65,10 @@ class Block:
         Args:
           inputs: the tokens.
           rotation: rotary position embeddings of the tokens; None for none.
-          drop_path_rate: share of images of which a branch is dropped in training.
+          drop_path_rate: largest share of images of which a branch is dropped in
+            training, over all blocks of the network.
+          drop_path_share: the share of that rate that applies to this block; 0 for a
+            block that drops nothing at any rate.
           name: name of the block, such as `block_1`.
 
         Returns:
@@ -72,7 +76,9 @@ class Block:
           attention, after the rotation, side by side, [B, T, 3 · C].
         """
         channels = inputs.shape[-1]
-        end = functools.partial(self._add, drop_path_rate=drop_path_rate)
+        end = functools.partial(
+            self._add, drop_path_rate=drop_path_rate, drop_path_share=drop_path_share
+        )
 
         x = norm(self.norm_epsilon, name=f"{name}_attention_norm")(inputs)
         qkv = self._project(x, name=name)
@@ -107,14 +113,19 @@ class Block:
         branch: keras.KerasTensor,
         *,
         drop_path_rate: float,
+        drop_path_share: float,
         name: str,
     ) -> keras.KerasTensor:
         """Scales a branch, drops it for some images, and adds the block's input."""
         x = branch
         if self.scale_start is not None:
             x = layer_scale.LayerScale(self.scale_start, name=f"{name}_scale")(x)
-        if drop_path_rate:
-            x = dropping.DropPath(drop_path_rate, name=f"{name}_drop_path")(x)
+        if drop_path_share:
+            x = dropping.DropPath(
+                drop_path_rate * drop_path_share,
+                share=drop_path_share,
+                name=f"{name}_drop_path",
+            )(x)
         return keras.layers.Add(name=f"{name}_add")([inputs, x])
 
 

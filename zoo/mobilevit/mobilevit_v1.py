@@ -163,7 +163,7 @@ class MobileViTV1(spec.BackboneSpec):
         x = patches.Unfold(name=f"{name}_unfold")(whole)
         x = _Sequences(name=f"{name}_sequences")(x)
         for number in range(1, stage.transformers + 1):
-            x, qkv = block(x, drop_path_rate=0.0, name=f"{name}_transformer_{number}")
+            x, qkv = block(x, name=f"{name}_transformer_{number}")
         x = transformer.norm(NORM_EPSILON, name=f"{name}_norm")(x)
         x = patches.Fold(name=f"{name}_fold")([x, whole])
         x = patches.ResizeLike(name=f"{name}_resize")([x, local])

@@ -70,8 +70,12 @@ class CLIP(encoder.ContrastiveSpec):
         endpoints = {"patches": patches}
         x = tokens.Prefix(has_position=True, name="class_token")(x)
         x = transformer.norm(NORM_EPSILON, name="norm_before")(x)
-        rates = encoder.growing(self.drop_path_rate, self.depth)
-        endpoints |= encoder.encode(x, block, drop_path_rates=rates)
+        endpoints |= encoder.encode(
+            x,
+            block,
+            drop_path_rate=self.drop_path_rate,
+            drop_path_shares=encoder.growing(self.depth),
+        )
         x = endpoints[f"block_{self.depth}"]
         outputs = encoder.class_token_outputs(x, patches, norm_epsilon=NORM_EPSILON)
         if self.embedding_size is not None:

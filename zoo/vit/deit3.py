@@ -50,8 +50,12 @@ class DeiT3(encoder.LearnedPositionsSpec):
         patches, x = encoder.embed_patches(images, self, interpolation=interpolation)
         endpoints = {"patches": patches}
         x = tokens.Prefix(name="class_token")(x)
-        rates = [self.drop_path_rate] * self.depth
-        endpoints |= encoder.encode(x, block, drop_path_rates=rates)
+        endpoints |= encoder.encode(
+            x,
+            block,
+            drop_path_rate=self.drop_path_rate,
+            drop_path_shares=[1.0] * self.depth,
+        )
         x = endpoints[f"block_{self.depth}"]
         endpoints |= encoder.class_token_outputs(
             x, patches, norm_epsilon=block.norm_epsilon

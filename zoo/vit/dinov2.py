@@ -68,8 +68,12 @@ class DINOv2(encoder.LearnedPositionsSpec):
         if self.registers:
             x = tokens.Prefix(self.registers, name="registers")(x)
         x = tokens.Prefix(has_position=True, name="class_token")(x)
-        rates = [self.drop_path_rate] * self.depth
-        endpoints |= encoder.encode(x, block, drop_path_rates=rates)
+        endpoints |= encoder.encode(
+            x,
+            block,
+            drop_path_rate=self.drop_path_rate,
+            drop_path_shares=[1.0] * self.depth,
+        )
         x = endpoints[f"block_{self.depth}"]
         outputs = encoder.class_token_outputs(
             x, patches, norm_epsilon=block.norm_epsilon, registers=self.registers

@@ -82,8 +82,13 @@ class DINOv3(encoder.TransformerSpec):
         if self.registers:
             x = tokens.Prefix(self.registers, name="registers")(x)
         x = tokens.Prefix(name="class_token")(x)
-        rates = [self.drop_path_rate] * self.depth
-        endpoints |= encoder.encode(x, block, drop_path_rates=rates, rotation=rotation)
+        endpoints |= encoder.encode(
+            x,
+            block,
+            rotation=rotation,
+            drop_path_rate=self.drop_path_rate,
+            drop_path_shares=[1.0] * self.depth,
+        )
         x = endpoints[f"block_{self.depth}"]
         outputs = encoder.class_token_outputs(
             x, patches, norm_epsilon=NORM_EPSILON, registers=self.registers

@@ -46,8 +46,12 @@ class DistilledDeiT(encoder.LearnedPositionsSpec):
         endpoints = {"patches": patches}
         x = tokens.Prefix(has_position=True, name="distillation_token")(x)
         x = tokens.Prefix(has_position=True, name="class_token")(x)
-        rates = encoder.growing(self.drop_path_rate, self.depth)
-        endpoints |= encoder.encode(x, block, drop_path_rates=rates)
+        endpoints |= encoder.encode(
+            x,
+            block,
+            drop_path_rate=self.drop_path_rate,
+            drop_path_shares=encoder.growing(self.depth),
+        )
         x = transformer.norm(block.norm_epsilon, name="norm")(
             endpoints[f"block_{self.depth}"]
         )

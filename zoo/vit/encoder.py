@@ -132,16 +132,17 @@ def embed_patches(
     return patches, tokens.FromMap(name="tokens")(x)
 
 
-def growing(rate: float, depth: int) -> list[float]:
-    """Returns a rate for each block, which grows linearly from 0 to `rate`."""
-    return [rate * index / max(depth - 1, 1) for index in range(depth)]
+def growing(depth: int) -> list[float]:
+    """Returns a share for each block, which grows linearly from 0 to 1."""
+    return [index / max(depth - 1, 1) for index in range(depth)]
 
 
 def encode(
     x: keras.KerasTensor,
     block: transformer.Block,
     *,
-    drop_path_rates: Sequence[float],
+    drop_path_rate: float,
+    drop_path_shares: Sequence[float],
     rotation: keras.KerasTensor | None = None,
 ) -> Endpoints:
     """Applies blocks to tokens.
@@ -149,8 +150,8 @@ def encode(
     Args:
       x: tokens [B, T, C].
       block: settings of all blocks.
-      drop_path_rates: share of images whose branches are dropped in training, for each
-        block.
+      drop_path_rate: share of images whose branches are dropped in training.
+      drop_path_shares: the share of that rate that applies to each block.
       rotation: rotary position embeddings of the tokens; None for none.
 
     Returns:
@@ -158,9 +159,13 @@ def encode(
       of the last block [B, heads, T, T].
     """
     endpoints = {}
-    for number, rate in enumerate(drop_path_rates, 1):
+    for number, share in enumerate(drop_path_shares, 1):
         x, qkv = block(
-            x, rotation=rotation, drop_path_rate=rate, name=f"block_{number}"
+            x,
+            rotation=rotation,
+            drop_path_rate=drop_path_rate,
+            drop_path_share=share,
+            name=f"block_{number}",
         )
         endpoints[f"block_{number}"] = x
     weights = attention.AttentionMap(block.num_heads, name="attention_map")

@@ -49,8 +49,12 @@ class SigLIP(encoder.ContrastiveSpec):
         images = keras.Input((None, None, 3), name="images")
         patches, x = encoder.embed_patches(images, self, interpolation=interpolation)
         endpoints = {"patches": patches}
-        rates = encoder.growing(self.drop_path_rate, self.depth)
-        endpoints |= encoder.encode(x, block, drop_path_rates=rates)
+        endpoints |= encoder.encode(
+            x,
+            block,
+            drop_path_rate=self.drop_path_rate,
+            drop_path_shares=encoder.growing(self.depth),
+        )
         x = endpoints[f"block_{self.depth}"]
         x = transformer.norm(block.norm_epsilon, name="norm")(x)
         to_map = tokens.ToMap(prefix=0, name="feature_map")

@@ -36,8 +36,12 @@ class ViT(encoder.LearnedPositionsSpec):
         patches, x = encoder.embed_patches(images, self, interpolation=interpolation)
         endpoints = {"patches": patches}
         x = tokens.Prefix(has_position=True, name="class_token")(x)
-        rates = encoder.growing(self.drop_path_rate, self.depth)
-        endpoints |= encoder.encode(x, block, drop_path_rates=rates)
+        endpoints |= encoder.encode(
+            x,
+            block,
+            drop_path_rate=self.drop_path_rate,
+            drop_path_shares=encoder.growing(self.depth),
+        )
         x = endpoints[f"block_{self.depth}"]
         endpoints |= encoder.class_token_outputs(
             x, patches, norm_epsilon=block.norm_epsilon

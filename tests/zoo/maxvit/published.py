@@ -5,24 +5,24 @@ from tests.zoo import published
 _EXCLUDED = ("/gamma", "/beta", "/bias", "/embedding")
 
 
-def _recipe(images, weight_decay, drop_path_rate):
-    return images, 0.0, weight_decay, _EXCLUDED, 0.99, 1e-3, drop_path_rate
+def _recipe(images, drop_path_rate):
+    return images, 0.0, 0.0, _EXCLUDED, 0.99, 1e-3, drop_path_rate
 
 
 # `maxvit/models/hp/vision_i1k.py` of google-research/maxvit: the training at 224 px,
 # which torchvision calls similar to its own, and the fine-tuning at other sizes, which
 # scales images to [-1, 1].
 RECIPES = {
-    f"maxvit_{size}{suffix}": _recipe(images, weight_decay, drop_path_rate)
+    f"maxvit_{size}{suffix}": _recipe(images, drop_path_rate)
     for size, drop_path_rate in (
         ("tiny", 0.2),
         ("small", 0.3),
         ("base", 0.4),
         ("large", 0.6),
     )
-    for suffix, images, weight_decay in (
-        ("_[35]*", (127.5, 127.5), 1e-8),
-        ("*", published.IMAGENET, 0.05),
+    for suffix, images in (
+        ("_[35]*", (127.5, 127.5)),
+        ("*", published.IMAGENET),
     )
 }
 # `maxvit/models/utils.py` of google-research/maxvit at 224 px, timm's evaluation at

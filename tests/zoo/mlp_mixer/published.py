@@ -2,11 +2,10 @@
 
 from tests.zoo import published
 
-# `configs/mlp_mixer_i1k.py` of google-research/big_vision, for B/16 on ImageNet. Its
-# decay, 1e-4, is not multiplied by the learning rate, 1e-3.
+# `configs/mlp_mixer_i1k.py` of google-research/big_vision, for B/16 on ImageNet.
 RECIPES = {
     "mlp_mixer_*": (
-        *(published.INCEPTION, 0.0, 0.1, ("/bias", "/gamma", "/beta")),
+        *(published.INCEPTION, 0.0, 0.0, ("/bias", "/gamma", "/beta")),
         *(None, None, 0.1),
     )
 }

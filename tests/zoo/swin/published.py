@@ -7,24 +7,24 @@ _V1 = ("/gamma", "/beta", "/bias", "/embedding")
 _V2 = ("/gamma", "/beta", "/bias", "/query", "/value", "/logit_scale", "_positions_")
 
 
-def _recipe(excluded, weight_decay, drop_path_rate):
-    return published.IMAGENET, 0.0, weight_decay, excluded, None, None, drop_path_rate
+def _recipe(excluded, drop_path_rate):
+    return published.IMAGENET, 0.0, 0.0, excluded, None, None, drop_path_rate
 
 
 # `configs/` and `config.py` of microsoft/Swin-Transformer: the training on ImageNet-1K,
 # its fine-tuning at 384 px, and for what has no such training the fine-tuning after
 # ImageNet-22K.
 RECIPES = {
-    "swin_tiny": _recipe(_V1, 0.05, 0.2),
-    "swin_small": _recipe(_V1, 0.05, 0.3),
-    "swin_base": _recipe(_V1, 0.05, 0.5),
-    "swin_base_384": _recipe(_V1, 1e-8, 0.5),
-    "swin_large*": _recipe(_V1, 1e-8, 0.2),
-    "swin_v2_*_384": _recipe(_V2, 1e-8, 0.2),
-    "swin_v2_large_*": _recipe(_V2, 1e-8, 0.2),
-    "swin_v2_tiny_*": _recipe(_V2, 0.05, 0.2),
-    "swin_v2_small_*": _recipe(_V2, 0.05, 0.3),
-    "swin_v2_base_*": _recipe(_V2, 0.05, 0.5),
+    "swin_tiny": _recipe(_V1, 0.2),
+    "swin_small": _recipe(_V1, 0.3),
+    "swin_base": _recipe(_V1, 0.5),
+    "swin_base_384": _recipe(_V1, 0.5),
+    "swin_large*": _recipe(_V1, 0.2),
+    "swin_v2_*_384": _recipe(_V2, 0.2),
+    "swin_v2_large_*": _recipe(_V2, 0.2),
+    "swin_v2_tiny_*": _recipe(_V2, 0.2),
+    "swin_v2_small_*": _recipe(_V2, 0.3),
+    "swin_v2_base_*": _recipe(_V2, 0.5),
 }
 CROPS = {"swin_*": (lambda size: 1.0 if size == 384 else 0.9, "bicubic")}
 PATHS = {

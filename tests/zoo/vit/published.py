@@ -11,36 +11,32 @@ _CLIP = (  # openai/CLIP, `clip/clip.py`, times 255
 _WHITE = (127.5, 127.5)
 
 
-def _recipe(images, weight_decay, drop_path_rate, excluded=_TOKENS):
-    return images, 0.0, weight_decay, excluded, None, None, drop_path_rate
+def _recipe(images, drop_path_rate, excluded=_TOKENS):
+    return images, 0.0, 0.0, excluded, None, None, drop_path_rate
 
 
 RECIPES = {
     # The names of the authors' files on ImageNet-21k that are the best of each size:
     # S_16-i21k-300ep-lr_0.001-aug_light1-wd_0.03-do_0.0-sd_0.0.npz
-    "vit_base_16*": _recipe(_WHITE, 0.1, 0.0),
-    "vit_base_8*": _recipe(_WHITE, 0.1, 0.0),
-    "vit_large_16*": _recipe(_WHITE, 0.1, 0.1),
-    "vit_large_32*": _recipe(_WHITE, 0.1, 0.0),
-    "vit_*": _recipe(_WHITE, 0.03, 0.0),
-    # arXiv:2012.12877, Table 9; README_deit.md for the fine-tuning at 384.
-    "deit_base_16*_384": _recipe(published.IMAGENET, 1e-8, 0.1),
-    "deit_*": _recipe(published.IMAGENET, 0.05, 0.1),
+    "vit_large_16*": _recipe(_WHITE, 0.1),
+    "vit_*": _recipe(_WHITE, 0.0),
+    # arXiv:2012.12877, Table 9.
+    "deit_*": _recipe(published.IMAGENET, 0.1),
     # README_revenge.md of facebookresearch/deit: trained at 224, fine-tuned at 384.
-    "deit3_small_16": _recipe(published.IMAGENET, 0.05, 0.05, _VECTORS),
-    "deit3_small_16_384": _recipe(published.IMAGENET, 0.1, 0.0, _VECTORS),
-    "deit3_base_16": _recipe(published.IMAGENET, 0.05, 0.2, _VECTORS),
-    "deit3_base_16_384": _recipe(published.IMAGENET, 0.1, 0.2, _VECTORS),
-    "deit3_large_16": _recipe(published.IMAGENET, 0.05, 0.45, _VECTORS),
-    "deit3_large_16_384": _recipe(published.IMAGENET, 0.1, 0.45, _VECTORS),
-    # `ssl_default_config.yaml` of facebookresearch/dinov2 (the decay at the start), and
+    "deit3_small_16": _recipe(published.IMAGENET, 0.05, _VECTORS),
+    "deit3_small_16_384": _recipe(published.IMAGENET, 0.0, _VECTORS),
+    "deit3_base_16": _recipe(published.IMAGENET, 0.2, _VECTORS),
+    "deit3_base_16_384": _recipe(published.IMAGENET, 0.2, _VECTORS),
+    "deit3_large_16": _recipe(published.IMAGENET, 0.45, _VECTORS),
+    "deit3_large_16_384": _recipe(published.IMAGENET, 0.45, _VECTORS),
+    # `ssl_default_config.yaml` of facebookresearch/dinov2, and
     # arXiv:2304.07193, section 5, on distillation, which drops no paths.
-    "dinov2_*": _recipe(published.IMAGENET, 0.04, 0.0),
+    "dinov2_*": _recipe(published.IMAGENET, 0.0),
     # `dinov3_vitl16_lvd1689m_distilled.yaml` of facebookresearch/dinov3.
-    "dinov3_*": _recipe(published.IMAGENET, 0.04, 0.0, (*_VECTORS, "/query", "/value")),
+    "dinov3_*": _recipe(published.IMAGENET, 0.0, (*_VECTORS, "/query", "/value")),
     # arXiv:2303.15343, section 4, and arXiv:2103.00020, Table 18.
-    "siglip_*": _recipe(_WHITE, 1e-4, 0.0, _VECTORS),
-    "clip_*": _recipe(_CLIP, 0.2, 0.0),
+    "siglip_*": _recipe(_WHITE, 0.0, _VECTORS),
+    "clip_*": _recipe(_CLIP, 0.0),
 }
 
 
