@@ -178,11 +178,14 @@ class MobileViTV1(spec.BackboneSpec):
 
 
 class _Sequences(keras.layers.Layer):
-    """Pixels of patches [B, P, N, C] -> P sequences for each image [B · P, N, C]."""
+    """Pixels of patches [B, P, N, C] -> P sequences for each image [B · P, N, C].
+
+    The batch is left to the op: tf2onnx converts a computed one to wrong shapes.
+    """
 
     def call(self, inputs: typing.Any) -> typing.Any:
-        batch, pixels, count, channels = keras.ops.shape(inputs)
-        return keras.ops.reshape(inputs, (batch * pixels, count, channels))
+        _, _, count, channels = keras.ops.shape(inputs)
+        return keras.ops.reshape(inputs, (-1, count, channels))
 
     def compute_output_shape(self, input_shape: patches.Shape) -> patches.Shape:
         batch, pixels, count, channels = input_shape
@@ -193,9 +196,8 @@ class _HeadsOfImages(keras.layers.Layer):
     """Attention of sequences [B · P, heads, T, T] -> of images [B, P · heads, T, T]."""
 
     def call(self, inputs: typing.Any) -> typing.Any:
-        sequences, heads, tokens, _ = keras.ops.shape(inputs)
-        batch = sequences // patches.PIXELS
-        shape = (batch, patches.PIXELS * heads, tokens, tokens)
+        _, heads, tokens, _ = keras.ops.shape(inputs)
+        shape = (-1, patches.PIXELS * heads, tokens, tokens)
         return keras.ops.reshape(inputs, shape)
 
     def compute_output_shape(self, input_shape: patches.Shape) -> patches.Shape:
