@@ -14,6 +14,7 @@ _MIXING = re.compile(
     r"Conv|MatMul|Einsum|Pool|^Mean$|^Sum$|^Max$|^Min$|^Prod$|Norm|Softmax|Cumsum"
     r"|SegmentSum|TensorDot"
 )
+_SUMS = {"Add", "AddV2"}
 # Ops that read only the shape of their input.
 _SHAPE_OPS = {"Shape", "ShapeN", "Rank", "Size"}
 _RANDOM = re.compile(r"Random|TruncatedNormal|Multinomial|NonDeterministicInts")
@@ -32,7 +33,8 @@ def random_ops_on_output(function: Any) -> set[str]:
 
     No op between the random op and the output combines elements. This includes dropout
     on the output, which multiplies it by a random mask, and excludes dropout or drop
-    path in earlier layers, which a pooling, convolution or matrix product follows.
+    path in earlier layers, which a pooling, convolution or matrix product follows, or
+    the sum of a residual connection.
 
     Args:
       function: a concrete function. The functions that it calls are searched too.
@@ -77,9 +79,41 @@ def _sources(
             ops_in_call, operands = _sources_in_call(node, index, library)
             random_ops |= ops_in_call
             open_tensors.extend(operands)
-        elif not _MIXING.search(node.op) and node.op not in _SHAPE_OPS:
+        elif not (
+            _MIXING.search(node.op)
+            or node.op in _SHAPE_OPS
+            or _is_residual(node, nodes)
+        ):
             open_tensors.extend(_data_inputs(node))
     return random_ops, arguments
+
+
+def _is_residual(node: Any, nodes: Mapping[str, Any]) -> bool:
+    """Whether a node adds two tensors that both depend on its graph's inputs.
+
+    That excludes noise, and the offset of a normalisation, which is a variable.
+    """
+    if node.op not in _SUMS:
+        return False
+    return all(_depends_on_inputs(tensor, nodes) for tensor in _data_inputs(node))
+
+
+def _depends_on_inputs(tensor: str, nodes: Mapping[str, Any]) -> bool:
+    """Whether an input of the graph, other than a variable, reaches a tensor."""
+    seen, open_names = set(), [tensor.partition(":")[0]]
+    while open_names:
+        name = open_names.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        node = nodes.get(name)
+        if node is None or node.op == "Placeholder":
+            return True
+        if node.op not in _SHAPE_OPS | {"ReadVariableOp"} and not _RANDOM.search(
+            node.op
+        ):
+            open_names.extend(name.partition(":")[0] for name in _data_inputs(node))
+    return False
 
 
 def _sources_in_call(
