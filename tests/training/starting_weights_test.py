@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import safetensors.numpy
-import safetensors.torch
 
 from tests.zoo import oracles
 from training import recipe, starting_weights
@@ -51,12 +50,14 @@ def test_other_classes_have_a_new_head():
 def save_timm_vit(path, *, depth=2, **others):
     """Writes a small ViT of timm with five classes; returns its tensors."""
     torch = pytest.importorskip("torch", reason=oracles.HOW)
+    from safetensors import torch as safetensors_torch
+
     torch.manual_seed(0)
     network = oracles.timm().create_model(
         "vit_tiny_patch16_224", depth=depth, embed_dim=24, img_size=32, num_classes=5
     )
     tensors = {**network.state_dict(), **others}
-    safetensors.torch.save_file(tensors, str(path))
+    safetensors_torch.save_file(tensors, str(path))
     return tensors
 
 
