@@ -61,7 +61,9 @@ def test_its_example_runs(page, exported, photographs):
 
 
 def test_it_is_short():
-    assert len(TEXT.splitlines()) <= 150
+    """Without the rows of the generated table, of which there is one a generation."""
+    lines = [line for line in TEXT.splitlines() if "](docs/architectures/" not in line]
+    assert len(lines) <= 110
 
 
 def test_its_links_lead_to_files():
