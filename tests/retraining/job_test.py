@@ -721,7 +721,7 @@ def test_a_transformer_is_adapted(tool, exported, images, tmp_path):
         f"--module={module / 'feature_vector' / '1'}",
         f"--data={images}",
         f"--output={tmp_path / 'adapted'}",
-        *("--lora_rank=4", "--epochs=6", "--learning_rate=5e-3", "--check=none"),
+        *("--lora_rank=4", "--epochs=20", "--learning_rate=2e-3", "--check=none"),
     )
     assert done.returncode == 0, done.stderr
     record = read_record(tmp_path / "adapted")
