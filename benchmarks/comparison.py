@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import importlib.util
 import json
 import pathlib
 import platform
@@ -75,7 +76,10 @@ def check_counterparts(arch: str, settings: Settings) -> None:
 
     Raises:
       ValueError: it does not.
+      ImportError: the package that has it is missing.
     """
+    if PYTORCH in settings.measures and importlib.util.find_spec("timm") is None:
+        raise ImportError("timm is missing: run tools/setup oracles")
     needed = {}
     if settings.measures - {PYTORCH}:
         needed["keras.applications"] = keras_exports.COUNTERPARTS

@@ -30,8 +30,9 @@ def f02_num_features_is_static(model: model_under_test.ModelUnderTest) -> str:
 def f03_has_no_dropout(model: model_under_test.ModelUnderTest) -> str:
     """Checks that no random mask on the output changes it between calls.
 
-    Dropout and drop path inside the model are allowed: a convolution, a matrix product
-    or the pooling separates their random ops from the output. A random mask on the
+    Dropout and drop path inside the model are allowed: a convolution, a matrix product,
+    the pooling or the sum of a residual connection separates their random ops from the
+    output. A random mask on the
     output with rate 0 is allowed too, since it does not change the output.
     """
     modes = (False, True) if model.has_training_trace else (False,)

@@ -132,9 +132,7 @@ def _block(
     x = _convolution(channels, 1, name=f"{name}_project")(x)
     if residual.scale_start is not None:
         x = layer_scale.LayerScale(residual.scale_start, name=f"{name}_scale")(x)
-    if drop_path_rate:
-        x = dropping.DropPath(drop_path_rate, name=f"{name}_drop_path")(x)
-    return keras.layers.Add(name=f"{name}_add")([inputs, x])
+    return dropping.add(inputs, x, rate=drop_path_rate, name=name)
 
 
 def _convolution(

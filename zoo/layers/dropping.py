@@ -72,3 +72,25 @@ class DropPath(_Dropping):
 
     def _mask_shape(self, shape: Shape) -> Shape:
         return shape[0], *[1] * (len(shape) - 1)
+
+
+def add(
+    inputs: keras.KerasTensor,
+    branch: keras.KerasTensor,
+    *,
+    rate: float,
+    share: float | None = None,
+    name: str,
+) -> keras.KerasTensor:
+    """Drops a branch for some images in training, and adds it to its input.
+
+    Args:
+      inputs: the input of the branch, or its shortcut.
+      branch: the branch, of the same shape.
+      rate: probability that the branch is dropped, in [0, 1].
+      share: see `DropPath`. Without it, a branch of rate 0 has no layer that drops it.
+      name: first part of the layers' names.
+    """
+    if rate or share:
+        branch = DropPath(rate, share=share, name=f"{name}_drop_path")(branch)
+    return keras.layers.Add(name=f"{name}_add")([inputs, branch])

@@ -120,13 +120,13 @@ class Block:
         x = branch
         if self.scale_start is not None:
             x = layer_scale.LayerScale(self.scale_start, name=f"{name}_scale")(x)
-        if drop_path_share:
-            x = dropping.DropPath(
-                drop_path_rate * drop_path_share,
-                share=drop_path_share,
-                name=f"{name}_drop_path",
-            )(x)
-        return keras.layers.Add(name=f"{name}_add")([inputs, x])
+        return dropping.add(
+            inputs,
+            x,
+            rate=drop_path_rate * drop_path_share,
+            share=drop_path_share,
+            name=name,
+        )
 
 
 def mlp(

@@ -134,8 +134,8 @@ def pad(x: typing.Any, margins: typing.Sequence[typing.Any]) -> typing.Any:
     return keras.ops.pad(x, [[0, 0], *([0, margin] for margin in margins), [0, 0]])
 
 
-class Split(keras.layers.Layer):
-    """Feature map [B, H, W, C] -> windows [B, N, T, C] of T = size² positions each.
+class _Partition(keras.layers.Layer):
+    """Base class of the layers that cut maps into windows and join them.
 
     Args:
       windows: size and shift.
@@ -145,6 +145,10 @@ class Split(keras.layers.Layer):
     def __init__(self, windows: Windows, *, name: str) -> None:
         super().__init__(name=name)
         self.windows = windows
+
+
+class Split(_Partition):
+    """Feature map [B, H, W, C] -> windows [B, N, T, C] of T = size² positions each."""
 
     def call(self, inputs: typing.Any) -> typing.Any:
         shape = keras.ops.shape(inputs)
@@ -165,19 +169,11 @@ class Split(keras.layers.Layer):
         return input_shape[0], count, self.windows.size**2, input_shape[-1]
 
 
-class Join(keras.layers.Layer):
+class Join(_Partition):
     """Windows [B, N, T, C] -> the feature map [B, H, W, C] that was split.
 
     Called on a list of the windows and of a map that has the height and width.
-
-    Args:
-      windows: size and shift.
-      name: layer name.
     """
-
-    def __init__(self, windows: Windows, *, name: str) -> None:
-        super().__init__(name=name)
-        self.windows = windows
 
     def call(self, inputs: typing.Any) -> typing.Any:
         x, feature_map = inputs

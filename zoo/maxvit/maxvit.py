@@ -173,7 +173,7 @@ class MaxViT(spec.BackboneSpec):
         """
         x = self._mbconv(inputs, channels=channels, strides=strides, name=name)
         shortcut = self._shortcut(inputs, channels=channels, strides=strides, name=name)
-        x = _add(shortcut, x, drop_path_rate, name)
+        x = dropping.add(shortcut, x, rate=drop_path_rate, name=name)
         for kind, partition in PARTITIONS.items():
             x = self._attend(
                 x,
@@ -254,7 +254,7 @@ class MaxViT(spec.BackboneSpec):
             scale=None if self.scales_by_heads else channels**-0.5,
             name=name,
         )
-        x = _add(inputs, x, drop_path_rate, f"{name}_attention")
+        x = dropping.add(inputs, x, rate=drop_path_rate, name=f"{name}_attention")
 
         y = transformer.norm(NORM_EPSILON, name=f"{name}_mlp_norm")(x)
         y = transformer.mlp(
@@ -263,16 +263,7 @@ class MaxViT(spec.BackboneSpec):
             activation=self._activation,
             name=f"{name}_mlp",
         )
-        return _add(x, y, drop_path_rate, f"{name}_mlp")
-
-
-def _add(
-    inputs: keras.KerasTensor, branch: keras.KerasTensor, rate: float, name: str
-) -> keras.KerasTensor:
-    """Drops a branch for some images in training, and adds it."""
-    if rate:
-        branch = dropping.DropPath(rate, name=f"{name}_drop_path")(branch)
-    return keras.layers.Add(name=f"{name}_add")([inputs, branch])
+        return dropping.add(x, y, rate=drop_path_rate, name=f"{name}_mlp")
 
 
 def _convolution(filters: int, size: int, *, name: str) -> keras.layers.Conv2D:

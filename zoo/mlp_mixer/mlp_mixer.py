@@ -104,7 +104,7 @@ class MLPMixer(spec.BackboneSpec):
         Returns:
           Tokens [B, T, C].
         """
-        add = functools.partial(_add, drop_path_rate=drop_path_rate)
+        add = functools.partial(dropping.add, rate=drop_path_rate)
         mlp = functools.partial(_mlp, activation=self.mlp_activation)
 
         part = f"{name}_token_mixing"
@@ -129,16 +129,3 @@ def _mlp(
         hidden, activation=transformer.ACTIVATIONS[activation], name=f"{name}_expand"
     )(inputs)
     return dense(inputs.shape[-1], name=f"{name}_project")(x)
-
-
-def _add(
-    inputs: keras.KerasTensor,
-    branch: keras.KerasTensor,
-    *,
-    drop_path_rate: float,
-    name: str,
-) -> keras.KerasTensor:
-    """Drops a branch for some images in training, and adds it to its input."""
-    if drop_path_rate:
-        branch = dropping.DropPath(drop_path_rate, name=f"{name}_drop_path")(branch)
-    return keras.layers.Add(name=f"{name}_add")([inputs, branch])

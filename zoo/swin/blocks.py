@@ -9,7 +9,7 @@ from collections.abc import Callable
 import keras
 
 from zoo import spec
-from zoo.layers import dropping, transformer, truncated_normal, windows
+from zoo.layers import transformer, truncated_normal, windows
 
 PATCH = 4  # pixels, height and width of the stem's kernel
 NORM_EPSILON = 1e-5
@@ -76,7 +76,6 @@ class Stage:
     windows: windows.Windows
 
 
-Attend = Callable[[keras.KerasTensor, keras.KerasTensor, Stage, str], keras.KerasTensor]
 Merge = Callable[[keras.KerasTensor, str], keras.KerasTensor]
 
 
@@ -142,15 +141,6 @@ def mlp(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """Dense to four times the channels -> GELU -> dense."""
     hidden = MLP_RATIO * x.shape[-1]
     return transformer.mlp(x, hidden=hidden, activation="gelu", name=f"{name}_mlp")
-
-
-def add(
-    inputs: keras.KerasTensor, branch: keras.KerasTensor, rate: float, name: str
-) -> keras.KerasTensor:
-    """Drops a branch for some images in training, and adds it."""
-    if rate:
-        branch = dropping.DropPath(rate, name=f"{name}_drop_path")(branch)
-    return keras.layers.Add(name=f"{name}_add")([inputs, branch])
 
 
 def norm(name: str) -> keras.layers.LayerNormalization:

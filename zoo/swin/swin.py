@@ -11,7 +11,7 @@ import dataclasses
 import gin
 import keras
 
-from zoo.layers import windows
+from zoo.layers import dropping, windows
 from zoo.swin import blocks
 
 
@@ -44,8 +44,8 @@ def _block(
     """
     x = blocks.norm(f"{name}_attention_norm")(inputs)
     x = windows.attend(x, stage.windows, stage.num_heads, name=name)
-    inputs = blocks.add(inputs, x, rate, f"{name}_attention")
+    inputs = dropping.add(inputs, x, rate=rate, name=f"{name}_attention")
 
     x = blocks.norm(f"{name}_mlp_norm")(inputs)
     x = blocks.mlp(x, name)
-    return blocks.add(inputs, x, rate, f"{name}_mlp")
+    return dropping.add(inputs, x, rate=rate, name=f"{name}_mlp")

@@ -12,7 +12,7 @@ import gin
 import keras
 
 from zoo import spec
-from zoo.layers import attention, transformer, truncated_normal, windows
+from zoo.layers import attention, dropping, transformer, truncated_normal, windows
 from zoo.swin import blocks
 
 POSITION_HIDDEN = 512  # hidden channels of the network that computes position biases
@@ -57,11 +57,11 @@ class SwinV2(blocks.SwinSpec):
         """
         x = self._attend(inputs, stage, name)
         x = blocks.norm(f"{name}_attention_norm")(x)
-        inputs = blocks.add(inputs, x, rate, f"{name}_attention")
+        inputs = dropping.add(inputs, x, rate=rate, name=f"{name}_attention")
 
         x = blocks.mlp(inputs, name)
         x = blocks.norm(f"{name}_mlp_norm")(x)
-        return blocks.add(inputs, x, rate, f"{name}_mlp")
+        return dropping.add(inputs, x, rate=rate, name=f"{name}_mlp")
 
     def _attend(
         self, inputs: keras.KerasTensor, stage: blocks.Stage, name: str
