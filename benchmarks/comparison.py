@@ -15,12 +15,14 @@ import platform
 import statistics
 import sys
 import tempfile
+import types
 from collections.abc import Sequence
 from typing import Any
 
 import psutil
 
 from benchmarks import (
+    bfloat16_speed,
     inference_speed,
     keras_exports,
     pytorch_speed,
@@ -29,13 +31,14 @@ from benchmarks import (
     training_speed,
 )
 from foundation import progress
+from reuse import precision
 
 _LOG = progress.logger(__name__)
 
 EXPORT_MEASURES = ("export", "size", "load", "inference", "training", "neighbours")
-PYTORCH = "pytorch"
+PYTORCH, BFLOAT16 = "pytorch", "bfloat16"
 TRAINING_MEASURES = ("fit", "pipeline", "start")
-MEASURES = (*EXPORT_MEASURES, PYTORCH, *TRAINING_MEASURES)
+MEASURES = (*EXPORT_MEASURES, PYTORCH, BFLOAT16, *TRAINING_MEASURES)
 
 Row = dict[str, Any]
 Figures = dict[str, list[float]]  # values of each side, one per repetition
@@ -80,8 +83,10 @@ def check_counterparts(arch: str, settings: Settings) -> None:
     """
     if PYTORCH in settings.measures and importlib.util.find_spec("timm") is None:
         raise ImportError("timm is missing: run tools/setup oracles")
+    if BFLOAT16 in settings.measures and not precision.has_bfloat16():
+        raise ValueError("--measure=bfloat16 needs a CPU with bfloat16, and no GPU.")
     needed = {}
-    if settings.measures - {PYTORCH}:
+    if settings.measures - {PYTORCH, BFLOAT16}:
         needed["keras.applications"] = keras_exports.COUNTERPARTS
     if PYTORCH in settings.measures:
         needed["timm"] = pytorch_speed.COUNTERPARTS
@@ -128,7 +133,10 @@ def measure(arch: str, settings: Settings) -> list[Row]:
     if settings.measures & {*EXPORT_MEASURES}:
         rows += _export_rows(arch, settings)
     if PYTORCH in settings.measures:
-        rows += _pytorch_rows(arch, settings)
+        name = pytorch_speed.COUNTERPARTS[arch]
+        rows += _call_rows(arch, pytorch_speed, settings, name=name)
+    if BFLOAT16 in settings.measures:
+        rows += _call_rows(arch, bfloat16_speed, settings)
     if settings.measures & {*TRAINING_MEASURES}:
         rows += _training_rows(arch, settings)
     return rows
@@ -184,20 +192,21 @@ def _start_rows(arch: str, settings: Settings) -> list[Row]:
     return rows
 
 
-def _pytorch_rows(arch: str, settings: Settings) -> list[Row]:
-    """Measures inference beside timm's network in PyTorch."""
+def _call_rows(
+    arch: str, program: types.ModuleType, settings: Settings, **job: Any
+) -> list[Row]:
+    """Measures inference of our classifier by a program that takes nothing else."""
     with tempfile.TemporaryDirectory() as scratch:
         _LOG.info("export")
         arguments = [*_EXPORT, f"--arch={arch}", f"--output={scratch}"]
         subprocesses.measure([sys.executable, *arguments])
-        job = {
+        job |= {
             "ours": str(pathlib.Path(scratch, arch, "classification", "1")),
-            "name": pytorch_speed.COUNTERPARTS[arch],
             "size": settings.size,
             "batches": list(settings.batches),
             "repeat": settings.repeat,
         }
-        times = subprocesses.run(pytorch_speed, job)
+        times = subprocesses.run(program, job)
     return [_rate_row(arch, name, figures) for name, figures in times.items()]
 
 
@@ -345,7 +354,7 @@ def to_table(rows: Sequence[Row]) -> str:
             arch = row["arch"]
             tables = keras_exports.COUNTERPARTS, pytorch_speed.COUNTERPARTS
             others = [table[arch] for table in tables if arch in table]
-            lines.append(f"{arch} compared with {' and '.join(others)}")
+            lines.append(f"{arch} compared with {' and '.join(others) or 'itself'}")
         spreads = " ".join(f"{share:5.0%}" for share in row["spread"].values())
         lines.append(
             f"  {row['measure']:<36}{row['ours']:10.3g}{row['theirs']:10.3g}  "

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from images import model_input, reader
 from reuse import graphs
+from reuse import precision as precisions
 
 DEFAULT_SIZE = 224  # pixels, for a model that does not declare an input size
 RANGES = {"0,1": (0.0, 1.0), "0,255": (0.0, 255.0), "-1,1": (-1.0, 1.0)}
@@ -57,21 +58,30 @@ class Classifier:
     Args:
       path: the model's folder.
       input_range: a key of `RANGES`, for a model that does not declare its range.
+      precision: in which `predict` and `logits` compute, of `reuse.precision`.
 
     Attributes:
       classes: id and name of each class; empty if the model has no class names.
       preprocessing: turns an image into the model's input.
       is_random: whether the weights, or those of the head, are random.
       remarks: one-line warnings for the user, such as assumptions that were made.
+      computation: calls the model in the precision.
 
     Raises:
-      ValueError: there is no SavedModel, it does not classify images, or its manifest
-        is invalid.
+      ValueError: there is no SavedModel, it does not classify images, its manifest is
+        invalid, or the computer does not have the precision.
     """
 
-    def __init__(self, path: pathlib.Path, *, input_range: str | None = None) -> None:
+    def __init__(
+        self,
+        path: pathlib.Path,
+        *,
+        input_range: str | None = None,
+        precision: str = precisions.FLOAT32,
+    ) -> None:
         self.path = path
-        self.remarks: list[str] = []
+        self.computation = precisions.Function(self._call, precision)
+        self.remarks = self.computation.remarks
         self._manifest = _manifest(path)
         if self._manifest.get("kind") == "feature_vector":
             raise ValueError(
@@ -110,7 +120,7 @@ class Classifier:
     @functools.cached_property
     def num_scores(self) -> int:
         """Number of scores that the model returns for an image."""
-        return self._outputs(self._random_images()).shape[1]
+        return self._random_outputs.shape[1]
 
     @property
     def num_classes(self) -> int:
@@ -132,7 +142,7 @@ class Classifier:
                 "the model returns one score: it is taken for that of class 1 of two"
             )
         op = self._function.read_graph(graphs.final_op)
-        outputs = self._outputs(self._random_images())
+        outputs = self._random_outputs
         if op == graphs.SOFTMAX:
             return "probabilities"
         if op == graphs.SIGMOID:
@@ -168,7 +178,7 @@ class Classifier:
         Raises:
           ValueError: the model does not take the images, or does not return scores.
         """
-        outputs = self._outputs(images)
+        outputs = self._outputs(images, self.computation)
         probabilities = self._probabilities(outputs)
         outputs = np.broadcast_to(outputs, probabilities.shape)
         best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
@@ -186,7 +196,7 @@ class Classifier:
         The probabilities of a model that returns those are converted to logits. Takes
         the same images as `predict` and raises the same errors.
         """
-        outputs = self._outputs(images)
+        outputs = self._outputs(images, self.computation)
         if self.scores in ("softmax", "sigmoid") and self.num_scores > 1:
             return outputs
         probabilities = np.maximum(self._probabilities(outputs), _TINY)
@@ -222,11 +232,23 @@ class Classifier:
             return np.concatenate([1 - probabilities, probabilities], axis=1)
         return probabilities
 
-    def _outputs(self, images: np.ndarray) -> np.ndarray:
+    def _call(self, images: np.ndarray) -> np.ndarray:
+        return np.asarray(self._function(images))
+
+    @functools.cached_property
+    def _random_outputs(self) -> np.ndarray:
+        """Outputs [2, K] float32 for two random images."""
+        shape = (2, self.preprocessing.height, self.preprocessing.width, 3)
+        images = np.random.default_rng(0).random(shape, np.float32)
+        return self._outputs(images, self._call)
+
+    def _outputs(
+        self, images: np.ndarray, call: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray:
         """Returns the outputs [B, K] float32 for images [B, H, W, 3] in [0, 1]."""
         scaled = self._low + images * (self._high - self._low)
         try:
-            outputs = np.asarray(self._function(scaled))
+            outputs = call(scaled)
         except Exception as error:  # a foreign model may raise anything
             raise ValueError(
                 f"{self.path} can't take images of shape {images.shape}: "
@@ -243,10 +265,6 @@ class Classifier:
                 f"{self.path} returns scores that are not finite, or none at all."
             )
         return outputs.astype(np.float32)
-
-    def _random_images(self) -> np.ndarray:
-        shape = (2, self.preprocessing.height, self.preprocessing.width, 3)
-        return np.random.default_rng(0).random(shape, np.float32)
 
     def _prediction(self, index: int, score: float, probability: float) -> Prediction:
         unnamed = ("", f"class {index}")

@@ -72,7 +72,7 @@ RULES = [
     ("retraining",         Rule(only=("retraining", "foundation", "conformance",
                                       "exporters", "images", "reuse", "training"))),
     ("benchmarks",         Rule(only=("benchmarks", "foundation", "exporters", "images",
-                                      "training", "zoo"))),
+                                      "reuse", "training", "zoo"))),
     ("image_model_zoo",    Rule(only=("image_model_zoo",))),
     ("tools",              Rule()),
 ]

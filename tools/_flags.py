@@ -7,6 +7,7 @@ import sys
 from absl import flags
 
 from conformance import suite
+from reuse import precision
 
 NO_CHECK = "none"
 
@@ -40,5 +41,16 @@ def define_check() -> flags.FlagHolder[str]:
         [*suite.LEVELS, NO_CHECK],
         "How much of the conformance suite to run on the models before they are moved "
         "into place; none: nothing.",
+        module_name=sys.argv[0],
+    )
+
+
+def define_precision() -> flags.FlagHolder[str]:
+    return flags.DEFINE_enum(
+        "precision",
+        precision.FLOAT32,
+        list(precision.PRECISIONS),
+        "Precision of the computation. bfloat16 needs a CPU with instructions for it; "
+        "auto uses it there, unless the first batch's results differ from float32.",
         module_name=sys.argv[0],
     )

@@ -1,0 +1,156 @@
+"""Computes a model's outputs on the CPU in bfloat16, and compares them with float32.
+
+Processors with instructions for bfloat16 multiply matrices in it several times as fast.
+TensorFlow's graph optimizer converts the ops of a float32 model for oneDNN; variables,
+inputs and outputs stay float32. TensorFlow is imported on first use, so that tools can
+parse their flags without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+AUTO, FLOAT32, BFLOAT16 = PRECISIONS = ("auto", "float32", "bfloat16")
+LEAST_SAME_TOP1 = 0.95
+"""Least share of images with the same largest output, for `auto` to use bfloat16."""
+LEAST_COSINE = 0.99
+"""Least cosine similarity of an image's outputs, for `auto` to use bfloat16."""
+
+_CPU_FLAGS = {"amx_bf16", "avx512_bf16"}
+_CPU_INFO = pathlib.Path("/proc/cpuinfo")  # of Linux
+_OPTION = "auto_mixed_precision_onednn_bfloat16"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Outputs in bfloat16 compared with those in float32, for a sample of images.
+
+    Attributes:
+      images: number of images.
+      same_top1: share of images whose largest output is the same, in [0, 1].
+      cosine: smallest cosine similarity of an image's outputs, in [-1, 1].
+    """
+
+    images: int
+    same_top1: float
+    cosine: float
+
+    def __str__(self) -> str:
+        return (
+            f"of {self.images} images, {self.same_top1:.1%} have the same top class as "
+            f"in float32; the cosine similarity is at least {self.cosine:.5f}"
+        )
+
+
+def has_bfloat16() -> bool:
+    """Returns whether the processor has instructions for bfloat16 that oneDNN uses."""
+    try:
+        lines = _CPU_INFO.read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return not _CPU_FLAGS.isdisjoint(flags.split()) and not _has_gpu()
+
+
+class Function:
+    """Calls a model in a precision.
+
+    The first batch is computed in float32 too. `auto` uses bfloat16 if the processor
+    has it and the outputs of that batch are within `LEAST_SAME_TOP1` and
+    `LEAST_COSINE`.
+
+    Args:
+      call: function from images [B, H, W, 3] to outputs [B, K], which calls a
+        `tf.function`.
+      precision: one of `PRECISIONS`.
+
+    Attributes:
+      precision: `float32` or `bfloat16`; `auto` before the first batch.
+      comparison: of the first batch; None before it, and in float32.
+      remarks: one-line notes for the user.
+
+    Raises:
+      ValueError: bfloat16 is demanded and the processor does not have it.
+    """
+
+    def __init__(
+        self, call: Callable[[np.ndarray], np.ndarray], precision: str
+    ) -> None:
+        self._call = call
+        self.precision = precision
+        self.comparison: Comparison | None = None
+        self.remarks: list[str] = []
+        if precision != FLOAT32 and not has_bfloat16():
+            if precision == BFLOAT16:
+                raise ValueError(
+                    "this computer computes in float32 only: bfloat16 needs a CPU with "
+                    f"{' or '.join(sorted(_CPU_FLAGS))}, and no GPU."
+                )
+            self.precision = FLOAT32
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Returns the outputs [B, K] of images [B, H, W, 3]."""
+        if self.precision == FLOAT32:
+            return np.asarray(self._call(images))
+        with bfloat16():
+            outputs = np.asarray(self._call(images))
+        if self.comparison is None and len(images):
+            return self._compare(images, outputs)
+        return outputs
+
+    def _compare(self, images: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        """Returns the outputs in the precision that the comparison leads to."""
+        exact = np.asarray(self._call(images))
+        comparison = compare(outputs, exact)
+        if np.array_equal(outputs, exact):
+            self.precision = FLOAT32
+            self.remarks.append("TensorFlow computes this model in float32 only")
+            return exact
+        is_close = (
+            comparison.same_top1 >= LEAST_SAME_TOP1
+            and comparison.cosine >= LEAST_COSINE
+        )
+        if self.precision == AUTO and not is_close:
+            self.precision = FLOAT32
+            self.remarks.append(f"computed in float32, since in bfloat16 {comparison}")
+            return exact
+        self.precision, self.comparison = BFLOAT16, comparison
+        self.remarks.append(f"computed in bfloat16: {comparison}")
+        return outputs
+
+
+def compare(outputs: np.ndarray, exact: np.ndarray) -> Comparison:
+    """Compares outputs [B, K] in bfloat16 with exact ones; B is positive."""
+    first, second = outputs.astype(np.float64), exact.astype(np.float64)
+    lengths = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
+    products = (first * second).sum(axis=-1)
+    cosines = np.divide(products, lengths, out=np.ones_like(lengths), where=lengths > 0)
+    return Comparison(
+        images=len(exact),
+        same_top1=float((first.argmax(-1) == second.argmax(-1)).mean()),
+        cosine=float(cosines.min()),
+    )
+
+
+@contextlib.contextmanager
+def bfloat16() -> Iterator[None]:
+    """Within the context, functions that are called compute in bfloat16."""
+    import tensorflow as tf
+
+    before = tf.config.optimizer.get_experimental_options().get(_OPTION, False)
+    tf.config.optimizer.set_experimental_options({_OPTION: True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({_OPTION: before})
+
+
+def _has_gpu() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))

@@ -1,0 +1,108 @@
+"""Models compute in bfloat16 where the CPU can and results stay close to float32."""
+
+import contextlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from reuse import precision
+
+EXACT = np.eye(4, 10, dtype=np.float32)
+
+
+class Model:
+    """Returns `EXACT`, or other outputs within `precision.bfloat16()`."""
+
+    def __init__(self, monkeypatch, outputs, *, has_bfloat16=True):
+        self.is_bfloat16 = False
+        self.outputs = outputs
+        monkeypatch.setattr(precision, "has_bfloat16", lambda: has_bfloat16)
+        monkeypatch.setattr(precision, "bfloat16", self.context)
+
+    @contextlib.contextmanager
+    def context(self):
+        self.is_bfloat16 = True
+        yield
+        self.is_bfloat16 = False
+
+    def __call__(self, images):
+        return (self.outputs if self.is_bfloat16 else EXACT)[: len(images)]
+
+
+def test_close_results_are_used_and_reported(monkeypatch):
+    close = EXACT + np.float32(0.01)
+    function = precision.Function(Model(monkeypatch, close), precision.AUTO)
+    assert np.array_equal(function(np.zeros([0, 8, 8, 3])), close[:0])
+    assert function.comparison is None
+    assert np.array_equal(function(np.zeros([4, 8, 8, 3])), close)
+    assert np.array_equal(function(np.zeros([2, 8, 8, 3])), close[:2])
+    assert function.precision == "bfloat16"
+    assert function.comparison.images == 4
+    assert function.comparison.same_top1 == 1
+    assert 0.998 < function.comparison.cosine < 1
+    (remark,) = function.remarks
+    assert remark.startswith("computed in bfloat16: of 4 images, 100.0% have the same")
+
+
+@pytest.mark.parametrize("name", ["auto", "bfloat16"])
+@pytest.mark.parametrize(
+    "outputs", [np.roll(EXACT, 1, axis=0), EXACT + 0.5, EXACT * np.nan]
+)
+def test_only_auto_falls_back_where_results_differ(monkeypatch, outputs, name):
+    function = precision.Function(Model(monkeypatch, outputs), name)
+    kept = EXACT if name == "auto" else outputs
+    for _ in range(2):
+        assert np.array_equal(function(np.zeros([4, 8, 8, 3])), kept, equal_nan=True)
+    assert function.precision == {"auto": "float32"}.get(name, name)
+    start = "computed in " + ("float32, since in bfloat16" if name == "auto" else name)
+    assert function.remarks[0].startswith(start)
+
+
+def test_results_that_do_not_change_are_not_called_bfloat16(monkeypatch):
+    function = precision.Function(Model(monkeypatch, EXACT), precision.BFLOAT16)
+    function(np.zeros([4, 8, 8, 3]))
+    assert function.precision == "float32"
+    assert function.remarks == ["TensorFlow computes this model in float32 only"]
+
+
+def test_a_cpu_without_bfloat16_computes_in_float32(monkeypatch, tmp_path):
+    model = Model(monkeypatch, EXACT, has_bfloat16=False)
+    with pytest.raises(ValueError, match="float32 only: bfloat16 needs a CPU with amx"):
+        precision.Function(model, precision.BFLOAT16)
+    function = precision.Function(model, precision.AUTO)
+    function(np.zeros([4, 8, 8, 3]))
+    assert (function.precision, function.remarks) == ("float32", [])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16\n", True),
+        ("flags\t\t: fpu amx_bf16 avx512_bf16\n", True),
+        ("flags\t\t: fpu avx512f\n", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_the_cpu_is_known_by_its_flags(monkeypatch, tmp_path, text, expected):
+    file = tmp_path / "cpuinfo"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setattr(precision, "_CPU_INFO", file)
+    assert precision.has_bfloat16() is expected
+
+
+def test_tensorflow_converts_a_loaded_model_and_back():
+    if not precision.has_bfloat16():
+        pytest.skip("this CPU has no bfloat16")
+    kernel = tf.Variable(tf.random.stateless_normal([256, 64], [0, 1]))
+    call = tf.function(lambda x: tf.matmul(tf.reshape(x, [-1, 256]), kernel))
+    images = np.random.default_rng(0).random([8, 8, 8, 4], np.float32)
+    exact = call(images).numpy()
+    function = precision.Function(call, precision.AUTO)
+    outputs = function(images)
+    assert function.precision == "bfloat16"
+    assert not np.array_equal(outputs, exact)
+    assert np.abs(outputs - exact).max() < 0.05 * np.abs(exact).max()
+    assert np.array_equal(call(images).numpy(), exact)
