@@ -29,7 +29,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
             "ours": functools.partial(_call_in_bfloat16, loaded, images),
             "theirs": functools.partial(inference_speed.call, loaded, images),
         }
-        times[f"batch {batch}, bfloat16"] = inference_speed.alternate(
+        times[f"batch {batch}, bfloat16 beside float32"] = inference_speed.alternate(
             functions, job["repeat"]
         )
     return times

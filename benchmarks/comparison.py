@@ -347,17 +347,25 @@ def to_json(rows: Sequence[Row], settings: Settings) -> str:
 
 def to_table(rows: Sequence[Row]) -> str:
     """Returns the rows as a text table with aligned columns."""
-    lines = [f"{'':38}{'ours':>10}{'theirs':>10}  {'':9}{'ratio':>6}   spread of each"]
+    lines = [f"{'':44}{'ours':>10}{'theirs':>10}  {'':9}{'ratio':>6}   spread of each"]
     arch = ""
     for row in rows:
         if row["arch"] != arch:
             arch = row["arch"]
-            tables = keras_exports.COUNTERPARTS, pytorch_speed.COUNTERPARTS
-            others = [table[arch] for table in tables if arch in table]
-            lines.append(f"{arch} compared with {' and '.join(others) or 'itself'}")
+            lines.append(f"{arch}{_counterparts(arch)}")
         spreads = " ".join(f"{share:5.0%}" for share in row["spread"].values())
         lines.append(
-            f"  {row['measure']:<36}{row['ours']:10.3g}{row['theirs']:10.3g}  "
+            f"  {row['measure']:<42}{row['ours']:10.3g}{row['theirs']:10.3g}  "
             f"{row['unit']:<9}{row['ratio']:6.2f}   {spreads}"
         )
     return "\n".join(lines)
+
+
+def _counterparts(arch: str) -> str:
+    """Returns an architecture's names in other packages, in parentheses."""
+    tables = {
+        "keras.applications": keras_exports.COUNTERPARTS,
+        "timm": pytorch_speed.COUNTERPARTS,
+    }
+    names = [f"{table[arch]} of {p}" for p, table in tables.items() if arch in table]
+    return f" ({', '.join(names)})" if names else ""
