@@ -12,6 +12,7 @@ import time
 import psutil
 import pytest
 
+from reuse import precision
 from tests.zoo import oracles
 
 TOOL = pathlib.Path(__file__).resolve().parents[2] / "tools" / "benchmark"
@@ -75,6 +76,17 @@ def test_pytorch_runs_as_it_is_and_compiled(tool):
     names = ("PyTorch", "torch.compile")
     assert list(rows) == [f"inference, batch 2, {name}" for name in names]
     assert all(row["ours"] > 0 and row["theirs"] > 0 for row in rows.values())
+
+
+@pytest.mark.slow
+def test_bfloat16_needs_no_counterpart(tool):
+    if not precision.has_bfloat16():
+        pytest.skip("this CPU has no bfloat16")
+    done = tool("benchmark", "resnet_cifar_20", "--measure=bfloat16", *SMALL)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["measure"] == "inference, batch 2, bfloat16 beside float32"
+    assert row["ours"] > 0 and row["theirs"] > 0
 
 
 @pytest.mark.slow
