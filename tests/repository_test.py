@@ -1,6 +1,7 @@
-"""Files for GitHub and for citations follow their published schemas."""
+"""Files for GitHub and for citations follow their schemas; decisions are all listed."""
 
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -39,3 +40,16 @@ def test_a_workflow_without_jobs_is_not(tmp_path):
     workflow = tmp_path / "ci.yml"
     workflow.write_text("name: CI\non: push\n")
     assert check("github-workflows", workflow).returncode == 1
+
+
+def test_the_index_has_a_row_for_each_decision():
+    folder = ROOT / "docs" / "decisions"
+    text = (folder / "index.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| \[(.+)\]\((\S+)\.md\) \| (\S+) \|$", text, re.M)
+    names = sorted(file.stem for file in folder.glob("[0-9]*.md"))
+    assert [name for _, _, name, _ in rows] == names
+    assert re.findall(r"^\d{4}-\S+$", text, re.M) == names
+    for number, title, name, date in rows:
+        first, *_ = lines = (folder / f"{name}.md").read_text().splitlines()
+        assert first == f"# {number}. {title}"
+        assert f"Date: {date}" in lines
