@@ -118,7 +118,8 @@ class QueryValueBias(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: typing.Any) -> typing.Any:
-        parts = [self.query, keras.ops.zeros_like(self.query), self.value]
+        query = keras.ops.convert_to_tensor(self.query)
+        parts = [query, keras.ops.zeros_like(query), self.value]
         return inputs + keras.ops.concatenate(parts)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

@@ -389,9 +389,14 @@ def attend(
 
 
 def _unit(x: typing.Any) -> typing.Any:
-    """Returns vectors of length 1 on the last axis; zeros stay zeros."""
-    squares = keras.ops.sum(keras.ops.square(x), axis=-1, keepdims=True)
-    return x * keras.ops.rsqrt(keras.ops.maximum(squares, 1e-24))
+    """Returns vectors of length 1 on the last axis; zeros stay zeros.
+
+    Computed in float32: squares may be too large or too small for float16.
+    """
+    exact = keras.ops.cast(x, "float32")
+    squares = keras.ops.sum(keras.ops.square(exact), axis=-1, keepdims=True)
+    unit = exact * keras.ops.rsqrt(keras.ops.maximum(squares, 1e-24))
+    return keras.ops.cast(unit, x.dtype)
 
 
 def _offsets(size: int) -> np.ndarray:
