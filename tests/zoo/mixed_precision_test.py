@@ -32,5 +32,5 @@ def test_logits_stay_close(arch):
     for precision, values in logits.items():
         products = (values * exact).sum(-1)
         lengths = np.linalg.norm(values, axis=-1) * np.linalg.norm(exact, axis=-1)
-        assert (products / lengths).min() > 0.999, precision
+        assert (products / lengths).min() > 0.99, precision
         assert not np.array_equal(values, exact), precision
