@@ -39,7 +39,9 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(os.cpu_count() or 1)
-    network = timm.create_model(job["name"]).eval().requires_grad_(False)
+    takes_one_size = job["name"].startswith(("vit_", "swin_"))
+    settings = {"img_size": job["size"]} if takes_one_size else {}
+    network = timm.create_model(job["name"], **settings).eval().requires_grad_(False)
     sides = {"PyTorch": network, "torch.compile": torch.compile(network)}
     ours = tf.saved_model.load(job["ours"])
     times = {}

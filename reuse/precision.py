@@ -26,6 +26,10 @@ _CPU_INFO = pathlib.Path("/proc/cpuinfo")  # of Linux
 _OPTION = "auto_mixed_precision_onednn_bfloat16"
 
 
+class UnavailableError(ValueError):
+    """A model can't be computed in bfloat16 on this computer."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Outputs in bfloat16 compared with those in float32, for a sample of images.
@@ -60,9 +64,8 @@ def has_bfloat16() -> bool:
 class Function:
     """Calls a model in a precision.
 
-    The first batch is computed in float32 too. `auto` uses bfloat16 if the processor
-    has it and the outputs of that batch are within `LEAST_SAME_TOP1` and
-    `LEAST_COSINE`.
+    The first batch is computed in float32 too. `auto` uses bfloat16 if TensorFlow can
+    and the outputs of that batch are within `LEAST_SAME_TOP1` and `LEAST_COSINE`.
 
     Args:
       call: function from images [B, H, W, 3] to outputs [B, K], which calls a
@@ -75,7 +78,7 @@ class Function:
       remarks: one-line notes for the user.
 
     Raises:
-      ValueError: bfloat16 is demanded and the processor does not have it.
+      UnavailableError: `bfloat16` is demanded, and the processor does not have it.
     """
 
     def __init__(
@@ -87,41 +90,61 @@ class Function:
         self.remarks: list[str] = []
         if precision != FLOAT32 and not has_bfloat16():
             if precision == BFLOAT16:
-                raise ValueError(
+                raise UnavailableError(
                     "this computer computes in float32 only: bfloat16 needs a CPU with "
                     f"{' or '.join(sorted(_CPU_FLAGS))}, and no GPU."
                 )
             self.precision = FLOAT32
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Returns the outputs [B, K] of images [B, H, W, 3]."""
+        """Returns the outputs [B, K] of images [B, H, W, 3].
+
+        Raises:
+          UnavailableError: `bfloat16` is demanded, and TensorFlow does not use it.
+        """
         if self.precision == FLOAT32:
             return np.asarray(self._call(images))
-        with bfloat16():
-            outputs = np.asarray(self._call(images))
         if self.comparison is None and len(images):
-            return self._compare(images, outputs)
-        return outputs
+            return self._compare(images)
+        with bfloat16():
+            return np.asarray(self._call(images))
 
-    def _compare(self, images: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    def _compare(self, images: np.ndarray) -> np.ndarray:
         """Returns the outputs in the precision that the comparison leads to."""
+        import tensorflow as tf
+
+        from images import reader
+
         exact = np.asarray(self._call(images))
-        comparison = compare(outputs, exact)
+        try:
+            with bfloat16():
+                outputs = np.asarray(self._call(images))
+        except tf.errors.OpError as error:  # of oneDNN, if it has no bfloat16
+            return self._keep_float32(exact, f"bfloat16 fails: {reader.reason(error)}")
         if np.array_equal(outputs, exact):
-            self.precision = FLOAT32
-            self.remarks.append("TensorFlow computes this model in float32 only")
-            return exact
+            return self._keep_float32(
+                exact,
+                "bfloat16 changes nothing: oneDNN is switched off, or the model has "
+                "no ops that TensorFlow converts",
+            )
+        comparison = compare(outputs, exact)
         is_close = (
             comparison.same_top1 >= LEAST_SAME_TOP1
             and comparison.cosine >= LEAST_COSINE
         )
         if self.precision == AUTO and not is_close:
-            self.precision = FLOAT32
-            self.remarks.append(f"computed in float32, since in bfloat16 {comparison}")
-            return exact
+            return self._keep_float32(exact, f"in bfloat16, {comparison}")
         self.precision, self.comparison = BFLOAT16, comparison
         self.remarks.append(f"computed in bfloat16: {comparison}")
         return outputs
+
+    def _keep_float32(self, exact: np.ndarray, reason: str) -> np.ndarray:
+        """Returns the outputs in float32, with a remark; `bfloat16` is an error."""
+        if self.precision == BFLOAT16:
+            raise UnavailableError(reason)
+        self.precision = FLOAT32
+        self.remarks.append(f"computed in float32: {reason}")
+        return exact
 
 
 def compare(outputs: np.ndarray, exact: np.ndarray) -> Comparison:

@@ -249,6 +249,8 @@ class Classifier:
         scaled = self._low + images * (self._high - self._low)
         try:
             outputs = call(scaled)
+        except precisions.UnavailableError as error:
+            raise ValueError(f"{self.path}: {error}.") from error
         except Exception as error:  # a foreign model may raise anything
             raise ValueError(
                 f"{self.path} can't take images of shape {images.shape}: "

@@ -44,13 +44,19 @@ def config_file(arch: str) -> pathlib.Path:
     """Returns the `.gin` file of `arch`.
 
     Raises:
-      ValueError: there is no such arch; the message suggests the nearest one.
+      ValueError: there is no such arch; the message suggests the nearest one, or those
+        that begin with `arch` and "_".
     """
     if _ARCH.fullmatch(arch):
         # Listing all files for each arch took most of the time of tools/list.
         for path in ZOO.glob(f"*/configs/{arch}.gin"):
             return path
-    hint = messages.did_you_mean(arch, config_files())
+    archs = config_files()
+    hint = messages.did_you_mean(arch, archs)
+    begin = [name for name in archs if name.startswith(f"{arch}_")]
+    if begin:
+        hint = f" {begin[0]} and others begin with it: tools/list '{arch}_*'."
+        raise ValueError(f"Unknown arch {arch!r}.{hint}")
     raise ValueError(f"Unknown arch {arch!r}.{hint} See tools/list.")
 
 
@@ -117,6 +123,10 @@ class Bindings:
             if line and not line.startswith(("#", "import ", "from ")):
                 lines.append(line)
         return "".join(f"{line}\n" for line in lines)
+
+    def backbone(self) -> type:
+        """Returns the class of the bound spec."""
+        return gin.get_configurable(_backbone())
 
     def set_default(self, name: str, value: typing.Any) -> None:
         """Binds a parameter, if neither the user's bindings nor the weights do."""

@@ -129,15 +129,21 @@ def read_names(path: pathlib.Path, *, scores: str) -> Taxonomy:
         twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
+    numbers: dict[str, int] = {}
+    for number, name in enumerate(map(str.strip, lines), 1):
+        if not name:
             raise ValueError(f"{path}, line {number}: the name of a class is empty.")
-    if not lines:
+        if numbers.setdefault(name, number) != number:
+            raise ValueError(
+                f"{path}, line {number}: {name!r} is the name of line {numbers[name]} "
+                "too."
+            )
+    if not numbers:
         raise ValueError(f"{path} names no classes.")
-    classes = tuple(ClassDefinition(line.strip(), line.strip()) for line in lines)
+    classes = tuple(ClassDefinition(name, name) for name in numbers)
     return Taxonomy(path.stem, classes, scores)
 
 

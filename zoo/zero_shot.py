@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zoo import config, model, taxonomy
+from zoo import config, definition, model, taxonomy
 from zoo.weights import registry, weights_file
 
 EMBEDDINGS, SCALE, BIAS = "embeddings", "scale", "bias"
@@ -27,20 +27,20 @@ class Texts:
     Attributes:
       embeddings: [K, D] float32, of length 1.
       scale: factor of the cosines of images and texts.
-      bias: number added to all logits.
+      bias: number added to all logits; None for CLIP.
     """
 
     embeddings: np.ndarray
     scale: float
-    bias: float
+    bias: float | None = None
 
 
 def read(path: pathlib.Path) -> Texts:
     """Reads a file of text embeddings, in any format of weights files.
 
     The arrays are `embeddings` [K, D] of any length, which are divided by it; `scale`,
-    the exponential of what CLIP and SigLIP call the logit scale; and optionally `bias`,
-    SigLIP's logit bias.
+    the exponential of what CLIP and SigLIP call the logit scale; and, for SigLIP,
+    `bias`, its logit bias.
 
     Raises:
       ValueError: the file is not readable, an array is missing or has another shape, or
@@ -54,6 +54,9 @@ def read(path: pathlib.Path) -> Texts:
             f"{path} must have the arrays {EMBEDDINGS} and {SCALE}, and may have "
             f"{BIAS}; it has {shown}."
         )
+    for name, tensor in tensors.items():
+        if np.asarray(tensor).dtype.kind in "biu":
+            raise ValueError(f"{path}: {name} must be floating-point numbers.")
     arrays = {n: np.asarray(tensors[n]).astype(np.float32) for n in tensors}
     embeddings = arrays[EMBEDDINGS]
     if embeddings.ndim != 2 or not embeddings.size:
@@ -62,11 +65,10 @@ def read(path: pathlib.Path) -> Texts:
             f"{list(embeddings.shape)}."
         )
     numbers = {}
-    for name in (SCALE, BIAS):
-        array = arrays.get(name, np.zeros(1, np.float32))
-        if array.size != 1:
+    for name in tensors.keys() - {EMBEDDINGS}:
+        if arrays[name].size != 1:
             raise ValueError(f"{path}: {name} must be one number.")
-        numbers[name] = float(array.reshape(()))
+        numbers[name] = float(arrays[name].reshape(()))
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError(f"{path} has NaN or infinite values.")
@@ -74,12 +76,37 @@ def read(path: pathlib.Path) -> Texts:
         raise ValueError(f"{path}: an embedding is zero.")
     if numbers[SCALE] <= 0:
         raise ValueError(f"{path}: {SCALE} must be above 0, not {numbers[SCALE]:g}.")
-    return Texts(embeddings / lengths, numbers[SCALE], numbers[BIAS])
+    return Texts(embeddings / lengths, numbers[SCALE], numbers.get(BIAS))
 
 
-def scores(texts: Texts) -> str:
-    """Returns what turns the logits into scores: a sigmoid for those with a bias."""
-    return taxonomy.SIGMOID if texts.bias else taxonomy.SOFTMAX
+def scores(arch: str, texts: Texts) -> str:
+    """Returns what turns the logits into scores, `softmax` or `sigmoid`.
+
+    Raises:
+      ValueError: the arch has no text tower, or the texts are not those of its kind.
+    """
+    kind = getattr(_tower(arch), "text_scores", None)
+    if kind is None:
+        raise ValueError(
+            f"{arch} has no text tower: texts classify with CLIP and SigLIP only."
+        )
+    if kind == taxonomy.SIGMOID and texts.bias is None:
+        raise ValueError(
+            f"The texts have no array {BIAS}, the logit bias that {arch} was trained "
+            "with."
+        )
+    if kind == taxonomy.SOFTMAX and texts.bias is not None:
+        raise ValueError(
+            f"The texts have an array {BIAS}, but {arch} was trained without a logit "
+            "bias: they are not its own."
+        )
+    return str(kind)
+
+
+def _tower(arch: str) -> type:
+    """Returns the class of an architecture's spec."""
+    with model.bind(definition.resolve(arch)) as builder:
+        return builder.bindings.backbone()
 
 
 def build(
@@ -102,18 +129,21 @@ def build(
       settings: further arguments of `zoo.build`.
 
     Raises:
-      ValueError: the arch has no text tower, the numbers of texts and classes or the
-        lengths of the embeddings differ, or an argument is not usable.
+      ValueError: as `scores`; the numbers of texts and classes or the lengths of the
+        embeddings differ; or an argument is not usable.
     """
+    scores(arch, texts)
+    count, length = texts.embeddings.shape
     bindings = [*gin_bindings, f"{config.BACKBONE}.is_zero_shot = True"]
+    if hasattr(_tower(arch), "embedding_size"):  # the feature vector may be projected
+        bindings.insert(0, f"{config.BACKBONE}.embedding_size = {length}")
     built = model.build(
         arch, weights=weights, taxonomy=classes, gin_bindings=bindings, **settings
     )
-    count, length = texts.embeddings.shape
     if built.taxonomy.num_classes != count:
         raise ValueError(
-            f"There are {count} text embeddings for {built.taxonomy.num_classes} "
-            f"classes of the taxonomy {built.taxonomy.name}."
+            f"There are {count} text embeddings, but {built.taxonomy.name} names "
+            f"{built.taxonomy.num_classes} classes: name those of the texts."
         )
     if built.num_features != length:
         raise ValueError(
@@ -122,7 +152,7 @@ def build(
         )
     values = {
         "kernel": texts.scale * texts.embeddings.T,
-        "bias": np.full(count, texts.bias, np.float32),
+        "bias": np.full(count, texts.bias or 0.0, np.float32),
     }
     for variable in built.head.weights:
         variable.assign(values[variable.name])

@@ -1,6 +1,7 @@
 """Models compute in bfloat16 where the CPU can and results stay close to float32."""
 
 import contextlib
+import re
 
 import numpy as np
 import pytest
@@ -23,8 +24,10 @@ class Model:
     @contextlib.contextmanager
     def context(self):
         self.is_bfloat16 = True
-        yield
-        self.is_bfloat16 = False
+        try:
+            yield
+        finally:
+            self.is_bfloat16 = False
 
     def __call__(self, images):
         return (self.outputs if self.is_bfloat16 else EXACT)[: len(images)]
@@ -55,15 +58,35 @@ def test_only_auto_falls_back_where_results_differ(monkeypatch, outputs, name):
     for _ in range(2):
         assert np.array_equal(function(np.zeros([4, 8, 8, 3])), kept, equal_nan=True)
     assert function.precision == {"auto": "float32"}.get(name, name)
-    start = "computed in " + ("float32, since in bfloat16" if name == "auto" else name)
+    start = "computed in " + ("float32: in bfloat16" if name == "auto" else name)
     assert function.remarks[0].startswith(start)
 
 
-def test_results_that_do_not_change_are_not_called_bfloat16(monkeypatch):
-    function = precision.Function(Model(monkeypatch, EXACT), precision.BFLOAT16)
-    function(np.zeros([4, 8, 8, 3]))
+@pytest.mark.parametrize(
+    ("outputs", "reason"),
+    [
+        (EXACT, "bfloat16 changes nothing: oneDNN is switched off, or"),
+        (
+            tf.errors.InternalError(None, None, "no primitive\nmore"),
+            "bfloat16 fails: no primitive$",
+        ),
+    ],
+)
+def test_only_auto_goes_on_where_bfloat16_is_not_computed(monkeypatch, outputs, reason):
+    class Failing(Model):
+        def __call__(self, images):
+            if self.is_bfloat16 and isinstance(outputs, Exception):
+                raise outputs
+            return super().__call__(images)
+
+    images = np.zeros([4, 8, 8, 3])
+    model = Failing(monkeypatch, outputs)
+    with pytest.raises(precision.UnavailableError, match=f"^{reason}"):
+        precision.Function(model, precision.BFLOAT16)(images)
+    function = precision.Function(model, precision.AUTO)
+    assert np.array_equal(function(images), EXACT)
     assert function.precision == "float32"
-    assert function.remarks == ["TensorFlow computes this model in float32 only"]
+    assert re.match(f"computed in float32: {reason}", function.remarks[0])
 
 
 def test_a_cpu_without_bfloat16_computes_in_float32(monkeypatch, tmp_path):

@@ -42,6 +42,8 @@ def test_unknown_arch_names_the_nearest():
         match=r"^Unknown arch 'mobilenetv2'. Did you mean 'mobilenet_v2'\? See tools/",
     ):
         config.config_file("mobilenetv2")
+    with pytest.raises(ValueError, match=r"begin with it: tools/list 'vit_\*'\.$"):
+        config.config_file("vit")
 
 
 def test_patterns_keep_order_and_drop_repeats():

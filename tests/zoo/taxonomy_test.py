@@ -118,7 +118,7 @@ def test_one_s_own_is_found_by_its_name():
 
 def test_names_of_classes_are_read_from_lines(tmp_path):
     path = tmp_path / "pets.txt"
-    path.write_text("tabby cat\n pug \n", encoding="utf-8")
+    path.write_bytes(b"\xef\xbb\xbftabby cat\r\n pug \r\n")  # as Windows writes it
     read = taxonomy.read_names(path, scores="sigmoid")
     assert (read.name, read.scores) == ("pets", "sigmoid")
     assert [c.name for c in read.classes] == ["tabby cat", "pug"]
@@ -129,7 +129,7 @@ def test_names_of_classes_are_read_from_lines(tmp_path):
     [
         (b"", "names no classes"),
         (b"cat\n\ndog\n", "line 2: the name of a class is empty"),
-        (b"cat\ncat\n", "two classes with the id 'cat'"),
+        (b"dog\ncat\ncat\n", "line 3: 'cat' is the name of line 2 too"),
         (b"\xff\xfe", "is not UTF-8 text"),
     ],
 )

@@ -63,7 +63,7 @@ def test_logits_are_those_of_both_towers(arch, tmp_path):
     safetensors.numpy.save_file(arrays, tmp_path / "texts.safetensors")
 
     texts = zero_shot.read(tmp_path / "texts.safetensors")
-    assert zero_shot.scores(texts) == ("sigmoid" if is_siglip else "softmax")
+    assert zero_shot.scores(arch, texts) == ("sigmoid" if is_siglip else "softmax")
     spec = vit_test.spec_name(arch)
     ours = zero_shot.build(
         arch,
@@ -90,34 +90,37 @@ SMALL = ["CLIP.depth = 1", "CLIP.channels = 64", "CLIP.num_heads = 4"]
 @pytest.mark.parametrize(
     ("bindings", "shape", "classes", "message"),
     [
-        ([], (3, 64), ANIMALS, "CLIP.is_zero_shot needs CLIP.embedding_size"),
-        (
-            ["CLIP.embedding_size = 32"],
-            (2, 32),
-            ANIMALS,
-            "There are 2 text embeddings for 3 classes of the taxonomy animals",
-        ),
+        ([], (2, 32), ANIMALS, "2 text embeddings, but animals names 3 classes"),
         (
             ["CLIP.embedding_size = 32"],
             (3, 16),
             ANIMALS,
             "have the length 16, the feature vectors of clip_base_32 32",
         ),
-        (["CLIP.embedding_size = 32"], (3, 32), None, "3 text embeddings for 1000"),
+        ([], (3, 32), None, "3 text embeddings, but ilsvrc_2012 names 1000 classes"),
     ],
 )
 def test_unfit_texts_are_refused(bindings, shape, classes, message):
-    texts = zero_shot.Texts(np.ones(shape, np.float32), 1.0, 0.0)
+    texts = zero_shot.Texts(np.ones(shape, np.float32), 1.0)
     with pytest.raises(ValueError, match=message):
         zero_shot.build(
             "clip_base_32", texts, classes=classes, gin_bindings=[*SMALL, *bindings]
         )
 
 
-def test_an_arch_without_a_text_tower_is_refused():
-    texts = zero_shot.Texts(np.ones((3, 8), np.float32), 1.0, 0.0)
-    with pytest.raises(ValueError, match="is_zero_shot"):
-        zero_shot.build("mobilenet_v2_035_96", texts, classes=ANIMALS)
+@pytest.mark.parametrize(
+    ("arch", "bias", "message"),
+    [
+        ("mobilenet_v2_035_96", None, "mobilenet_v2_035_96 has no text tower"),
+        ("vit_tiny_16", None, "vit_tiny_16 has no text tower"),
+        ("clip_base_32", 0.0, "array bias, but clip_base_32 was trained without a"),
+        ("siglip_base_16", None, "no array bias, the logit bias that siglip_base_16"),
+    ],
+)
+def test_texts_of_another_kind_are_refused(arch, bias, message):
+    texts = zero_shot.Texts(np.ones((3, 8), np.float32), 1.0, bias)
+    with pytest.raises(ValueError, match=message):
+        zero_shot.build(arch, texts, classes=ANIMALS)
 
 
 @pytest.mark.parametrize(
@@ -130,11 +133,12 @@ def test_an_arch_without_a_text_tower_is_refused():
         ({"embeddings": [[0.0]], "scale": [1.0]}, "an embedding is zero"),
         ({"embeddings": [[np.nan]], "scale": [1.0]}, "NaN or infinite"),
         ({"embeddings": [[1.0]], "scale": [-1.0]}, "scale must be above 0, not -1"),
+        ({"embeddings": [[1.0]], "scale": [1]}, "scale must be floating-point numbers"),
     ],
 )
 def test_a_damaged_file_is_refused(arrays, message, tmp_path):
     path = tmp_path / "texts.npz"
-    np.savez(path, **{k: np.asarray(v, np.float32) for k, v in arrays.items()})
+    np.savez(path, **{k: np.asarray(v) for k, v in arrays.items()})
     with pytest.raises(ValueError, match=re.escape(message)):
         zero_shot.read(path)
 
@@ -143,7 +147,7 @@ def test_embeddings_get_the_length_1(tmp_path):
     np.savez(tmp_path / "a.npz", embeddings=[[3.0, 4.0]], scale=2.0)
     texts = zero_shot.read(tmp_path / "a.npz")
     np.testing.assert_allclose(texts.embeddings, [[0.6, 0.8]], rtol=1e-6)
-    assert (texts.scale, texts.bias) == (2.0, 0.0)
+    assert (texts.scale, texts.bias) == (2.0, None)
 
 
 def test_backbone_names_the_spec_in_bindings():

@@ -37,6 +37,8 @@ class CLIP(encoder.ContrastiveSpec):
     embedding_size: int | None = None
     mlp_activation: str = "quick_gelu"
 
+    text_scores = "softmax"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.embedding_size is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Sequence
 
 import keras
@@ -81,6 +82,9 @@ class ContrastiveSpec(LearnedPositionsSpec):
     """
 
     is_zero_shot: bool = False
+
+    text_scores: typing.ClassVar[str]
+    """What turns logits of texts into scores: a softmax, or sigmoids after a bias."""
 
     @property
     def is_head_normalised(self) -> bool:

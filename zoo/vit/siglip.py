@@ -35,6 +35,8 @@ class SigLIP(encoder.ContrastiveSpec):
 
     hidden: int
 
+    text_scores = "sigmoid"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         spec.check_range("SigLIP.hidden", self.hidden, 1, 65536)

@@ -90,7 +90,7 @@ def kind(path: pathlib.Path) -> str:
             f"{path} is a whole Keras model: load it with Keras, and save only its "
             "weights: model.save_weights('NAME.weights.h5')."
         )
-    if start[:2] == b"PK" and npz.is_npz(path):
+    if start[:2] == b"PK" and (path.suffix == ".npz" or npz.is_npz(path)):
         return "npz"
     if start[:2] == b"PK" or start[:1] == b"\x80":
         return "torch"

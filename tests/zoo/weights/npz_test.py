@@ -63,7 +63,9 @@ def test_damaged_archives_are_refused(tmp_path):
     np.savez(path, x=np.ones(1000))
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(ValueError, match="not a usable|truncated|damaged|can't be"):
+    with pytest.raises(
+        ValueError, match=r"is not a usable \.npz file: File is not a zip file"
+    ):
         weights_file.read(path)
 
 
