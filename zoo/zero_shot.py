@@ -143,7 +143,7 @@ def build(
     if built.taxonomy.num_classes != count:
         raise ValueError(
             f"There are {count} text embeddings, but {built.taxonomy.name} names "
-            f"{built.taxonomy.num_classes} classes: name those of the texts."
+            f"{built.taxonomy.num_classes} classes: give --classes."
         )
     if built.num_features != length:
         raise ValueError(
