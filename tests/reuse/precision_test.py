@@ -10,6 +10,7 @@ import tensorflow as tf
 from reuse import precision
 
 EXACT = np.eye(4, 10, dtype=np.float32)
+ONE_ROW = np.float32([[0.5], [0], [0], [0]])
 
 
 class Model:
@@ -50,7 +51,8 @@ def test_close_results_are_used_and_reported(monkeypatch):
 
 @pytest.mark.parametrize("name", ["auto", "bfloat16"])
 @pytest.mark.parametrize(
-    "outputs", [np.roll(EXACT, 1, axis=0), EXACT + 0.5, EXACT * np.nan]
+    "outputs",
+    [np.roll(EXACT, 1, axis=0), np.add(EXACT, ONE_ROW), EXACT * np.nan],
 )
 def test_only_auto_falls_back_where_results_differ(monkeypatch, outputs, name):
     function = precision.Function(Model(monkeypatch, outputs), name)

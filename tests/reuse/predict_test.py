@@ -1,5 +1,6 @@
 """Predictions by any classifier, from its manifest, its files and its graph."""
 
+import contextlib
 import json
 import shutil
 
@@ -10,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from images import model_input
-from reuse import predict
+from reuse import precision, predict
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +177,31 @@ def test_percentages_of_a_softmax_are_its_own(tmp_path, images):
             assert p.probability == pytest.approx(row[p.index], rel=1e-6)
     np.testing.assert_allclose(np.exp(model.logits(images)), expected, rtol=1e-5)
     assert not model.remarks
+
+
+def test_scores_are_computed_in_the_precision(tmp_path, images, monkeypatch):
+    @contextlib.contextmanager
+    def wrong():
+        monkeypatch.setattr(model, "_function", lambda scaled: 3 * usual(scaled))
+        yield
+        monkeypatch.setattr(model, "_function", usual)
+
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "bfloat16", wrong)
+    folder = classifier_of(tmp_path, head(6, None))
+    exact = predict.Classifier(folder)
+    model = predict.Classifier(folder, precision="bfloat16")
+    usual = model._function
+    assert model.scores == "softmax"  # found out with random images, in float32
+    assert model.computation.comparison is None
+    for rows, others in zip(model.predict(images), exact.predict(images), strict=True):
+        scores = {p.index: p.score for p in others}
+        for p in rows:
+            if p.index in scores:
+                assert p.score == pytest.approx(3 * scores[p.index], rel=1e-5)
+    np.testing.assert_allclose(model.logits(images), 3 * exact.logits(images), 1e-5)
+    assert model.computation.comparison.images == len(images)
+    assert "computed in bfloat16" in model.remarks[-1]
 
 
 @pytest.mark.parametrize("number", [2, 7])
