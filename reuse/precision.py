@@ -3,7 +3,7 @@
 Processors with instructions for bfloat16 multiply matrices in it several times as fast.
 TensorFlow's graph optimizer converts the ops of a float32 model for oneDNN; variables,
 inputs and outputs stay float32. TensorFlow is imported on first use, so that tools can
-parse their flags without it.
+check their flags before.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-AUTO, FLOAT32, BFLOAT16 = PRECISIONS = ("auto", "float32", "bfloat16")
+from reuse import precision_names
+
 LEAST_SAME_TOP1 = 0.95
 """Least share of images with the same largest output, for `auto` to use bfloat16."""
 LEAST_COSINE = 0.99
@@ -70,7 +71,7 @@ class Function:
     Args:
       call: function from images [B, H, W, 3] to outputs [B, K], which calls a
         `tf.function`.
-      precision: one of `PRECISIONS`.
+      precision: one of `precision_names.ALL`.
 
     Attributes:
       precision: `float32` or `bfloat16`; `auto` before the first batch.
@@ -88,13 +89,13 @@ class Function:
         self.precision = precision
         self.comparison: Comparison | None = None
         self.remarks: list[str] = []
-        if precision != FLOAT32 and not has_bfloat16():
-            if precision == BFLOAT16:
+        if precision != precision_names.FLOAT32 and not has_bfloat16():
+            if precision == precision_names.BFLOAT16:
                 raise UnavailableError(
                     "this computer computes in float32 only: bfloat16 needs a CPU with "
                     f"{' or '.join(sorted(_CPU_FLAGS))}, and no GPU."
                 )
-            self.precision = FLOAT32
+            self.precision = precision_names.FLOAT32
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Returns the outputs [B, K] of images [B, H, W, 3].
@@ -102,7 +103,7 @@ class Function:
         Raises:
           UnavailableError: `bfloat16` is demanded, and TensorFlow does not use it.
         """
-        if self.precision == FLOAT32:
+        if self.precision == precision_names.FLOAT32:
             return np.asarray(self._call(images))
         if self.comparison is None and len(images):
             return self._compare(images)
@@ -132,17 +133,17 @@ class Function:
             comparison.same_top1 >= LEAST_SAME_TOP1
             and comparison.cosine >= LEAST_COSINE
         )
-        if self.precision == AUTO and not is_close:
+        if self.precision == precision_names.AUTO and not is_close:
             return self._keep_float32(exact, f"in bfloat16, {comparison}")
-        self.precision, self.comparison = BFLOAT16, comparison
+        self.precision, self.comparison = precision_names.BFLOAT16, comparison
         self.remarks.append(f"computed in bfloat16: {comparison}")
         return outputs
 
     def _keep_float32(self, exact: np.ndarray, reason: str) -> np.ndarray:
         """Returns the outputs in float32, with a remark; `bfloat16` is an error."""
-        if self.precision == BFLOAT16:
+        if self.precision == precision_names.BFLOAT16:
             raise UnavailableError(reason)
-        self.precision = FLOAT32
+        self.precision = precision_names.FLOAT32
         self.remarks.append(f"computed in float32: {reason}")
         return exact
 

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from images import model_input, reader
-from reuse import graphs
+from reuse import graphs, precision_names
 from reuse import precision as precisions
 
 DEFAULT_SIZE = 224  # pixels, for a model that does not declare an input size
@@ -58,7 +58,7 @@ class Classifier:
     Args:
       path: the model's folder.
       input_range: a key of `RANGES`, for a model that does not declare its range.
-      precision: in which `predict` and `logits` compute, of `reuse.precision`.
+      precision: in which `predict` and `logits` compute, of `precision_names.ALL`.
 
     Attributes:
       classes: id and name of each class; empty if the model has no class names.
@@ -77,7 +77,7 @@ class Classifier:
         path: pathlib.Path,
         *,
         input_range: str | None = None,
-        precision: str = precisions.FLOAT32,
+        precision: str = precision_names.FLOAT32,
     ) -> None:
         self.path = path
         self.computation = precisions.Function(self._call, precision)

@@ -7,7 +7,7 @@ import sys
 from absl import flags
 
 from conformance import suite
-from reuse import precision
+from reuse import precision_names
 
 NO_CHECK = "none"
 
@@ -48,8 +48,8 @@ def define_check() -> flags.FlagHolder[str]:
 def define_precision() -> flags.FlagHolder[str]:
     return flags.DEFINE_enum(
         "precision",
-        precision.FLOAT32,
-        list(precision.PRECISIONS),
+        precision_names.FLOAT32,
+        list(precision_names.ALL),
         "Precision of the computation. bfloat16 needs a CPU with instructions for it; "
         "auto uses it there, unless the first batch's results differ from float32.",
         module_name=sys.argv[0],

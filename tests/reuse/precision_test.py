@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from reuse import precision
+from reuse import precision, precision_names
 
 EXACT = np.eye(4, 10, dtype=np.float32)
 ONE_ROW = np.float32([[0.5], [0], [0], [0]])
@@ -36,7 +36,7 @@ class Model:
 
 def test_close_results_are_used_and_reported(monkeypatch):
     close = EXACT + np.float32(0.01)
-    function = precision.Function(Model(monkeypatch, close), precision.AUTO)
+    function = precision.Function(Model(monkeypatch, close), precision_names.AUTO)
     assert np.array_equal(function(np.zeros([0, 8, 8, 3])), close[:0])
     assert function.comparison is None
     assert np.array_equal(function(np.zeros([4, 8, 8, 3])), close)
@@ -84,8 +84,8 @@ def test_only_auto_goes_on_where_bfloat16_is_not_computed(monkeypatch, outputs, 
     images = np.zeros([4, 8, 8, 3])
     model = Failing(monkeypatch, outputs)
     with pytest.raises(precision.UnavailableError, match=f"^{reason}"):
-        precision.Function(model, precision.BFLOAT16)(images)
-    function = precision.Function(model, precision.AUTO)
+        precision.Function(model, precision_names.BFLOAT16)(images)
+    function = precision.Function(model, precision_names.AUTO)
     assert np.array_equal(function(images), EXACT)
     assert function.precision == "float32"
     assert re.match(f"computed in float32: {reason}", function.remarks[0])
@@ -94,8 +94,8 @@ def test_only_auto_goes_on_where_bfloat16_is_not_computed(monkeypatch, outputs, 
 def test_a_cpu_without_bfloat16_computes_in_float32(monkeypatch, tmp_path):
     model = Model(monkeypatch, EXACT, has_bfloat16=False)
     with pytest.raises(ValueError, match="float32 only: bfloat16 needs a CPU with amx"):
-        precision.Function(model, precision.BFLOAT16)
-    function = precision.Function(model, precision.AUTO)
+        precision.Function(model, precision_names.BFLOAT16)
+    function = precision.Function(model, precision_names.AUTO)
     function(np.zeros([4, 8, 8, 3]))
     assert (function.precision, function.remarks) == ("float32", [])
 
@@ -125,7 +125,7 @@ def test_tensorflow_converts_a_loaded_model_and_back():
     call = tf.function(lambda x: tf.matmul(tf.reshape(x, [-1, 256]), kernel))
     images = np.random.default_rng(0).random([8, 8, 8, 4], np.float32)
     exact = call(images).numpy()
-    function = precision.Function(call, precision.AUTO)
+    function = precision.Function(call, precision_names.AUTO)
     outputs = function(images)
     assert function.precision == "bfloat16"
     assert not np.array_equal(outputs, exact)
