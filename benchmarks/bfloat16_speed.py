@@ -14,30 +14,27 @@ from typing import Any
 
 from benchmarks import inference_speed
 from benchmarks.subprocesses import report_progress
-from reuse import precision
+from reuse import precision, precision_names
 
 
 def main(job: dict[str, Any]) -> dict[str, Any]:
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(job["ours"])
+    model = tf.saved_model.load(job["ours"])
+    exact = functools.partial(inference_speed.call, model)
+    rounded = precision.Function(exact, precision_names.BFLOAT16)
     times = {}
     for batch in job["batches"]:
         report_progress(f"time batch {batch}")
         images = tf.random.uniform([batch, job["size"], job["size"], 3])
         functions = {
-            "ours": functools.partial(_call_in_bfloat16, loaded, images),
-            "theirs": functools.partial(inference_speed.call, loaded, images),
+            "ours": functools.partial(rounded, images),
+            "theirs": functools.partial(exact, images),
         }
         times[f"batch {batch}, bfloat16 beside float32"] = inference_speed.alternate(
             functions, job["repeat"]
         )
     return times
-
-
-def _call_in_bfloat16(model: Any, images: Any) -> Any:
-    with precision.bfloat16():
-        return inference_speed.call(model, images)
 
 
 if __name__ == "__main__":

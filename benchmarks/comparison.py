@@ -81,8 +81,6 @@ def check_counterparts(arch: str, settings: Settings) -> None:
       ValueError: it does not.
       ImportError: the package that has it is missing.
     """
-    if PYTORCH in settings.measures and importlib.util.find_spec("timm") is None:
-        raise ImportError("timm is missing: run tools/setup oracles")
     if BFLOAT16 in settings.measures and not precision.has_bfloat16():
         raise ValueError("--measure=bfloat16 needs a CPU with bfloat16, and no GPU.")
     needed = {}
@@ -96,6 +94,8 @@ def check_counterparts(arch: str, settings: Settings) -> None:
                 f"{arch!r} has no counterpart in {package} to compare with. "
                 f"These archs have one: {', '.join(counterparts)}."
             )
+    if PYTORCH in settings.measures and importlib.util.find_spec("timm") is None:
+        raise ImportError("timm is missing: run tools/setup oracles")
 
 
 def check_sizes(arch: str, settings: Settings) -> None:

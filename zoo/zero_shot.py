@@ -19,6 +19,8 @@ from zoo.weights import registry, weights_file
 EMBEDDINGS, SCALE, BIAS = "embeddings", "scale", "bias"
 """Names of the arrays in a file of text embeddings."""
 
+_SMALL_SCALE = 10.0
+
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
@@ -33,6 +35,16 @@ class Texts:
     embeddings: np.ndarray
     scale: float
     bias: float | None = None
+
+    @property
+    def remark(self) -> str:
+        """One line for the user if the scale is suspicious; else empty."""
+        if self.scale >= _SMALL_SCALE:
+            return ""
+        return (
+            f"{SCALE} is {self.scale:g}, and CLIP's is 100: if it is the logarithm, "
+            "give its exponential"
+        )
 
 
 def read(path: pathlib.Path) -> Texts:
@@ -132,7 +144,7 @@ def build(
       ValueError: as `scores`; the numbers of texts and classes or the lengths of the
         embeddings differ; or an argument is not usable.
     """
-    scores(arch, texts)
+    kind = scores(arch, texts)
     count, length = texts.embeddings.shape
     bindings = [*gin_bindings, f"{config.BACKBONE}.is_zero_shot = True"]
     if hasattr(_tower(arch), "embedding_size"):  # the feature vector may be projected
@@ -144,6 +156,11 @@ def build(
         raise ValueError(
             f"There are {count} text embeddings, but {built.taxonomy.name} names "
             f"{built.taxonomy.num_classes} classes: give --classes."
+        )
+    if built.taxonomy.scores != kind:
+        raise ValueError(
+            f"Scores of {arch} are of a {kind}, those of {built.taxonomy.name} of a "
+            f"{built.taxonomy.scores}: give --classes."
         )
     if built.num_features != length:
         raise ValueError(

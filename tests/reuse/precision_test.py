@@ -10,17 +10,18 @@ import tensorflow as tf
 from reuse import precision, precision_names
 
 EXACT = np.eye(4, 10, dtype=np.float32)
+IMAGES = np.arange(4.0).reshape(4, 1, 1, 1)
 ONE_ROW = np.float32([[0.5], [0], [0], [0]])
 
 
 class Model:
-    """Returns `EXACT`, or other outputs within `precision.bfloat16()`."""
+    """Returns `EXACT`, or other outputs within `precision._bfloat16()`."""
 
     def __init__(self, monkeypatch, outputs, *, has_bfloat16=True):
         self.is_bfloat16 = False
         self.outputs = outputs
         monkeypatch.setattr(precision, "has_bfloat16", lambda: has_bfloat16)
-        monkeypatch.setattr(precision, "bfloat16", self.context)
+        monkeypatch.setattr(precision, "_bfloat16", self.context)
 
     @contextlib.contextmanager
     def context(self):
@@ -37,16 +38,25 @@ class Model:
 def test_close_results_are_used_and_reported(monkeypatch):
     close = EXACT + np.float32(0.01)
     function = precision.Function(Model(monkeypatch, close), precision_names.AUTO)
-    assert np.array_equal(function(np.zeros([0, 8, 8, 3])), close[:0])
+    assert np.array_equal(function(IMAGES[:0]), close[:0])
     assert function.comparison is None
-    assert np.array_equal(function(np.zeros([4, 8, 8, 3])), close)
-    assert np.array_equal(function(np.zeros([2, 8, 8, 3])), close[:2])
+    assert np.array_equal(function(IMAGES), close)
+    assert np.array_equal(function(IMAGES[:2]), close[:2])
     assert function.precision == "bfloat16"
     assert function.comparison.images == 4
     assert function.comparison.same_top1 == 1
     assert 0.998 < function.comparison.cosine < 1
     (remark,) = function.remarks
     assert remark.startswith("computed in bfloat16: of 4 images, 100.0% have the same")
+
+
+def test_images_that_fill_up_a_batch_count_once(monkeypatch):
+    outputs = np.roll(EXACT, 1, axis=1)  # for images 0 to 2
+    outputs[3] = EXACT[3]
+    function = precision.Function(Model(monkeypatch, outputs), "bfloat16")
+    function(tf.constant(IMAGES[[0, 3, 3, 3]]))
+    assert function.comparison.images == 2
+    assert function.comparison.same_top1 == 0.5
 
 
 @pytest.mark.parametrize("name", ["auto", "bfloat16"])
@@ -58,7 +68,7 @@ def test_only_auto_falls_back_where_results_differ(monkeypatch, outputs, name):
     function = precision.Function(Model(monkeypatch, outputs), name)
     kept = EXACT if name == "auto" else outputs
     for _ in range(2):
-        assert np.array_equal(function(np.zeros([4, 8, 8, 3])), kept, equal_nan=True)
+        assert np.array_equal(function(IMAGES), kept, equal_nan=True)
     assert function.precision == {"auto": "float32"}.get(name, name)
     start = "computed in " + ("float32: in bfloat16" if name == "auto" else name)
     assert function.remarks[0].startswith(start)
@@ -81,12 +91,11 @@ def test_only_auto_goes_on_where_bfloat16_is_not_computed(monkeypatch, outputs, 
                 raise outputs
             return super().__call__(images)
 
-    images = np.zeros([4, 8, 8, 3])
     model = Failing(monkeypatch, outputs)
     with pytest.raises(precision.UnavailableError, match=f"^{reason}"):
-        precision.Function(model, precision_names.BFLOAT16)(images)
+        precision.Function(model, precision_names.BFLOAT16)(IMAGES)
     function = precision.Function(model, precision_names.AUTO)
-    assert np.array_equal(function(images), EXACT)
+    assert np.array_equal(function(IMAGES), EXACT)
     assert function.precision == "float32"
     assert re.match(f"computed in float32: {reason}", function.remarks[0])
 
@@ -96,7 +105,7 @@ def test_a_cpu_without_bfloat16_computes_in_float32(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="float32 only: bfloat16 needs a CPU with amx"):
         precision.Function(model, precision_names.BFLOAT16)
     function = precision.Function(model, precision_names.AUTO)
-    function(np.zeros([4, 8, 8, 3]))
+    function(IMAGES)
     assert (function.precision, function.remarks) == ("float32", [])
 
 

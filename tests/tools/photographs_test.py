@@ -14,6 +14,7 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
+from reuse import precision
 from tests.images import kinds
 
 SIDE, IMAGES_PER_CLASS = 32, 30
@@ -99,6 +100,19 @@ def test_evaluate_is_right_on_all(tool, classifier, photographs):
     done = tool("evaluate", classifier, f"--data={photographs}", "--format=json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["top1"] == 1.0
+
+
+def test_bfloat16_that_is_not_computed_is_told(tool, classifier, photographs):
+    """The model has no ops that TensorFlow converts."""
+    if not precision.has_bfloat16():
+        pytest.skip("this CPU has no bfloat16")
+    data, name = f"--data={photographs}", "--precision=bfloat16"
+    for done in (
+        tool("evaluate", classifier, data, name),
+        tool("predict", classifier, photographs, name),
+    ):
+        assert done.returncode == 2
+        assert "bfloat16 changes nothing" in done.stderr.splitlines()[-1]
 
 
 def test_predict_is_right_on_all(tool, classifier, photographs):

@@ -1,5 +1,6 @@
 """Tests zero-shot classifiers against both towers of transformers."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -64,12 +65,13 @@ def test_logits_are_those_of_both_towers(arch, tmp_path):
 
     texts = zero_shot.read(tmp_path / "texts.safetensors")
     assert zero_shot.scores(arch, texts) == ("sigmoid" if is_siglip else "softmax")
+    animals = dataclasses.replace(ANIMALS, scores=zero_shot.scores(arch, texts))
     spec = vit_test.spec_name(arch)
     ours = zero_shot.build(
         arch,
         texts,
         weights=str(tmp_path / "model.safetensors"),
-        classes=ANIMALS,
+        classes=animals,
         gin_bindings=[f"{spec}.depth = 2", *vit_test.small_bindings(arch)],
     )
     logits = ours.head(ours.backbone(images)["feature_vector"])
@@ -78,7 +80,7 @@ def test_logits_are_those_of_both_towers(arch, tmp_path):
 
     ours.save_weights(tmp_path / "ours.safetensors")
     again = zoo.build(arch, weights=str(tmp_path / "ours.safetensors"))
-    assert again.taxonomy == ANIMALS
+    assert again.taxonomy == animals
     np.testing.assert_array_equal(
         again.head(again.backbone(images)["feature_vector"]), logits
     )
@@ -106,6 +108,13 @@ def test_unfit_texts_are_refused(bindings, shape, classes, message):
         zero_shot.build(
             "clip_base_32", texts, classes=classes, gin_bindings=[*SMALL, *bindings]
         )
+
+
+def test_classes_with_scores_of_another_kind_are_refused():
+    texts = zero_shot.Texts(np.ones((3, 64), np.float32), 1.0, bias=-3.0)
+    small = [line.replace("CLIP", "SigLIP") for line in SMALL]
+    with pytest.raises(ValueError, match=r"are of a sigmoid, .*animals of a softmax"):
+        zero_shot.build("siglip_base_16", texts, classes=ANIMALS, gin_bindings=small)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +157,13 @@ def test_embeddings_get_the_length_1(tmp_path):
     texts = zero_shot.read(tmp_path / "a.npz")
     np.testing.assert_allclose(texts.embeddings, [[0.6, 0.8]], rtol=1e-6)
     assert (texts.scale, texts.bias) == (2.0, None)
+
+
+@pytest.mark.parametrize(("scale", "start"), [(100.0, ""), (4.6, "scale is 4.6, and")])
+def test_a_logarithm_as_scale_is_told(scale, start):
+    remark = zero_shot.Texts(np.ones((1, 1)), scale).remark
+    assert remark.startswith(start)
+    assert bool(remark) == bool(start)
 
 
 def test_backbone_names_the_spec_in_bindings():
