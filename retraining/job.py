@@ -16,7 +16,7 @@ from exporters import export_folder, formats, manifest
 from foundation import atomic, progress
 from images import model_input
 from retraining import fine_tuning, manifests, saved_models
-from reuse import handles, keras_layer, predict
+from reuse import handles, image_model, keras_layer, predict
 from training import evaluation, evaluation_report, plots
 from training.data import augmentation, data_sources, pipeline, split, tfrecords
 
@@ -139,7 +139,7 @@ class _Job:
 
     def _module_preprocessing(self, folder: pathlib.Path) -> model_input.Preprocessing:
         """Returns the module's preprocessing, uncropped, at the requested size."""
-        result = predict.preprocessing(folder, self._layer.resolved_object)
+        result = image_model.preprocessing(folder, self._layer.resolved_object)
         result = dataclasses.replace(result, crop_fraction=1.0)
         size = self._request.image_size
         if not size:

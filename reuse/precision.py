@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator
+import typing
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -21,6 +22,11 @@ LEAST_SAME_TOP1 = 0.95
 """Least share of images with the same largest output, for `auto` to use bfloat16."""
 LEAST_COSINE = 0.99
 """Least cosine similarity of an image's outputs, for `auto` to use bfloat16."""
+
+SCORES = "logits"
+"""Name of the output whose largest values are compared."""
+
+Outputs = np.ndarray | Mapping[str, np.ndarray]
 
 _CPU_FLAGS = {"amx_bf16", "avx512_bf16"}
 _CPU_INFO = pathlib.Path("/proc/cpuinfo")  # of Linux
@@ -37,18 +43,28 @@ class Comparison:
 
     Attributes:
       images: number of images.
-      same_top1: share of images whose largest output is the same, in [0, 1].
+      same_top1: share of images whose largest score is the same, in [0, 1]; None if
+        no output is scores.
       cosine: smallest cosine similarity of an image's outputs, in [-1, 1].
     """
 
     images: int
-    same_top1: float
+    same_top1: float | None
     cosine: float
 
+    @property
+    def is_close(self) -> bool:
+        """Whether `auto` uses bfloat16."""
+        same_top1 = 1.0 if self.same_top1 is None else self.same_top1
+        return same_top1 >= LEAST_SAME_TOP1 and self.cosine >= LEAST_COSINE
+
     def __str__(self) -> str:
+        cosine = f"the cosine similarity is at least {self.cosine:.5f}"
+        if self.same_top1 is None:
+            return f"compared with float32 for {self.images} images, {cosine}"
         return (
             f"of {self.images} images, {self.same_top1:.1%} have the same top class as "
-            f"in float32; the cosine similarity is at least {self.cosine:.5f}"
+            f"in float32; {cosine}"
         )
 
 
@@ -69,8 +85,8 @@ class Function:
     and the outputs of that batch are within `LEAST_SAME_TOP1` and `LEAST_COSINE`.
 
     Args:
-      call: function from images [B, H, W, 3] to outputs [B, K], which calls a
-        `tf.function`.
+      call: function from images [B, H, W, 3] to scores [B, K], or to a dict of
+        outputs [B, ...] in which scores are called `SCORES`; it calls a `tf.function`.
       precision: one of `precision_names.ALL`.
 
     Attributes:
@@ -83,7 +99,7 @@ class Function:
     """
 
     def __init__(
-        self, call: Callable[[np.ndarray], np.ndarray], precision: str
+        self, call: Callable[[np.ndarray], typing.Any], precision: str
     ) -> None:
         self._call = call
         self.precision = precision
@@ -97,50 +113,46 @@ class Function:
                 )
             self.precision = precision_names.FLOAT32
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Returns the outputs [B, K] of images [B, H, W, 3].
+    def __call__(self, images: np.ndarray) -> typing.Any:
+        """Returns the outputs of images [B, H, W, 3], as arrays of NumPy.
 
         Raises:
           UnavailableError: `bfloat16` is demanded, and TensorFlow does not use it.
         """
         if self.precision == precision_names.FLOAT32:
-            return np.asarray(self._call(images))
+            return _arrays(self._call(images))
         if self.comparison is None and len(images):
             return self._choose(images)
         with _bfloat16():
-            return np.asarray(self._call(images))
+            return _arrays(self._call(images))
 
-    def _choose(self, images: np.ndarray) -> np.ndarray:
+    def _choose(self, images: np.ndarray) -> Outputs:
         """Returns the outputs in the precision that the comparison leads to."""
         import tensorflow as tf
 
         from images import reader
 
-        exact = np.asarray(self._call(images))
+        exact = _arrays(self._call(images))
         try:
             with _bfloat16():
-                outputs = np.asarray(self._call(images))
+                outputs = _arrays(self._call(images))
         except tf.errors.OpError as error:  # of oneDNN, if it has no bfloat16
             return self._keep_float32(exact, f"bfloat16 fails: {reader.reason(error)}")
-        if np.array_equal(outputs, exact):
+        same = _by_name(exact)
+        if all(np.array_equal(o, same[name]) for name, o in _by_name(outputs).items()):
             return self._keep_float32(
                 exact,
                 "bfloat16 changes nothing: oneDNN is switched off, or the model has "
                 "no ops that TensorFlow converts",
             )
-        different = _different(images)
-        comparison = _compare(outputs[different], exact[different])
-        is_close = (
-            comparison.same_top1 >= LEAST_SAME_TOP1
-            and comparison.cosine >= LEAST_COSINE
-        )
-        if self.precision == precision_names.AUTO and not is_close:
+        comparison = _compare(outputs, exact, _different(images))
+        if self.precision == precision_names.AUTO and not comparison.is_close:
             return self._keep_float32(exact, f"in bfloat16, {comparison}")
         self.precision, self.comparison = precision_names.BFLOAT16, comparison
         self.remarks.append(f"computed in bfloat16: {comparison}")
         return outputs
 
-    def _keep_float32(self, exact: np.ndarray, reason: str) -> np.ndarray:
+    def _keep_float32(self, exact: Outputs, reason: str) -> Outputs:
         """Returns the outputs in float32, with a remark; `bfloat16` is an error."""
         if self.precision == precision_names.BFLOAT16:
             raise UnavailableError(reason)
@@ -155,17 +167,38 @@ def _different(images: np.ndarray) -> list[int]:
     return list({image.tobytes(): n for n, image in enumerate(pixels)}.values())
 
 
-def _compare(outputs: np.ndarray, exact: np.ndarray) -> Comparison:
-    """Compares outputs [B, K] in bfloat16 with exact ones; B is positive."""
-    first, second = outputs.astype(np.float64), exact.astype(np.float64)
+def _compare(outputs: Outputs, exact: Outputs, rows: list[int]) -> Comparison:
+    """Compares some rows of outputs in bfloat16 with those of exact ones."""
+    first, second = _by_name(outputs), _by_name(exact)
+    scores = first[SCORES][rows] if SCORES in first else None
+    return Comparison(
+        images=len(rows),
+        same_top1=None
+        if scores is None
+        else float((scores.argmax(-1) == second[SCORES][rows].argmax(-1)).mean()),
+        cosine=min(_least_cosine(first[n][rows], second[n][rows]) for n in first),
+    )
+
+
+def _least_cosine(outputs: np.ndarray, exact: np.ndarray) -> float:
+    """Returns the smallest cosine similarity of rows of two arrays [B, ...]."""
+    first = outputs.reshape(len(outputs), -1).astype(np.float64)
+    second = exact.reshape(len(exact), -1).astype(np.float64)
     lengths = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
     products = (first * second).sum(axis=-1)
     cosines = np.divide(products, lengths, out=np.ones_like(lengths), where=lengths > 0)
-    return Comparison(
-        images=len(exact),
-        same_top1=float((first.argmax(-1) == second.argmax(-1)).mean()),
-        cosine=float(cosines.min()),
-    )
+    return float(cosines.min())
+
+
+def _arrays(outputs: typing.Any) -> Outputs:
+    """Returns outputs as arrays of NumPy."""
+    if isinstance(outputs, Mapping):
+        return {name: np.asarray(output) for name, output in outputs.items()}
+    return np.asarray(outputs)
+
+
+def _by_name(outputs: Outputs) -> Mapping[str, np.ndarray]:
+    return outputs if isinstance(outputs, Mapping) else {SCORES: outputs}
 
 
 @contextlib.contextmanager

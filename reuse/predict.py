@@ -6,7 +6,6 @@ import concurrent.futures
 import dataclasses
 import functools
 import itertools
-import json
 import os
 import pathlib
 import re
@@ -16,15 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from images import model_input, reader
-from reuse import graphs, precision_names
-from reuse import precision as precisions
+from images import reader
+from reuse import graphs, image_model, precision_names
 
-DEFAULT_SIZE = 224  # pixels, for a model that does not declare an input size
-RANGES = {"0,1": (0.0, 1.0), "0,255": (0.0, 255.0), "-1,1": (-1.0, 1.0)}
-"""Ranges of pixel values that models take; images have the first one."""
-
-_Answer = typing.TypeVar("_Answer")
 _ESCAPES = {r"\t": "\t", r"\n": "\n", r"\r": "\r", r"\\": "\\"}
 _TOLERANCE = 1e-3  # by which a sum of probabilities may differ from 1
 _TINY = 1e-30  # lower bound of probabilities before the logarithm
@@ -49,27 +42,14 @@ class Prediction:
     probability: float
 
 
-class Classifier:
+class Classifier(image_model.ImageModel):
     """A SavedModel that classifies images, from this project or not.
 
-    The range of the input, and whether the outputs are logits or probabilities, come
-    from the model's manifest, or else from its graph.
-
-    Args:
-      path: the model's folder.
-      input_range: a key of `RANGES`, for a model that does not declare its range.
-      precision: in which `predict` and `logits` compute, of `precision_names.ALL`.
+    Whether the outputs are logits or probabilities comes from the model's manifest, or
+    else from its graph.
 
     Attributes:
       classes: id and name of each class; empty if the model has no class names.
-      preprocessing: turns an image into the model's input.
-      is_random: whether the weights, or those of the head, are random.
-      remarks: one-line warnings for the user, such as assumptions that were made.
-      computation: calls the model in the precision.
-
-    Raises:
-      ValueError: there is no SavedModel, it does not classify images, its manifest is
-        invalid, or the computer does not have the precision.
     """
 
     def __init__(
@@ -79,42 +59,31 @@ class Classifier:
         input_range: str | None = None,
         precision: str = precision_names.FLOAT32,
     ) -> None:
-        self.path = path
-        self.computation = precisions.Function(self._call, precision)
-        self.remarks = self.computation.remarks
-        self._manifest = _manifest(path)
-        if self._manifest.get("kind") == "feature_vector":
-            raise ValueError(
-                f"{path} returns feature vectors; give the classifier of the pair."
-            )
-        self.classes = _classes(path, self._manifest)
-        try:
-            self._model = tf.saved_model.load(str(path))
-            self._function = _ImageFunction(self._model)
-        except Exception as error:  # a damaged model may raise anything
-            raise ValueError(f"{path} is not usable: {_first_line(error)}") from error
-        try:
-            weights = self._manifest.get("weights", {})
-            self.is_random = weights.get("name") == "random" or bool(
-                weights.get("head")
-            )
-            class_index = self._manifest.get("class_index") or {}
-            self._declared_scores = class_index.get("scores")
-            if self._declared_scores not in (None, "softmax", "sigmoid"):
-                raise ValueError(
-                    "scores must be 'softmax' or 'sigmoid', not "
-                    f"{self._declared_scores!r}"
-                )
-            self.preprocessing = preprocessing(path, self._model)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(
-                f"{path} has an invalid manifest: {_first_line(error)}."
-            ) from error
-        self._low, self._high = self._input_range(input_range)
+        super().__init__(path, input_range=input_range, precision=precision)
+        self.classes = _classes(path, self.manifest)
         if self.is_random:
             self.remarks.insert(
                 0,
                 "RANDOM WEIGHTS: not trained; predictions mean nothing",
+            )
+
+    def _check_kind(self, kind: str | None) -> None:
+        if kind == image_model.FEATURE_VECTOR:
+            raise ValueError(
+                f"{self.path} returns feature vectors; give the classifier of the pair."
+            )
+
+    def _choose_function(self, model: typing.Any) -> image_model.ImageFunction:
+        return image_model.ImageFunction.of_call(
+            model, "image_classification", "serving_default"
+        )
+
+    def _read_manifest(self) -> None:
+        class_index = self.manifest.get("class_index") or {}
+        self._declared_scores = class_index.get("scores")
+        if self._declared_scores not in (None, "softmax", "sigmoid"):
+            raise ValueError(
+                f"scores must be 'softmax' or 'sigmoid', not {self._declared_scores!r}"
             )
 
     @functools.cached_property
@@ -205,23 +174,6 @@ class Classifier:
             return np.log(probabilities) - np.log(complements)
         return np.log(probabilities)
 
-    def _input_range(self, key: str | None) -> tuple[float, float]:
-        """Returns the values that the model takes for black and white."""
-        if key:
-            return RANGES[key]
-        if self._manifest:
-            return RANGES["0,1"]
-        if self._function.spec.dtype.is_integer:
-            return RANGES["0,255"]
-        scaling = self._function.read_graph(graphs.find_scaling)
-        input_range = scaling.input_range if scaling else None
-        if not input_range:
-            self.remarks.append(
-                "the model does not declare the range of its input: [0, 1] is assumed; "
-                "if it is another, pass --input_range=0,255 or --input_range=-1,1"
-            )
-        return input_range or RANGES["0,1"]
-
     def _probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Returns the probabilities [B, K]; a single score is for class 1 of two."""
         if self.scores == "softmax":
@@ -231,9 +183,6 @@ class Classifier:
         if self.num_classes > outputs.shape[1]:
             return np.concatenate([1 - probabilities, probabilities], axis=1)
         return probabilities
-
-    def _call(self, images: np.ndarray) -> np.ndarray:
-        return np.asarray(self._function(images))
 
     @functools.cached_property
     def _random_outputs(self) -> np.ndarray:
@@ -246,16 +195,7 @@ class Classifier:
         self, images: np.ndarray, call: Callable[[np.ndarray], np.ndarray]
     ) -> np.ndarray:
         """Returns the outputs [B, K] float32 for images [B, H, W, 3] in [0, 1]."""
-        scaled = self._low + images * (self._high - self._low)
-        try:
-            outputs = call(scaled)
-        except precisions.UnavailableError as error:
-            raise ValueError(f"{self.path}: {error}.") from error
-        except Exception as error:  # a foreign model may raise anything
-            raise ValueError(
-                f"{self.path} can't take images of shape {images.shape}: "
-                f"{_reason(error)}"
-            ) from error
+        outputs = self._scaled_call(images, call)
         is_score = outputs.ndim == 2 and outputs.dtype.kind == "f"
         if not is_score or len(outputs) != len(images):
             raise ValueError(
@@ -341,138 +281,6 @@ def _path_text(path: pathlib.Path) -> str:
     return os.fsencode(path).decode(errors="replace")
 
 
-class _ImageFunction:
-    """The function of a model from images to scores: `__call__`, or a signature.
-
-    Args:
-      model: the result of `tf.saved_model.load`.
-
-    Attributes:
-      spec: the tf.TensorSpec of the images.
-
-    Raises:
-      ValueError: the model has neither a `__call__` nor a suitable signature, or the
-        function takes anything but a batch of images.
-    """
-
-    def __init__(self, model: typing.Any) -> None:
-        self._output: str | None = None
-        if callable(model):
-            names = model.__call__.function_spec.fullargspec.args
-            options = {"training": False} if "training" in names else {}
-            self._call: Callable[..., typing.Any] = functools.partial(model, **options)
-            traces = model.__call__.concrete_functions
-            self.spec = traces[0].structured_input_signature[0][0]
-            _check_images(self.spec)
-            self._trace: Callable[[], typing.Any] = functools.partial(
-                model.__call__.get_concrete_function, self.spec, **options
-            )
-            return
-        candidates = ("image_classification", "serving_default")
-        name = next((name for name in candidates if name in model.signatures), None)
-        if name is None:
-            raise ValueError("it has neither a __call__ nor a signature for images.")
-        signature = model.signatures[name]
-        inputs = signature.structured_input_signature[1]
-        if len(inputs) != 1:
-            raise ValueError(
-                f"its signature {name} must take only images, but takes "
-                f"{' and '.join(sorted(inputs))}"
-            )
-        ((images, self.spec),) = inputs.items()
-        _check_images(self.spec)
-        outputs = signature.structured_outputs
-        if len(outputs) != 1 and "default" not in outputs:
-            raise ValueError(
-                f"its signature {name} returns {' and '.join(sorted(outputs))}; the "
-                "scores must be its only output, or be named default"
-            )
-        self._output = "default" if "default" in outputs else next(iter(outputs))
-        self._call = lambda batch: signature(**{images: batch})[self._output]
-        self._trace = lambda: signature
-
-    def __call__(self, images: np.ndarray) -> tf.Tensor:
-        """Returns the scores of images [B, H, W, 3], for any batch size and dtype.
-
-        Splits and pads the images for a model with a fixed batch size, and casts them
-        to the model's dtype.
-        """
-        if self.spec.dtype.is_integer:
-            images = np.rint(images)
-        size = self.spec.shape[0] if self.spec.shape.rank else None
-        batches = [images]
-        if size:
-            missing = -len(images) % size
-            padded = np.concatenate([images, np.repeat(images[:1], missing, axis=0)])
-            batches = np.split(padded, len(padded) // size)
-        parts = [self._call(tf.cast(batch, self.spec.dtype)) for batch in batches]
-        return parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)[: len(images)]
-
-    def read_graph(self, read: Callable[..., _Answer]) -> _Answer | None:
-        """Applies a function of `graphs` to the graph; returns None if it fails."""
-        try:
-            return read(self._trace(), self._output)
-        except Exception:  # a foreign graph may hold anything
-            return None
-
-
-def _check_images(spec: typing.Any) -> None:
-    """Raises ValueError unless a model takes images [B, H, W, 3]."""
-    shape = spec.shape
-    if shape.rank is not None and (shape.rank != 4 or shape[-1] not in (None, 3)):
-        raise ValueError(
-            f"it must take images [batch, height, width, 3], but takes {list(shape)}"
-        )
-
-
-def _manifest(path: pathlib.Path) -> dict[str, typing.Any]:
-    """Returns the manifest of a model; empty if the model has none."""
-    file = path / "assets.extra" / "manifest.json"
-    if not file.is_file():
-        return {}
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not readable: {_first_line(error)}.") from error
-    if not isinstance(manifest, dict):
-        raise ValueError(
-            f"{file} must hold a JSON object, not a {type(manifest).__name__}."
-        )
-    return manifest
-
-
-def preprocessing(path: pathlib.Path, model: typing.Any) -> model_input.Preprocessing:
-    """Returns a model's preprocessing: from its manifest, or for its fixed input size.
-
-    The input size of a model that has neither is `DEFAULT_SIZE`.
-
-    Args:
-      path: the model's folder.
-      model: the result of `tf.saved_model.load`.
-
-    Raises:
-      ValueError, LookupError, TypeError, AttributeError: the manifest or the signature
-        is invalid.
-    """
-    record = _manifest(path).get("preprocessing")
-    if record is not None:
-        return model_input.Preprocessing(
-            height=record["image_size"],
-            width=record["image_size"],
-            crop_fraction=record["crop_fraction"],
-            interpolation=record["interpolation"],
-        )
-    signature = model.signatures.get("serving_default")
-    size = (None, None)
-    if signature is not None:
-        specs = list(signature.structured_input_signature[1].values())
-        if len(specs) != 1 or specs[0].shape.rank != 4:
-            raise ValueError("its signature serving_default must take only images")
-        size = specs[0].shape[1:3]
-    height, width = (side or DEFAULT_SIZE for side in size)
-    return model_input.Preprocessing(height=height, width=width)
-
-
 def _classes(
     path: pathlib.Path, manifest: dict[str, typing.Any]
 ) -> list[tuple[str, str]]:
@@ -501,14 +309,3 @@ def _classes(
 def _unescaped(cell: str) -> str:
     """Replaces the escapes of tabs and line ends in a cell of a class index."""
     return re.sub(r"\\[tnr\\]", lambda match: _ESCAPES[match[0]], cell)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, tf.errors.OpError):
-        return reader.reason(error)
-    return _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
