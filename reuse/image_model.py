@@ -116,9 +116,10 @@ class ImageModel:
         Raises:
           ValueError: the model does not take the images.
         """
-        scaled = self._low + images * (self._high - self._low)
+        if (self._low, self._high) != RANGES["0,1"]:
+            images = self._low + images * (self._high - self._low)
         try:
-            return call(scaled)
+            return call(images)
         except precisions.UnavailableError as error:
             raise ValueError(f"{self.path}: {error}.") from error
         except Exception as error:  # a foreign model may raise anything

@@ -147,7 +147,22 @@ class Classifier(image_model.ImageModel):
         Raises:
           ValueError: the model does not take the images, or does not return scores.
         """
-        outputs = self._outputs(images, self.computation)
+        return self.rank(self.outputs(images), top=top)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Returns the logits of each image's classes, [B, K] float32.
+
+        The probabilities of a model that returns those are converted to logits. Takes
+        the same images as `predict` and raises the same errors.
+        """
+        return self.to_logits(self.outputs(images))
+
+    def outputs(self, images: np.ndarray) -> np.ndarray:
+        """Returns the model's outputs as they are; otherwise like `logits`."""
+        return self._outputs(images, self.computation)
+
+    def rank(self, outputs: np.ndarray, *, top: int = 5) -> list[list[Prediction]]:
+        """Returns what `predict` returns, from the model's outputs."""
         probabilities = self._probabilities(outputs)
         outputs = np.broadcast_to(outputs, probabilities.shape)
         best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
@@ -159,13 +174,8 @@ class Classifier(image_model.ImageModel):
             for row, classes in enumerate(best)
         ]
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
-        """Returns the logits of each image's classes, [B, K] float32.
-
-        The probabilities of a model that returns those are converted to logits. Takes
-        the same images as `predict` and raises the same errors.
-        """
-        outputs = self._outputs(images, self.computation)
+    def to_logits(self, outputs: np.ndarray) -> np.ndarray:
+        """Returns what `logits` returns, from the model's outputs."""
         if self.scores in ("softmax", "sigmoid") and self.num_scores > 1:
             return outputs
         probabilities = np.maximum(self._probabilities(outputs), _TINY)

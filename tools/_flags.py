@@ -54,3 +54,14 @@ def define_precision() -> flags.FlagHolder[str]:
         "auto uses it there, unless the first batch's results differ from float32.",
         module_name=sys.argv[0],
     )
+
+
+def define_input_range() -> flags.FlagHolder[str | None]:
+    return flags.DEFINE_enum(
+        "input_range",
+        None,
+        ["0,1", "0,255", "-1,1"],
+        "Values that the model takes for black and white; default: as the model "
+        "declares.",
+        module_name=sys.argv[0],
+    )

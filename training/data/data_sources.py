@@ -28,6 +28,7 @@ FORMS = (
     *("FOLDER", "csv:FILE", "parquet:GLOB", "hf:NAME_OR_FOLDER", "wds:GLOB"),
     *("tfrecord:GLOB", "tfds:NAME", "digits", "fashion_mnist:FOLDER"),
 )
+_UNLABELLED = ("csv", "parquet", "hf", "wds", "tfrecord")  # images may lack labels
 _KINDS = tuple(form.partition(":")[0] for form in FORMS if ":" in form)
 
 
@@ -89,8 +90,8 @@ def open_images(
       ValueError: the source can't be read; the message is one line.
       ImportError: a package is missing.
     """
-    kind, _, rest = source.partition(":")
-    if not rest:
+    kind, colon, rest = source.partition(":")
+    if colon and not rest:
         raise ValueError(f"{source} needs a value after the colon.")
     if kind == "csv":
         return [csv_table.open_images(rest, source)]
@@ -100,7 +101,46 @@ def open_images(
         return [webdataset.open_images(rest, source)]
     if kind == "tfrecord":
         return [tfrecords.open_images(rest, source, features=features)]
+    if pathlib.Path(source).is_dir():
+        return [folders.open_images(source, source)]
     return list(open_splits(source, features).values())
+
+
+def open_all(
+    source: str, features: tfrecords.Features = tfrecords.IMAGENET
+) -> tuple[split.Split, bool]:
+    """Opens all images of a source as one split.
+
+    Returns:
+      The split, and whether it has labels: those of `open_split`, if it opens as many
+      images as there are. A note says if it opens fewer.
+
+    Raises:
+      ValueError: the source can't be read; the message is one line.
+      ImportError: a package is missing.
+    """
+    may_lack_labels, reason = _may_lack_labels(source), ""
+    try:
+        splits = [*open_splits(source, features, names=()).values()]
+    except ValueError as error:
+        if not may_lack_labels:
+            raise
+        splits, reason = [], str(error)
+    if splits and not may_lack_labels:
+        return split.join(splits), True
+    images = split.join(open_images(source, features))
+    if splits:
+        labelled = split.join(splits)
+        if labelled.size == images.size:
+            return labelled, True
+        reason = f"only {labelled.size} of the {images.size} images have one"
+    images = dataclasses.replace(images, notes=(*images.notes, f"no labels: {reason}"))
+    return images, False
+
+
+def _may_lack_labels(source: str) -> bool:
+    """Whether `open_images` opens images of the source that have no labels."""
+    return source.partition(":")[0] in _UNLABELLED or pathlib.Path(source).is_dir()
 
 
 def _opener(source: str, features: tfrecords.Features) -> Callable[[str], Split]:

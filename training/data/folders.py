@@ -64,6 +64,31 @@ def opener(folder: str, source: str) -> Callable[[str], split.Split]:
     return open_split
 
 
+def open_images(folder: str, source: str) -> split.Split:
+    """Lists all images of a directory at any depth, without labels.
+
+    Raises:
+      ValueError: there are no images.
+    """
+    root = pathlib.Path(folder)
+    listing = listing_lib.find(root)
+    left_out = listing_lib.describe_skipped(listing.skipped)
+    if not listing.images:
+        raise ValueError(
+            f"{root} has no images: no file name ends with "
+            f"{', '.join(listing_lib.SUFFIXES)}{f' ({left_out})' if left_out else ''}."
+        )
+    collector = image_files.Collector(os.path.join(root, ""))
+    for image in listing.images:
+        collector.add(image.path, image.stat(), 0)
+    return collector.build_split(
+        source=source,
+        name=split.ALL,
+        classes=(),
+        notes=tuple(filter(None, [left_out])),
+    )
+
+
 def _list_split(
     root: pathlib.Path,
     split_folders: Mapping[str, pathlib.Path],

@@ -49,6 +49,11 @@ class ImageFileSplit(split.Split):
         (path,), _ = self.fetch(np.array([number]))
         return path.decode(errors="replace")
 
+    def key(self, number: int) -> str:
+        """Returns the path relative to `folder`; other bytes than UTF-8 are escaped."""
+        (path,), _ = self.fetch(np.array([number]))
+        return path[len(self.folder) :].decode(errors="backslashreplace")
+
 
 class Collector:
     """Collects files one by one and builds an `ImageFileSplit`.

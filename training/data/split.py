@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import bisect
 import dataclasses
 import functools
 import hashlib
@@ -94,6 +95,10 @@ class Split(abc.ABC):
     def describe(self, number: int) -> str:
         """Describes the location of example `number` for messages."""
 
+    def key(self, number: int) -> str:
+        """Returns a name of example `number` that does not depend on the machine."""
+        return self.describe(number)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PixelSplit(Split):
@@ -154,6 +159,84 @@ class Subset(Split):
 
     def describe(self, number: int) -> str:
         return self.whole.describe(int(self.numbers[number]))
+
+    def key(self, number: int) -> str:
+        return self.whole.key(int(self.numbers[number]))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Joined(Split):
+    """The examples of several splits of a source, one split after the other.
+
+    Attributes:
+      parts: the splits, of the same classes and image format.
+    """
+
+    parts: tuple[Split, ...]
+
+    @property
+    def image_format(self) -> str:  # type: ignore[override]
+        return self.parts[0].image_format
+
+    def fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        fetched = []
+        order = np.argsort(numbers, kind="stable")
+        for part, first in zip(self.parts, self._firsts, strict=True):
+            local = numbers[order] - first
+            local = local[(local >= 0) & (local < part.size)]
+            if local.size:
+                fetched.append(part.fetch(local))
+        back = np.argsort(order, kind="stable")
+        images, labels = zip(*fetched, strict=True)
+        return np.concatenate(images)[back], np.concatenate(labels)[back]
+
+    def all_labels(self) -> np.ndarray:
+        return np.concatenate([part.all_labels() for part in self.parts])
+
+    def class_names(self) -> dict[int, str]:
+        return {k: v for part in self.parts for k, v in part.class_names().items()}
+
+    def describe(self, number: int) -> str:
+        part, local = self._find(number)
+        return part.describe(local)
+
+    def key(self, number: int) -> str:
+        part, local = self._find(number)
+        return part.key(local)
+
+    @functools.cached_property
+    def _firsts(self) -> list[int]:
+        """Number of the first example of each part."""
+        sizes = [part.size for part in self.parts]
+        return np.cumsum([0, *sizes[:-1]]).tolist()
+
+    def _find(self, number: int) -> tuple[Split, int]:
+        """Returns the part that has an example, and the example's number in it."""
+        index = bisect.bisect_right(self._firsts, number) - 1
+        return self.parts[index], number - self._firsts[index]
+
+
+def join(splits: Sequence[Split]) -> Split:
+    """Returns the examples of all splits of a source as one split.
+
+    Splits that divide one source in two are undone.
+    """
+    wholes = [part.whole if isinstance(part, Subset) else part for part in splits]
+    parts = list({id(part): part for part in wholes}.values())
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    return Joined(
+        source=first.source,
+        name=ALL,
+        size=sum(part.size for part in parts),
+        classes=first.classes,
+        taxonomy=first.taxonomy,
+        scores=first.scores,
+        fingerprint=fingerprint([part.fingerprint.encode() for part in parts]),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        parts=tuple(parts),
+    )
 
 
 def held_out(whole: Split, every: int | None) -> tuple[Subset, Subset]:
@@ -229,10 +312,12 @@ def train_and_test(whole: Split) -> dict[str, Split]:
             f"{whole.source} has no test split: every fifth image of each class, "
             f"{count} of {whole.size}, is for testing"
         )
-    whole = dataclasses.replace(whole, notes=(*whole.notes, note))
+    parts = {TRAIN: np.flatnonzero(~in_test), TEST: np.flatnonzero(in_test)}
     return {
-        TRAIN: subset(whole, np.flatnonzero(~in_test), TRAIN),
-        TEST: subset(whole, np.flatnonzero(in_test), TEST),
+        name: dataclasses.replace(
+            subset(whole, numbers, name), notes=(*whole.notes, note)
+        )
+        for name, numbers in parts.items()
     }
 
 

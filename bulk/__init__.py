@@ -1,0 +1,1 @@
+"""Jobs over any number of images on Ray Data."""

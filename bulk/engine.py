@@ -1,0 +1,294 @@
+"""Runs the workers of a job on Ray Data, on this machine or on a cluster.
+
+This is the only module that imports Ray.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import logging
+import os
+import pathlib
+import shutil
+import tempfile
+import threading
+import typing
+from collections.abc import Callable, Iterator, Sequence
+
+from bulk import worker
+from foundation import stderr
+
+LOCAL = "local"
+_LOOPBACK = "127.0.0.1"
+_CORES = 8  # of a worker on this machine: more make one model hardly faster
+_STORE_BYTES = 256 << 20  # of shared memory, for finished shards on their way
+_ATTEMPTS = 5  # to compute a shard whose worker or machine dies
+_POLL = 1.0  # seconds between looks at the workers' counts
+_CONNECT_SECONDS = 15
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where workers run, and what each gets.
+
+    Attributes:
+      address: `LOCAL`, or the address of a Ray cluster.
+      cpus: cores of each worker; 0 to choose.
+      gpus: GPUs of each worker; None for one where there are any.
+      workers: number of workers; 0 to choose.
+    """
+
+    address: str
+    cpus: int = 0
+    gpus: float | None = None
+    workers: int = 0
+
+    @property
+    def is_local(self) -> bool:
+        return self.address == LOCAL
+
+
+def load(place: Place) -> None:
+    """Imports Ray, for work at a place.
+
+    Raises:
+      ImportError: it is missing; the message says what to do.
+    """
+    # Ray reads these when it is imported; the processes that it starts inherit them.
+    if place.is_local:  # else its processes would listen on all network interfaces
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
+    os.environ.setdefault("RAY_gcs_rpc_server_connect_timeout_s", f"{_CONNECT_SECONDS}")
+    missing: ImportError | None = None
+    with stderr.silenced():
+        try:
+            import pyarrow
+            import ray.data
+        except ImportError as error:
+            missing = error
+        else:
+            del pyarrow, ray
+    if missing:
+        raise ImportError(f"{missing}: run tools/setup bulk")
+
+
+@contextlib.contextmanager
+def connected(place: Place) -> Iterator[None]:
+    """Starts Ray on this machine, or connects to a cluster; stops it at the end.
+
+    Raises:
+      ValueError: there is no cluster at the address, or it has other versions.
+    """
+    load(place)
+    import ray
+    import ray.data
+
+    logs = pathlib.Path(tempfile.mkdtemp(prefix="ray-", dir=_short_folder()))
+    try:
+        with stderr.silenced():
+            _init(place, logs)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        for name in ("ray", "ray.data"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(logs, ignore_errors=True)
+
+
+def run(
+    task: worker.Task,
+    shards: Sequence[int],
+    place: Place,
+    *,
+    on_counts: Callable[[int, int], None],
+) -> Iterator[worker.Result]:
+    """Yields shards as they are computed, in any order.
+
+    Args:
+      task: the job.
+      shards: numbers of the shards to compute.
+      place: where; Ray is connected.
+      on_counts: called about once a second, in another thread, with the numbers of
+        images and of unreadable images so far.
+
+    Raises:
+      ValueError: Ray can't run the workers; the message is one line.
+    """
+    import ray
+    import ray.data
+
+    cpus, gpus, workers = _choose(place)
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False
+    )
+    remote: typing.Any = ray.remote
+    counts = remote(num_cpus=0, scheduling_strategy=here)(_Counts).remote()
+    most = workers if place.is_local or place.workers else len(shards)
+    data = ray.data.from_items([{"shard": shard} for shard in shards]).repartition(
+        len(shards)
+    )
+    results = data.map_batches(
+        _Actor,
+        fn_constructor_args=(ray.put(task), counts, _threads(place, cpus, workers)),
+        batch_size=1,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(
+            min_size=min(workers, len(shards)), max_size=min(most, len(shards))
+        ),
+        num_cpus=cpus,
+        num_gpus=gpus,
+    )
+    with _polled(counts, on_counts):
+        try:
+            for row in results.iter_rows():
+                yield row["result"]
+        except (ray.exceptions.RayError, RuntimeError) as error:
+            raise ValueError(f"Ray: {_reason(error)}") from error
+
+
+class _Actor:
+    """Wraps a worker for Ray Data."""
+
+    def __init__(self, task: typing.Any, counts: typing.Any, threads: int) -> None:
+        import ray
+
+        self._counts = counts
+        self._worker = worker.Worker(
+            ray.get(task), threads=threads, on_batch=counts.add.remote
+        )
+
+    def __call__(self, batch: dict[str, typing.Any]) -> dict[str, list[typing.Any]]:
+        return {"result": [self._compute(int(shard)) for shard in batch["shard"]]}
+
+    def _compute(self, shard: int) -> worker.Result:
+        import ray
+
+        if ray.get(self._counts.begin.remote(shard)) > _ATTEMPTS:
+            numbers = self._worker.numbers(shard)
+            return worker.Result(
+                shard=shard,
+                failure=f"The worker died {_ATTEMPTS} times at the images "
+                f"{numbers.start} to {numbers.stop - 1}: one of them may need more "
+                "memory than there is.",
+            )
+        return self._worker.compute(shard)
+
+
+class _Counts:
+    """Adds up what the workers have done."""
+
+    def __init__(self) -> None:
+        self._images = self._errors = 0
+        self._attempts: collections.Counter[int] = collections.Counter()
+
+    def begin(self, shard: int) -> int:
+        """Returns how often a shard was begun."""
+        self._attempts[shard] += 1
+        return self._attempts[shard]
+
+    def add(self, images: int, errors: int) -> None:
+        self._images += images
+        self._errors += errors
+
+    def get(self) -> tuple[int, int]:
+        return self._images, self._errors
+
+
+@contextlib.contextmanager
+def _polled(
+    counts: typing.Any, on_counts: Callable[[int, int], None]
+) -> Iterator[None]:
+    """Within the context, passes the workers' counts on."""
+    import ray
+
+    ended = threading.Event()
+
+    def poll() -> None:
+        while not ended.wait(_POLL):
+            with contextlib.suppress(ray.exceptions.RayError):
+                on_counts(*ray.get(counts.get.remote(), timeout=10))
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=2 * _POLL)
+
+
+def _init(place: Place, logs: pathlib.Path) -> None:
+    import ray
+
+    quiet: dict[str, typing.Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.CRITICAL,
+    }
+    if place.is_local:
+        ray.init(
+            address=LOCAL,
+            # One more than there are: Ray Data's other tasks need a share.
+            num_cpus=_cores() + 1,
+            include_dashboard=False,
+            object_store_memory=_STORE_BYTES,
+            _node_ip_address=_LOOPBACK,
+            _temp_dir=str(logs),
+            **quiet,
+        )
+        return
+    try:
+        ray.init(address=place.address, **quiet)
+    except (ConnectionError, TimeoutError, ValueError) as error:
+        raise ValueError(
+            f"--cluster: there is no Ray cluster at {place.address!r}: {_reason(error)}"
+        ) from error
+    except RuntimeError as error:
+        raise ValueError(f"--cluster: {_reason(error)}") from error
+
+
+def _choose(place: Place) -> tuple[float, float, int]:
+    """Returns the CPUs and GPUs of each worker, and the number of workers."""
+    import ray
+
+    resources = ray.cluster_resources()
+    gpus = place.gpus
+    if gpus is None:
+        gpus = 1.0 if resources.get("GPU") else 0.0
+    if place.is_local:
+        cores = _cores()
+        fitting = int(resources["GPU"] // gpus) if gpus else max(1, cores // _CORES)
+        workers = place.workers or fitting
+        return place.cpus or cores / workers, gpus, workers
+    cpus = place.cpus or 1
+    fitting = int(resources.get("CPU", 1) // cpus)
+    if gpus:
+        fitting = min(fitting, int(resources["GPU"] // gpus))
+    return cpus, gpus, place.workers or max(1, fitting)
+
+
+def _threads(place: Place, cpus: float, workers: int) -> int:
+    """Returns the number of threads of each worker; 0 for all cores."""
+    return 0 if place.is_local and workers == 1 else max(1, int(cpus))
+
+
+def _cores() -> int:
+    """Returns the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _short_folder() -> str | None:
+    """Returns a folder for Ray's sockets, whose paths must have 107 bytes at most."""
+    return "/tmp" if len(tempfile.gettempdir()) > 30 else None
+
+
+def _reason(error: BaseException) -> str:
+    """Returns the last line of an error's message that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__

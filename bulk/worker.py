@@ -1,0 +1,313 @@
+"""Computes shards: read -> decode -> crop and resize -> model -> Parquet.
+
+A worker is an actor of Ray. It keeps one model, and reads images in parallel with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import importlib.metadata
+import os
+import pathlib
+import shutil
+import tempfile
+import typing
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from bulk import job as jobs
+from bulk import table
+
+if typing.TYPE_CHECKING:
+    import tensorflow as tf
+
+    from reuse import image_model, predict
+    from training.data import pipeline, split
+
+TOP5 = "top5"
+_PACKAGES = ("tensorflow", "numpy", "pyarrow", "ray")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """What all workers of a job share.
+
+    Attributes:
+      job: the job.
+      images: all images.
+      has_labels: whether the images have labels.
+      folder: the model's folder on the machine that began the job.
+      files: contents of the model's files by path, for other machines.
+      handle: name of the model, to be recorded.
+      first_path: path of an image that every machine must see; empty if there is none.
+    """
+
+    job: jobs.Job
+    images: split.Split
+    has_labels: bool
+    folder: pathlib.Path
+    files: Mapping[str, bytes] | None
+    handle: str
+    first_path: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """A computed shard.
+
+    Attributes:
+      shard: its number.
+      data: the Parquet file.
+      errors: number of unreadable images.
+      failure: why it could not be computed; else empty.
+      remarks: one-line notes for the user on the model.
+    """
+
+    shard: int
+    data: bytes = b""
+    errors: int = 0
+    failure: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+class Worker:
+    """Computes shards with one model.
+
+    Args:
+      task: what to compute.
+      threads: threads of TensorFlow; 0 for as many as there are cores.
+      on_batch: called with the numbers of read and of unreadable images.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        threads: int = 0,
+        on_batch: Callable[[int, int], None] = lambda images, errors: None,
+    ) -> None:
+        self._task, self._on_batch = task, on_batch
+        self._failure = ""
+        try:
+            self._start(threads)
+        except (ValueError, OSError) as error:  # told with the first shard
+            self._failure = str(error)
+
+    def numbers(self, shard: int) -> range:
+        """Returns the numbers of a shard's images."""
+        return self._task.job.numbers(shard)
+
+    def compute(self, shard: int) -> Result:
+        """Computes a shard; a failure that the user must know is in the result."""
+        if self._failure:
+            return Result(shard=shard, failure=self._failure)
+        try:
+            data, errors = self._compute(shard)
+        except ValueError as error:
+            return Result(shard=shard, failure=str(error))
+        remarks = tuple(dict.fromkeys(self._model.remarks))
+        return Result(shard=shard, data=data, errors=errors, remarks=remarks)
+
+    def _start(self, threads: int) -> None:
+        import tensorflow as tf
+
+        from images import reader
+
+        if threads:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
+        path = self._task.first_path
+        if path and not os.path.exists(path):
+            raise ValueError(
+                f"{path} is missing on {os.uname().nodename}: all machines of the "
+                "cluster must see the images under the same path."
+            )
+        folder = _model_folder(self._task)
+        self._model, self._call = _load(folder, self._task.job)
+        self._reader = reader.Reader(self._model.preprocessing)
+        if self._task.job.precision != "float32":
+            self._choose_precision()
+
+    def _choose_precision(self) -> None:
+        """Lets the job's first batch decide, so that all workers decide alike."""
+        numbers = range(min(self._task.job.batch_size, self._task.job.count))
+        for images, _ in self._stream(numbers)[0].evaluation():
+            self._call(images)
+
+    def _stream(
+        self, numbers: range
+    ) -> tuple[pipeline.Stream, pipeline.UnreadableImages]:
+        from training.data import pipeline, split
+
+        images = self._task.images
+        part = split.subset(images, np.arange(numbers.start, numbers.stop), images.name)
+        classes = max(1, len(images.classes))
+        unreadable = pipeline.UnreadableImages(part, num_classes=classes, limit=1.0)
+        stream = pipeline.Stream(
+            split=part,
+            num_classes=classes,
+            preprocessing=self._model.preprocessing,
+            batch_size=self._task.job.batch_size,
+            unreadable_images=unreadable,
+        )
+        return stream, unreadable
+
+    def _compute(self, shard: int) -> tuple[bytes, int]:
+        job, images = self._task.job, self._task.images
+        numbers = job.numbers(shard)
+        stream, unreadable = self._stream(numbers)
+        batches: list[Mapping[str, typing.Any]] = []
+        labels: list[np.ndarray] = []
+        for number, (batch, batch_labels) in enumerate(stream.evaluation()):
+            count = min(job.batch_size, len(numbers) - number * job.batch_size)
+            outputs = self._call(batch)
+            batches.append({name: values[:count] for name, values in outputs.items()})
+            labels.append(batch_labels.numpy()[:count])
+            self._on_batch(count, 0)
+        errors: list[str | None] = [None] * len(numbers)
+        for local in unreadable.numbers:
+            errors[local] = self._why_unreadable(numbers[local])
+        self._on_batch(0, len(unreadable.numbers))
+        top = [e for b in batches for e in b[TOP5]] if TOP5 in job.outputs else None
+        data = table.encode(
+            numbers=numbers,
+            keys=[images.key(number) for number in numbers],
+            labels=self._labels(numbers, np.concatenate(labels)),
+            errors=errors,
+            outputs={
+                name: np.concatenate([batch[name] for batch in batches])
+                for name in job.outputs
+                if name != TOP5
+            },
+            top=top
+            and [
+                None if error else entry
+                for entry, error in zip(top, errors, strict=True)
+            ],
+            dtype=job.dtype,
+            metadata={
+                "job": job.to_json(),
+                "model": self._task.handle,
+                "source": images.source,
+                "precision": self._model.computation.precision,
+                "preprocessing": dataclasses.asdict(self._model.preprocessing),
+                "versions": versions(),
+            },
+        )
+        return data, len(unreadable.numbers)
+
+    def _why_unreadable(self, number: int) -> str:
+        """Reads an image once more, for the reason why it can't be read."""
+        from training.data import split
+
+        images = self._task.images
+        (image,), _ = images.fetch(np.array([number]))
+        name = images.key(number)
+        try:
+            if images.image_format == split.PATH:
+                self._reader.read(pathlib.Path(os.fsdecode(image)))
+            else:
+                self._reader.decode(name, image)
+        except ValueError as error:
+            return str(error)
+        return f"{name} could not be read, but can be now: embed it again."
+
+    def _labels(self, numbers: range, targets: np.ndarray) -> list[str | None]:
+        """Returns the ids of each image's classes, separated by `|`.
+
+        Args:
+          numbers: numbers of the images.
+          targets: [N, K] zeros and ones, NaN where the image could not be read.
+        """
+        images = self._task.images
+        if not self._task.has_labels:
+            return [None] * len(numbers)
+        ids = [definition.id for definition in images.classes]
+        if images.scores == "sigmoid":
+            return [
+                None
+                if np.isnan(row[0])
+                else "|".join(ids[i] for i in np.flatnonzero(row))
+                for row in targets
+            ]
+        labels = images.all_labels()[numbers.start : numbers.stop].tolist()
+        return [
+            (ids[label] if label < len(ids) else str(label)) if label >= 0 else None
+            for label in labels
+        ]
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of the packages that results depend on."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def first_path(images: split.Split) -> str:
+    """Returns the path of the first image; empty if images are not files."""
+    from training.data import split
+
+    if images.image_format != split.PATH:
+        return ""
+    return os.fsdecode(images.fetch(np.array([0]))[0][0])
+
+
+def _model_folder(task: Task) -> pathlib.Path:
+    """Returns the model's folder on this machine; writes it if it is not there."""
+    if task.files is None or task.folder.is_dir():
+        return task.folder
+    folder = pathlib.Path(tempfile.gettempdir(), f"image_model_zoo-{task.job.model}")
+    if not folder.exists():
+        partial = pathlib.Path(tempfile.mkdtemp(dir=folder.parent))
+        for name, data in task.files.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            (partial / name).write_bytes(data)
+        with contextlib.suppress(OSError):  # another worker was first
+            partial.rename(folder)
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _load(
+    folder: pathlib.Path, job: jobs.Job
+) -> tuple[image_model.ImageModel, Callable[[typing.Any], dict[str, typing.Any]]]:
+    """Loads the model; returns it and a function that computes all outputs."""
+    from reuse import features, predict
+
+    settings: dict[str, typing.Any] = {
+        "input_range": job.input_range,
+        "precision": job.precision,
+    }
+    names = [name for name in job.outputs if name not in (features.LOGITS, TOP5)]
+    if not names:
+        classifier = predict.Classifier(folder, **settings)
+        return classifier, functools.partial(_scores, classifier, classifier.outputs)
+    if names == [*job.outputs]:
+        extractor = features.FeatureExtractor(folder, outputs=names, **settings)
+        return extractor, extractor.extract
+    # All outputs from one call; the classifier only knows what its scores mean.
+    names.append(features.LOGITS)
+    extractor = features.FeatureExtractor(folder, outputs=names, **settings)
+    classifier = predict.Classifier(folder, input_range=job.input_range)
+
+    def call(images: tf.Tensor) -> dict[str, typing.Any]:
+        outputs = extractor.extract(images)
+        return outputs | _scores(classifier, lambda _: outputs[features.LOGITS], images)
+
+    return extractor, call
+
+
+def _scores(
+    classifier: predict.Classifier,
+    call: Callable[[typing.Any], np.ndarray],
+    images: tf.Tensor,
+) -> dict[str, typing.Any]:
+    """Returns the logits and the most likely classes of images."""
+    outputs = call(images)
+    top = classifier.rank(outputs)
+    return {
+        "logits": classifier.to_logits(outputs),
+        TOP5: [[dataclasses.asdict(p) for p in predictions] for predictions in top],
+    }
