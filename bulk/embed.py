@@ -127,9 +127,14 @@ def _compute(
     """
     total = sum(len(job.numbers(shard)) for shard in missing)
     start = time.monotonic()
+    known_repeats = 0
 
-    def show(images: int, errors: int) -> None:
-        images = min(images, total)  # shards of workers that died are computed twice
+    def show(images: int, errors: int, repeats: int) -> None:
+        nonlocal known_repeats
+        if repeats > known_repeats:
+            known_repeats = repeats
+            _LOG.warning(f"a worker or a machine died: shards begun again: {repeats}")
+        images = min(images, total)  # those of the dead are counted twice
         rate = images / (time.monotonic() - start)
         left = f", {_duration((total - images) / rate)} left" if images else ""
         unreadable = f", {errors} unreadable" if errors else ""

@@ -88,7 +88,9 @@ def connected(place: Place) -> Iterator[None]:
     import ray.data
 
     logs = pathlib.Path(tempfile.mkdtemp(prefix="ray-", dir=_short_folder()))
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, logs, ignore_errors=True)
+        stack.callback(ray.shutdown)
         with stderr.silenced():
             _init(place, logs)
         context = ray.data.DataContext.get_current()
@@ -96,10 +98,10 @@ def connected(place: Place) -> Iterator[None]:
         context.print_on_execution_start = False
         for name in ("ray", "ray.data"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        # Ray prints there what happens in the cluster, which no setting stops.
+        null = stack.enter_context(open(os.devnull, "w"))
+        stack.enter_context(contextlib.redirect_stdout(null))
         yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(logs, ignore_errors=True)
 
 
 def run(
@@ -107,7 +109,7 @@ def run(
     shards: Sequence[int],
     place: Place,
     *,
-    on_counts: Callable[[int, int], None],
+    on_counts: Callable[[int, int, int], None],
 ) -> Iterator[worker.Result]:
     """Yields shards as they are computed, in any order.
 
@@ -116,7 +118,8 @@ def run(
       shards: numbers of the shards to compute.
       place: where; Ray is connected.
       on_counts: called about once a second, in another thread, with the numbers of
-        images and of unreadable images so far.
+        images, of unreadable images, and of shards that were begun once more, because
+        a worker or a machine died.
 
     Raises:
       ValueError: Ray can't run the workers; the message is one line.
@@ -131,8 +134,10 @@ def run(
     remote: typing.Any = ray.remote
     counts = remote(num_cpus=0, scheduling_strategy=here)(_Counts).remote()
     most = workers if place.is_local or place.workers else len(shards)
-    data = ray.data.from_items([{"shard": shard} for shard in shards]).repartition(
-        len(shards)
+    # A block for each shard, made here: tasks that make them need cores, and would wait
+    # for ever where workers have taken all.
+    data = ray.data.from_items(
+        [{"shard": shard} for shard in shards], override_num_blocks=len(shards)
     )
     results = data.map_batches(
         _Actor,
@@ -197,13 +202,14 @@ class _Counts:
         self._images += images
         self._errors += errors
 
-    def get(self) -> tuple[int, int]:
-        return self._images, self._errors
+    def get(self) -> tuple[int, int, int]:
+        repeats = self._attempts.total() - len(self._attempts)
+        return self._images, self._errors, repeats
 
 
 @contextlib.contextmanager
 def _polled(
-    counts: typing.Any, on_counts: Callable[[int, int], None]
+    counts: typing.Any, on_counts: Callable[[int, int, int], None]
 ) -> Iterator[None]:
     """Within the context, passes the workers' counts on."""
     import ray
