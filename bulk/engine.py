@@ -17,6 +17,8 @@ import threading
 import typing
 from collections.abc import Callable, Iterator, Sequence
 
+import psutil
+
 from bulk import worker
 from foundation import stderr
 
@@ -87,7 +89,7 @@ def connected(place: Place) -> Iterator[None]:
     import ray
     import ray.data
 
-    logs = pathlib.Path(tempfile.mkdtemp(prefix="ray-", dir=_short_folder()))
+    logs = _session_folder()
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, logs, ignore_errors=True)
         stack.callback(ray.shutdown)
@@ -289,9 +291,16 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _short_folder() -> str | None:
-    """Returns a folder for Ray's sockets, whose paths must have 107 bytes at most."""
-    return "/tmp" if len(tempfile.gettempdir()) > 30 else None
+def _session_folder() -> pathlib.Path:
+    """Makes a folder for Ray's sockets and logs, and removes those of killed jobs."""
+    # Paths of sockets must have 107 bytes at most.
+    temporary = tempfile.gettempdir()
+    parent = pathlib.Path(temporary if len(temporary) < 30 else "/tmp")
+    for folder in parent.glob("zoo-ray-*"):
+        pid = int(folder.name.split("-")[2])
+        if not psutil.pid_exists(pid):
+            shutil.rmtree(folder, ignore_errors=True)
+    return pathlib.Path(tempfile.mkdtemp(prefix=f"zoo-ray-{os.getpid()}-", dir=parent))
 
 
 def _reason(error: BaseException) -> str:

@@ -24,14 +24,14 @@ _LEAST_SHARDS = 16  # if there are enough images for several workers
 # Most images in a shard, by output: what an interruption may cost, and what memory has.
 _MAX_ROWS = {"features": 4096, "top5": 4096, "logits": 1024}
 _MAX_ENDPOINT_ROWS = 256
-_TITLES = {
-    "model": "model",
-    "images": "images",
-    "outputs": "--outputs",
-    "dtype": "--dtype",
-    "precision": "--precision",
-    "batch_size": "--batch_size",
-    "input_range": "--input_range",
+_DIFFERENCES = {
+    "model": "another model",
+    "images": "other images",
+    "outputs": "other --outputs",
+    "dtype": "another --dtype",
+    "precision": "another --precision",
+    "batch_size": "another --batch_size",
+    "input_range": "another --input_range",
 }
 
 
@@ -142,11 +142,11 @@ class Folder:
             text = json.dumps(job.to_json(), indent=2)
             atomic.write_file(self.path / JOB_FILE, text)
             return
-        for name, title in _TITLES.items():
+        for name, difference in _DIFFERENCES.items():
             if getattr(begun, name) != getattr(job, name):
                 raise ValueError(
-                    f"--output: {self.path} was begun with {_other(name, title)}: give "
-                    "the same, or another --output."
+                    f"--output: {self.path} was begun with {difference}: give the "
+                    "same, or another --output."
                 )
 
     def finished_shards(self, job: Job) -> dict[int, table.Summary]:
@@ -200,8 +200,3 @@ class Folder:
 def shard_name(shard: int) -> str:
     """Returns the file name of a shard."""
     return f"part-{shard:05}.parquet"
-
-
-def _other(name: str, title: str) -> str:
-    """Says that something was another one."""
-    return f"another {title}" if not title.startswith("-") else f"other {title}"

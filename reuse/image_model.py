@@ -171,9 +171,7 @@ class ImageFunction:
             return cls(
                 spec,
                 functools.partial(model, **options),
-                trace=functools.partial(
-                    model.__call__.get_concrete_function, spec, **options
-                ),
+                trace=functools.partial(_trace, model, spec, options),
             )
         name = next((name for name in signatures if name in model.signatures), None)
         if name is None:
@@ -227,7 +225,7 @@ class ImageFunction:
             raise ValueError("it has no endpoints, only its output")
         options = {"training": False, "return_endpoints": True}
         spec = _images_spec(model)
-        names = model.__call__.get_concrete_function(spec, **options).structured_outputs
+        names = _trace(model, spec, options).structured_outputs
         known = {key: name for name in names for key in (name.rpartition("/")[2], name)}
         for name in endpoints.values():
             if name not in known:
@@ -273,6 +271,17 @@ class ImageFunction:
             return read(self._trace(), self._output)
         except Exception:  # a foreign graph may hold anything
             return None
+
+
+def _trace(
+    model: typing.Any, spec: tf.TensorSpec, options: Mapping[str, bool]
+) -> typing.Any:
+    """Returns the concrete function of a model's `__call__` for images as in `spec`."""
+    try:
+        return model.__call__.get_concrete_function(spec, **options)
+    except TypeError:  # the name is that of the argument, but its signature has none
+        unnamed = tf.TensorSpec(spec.shape, spec.dtype)
+        return model.__call__.get_concrete_function(unnamed, **options)
 
 
 def _arguments(model: typing.Any) -> Sequence[str]:

@@ -520,6 +520,21 @@ class Hyperparameters(Classification):
         return function
 
 
+class TinyLayerScale(Hyperparameters):
+    """Drops paths that a scale makes very small, as in a new ConvNeXt."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer_scale = tf.Variable(tf.fill([1], 1e-6), name="block/layer_scale")
+
+    def trainable_variables(self):
+        return [*super().trainable_variables(), self.layer_scale]
+
+    def pool(self, feature_map, training):
+        branch = feature_map * self.layer_scale
+        return super().pool(branch, training) + super().pool(feature_map, False)
+
+
 class NamedEndpoints(FeatureVector):
     def signature(self, images):
         return {**super().signature(images), "Toy/images": images}
@@ -646,6 +661,7 @@ VARIANTS = (
     NeedsLargeImages,
     HyperparameterAtCallTime,
     Hyperparameters,
+    TinyLayerScale,
     NamedEndpoints,
     OptionalTensor,
     AmplifiesRounding,
