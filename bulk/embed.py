@@ -140,7 +140,8 @@ def _compute(
         unreadable = f", {errors} unreadable" if errors else ""
         progress.step(_LOG, images, total, f"{rate:.0f} images/s{left}{unreadable}")
 
-    _LOG.info(f"start Ray's workers for {total} images in {len(missing)} shards")
+    shards = f"{len(missing)} shard{'s' * (len(missing) > 1)}"
+    _LOG.info(f"start Ray's workers for {total} images in {shards}")
     told: set[str] = set()
     task = _task(request, job)
     for result in engine.run(task, missing, request.place, on_counts=show):

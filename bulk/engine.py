@@ -12,6 +12,9 @@ import logging
 import os
 import pathlib
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import typing
@@ -64,7 +67,6 @@ def load(place: Place) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
-    os.environ.setdefault("RAY_gcs_rpc_server_connect_timeout_s", f"{_CONNECT_SECONDS}")
     missing: ImportError | None = None
     with stderr.silenced():
         try:
@@ -251,14 +253,43 @@ def _init(place: Place, logs: pathlib.Path) -> None:
             **quiet,
         )
         return
+    _check_address(place.address)
     try:
         ray.init(address=place.address, **quiet)
-    except (ConnectionError, TimeoutError, ValueError) as error:
+    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+        raise ValueError(f"--cluster={place.address}: {_reason(error)}.") from error
+
+
+def _check_address(address: str) -> None:
+    """Raises ValueError unless a Ray cluster answers; Ray itself would wait forever."""
+    if address == "auto":  # Ray knows the cluster of this machine, or raises an error
+        return
+    scheme, _, rest = address.rpartition("://")
+    host, _, port = rest.rpartition(":")
+    if scheme not in ("", "ray") or not host or not port.isdecimal():
         raise ValueError(
-            f"--cluster: there is no Ray cluster at {place.address!r}: {_reason(error)}"
+            f"--cluster must be {LOCAL}, auto, HOST:PORT or ray://HOST:PORT, not "
+            f"{address!r}."
+        )
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f"--cluster: nothing answers at {address}: {error}."
         ) from error
-    except RuntimeError as error:
-        raise ValueError(f"--cluster: {_reason(error)}") from error
+    if scheme:
+        return
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
+    command += [f"--address={address}", "--skip-version-check"]
+    try:
+        subprocess.run(
+            command, capture_output=True, check=True, timeout=2 * _CONNECT_SECONDS
+        )
+    except subprocess.SubprocessError as error:
+        raise ValueError(
+            f"--cluster: what answers at {address} is no Ray cluster, or of another "
+            "version."
+        ) from error
 
 
 def _choose(place: Place) -> tuple[float, float, int]:

@@ -138,7 +138,7 @@ class Folder:
           ValueError: another job was begun here.
         """
         begun = self.read_job()
-        if begun is None:
+        if begun is None or not any(self.path.glob("part-*")):  # nothing would be lost
             text = json.dumps(job.to_json(), indent=2)
             atomic.write_file(self.path / JOB_FILE, text)
             return

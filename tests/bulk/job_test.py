@@ -91,10 +91,13 @@ def test_whole_shards_are_kept_and_damaged_ones_removed(tmp_path, caplog):
 )
 def test_another_job_is_refused(tmp_path, field, value, named):
     folder = jobs.Folder(tmp_path)
-    folder.begin(JOB)
+    other = dataclasses.replace(JOB, **{field: value})
+    folder.begin(other)
+    folder.begin(JOB)  # there are no results yet
+    folder.write_shard(0, shard_of(JOB, 0))
     folder.begin(JOB)
     with pytest.raises(ValueError, match=f"was begun with {named}: give the same, or"):
-        folder.begin(dataclasses.replace(JOB, **{field: value}))
+        folder.begin(other)
 
 
 @pytest.mark.parametrize(
