@@ -17,7 +17,7 @@ from setuptools.command import build_py
 
 PACKAGE = "image_model_zoo"
 FOLDERS = [
-    *("conformance", "documentation", "exporters", "foundation", "images"),
+    *("bulk", "conformance", "documentation", "exporters", "foundation", "images"),
     *("publishing", "retraining", "reuse", "training", "zoo"),
 ]
 # The executables of tools/ that are installed, as pyproject.toml lists them.

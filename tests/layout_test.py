@@ -13,7 +13,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = (
-    *("benchmarks", "conformance", "documentation", "exporters", "foundation"),
+    *("benchmarks", "bulk", "conformance", "documentation", "exporters", "foundation"),
     *("images", "publishing", "retraining", "reuse", "training", "zoo"),
 )
 
@@ -69,6 +69,8 @@ RULES = [
     ("publishing",         Rule(never=("keras", *TENSORFLOW))),
     ("reuse",              Rule(only=("reuse", "images"))),
     ("reuse.handles",      Rule(never=("keras", *TENSORFLOW))),
+    ("bulk",               Rule(only=("bulk", "exporters.manifest", "foundation",
+                                      "images", "reuse", "training.data"))),
     ("retraining",         Rule(only=("retraining", "foundation", "conformance",
                                       "exporters", "images", "reuse", "training"))),
     ("benchmarks",         Rule(only=("benchmarks", "foundation", "exporters", "images",
