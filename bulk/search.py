@@ -1,4 +1,4 @@
-"""Queries by image, and pictures of what was found."""
+"""What was found among feature vectors, and pictures of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from bulk import vectors
-from exporters import manifest
 from foundation import pictures
 
 if typing.TYPE_CHECKING:
@@ -36,36 +35,6 @@ class Found:
     key: str
     number: int
     similarity: float
-
-
-def query(
-    folder: pathlib.Path, record: dict[str, typing.Any], paths: Sequence[str]
-) -> np.ndarray:
-    """Returns the feature vectors of image files, [Q, D] float32 of length 1.
-
-    Args:
-      folder: the model's folder.
-      record: of the vectors; the model must be the one that made them.
-      paths: image files.
-
-    Raises:
-      ValueError: the model is another one, or a file is not a readable image.
-    """
-    from images import reader
-    from reuse import features
-
-    if manifest.content_hash(manifest.file_hashes(folder)) != record["model"]:
-        raise ValueError(
-            f"{folder} is not the model that computed these vectors: give that one by "
-            "--module."
-        )
-    model = features.FeatureExtractor(
-        folder, input_range=record["input_range"], precision=record["precision"]
-    )
-    image_reader = reader.Reader(model.preprocessing)
-    images = [image_reader.read(pathlib.Path(path)) for path in paths]
-    found = [model.extract(image[np.newaxis])[features.FEATURES] for image in images]
-    return vectors.normalised(np.concatenate(found), len(found))
 
 
 def found(

@@ -225,8 +225,9 @@ def _without_self(
 def groups(vectors: Vectors, threshold: float) -> tuple[list[np.ndarray], float | None]:
     """Returns groups of near-duplicates, the largest first, and the recall.
 
-    Two images are in a group if a chain of images connects them of which each is
-    similar to the next by at least the threshold, and among its nearest 20.
+    All images of a group are similar to its first image by at least the threshold.
+    They are looked for among the images that a chain of near-duplicates connects, each
+    of the 20 nearest to the one before.
 
     Args:
       vectors: the vectors.
@@ -256,7 +257,15 @@ def groups(vectors: Vectors, threshold: float) -> tuple[list[np.ndarray], float 
     for image, unique in enumerate(which):
         if unique not in zeros:
             members.setdefault(int(roots[unique]), []).append(image)
-    found_groups = [np.array(g) for g in members.values() if len(g) > 1]
+    found_groups = []
+    for chain in members.values():
+        rest = np.array(chain)
+        while len(rest) > 1:
+            is_near = vectors.unit[rest] @ vectors.unit[rest[0]] >= threshold
+            is_near[0] = True
+            if is_near.sum() > 1:
+                found_groups.append(rest[is_near])
+            rest = rest[~is_near]
     return sorted(found_groups, key=lambda g: (-len(g), g[0])), recall
 
 
