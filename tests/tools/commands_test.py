@@ -28,7 +28,7 @@ LIST_KEYS = {
 
 TOOLS = (
     *("list", "export", "predict", "train", "evaluate", "retrain"),
-    *("docs", "embed", "publish", "serve"),
+    *("docs", "embed", "publish", "search", "serve"),
 )
 
 
