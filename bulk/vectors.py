@@ -24,6 +24,7 @@ EXACT_BELOW = 20_000
 
 _BLOCK = 4096  # rows of a product of matrices
 _POINTS_PER_LIST = 40  # that train the centre of a list of the approximate index
+_ROUNDS = 8  # of k-means: more take longer than they save
 _LISTS_PER_QUERY = 8  # of the approximate index, in which a vector is looked for
 _SAMPLE = 200  # vectors that measure the recall
 _GROUP_NEIGHBOURS = 20  # nearest vectors that may be near-duplicates
@@ -164,7 +165,7 @@ def neighbours(unit: np.ndarray, k: int) -> Neighbours:
     except ImportError as error:
         raise ImportError(f"{error}: run tools/setup bulk") from None
     length = unit.shape[1]
-    lists = int(4 * np.sqrt(len(unit)))
+    lists = int(2 * np.sqrt(len(unit)))
     index = faiss.IndexIVFScalarQuantizer(
         faiss.IndexFlatIP(length),
         length,
@@ -173,6 +174,7 @@ def neighbours(unit: np.ndarray, k: int) -> Neighbours:
         faiss.METRIC_INNER_PRODUCT,
     )
     index.nprobe = min(lists, _LISTS_PER_QUERY)
+    index.cp.niter = _ROUNDS
     random = np.random.default_rng(0)
     sample = random.permutation(len(unit))[: _POINTS_PER_LIST * lists]
     _LOG.info(f"divide {len(unit)} vectors into {lists} lists")

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import pickle
 import tarfile
 
 import numpy as np
@@ -10,6 +11,9 @@ import PIL.Image
 import pytest
 import safetensors.numpy
 import tensorflow as tf
+
+from bulk import worker
+from tests.bulk import worker_test
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -153,3 +157,35 @@ def test_predict(tool, sources, module):
 def top_scores(text):
     """Returns the highest score of each image, in ascending order."""
     return sorted(image["predictions"][0]["score"] for image in json.loads(text))
+
+
+def test_embed(sources, module):
+    """The images and labels of each source reach a worker in another process."""
+    tables = {}
+    for name in SOURCES:
+        source = sources[name][0].removeprefix("--data=")
+        task = worker_test.task_of(
+            module / "feature_vector" / "1", source, ["features"]
+        )
+        computing = worker.Worker(pickle.loads(pickle.dumps(task)))
+        results = [computing.compute(n) for n in range(task.job.shards)]
+        assert not any(result.failure for result in results), results
+        tables[name] = pyarrow.concat_tables(
+            [parquet.read_table(io.BytesIO(result.data)) for result in results]
+        )
+    expected = tables["folder"]
+    assert len(expected) == 60
+    for name, table in tables.items():
+        assert table["number"].to_pylist() == [*range(60)], name
+        assert len(set(table["key"].to_pylist())) == 60, name
+        assert table["error"].null_count == 60, name
+        rows = zip(
+            table["label"].to_pylist(), table["features"].to_pylist(), strict=True
+        )
+        assert sorted(rows) == sorted(
+            zip(
+                expected["label"].to_pylist(),
+                expected["features"].to_pylist(),
+                strict=True,
+            )
+        ), name
