@@ -126,17 +126,21 @@ def _compute(
       The number of images in them.
     """
     total = sum(len(job.numbers(shard)) for shard in missing)
-    start = time.monotonic()
+    first: tuple[float, int] | None = None  # time and images, when workers have begun
     known_repeats = 0
 
     def show(images: int, errors: int, repeats: int) -> None:
-        nonlocal known_repeats
+        nonlocal first, known_repeats
         if repeats > known_repeats:
             known_repeats = repeats
             _LOG.warning(f"a worker or a machine died: shards begun again: {repeats}")
         images = min(images, total)  # those of the dead are counted twice
-        rate = images / (time.monotonic() - start)
-        left = f", {_duration((total - images) / rate)} left" if images else ""
+        if not images:
+            return
+        now = time.monotonic()
+        first = first or (now, images)
+        rate = (images - first[1]) / max(now - first[0], 1e-3)
+        left = f", {_duration((total - images) / rate)} left" if rate else ""
         unreadable = f", {errors} unreadable" if errors else ""
         progress.step(_LOG, images, total, f"{rate:.0f} images/s{left}{unreadable}")
 
@@ -163,14 +167,18 @@ def _compute(
 
 
 def _task(request: Request, job: jobs.Job) -> worker.Task:
-    paths = [path for path in request.folder.rglob("*") if path.is_file()]
-    files = {p.relative_to(request.folder).as_posix(): p.read_bytes() for p in paths}
+    files = None
+    if not request.place.is_local:
+        paths = [path for path in request.folder.rglob("*") if path.is_file()]
+        files = {
+            p.relative_to(request.folder).as_posix(): p.read_bytes() for p in paths
+        }
     return worker.Task(
         job=job,
         images=request.images,
         has_labels=request.has_labels,
         folder=request.folder,
-        files=None if request.place.is_local else files,
+        files=files,
         handle=request.handle,
         first_path=worker.first_path(request.images),
     )

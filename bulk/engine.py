@@ -23,7 +23,9 @@ from collections.abc import Callable, Iterator, Sequence
 import psutil
 
 from bulk import worker
-from foundation import stderr
+from foundation import progress, stderr
+
+_LOG = progress.logger(__name__)
 
 LOCAL = "local"
 _LOOPBACK = "127.0.0.1"
@@ -139,7 +141,7 @@ def run(
     counts = remote(num_cpus=0, scheduling_strategy=here)(_Counts).remote()
     most = workers if place.is_local or place.workers else len(shards)
     # A block for each shard, made here: tasks that make them need cores, and would wait
-    # for ever where workers have taken all.
+    # forever where workers have taken all.
     data = ray.data.from_items(
         [{"shard": shard} for shard in shards], override_num_blocks=len(shards)
     )
@@ -264,12 +266,10 @@ def _check_address(address: str) -> None:
     """Raises ValueError unless a Ray cluster answers; Ray itself would wait forever."""
     if address == "auto":  # Ray knows the cluster of this machine, or raises an error
         return
-    scheme, _, rest = address.rpartition("://")
-    host, _, port = rest.rpartition(":")
-    if scheme not in ("", "ray") or not host or not port.isdecimal():
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():  # ray:// was never tried
         raise ValueError(
-            f"--cluster must be {LOCAL}, auto, HOST:PORT or ray://HOST:PORT, not "
-            f"{address!r}."
+            f"--cluster must be {LOCAL}, auto or HOST:PORT, not {address!r}."
         )
     try:
         socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
@@ -277,8 +277,6 @@ def _check_address(address: str) -> None:
         raise ValueError(
             f"--cluster: nothing answers at {address}: {error}."
         ) from error
-    if scheme:
-        return
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
     command += [f"--address={address}", "--skip-version-check"]
     try:
@@ -302,13 +300,30 @@ def _choose(place: Place) -> tuple[float, float, int]:
         gpus = 1.0 if resources.get("GPU") else 0.0
     if place.is_local:
         cores = _cores()
-        fitting = int(resources["GPU"] // gpus) if gpus else max(1, cores // _CORES)
-        workers = place.workers or fitting
-        return place.cpus or cores / workers, gpus, workers
+        fitting = int(resources.get("GPU", 0) // gpus) if gpus else cores // _CORES
+        workers = place.workers or max(1, fitting)
+        cpus = place.cpus or cores / workers
+        if cpus * workers > cores or gpus * workers > resources.get("GPU", 0):
+            raise ValueError(
+                f"{workers} workers need {cpus * workers:g} cores and "
+                f"{gpus * workers:g} GPUs, but this machine has {cores} and "
+                f"{resources.get('GPU', 0):g}."
+            )
+        return cpus, gpus, workers
     cpus = place.cpus or 1
-    fitting = int(resources.get("CPU", 1) // cpus)
-    if gpus:
-        fitting = min(fitting, int(resources["GPU"] // gpus))
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fitting = sum(
+        min(
+            int(machine.get("CPU", 0) // cpus),
+            int(machine.get("GPU", 0) // gpus) if gpus else sys.maxsize,
+        )
+        for machine in machines
+    )
+    if not fitting:
+        _LOG.warning(
+            f"no machine of the cluster has {cpus:g} cores and {gpus:g} GPUs for a "
+            "worker: waiting until it has grown"
+        )
     return cpus, gpus, place.workers or max(1, fitting)
 
 

@@ -45,6 +45,8 @@ def evaluate_split(
     unreadable: float = 0.01,
     announce: bool = True,
     on_batch: Callable[[np.ndarray, np.ndarray], None] = lambda logits, labels: None,
+    read: Callable[[pipeline.UnreadableImages, int], Iterable[typing.Any]]
+    | None = None,
 ) -> evaluation_report.Report:
     """Evaluates a classifier on a split.
 
@@ -60,6 +62,9 @@ def evaluate_split(
       announce: whether to log the progress, unreadable images, and how the classes
         were matched.
       on_batch: see `evaluate`.
+      read: returns batches of what `call` takes and of labels, as `pipeline.Stream`
+        has them, for a number of classes, and records unreadable images; None for
+        batches of the images.
 
     Raises:
       ValueError: the split's classes do not match the model's, or too many images
@@ -92,9 +97,8 @@ def evaluate_split(
             progress.step(_LOG, next(step_numbers), steps, "")
         return logits, model_labels
 
-    report = evaluate(
-        step, stream.evaluation(), classes, scores=examples.scores, on_batch=on_batch
-    )
+    batches = read(unreadable_images, len(indices)) if read else stream.evaluation()
+    report = evaluate(step, batches, classes, scores=examples.scores, on_batch=on_batch)
     unreadable_images.check()
     if not report.examples:
         raise ValueError(

@@ -214,8 +214,9 @@ def test_wrong_usage_is_told_in_a_line(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--cluster=nonsense"], "--cluster must be local, auto, HOST:PORT or ray://"),
+        (["--cluster=nonsense"], "--cluster must be local, auto or HOST:PORT, not"),
         (["--cluster=127.0.0.1:1"], "nothing answers at 127.0.0.1:1"),
+        (["--workers=99"], "99 workers need"),
         (["--module=nowhere"], "--module must be a SavedModel"),
         (["--data=nowhere"], "--data must be one of FOLDER"),
     ],
