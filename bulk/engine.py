@@ -302,7 +302,7 @@ def _choose(place: Place) -> tuple[float, float, int]:
         cores = _cores()
         fitting = int(resources.get("GPU", 0) // gpus) if gpus else cores // _CORES
         workers = place.workers or max(1, fitting)
-        cpus = place.cpus or cores / workers
+        cpus = place.cpus or max(1, cores / workers)
         if cpus * workers > cores or gpus * workers > resources.get("GPU", 0):
             raise ValueError(
                 f"{workers} workers need {cpus * workers:g} cores and "
