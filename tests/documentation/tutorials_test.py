@@ -15,6 +15,7 @@ NAMES = [
     "retrain_a_classifier",
     "fine_tune",
     "look_inside_a_transformer",
+    "search_photographs",
     "serve_with_signatures",
     "publish_your_own",
 ]
