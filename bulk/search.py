@@ -20,6 +20,7 @@ if typing.TYPE_CHECKING:
 
 _SIDE = 96  # pixels of an image in a picture
 _MAX_COLUMNS = 12
+_MAX_TITLE = 20  # characters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,10 +106,12 @@ def picture(
     for (title, path, row), axes in zip(rows, panels, strict=True):
         shown: list[tuple[str, typing.Any]] = []
         if path:
-            shown.append((title, functools.partial(read.read, pathlib.Path(path))))
+            shown.append(
+                (_short(title), functools.partial(read.read, pathlib.Path(path)))
+            )
         shown += [
             (
-                f"{item.similarity:.3f}  {pathlib.PurePath(item.key).name}",
+                f"{item.similarity:.3f}\n{_short(pathlib.PurePath(item.key).name)}",
                 functools.partial(_pixels, images, item.number, read, square),
             )
             for item in row
@@ -116,7 +119,7 @@ def picture(
         for axis in axes:
             axis.set_axis_off()
         for axis, (text, pixels) in zip(axes, shown, strict=False):
-            axis.set_title(_wrapped(text), fontsize=6, color=pictures.INK)
+            axis.set_title(text, fontsize=6, color=pictures.INK)
             try:
                 axis.imshow(pixels())
             except ValueError:  # it was readable once
@@ -138,9 +141,7 @@ def _pixels(
     return read.decode(images.describe(number), image)
 
 
-def _wrapped(text: str) -> str:
-    """Returns a label in lines of at most 18 characters, two at most."""
+def _short(text: str) -> str:
+    """Returns a label that fits above an image."""
     text = pictures.label(text)
-    return "\n".join(
-        text[start : start + 18] for start in range(0, min(36, len(text)), 18)
-    )
+    return text if len(text) <= _MAX_TITLE else f"{text[: _MAX_TITLE - 1]}…"
