@@ -147,7 +147,12 @@ def run(
     )
     results = data.map_batches(
         _Actor,
-        fn_constructor_args=(ray.put(task), counts, _threads(place, cpus, workers)),
+        fn_constructor_args=(
+            ray.put(task),
+            counts,
+            _threads(place, cpus, workers),
+            tuple(shards) if most == 1 else (),
+        ),
         batch_size=1,
         batch_format="numpy",
         compute=ray.data.ActorPoolStrategy(
@@ -167,12 +172,18 @@ def run(
 class _Actor:
     """Wraps a worker for Ray Data."""
 
-    def __init__(self, task: typing.Any, counts: typing.Any, threads: int) -> None:
+    def __init__(
+        self,
+        task: typing.Any,
+        counts: typing.Any,
+        threads: int,
+        order: Sequence[int],
+    ) -> None:
         import ray
 
         self._counts = counts
         self._worker = worker.Worker(
-            ray.get(task), threads=threads, on_batch=counts.add.remote
+            ray.get(task), threads=threads, on_batch=counts.add.remote, order=order
         )
 
     def __call__(self, batch: dict[str, typing.Any]) -> dict[str, list[typing.Any]]:

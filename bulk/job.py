@@ -20,8 +20,10 @@ JOB_FILE, SUCCESS_FILE = "_JOB.json", "_SUCCESS.json"
 
 _LOG = progress.logger(__name__)
 _FORMAT = 1
-_LEAST_SHARDS = 16  # if there are enough images for several workers
-# Most images in a shard, by output: what an interruption may cost, and what memory has.
+# Images in a shard: few enough that workers share them, enough to be worth a start, and
+# no more than an interruption may cost and memory may hold, which the output decides.
+_LEAST_SHARDS = 16
+_LEAST_ROWS = 1024
 _MAX_ROWS = {"features": 4096, "top5": 4096, "logits": 1024}
 _MAX_ENDPOINT_ROWS = 256
 _DIFFERENCES = {
@@ -85,7 +87,7 @@ def rows_per_shard(count: int, *, batch_size: int, outputs: Iterable[str]) -> in
       outputs: names of the outputs; those that may be long make shards of fewer images.
     """
     most = min(_MAX_ROWS.get(name, _MAX_ENDPOINT_ROWS) for name in outputs)
-    rows = min(most, -(-count // _LEAST_SHARDS))
+    rows = min(most, max(_LEAST_ROWS, -(-count // _LEAST_SHARDS)))
     return max(1, -(-rows // batch_size)) * batch_size
 
 

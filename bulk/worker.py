@@ -9,12 +9,15 @@ import contextlib
 import dataclasses
 import functools
 import importlib.metadata
+import itertools
 import os
 import pathlib
+import queue
 import shutil
 import tempfile
+import threading
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -28,6 +31,7 @@ if typing.TYPE_CHECKING:
     from training.data import pipeline, split
 
 TOP5 = "top5"
+_BATCHES_AHEAD = 4  # before the end of a shard, the next one's images begin to be read
 _PACKAGES = ("tensorflow", "numpy", "pyarrow", "ray")
 
 
@@ -80,6 +84,8 @@ class Worker:
       task: what to compute.
       threads: threads of TensorFlow; 0 for as many as there are cores.
       on_batch: called with the numbers of read and of unreadable images.
+      order: shards that this worker will compute, if that is known. The images of the
+        next one are then read while the last batches are computed.
     """
 
     def __init__(
@@ -88,8 +94,11 @@ class Worker:
         *,
         threads: int = 0,
         on_batch: Callable[[int, int], None] = lambda images, errors: None,
+        order: Sequence[int] = (),
     ) -> None:
         self._task, self._on_batch = task, on_batch
+        self._next = dict(itertools.pairwise(order))
+        self._ahead: dict[int, _Reading] = {}
         self._failure = ""
         try:
             self._start(threads)
@@ -134,12 +143,11 @@ class Worker:
     def _choose_precision(self) -> None:
         """Lets the job's first batch decide, so that all workers decide alike."""
         numbers = range(min(self._task.job.batch_size, self._task.job.count))
-        for images, _ in self._stream(numbers)[0].evaluation():
+        for images, _ in self._read(numbers).batches():
             self._call(images)
 
-    def _stream(
-        self, numbers: range
-    ) -> tuple[pipeline.Stream, pipeline.UnreadableImages]:
+    def _read(self, numbers: range) -> _Reading:
+        """Begins to read images."""
         from training.data import pipeline, split
 
         images = self._task.images
@@ -153,24 +161,33 @@ class Worker:
             batch_size=self._task.job.batch_size,
             unreadable_images=unreadable,
         )
-        return stream, unreadable
+        return _Reading(stream.evaluation(), unreadable)
+
+    def _read_ahead(self, shard: int) -> None:
+        """Begins to read the images of the shard after this one, if it is known."""
+        following = self._next.get(shard)
+        if following is not None:
+            self._ahead[following] = self._read(self._task.job.numbers(following))
 
     def _compute(self, shard: int) -> tuple[bytes, int]:
         job, images = self._task.job, self._task.images
         numbers = job.numbers(shard)
-        stream, unreadable = self._stream(numbers)
+        reading = self._ahead.pop(shard, None) or self._read(numbers)
+        last_ones = -(-len(numbers) // job.batch_size) - _BATCHES_AHEAD
         batches: list[Mapping[str, typing.Any]] = []
         labels: list[np.ndarray] = []
-        for number, (batch, batch_labels) in enumerate(stream.evaluation()):
+        for number, (batch, batch_labels) in enumerate(reading.batches()):
+            if number == max(0, last_ones):
+                self._read_ahead(shard)
             count = min(job.batch_size, len(numbers) - number * job.batch_size)
             outputs = self._call(batch)
             batches.append({name: values[:count] for name, values in outputs.items()})
             labels.append(batch_labels.numpy()[:count])
             self._on_batch(count, 0)
         errors: list[str | None] = [None] * len(numbers)
-        for local in unreadable.numbers:
+        for local in reading.unreadable.numbers:
             errors[local] = self._why_unreadable(numbers[local])
-        self._on_batch(0, len(unreadable.numbers))
+        self._on_batch(0, len(reading.unreadable.numbers))
         top = [e for b in batches for e in b[TOP5]] if TOP5 in job.outputs else None
         data = table.encode(
             numbers=numbers,
@@ -197,7 +214,7 @@ class Worker:
                 "versions": versions(),
             },
         )
-        return data, len(unreadable.numbers)
+        return data, len(reading.unreadable.numbers)
 
     def _why_unreadable(self, number: int) -> str:
         """Reads an image once more, for the reason why it can't be read."""
@@ -238,6 +255,38 @@ class Worker:
             (ids[label] if label < len(ids) else str(label)) if label >= 0 else None
             for label in labels
         ]
+
+
+class _Reading:
+    """Reads images in a thread of its own, a few batches ahead.
+
+    Args:
+      dataset: batches of images and labels.
+      unreadable: records the images that can't be read.
+    """
+
+    def __init__(
+        self, dataset: typing.Any, unreadable: pipeline.UnreadableImages
+    ) -> None:
+        self.unreadable = unreadable
+        self._queue: queue.Queue[typing.Any] = queue.Queue(maxsize=1)
+        self._dataset = dataset
+        threading.Thread(target=self._fill, daemon=True).start()
+
+    def batches(self) -> Iterator[typing.Any]:
+        """Yields the batches; raises what reading raises."""
+        while (batch := self._queue.get()) is not None:
+            if isinstance(batch, Exception):
+                raise batch
+            yield batch
+
+    def _fill(self) -> None:
+        try:
+            for batch in self._dataset:
+                self._queue.put(batch)
+            self._queue.put(None)
+        except Exception as error:
+            self._queue.put(error)
 
 
 def versions() -> dict[str, str]:

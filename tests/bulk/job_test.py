@@ -24,9 +24,9 @@ JOB = jobs.Job(
 @pytest.mark.parametrize(
     ("count", "batch_size", "outputs", "rows"),
     [
-        (1, 64, ["features"], 64),
-        (600, 64, ["features"], 64),
-        (5000, 64, ["features"], 320),
+        (1, 64, ["features"], 1024),
+        (600, 100, ["features"], 1100),
+        (30_000, 64, ["features"], 1920),
         (10**6, 64, ["features", "top5"], 4096),
         (10**6, 100, ["features"], 4100),
         (10**6, 64, ["features", "logits"], 1024),

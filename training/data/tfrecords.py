@@ -23,7 +23,6 @@ import numpy as np
 from google.protobuf import message
 
 from training.data import split
-from zoo import spec as specs
 from zoo import taxonomy as taxonomies
 
 _NAMES = {split.TRAIN: ("train",), split.TEST: ("validation", "val", "test")}
@@ -53,9 +52,6 @@ class Features:
     first_label: int = 1
     name: str = "image/class/text"
 
-    def __post_init__(self) -> None:
-        specs.check_types(self, package="training")
-
 
 IMAGENET = Features()
 
@@ -80,7 +76,12 @@ def features_from_bindings(bindings: Sequence[str]) -> Features:
             raise ValueError(
                 f"{binding!r} must assign a number or a quoted string such as 'y'."
             ) from error
-    return Features(**values)
+    features = Features(**values)
+    if values:
+        from zoo import spec as specs  # imports Keras, which takes seconds
+
+        specs.check_types(features, package="training")
+    return features
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
