@@ -123,15 +123,15 @@ def test_anybody_reads_what_was_embedded(pair, photographs, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_job_goes_on(pair, tmp_path):
-    data = make_photographs(tmp_path / "data", 300)
+    data = make_photographs(tmp_path / "data", 5000)
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = start(*arguments_of(pair, data, killed), start_new_session=True)
-    while len(list(killed.glob("part-*"))) < 3 and process.poll() is None:
+    while not list(killed.glob("part-*")) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     done = len(list(killed.glob("part-*")))
-    assert 3 <= done < 19
+    assert 1 <= done < 5
     assert not (killed / "_SUCCESS.json").exists()
     for output in (killed, whole):
         process = start(*arguments_of(pair, data, output))
@@ -143,7 +143,7 @@ def test_a_killed_job_goes_on(pair, tmp_path):
 
 @pytest.mark.slow
 def test_ctrl_c_ends_all_processes(pair, tmp_path):
-    data = make_photographs(tmp_path / "data", 300)
+    data = make_photographs(tmp_path / "data", 5000)
     process = start(*arguments_of(pair, data, tmp_path / "out"))
     while not list(tmp_path.glob("out/part-*")) and process.poll() is None:
         time.sleep(0.05)
@@ -158,7 +158,7 @@ def test_ctrl_c_ends_all_processes(pair, tmp_path):
 
 @pytest.mark.slow
 def test_a_machine_of_a_cluster_may_die(pair, tmp_path):
-    data = make_photographs(tmp_path / "data", 600)
+    data = make_photographs(tmp_path / "data", 5000)
     program = f"""
 import time, pathlib, subprocess, sys
 from ray import cluster_utils

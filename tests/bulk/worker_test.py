@@ -70,9 +70,9 @@ def task_of(folder, source, outputs, *, batch_size=4, shard_rows=8, **settings):
     )
 
 
-def rows_of(task):
+def rows_of(task, order=()):
     """Returns the rows of all shards as one table, and the results."""
-    computing = worker.Worker(task)
+    computing = worker.Worker(task, order=order)
     results = [computing.compute(shard) for shard in range(task.job.shards)]
     assert not any(result.failure for result in results), results
     tables = [pyarrow.parquet.read_table(io.BytesIO(r.data)) for r in results]
@@ -194,6 +194,11 @@ def test_the_shards_do_not_change_the_rows(pair, photographs):
     first, _ = rows_of(task_of(folder, photographs, ["features"]))
     second, _ = rows_of(task_of(folder, photographs, ["features"], shard_rows=20))
     assert first.replace_schema_metadata() == second.replace_schema_metadata()
+    task = task_of(folder, photographs, ["features"])
+    for order in ((0, 1, 2), (0, 2)):  # read ahead; the second one is read twice
+        third, results = rows_of(task, order)
+        assert third == first
+        assert [result.errors for result in results] == [1, 0, 0]
 
 
 @pytest.mark.parametrize(
