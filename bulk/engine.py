@@ -163,8 +163,11 @@ def run(
     )
     with _polled(counts, on_counts):
         try:
-            for row in results.iter_rows():
-                yield row["result"]
+            # Prefetching would hold each shard back until the next one is computed.
+            for batch in results.iter_batches(
+                batch_size=None, batch_format="numpy", prefetch_batches=0
+            ):
+                yield from batch["result"]
         except (ray.exceptions.RayError, RuntimeError) as error:
             raise ValueError(f"Ray: {_reason(error)}") from error
 
