@@ -34,6 +34,10 @@ _STORE_BYTES = 256 << 20  # of shared memory, for finished shards on their way
 _ATTEMPTS = 5  # to compute a shard whose worker or machine dies
 _POLL = 1.0  # seconds between looks at the workers' counts
 _CONNECT_SECONDS = 15
+_QUIET: dict[str, typing.Any] = {
+    "log_to_driver": False,
+    "logging_level": logging.CRITICAL,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,12 +97,13 @@ def connected(place: Place) -> Iterator[None]:
     import ray
     import ray.data
 
-    logs = _session_folder()
     with contextlib.ExitStack() as stack:
-        stack.callback(shutil.rmtree, logs, ignore_errors=True)
         stack.callback(ray.shutdown)
         with stderr.silenced():
-            _init(place, logs)
+            if place.is_local:
+                _start_here(stack.enter_context(_session_folder()))
+            else:
+                _connect(place.address)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -250,30 +255,30 @@ def _polled(
         thread.join(timeout=2 * _POLL)
 
 
-def _init(place: Place, logs: pathlib.Path) -> None:
+def _start_here(folder: pathlib.Path) -> None:
+    """Starts Ray on this machine, with a folder for its sockets and logs."""
     import ray
 
-    quiet: dict[str, typing.Any] = {
-        "log_to_driver": False,
-        "logging_level": logging.CRITICAL,
-    }
-    if place.is_local:
-        ray.init(
-            address=LOCAL,
-            # One more than there are: Ray Data's other tasks need a share.
-            num_cpus=_cores() + 1,
-            include_dashboard=False,
-            object_store_memory=_STORE_BYTES,
-            _node_ip_address=_LOOPBACK,
-            _temp_dir=str(logs),
-            **quiet,
-        )
-        return
-    _check_address(place.address)
+    ray.init(
+        address=LOCAL,
+        num_cpus=_cores(),
+        include_dashboard=False,
+        object_store_memory=_STORE_BYTES,
+        _node_ip_address=_LOOPBACK,
+        _temp_dir=str(folder),
+        **_QUIET,
+    )
+
+
+def _connect(address: str) -> None:
+    """Connects to a cluster; raises ValueError if there is none that fits."""
+    import ray
+
+    _check_address(address)
     try:
-        ray.init(address=place.address, **quiet)
+        ray.init(address=address, **_QUIET)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
-        raise ValueError(f"--cluster={place.address}: {_reason(error)}.") from error
+        raise ValueError(f"--cluster={address}: {_reason(error)}.") from error
 
 
 def _check_address(address: str) -> None:
@@ -351,16 +356,21 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _session_folder() -> pathlib.Path:
-    """Makes a folder for Ray's sockets and logs, and removes those of killed jobs."""
+@contextlib.contextmanager
+def _session_folder() -> Iterator[pathlib.Path]:
+    """Yields a folder for Ray's sockets and logs; removes those of killed jobs."""
     # Paths of sockets must have 107 bytes at most.
     temporary = tempfile.gettempdir()
     parent = pathlib.Path(temporary if len(temporary) < 30 else "/tmp")
-    for folder in parent.glob("zoo-ray-*"):
+    for folder in parent.glob("zoo-ray-[0-9]*-*"):
         pid = int(folder.name.split("-")[2])
         if not psutil.pid_exists(pid):
             shutil.rmtree(folder, ignore_errors=True)
-    return pathlib.Path(tempfile.mkdtemp(prefix=f"zoo-ray-{os.getpid()}-", dir=parent))
+    session = tempfile.mkdtemp(prefix=f"zoo-ray-{os.getpid()}-", dir=parent)
+    try:
+        yield pathlib.Path(session)
+    finally:
+        shutil.rmtree(session, ignore_errors=True)
 
 
 def _reason(error: BaseException) -> str:

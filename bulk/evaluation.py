@@ -11,9 +11,8 @@ import numpy as np
 from pyarrow import parquet
 
 from bulk import embed, table
+from reuse import output_names
 from training.data import pipeline, split
-
-_OUTPUT = "logits"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +24,16 @@ class Logits:
       images: the split.
       batch_size: images in a batch.
       precision: in which they were computed.
+      comparison: None; each worker compares the precisions by itself.
+      remarks: empty; `embed.run` has logged those of the workers.
     """
 
     files: list[pathlib.Path]
     images: split.Split
     batch_size: int
     precision: str
+    comparison: None = None
+    remarks: tuple[str, ...] = ()
 
     def read(
         self, unreadable: pipeline.UnreadableImages, num_classes: int
@@ -42,24 +45,21 @@ class Logits:
           num_classes: number of classes of the labels.
         """
         for file in self.files:
-            rows = parquet.read_table(file, columns=["number", _OUTPUT, "error"])
-            numbers, column = rows["number"].to_numpy(), rows[_OUTPUT]
+            rows = parquet.read_table(
+                file, columns=["number", output_names.LOGITS, "error"]
+            )
+            numbers, column = rows["number"].to_numpy(), rows[output_names.LOGITS]
             is_read = rows["error"].is_null().to_numpy()
             logits = np.zeros((len(rows), column.type.list_size), np.float32)
             if is_read.any():
                 known = column.drop_null().combine_chunks().flatten()
                 logits[is_read] = known.to_numpy().reshape(-1, logits.shape[1])
-            labels = self._labels(numbers)
+            labels = self.images.labels_of(numbers)
             unreadable.record(numbers, labels, is_read)
             targets = _targets(labels, is_read, num_classes)
             for start in range(0, len(rows), self.batch_size):
                 batch = slice(start, start + self.batch_size)
                 yield logits[batch], targets[batch]
-
-    def _labels(self, numbers: np.ndarray) -> np.ndarray:
-        if self.images.scores == "sigmoid":
-            return self.images.fetch(numbers)[1]
-        return self.images.all_labels()[numbers].astype(np.int64)
 
 
 def _targets(labels: np.ndarray, is_read: np.ndarray, num_classes: int) -> np.ndarray:

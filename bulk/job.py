@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 
 from bulk import table
 from foundation import atomic, progress
+from reuse import output_names
 
 JOB_FILE, SUCCESS_FILE = "_JOB.json", "_SUCCESS.json"
 
@@ -24,7 +25,7 @@ _FORMAT = 1
 # no more than an interruption may cost and memory may hold, which the output decides.
 _LEAST_SHARDS = 16
 _LEAST_ROWS = 1024
-_MAX_ROWS = {"features": 4096, "top5": 4096, "logits": 1024}
+_MAX_ROWS = {output_names.FEATURES: 4096, table.TOP5: 4096, output_names.LOGITS: 1024}
 _MAX_ENDPOINT_ROWS = 256
 _DIFFERENCES = {
     "model": "another model",

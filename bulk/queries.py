@@ -11,7 +11,7 @@ import numpy as np
 from bulk import vectors
 from exporters import manifest
 from images import reader
-from reuse import features
+from reuse import features, output_names
 
 
 def vectors_of(
@@ -37,5 +37,7 @@ def vectors_of(
     )
     image_reader = reader.Reader(model.preprocessing)
     images = [image_reader.read(pathlib.Path(path)) for path in paths]
-    found = [model.extract(image[np.newaxis])[features.FEATURES] for image in images]
+    found = [
+        model.extract(image[np.newaxis])[output_names.FEATURES] for image in images
+    ]
     return vectors.normalised(np.concatenate(found), len(found))

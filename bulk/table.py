@@ -15,6 +15,17 @@ from pyarrow import parquet
 METADATA = "image_model_zoo"
 """Key of the JSON object in the metadata of a file's schema."""
 
+TOP5 = "top5"
+"""Name of the column with the five most likely classes."""
+
+COLUMNS = {
+    "number": pyarrow.int64(),
+    "key": pyarrow.string(),
+    "label": pyarrow.string(),
+    "error": pyarrow.string(),
+}
+"""Columns beside the outputs, and their types."""
+
 _TOP = pyarrow.list_(
     pyarrow.struct(
         {
@@ -30,62 +41,45 @@ _TOP = pyarrow.list_(
 
 def encode(
     *,
-    numbers: Sequence[int],
-    keys: Sequence[str],
-    labels: Sequence[str | None],
-    errors: Sequence[str | None],
+    columns: Mapping[str, Sequence[typing.Any]],
     outputs: Mapping[str, np.ndarray],
-    top: Sequence[list[dict[str, typing.Any]] | None] | None,
-    dtype: str,
+    top: Sequence[list[dict[str, typing.Any]]] = (),
+    dtype: str = "float32",
     metadata: Mapping[str, typing.Any],
 ) -> bytes:
-    """Returns a Parquet file with the columns `number`, `key`, `label`, `error`.
+    """Returns a Parquet file with a column for each of `COLUMNS` and of the outputs.
 
-    Each output is a column of lists of a fixed length, which is null where there is an
-    error. Lists of several axes are in row-major order; the metadata of the column has
-    the `shape`.
+    Outputs are null where there is an error. They are lists of a fixed length; several
+    axes are in row-major order, and the metadata of the column has the `shape`.
 
     Args:
-      numbers: numbers of the N images in the data.
-      keys: names of the images.
-      labels: ids of their classes; None if unknown.
-      errors: why an image can't be read; None if it can.
+      columns: values of `COLUMNS` for N images; None where unknown.
       outputs: name -> [N, ...] numbers.
-      top: the most likely classes, for the column `top5`; None if there is no such.
+      top: the most likely classes of N images, for the column `top5`; empty for none.
       dtype: `float32` or `float16`, the type of the outputs.
       metadata: what else to record; see `METADATA`.
     """
-    is_missing = np.array([error is not None for error in errors])
-    columns: dict[str, typing.Any] = {
-        "number": pyarrow.array(numbers, pyarrow.int64()),
-        "key": pyarrow.array(keys, pyarrow.string()),
-        "label": pyarrow.array(labels, pyarrow.string()),
-    }
-    shapes = {}
+    arrays, fields = [], []
+    for name, kind in COLUMNS.items():
+        arrays.append(pyarrow.array(columns[name], kind))
+        fields.append(pyarrow.field(name, kind))
+    is_missing = np.array([error is not None for error in columns["error"]])
     for name, values in outputs.items():
         flat = values.reshape(len(values), -1).astype(dtype)
-        columns[name] = pyarrow.FixedSizeListArray.from_arrays(
-            flat.ravel(), flat.shape[1], mask=pyarrow.array(is_missing)
+        arrays.append(
+            pyarrow.FixedSizeListArray.from_arrays(
+                flat.ravel(), flat.shape[1], mask=pyarrow.array(is_missing)
+            )
         )
-        shapes[name] = list(values.shape[1:])
-    if top is not None:
-        columns["top5"] = pyarrow.array(top, _TOP)
-    columns["error"] = pyarrow.array(errors, pyarrow.string())
-    fields = [
-        pyarrow.field(
-            name,
-            column.type,
-            metadata={"shape": json.dumps(shapes[name])} if name in shapes else None,
-        )
-        for name, column in columns.items()
-    ]
+        shape = {"shape": json.dumps(values.shape[1:])}
+        fields.append(pyarrow.field(name, arrays[-1].type, metadata=shape))
+    if top:
+        arrays.append(pyarrow.array(top, _TOP, mask=is_missing))
+        fields.append(pyarrow.field(TOP5, _TOP))
     text = json.dumps(metadata, ensure_ascii=False)
-    table = pyarrow.table(
-        list(columns.values()), pyarrow.schema(fields, {METADATA: text})
-    )
     file = io.BytesIO()
     parquet.write_table(
-        table,
+        pyarrow.table(arrays, pyarrow.schema(fields, {METADATA: text})),
         file,
         compression="zstd",
         use_dictionary=["label"],

@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from bulk import job as jobs
 from foundation import progress
+from reuse import output_names
 
 _LOG = progress.logger(__name__)
 
@@ -27,6 +28,7 @@ _POINTS_PER_LIST = 40  # that train the centre of a list of the approximate inde
 _ROUNDS = 8  # of k-means: more take longer than they save
 _LISTS_PER_QUERY = 8  # of the approximate index, in which a vector is looked for
 _SAMPLE = 200  # vectors that measure the recall
+_ROUNDING = 1e-6  # of the similarity of equal vectors, which is 1
 _GROUP_NEIGHBOURS = 20  # nearest vectors that may be near-duplicates
 
 
@@ -76,7 +78,8 @@ def read(path: pathlib.Path) -> Vectors:
             f"{path} is not the finished output of tools/embed: _SUCCESS.json is "
             "missing or damaged."
         )
-    if "features" not in record.get("outputs", ()):
+    column = output_names.FEATURES
+    if column not in record.get("outputs", ()):
         raise ValueError(
             f"{path} has no column features: embed with --outputs=features."
         )
@@ -85,15 +88,15 @@ def read(path: pathlib.Path) -> Vectors:
     for name in names:
         file = path / pathlib.Path(name).name
         try:
-            rows = parquet.read_table(file, columns=["number", "key", "features"])
+            rows = parquet.read_table(file, columns=["number", "key", column])
         except (OSError, pyarrow.ArrowException) as error:
             raise ValueError(
                 f"{file} is missing or damaged: run tools/embed again ({error})."
             ) from error
-        rows = rows.filter(rows["features"].is_valid()).combine_chunks()
+        rows = rows.filter(rows[column].is_valid()).combine_chunks()
         if not len(rows):
             continue
-        features = rows["features"].combine_chunks().flatten()
+        features = rows[column].combine_chunks().flatten()
         block = normalised(features.to_numpy(zero_copy_only=False), len(rows))
         if not unit.size:  # filled step by step, since it may be half of the memory
             unit = np.empty((record["count"], block.shape[1]), np.float32)
@@ -126,20 +129,26 @@ def search(vectors: Vectors, queries: np.ndarray, k: int) -> Neighbours:
       queries: [Q, D] of length 1.
       k: how many; at most N are returned.
     """
-    k = min(k, len(vectors.unit))
-    similarities = np.concatenate(
-        [
-            queries @ vectors.unit[start : start + _BLOCK].T
-            for start in range(0, len(vectors.unit), _BLOCK)
-        ],
-        axis=1,
-    )
-    best = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
-    values = np.take_along_axis(similarities, best, axis=1)
-    order = np.lexsort((best, -values), axis=1)  # of equals, the first
-    return Neighbours(
-        indices=np.take_along_axis(best, order, axis=1),
-        similarities=np.take_along_axis(values, order, axis=1),
+    blocks = [
+        queries @ vectors.unit[start : start + _BLOCK].T
+        for start in range(0, len(vectors.unit), _BLOCK)
+    ]
+    indices, similarities = _best(np.concatenate(blocks, axis=1), k)
+    return Neighbours(indices=indices, similarities=similarities)
+
+
+def _best(products: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the columns of the k largest values in each row, and the values.
+
+    The largest comes first, and of equals the one on the left.
+    """
+    k = min(k, products.shape[1])
+    best = np.argpartition(-products, k - 1, axis=1)[:, :k]
+    values = np.take_along_axis(products, best, axis=1)
+    order = np.lexsort((best, -values), axis=1)
+    return (
+        np.take_along_axis(best, order, axis=1),
+        np.take_along_axis(values, order, axis=1),
     )
 
 
@@ -160,12 +169,38 @@ def neighbours(unit: np.ndarray, k: int) -> Neighbours:
     if len(unit) <= EXACT_BELOW:
         indices, similarities = _exact(unit, np.arange(len(unit)), k)
         return Neighbours(indices=indices, similarities=similarities)
+    indices, similarities = _approximate(unit, k)
+    sample = np.random.default_rng(1).permutation(len(unit))[:_SAMPLE]
+    exact, _ = _exact(unit, sample, k)
+    hits = [
+        np.isin(row, found).mean()
+        for row, found in zip(exact, indices[sample], strict=True)
+    ]
+    return Neighbours(
+        indices=indices, similarities=similarities, recall=float(np.mean(hits))
+    )
+
+
+def _exact(unit: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the k nearest other vectors of some rows, and their similarities."""
+    found = []
+    for start in range(0, len(rows), _BLOCK):
+        block = rows[start : start + _BLOCK]
+        products = unit[block] @ unit.T
+        products[np.arange(len(block)), block] = -np.inf
+        found.append(_best(products, min(k, len(unit) - 1)))
+    indices, similarities = (np.concatenate(part) for part in zip(*found, strict=True))
+    return indices, similarities
+
+
+def _approximate(unit: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns most of the k nearest other vectors of each, and their similarities."""
     try:
         import faiss
     except ImportError as error:
         raise ImportError(f"{error}: run tools/setup bulk") from None
-    length = unit.shape[1]
-    lists = int(2 * np.sqrt(len(unit)))
+    count, length = unit.shape
+    lists = int(2 * np.sqrt(count))
     index = faiss.IndexIVFScalarQuantizer(
         faiss.IndexFlatIP(length),
         length,
@@ -175,53 +210,20 @@ def neighbours(unit: np.ndarray, k: int) -> Neighbours:
     )
     index.nprobe = min(lists, _LISTS_PER_QUERY)
     index.cp.niter = _ROUNDS
-    random = np.random.default_rng(0)
-    sample = random.permutation(len(unit))[: _POINTS_PER_LIST * lists]
-    _LOG.info(f"divide {len(unit)} vectors into {lists} lists")
-    index.train(unit[np.sort(sample)])
+    _LOG.info(f"divide {count} vectors into {lists} lists")
+    order = np.random.default_rng(0).permutation(count)
+    index.train(unit[np.sort(order[: _POINTS_PER_LIST * lists])])
     index.add(unit)
-    steps, found = -(-len(unit) // _BLOCK), []
+    steps, found = -(-count // _BLOCK), []
     for step in range(steps):
         block = unit[step * _BLOCK : (step + 1) * _BLOCK]
         found.append(index.search(block, k + 1))
         progress.step(_LOG, step + 1, steps, "search")
     similarities, indices = (np.concatenate(part) for part in zip(*found, strict=True))
-    indices, similarities = _without_self(indices, similarities, np.arange(len(unit)))
-    sample = np.sort(random.permutation(len(unit))[:_SAMPLE])
-    exact, _ = _exact(unit, sample, k)
-    hits = [
-        np.isin(row, found_row).mean()
-        for row, found_row in zip(exact, indices[sample], strict=True)
-    ]
-    return Neighbours(
-        indices=indices, similarities=similarities, recall=float(np.mean(hits))
-    )
-
-
-def _exact(unit: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the k nearest other vectors of some rows, and their similarities."""
-    k = min(k, len(unit) - 1)
-    indices, similarities = [], []
-    for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK]
-        products = unit[block] @ unit.T
-        products[np.arange(len(block)), block] = -np.inf
-        best = np.argpartition(-products, max(k - 1, 0), axis=1)[:, :k]
-        values = np.take_along_axis(products, best, axis=1)
-        order = np.argsort(-values, axis=1, kind="stable")
-        indices.append(np.take_along_axis(best, order, axis=1))
-        similarities.append(np.take_along_axis(values, order, axis=1))
-    return np.concatenate(indices), np.concatenate(similarities)
-
-
-def _without_self(
-    indices: np.ndarray, similarities: np.ndarray, rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Removes each row's own number from its k + 1 neighbours, or else the last one."""
-    is_self = indices == rows[:, np.newaxis]
+    # Of k + 1, one is the vector itself, or else the last is left out.
+    is_self = indices == np.arange(count)[:, np.newaxis]
     is_self[~is_self.any(axis=1), -1] = True
-    shape = (len(indices), indices.shape[1] - 1)
-    return indices[~is_self].reshape(shape), similarities[~is_self].reshape(shape)
+    return indices[~is_self].reshape(count, k), similarities[~is_self].reshape(count, k)
 
 
 def groups(vectors: Vectors, threshold: float) -> tuple[list[np.ndarray], float | None]:
@@ -235,40 +237,49 @@ def groups(vectors: Vectors, threshold: float) -> tuple[list[np.ndarray], float 
       vectors: the vectors.
       threshold: smallest cosine similarity of near-duplicates.
     """
-    # Equal vectors would fill each other's lists of neighbours.
-    seen: dict[bytes, int] = {}
-    which = [
-        seen.setdefault(hashlib.blake2b(row, digest_size=16).digest(), len(seen))
-        for row in vectors.unit
-    ]
-    firsts = np.unique(which, return_index=True)[1]
+    threshold -= _ROUNDING
+    firsts, which = _distinct(vectors.unit)
     is_all = len(firsts) == len(vectors.unit)
-    unit = vectors.unit if is_all else vectors.unit[firsts]
-    zeros = {*np.flatnonzero(np.linalg.norm(unit, axis=1) == 0).tolist()}
-    parents = np.arange(len(firsts))
-    recall = None
-    if len(firsts) > 1:
-        found = neighbours(unit, min(_GROUP_NEIGHBOURS, len(firsts) - 1))
-        recall = found.recall
-        rows, columns = np.nonzero(found.similarities >= threshold)
-        for row, other in zip(rows, found.indices[rows, columns], strict=True):
-            first, second = _root(parents, row), _root(parents, other)
-            parents[max(first, second)] = min(first, second)
-    roots = np.array([_root(parents, n) for n in range(len(firsts))])
-    members: dict[int, list[int]] = {}
-    for image, unique in enumerate(which):
-        if unique not in zeros:
-            members.setdefault(int(roots[unique]), []).append(image)
-    found_groups = []
-    for chain in members.values():
+    roots, recall = _chains(vectors.unit if is_all else vectors.unit[firsts], threshold)
+    chains: dict[int, list[int]] = {}
+    for image, distinct in enumerate(which):
+        chains.setdefault(int(roots[distinct]), []).append(image)
+    found = []
+    for chain in chains.values():
         rest = np.array(chain)
         while len(rest) > 1:
             is_near = vectors.unit[rest] @ vectors.unit[rest[0]] >= threshold
-            is_near[0] = True
             if is_near.sum() > 1:
-                found_groups.append(rest[is_near])
+                found.append(rest[is_near])
+            is_near[0] = True
             rest = rest[~is_near]
-    return sorted(found_groups, key=lambda g: (-len(g), g[0])), recall
+    return sorted(found, key=lambda group: (-len(group), group[0])), recall
+
+
+def _distinct(unit: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """Returns the first row of each value, and which of these each row equals.
+
+    Equal vectors would fill each other's lists of neighbours.
+    """
+    seen: dict[bytes, int] = {}
+    which = [
+        seen.setdefault(hashlib.blake2b(row, digest_size=16).digest(), len(seen))
+        for row in unit
+    ]
+    return np.unique(which, return_index=True)[1], which
+
+
+def _chains(unit: np.ndarray, threshold: float) -> tuple[np.ndarray, float | None]:
+    """Returns the number of the chain of each vector, and the recall."""
+    parents = np.arange(len(unit))
+    if len(unit) < 2:
+        return parents, None
+    nearest = neighbours(unit, min(_GROUP_NEIGHBOURS, len(unit) - 1))
+    rows, columns = np.nonzero(nearest.similarities >= threshold)
+    for row, other in zip(rows, nearest.indices[rows, columns], strict=True):
+        first, second = _root(parents, row), _root(parents, other)
+        parents[max(first, second)] = min(first, second)
+    return np.array([_root(parents, n) for n in range(len(unit))]), nearest.recall
 
 
 def _root(parents: np.ndarray, node: typing.Any) -> int:

@@ -23,6 +23,7 @@ import numpy as np
 
 from bulk import job as jobs
 from bulk import table
+from reuse import output_names, precision_names
 
 if typing.TYPE_CHECKING:
     import tensorflow as tf
@@ -30,7 +31,7 @@ if typing.TYPE_CHECKING:
     from reuse import image_model, predict
     from training.data import pipeline, split
 
-TOP5 = "top5"
+_LOGITS, _TOP5 = output_names.LOGITS, table.TOP5
 _BATCHES_AHEAD = 4  # before the end of a shard, the next one's images begin to be read
 _PACKAGES = ("tensorflow", "numpy", "pyarrow", "ray")
 
@@ -137,7 +138,7 @@ class Worker:
         folder = _model_folder(self._task)
         self._model, self._call = _load(folder, self._task.job)
         self._reader = reader.Reader(self._model.preprocessing)
-        if self._task.job.precision != "float32":
+        if self._task.job.precision != precision_names.FLOAT32:
             self._choose_precision()
 
     def _choose_precision(self) -> None:
@@ -170,40 +171,23 @@ class Worker:
             self._ahead[following] = self._read(self._task.job.numbers(following))
 
     def _compute(self, shard: int) -> tuple[bytes, int]:
-        job, images = self._task.job, self._task.images
-        numbers = job.numbers(shard)
+        """Returns the Parquet file of a shard, and its number of unreadable images."""
+        job, images, numbers = self._task.job, self._task.images, self.numbers(shard)
         reading = self._ahead.pop(shard, None) or self._read(numbers)
-        last_ones = -(-len(numbers) // job.batch_size) - _BATCHES_AHEAD
-        batches: list[Mapping[str, typing.Any]] = []
-        labels: list[np.ndarray] = []
-        for number, (batch, batch_labels) in enumerate(reading.batches()):
-            if number == max(0, last_ones):
-                self._read_ahead(shard)
-            count = min(job.batch_size, len(numbers) - number * job.batch_size)
-            outputs = self._call(batch)
-            batches.append({name: values[:count] for name, values in outputs.items()})
-            labels.append(batch_labels.numpy()[:count])
-            self._on_batch(count, 0)
-        errors: list[str | None] = [None] * len(numbers)
-        for local in reading.unreadable.numbers:
-            errors[local] = self._why_unreadable(numbers[local])
-        self._on_batch(0, len(reading.unreadable.numbers))
-        top = [e for b in batches for e in b[TOP5]] if TOP5 in job.outputs else None
+        outputs = self._outputs(shard, reading)
+        errors = {
+            n: self._why_unreadable(numbers[n]) for n in reading.unreadable.numbers
+        }
+        self._on_batch(0, len(errors))
         data = table.encode(
-            numbers=numbers,
-            keys=[images.key(number) for number in numbers],
-            labels=self._labels(numbers, np.concatenate(labels)),
-            errors=errors,
-            outputs={
-                name: np.concatenate([batch[name] for batch in batches])
-                for name in job.outputs
-                if name != TOP5
+            columns={
+                "number": numbers,
+                "key": [images.key(number) for number in numbers],
+                "label": self._labels(np.arange(numbers.start, numbers.stop)),
+                "error": [errors.get(n) for n in range(len(numbers))],
             },
-            top=top
-            and [
-                None if error else entry
-                for entry, error in zip(top, errors, strict=True)
-            ],
+            outputs={n: np.concatenate(o) for n, o in outputs.items() if n != _TOP5},
+            top=[*itertools.chain.from_iterable(outputs.get(_TOP5, ()))],
             dtype=job.dtype,
             metadata={
                 "job": job.to_json(),
@@ -214,46 +198,44 @@ class Worker:
                 "versions": versions(),
             },
         )
-        return data, len(reading.unreadable.numbers)
+        return data, len(errors)
+
+    def _outputs(self, shard: int, reading: _Reading) -> dict[str, list[typing.Any]]:
+        """Returns each output of the job by name, as a list of batches."""
+        job, numbers = self._task.job, self.numbers(shard)
+        begin_next = -(-len(numbers) // job.batch_size) - _BATCHES_AHEAD
+        outputs: dict[str, list[typing.Any]] = {name: [] for name in job.outputs}
+        for step, (images, _) in enumerate(reading.batches()):
+            if step == max(0, begin_next):
+                self._read_ahead(shard)
+            count = min(job.batch_size, len(numbers) - step * job.batch_size)
+            found = self._call(images)
+            for name, batches in outputs.items():
+                batches.append(found[name][:count])
+            self._on_batch(count, 0)
+        return outputs
 
     def _why_unreadable(self, number: int) -> str:
         """Reads an image once more, for the reason why it can't be read."""
-        from training.data import split
-
-        images = self._task.images
-        (image,), _ = images.fetch(np.array([number]))
-        name = images.key(number)
         try:
-            if images.image_format == split.PATH:
-                self._reader.read(pathlib.Path(os.fsdecode(image)))
-            else:
-                self._reader.decode(name, image)
+            self._task.images.read_image(number, self._reader)
         except ValueError as error:
             return str(error)
+        name = self._task.images.key(number)
         return f"{name} could not be read, but can be now: embed it again."
 
-    def _labels(self, numbers: range, targets: np.ndarray) -> list[str | None]:
-        """Returns the ids of each image's classes, separated by `|`.
-
-        Args:
-          numbers: numbers of the images.
-          targets: [N, K] zeros and ones, NaN where the image could not be read.
-        """
+    def _labels(self, numbers: np.ndarray) -> list[str | None]:
+        """Returns the ids of each image's classes, separated by `|`."""
         images = self._task.images
         if not self._task.has_labels:
             return [None] * len(numbers)
         ids = [definition.id for definition in images.classes]
-        if images.scores == "sigmoid":
-            return [
-                None
-                if np.isnan(row[0])
-                else "|".join(ids[i] for i in np.flatnonzero(row))
-                for row in targets
-            ]
-        labels = images.all_labels()[numbers.start : numbers.stop].tolist()
+        labels = images.labels_of(numbers)
+        if labels.ndim == 2:
+            return ["|".join(ids[i] for i in np.flatnonzero(row)) for row in labels]
         return [
             (ids[label] if label < len(ids) else str(label)) if label >= 0 else None
-            for label in labels
+            for label in labels.tolist()
         ]
 
 
@@ -329,7 +311,7 @@ def _load(
         "input_range": job.input_range,
         "precision": job.precision,
     }
-    names = [name for name in job.outputs if name not in (features.LOGITS, TOP5)]
+    names = [name for name in job.outputs if name not in (_LOGITS, _TOP5)]
     if not names:
         classifier = predict.Classifier(folder, **settings)
         return classifier, functools.partial(_scores, classifier, classifier.outputs)
@@ -337,13 +319,13 @@ def _load(
         extractor = features.FeatureExtractor(folder, outputs=names, **settings)
         return extractor, extractor.extract
     # All outputs from one call; the classifier only knows what its scores mean.
-    names.append(features.LOGITS)
+    names.append(_LOGITS)
     extractor = features.FeatureExtractor(folder, outputs=names, **settings)
     classifier = predict.Classifier(folder, input_range=job.input_range)
 
     def call(images: tf.Tensor) -> dict[str, typing.Any]:
         outputs = extractor.extract(images)
-        return outputs | _scores(classifier, lambda _: outputs[features.LOGITS], images)
+        return outputs | _scores(classifier, lambda _: outputs[_LOGITS], images)
 
     return extractor, call
 
@@ -357,6 +339,6 @@ def _scores(
     outputs = call(images)
     top = classifier.rank(outputs)
     return {
-        "logits": classifier.to_logits(outputs),
-        TOP5: [[dataclasses.asdict(p) for p in predictions] for predictions in top],
+        _LOGITS: classifier.to_logits(outputs),
+        _TOP5: [[dataclasses.asdict(p) for p in predictions] for predictions in top],
     }

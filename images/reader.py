@@ -22,6 +22,11 @@ class Reader:
     """
 
     def __init__(self, preprocessing: model_input.Preprocessing) -> None:
+        self._from_pixels = tf.function(
+            preprocessing.from_pixels,
+            input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
+            autograph=False,
+        )
         self._read = tf.function(
             preprocessing.read,
             input_signature=[tf.TensorSpec([], tf.string)],
@@ -41,6 +46,10 @@ class Reader:
         except OSError as error:
             raise ValueError(f"{path}: {error.strerror}.") from error
         return self.decode(str(path), data)
+
+    def from_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Preprocesses pixels [H, W, 3] uint8; see `read`."""
+        return self._from_pixels(pixels).numpy()
 
     def decode(self, name: str, data: bytes) -> np.ndarray:
         """Decodes the bytes of a file; see `read`. Error messages begin with `name`."""

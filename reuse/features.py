@@ -8,10 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reuse import graphs, image_model, precision, precision_names
-
-FEATURES, LOGITS = "features", precision.SCORES
-"""Names of outputs that are not endpoints."""
+from reuse import graphs, image_model, precision_names
+from reuse.output_names import FEATURES, LOGITS
 
 _SIGNATURE = "image_feature_vector"
 
@@ -32,6 +30,8 @@ class FeatureExtractor(image_model.ImageModel):
       ValueError: see `image_model.ImageModel`; or the model lacks an output.
     """
 
+    random_means = "features mean little"
+
     def __init__(
         self,
         path: pathlib.Path,
@@ -42,8 +42,6 @@ class FeatureExtractor(image_model.ImageModel):
     ) -> None:
         self.outputs = tuple(outputs)
         super().__init__(path, input_range=input_range, precision=precision)
-        if self.is_random:
-            self.remarks.insert(0, "RANDOM WEIGHTS: not trained; features mean little")
 
     def extract(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Returns each output of images, [B, ...] floating-point numbers, by name.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import json
 import pathlib
@@ -24,7 +25,7 @@ FEATURE_VECTOR, CLASSIFICATION = "feature_vector", "classification"
 _Answer = typing.TypeVar("_Answer")
 
 
-class ImageModel:
+class ImageModel(abc.ABC):
     """A SavedModel that takes images, from this project or not.
 
     The preprocessing and the range of the input come from the model's manifest, or else
@@ -48,6 +49,9 @@ class ImageModel:
         invalid, or the computer does not have the precision.
     """
 
+    random_means: typing.ClassVar[str]
+    """What random weights mean for the outputs."""
+
     def __init__(
         self,
         path: pathlib.Path,
@@ -59,7 +63,6 @@ class ImageModel:
         self.computation = precisions.Function(self._call, precision)
         self.remarks = self.computation.remarks
         self.manifest = read_manifest(path)
-        self._check_kind(self.manifest.get("kind"))
         try:
             self._model = tf.saved_model.load(str(path))
             self._function = self._choose_function(self._model)
@@ -70,23 +73,20 @@ class ImageModel:
             self.is_random = weights.get("name") == "random" or bool(
                 weights.get("head")
             )
-            self._read_manifest()
+            self._declared_scores = _declared_scores(self.manifest)
             self.preprocessing = preprocessing(path, self._model)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
                 f"{path} has an invalid manifest: {first_line(error)}."
             ) from error
         self._low, self._high = self._input_range(input_range)
+        if self.is_random:
+            remark = f"RANDOM WEIGHTS: not trained; {self.random_means}"
+            self.remarks.insert(0, remark)
 
-    def _check_kind(self, kind: str | None) -> None:
-        """Raises ValueError if the manifest's kind of model is the wrong one."""
-
+    @abc.abstractmethod
     def _choose_function(self, model: typing.Any) -> ImageFunction:
         """Returns the function to call; see `ImageFunction` for its errors."""
-        return ImageFunction.of_call(model)
-
-    def _read_manifest(self) -> None:
-        """Reads more of the manifest; may raise what an invalid one leads to."""
 
     def _input_range(self, key: str | None) -> tuple[float, float]:
         """Returns the values that the model takes for black and white."""
@@ -308,6 +308,14 @@ def read_manifest(path: pathlib.Path) -> dict[str, typing.Any]:
             f"{file} must hold a JSON object, not a {type(manifest).__name__}."
         )
     return manifest
+
+
+def _declared_scores(manifest: dict[str, typing.Any]) -> str | None:
+    """Returns `softmax` or `sigmoid`, the function for a classifier's logits."""
+    scores = (manifest.get("class_index") or {}).get("scores")
+    if scores not in (None, "softmax", "sigmoid"):
+        raise ValueError(f"scores must be 'softmax' or 'sigmoid', not {scores!r}")
+    return scores
 
 
 def preprocessing(path: pathlib.Path, model: typing.Any) -> model_input.Preprocessing:

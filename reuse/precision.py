@@ -16,15 +16,12 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from reuse import precision_names
+from reuse import output_names, precision_names
 
 LEAST_SAME_TOP1 = 0.95
 """Least share of images with the same largest output, for `auto` to use bfloat16."""
 LEAST_COSINE = 0.99
 """Least cosine similarity of an image's outputs, for `auto` to use bfloat16."""
-
-SCORES = "logits"
-"""Name of the output whose largest values are compared."""
 
 Outputs = np.ndarray | Mapping[str, np.ndarray]
 
@@ -86,7 +83,7 @@ class Function:
 
     Args:
       call: function from images [B, H, W, 3] to scores [B, K], or to a dict of
-        outputs [B, ...] in which scores are called `SCORES`; it calls a `tf.function`.
+        outputs [B, ...] in which scores are called `logits`; it calls a `tf.function`.
       precision: one of `precision_names.ALL`.
 
     Attributes:
@@ -170,12 +167,14 @@ def _different(images: np.ndarray) -> list[int]:
 def _compare(outputs: Outputs, exact: Outputs, rows: list[int]) -> Comparison:
     """Compares some rows of outputs in bfloat16 with those of exact ones."""
     first, second = _by_name(outputs), _by_name(exact)
-    scores = first[SCORES][rows] if SCORES in first else None
+    scores = first[output_names.LOGITS][rows] if output_names.LOGITS in first else None
     return Comparison(
         images=len(rows),
         same_top1=None
         if scores is None
-        else float((scores.argmax(-1) == second[SCORES][rows].argmax(-1)).mean()),
+        else float(
+            (scores.argmax(-1) == second[output_names.LOGITS][rows].argmax(-1)).mean()
+        ),
         cosine=min(_least_cosine(first[n][rows], second[n][rows]) for n in first),
     )
 
@@ -198,7 +197,7 @@ def _arrays(outputs: typing.Any) -> Outputs:
 
 
 def _by_name(outputs: Outputs) -> Mapping[str, np.ndarray]:
-    return outputs if isinstance(outputs, Mapping) else {SCORES: outputs}
+    return outputs if isinstance(outputs, Mapping) else {output_names.LOGITS: outputs}
 
 
 @contextlib.contextmanager

@@ -52,6 +52,8 @@ class Classifier(image_model.ImageModel):
       classes: id and name of each class; empty if the model has no class names.
     """
 
+    random_means = "predictions mean nothing"
+
     def __init__(
         self,
         path: pathlib.Path,
@@ -61,30 +63,15 @@ class Classifier(image_model.ImageModel):
     ) -> None:
         super().__init__(path, input_range=input_range, precision=precision)
         self.classes = _classes(path, self.manifest)
-        if self.is_random:
-            self.remarks.insert(
-                0,
-                "RANDOM WEIGHTS: not trained; predictions mean nothing",
-            )
-
-    def _check_kind(self, kind: str | None) -> None:
-        if kind == image_model.FEATURE_VECTOR:
-            raise ValueError(
-                f"{self.path} returns feature vectors; give the classifier of the pair."
-            )
 
     def _choose_function(self, model: typing.Any) -> image_model.ImageFunction:
+        if self.manifest.get("kind") == image_model.FEATURE_VECTOR:
+            raise ValueError(
+                "it returns feature vectors; give the classifier of the pair"
+            )
         return image_model.ImageFunction.of_call(
             model, "image_classification", "serving_default"
         )
-
-    def _read_manifest(self) -> None:
-        class_index = self.manifest.get("class_index") or {}
-        self._declared_scores = class_index.get("scores")
-        if self._declared_scores not in (None, "softmax", "sigmoid"):
-            raise ValueError(
-                f"scores must be 'softmax' or 'sigmoid', not {self._declared_scores!r}"
-            )
 
     @functools.cached_property
     def num_scores(self) -> int:

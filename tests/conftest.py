@@ -220,6 +220,18 @@ def exported(tool: Run, shared: pathlib.Path) -> Callable:
 
 
 @pytest.fixture(scope="session")
+def pair(exported: Callable) -> pathlib.Path:
+    """Returns a pair for images of 16 × 16 pixels; `tf1_hub` has TF1 Hub modules."""
+    return exported(
+        "resnet_cifar_20",
+        "random",
+        "--gin_binding=ResNetCifar.image_size=16",
+        "--format=saved_model,tf1_hub",
+        "--check=none",
+    )
+
+
+@pytest.fixture(scope="session")
 def photographs() -> list[tuple[pathlib.Path, list]]:
     """Returns the paths of nine photographs, each with its top-5 classes and logits.
 

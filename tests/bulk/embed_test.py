@@ -22,17 +22,6 @@ SIZE = 16
 MODULE = "feature_vector/1"
 
 
-@pytest.fixture(scope="module")
-def pair(exported):
-    return exported(
-        "resnet_cifar_20",
-        "random",
-        f"--gin_binding=ResNetCifar.image_size={SIZE}",
-        "--format=saved_model,tf1_hub",
-        "--check=none",
-    )
-
-
 def make_photographs(root, count):
     rng = np.random.default_rng(0)
     for number in range(count):

@@ -9,17 +9,6 @@ from tests.images import kinds
 
 
 @pytest.fixture(scope="module")
-def pair(exported):
-    return exported(
-        "resnet_cifar_20",
-        "random",
-        "--gin_binding=ResNetCifar.image_size=16",
-        "--format=saved_model,tf1_hub",
-        "--check=none",
-    )
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Returns a test split of two of CIFAR-10's classes, with unreadable images."""
     root = tmp_path_factory.mktemp("evaluation")

@@ -46,16 +46,13 @@ def test_each_image_is_in_one_shard(count):
 
 def shard_of(job, shard):
     numbers = job.numbers(shard)
-    return table.encode(
-        numbers=numbers,
-        keys=[f"{n}.jpg" for n in numbers],
-        labels=[None] * len(numbers),
-        errors=["no image" if n == 2 else None for n in numbers],
-        outputs={},
-        top=None,
-        dtype="float32",
-        metadata={},
-    )
+    columns = {
+        "number": numbers,
+        "key": [f"{n}.jpg" for n in numbers],
+        "label": [None] * len(numbers),
+        "error": ["no image" if n == 2 else None for n in numbers],
+    }
+    return table.encode(columns=columns, outputs={}, metadata={})
 
 
 def test_whole_shards_are_kept_and_damaged_ones_removed(tmp_path, caplog):

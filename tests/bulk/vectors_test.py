@@ -85,6 +85,13 @@ def test_planted_duplicates_are_grouped(monkeypatch, exact_below):
     assert all(item.similarity >= 0.95 for group in groups for item in group)
 
 
+def test_copies_have_the_similarity_1():
+    numbers = random_vectors(50, length=1280)
+    numbers[[20, 30]] = numbers[10]
+    groups, _ = search.duplicates(known_of(numbers), 1.0)
+    assert [[item.number for item in group] for group in groups] == [[10, 20, 30]]
+
+
 def test_a_chain_is_no_group():
     """Each is similar to the next, but the last is not to the first."""
     angles = np.radians([0, 15, 30, 45])
@@ -95,16 +102,14 @@ def test_a_chain_is_no_group():
 
 def folder_of(path, features, errors=()):
     count = len(features)
-    data = table.encode(
-        numbers=range(count),
-        keys=[f"{n}.jpg" for n in range(count)],
-        labels=[None] * count,
-        errors=["broken" if n in errors else None for n in range(count)],
-        outputs={"features": np.asarray(features, np.float32)},
-        top=None,
-        dtype="float32",
-        metadata={},
-    )
+    columns = {
+        "number": range(count),
+        "key": [f"{n}.jpg" for n in range(count)],
+        "label": [None] * count,
+        "error": ["broken" if n in errors else None for n in range(count)],
+    }
+    outputs = {"features": np.asarray(features, np.float32)}
+    data = table.encode(columns=columns, outputs=outputs, metadata={})
     (path / jobs.shard_name(0)).write_bytes(data)
     record = {
         "shards": [jobs.shard_name(0)],

@@ -10,27 +10,15 @@ import pyarrow.parquet
 import pytest
 import tensorflow as tf
 
-from bulk import job as jobs
 from bulk import worker
 from reuse import predict
+from tests.bulk import tasks
 from tests.images import kinds
 from training import evaluation
-from training.data import data_sources
 
 SIZE = 16
 CLASSES = ("ape", "cat")
 BROKEN = 7
-
-
-@pytest.fixture(scope="module")
-def pair(exported):
-    return exported(
-        "resnet_cifar_20",
-        "random",
-        f"--gin_binding=ResNetCifar.image_size={SIZE}",
-        "--format=saved_model,tf1_hub",
-        "--check=none",
-    )
 
 
 @pytest.fixture(scope="module")
@@ -46,28 +34,6 @@ def photographs(tmp_path_factory):
             (root / name / f"{number}.png").write_bytes(data)
     (root / CLASSES[0] / f"{BROKEN}.png").write_bytes(b"no image")
     return root
-
-
-def task_of(folder, source, outputs, *, batch_size=4, shard_rows=8, **settings):
-    images, has_labels = data_sources.open_all(str(source))
-    job = jobs.Job(
-        model="",
-        images=images.fingerprint,
-        count=images.size,
-        outputs=tuple(outputs),
-        batch_size=batch_size,
-        shard_rows=shard_rows,
-        **{"dtype": "float32", "precision": "float32", "input_range": None, **settings},
-    )
-    return worker.Task(
-        job=job,
-        images=images,
-        has_labels=has_labels,
-        folder=folder,
-        files=None,
-        handle="handle",
-        first_path=worker.first_path(images),
-    )
 
 
 def rows_of(task, order=()):
@@ -100,7 +66,7 @@ def expected_images(photographs):
 
 def test_features_are_those_of_the_published_model(pair, photographs):
     folder = pair / "feature_vector" / "1"
-    table, results = rows_of(task_of(folder, photographs, ["features"]))
+    table, results = rows_of(tasks.task_of(folder, photographs, ["features"]))
     expected = expected_images(photographs)
     readable = table.filter(table["error"].is_null())
     assert {*readable["key"].to_pylist()} == {*expected}
@@ -115,7 +81,7 @@ def test_features_are_those_of_the_published_model(pair, photographs):
 
 def test_a_row_tells_its_label_and_why_it_is_missing(pair, photographs):
     folder = pair / "feature_vector" / "1"
-    table, results = rows_of(task_of(folder, photographs, ["features"]))
+    table, results = rows_of(tasks.task_of(folder, photographs, ["features"]))
     labels = [key.split("/")[0] for key in table["key"].to_pylist()]
     assert table["label"].to_pylist() == labels
     (row,) = table.filter(table["error"].is_valid()).to_pylist()
@@ -132,7 +98,7 @@ def test_a_row_tells_its_label_and_why_it_is_missing(pair, photographs):
 @pytest.mark.ci
 def test_logits_equal_those_of_the_evaluation(pair, photographs):
     folder = pair / "classification" / "1"
-    task = task_of(folder, photographs, ["logits", "top5"])
+    task = tasks.task_of(folder, photographs, ["logits", "top5"])
     table, _ = rows_of(task)
     classifier, logits = predict.Classifier(folder), []
 
@@ -164,14 +130,14 @@ def test_logits_equal_those_of_the_evaluation(pair, photographs):
 def test_all_outputs_of_one_call_equal_those_of_single_ones(pair, photographs):
     classifier = pair / "classification" / "1"
     names = ["features", "logits", "top5", "stage_2"]
-    table, _ = rows_of(task_of(classifier, photographs, names))
+    table, _ = rows_of(tasks.task_of(classifier, photographs, names))
     for name, folder in (
         ("features", pair / "feature_vector" / "1"),
         ("features", classifier),
         ("logits", classifier),
         ("stage_2", pair / "feature_vector" / "1"),
     ):
-        alone, _ = rows_of(task_of(folder, photographs, [name]))
+        alone, _ = rows_of(tasks.task_of(folder, photographs, [name]))
         np.testing.assert_array_equal(matrix(alone, name), matrix(table, name))
     shape = json.loads(table.schema.field("stage_2").metadata[b"shape"])
     assert np.prod(shape) == matrix(table, "stage_2").shape[1]
@@ -181,8 +147,8 @@ def test_all_outputs_of_one_call_equal_those_of_single_ones(pair, photographs):
 @pytest.mark.ci
 def test_numbers_may_be_stored_in_half_the_bytes(pair, photographs):
     folder = pair / "feature_vector" / "1"
-    full, _ = rows_of(task_of(folder, photographs, ["features"]))
-    half, _ = rows_of(task_of(folder, photographs, ["features"], dtype="float16"))
+    full, _ = rows_of(tasks.task_of(folder, photographs, ["features"]))
+    half, _ = rows_of(tasks.task_of(folder, photographs, ["features"], dtype="float16"))
     expected = matrix(full, "features").astype(np.float16)
     assert matrix(half, "features").dtype == np.float16
     np.testing.assert_array_equal(matrix(half, "features"), expected)
@@ -191,10 +157,10 @@ def test_numbers_may_be_stored_in_half_the_bytes(pair, photographs):
 @pytest.mark.ci
 def test_the_shards_do_not_change_the_rows(pair, photographs):
     folder = pair / "feature_vector" / "1"
-    first, _ = rows_of(task_of(folder, photographs, ["features"]))
-    second, _ = rows_of(task_of(folder, photographs, ["features"], shard_rows=20))
+    first, _ = rows_of(tasks.task_of(folder, photographs, ["features"]))
+    second, _ = rows_of(tasks.task_of(folder, photographs, ["features"], shard_rows=20))
     assert first.replace_schema_metadata() == second.replace_schema_metadata()
-    task = task_of(folder, photographs, ["features"])
+    task = tasks.task_of(folder, photographs, ["features"])
     for order in ((0, 1, 2), (0, 2)):  # read ahead; the second one is read twice
         third, results = rows_of(task, order)
         assert third == first
@@ -212,7 +178,7 @@ def test_the_shards_do_not_change_the_rows(pair, photographs):
 def test_an_output_that_the_model_lacks_is_told(
     pair, photographs, kind, outputs, message
 ):
-    task = task_of(pair / kind / "1", photographs, outputs)
+    task = tasks.task_of(pair / kind / "1", photographs, outputs)
     result = worker.Worker(task).compute(0)
     assert message in result.failure
     assert not result.data
@@ -225,7 +191,9 @@ def test_a_classifier_without_feature_vector_is_refused(tmp_path, photographs):
         lambda images: tf.nn.softmax(tf.reduce_mean(images, axis=(1, 2))), [spec]
     )
     tf.saved_model.save(root, str(tmp_path))
-    result = worker.Worker(task_of(tmp_path, photographs, ["features"])).compute(0)
+    result = worker.Worker(tasks.task_of(tmp_path, photographs, ["features"])).compute(
+        0
+    )
     assert "has no feature vector: it returns scores of classes" in result.failure
 
 
@@ -238,13 +206,13 @@ def test_another_projects_feature_vectors_are_taken_with_a_remark(
         lambda images: tf.reduce_mean(images, axis=(1, 2)), [spec]
     )
     tf.saved_model.save(root, str(tmp_path))
-    table, results = rows_of(task_of(tmp_path, photographs, ["features"]))
+    table, results = rows_of(tasks.task_of(tmp_path, photographs, ["features"]))
     assert any("that is taken for feature vectors" in r for r in results[0].remarks)
     assert matrix(table, "features").shape == (19, 3)
 
 
 def test_images_that_a_machine_does_not_see_are_told(pair, photographs):
-    task = task_of(pair / "feature_vector" / "1", photographs, ["features"])
+    task = tasks.task_of(pair / "feature_vector" / "1", photographs, ["features"])
     moved = dataclasses.replace(task, first_path="/nowhere/0.png")
     result = worker.Worker(moved).compute(0)
     assert "/nowhere/0.png is missing on" in result.failure

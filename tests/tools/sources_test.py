@@ -13,7 +13,7 @@ import safetensors.numpy
 import tensorflow as tf
 
 from bulk import worker
-from tests.bulk import worker_test
+from tests.bulk import tasks
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -164,9 +164,7 @@ def test_embed(sources, module):
     tables = {}
     for name in SOURCES:
         source = sources[name][0].removeprefix("--data=")
-        task = worker_test.task_of(
-            module / "feature_vector" / "1", source, ["features"]
-        )
+        task = tasks.task_of(module / "feature_vector" / "1", source, ["features"])
         computing = worker.Worker(pickle.loads(pickle.dumps(task)))
         results = [computing.compute(n) for n in range(task.job.shards)]
         assert not any(result.failure for result in results), results

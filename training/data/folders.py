@@ -72,12 +72,9 @@ def open_images(folder: str, source: str) -> split.Split:
     """
     root = pathlib.Path(folder)
     listing = listing_lib.find(root)
-    left_out = listing_lib.describe_skipped(listing.skipped)
     if not listing.images:
-        raise ValueError(
-            f"{root} has no images: no file name ends with "
-            f"{', '.join(listing_lib.SUFFIXES)}{f' ({left_out})' if left_out else ''}."
-        )
+        raise ValueError(_no_images(root, listing.skipped))
+    left_out = listing_lib.describe_skipped(listing.skipped)
     collector = image_files.Collector(os.path.join(root, ""))
     for image in listing.images:
         collector.add(image.path, image.stat(), 0)
@@ -168,12 +165,17 @@ def _listings(folders: Sequence[pathlib.Path]) -> list[listing_lib.Listing]:
         skipped: collections.Counter[str] = sum(
             (listing.skipped for listing in listings), collections.Counter()
         )
-        left_out = listing_lib.describe_skipped(skipped)
-        raise ValueError(
-            f"{folders[0]} has no images: no file name ends with "
-            f"{', '.join(listing_lib.SUFFIXES)}{f' ({left_out})' if left_out else ''}."
-        )
+        raise ValueError(_no_images(folders[0], skipped))
     return listings
+
+
+def _no_images(folder: pathlib.Path, skipped: collections.Counter[str]) -> str:
+    """Returns the message for a folder without images."""
+    left_out = listing_lib.describe_skipped(skipped)
+    return (
+        f"{folder} has no images: no file name ends with "
+        f"{', '.join(listing_lib.SUFFIXES)}{f' ({left_out})' if left_out else ''}."
+    )
 
 
 def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:

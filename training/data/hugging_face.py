@@ -47,7 +47,10 @@ class TableSplit(split.Split):
         images = np.empty(len(numbers), object)
         (column,) = self.rows[numbers.tolist()].columns
         images[:] = [self._bytes(value) for value in column.to_pylist()]
-        return images, self.labels[numbers].astype(np.int64)
+        return images, self.labels_of(numbers)
+
+    def labels_of(self, numbers: np.ndarray) -> np.ndarray:
+        return self.labels[numbers].astype(np.int64)
 
     def all_labels(self) -> np.ndarray:
         return label_arrays.rarest(self.labels)

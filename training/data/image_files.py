@@ -40,7 +40,10 @@ class ImageFileSplit(split.Split):
         names, folder = self.names, self.folder
         paths = np.empty(len(numbers), object)
         paths[:] = [folder + names[a:b] for a, b in zip(starts, ends, strict=True)]
-        return paths, self.labels[numbers].astype(np.int64)
+        return paths, self.labels_of(numbers)
+
+    def labels_of(self, numbers: np.ndarray) -> np.ndarray:
+        return self.labels[numbers].astype(np.int64)
 
     def all_labels(self) -> np.ndarray:
         return label_arrays.rarest(self.labels)

@@ -8,8 +8,9 @@ import dataclasses
 import functools
 import hashlib
 import os
+import pathlib
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -71,6 +72,29 @@ class Split(abc.ABC):
           encoded files (empty if unreadable) or paths. Labels are classes [n] int64, or
           zeros and ones [n, K] int64 if `scores` is `sigmoid`.
         """
+
+    def labels_of(self, numbers: np.ndarray) -> np.ndarray:
+        """Returns the labels of examples as `fetch` does, without images if it can."""
+        return self.fetch(numbers)[1]
+
+    def read_image(self, number: int, reader: typing.Any) -> np.ndarray:
+        """Reads and preprocesses an example.
+
+        Args:
+          number: number of the example.
+          reader: an `images.reader.Reader`.
+
+        Raises:
+          ValueError: it is not a readable image; the message says why.
+        """
+        (image,), _ = self.fetch(np.array([number]))
+        if self.image_format == PATH:
+            pixels = reader.read(pathlib.Path(os.fsdecode(image)))
+        elif self.image_format == PIXELS:
+            pixels = reader.from_pixels(image)
+        else:
+            pixels = reader.decode(self.describe(number), image)
+        return typing.cast(np.ndarray, pixels)
 
     @property
     def paths(self) -> list[str]:
@@ -146,6 +170,9 @@ class Subset(Split):
     def fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.whole.fetch(self.numbers[numbers])
 
+    def labels_of(self, numbers: np.ndarray) -> np.ndarray:
+        return self.whole.labels_of(self.numbers[numbers])
+
     def all_labels(self) -> np.ndarray:
         return self.whole.all_labels()[self.numbers]
 
@@ -179,16 +206,18 @@ class Joined(Split):
         return self.parts[0].image_format
 
     def fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        fetched = []
         order = np.argsort(numbers, kind="stable")
-        for part, first in zip(self.parts, self._firsts, strict=True):
-            local = numbers[order] - first
-            local = local[(local >= 0) & (local < part.size)]
-            if local.size:
-                fetched.append(part.fetch(local))
+        fetched = [part.fetch(local) for part, local in self._divide(numbers[order])]
+        images, labels = (
+            np.concatenate(arrays) for arrays in zip(*fetched, strict=True)
+        )
         back = np.argsort(order, kind="stable")
-        images, labels = zip(*fetched, strict=True)
-        return np.concatenate(images)[back], np.concatenate(labels)[back]
+        return images[back], labels[back]
+
+    def labels_of(self, numbers: np.ndarray) -> np.ndarray:
+        order = np.argsort(numbers, kind="stable")
+        labels = [part.labels_of(local) for part, local in self._divide(numbers[order])]
+        return np.concatenate(labels)[np.argsort(order, kind="stable")]
 
     def all_labels(self) -> np.ndarray:
         return np.concatenate([part.all_labels() for part in self.parts])
@@ -209,6 +238,14 @@ class Joined(Split):
         """Number of the first example of each part."""
         sizes = [part.size for part in self.parts]
         return np.cumsum([0, *sizes[:-1]]).tolist()
+
+    def _divide(self, numbers: np.ndarray) -> Iterator[tuple[Split, np.ndarray]]:
+        """Yields each part that has any of the ascending numbers, with those in it."""
+        for part, first in zip(self.parts, self._firsts, strict=True):
+            local = numbers - first
+            local = local[(local >= 0) & (local < part.size)]
+            if local.size:
+                yield part, local
 
     def _find(self, number: int) -> tuple[Split, int]:
         """Returns the part that has an example, and the example's number in it."""

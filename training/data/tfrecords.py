@@ -126,7 +126,7 @@ class TFRecordSplit(StoredSplit):
         import tensorflow as tf
 
         images = np.empty(len(numbers), object)
-        labels = np.zeros(len(numbers), np.int64)
+        labels = np.full(len(numbers), -1, np.int64)
         for i, number in enumerate(numbers):
             try:
                 example = tf.train.Example.FromString(self.read(number))

@@ -43,7 +43,10 @@ class WebDatasetSplit(tfrecords.StoredSplit):
                 images[i] = self.read(number)
             except OSError:
                 images[i] = b""
-        return images, self.labels[numbers]
+        return images, self.labels_of(numbers)
+
+    def labels_of(self, numbers: np.ndarray) -> np.ndarray:
+        return self.labels[numbers]
 
     def all_labels(self) -> np.ndarray:
         return self.labels

@@ -1,0 +1,4 @@
+"""Names of a model's outputs that are not names of endpoints."""
+
+FEATURES = "features"
+LOGITS = "logits"
