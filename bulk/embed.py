@@ -73,8 +73,11 @@ def run(request: Request) -> dict[str, typing.Any]:
             if done:
                 rows = sum(summary.rows for summary in done.values())
                 _LOG.info(f"going on: {rows} of {job.count} images are done")
-            with engine.connected(request.place):
-                computed = _compute(request, job, folder, missing, done)
+            try:
+                with engine.connected(request.place):
+                    computed = _compute(request, job, folder, missing, done)
+            finally:
+                folder.abandon()
         errors = sum(summary.errors for summary in done.values())
         if errors == job.count:
             raise ValueError(

@@ -98,10 +98,12 @@ def connected(place: Place) -> Iterator[None]:
     import ray.data
 
     with contextlib.ExitStack() as stack:
+        if place.is_local:
+            session = stack.enter_context(_session_folder())
         stack.callback(ray.shutdown)
         with stderr.silenced():
             if place.is_local:
-                _start_here(stack.enter_context(_session_folder()))
+                _start_here(session)
             else:
                 _connect(place.address)
         context = ray.data.DataContext.get_current()

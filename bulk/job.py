@@ -27,6 +27,14 @@ _LEAST_SHARDS = 16
 _LEAST_ROWS = 1024
 _MAX_ROWS = {output_names.FEATURES: 4096, table.TOP5: 4096, output_names.LOGITS: 1024}
 _MAX_ENDPOINT_ROWS = 256
+_FINISHED_FIELDS = {  # of `_SUCCESS.json`, beside those of the job
+    "count": int,
+    "handle": str,
+    "source": str,
+    "shards": list,
+    "rows": int,
+    "errors": int,
+}
 _DIFFERENCES = {
     "model": "another model",
     "images": "other images",
@@ -191,9 +199,18 @@ class Folder:
         """What `finish` has written; empty if that is missing or damaged."""
         try:
             record = json.loads((self.path / SUCCESS_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            Job(**{field.name: record[field.name] for field in dataclasses.fields(Job)})
+            is_whole = _FINISHED_FIELDS.keys() <= record.keys() and all(
+                isinstance(record[k], kind) for k, kind in _FINISHED_FIELDS.items()
+            )
+        except (OSError, ValueError, TypeError, KeyError):
             return {}
-        return record if isinstance(record, dict) else {}
+        return record if is_whole else {}
+
+    def abandon(self) -> None:
+        """Removes the record of a job that has no results yet."""
+        if not any(self.path.glob("part-*")):
+            (self.path / JOB_FILE).unlink(missing_ok=True)
 
     def remove_success(self) -> None:
         """Removes the mark of a complete job, because shards are missing."""

@@ -72,21 +72,20 @@ def read(path: pathlib.Path) -> Vectors:
       ValueError: the folder is not one, is not complete, or has no feature vectors.
     """
     record = jobs.Folder(path).success
-    names = record.get("shards")
-    if not record or not isinstance(names, list):
+    if not record:
         raise ValueError(
             f"{path} is not the finished output of tools/embed: _SUCCESS.json is "
             "missing or damaged."
         )
     column = output_names.FEATURES
-    if column not in record.get("outputs", ()):
+    if column not in record["outputs"]:
         raise ValueError(
             f"{path} has no column features: embed with --outputs=features."
         )
     numbers, keys = [], []
     unit, count = np.empty((0, 0), np.float32), 0
-    for name in names:
-        file = path / pathlib.Path(name).name
+    for name in record["shards"]:
+        file = path / pathlib.PurePath(name).name
         try:
             rows = parquet.read_table(file, columns=["number", "key", column])
         except (OSError, pyarrow.ArrowException) as error:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import datasets
@@ -82,6 +84,8 @@ def test_anybody_reads_what_was_embedded(pair, photographs, tmp_path):
     assert addresses
     assert {a.removeprefix("::ffff:") for a in addresses} == {"127.0.0.1"}
     assert stdout == f"{output}\n"
+    for folder in {"/tmp", tempfile.gettempdir()}:
+        assert not list(pathlib.Path(folder).glob(f"zoo-ray-{process.pid}-*"))
     assert "files left out: 1 .txt" in stderr
     assert "no labels: only 40 of the 41 images have one" in stderr
     assert "1 of 41 images are not readable" in stderr
@@ -206,6 +210,7 @@ def test_wrong_usage_is_told_in_a_line(
         (["--cluster=nonsense"], "--cluster must be local, auto or HOST:PORT, not"),
         (["--cluster=127.0.0.1:1"], "nothing answers at 127.0.0.1:1"),
         (["--workers=99"], "99 workers need"),
+        (["--outputs=featurs"], "has no endpoint 'featurs'; it has default, feature_m"),
         (["--module=nowhere"], "--module must be a SavedModel"),
         (["--data=nowhere"], "--data must be one of FOLDER"),
     ],
@@ -216,7 +221,7 @@ def test_what_is_not_there_is_told_in_a_line(
     done = tool("embed", *arguments_of(pair, photographs, tmp_path / "out", *more))
     assert done.returncode == 2
     assert message in done.stderr.splitlines()[-1]
-    assert not list(tmp_path.glob("out/part-*"))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.ci

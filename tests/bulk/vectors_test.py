@@ -9,6 +9,7 @@ import pytest
 
 from bulk import job as jobs
 from bulk import search, table, vectors
+from tests.bulk import job_test
 
 
 def known_of(numbers):
@@ -112,13 +113,23 @@ def folder_of(path, features, errors=()):
     data = table.encode(columns=columns, outputs=outputs, metadata={})
     (path / jobs.shard_name(0)).write_bytes(data)
     record = {
-        "shards": [jobs.shard_name(0)],
-        "outputs": ["features"],
+        **job_test.JOB.to_json(),
         "count": count,
-        "model": "m",
+        "handle": "handle",
+        "source": "photographs",
+        "shards": [jobs.shard_name(0)],
+        "rows": count,
+        "errors": len(errors),
     }
     (path / jobs.SUCCESS_FILE).write_text(json.dumps(record))
     return record
+
+
+def changed(path, drop="", **fields):
+    file = path / jobs.SUCCESS_FILE
+    record = {**json.loads(file.read_text()), **fields}
+    record.pop(drop, None)
+    file.write_text(json.dumps(record))
 
 
 def test_unreadable_images_are_left_out(tmp_path):
@@ -145,11 +156,13 @@ def test_unreadable_images_are_left_out(tmp_path):
             "is missing or damaged: run tools/embed again",
         ),
         (
-            lambda p: (p / jobs.SUCCESS_FILE).write_text(
-                json.dumps({"shards": [], "outputs": ["logits"]})
-            ),
+            lambda p: changed(p, outputs=["logits"]),
             "has no column features: embed with --outputs=features",
         ),
+        (lambda p: changed(p, shards=3), "not the finished output of tools/embed"),
+        (lambda p: changed(p, count="1"), "not the finished output of tools/embed"),
+        (lambda p: changed(p, drop="model"), "not the finished output of tools/embed"),
+        (lambda p: changed(p, drop="source"), "not the finished output of tools/embed"),
     ],
 )
 def test_a_folder_that_is_not_whole_is_refused(tmp_path, damage, message):
