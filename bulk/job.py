@@ -83,6 +83,11 @@ class Job:
             shard * self.shard_rows, min((shard + 1) * self.shard_rows, self.count)
         )
 
+    def batches(self, shard: int) -> list[range]:
+        """Returns the numbers of the images of each of a shard's batches."""
+        numbers, size = self.numbers(shard), self.batch_size
+        return [numbers[i : i + size] for i in range(0, len(numbers), size)]
+
     def to_json(self) -> dict[str, typing.Any]:
         return {"format": _FORMAT, **dataclasses.asdict(self)}
 

@@ -5,6 +5,7 @@ A worker is an actor of Ray. It keeps one model, and reads images in parallel wi
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -12,12 +13,11 @@ import importlib.metadata
 import itertools
 import os
 import pathlib
-import queue
 import shutil
 import tempfile
-import threading
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent import futures
 
 import numpy as np
 
@@ -29,10 +29,10 @@ if typing.TYPE_CHECKING:
     import tensorflow as tf
 
     from reuse import image_model, predict
-    from training.data import pipeline, split
+    from training.data import split
 
 _LOGITS, _TOP5 = output_names.LOGITS, table.TOP5
-_BATCHES_AHEAD = 4  # before the end of a shard, the next one's images begin to be read
+_BATCHES_AHEAD = 2  # are read while the model computes another one
 _PACKAGES = ("tensorflow", "numpy", "pyarrow", "ray")
 
 
@@ -98,8 +98,7 @@ class Worker:
         order: Sequence[int] = (),
     ) -> None:
         self._task, self._on_batch = task, on_batch
-        self._next = dict(itertools.pairwise(order))
-        self._ahead: dict[int, _Reading] = {}
+        self._order = tuple(order)
         self._failure = ""
         try:
             self._start(threads)
@@ -125,10 +124,13 @@ class Worker:
         import tensorflow as tf
 
         from images import reader
+        from training.data import reading
 
         if threads:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
-            tf.config.threading.set_inter_op_parallelism_threads(threads)
+        # Images are read by these threads, too, and the model must not wait for them.
+        cores = threads or len(os.sched_getaffinity(0))
+        tf.config.threading.set_inter_op_parallelism_threads(2 * cores)
         path = self._task.first_path
         if path and not os.path.exists(path):
             raise ValueError(
@@ -137,47 +139,30 @@ class Worker:
             )
         folder = _model_folder(self._task)
         self._model, self._call = _load(folder, self._task.job)
-        self._reader = reader.Reader(self._model.preprocessing)
+        self._explainer = reader.Reader(self._model.preprocessing)
+        self._reader = reading.Reader(self._task.images, self._model.preprocessing)
+        self._ahead = _ReadAhead(self._read)
         if self._task.job.precision != precision_names.FLOAT32:
             self._choose_precision()
 
     def _choose_precision(self) -> None:
         """Lets the job's first batch decide, so that all workers decide alike."""
-        numbers = range(min(self._task.job.batch_size, self._task.job.count))
-        for images, _ in self._read(numbers).batches():
-            self._call(images)
+        self._call(self._read(self._task.job.batches(0)[0])[0])
 
-    def _read(self, numbers: range) -> _Reading:
-        """Begins to read images."""
-        from training.data import pipeline, split
+    def _read(self, numbers: range) -> tuple[tf.Tensor, np.ndarray]:
+        """Reads a batch; see `reading.Reader.read`.
 
-        images = self._task.images
-        part = split.subset(images, np.arange(numbers.start, numbers.stop), images.name)
-        classes = max(1, len(images.classes))
-        unreadable = pipeline.UnreadableImages(part, num_classes=classes, limit=1.0)
-        stream = pipeline.Stream(
-            split=part,
-            num_classes=classes,
-            preprocessing=self._model.preprocessing,
-            batch_size=self._task.job.batch_size,
-            unreadable_images=unreadable,
-        )
-        return _Reading(stream.evaluation(), unreadable)
-
-    def _read_ahead(self, shard: int) -> None:
-        """Begins to read the images of the shard after this one, if it is known."""
-        following = self._next.get(shard)
-        if following is not None:
-            self._ahead[following] = self._read(self._task.job.numbers(following))
+        A smaller one is filled up with its first image: all batches have one size.
+        """
+        batch = np.full(self._task.job.batch_size, numbers[0])
+        batch[: len(numbers)] = numbers
+        return self._reader.read(batch)
 
     def _compute(self, shard: int) -> tuple[bytes, int]:
         """Returns the Parquet file of a shard, and its number of unreadable images."""
         job, images, numbers = self._task.job, self._task.images, self.numbers(shard)
-        reading = self._ahead.pop(shard, None) or self._read(numbers)
-        outputs = self._outputs(shard, reading)
-        errors = {
-            n: self._why_unreadable(numbers[n]) for n in reading.unreadable.numbers
-        }
+        outputs, is_read = self._outputs(shard)
+        errors = {n: self._why_unreadable(numbers[n]) for n in np.flatnonzero(~is_read)}
         self._on_batch(0, len(errors))
         data = table.encode(
             columns={
@@ -200,25 +185,26 @@ class Worker:
         )
         return data, len(errors)
 
-    def _outputs(self, shard: int, reading: _Reading) -> dict[str, list[typing.Any]]:
-        """Returns each output of the job by name, as a list of batches."""
-        job, numbers = self._task.job, self.numbers(shard)
-        begin_next = -(-len(numbers) // job.batch_size) - _BATCHES_AHEAD
+    def _outputs(self, shard: int) -> tuple[dict[str, list[typing.Any]], np.ndarray]:
+        """Returns each output as a list of batches, and which images were read."""
+        job = self._task.job
         outputs: dict[str, list[typing.Any]] = {name: [] for name in job.outputs}
-        for step, (images, _) in enumerate(reading.batches()):
-            if step == max(0, begin_next):
-                self._read_ahead(shard)
-            count = min(job.batch_size, len(numbers) - step * job.batch_size)
-            found = self._call(images)
+        are_read = []
+        rest = self._order[self._order.index(shard) :] if self._order else (shard,)
+        for numbers in job.batches(shard):
+            following = (batch for other in rest for batch in job.batches(other))
+            images, is_read = self._ahead.take(numbers, following)
+            found, count = self._call(images), len(numbers)
             for name, batches in outputs.items():
                 batches.append(found[name][:count])
+            are_read.append(is_read[:count])
             self._on_batch(count, 0)
-        return outputs
+        return outputs, np.concatenate(are_read)
 
     def _why_unreadable(self, number: int) -> str:
         """Reads an image once more, for the reason why it can't be read."""
         try:
-            self._task.images.read_image(number, self._reader)
+            self._task.images.read_image(number, self._explainer)
         except ValueError as error:
             return str(error)
         name = self._task.images.key(number)
@@ -239,36 +225,38 @@ class Worker:
         ]
 
 
-class _Reading:
-    """Reads images in a thread of its own, a few batches ahead.
+class _ReadAhead:
+    """Reads batches in a thread of its own, a few ahead of the one that is taken.
 
     Args:
-      dataset: batches of images and labels.
-      unreadable: records the images that can't be read.
+      read: reads a batch, given the numbers of its images.
     """
 
-    def __init__(
-        self, dataset: typing.Any, unreadable: pipeline.UnreadableImages
-    ) -> None:
-        self.unreadable = unreadable
-        self._queue: queue.Queue[typing.Any] = queue.Queue(maxsize=1)
-        self._dataset = dataset
-        threading.Thread(target=self._fill, daemon=True).start()
+    def __init__(self, read: Callable[[range], tuple[tf.Tensor, np.ndarray]]) -> None:
+        self._read = read
+        self._thread = futures.ThreadPoolExecutor(1)
+        self._begun: collections.deque[tuple[range, futures.Future[typing.Any]]] = (
+            collections.deque()
+        )
+        self._coming: Iterator[range] = iter(())
 
-    def batches(self) -> Iterator[typing.Any]:
-        """Yields the batches; raises what reading raises."""
-        while (batch := self._queue.get()) is not None:
-            if isinstance(batch, Exception):
-                raise batch
-            yield batch
+    def take(
+        self, numbers: range, following: Iterable[range]
+    ) -> tuple[tf.Tensor, np.ndarray]:
+        """Returns a batch.
 
-    def _fill(self) -> None:
-        try:
-            for batch in self._dataset:
-                self._queue.put(batch)
-            self._queue.put(None)
-        except Exception as error:
-            self._queue.put(error)
+        Args:
+          numbers: of its images.
+          following: the batches to expect, beginning with this one, unless it was
+            expected already.
+        """
+        if not self._begun or self._begun[0][0] != numbers:
+            self._begun.clear()
+            self._coming = itertools.dropwhile(lambda n: n != numbers, following)
+        missing = _BATCHES_AHEAD + 1 - len(self._begun)
+        for batch in itertools.islice(self._coming, missing):
+            self._begun.append((batch, self._thread.submit(self._read, batch)))
+        return self._begun.popleft()[1].result()
 
 
 def versions() -> dict[str, str]:

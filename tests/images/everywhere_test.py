@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from images import model_input, reader
 from tests.images import kinds
-from training.data import augmentation, data_sources, pipeline, tfrecords
+from training.data import augmentation, data_sources, pipeline, reading, tfrecords
 
 KINDS = kinds.every_kind()
 NAMES = sorted(KINDS)
@@ -87,7 +87,7 @@ def test_training(folder, expected):
 @pytest.mark.parametrize("small", [1 << 18, 500])
 def test_evaluation_and_retraining(folder, expected, monkeypatch, small):
     """Includes files that are too large to be read as a group."""
-    monkeypatch.setattr(pipeline, "_SMALL_FILE", small)
+    monkeypatch.setattr(reading, "_SMALL_FILE", small)
     split = data_sources.open_split(str(folder), "test")
     stream = stream_of(split)
     ((images, _),) = stream.evaluation()

@@ -17,8 +17,8 @@ import tensorflow as tf
 from tensorflow.python.data.ops import interleave_op
 
 from foundation import progress
-from images import listing, model_input
-from training.data import augmentation, split
+from images import model_input
+from training.data import augmentation, reading, split
 from zoo import taxonomy as taxonomies
 
 _LOG = progress.logger(__name__)
@@ -30,12 +30,8 @@ _PARALLEL_GROUPS = max(1, (os.cpu_count() or 1) // 2)  # groups read in parallel
 _PREFETCHED = 1  # batches, in addition to the groups being read
 _MIN_LIMIT = 3  # unreadable images allowed even in the smallest data set
 _MAX_LOGGED = 10  # unreadable images that are logged one by one
-_SMALL_FILE = 1 << 18  # bytes; the graph reads larger files, one by one
 _MIXING = 0  # purpose, in `_seeds`, of MixUp and CutMix; an image has 1, 2 and 3
 _SHUFFLE = 498247692  # first of the three seeds that TensorFlow's `index_shuffle` uses
-_PLAIN_JPEG = (model_input.Kind.JPEG, model_input.Kind.LARGE_JPEG)
-# Kind of an image that is given by its path, because the file is large or unreadable.
-_PATH = np.int64(-1)
 _FILLER = np.int64(-1)  # number of an example that fills up a batch
 _NO_LABEL = np.int64(-1)
 
@@ -259,29 +255,9 @@ class Stream:
         return most
 
     @property
-    def _is_encoded(self) -> bool:
-        """Whether images are encoded files; decoding may fail."""
-        return self.split.image_format != split.PIXELS
-
-    @property
     def _is_multi_label(self) -> bool:
         """Whether labels are zeros and ones for each class, not one class number."""
         return self.split.scores == taxonomies.SIGMOID
-
-    def _fetch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns images [n], their kinds [n] int64, and labels of the examples."""
-        fetched, labels = self.split.fetch(numbers)
-        count = len(fetched)
-        if not self._is_encoded:
-            return fetched, np.full(count, model_input.Kind.PIXELS), labels
-        images, kinds = np.empty(count, object), np.empty(count, np.int64)
-        for i, image in enumerate(fetched):
-            data: bytes | None = image
-            if self.split.image_format == split.PATH:
-                data = listing.read_small(image, _SMALL_FILE)
-            images[i] = image if data is None else data
-            kinds[i] = _PATH if data is None else self.preprocessing.kind(data)
-        return images, kinds, labels
 
     def _read(
         self,
@@ -296,22 +272,19 @@ class Stream:
           augment: augmentation in training; None for evaluation.
           size: number of examples in a group.
         """
-        shape = (self.preprocessing.height, self.preprocessing.width, 3)
-        read_any, read_kinds = _readers(
-            self.split.image_format, self.preprocessing, augment
-        )
-        image_spec = read_any.structured_input_signature[0][0]
+        reader = reading.Reader(self.split, self.preprocessing, augment)
+        image_spec = reader.image_spec
 
         def read_or_zeros(*example: tf.Tensor) -> tf.data.Dataset:
             result = tf.data.Dataset.from_tensors(example)
-            result = result.map(lambda *example: (read_any(*example), True))
-            zeros = tf.data.Dataset.from_tensors((tf.zeros(shape), False))
+            result = result.map(lambda *example: (reader.read_any(*example), True))
+            zeros = tf.data.Dataset.from_tensors((tf.zeros(reader.shape), False))
             return result.ignore_errors().concatenate(zeros).take(1)
 
         def group(numbers: tf.Tensor, seeds: tf.Tensor) -> tf.data.Dataset:
             """Reads a group at once; if an image can't be read, one by one."""
             images, kinds, labels = tf.numpy_function(
-                self._fetch,
+                reader.fetch,
                 [tf.maximum(numbers, 0)],  # example 0 stands in for fillers
                 [image_spec.dtype, tf.int64, tf.int64],
             )
@@ -324,17 +297,17 @@ class Stream:
 
             def at_once(*examples: tf.Tensor, function: typing.Any) -> tuple:
                 is_read = tf.ones(tf.shape(numbers), tf.bool)
-                return _map_each(function, examples, shape), is_read
+                return reader.map_each(function, examples), is_read
 
             # `concatenate` with `take(1)` makes a fallback: the second data set is
             # evaluated only if the first is empty.
             whole = tf.data.Dataset.from_tensors((images, kinds, seeds))
-            result = whole.map(functools.partial(at_once, function=read_any))
-            if self._is_encoded:
+            result = whole.map(functools.partial(at_once, function=reader.read_any))
+            if reader.is_encoded:
                 examples = tf.data.Dataset.from_tensor_slices((images, kinds, seeds))
                 one_by_one = examples.flat_map(read_or_zeros).batch(size)
                 result = result.ignore_errors().concatenate(one_by_one)
-            for kind, function in read_kinds.items():
+            for kind, function in reader.read_kinds.items():
                 is_uniform = tf.reduce_all(kinds == kind)
                 uniform = whole.take(tf.cast(is_uniform, tf.int64))
                 uniform = uniform.map(functools.partial(at_once, function=function))
@@ -384,7 +357,7 @@ class Stream:
                 _NO_LABEL,
             )
             recorded = []
-            if self._is_encoded:
+            if self.split.image_format != split.PIXELS:
                 recorded = [
                     tf.numpy_function(
                         self.unreadable_images.record, [numbers, labels, is_read], []
@@ -407,82 +380,6 @@ class Stream:
         if group_size != size:
             batches = batches.rebatch(size, drop_remainder=True)
         return batches.map(record)
-
-
-@functools.lru_cache(maxsize=16)
-def _readers(
-    image_format: str,
-    preprocessing: model_input.Preprocessing,
-    augment: augmentation.Augmentation | None,
-) -> tuple[typing.Any, dict[model_input.Kind, typing.Any]]:
-    """Traces the functions that read an image, and preprocess it.
-
-    Their arguments are the image, its kind, and its seeds [k, 2]. Tracing takes a
-    second, so streams share the functions, and the epochs of a training.
-
-    Args:
-      image_format: see `split.Split`.
-      preprocessing: conversion of an image to the model's input.
-      augment: augmentation in training; None for evaluation.
-
-    Returns:
-      A function for images of any kind, and functions for single kinds, by kind.
-      The latter are faster, because they do not branch on the kind.
-    """
-    is_encoded = image_format != split.PIXELS
-    if is_encoded:
-        image_spec = tf.TensorSpec([], tf.string)
-    else:
-        image_spec = tf.TensorSpec([None, None, 3], tf.uint8)
-    kind_spec = tf.TensorSpec([], tf.int64)
-    seeds_spec = tf.TensorSpec([augmentation.SEEDS if augment else 0, 2], tf.int64)
-
-    def preprocess(
-        data: tf.Tensor, seeds: tf.Tensor, kind: model_input.Kind
-    ) -> tf.Tensor:
-        if augment is None:
-            return preprocessing.central_crop(data, kind)
-        return augment.image(data, seeds, kind=kind, preprocessing=preprocessing)
-
-    def trace(function: typing.Callable) -> typing.Any:
-        return tf.function(function).get_concrete_function(
-            image_spec, kind_spec, seeds_spec
-        )
-
-    def reader(kind: model_input.Kind) -> typing.Any:
-        return trace(lambda data, any_kind, seeds: preprocess(data, seeds, kind))
-
-    def read_any(data: tf.Tensor, kind: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        if image_format == split.PATH:
-            is_path = kind == _PATH
-            data = tf.cond(is_path, lambda: tf.io.read_file(data), lambda: data)
-        branches = {
-            k: functools.partial(preprocess, data, seeds, k) for k in _PLAIN_JPEG
-        }
-        other = functools.partial(preprocess, data, seeds, model_input.Kind.FILE)
-        return tf.switch_case(tf.cast(kind, tf.int32), branches, other)
-
-    if not is_encoded:
-        return reader(model_input.Kind.PIXELS), {}
-    return trace(read_any), {kind: reader(kind) for kind in _PLAIN_JPEG}
-
-
-def _map_each(
-    function: typing.Any, parts: tuple[tf.Tensor, ...], shape: tuple[int, ...]
-) -> tf.Tensor:
-    """Applies a concrete function to each element; returns [n, *shape] float32.
-
-    Same as `tf.map_fn`, but parallel: each thread writes directly into the result.
-    """
-    (result,) = tf.raw_ops.MapDefun(
-        arguments=parts,
-        captured_inputs=function.captured_inputs,
-        output_types=[tf.float32],
-        output_shapes=[tf.TensorShape(shape)],
-        f=function,
-        max_intra_op_parallelism=1,
-    )
-    return result
 
 
 def _shuffled(

@@ -9,7 +9,14 @@ import tensorflow as tf
 
 from images import model_input
 from tests.training.data import folders_test
-from training.data import augmentation, data_sources, pipeline, randomness, split
+from training.data import (
+    augmentation,
+    data_sources,
+    pipeline,
+    randomness,
+    reading,
+    split,
+)
 
 PLAIN = augmentation.Augmentation()
 
@@ -63,9 +70,9 @@ def test_streams_share_traced_readers_of_equal_augmentations():
         for augment in (PLAIN, padded)
     )
     assert (plain != moved).any()
-    traced = pipeline._readers.cache_info().misses
+    traced = reading._functions.cache_info().misses
     batches(stream_of(numbered()), 5, 10, augmentation.Augmentation())
-    assert pipeline._readers.cache_info().misses == traced
+    assert reading._functions.cache_info().misses == traced
 
 
 def test_each_epoch_has_each_example_at_most_once_in_another_order():
