@@ -7,7 +7,7 @@ import pathlib
 import time
 import typing
 
-from bulk import engine, table, worker
+from bulk import engine, places, table, worker
 from bulk import job as jobs
 from exporters import manifest
 from foundation import atomic, progress
@@ -46,7 +46,7 @@ class Request:
     precision: str
     batch_size: int
     input_range: str | None
-    place: engine.Place
+    place: places.Place
 
 
 def run(request: Request) -> dict[str, typing.Any]:
@@ -148,7 +148,7 @@ def _compute(
         progress.step(_LOG, images, total, f"{rate:.0f} images/s{left}{unreadable}")
 
     shards = f"{len(missing)} shard{'s' * (len(missing) > 1)}"
-    _LOG.info(f"start Ray's workers for {total} images in {shards}")
+    _LOG.info(f"{total} images in {shards}")
     told: set[str] = set()
     task = _task(request, job)
     for result in engine.run(task, missing, request.place, on_counts=show):

@@ -1,6 +1,6 @@
 """Computes shards: read -> decode -> crop and resize -> model -> Parquet.
 
-A worker is an actor of Ray. It keeps one model, and reads images in parallel with it.
+A worker keeps one model, and reads images in parallel with it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from concurrent import futures
 import numpy as np
 
 from bulk import job as jobs
-from bulk import table
+from bulk import places, table
 from reuse import output_names, precision_names
 
 if typing.TYPE_CHECKING:
@@ -33,7 +33,7 @@ if typing.TYPE_CHECKING:
 
 _LOGITS, _TOP5 = output_names.LOGITS, table.TOP5
 _BATCHES_AHEAD = 2  # are read while the model computes another one
-_PACKAGES = ("tensorflow", "numpy", "pyarrow", "ray")
+_PACKAGES = ("tensorflow", "numpy", "pyarrow")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,11 +99,16 @@ class Worker:
     ) -> None:
         self._task, self._on_batch = task, on_batch
         self._order = tuple(order)
+        self._ahead = _ReadAhead(self._read)
         self._failure = ""
         try:
             self._start(threads)
         except (ValueError, OSError) as error:  # told with the first shard
             self._failure = str(error)
+
+    def close(self) -> None:
+        """Stops reading ahead."""
+        self._ahead.close()
 
     def numbers(self, shard: int) -> range:
         """Returns the numbers of a shard's images."""
@@ -126,11 +131,11 @@ class Worker:
         from images import reader
         from training.data import reading
 
-        if threads:
+        with contextlib.suppress(RuntimeError):  # if TensorFlow has computed already
             tf.config.threading.set_intra_op_parallelism_threads(threads)
-        # Images are read by these threads, too, and the model must not wait for them.
-        cores = threads or len(os.sched_getaffinity(0))
-        tf.config.threading.set_inter_op_parallelism_threads(2 * cores)
+            # These threads read images, too, and the model must not wait for them.
+            cores = threads or places.cores()
+            tf.config.threading.set_inter_op_parallelism_threads(2 * cores)
         path = self._task.first_path
         if path and not os.path.exists(path):
             raise ValueError(
@@ -141,7 +146,6 @@ class Worker:
         self._model, self._call = _load(folder, self._task.job)
         self._explainer = reader.Reader(self._model.preprocessing)
         self._reader = reading.Reader(self._task.images, self._model.preprocessing)
-        self._ahead = _ReadAhead(self._read)
         if self._task.job.precision != precision_names.FLOAT32:
             self._choose_precision()
 
@@ -257,6 +261,10 @@ class _ReadAhead:
         for batch in itertools.islice(self._coming, missing):
             self._begun.append((batch, self._thread.submit(self._read, batch)))
         return self._begun.popleft()[1].result()
+
+    def close(self) -> None:
+        """Reads no more batches."""
+        self._thread.shutdown(cancel_futures=True)
 
 
 def versions() -> dict[str, str]:

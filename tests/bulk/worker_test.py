@@ -92,7 +92,7 @@ def test_a_row_tells_its_label_and_why_it_is_missing(pair, photographs):
     record = json.loads(table.schema.metadata[b"image_model_zoo"])
     assert record["model"] == "handle"
     assert record["preprocessing"]["height"] == SIZE
-    assert set(record["versions"]) == {"tensorflow", "numpy", "pyarrow", "ray"}
+    assert set(record["versions"]) == {"tensorflow", "numpy", "pyarrow"}
 
 
 @pytest.mark.ci
