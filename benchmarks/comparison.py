@@ -23,6 +23,7 @@ import psutil
 
 from benchmarks import (
     bfloat16_speed,
+    embed_speed,
     inference_speed,
     keras_exports,
     pytorch_speed,
@@ -36,15 +37,16 @@ from reuse import precision
 _LOG = progress.logger(__name__)
 
 EXPORT_MEASURES = ("export", "size", "load", "inference", "training", "neighbours")
-PYTORCH, BFLOAT16 = "pytorch", "bfloat16"
+PYTORCH, BFLOAT16, EMBED = "pytorch", "bfloat16", "embed"
 TRAINING_MEASURES = ("fit", "pipeline", "start")
-MEASURES = (*EXPORT_MEASURES, PYTORCH, BFLOAT16, *TRAINING_MEASURES)
+MEASURES = (*EXPORT_MEASURES, PYTORCH, BFLOAT16, EMBED, *TRAINING_MEASURES)
 
 Row = dict[str, Any]
 Figures = dict[str, list[float]]  # values of each side, one per repetition
 
 _EXPORT = (str(subprocesses.ROOT / "tools" / "export"), "--check=none")
 _START_BATCH = 64  # images
+_START_FILES, _EMBED_FILES = 100_000, 5_000
 _MIB = 1 << 20
 _CALLS = {"inference", "neighbours"}
 
@@ -59,7 +61,7 @@ class Settings:
       size: side of the images in inference, in pixels.
       train_batch: batch size of a training step.
       train_size: side of the images in training, in pixels.
-      files: number of image files in the measure `start`.
+      files: number of image files in the measures `start` and `embed`; 0 to choose.
       repeat: number of repetitions; results are medians.
       exports: number of repetitions of measures that run a whole process.
     """
@@ -84,7 +86,7 @@ def check_counterparts(arch: str, settings: Settings) -> None:
     if BFLOAT16 in settings.measures and not precision.has_bfloat16():
         raise ValueError("--measure=bfloat16 needs a CPU with bfloat16, and no GPU.")
     needed = {}
-    if settings.measures - {PYTORCH, BFLOAT16}:
+    if settings.measures - {PYTORCH, BFLOAT16, EMBED}:
         needed["keras.applications"] = keras_exports.COUNTERPARTS
     if PYTORCH in settings.measures:
         needed["timm"] = pytorch_speed.COUNTERPARTS
@@ -96,6 +98,8 @@ def check_counterparts(arch: str, settings: Settings) -> None:
             )
     if PYTORCH in settings.measures and importlib.util.find_spec("timm") is None:
         raise ImportError("timm is missing: run tools/setup oracles")
+    if EMBED in settings.measures and importlib.util.find_spec("pyarrow") is None:
+        raise ImportError("pyarrow is missing: run tools/setup bulk")
 
 
 def check_sizes(arch: str, settings: Settings) -> None:
@@ -137,6 +141,8 @@ def measure(arch: str, settings: Settings) -> list[Row]:
         rows += _call_rows(arch, pytorch_speed, settings, name=name)
     if BFLOAT16 in settings.measures:
         rows += _call_rows(arch, bfloat16_speed, settings)
+    if EMBED in settings.measures:
+        rows += _embed_rows(arch, settings)
     if settings.measures & {*TRAINING_MEASURES}:
         rows += _training_rows(arch, settings)
     return rows
@@ -168,11 +174,7 @@ def _start_rows(arch: str, settings: Settings) -> list[Row]:
     """
     runs: dict[str, list[Any]] = {"ours": [], "keras": [], "plain": []}
     with tempfile.TemporaryDirectory() as scratch:
-        drawn, folder = pathlib.Path(scratch, "drawn"), pathlib.Path(scratch, "data")
-        _LOG.info(f"linking {settings.files} files")
-        drawn.mkdir()
-        photographs = training_speed.write_photographs(drawn, 500, 375)
-        start_up.link(list(map(pathlib.Path, photographs)), folder, settings.files)
+        folder = _write_images(pathlib.Path(scratch), settings.files or _START_FILES)
         job = {"folder": str(folder), "size": settings.size, "batch": _START_BATCH}
         for number in range(settings.exports):
             for side in runs:
@@ -190,6 +192,78 @@ def _start_rows(arch: str, settings: Settings) -> list[Row]:
             }
             rows.append(_row(arch, f"{name}, {suffix}", unit, figures))
     return rows
+
+
+def _write_images(scratch: pathlib.Path, count: int) -> pathlib.Path:
+    """Writes JPEG files of 500 × 375 px, many of them equal; returns the folder."""
+    _LOG.info(f"linking {count} files")
+    drawn, folder = scratch / "drawn", scratch / "data"
+    drawn.mkdir()
+    photographs = training_speed.write_photographs(drawn, 500, 375)
+    start_up.link(list(map(pathlib.Path, photographs)), folder, count)
+    return folder
+
+
+def _embed_rows(arch: str, settings: Settings) -> list[Row]:
+    """Measures tools/embed beside plain loops, with TensorFlow and with OpenVINO.
+
+    The batch size is the largest of the settings.
+    """
+    batch, count = max(settings.batches), settings.files or _EMBED_FILES
+    if count < 3 * max(batch, embed_speed.SKIPPED):
+        raise ValueError(
+            f"--measure=embed needs {3 * max(batch, embed_speed.SKIPPED)} --files."
+        )
+    has_openvino = importlib.util.find_spec("openvino") is not None
+    if not has_openvino:
+        _LOG.info("OpenVINO is skipped: openvino is not installed")
+    runs: dict[str, list[dict[str, float]]] = {"tools/embed": [], "one process": []}
+    runs |= {"OpenVINO": []} if has_openvino else {}
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = pathlib.Path(temporary)
+        data = _write_images(scratch, count)
+        _LOG.info("export")
+        formats = "saved_model,onnx" if has_openvino else "saved_model"
+        arguments = [*_EXPORT, f"--arch={arch}", f"--format={formats}"]
+        subprocesses.measure([sys.executable, *arguments, f"--output={scratch}"])
+        model = scratch / arch / "feature_vector" / "1"
+        onnx = scratch / arch / "onnx" / "feature_vector" / "1" / "model.onnx"
+        job = {"model": str(model), "data": str(data), "batch": batch}
+        for number in range(settings.exports):
+            for side in runs:
+                _LOG.info(f"embed, {side}, {number + 1} of {settings.exports}")
+                if side == "tools/embed":
+                    run = _run_embed(job, scratch / f"embedded_{number}")
+                else:
+                    other = {"onnx": str(onnx) if side == "OpenVINO" else ""}
+                    run = subprocesses.run(embed_speed, {**job, **other})
+                runs[side].append(run)
+    rows = []
+    ours = runs.pop("tools/embed")
+    for side, theirs in runs.items():
+        for unit, key, name in (
+            ("images/s", "rate", f"embed, batch {batch}"),
+            ("s", "seconds", f"embed {count} images"),
+            ("MiB", "mib", "peak memory of it"),
+        ):
+            figures = {
+                "ours": [run[key] for run in ours],
+                "theirs": [run[key] for run in theirs],
+            }
+            rows.append(_row(arch, f"{name}, {side}", unit, figures))
+    return rows
+
+
+def _run_embed(job: dict[str, Any], output: pathlib.Path) -> dict[str, float]:
+    """Runs tools/embed; returns what `embed_speed` does."""
+    command = [sys.executable, str(subprocesses.ROOT / "tools" / "embed")]
+    command += [f"--module={job['model']}", f"--data={job['data']}"]
+    command += [f"--batch_size={job['batch']}", f"--output={output}"]
+    seconds, mib = subprocesses.measure(command)
+    record = json.loads((output / "_SUCCESS.json").read_text())
+    ends = sorted((output / name).stat().st_mtime for name in record["shards"])
+    rate = (record["count"] - record["shard_rows"]) / (ends[-1] - ends[0])
+    return {"seconds": seconds, "mib": mib, "rate": rate}
 
 
 def _call_rows(

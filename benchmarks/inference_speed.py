@@ -29,7 +29,7 @@ Job = dict[str, Any]
 _MAX_CALLS = 50  # per repetition
 _TARGET_SECONDS = 0.5  # of calls per repetition
 # By default, OpenVINO computes in bfloat16 on CPUs with bfloat16 instructions.
-_OPENVINO = {"INFERENCE_PRECISION_HINT": "f32"}
+OPENVINO = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 def main(job: Job) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _other_runtimes(ours: Any, images: Any, job: Job) -> dict[str, Any]:
         session = onnxruntime.InferenceSession(path)
         runtimes["ONNX Runtime"] = lambda: session.run(None, {"images": values})[0]
     if openvino := _import_optional("openvino", "OpenVINO"):
-        compiled = openvino.Core().compile_model(path, "CPU", _OPENVINO)
+        compiled = openvino.Core().compile_model(path, "CPU", OPENVINO)
         runtimes["OpenVINO"] = lambda: compiled(values)[0]
     size = job["neighbours"]["litert_size"]
     if values.shape[:2] != (1, size):

@@ -9,6 +9,7 @@ import pathlib
 LOCAL = "local"
 POLL = 1.0
 """Seconds between reports on the progress of a job."""
+_DEVICES = pathlib.Path("/dev")
 _CORES = 8  # of a worker on this machine: more make one model hardly faster
 
 
@@ -59,4 +60,4 @@ def _gpus() -> int:
         return len(
             [name for name in visible.split(",") if name.strip() not in ("", "-1")]
         )
-    return len([*pathlib.Path("/dev").glob("nvidia[0-9]*")])
+    return len([*_DEVICES.glob("nvidia[0-9]*")])

@@ -194,7 +194,9 @@ class Worker:
         job = self._task.job
         outputs: dict[str, list[typing.Any]] = {name: [] for name in job.outputs}
         are_read = []
-        rest = self._order[self._order.index(shard) :] if self._order else (shard,)
+        rest: Sequence[int] = (shard,)
+        if shard in self._order:
+            rest = self._order[self._order.index(shard) :]
         for numbers in job.batches(shard):
             following = (batch for other in rest for batch in job.batches(other))
             images, is_read = self._ahead.take(numbers, following)

@@ -124,9 +124,7 @@ def test_anybody_reads_what_was_embedded(pair, photographs, tmp_path, more):
 def test_a_killed_job_goes_on(pair, tmp_path, more):
     data = make_photographs(tmp_path / "data", 5000)
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    process = start(
-        *arguments_of(pair, data, killed, *more), start_new_session=True
-    )
+    process = start(*arguments_of(pair, data, killed, *more), start_new_session=True)
     while not list(killed.glob("part-*")) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
