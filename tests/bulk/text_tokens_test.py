@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 
 import pytest
 
@@ -56,6 +57,13 @@ def test_clip_keeps_the_end_of_a_text_that_is_cut(tmp_path, caplog):
         assert ours.encode("dogs " * 11) == [dogs[0], *10 * [dogs[1]], dogs[2]]
     (record,) = caplog.records
     assert "has 13 tokens, and the text tower takes 12" in record.message
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    folder = folder_of(tmp_path, "clip")
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(ImportError, match="run tools/setup bulk"):
+        tokenizer_of(folder, "clip")
 
 
 def test_limits_in_the_file_do_not_count(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import ml_dtypes
 import numpy as np
 import pytest
@@ -70,6 +71,21 @@ def test_stored_embeddings(tmp_path, kind, text_config, expected):
     assert embedding.dtype == np.float32
     theirs = np.array(expected.split(), np.float32)
     assert parity.relative(embedding, theirs) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("quick_gelu", lambda x: x * keras.ops.sigmoid(1.702 * x)),
+        ("gelu", lambda x: keras.ops.gelu(x, approximate=False)),
+        ("gelu_pytorch_tanh", lambda x: keras.ops.gelu(x, approximate=True)),
+    ],
+)
+def test_activations(name, theirs):
+    x = np.linspace(-6, 6, 101, dtype=np.float32)
+    ours = text_tower._ACTIVATIONS[name](x)
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, theirs(x), atol=2e-6)
 
 
 def network(kind, vision=None, **text_config):
