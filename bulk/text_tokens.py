@@ -8,7 +8,10 @@ import string
 import typing
 
 from bulk import text_tower
-from foundation import progress
+from foundation import progress, stderr
+
+if typing.TYPE_CHECKING:
+    import tokenizers
 
 _LOG = progress.logger(__name__)
 _SIDES = ("right", "left")
@@ -44,11 +47,8 @@ class Tokenizer:
                 f"{path} is missing: texts need the tokenizer of the checkpoint. "
                 "AutoTokenizer.save_pretrained of transformers writes it."
             )
-        try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # it raises only this type
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ValueError(f"{path} is not a usable tokenizer: {reason}.") from error
+        with stderr.silenced():  # Rust prints that it panics
+            self._tokenizer = _load(path)
         self._path, self._family, self._max_tokens = path, family, max_tokens
         self._keeps_punctuation = isinstance(
             self._tokenizer.model, tokenizers.models.BPE
@@ -107,6 +107,25 @@ class Tokenizer:
         self._tokenizer.enable_padding(
             direction=side, pad_id=number, pad_token=token, length=self._max_tokens
         )
+
+
+def _load(path: pathlib.Path) -> tokenizers.Tokenizer:
+    """Loads a tokenizer, and tries it.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
+    import tokenizers
+
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        tokenizer.encode("a")
+        return tokenizer
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # Rust's panics are no Exceptions
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} is not a usable tokenizer: {reason}.") from error
 
 
 def _read_object(path: pathlib.Path) -> dict[str, typing.Any]:

@@ -165,6 +165,15 @@ def test_a_damaged_tokenizer_is_refused(tmp_path, content, message):
         tokenizer_of(tmp_path, "clip")
 
 
+def test_a_tokenizer_that_panics_is_refused(tmp_path, capfd):
+    made = json.loads(checkpoints.tokenizer("siglip").to_str())
+    made["post_processor"]["single"][1]["SpecialToken"]["id"] = "missing"
+    (tmp_path / "tokenizer.json").write_text(json.dumps(made))
+    with pytest.raises(ValueError, match="is not a usable tokenizer: no entry found"):
+        tokenizer_of(tmp_path, "siglip")
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
