@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pathlib
+import textwrap
 import typing
 from collections.abc import Sequence
 
@@ -25,10 +26,11 @@ def draw(
     *,
     suffix: str,
 ) -> bytes:
-    """Draws each query beside the images that were found, or the images of each group.
+    """Draws the images that were found for each query, or the images of each group.
 
     Args:
-      rows: title of each row, path of the query or None, and what was found.
+      rows: title of each row, path of the query or None, and what was found. The title
+        is above the query, or above the whole row if there is no query.
       images: the images among which it was found.
       suffix: `.png` or `.svg`.
 
@@ -38,14 +40,15 @@ def draw(
     small = reader.Reader(model_input.Preprocessing(height=_SIDE, width=_SIDE))
     columns = min(_MAX_COLUMNS, max(len(f) + bool(q) for _, q, f in rows))
     pyplot = pictures.pyplot()
-    figure, panels = pyplot.subplots(
-        len(rows),
-        columns,
-        figsize=(1.3 * columns, 1.75 * len(rows)),
-        squeeze=False,
-        layout="constrained",
+    figure = pyplot.figure(
+        figsize=(1.3 * columns, 1.75 * len(rows)), layout="constrained"
     )
-    for (title, path, row), axes in zip(rows, panels, strict=True):
+    strips = figure.subfigures(len(rows), squeeze=False)[:, 0]
+    for (title, path, row), strip in zip(rows, strips, strict=True):
+        axes = strip.subplots(1, columns, squeeze=False)[0]
+        if title and not path:
+            lines = textwrap.wrap(pictures.label(title), _MAX_TITLE * columns)
+            strip.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=7)
         shown: list[tuple[str, typing.Any]] = []
         if path:
             shown.append(

@@ -27,11 +27,7 @@ def vectors_of(
     Raises:
       ValueError: the model is another one, or a file is not a readable image.
     """
-    if manifest.content_hash(manifest.file_hashes(folder)) != record["model"]:
-        raise ValueError(
-            f"{folder} is not the model that computed these vectors: give that one by "
-            "--module."
-        )
+    check_model(folder, record)
     model = features.FeatureExtractor(
         folder, input_range=record["input_range"], precision=record["precision"]
     )
@@ -41,3 +37,12 @@ def vectors_of(
         model.extract(image[np.newaxis])[output_names.FEATURES] for image in images
     ]
     return vectors.normalised(np.concatenate(found), len(found))
+
+
+def check_model(folder: pathlib.Path, record: dict[str, typing.Any]) -> None:
+    """Raises ValueError if a model is not the one that computed the vectors."""
+    if manifest.content_hash(manifest.file_hashes(folder)) != record["model"]:
+        raise ValueError(
+            f"{folder} is not the model that computed these vectors: give that one by "
+            "--module."
+        )

@@ -181,8 +181,8 @@ def test_a_folder_of_unreadable_images_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give either images or --duplicates"),
-        (["x.jpg", "--duplicates"], "give either images or --duplicates"),
+        ([], "give either images, --text or --duplicates"),
+        (["x.jpg", "--duplicates"], "give either images, --text or"),
         (["--duplicates=2"], "it must be in"),
         (["--duplicates", "--plot=x.jpg"], "--plot must end in .png or .svg"),
         (["--duplicates", "--k=0"], "--k"),
