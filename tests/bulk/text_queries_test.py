@@ -15,8 +15,6 @@ from tests.images import kinds
 from tests.zoo import oracles
 from zoo.weights import weights_file
 
-tokenizers = pytest.importorskip("tokenizers", reason="tools/setup bulk")
-
 SMALL = (
     *("--gin_binding=CLIP.depth=1", "--gin_binding=CLIP.channels=16"),
     *("--gin_binding=CLIP.num_heads=2", "--gin_binding=CLIP.embedding_size=8"),

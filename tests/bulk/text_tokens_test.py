@@ -5,12 +5,11 @@ import logging
 import sys
 
 import pytest
+import tokenizers
 
 from bulk import text_tokens, text_tower
 from tests.bulk import checkpoints
 from tests.zoo import oracles
-
-tokenizers = pytest.importorskip("tokenizers", reason="tools/setup bulk")
 
 FAMILIES = {"clip": text_tower.CLIP, "siglip": text_tower.SIGLIP}
 TEXTS = (
