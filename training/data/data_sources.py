@@ -81,7 +81,9 @@ def open_splits(
     """
     open_one = _opener(source, features)
     splits = {name: open_one(name) for name in names}
-    for name in {split.TRAIN, split.TEST} - splits.keys():
+    for name in (split.TRAIN, split.TEST):
+        if name in splits:
+            continue
         with contextlib.suppress(split.NoSplitError):
             splits[name] = open_one(name)
     return splits
@@ -109,7 +111,7 @@ def open_images(
         return [tfrecords.open_images(rest, source, features=features)]
     if kind == _LIST:
         return [image_list.open_images(rest, source)]
-    if pathlib.Path(source).is_dir():
+    if os.path.isdir(source):
         return [folders.open_images(source, source)]
     return list(open_splits(source, features).values())
 
@@ -157,7 +159,7 @@ def absolute(source: str) -> str:
 
 def _may_lack_labels(source: str) -> bool:
     """Whether `open_images` opens images of the source that have no labels."""
-    return source.partition(":")[0] in UNLABELLED or pathlib.Path(source).is_dir()
+    return source.partition(":")[0] in UNLABELLED or os.path.isdir(source)
 
 
 def _opener(source: str, features: tfrecords.Features) -> Callable[[str], Split]:
