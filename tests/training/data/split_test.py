@@ -33,7 +33,7 @@ class Images(split.Split):
         return self.kind
 
     def fetch(self, numbers):
-        self.fetched.extend(numbers.tolist())
+        self.fetched.append(numbers.tolist())
         images = np.empty(len(numbers), object)
         images[:] = [self.images[number] for number in numbers]
         return images, np.array(self.labels)[numbers]
@@ -93,7 +93,7 @@ def test_joined_examples_are_in_the_order_asked_for(joined, numbers):
 
 def test_parts_without_examples_are_not_read(parts, joined):
     joined.fetch(np.array([3, 5]))
-    assert [one.fetched for one in parts] == [[], [0], [1]]
+    assert [one.fetched for one in parts] == [[], [[0]], [[1]]]
 
 
 def test_each_example_has_the_name_of_its_part(joined):
