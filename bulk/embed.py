@@ -26,7 +26,8 @@ class Request:
       folder: the model's folder.
       handle: name of the model, to be recorded.
       images: the images.
-      has_labels: whether they have labels.
+      source: where they are from, to be recorded.
+      bindings: how TFRecord examples among them are read, to be recorded.
       output: the output folder.
       outputs: `features`, `logits`, `top5` and endpoints.
       dtype: `float32` or `float16`, the type of stored numbers.
@@ -39,7 +40,8 @@ class Request:
     folder: pathlib.Path
     handle: str
     images: split.Split
-    has_labels: bool
+    source: str
+    bindings: tuple[str, ...] = ()
     output: pathlib.Path
     outputs: tuple[str, ...]
     dtype: str
@@ -88,7 +90,8 @@ def run(request: Request) -> dict[str, typing.Any]:
         record = {
             **job.to_json(),
             "handle": request.handle,
-            "source": request.images.source,
+            "source": request.source,
+            "gin_binding": request.bindings,
             "rows": job.count,
             "errors": errors,
             "shards": [jobs.shard_name(shard) for shard in range(job.shards)],
@@ -179,11 +182,11 @@ def _task(request: Request, job: jobs.Job) -> worker.Task:
     return worker.Task(
         job=job,
         images=request.images,
-        has_labels=request.has_labels,
+        source=request.source,
         folder=request.folder,
         files=files,
         handle=request.handle,
-        first_path=worker.first_path(request.images),
+        first_path=request.images.first_path,
     )
 
 

@@ -43,7 +43,7 @@ class Task:
     Attributes:
       job: the job.
       images: all images.
-      has_labels: whether the images have labels.
+      source: where they are from, to be recorded.
       folder: the model's folder on the machine that began the job.
       files: contents of the model's files by path, for other machines.
       handle: name of the model, to be recorded.
@@ -52,7 +52,7 @@ class Task:
 
     job: jobs.Job
     images: split.Split
-    has_labels: bool
+    source: str
     folder: pathlib.Path
     files: Mapping[str, bytes] | None
     handle: str
@@ -181,7 +181,7 @@ class Worker:
             metadata={
                 "job": job.to_json(),
                 "model": self._task.handle,
-                "source": images.source,
+                "source": self._task.source,
                 "precision": self._model.computation.precision,
                 "preprocessing": dataclasses.asdict(self._model.preprocessing),
                 "versions": versions(),
@@ -208,18 +208,21 @@ class Worker:
         return outputs, np.concatenate(are_read)
 
     def _why_unreadable(self, number: int) -> str:
-        """Reads an image once more, for the reason why it can't be read."""
+        """Reads an image once more if the reason why it can't be read is unknown."""
+        images = self._task.images
+        if reason := images.failure(number):
+            return reason
         try:
-            self._task.images.read_image(number, self._explainer)
+            images.read_image(number, self._explainer)
         except ValueError as error:
             return str(error)
-        name = self._task.images.key(number)
+        name = images.key(number)
         return f"{name} could not be read, but can be now: embed it again."
 
     def _labels(self, numbers: np.ndarray) -> list[str | None]:
         """Returns the ids of each image's classes, separated by `|`."""
         images = self._task.images
-        if not self._task.has_labels:
+        if not images.has_labels:
             return [None] * len(numbers)
         ids = [definition.id for definition in images.classes]
         labels = images.labels_of(numbers)
@@ -272,15 +275,6 @@ class _ReadAhead:
 def versions() -> dict[str, str]:
     """Returns the versions of the packages that results depend on."""
     return {name: importlib.metadata.version(name) for name in _PACKAGES}
-
-
-def first_path(images: split.Split) -> str:
-    """Returns the path of the first image; empty if images are not files."""
-    from training.data import split
-
-    if images.image_format != split.PATH:
-        return ""
-    return os.fsdecode(images.fetch(np.array([0]))[0][0])
 
 
 def _model_folder(task: Task) -> pathlib.Path:

@@ -86,6 +86,11 @@ def download_once(url: str, *, name: str) -> pathlib.Path:
     return folder
 
 
+def absolute(path: str) -> str:
+    """Returns a handle for `open_model` that means the same in every folder."""
+    return path if path.startswith(SCHEMES) else os.path.abspath(path)
+
+
 def cache_folder(url: str) -> pathlib.Path:
     """Returns the directory in which `download_once` keeps a URL's SavedModel."""
     home = os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras"

@@ -230,7 +230,7 @@ class Result:
 
 def classify_all(
     classifier: Classifier,
-    images: Iterable[pathlib.Path | tuple[str, bytes]],
+    images: Iterable[pathlib.Path | tuple[str, bytes] | Result],
     *,
     batch_size: int = 32,
 ) -> Iterator[Result]:
@@ -238,8 +238,9 @@ def classify_all(
 
     Args:
       classifier: the model.
-      images: paths of files, or names and encoded bytes of images. An image that can't
-        be read yields a result with an error.
+      images: paths of files, names and encoded bytes of images, or results with the
+        error of images that can't be read. Others that can't be read yield such
+        results, too.
       batch_size: number of images in a batch.
 
     Yields:
@@ -250,7 +251,9 @@ def classify_all(
     """
     image_reader = reader.Reader(classifier.preprocessing)
 
-    def read(image: pathlib.Path | tuple[str, bytes]) -> Result:
+    def read(image: pathlib.Path | tuple[str, bytes] | Result) -> Result:
+        if isinstance(image, Result):
+            return image
         name = image[0] if isinstance(image, tuple) else _path_text(image)
         try:
             if isinstance(image, tuple):

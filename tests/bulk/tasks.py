@@ -6,7 +6,7 @@ from training.data import data_sources
 
 
 def task_of(folder, source, outputs, *, batch_size=4, shard_rows=8, **settings):
-    images, has_labels = data_sources.open_all(str(source))
+    images = data_sources.open_all(str(source))
     job = jobs.Job(
         model="",
         images=images.fingerprint,
@@ -19,9 +19,9 @@ def task_of(folder, source, outputs, *, batch_size=4, shard_rows=8, **settings):
     return worker.Task(
         job=job,
         images=images,
-        has_labels=has_labels,
+        source=images.source,
         folder=folder,
         files=None,
         handle="handle",
-        first_path=worker.first_path(images),
+        first_path=images.first_path,
     )

@@ -6,10 +6,12 @@ import pathlib
 import numpy as np
 import pyarrow
 import pytest
+import tensorflow as tf
 
 from bulk import job as jobs
 from bulk import search, table, vectors
 from tests.bulk import job_test
+from training.data import data_sources, tfrecords
 
 
 def known_of(numbers):
@@ -205,3 +207,28 @@ def test_duplicates_as_json(tool, tmp_path):
     assert second["similarity"] == pytest.approx(0.99995, abs=1e-4)
     assert "1 of 3 images have a near-duplicate before them, in 1 groups" in done.stderr
     assert pathlib.Path(tmp_path, jobs.SUCCESS_FILE).exists()
+
+
+def test_a_plot_reads_records_as_they_were_embedded(tool, tmp_path):
+    path = tmp_path / "images.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for shade in (0, 100, 200):
+            example = tf.train.Example()
+            data = tf.io.encode_png(np.full((8, 8, 3), shade, np.uint8)).numpy()
+            example.features.feature["picture"].bytes_list.value.append(data)
+            writer.write(example.SerializeToString())
+    bindings = ["tfrecord.image='picture'"]
+    features = tfrecords.features_from_bindings(bindings)
+    images = data_sources.open_all(f"tfrecord:{path}", features)
+    folder = tmp_path / "features"
+    folder.mkdir()
+    folder_of(folder, [[1, 0], [0, 1], [1, 0.01]])
+    changed(folder, source=images.source, images=images.fingerprint)
+    arguments = ("search", folder, "--duplicates", f"--plot={tmp_path}/plot.png")
+    done = tool(*arguments)
+    assert done.returncode == 2
+    assert "has no field 'image/encoded'" in done.stderr
+    changed(folder, gin_binding=bindings)
+    done = tool(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "plot.png").stat().st_size

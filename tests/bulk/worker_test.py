@@ -211,6 +211,29 @@ def test_another_projects_feature_vectors_are_taken_with_a_remark(
     assert matrix(table, "features").shape == (19, 3)
 
 
+def test_a_row_of_a_list_tells_why_its_image_can_not_be_fetched(
+    pair, photographs, tmp_path
+):
+    lines = [f"{photographs}/cat/{number}.png" for number in range(5)]
+    lines += [f"{photographs}/ape/{BROKEN}.png", "none.png", "http://u:secret@h:0/?k=1"]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    task = tasks.task_of(
+        pair / "feature_vector" / "1", f"list:{tmp_path}/list.txt", ["features"]
+    )
+    assert task.first_path == lines[0]
+    table, results = rows_of(task, order=[0])
+    assert results[0].errors == 3
+    assert table["key"].to_pylist() == [*lines[:7], "http://h:0/"]
+    assert table["label"].null_count == 8
+    *none, broken, missing, refused = table["error"].to_pylist()
+    assert none == [None] * 5
+    assert broken.startswith(f"{lines[5]} is not a usable image: ")
+    assert missing == f"{tmp_path}/none.png: it is missing."
+    assert refused == "http://h:0/: it is not a valid URL, or leads to none."
+    assert len(matrix(table, "features")) == 5
+    assert b"secret" not in results[0].data
+
+
 def test_images_that_a_machine_does_not_see_are_told(pair, photographs):
     task = tasks.task_of(pair / "feature_vector" / "1", photographs, ["features"])
     moved = dataclasses.replace(task, first_path="/nowhere/0.png")

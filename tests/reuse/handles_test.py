@@ -23,6 +23,13 @@ def use(handle):
         pass
 
 
+def test_a_handle_is_made_absolute(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert handles.absolute("a/b") == f"{tmp_path}/a/b"
+    assert handles.absolute("/a/b") == "/a/b"
+    assert handles.absolute(URL) == URL
+
+
 def entry(name, **changes):
     info = tarfile.TarInfo(name)
     for key, value in changes.items():

@@ -382,6 +382,12 @@ def test_files_are_classified_in_batches_and_damaged_ones_are_told(tmp_path):
         (str(path), path.read_bytes()) if number % 3 else path
         for number, path in enumerate(paths)
     ]
+    images[4] = predict.Result(name=str(paths[4]), error="it is gone")
+    results = list(predict.classify_all(Counting(), iter(images), batch_size=4))
+    assert sizes == [4, 3, 3]
+    assert results[4] is images[4]
+    images[4] = paths[4]
+    sizes.clear()
     results = list(predict.classify_all(Counting(), iter(images), batch_size=4))
     assert sizes == [4, 3, 3]
     assert [result.name for result in results] == list(map(str, paths))

@@ -105,6 +105,7 @@ def test_help_says_how_to_call_it(tool, name):
         ),
         ("export --arch=mobilenet_v2 --arch=mobilenet_v1", "already defined"),
         ("docs --site=docs/site", "--site can't be in"),
+        ("evaluate {tmp} --data=list:x", "--data=list:x has no labels: write a table"),
         ("retrain", "--module is missing"),
         ("retrain --module=a --data=digits", "--output is missing"),
         ("predict", "MODEL is missing"),
@@ -171,6 +172,20 @@ def test_predict_names_the_file_that_is_no_image(
     assert done.stdout == ""
     assert done.stderr.startswith(f"predict: {image}{message}")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_predict_tells_why_an_image_of_a_list_is_not_readable(tool, exported, tmp_path):
+    PIL.Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+    (tmp_path / "list.txt").write_text("photo.png\nnone.png\n")
+    model = exported("resnet_cifar_20") / "classification" / "1"
+    done = tool("predict", model, f"list:{tmp_path}/list.txt", "--format=json")
+    assert done.returncode == 1
+    readable, missing = json.loads(done.stdout)
+    assert readable["image"] == f"{tmp_path}/photo.png"
+    assert len(readable["predictions"]) == 5
+    error = f"{tmp_path}/none.png: it is missing."
+    assert missing == {"image": f"{tmp_path}/none.png", "error": error}
+    assert f"predict: {error}\n" in done.stderr
 
 
 @pytest.mark.slow

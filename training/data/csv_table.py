@@ -66,13 +66,15 @@ def open_images(file: str, source: str) -> split.Split:
     Raises:
       ValueError: the file is invalid, see `opener`.
     """
-    collector, missing = image_files.Collector(), _Missing(file)
+    collector, missing = image_files.Collector(_folder(file)), _Missing(file)
     for row in _rows(file, labelled=False):
         state = missing.state(row)
         if state:
             collector.add(_path(file, row), state, 0)
     missing.check()
-    images = collector.build_split(source=source, name=split.ALL, classes=())
+    images = collector.build_split(
+        source=source, name=split.ALL, classes=(), has_labels=False
+    )
     if not images.size:
         raise ValueError(f"{file} has no images.")
     return images
@@ -103,9 +105,14 @@ class _Missing:
             )
 
 
+def _folder(file: str) -> str:
+    """Returns the table's folder, to which paths are relative, as a prefix of paths."""
+    return os.path.join(os.path.dirname(file), "")
+
+
 def _path(file: str, row: _Row) -> str:
-    """Returns the path of a row's image; paths are relative to the table's folder."""
-    return os.path.join(os.path.dirname(file), row.path)
+    """Returns the path of a row's image."""
+    return os.path.join(_folder(file), row.path)
 
 
 def _splits(file: str, source: str) -> tuple[dict[str, split.Split], str]:
@@ -127,7 +134,9 @@ def _splits(file: str, source: str) -> tuple[dict[str, split.Split], str]:
         state = missing.state(row)
         if not state:
             continue
-        collector = collectors.setdefault(row.split, image_files.Collector())
+        collector = collectors.setdefault(
+            row.split, image_files.Collector(_folder(file))
+        )
         classes = [numbers.setdefault(label, len(numbers)) for label in row.labels]
         collector.add(_path(file, row), state, *classes)
         hashes[row.split].append(hash(row.path))

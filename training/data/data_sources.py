@@ -6,6 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,6 +16,7 @@ from training.data import (
     folders,
     hugging_face,
     idx,
+    image_list,
     split,
     tfds,
     tfrecords,
@@ -26,9 +28,13 @@ from zoo import taxonomy as taxonomies
 _SHOWN_CLASSES = 20
 FORMS = (
     *("FOLDER", "csv:FILE", "parquet:GLOB", "hf:NAME_OR_FOLDER", "wds:GLOB"),
-    *("tfrecord:GLOB", "tfds:NAME", "digits", "fashion_mnist:FOLDER"),
+    *("tfrecord:GLOB", "tfds:NAME", "digits", "fashion_mnist:FOLDER", "list:FILE"),
 )
-_UNLABELLED = ("csv", "parquet", "hf", "wds", "tfrecord")  # images may lack labels
+UNLABELLED = ("csv", "parquet", "hf", "wds", "tfrecord", "list")
+"""Kinds of sources whose images may lack labels; they stand before a colon."""
+
+_LIST = "list"  # a kind that has no labels
+_REMOTE = ("hf", "tfds")  # kinds whose value may be a name, not a path
 _KINDS = tuple(form.partition(":")[0] for form in FORMS if ":" in form)
 
 
@@ -75,7 +81,9 @@ def open_splits(
     """
     open_one = _opener(source, features)
     splits = {name: open_one(name) for name in names}
-    for name in {split.TRAIN, split.TEST} - splits.keys():
+    for name in (split.TRAIN, split.TEST):
+        if name in splits:
+            continue
         with contextlib.suppress(split.NoSplitError):
             splits[name] = open_one(name)
     return splits
@@ -101,24 +109,25 @@ def open_images(
         return [webdataset.open_images(rest, source)]
     if kind == "tfrecord":
         return [tfrecords.open_images(rest, source, features=features)]
-    if pathlib.Path(source).is_dir():
+    if kind == _LIST:
+        return [image_list.open_images(rest, source)]
+    if os.path.isdir(source):
         return [folders.open_images(source, source)]
     return list(open_splits(source, features).values())
 
 
-def open_all(
-    source: str, features: tfrecords.Features = tfrecords.IMAGENET
-) -> tuple[split.Split, bool]:
+def open_all(source: str, features: tfrecords.Features = tfrecords.IMAGENET) -> Split:
     """Opens all images of a source as one split.
 
-    Returns:
-      The split, and whether it has labels: those of `open_split`, if it opens as many
-      images as there are. A note says if it opens fewer.
+    It has the labels of `open_split`, if that opens as many images as there are. A note
+    says if it opens fewer.
 
     Raises:
       ValueError: the source can't be read; the message is one line.
       ImportError: a package is missing.
     """
+    if source.startswith(f"{_LIST}:"):
+        return split.join(open_images(source))
     may_lack_labels, reason = _may_lack_labels(source), ""
     try:
         splits = [*open_splits(source, features, names=()).values()]
@@ -127,20 +136,30 @@ def open_all(
             raise
         splits, reason = [], str(error)
     if splits and not may_lack_labels:
-        return split.join(splits), True
+        return split.join(splits)
     images = split.join(open_images(source, features))
     if splits:
         labelled = split.join(splits)
         if labelled.size == images.size:
-            return labelled, True
+            return labelled
         reason = f"only {labelled.size} of the {images.size} images have one"
-    images = dataclasses.replace(images, notes=(*images.notes, f"no labels: {reason}"))
-    return images, False
+    return dataclasses.replace(images, notes=(*images.notes, f"no labels: {reason}"))
+
+
+def absolute(source: str) -> str:
+    """Returns a source whose path, if it has one, is absolute."""
+    kind, colon, rest = source.partition(":")
+    if not colon or kind not in _KINDS:
+        return str(pathlib.Path(source).absolute()) if os.path.isdir(source) else source
+    is_path = rest and "://" not in rest
+    if kind in _REMOTE:
+        is_path = kind == "hf" and os.path.exists(rest)
+    return f"{kind}:{pathlib.Path(rest).absolute()}" if is_path else source
 
 
 def _may_lack_labels(source: str) -> bool:
     """Whether `open_images` opens images of the source that have no labels."""
-    return source.partition(":")[0] in _UNLABELLED or pathlib.Path(source).is_dir()
+    return source.partition(":")[0] in UNLABELLED or os.path.isdir(source)
 
 
 def _opener(source: str, features: tfrecords.Features) -> Callable[[str], Split]:
@@ -151,6 +170,11 @@ def _opener(source: str, features: tfrecords.Features) -> Callable[[str], Split]
     if colon and kind in _KINDS:
         if not rest:
             raise ValueError(f"--data={source} needs a value after the colon.")
+        if kind == _LIST:
+            raise ValueError(
+                f"--data={source} has no labels: write a table with the columns path "
+                "and label, and give csv:FILE."
+            )
         if kind == "csv":
             return csv_table.opener(rest, source)
         if kind in ("parquet", "hf"):

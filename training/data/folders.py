@@ -81,6 +81,7 @@ def open_images(folder: str, source: str) -> split.Split:
     return collector.build_split(
         source=source,
         name=split.ALL,
+        has_labels=False,
         classes=(),
         notes=tuple(filter(None, [left_out])),
     )

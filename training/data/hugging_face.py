@@ -136,6 +136,7 @@ def open_images(kind: str, location: str, source: str) -> list[split.Split]:
             location=location,
             source=source,
             name=split.ALL if files else name,
+            has_labels=False,
         )
         for name, rows in _load(kind, location, source, files).items()
     ]

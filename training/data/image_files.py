@@ -19,8 +19,8 @@ class ImageFileSplit(split.Split):
     """Image files; each takes some dozens of bytes of memory.
 
     Attributes:
-      folder: common prefix of all paths.
-      names: concatenated paths relative to `folder`.
+      folder: prefix of all paths that are not absolute in `names`.
+      names: concatenated paths, relative to `folder` or absolute.
       ends: end of each path in `names`, [N] int64.
       states: size in bytes and modification time in ns, [N, 2] int64.
       labels: class of each file, [N] int32, or sets of classes.
@@ -39,7 +39,10 @@ class ImageFileSplit(split.Split):
         starts = np.where(numbers, self.ends[numbers - 1], 0).tolist()
         names, folder = self.names, self.folder
         paths = np.empty(len(numbers), object)
-        paths[:] = [folder + names[a:b] for a, b in zip(starts, ends, strict=True)]
+        paths[:] = [
+            os.path.join(folder, bytes(names[a:b]))
+            for a, b in zip(starts, ends, strict=True)
+        ]
         return paths, self.labels_of(numbers)
 
     def labels_of(self, numbers: np.ndarray) -> np.ndarray:
@@ -53,16 +56,17 @@ class ImageFileSplit(split.Split):
         return path.decode(errors="replace")
 
     def key(self, number: int) -> str:
-        """Returns the path relative to `folder`; other bytes than UTF-8 are escaped."""
-        (path,), _ = self.fetch(np.array([number]))
-        return path[len(self.folder) :].decode(errors="backslashreplace")
+        """Returns the path as in `names`; other bytes than UTF-8 are escaped."""
+        start = int(self.ends[number - 1]) if number else 0
+        name = self.names[start : int(self.ends[number])]
+        return name.decode(errors="backslashreplace")
 
 
 class Collector:
     """Collects files one by one and builds an `ImageFileSplit`.
 
     Args:
-      folder: common prefix of all paths, such as `data/`; may be empty.
+      folder: prefix of relative paths, such as `data/`; may be empty.
     """
 
     def __init__(self, folder: str = "") -> None:
@@ -72,8 +76,15 @@ class Collector:
         self._labels = label_arrays.Collector()
 
     def add(self, path: str, state: os.stat_result, *labels: int) -> None:
-        """Adds a file with its class or classes."""
-        self._names += os.fsencode(path[len(self._folder) :])
+        """Adds a file with its class or classes.
+
+        Args:
+          path: begins with the prefix, or is absolute.
+          state: size and modification time of the file.
+          labels: classes of the image.
+        """
+        name = path.removeprefix(self._folder)
+        self._names += os.fsencode(path if os.path.isabs(name) else name)
         self._ends.append(len(self._names))
         self._states.append(state.st_size)
         self._states.append(state.st_mtime_ns)

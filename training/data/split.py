@@ -43,6 +43,7 @@ class Split(abc.ABC):
         number of classes.
       fingerprint: hash that changes if the examples change.
       notes: one-line messages for users, such as which files were left out.
+      has_labels: whether `fetch` returns labels that the source has.
     """
 
     source: str
@@ -53,6 +54,7 @@ class Split(abc.ABC):
     scores: str = taxonomies.SOFTMAX
     fingerprint: str
     notes: tuple[str, ...] = ()
+    has_labels: bool = True
 
     label_hint = "see --data"
     """Advice for the error message if a label is not a class."""
@@ -88,6 +90,8 @@ class Split(abc.ABC):
           ValueError: it is not a readable image; the message says why.
         """
         (image,), _ = self.fetch(np.array([number]))
+        if reason := self.failure(number):
+            raise ValueError(reason)
         if self.image_format == PATH:
             pixels = reader.read(pathlib.Path(os.fsdecode(image)))
         elif self.image_format == PIXELS:
@@ -96,12 +100,23 @@ class Split(abc.ABC):
             pixels = reader.decode(self.describe(number), image)
         return typing.cast(np.ndarray, pixels)
 
+    def failure(self, number: int) -> str:
+        """Returns why `fetch` could not read an image; empty if that is not known."""
+        return ""
+
     @property
     def paths(self) -> list[str]:
         """Paths of the images if they are files, else an empty list."""
         if self.image_format != PATH:
             return []
         return [os.fsdecode(path) for path in self.fetch(np.arange(self.size))[0]]
+
+    @property
+    def first_path(self) -> str:
+        """Path of a file that is an image; empty if images are not files."""
+        if self.image_format != PATH:
+            return ""
+        return os.fsdecode(self.fetch(np.array([0]))[0][0])
 
     @abc.abstractmethod
     def all_labels(self) -> np.ndarray:
@@ -173,6 +188,9 @@ class Subset(Split):
     def labels_of(self, numbers: np.ndarray) -> np.ndarray:
         return self.whole.labels_of(self.numbers[numbers])
 
+    def failure(self, number: int) -> str:
+        return self.whole.failure(int(self.numbers[number]))
+
     def all_labels(self) -> np.ndarray:
         return self.whole.all_labels()[self.numbers]
 
@@ -218,6 +236,10 @@ class Joined(Split):
         order = np.argsort(numbers, kind="stable")
         labels = [part.labels_of(local) for part, local in self._divide(numbers[order])]
         return np.concatenate(labels)[np.argsort(order, kind="stable")]
+
+    def failure(self, number: int) -> str:
+        part, local = self._find(number)
+        return part.failure(local)
 
     def all_labels(self) -> np.ndarray:
         return np.concatenate([part.all_labels() for part in self.parts])
@@ -272,6 +294,7 @@ def join(splits: Sequence[Split]) -> Split:
         scores=first.scores,
         fingerprint=fingerprint([part.fingerprint.encode() for part in parts]),
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        has_labels=all(part.has_labels for part in parts),
         parts=tuple(parts),
     )
 
@@ -368,6 +391,7 @@ def subset(whole: Split, numbers: np.ndarray, name: str) -> Subset:
         taxonomy=whole.taxonomy,
         scores=whole.scores,
         notes=whole.notes,
+        has_labels=whole.has_labels,
         fingerprint=fingerprint([whole.fingerprint.encode(), numbers.tobytes()]),
         whole=whole,
         numbers=numbers,

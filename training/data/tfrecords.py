@@ -287,6 +287,7 @@ def index(
     records = TFRecordSplit(
         source=source,
         name=name,
+        has_labels=labelled,
         size=len(starts),
         classes=classes,
         taxonomy=taxonomy or folder_name(files),

@@ -100,6 +100,7 @@ def _shards(
     return WebDatasetSplit(
         source=source,
         name=name,
+        has_labels=name != split.ALL,
         size=len(starts),
         taxonomy=tfrecords.folder_name(paths),
         fingerprint=split.fingerprint([*tfrecords.file_states(paths), starts, classes]),

@@ -1,5 +1,6 @@
 """Data sources that --data names: splits, classes and one-line errors."""
 
+import csv
 import gzip
 import os
 import pathlib
@@ -312,3 +313,133 @@ def test_numbers_that_take_a_taxonomy_s_names_are_told(tmp_path):
     examples = data_sources.open_split(f"tfrecord:{tmp_path}/*", "train")
     line, *_ = data_sources.describe(examples, taxonomies.load("cifar10"))
     assert line.startswith("10 classes of cifar10, because the labels are only numbers")
+
+
+def write_csv(path, rows, header=("path", "label")):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return f"csv:{path}"
+
+
+def keys_of(examples):
+    return [examples.key(number) for number in range(examples.size)]
+
+
+def test_all_images_of_classes_have_labels(folder):
+    examples = data_sources.open_all(str(folder))
+    assert (examples.size, examples.has_labels) == (20, True)
+    assert examples.labels_of(np.arange(20)).tolist() == [0] * 10 + [1] * 10
+    assert keys_of(examples)[:2] == ["daisy/0.png", "daisy/1.png"]
+
+
+def test_all_images_of_two_splits(folder, tmp_path):
+    for name in ("train", "test"):
+        shutil.copytree(folder, tmp_path / "both" / name)
+    examples = data_sources.open_all(str(tmp_path / "both"))
+    assert (examples.size, examples.has_labels) == (40, True)
+    train, test = (
+        data_sources.open_split(str(tmp_path / "both"), name).paths
+        for name in ("train", "test")
+    )
+    assert examples.paths == train + test
+
+
+def test_an_image_outside_the_classes_leaves_all_without_labels(folder):
+    image_file(folder / "outside.png", "red")
+    examples = data_sources.open_all(str(folder))
+    assert (examples.size, examples.has_labels) == (21, False)
+    note = "no labels: only 20 of the 21 images have one"
+    assert examples.notes[-1] == note
+    (folder / "notes.txt").touch()
+    assert data_sources.open_all(str(folder)).notes == (
+        "files left out: 1 .txt",
+        note,
+    )
+
+
+def test_images_without_classes_are_all_opened(tmp_path):
+    image_file(tmp_path / "a.png", "red")
+    examples = data_sources.open_all(str(tmp_path))
+    assert (examples.size, examples.has_labels) == (1, False)
+    (note,) = examples.notes
+    assert note.startswith("no labels: ")
+    assert "two or more classes" in note
+    source = write_csv(tmp_path / "images.csv", [["a.png"]], header=["path"])
+    examples = data_sources.open_all(source)
+    assert (examples.size, examples.has_labels) == (1, False)
+    assert "the header must have path or image, and label" in examples.notes[0]
+
+
+def test_what_always_has_labels_is_opened_or_refused(folder):
+    assert data_sources.open_all("digits").has_labels
+    assert data_sources.open_all("digits").size == 1797
+    for source, message in (
+        (f"{folder}/none", "is not a folder"),
+        ("csv:", "needs a value"),
+        ("", "--data is missing"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data_sources.open_all(source)
+
+
+def test_all_records_with_bound_fields(tmp_path):
+    write_records(tmp_path / "data-0", [0, 1])
+    source = f"tfrecord:{tmp_path}/*"
+    features = tfrecords.Features(first_label=0)
+    examples = data_sources.open_all(source, features)
+    assert examples.has_labels
+    assert labels_of(examples) == [1, 0]  # the train split is first
+    splits = data_sources.open_splits(source, names=())
+    assert list(splits) == [split.TRAIN, split.TEST]
+    unlabelled = data_sources.open_all(source, tfrecords.Features(label="none"))
+    assert (unlabelled.size, unlabelled.has_labels) == (2, False)
+    (images,) = data_sources.open_images(source)
+    assert not images.has_labels
+    with pytest.raises(ValueError, match="no field 'none'"):
+        data_sources.open_all(source, tfrecords.Features(image="none"))
+
+
+def test_a_table_means_the_same_from_every_folder(folder, tmp_path, monkeypatch):
+    outside = tmp_path / "outside.png"
+    image_file(outside, "red")
+    rows = [[f"{c}/{n}.png", c] for c in ("daisy", "rose") for n in range(3)]
+    rows += [["../outside.png", "rose"], [str(outside), "rose"]]
+    rows += [[f"{folder}//daisy/9.png", "daisy"]]
+    table = write_csv(folder / "data.csv", rows)
+    absolute = data_sources.open_all(table)
+    for place, source in ((tmp_path, "csv:flowers/data.csv"), (folder, "csv:data.csv")):
+        monkeypatch.chdir(place)
+        examples = data_sources.open_all(source)
+        assert examples.fingerprint == absolute.fingerprint
+        assert keys_of(examples) == keys_of(absolute)
+        assert [
+            os.path.samefile(a, b)
+            for a, b in zip(examples.paths, absolute.paths, strict=True)
+        ] == [True] * len(rows)
+        assert data_sources.absolute(source) == table
+    assert set(keys_of(absolute)) == {path for path, _ in rows}
+    (images,) = data_sources.open_images(table)
+    assert keys_of(images) == [path for path, _ in rows]
+    assert not images.has_labels
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("flowers", "{tmp}/flowers"),
+        ("list:a.txt", "list:{tmp}/a.txt"),
+        ("csv:/x/a.csv", "csv:/x/a.csv"),
+        ("tfrecord:a/*", "tfrecord:{tmp}/a/*"),
+        ("parquet:s3://b/*", "parquet:s3://b/*"),
+        ("hf:flowers", "hf:{tmp}/flowers"),
+        ("hf:user/name", "hf:user/name"),
+        ("tfds:flowers", "tfds:flowers"),
+        ("digits", "digits"),
+        ("wds:", "wds:"),
+        ("nowhere", "nowhere"),
+        ("other:x", "other:x"),
+    ],
+)
+def test_paths_are_made_absolute(folder, tmp_path, monkeypatch, source, expected):
+    monkeypatch.chdir(tmp_path)
+    assert data_sources.absolute(source) == expected.format(tmp=tmp_path)
