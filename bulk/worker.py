@@ -256,12 +256,12 @@ class _ReadAhead:
 
         Args:
           numbers: of its images.
-          following: the batches to expect, beginning with this one, unless it was
+          following: the batches to expect, beginning with this one; ignored if it was
             expected already.
         """
         if not self._begun or self._begun[0][0] != numbers:
             self._begun.clear()
-            self._coming = itertools.dropwhile(lambda n: n != numbers, following)
+            self._coming = iter(following)
         missing = _BATCHES_AHEAD + 1 - len(self._begun)
         for batch in itertools.islice(self._coming, missing):
             self._begun.append((batch, self._thread.submit(self._read, batch)))

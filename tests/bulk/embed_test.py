@@ -100,6 +100,7 @@ def test_anybody_reads_what_was_embedded(pair, photographs, tmp_path, more):
     assert table["number"].to_pylist() == [*range(41)]
     assert len(set(table["key"].to_pylist())) == 41
     assert "top.png" in table["key"].to_pylist()
+    assert table["label"].null_count == 41
     frame = pandas.read_parquet(output)
     assert frame["error"].notna().sum() == 1
     query = f"SELECT count(*) FROM '{output}/*.parquet' WHERE len(features) = 64"

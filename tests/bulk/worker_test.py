@@ -167,6 +167,44 @@ def test_the_shards_do_not_change_the_rows(pair, photographs):
         assert [result.errors for result in results] == [1, 0, 0]
 
 
+def test_all_batches_have_one_size(pair, photographs):
+    """Small ones are filled up by their first image, be it broken."""
+    task = tasks.task_of(
+        pair / "feature_vector" / "1",
+        photographs,
+        ["features"],
+        batch_size=10,
+        shard_rows=BROKEN,
+    )
+    computing, shapes = worker.Worker(task), []
+    call = computing._call
+
+    def spy(images):
+        shapes.append(tuple(images.shape))
+        return call(images)
+
+    computing._call = spy
+    assert [computing.compute(shard).errors for shard in range(3)] == [0, 1, 0]
+    assert shapes == [(10, SIZE, SIZE, 3)] * 3
+
+
+def test_the_first_batch_of_the_job_chooses_the_precision(
+    pair, photographs, monkeypatch
+):
+    task = tasks.task_of(
+        pair / "feature_vector" / "1", photographs, ["features"], precision="auto"
+    )
+    begun, read = [], worker.Worker._read
+
+    def spy(self, numbers):
+        begun.append(numbers)
+        return read(self, numbers)
+
+    monkeypatch.setattr(worker.Worker, "_read", spy)
+    worker.Worker(task).compute(2)
+    assert begun == [range(4), range(16, 20)]
+
+
 @pytest.mark.parametrize(
     ("kind", "outputs", "message"),
     [
