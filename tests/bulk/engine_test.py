@@ -1,5 +1,7 @@
 """One worker in this process reports its progress, and is closed."""
 
+import typing
+
 import pytest
 
 from bulk import engine, places, worker
@@ -8,7 +10,7 @@ from bulk import engine, places, worker
 class FakeWorker:
     """Computes shards of two batches of four images, with one unreadable image."""
 
-    made: list["FakeWorker"] = []
+    made: typing.ClassVar[list] = []
 
     def __init__(self, task, *, threads, on_batch, order):
         self.settings, self.is_closed = (task, threads, tuple(order)), False
