@@ -59,10 +59,12 @@ class Format:
 
 
 SAVED_MODEL = Format(name="saved_model", has_clauses=True, any_size=True)
+SERVING = Format(name="serving", any_size=True)
 FORMATS = {
     entry.name: entry
     for entry in (
         SAVED_MODEL,
+        SERVING,
         Format(name="tf1_hub", has_clauses=True),
         Format(name="litert", batch=1, extra="litert", modules=("ai_edge_litert",)),
         Format(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 from tensorflow.python.framework import convert_to_constants
@@ -22,13 +22,25 @@ def freeze(
 
     It has one output. Batch normalisation is folded into the kernels.
     """
-    gc.collect()  # graphs of earlier calls, which have reference cycles
     part = model.parts[kind]
+    return fold(model, lambda images: part(images, training=False), shape)
+
+
+def fold(
+    model: zoo_model.ImageModel,
+    function: Callable[[tf.Tensor], typing.Any],
+    shape: Sequence[int | None],
+) -> typing.Any:
+    """Returns a concrete function like `freeze`, of any function of the model's parts.
+
+    It returns the list of the function's flattened outputs.
+    """
+    gc.collect()  # graphs of earlier calls, which have reference cycles
 
     @tf.function(autograph=False)
-    def infer(images: tf.Tensor) -> tf.Tensor:
-        with fused.use_fused_ops(part, training=False, constant=True):
-            return part(images, training=False)
+    def infer(images: tf.Tensor) -> typing.Any:
+        with fused.use_fused_ops(model.classifier, training=False, constant=True):
+            return function(images)
 
     traced = infer.get_concrete_function(tf.TensorSpec(shape, tf.float32, "images"))
     return convert_to_constants.convert_variables_to_constants_v2(traced)

@@ -34,7 +34,7 @@ def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
         with _without_save_function():
             tf.saved_model.save(root, str(folder / kind), signatures)
         graph_cleanup.clean_up(folder / kind)
-        _make_fingerprint_deterministic(folder / kind / "fingerprint.pb")
+        make_fingerprint_deterministic(folder / kind / "fingerprint.pb")
 
 
 @contextlib.contextmanager
@@ -52,7 +52,7 @@ def _without_save_function() -> Iterator[None]:
         saver._traced_save = original
 
 
-def _make_fingerprint_deterministic(path: pathlib.Path) -> None:
+def make_fingerprint_deterministic(path: pathlib.Path) -> None:
     """Replaces the random UUID in a fingerprint by one derived from its hashes."""
     fingerprint = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
     fingerprint.uuid = ""

@@ -103,7 +103,7 @@ def _save(
         raise OSError(f"Can't write below {parent}: {error.strerror}") from error
     class_index = folder / "classification" / "assets" / manifest.CLASS_INDEX
     if not class_index.exists():
-        class_index.parent.mkdir()
+        class_index.parent.mkdir(exist_ok=True)
         class_index.write_text(model.taxonomy.to_tsv(), encoding="utf-8")
     return {kind: folder / kind for kind in manifest.KINDS}
 

@@ -1,0 +1,183 @@
+"""Writes SavedModels for serving alone: constants, and no graph for training.
+
+Signatures, with B images:
+
+  serving_default       images [B, H, W, 3] in [0, 1] -> default: logits or features
+  image_feature_vector  images -> default: features
+  image_bytes           image_bytes [B], encoded images -> default: logits or features
+  classify              image_bytes, k (5 unless given) -> the k likeliest classes of
+                        each image: classes (names), ids, and scores (probabilities)
+
+TensorFlow Serving fills in the default of `k`; in Python, `model.classify` does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import pathlib
+import typing
+
+import numpy as np
+import PIL.Image
+import tensorflow as tf
+
+from exporters import (
+    comparison,
+    formats,
+    frozen,
+    graph_cleanup,
+    manifest,
+    saved_model,
+    serving_warmup,
+)
+from images import model_input
+from zoo import model as zoo_model
+from zoo import taxonomy
+
+_K = 5  # classes that `classify` returns by default
+_LIMIT = 1e-5  # see `comparison.ConvertedModel`; folded kernels round once more
+_MOST_BYTES = 2**31 - 2**20  # of constants: a protobuf holds less than 2 GiB
+_BYTES = tf.TensorSpec([None], tf.string, "image_bytes")
+_new_root = tf.__internal__.tracking.AutoTrackable
+
+
+def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
+    """Writes both models into subfolders of `folder`, named by kind.
+
+    Raises:
+      ValueError: the weights have 2 GiB or more.
+      OSError, OpError: a file can't be written, for example because the disk is full.
+    """
+    size = sum(
+        4 * int(np.prod(variable.shape)) for variable in model.classifier.weights
+    )
+    if size > _MOST_BYTES:
+        raise ValueError(
+            f"--format=serving holds weights up to 2 GiB, but these have {size} bytes."
+        )
+    preprocess = _preprocessing(model).named_callable().__call__
+    for kind in manifest.KINDS:
+        root, signatures = _build(model, kind, preprocess)
+        tf.saved_model.save(root, str(folder / kind), signatures)
+        graph_cleanup.clean_up(folder / kind)
+        saved_model.make_fingerprint_deterministic(folder / kind / "fingerprint.pb")
+        serving_warmup.write(folder / kind, _examples(model, signatures))
+
+
+def _build(
+    model: zoo_model.ImageModel, kind: str, preprocess: typing.Any
+) -> tuple[typing.Any, dict[str, typing.Any]]:
+    """Builds the root object and the signatures; they share one frozen function."""
+    shape = formats.SERVING.input_shape(model.spec)
+    images_spec = tf.TensorSpec(shape, tf.float32, "images")
+
+    def infer(images: tf.Tensor) -> list[tf.Tensor]:
+        images = _not_empty(images)
+        if model.spec.only_size:  # signatures don't check the shapes of their inputs
+            images = tf.ensure_shape(images, shape)
+        endpoints = model.endpoints(images, training=False)
+        if kind == "feature_vector":
+            return [endpoints["feature_vector"]]
+        logits = model.head(endpoints[model.head_input], training=False)
+        return [logits, endpoints["feature_vector"]]
+
+    function = frozen.fold(model, infer, shape)
+
+    @tf.function(input_signature=[images_spec], autograph=False)
+    def serving_default(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"default": function(images)[0]}
+
+    @tf.function(input_signature=[images_spec], autograph=False)
+    def image_feature_vector(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"default": function(images)[-1]}
+
+    @tf.function(input_signature=[_BYTES], autograph=False)
+    def image_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"default": function(preprocess(image_bytes))[0]}
+
+    signatures = {
+        "serving_default": serving_default,
+        "image_feature_vector": image_feature_vector,
+        "image_bytes": image_bytes,
+    }
+    root = _new_root()
+    if kind == "classification":
+        root.classify = _classify(
+            model.taxonomy, lambda data: function(preprocess(data))[0]
+        )
+        signatures["classify"] = root.classify
+    return root, signatures
+
+
+def _not_empty(images: tf.Tensor) -> tf.Tensor:
+    """Returns images; an empty batch raises InvalidArgumentError with the reason.
+
+    Without that, convolutions of constants fail with messages on their channels.
+    """
+    message = "The batch has no images."
+    with tf.control_dependencies(
+        [tf.debugging.Assert(tf.shape(images)[0] > 0, [message])]
+    ):
+        return tf.identity(images)
+
+
+def _classify(classes: taxonomy.Taxonomy, logits: typing.Any) -> typing.Any:
+    """Returns the function of the signature `classify`."""
+    to_scores = tf.nn.softmax if classes.scores == taxonomy.SOFTMAX else tf.nn.sigmoid
+    names = [definition.name for definition in classes.classes]
+    ids = [definition.id for definition in classes.classes]
+    default = tf.constant(min(_K, len(names)))
+
+    @tf.function(
+        input_signature=[_BYTES, tf.TensorSpec([], tf.int32, "k")], autograph=False
+    )
+    def classify(
+        image_bytes: tf.Tensor, k: tf.Tensor = default
+    ) -> dict[str, tf.Tensor]:
+        scores, indices = tf.math.top_k(to_scores(logits(image_bytes)), k)
+        return {
+            "classes": tf.gather(tf.constant(names), indices),
+            "ids": tf.gather(tf.constant(ids), indices),
+            "scores": scores,
+        }
+
+    return classify
+
+
+def _preprocessing(model: zoo_model.ImageModel) -> model_input.Preprocessing:
+    side = model.spec.image_size
+    return model_input.Preprocessing(
+        height=side, width=side, **dataclasses.asdict(model.preprocessing)
+    )
+
+
+def _examples(
+    model: zoo_model.ImageModel, signatures: dict[str, typing.Any]
+) -> dict[str, dict[str, typing.Any]]:
+    """Returns the inputs of a request for each signature, for one grey image."""
+    side = model.spec.image_size
+    grey = np.full((side, side, 3), 127, np.uint8)
+    file = io.BytesIO()
+    PIL.Image.fromarray(grey).save(file, "PNG")
+    # A tensor of equal values takes a few bytes.
+    images = {"images": tf.make_tensor_proto(0.5, tf.float32, [1, side, side, 3])}
+    data = {"image_bytes": tf.make_tensor_proto([file.getvalue()], tf.string)}
+    return {
+        name: data if name in ("image_bytes", "classify") else images
+        for name in signatures
+    }
+
+
+def load(folder: pathlib.Path) -> list[comparison.ConvertedModel]:
+    """Loads the model in the folder of one kind."""
+    signature = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    return [
+        comparison.ConvertedModel(
+            file="saved_model.pb",
+            call=lambda images: signature(images=tf.constant(images))[
+                "default"
+            ].numpy(),
+            limit=_LIMIT,
+        )
+    ]
