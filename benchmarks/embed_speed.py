@@ -28,7 +28,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     from training.data import data_sources, pipeline
 
     model = features.FeatureExtractor(pathlib.Path(job["model"]))
-    images, _ = data_sources.open_all(job["data"])
+    images = data_sources.open_all(job["data"])
     classes = len(images.classes)
     stream = pipeline.Stream(
         split=images,

@@ -91,6 +91,21 @@ def test_bfloat16_needs_no_counterpart(tool):
 
 
 @pytest.mark.slow
+def test_embed_runs_beside_a_plain_loop(tool):
+    done = tool("benchmark", "resnet_cifar_20", "--measure=embed", *SMALL, "--files=99")
+    assert done.returncode == 2
+    assert "--measure=embed needs 3072 --files" in done.stderr.splitlines()[-1]
+    done = tool(
+        "benchmark", "resnet_cifar_20", "--measure=embed", *SMALL, "--files=3072"
+    )
+    assert done.returncode == 0, done.stderr
+    rows = {row["measure"]: row for row in json.loads(done.stdout)["rows"]}
+    names = ("embed, batch 2", "embed 3072 images", "peak memory of it")
+    assert {f"{name}, one process" for name in names} <= {*rows}
+    assert all(row["ours"] > 0 and row["theirs"] > 0 for row in rows.values())
+
+
+@pytest.mark.slow
 def test_neighbours_run_our_own_model(tool, tmp_path):
     arguments = ("--measure=neighbours", "--batches=1", "--repeat=2")
     picture = tmp_path / "ratios.png"
