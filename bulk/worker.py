@@ -166,7 +166,10 @@ class Worker:
         """Returns the Parquet file of a shard, and its number of unreadable images."""
         job, images, numbers = self._task.job, self._task.images, self.numbers(shard)
         outputs, is_read = self._outputs(shard)
-        errors = {n: self._why_unreadable(numbers[n]) for n in np.flatnonzero(~is_read)}
+        errors = {
+            n: self._why_unreadable(numbers[n])
+            for n in np.flatnonzero(~is_read).tolist()
+        }
         self._on_batch(0, len(errors))
         data = table.encode(
             columns={
