@@ -43,7 +43,11 @@ def write(
     converted = [entry for entry in requested if not entry.has_clauses]
     references = [formats.SAVED_MODEL] if converted else []
     pairs = {}
-    for export_format in dict.fromkeys([*references, *requested]):
+    # Always in one order: TensorFlow numbers the functions of a process, and SavedModels
+    # hold the numbers.
+    for export_format in formats.FORMATS.values():
+        if export_format not in (*references, *requested):
+            continue
         _LOG.info(f"write {export_format.name}")
         is_converted = export_format in converted
         with stderr.silenced() if is_converted else contextlib.nullcontext():
