@@ -43,7 +43,7 @@ def write(
     converted = [entry for entry in requested if not entry.has_clauses]
     references = [formats.SAVED_MODEL] if converted else []
     pairs = {}
-    # Always in one order: TensorFlow numbers the functions of a process, and SavedModels
+    # Always in one order: TensorFlow numbers functions in a process, and SavedModels
     # hold the numbers.
     for export_format in formats.FORMATS.values():
         if export_format not in (*references, *requested):
