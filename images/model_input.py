@@ -93,10 +93,10 @@ class Preprocessing:
         size = jpeg.plain_size(data)
         if size is None:
             return Kind.FILE
-        is_large = any(map(operator.gt, size, self._size_limits()))
+        is_large = any(map(operator.gt, size, self.size_limits()))
         return Kind.LARGE_JPEG if is_large else Kind.JPEG
 
-    def _size_limits(self) -> tuple[float, float]:
+    def size_limits(self) -> tuple[float, float]:
         """Returns the height and width above which an image counts as large."""
         return _LARGE * self.height, _LARGE * self.width
 
@@ -195,7 +195,7 @@ class Preprocessing:
         if kind in (Kind.JPEG, Kind.LARGE_JPEG):
             return self._resize(pixels, antialias=kind == Kind.LARGE_JPEG)
         return tf.cond(
-            tf.reduce_any(tf.cast(size, tf.float32) > self._size_limits()),
+            tf.reduce_any(tf.cast(size, tf.float32) > self.size_limits()),
             lambda: self._resize(pixels, antialias=True),
             lambda: self._resize(pixels, antialias=False),
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import operator
+import os
 import typing
 from collections.abc import Sequence
 
@@ -13,7 +15,9 @@ from images import listing, model_input
 from training.data import augmentation, split
 
 _SMALL_FILE = 1 << 18  # bytes; the graph reads larger files, one by one
-_AT_ONCE = 64  # images that are read at once, and once more in halves if one fails
+# Images that are read at once, and once more in halves if one fails. TensorFlow decodes
+# all of them before it resizes the first, so these are few where they may be large.
+_AT_ONCE, _LARGE_AT_ONCE = 64, min(4, os.cpu_count() or 1)
 _PLAIN_JPEG = (model_input.Kind.JPEG, model_input.Kind.LARGE_JPEG)
 # Kind of an image that is given by its path, because the file is large or unreadable.
 _PATH = np.int64(-1)
@@ -96,11 +100,20 @@ class Reader:
           Images [n, height, width, 3] float32 in [0, 1], and whether each could be
           read, [n] bool; the images that could not are zeros.
         """
-        parts = [
-            self._read(*self.fetch(numbers[start : start + _AT_ONCE])[:2])
-            for start in range(0, len(numbers), _AT_ONCE)
-        ]
+        parts = []
+        for start in range(0, len(numbers), _AT_ONCE):
+            images, kinds, _ = self.fetch(numbers[start : start + _AT_ONCE])
+            size = _AT_ONCE if self._are_small(images, kinds) else _LARGE_AT_ONCE
+            for i in range(0, len(images), size):
+                parts.append(self._read(images[i : i + size], kinds[i : i + size]))
         return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def _are_small(self, images: np.ndarray, kinds: np.ndarray) -> bool:
+        """Whether no fetched image is much larger than the model's input."""
+        if not self.is_encoded:
+            most = self._preprocessing.size_limits()
+            return all(map(operator.le, images.shape[1:3], most))
+        return bool((kinds == model_input.Kind.JPEG).all())
 
     def _read(
         self, images: np.ndarray, kinds: np.ndarray

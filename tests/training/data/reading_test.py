@@ -63,6 +63,26 @@ def test_any_number_is_read_at_once(count):
     np.testing.assert_allclose(images.numpy()[:, 0, 0, 0] * 255, np.arange(count))
 
 
+@pytest.mark.parametrize(("side", "most"), [(20, 64), (21, reading._LARGE_AT_ONCE)])
+def test_few_large_images_are_decoded_at_once(tmp_path, monkeypatch, side, most):
+    """Images up to 2.5 times the size of the model's input are small."""
+    for number in range(10):
+        data = kinds.encoded(np.full((side, side, 3), number, np.uint8), "JPEG")
+        (tmp_path / f"{number}.jpg").write_bytes(data)
+    counts, read = [], reading.Reader._read
+
+    def spy(self, images, found_kinds):
+        counts.append(len(images))
+        return read(self, images, found_kinds)
+
+    monkeypatch.setattr(reading.Reader, "_read", spy)
+    reader = reader_of(data_sources.open_images(str(tmp_path))[0])
+    _, is_read = reader.read(np.arange(10))
+    assert is_read.all()
+    assert max(counts) == min(most, 10)
+    assert sum(counts) == 10
+
+
 def test_half_of_the_images_may_be_broken(tmp_path):
     for number in range(16):
         folder = tmp_path / f"{number % 2}"
