@@ -35,6 +35,7 @@ class Request:
       batch_size: images in a batch.
       input_range: range of pixel values, for models that do not declare it.
       place: where workers run.
+      retry: whether to compute shards with unreadable images again.
     """
 
     folder: pathlib.Path
@@ -49,6 +50,7 @@ class Request:
     batch_size: int
     input_range: str | None
     place: places.Place
+    retry: bool = False
 
 
 def run(request: Request) -> dict[str, typing.Any]:
@@ -65,6 +67,8 @@ def run(request: Request) -> dict[str, typing.Any]:
         folder, job = jobs.Folder(request.output), _job(request)
         folder.begin(job)
         done = folder.finished_shards(job)
+        if request.retry:
+            done = {shard: found for shard, found in done.items() if not found.errors}
         missing = [shard for shard in range(job.shards) if shard not in done]
         if not missing and folder.success:
             _LOG.info(f"{request.output} is complete already")

@@ -27,14 +27,6 @@ _LEAST_SHARDS = 16
 _LEAST_ROWS = 1024
 _MAX_ROWS = {output_names.FEATURES: 4096, table.TOP5: 4096, output_names.LOGITS: 1024}
 _MAX_ENDPOINT_ROWS = 256
-_FINISHED_FIELDS = {  # of `_SUCCESS.json`, beside those of the job
-    "count": int,
-    "handle": str,
-    "source": str,
-    "shards": list,
-    "rows": int,
-    "errors": int,
-}
 _DIFFERENCES = {
     "model": "another model",
     "images": "other images",
@@ -89,7 +81,23 @@ class Job:
         return [numbers[i : i + size] for i in range(0, len(numbers), size)]
 
     def to_json(self) -> dict[str, typing.Any]:
-        return {"format": _FORMAT, **dataclasses.asdict(self)}
+        record = dataclasses.asdict(self)
+        return {"format": _FORMAT, **record, "outputs": [*self.outputs]}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, typing.Any]) -> Job:
+        """Returns the job of a record, which may have more fields.
+
+        Raises:
+          ValueError, TypeError, LookupError: it is not a valid one.
+        """
+        fields = {field.name: record[field.name] for field in dataclasses.fields(cls)}
+        job = cls(**{**fields, "outputs": tuple(record["outputs"])})
+        sizes = (job.count, job.batch_size, job.shard_rows)
+        are_counts = all(type(size) is int and size > 0 for size in sizes)
+        if record["format"] != _FORMAT or not are_counts:
+            raise ValueError
+        return job
 
 
 def rows_per_shard(count: int, *, batch_size: int, outputs: Iterable[str]) -> int:
@@ -126,9 +134,7 @@ class Folder:
             return None
         try:
             record = json.loads((self.path / JOB_FILE).read_text(encoding="utf-8"))
-            if record.pop("format") != _FORMAT:
-                raise ValueError
-            job = Job(**{**record, "outputs": tuple(record["outputs"])})
+            job = Job.from_json(record)
         except FileNotFoundError:
             raise ValueError(
                 f"--output: {self.path} holds something else, such as {min(names)}: "
@@ -179,10 +185,18 @@ class Folder:
             if not path.exists():
                 continue
             summary = table.summarize(path)
-            if summary and summary.rows == len(job.numbers(shard)):
+            numbers = job.numbers(shard)
+            if (
+                summary
+                and (summary.rows, summary.first) == (len(numbers), numbers[0])
+                and summary.job == job.to_json()
+            ):
                 finished[shard] = summary
             else:
-                _LOG.warning(f"{path} is damaged: its images are computed again")
+                _LOG.warning(
+                    f"{path} is damaged, or of another job: its images are computed "
+                    "again"
+                )
                 path.unlink()
         return finished
 
@@ -204,11 +218,15 @@ class Folder:
         """What `finish` has written; empty if that is missing or damaged."""
         try:
             record = json.loads((self.path / SUCCESS_FILE).read_text(encoding="utf-8"))
-            Job(**{field.name: record[field.name] for field in dataclasses.fields(Job)})
-            is_whole = _FINISHED_FIELDS.keys() <= record.keys() and all(
-                isinstance(record[k], kind) for k, kind in _FINISHED_FIELDS.items()
+            job = Job.from_json(record)
+            is_whole = (
+                isinstance(record["handle"], str)
+                and isinstance(record["source"], str)
+                and record["shards"] == [*map(shard_name, range(job.shards))]
+                and record["rows"] == job.count
+                and 0 <= record["errors"] <= job.count
             )
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, LookupError):
             return {}
         return record if is_whole else {}
 

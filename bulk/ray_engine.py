@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import importlib.util
 import logging
 import os
 import pathlib
@@ -30,6 +31,7 @@ _LOOPBACK = "127.0.0.1"
 _STORE_BYTES = 256 << 20  # of shared memory, for finished shards on their way
 _ATTEMPTS = 5  # to compute a shard whose worker or machine dies
 _CONNECT_SECONDS = 15
+_AUTHENTICATION = "RAY_AUTH_MODE"  # read when Ray is imported
 _QUIET: dict[str, typing.Any] = {
     "log_to_driver": False,
     "logging_level": logging.CRITICAL,
@@ -41,6 +43,7 @@ def load(place: places.Place) -> None:
 
     Raises:
       ImportError: it is missing; the message says what to do.
+      ValueError: there is no cluster at the address.
     """
     # Ray reads these when it is imported; the processes that it starts inherit them.
     if place.is_local:  # else its processes would listen on all network interfaces
@@ -48,6 +51,8 @@ def load(place: places.Place) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
+    if not place.is_local and importlib.util.find_spec("ray"):
+        _check_address(place.address)
     missing: ImportError | None = None
     with stderr.silenced():
         try:
@@ -251,7 +256,6 @@ def _connect(address: str) -> None:
     """Connects to a cluster; raises ValueError if there is none that fits."""
     import ray
 
-    _check_address(address)
     try:
         ray.init(address=address, **_QUIET)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
@@ -259,13 +263,17 @@ def _connect(address: str) -> None:
 
 
 def _check_address(address: str) -> None:
-    """Raises ValueError unless a Ray cluster answers; Ray itself would wait forever."""
+    """Raises ValueError unless a Ray cluster answers; Ray itself would wait forever.
+
+    If the cluster needs a token, lets Ray send the user's, before Ray is imported.
+    """
     if address == "auto":  # Ray knows the cluster of this machine, or raises an error
         return
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdecimal():  # ray:// was never tried
         raise ValueError(
-            f"--cluster must be {places.LOCAL}, auto or HOST:PORT, not {address!r}."
+            f"--cluster (or RAY_ADDRESS) must be {places.LOCAL}, auto or HOST:PORT, "
+            f"not {address!r}."
         )
     try:
         socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
@@ -275,15 +283,37 @@ def _check_address(address: str) -> None:
         ) from error
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
     command += [f"--address={address}", "--skip-version-check"]
-    try:
-        subprocess.run(
-            command, capture_output=True, check=True, timeout=2 * _CONNECT_SECONDS
+    problem = _health_problem(command)
+    if "AuthenticationError" in problem and _AUTHENTICATION not in os.environ:
+        os.environ[_AUTHENTICATION] = "token"
+        problem = _health_problem(command)
+    if "AuthenticationError" in problem:
+        raise ValueError(
+            f"--cluster: the Ray cluster at {address} refuses this machine's token: "
+            "set RAY_AUTH_TOKEN, or copy ~/.ray/auth_token from its head."
         )
-    except subprocess.SubprocessError as error:
+    if problem:
         raise ValueError(
             f"--cluster: what answers at {address} is no Ray cluster, or of another "
             "version."
-        ) from error
+        )
+
+
+def _health_problem(command: Sequence[str]) -> str:
+    """Runs Ray's health check; returns what it prints if it fails, else nothing."""
+    try:
+        subprocess.run(
+            command,
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=2 * _CONNECT_SECONDS,
+        )
+    except subprocess.CalledProcessError as error:
+        return f"failed: {error.stdout}{error.stderr}"
+    except subprocess.SubprocessError as error:
+        return str(error)
+    return ""
 
 
 def _choose(place: places.Place) -> tuple[float, float, int]:

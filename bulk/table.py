@@ -58,6 +58,9 @@ def encode(
       top: the most likely classes of N images, for the column `top5`; empty for none.
       dtype: `float32` or `float16`, the type of the outputs.
       metadata: what else to record; see `METADATA`.
+
+    Raises:
+      ValueError: a value is too large for `dtype`, or a row too small.
     """
     arrays, fields = [], []
     for name, kind in COLUMNS.items():
@@ -65,7 +68,7 @@ def encode(
         fields.append(pyarrow.field(name, kind))
     is_missing = np.array([error is not None for error in columns["error"]])
     for name, values in outputs.items():
-        flat = values.reshape(len(values), -1).astype(dtype)
+        flat = _cast(name, values.reshape(len(values), -1), dtype, ~is_missing)
         arrays.append(
             pyarrow.FixedSizeListArray.from_arrays(
                 flat.ravel(), flat.shape[1], mask=pyarrow.array(is_missing)
@@ -88,28 +91,56 @@ def encode(
     return file.getvalue()
 
 
+def _cast(
+    name: str, values: np.ndarray, dtype: str, is_known: np.ndarray
+) -> np.ndarray:
+    """Casts the rows of an output; refuses what would become infinite, or all zeros."""
+    with np.errstate(over="ignore"):
+        cast = values.astype(dtype)
+    vanished = (cast == 0).all(axis=1) & (values != 0).any(axis=1)
+    for is_lost, problem in (
+        (~np.isfinite(cast).all(axis=1), "too large"),
+        (vanished, "too small"),
+    ):
+        if (is_lost & is_known).any():
+            raise ValueError(
+                f"{name} has values that are {problem} for --dtype={dtype}: give "
+                "--dtype=float32."
+            )
+    return cast
+
+
 class Summary(typing.NamedTuple):
-    """Counts of a shard.
+    """What the footer of a shard tells.
 
     Attributes:
       rows: number of rows.
       errors: how many of them have an error.
+      first: number of the first image.
+      job: the job that wrote it.
     """
 
     rows: int
     errors: int
+    first: int = 0
+    job: typing.Any = None
 
 
 def summarize(path: pathlib.Path) -> Summary | None:
-    """Counts the rows of a shard; returns None if the file is damaged.
+    """Summarizes a shard; returns None if the file is damaged.
 
     Only the file's footer is read.
     """
     try:
         metadata = parquet.ParquetFile(path).metadata
-        index = metadata.schema.names.index("error")
+        names = metadata.schema.names
+        error, number = names.index("error"), names.index("number")
         groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
-        nulls = sum(group.column(index).statistics.null_count for group in groups)
-    except (OSError, ValueError, AttributeError, pyarrow.ArrowException):
+        nulls = sum(group.column(error).statistics.null_count for group in groups)
+        first = min(group.column(number).statistics.min for group in groups)
+        job = json.loads(metadata.metadata[METADATA.encode()])["job"]
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return None
-    return Summary(metadata.num_rows, metadata.num_rows - nulls)
+    except pyarrow.ArrowException:
+        return None
+    return Summary(metadata.num_rows, metadata.num_rows - nulls, first, job)

@@ -87,10 +87,15 @@ def read(path: pathlib.Path) -> Vectors:
     for name in record["shards"]:
         file = path / pathlib.PurePath(name).name
         try:
-            rows = parquet.read_table(file, columns=["number", "key", column])
+            rows = parquet.read_table(
+                file,
+                columns=["number", "key", column],
+                page_checksum_verification=True,
+            )
         except (OSError, pyarrow.ArrowException) as error:
             raise ValueError(
-                f"{file} is missing or damaged: run tools/embed again ({error})."
+                f"{file} is missing or damaged: delete it, and run tools/embed again "
+                f"({error})."
             ) from error
         rows = rows.filter(rows[column].is_valid()).combine_chunks()
         if not len(rows):

@@ -158,9 +158,12 @@ class Worker:
 
         A smaller one is filled up with its first image: all batches have one size.
         """
-        batch = np.full(self._task.job.batch_size, numbers[0])
-        batch[: len(numbers)] = numbers
-        return self._reader.read(batch)
+        import tensorflow as tf
+
+        images, is_read = self._reader.read(np.asarray(numbers))
+        if missing := self._task.job.batch_size - len(numbers):
+            images = tf.concat([images, tf.repeat(images[:1], missing, axis=0)], axis=0)
+        return images, is_read
 
     def _compute(self, shard: int) -> tuple[bytes, int]:
         """Returns the Parquet file of a shard, and its number of unreadable images."""
@@ -206,7 +209,7 @@ class Worker:
             found, count = self._call(images), len(numbers)
             for name, batches in outputs.items():
                 batches.append(found[name][:count])
-            are_read.append(is_read[:count])
+            are_read.append(is_read)
             self._on_batch(count, 0)
         return outputs, np.concatenate(are_read)
 

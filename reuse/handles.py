@@ -13,6 +13,7 @@ import tarfile
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import zlib
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ _FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")  # one is ne
 _KINDS = ("feature_vector", "classification")  # an export is OUT/ARCH/KIND/VERSION
 _ARCHIVES = (".tar.gz", ".tgz", ".tar")
 SCHEMES = ("http://", "https://")
+_COMPRESSED = "tf-hub-format=compressed"  # query of TensorFlow Hub's archives
 _SIZES_FILE = ".files.json"  # in the cache: the size of each file of a model, by path
 _MAX_BYTES = 16 << 30  # of an archive, and of its contents
 _MAX_FILES = 10_000  # in an archive
@@ -87,8 +89,16 @@ def download_once(url: str, *, name: str) -> pathlib.Path:
 
 
 def absolute(path: str) -> str:
-    """Returns a handle for `open_model` that means the same in every folder."""
-    return path if path.startswith(SCHEMES) else os.path.abspath(path)
+    """Returns a handle for `open_model` that means the same in every folder.
+
+    URLs lose what may be a secret: user, password and query.
+    """
+    if not path.startswith(SCHEMES):
+        return os.path.abspath(path)
+    parts = urllib.parse.urlsplit(path)
+    query = parts.query if parts.query == _COMPRESSED else ""
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query=query, fragment="").geturl()
 
 
 def cache_folder(url: str) -> pathlib.Path:
@@ -158,7 +168,7 @@ def _saved_models_below(directory: pathlib.Path) -> list[pathlib.Path]:
 
 def _download(url: str, archive: pathlib.Path) -> None:
     if not url.endswith(_ARCHIVES):
-        url += ("&" if "?" in url else "?") + "tf-hub-format=compressed"
+        url += ("&" if "?" in url else "?") + _COMPRESSED
     request = urllib.request.Request(url, headers={"User-Agent": "image-model-zoo"})
     with (
         urllib.request.urlopen(request, timeout=_TIMEOUT) as response,

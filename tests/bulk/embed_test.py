@@ -215,7 +215,10 @@ def test_wrong_usage_is_told_in_a_line(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--cluster=nonsense"], "--cluster must be local, auto or HOST:PORT, not"),
+        (
+            ["--cluster=nonsense"],
+            "--cluster (or RAY_ADDRESS) must be local, auto or HOST:PORT, not",
+        ),
         (["--cluster=127.0.0.1:1"], "nothing answers at 127.0.0.1:1"),
         (["--workers=99"], "99 workers need"),
         (["--outputs=featurs"], "has no endpoint 'featurs'; it has default, feature_m"),

@@ -52,7 +52,11 @@ def shard_of(job, shard):
         "label": [None] * len(numbers),
         "error": ["no image" if n == 2 else None for n in numbers],
     }
-    return table.encode(columns=columns, outputs={}, metadata={})
+    return table.encode(columns=columns, outputs={}, metadata={"job": job.to_json()})
+
+
+def counts(finished):
+    return {shard: (found.rows, found.errors) for shard, found in finished.items()}
 
 
 def test_whole_shards_are_kept_and_damaged_ones_removed(tmp_path, caplog):
@@ -61,12 +65,13 @@ def test_whole_shards_are_kept_and_damaged_ones_removed(tmp_path, caplog):
     for shard in range(JOB.shards):
         folder.write_shard(shard, shard_of(JOB, shard))
     (tmp_path / ".part-00001.parquet-abc").write_bytes(b"half")
-    assert folder.finished_shards(JOB) == {0: (4, 1), 1: (4, 0), 2: (2, 0)}
+    whole = {0: (4, 1), 1: (4, 0), 2: (2, 0)}
+    assert counts(folder.finished_shards(JOB)) == whole
     cut = tmp_path / jobs.shard_name(0)
     cut.write_bytes(cut.read_bytes()[:-100])
     (tmp_path / jobs.shard_name(2)).write_bytes(shard_of(JOB, 1))  # of other length
     with caplog.at_level("WARNING"):
-        assert folder.finished_shards(JOB) == {1: (4, 0)}
+        assert counts(folder.finished_shards(JOB)) == {1: (4, 0)}
     assert "part-00000.parquet is damaged: its images are computed" in caplog.text
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         jobs.JOB_FILE,
@@ -128,3 +133,43 @@ def test_files_that_readers_would_read_too_are_refused(tmp_path):
 def test_a_damaged_mark_counts_as_none(tmp_path, text):
     (tmp_path / jobs.SUCCESS_FILE).write_text(text)
     assert jobs.Folder(tmp_path).success == {}
+
+
+@pytest.mark.parametrize("field", ["images", "model", "batch_size"])
+def test_a_shard_of_another_job_is_computed_again(tmp_path, field):
+    folder = jobs.Folder(tmp_path)
+    folder.begin(JOB)
+    other = dataclasses.replace(JOB, **{field: 2 if field == "batch_size" else "x"})
+    folder.write_shard(0, shard_of(other, 0))
+    folder.write_shard(1, shard_of(JOB, 0))  # at the place of another one
+    assert folder.finished_shards(JOB) == {}
+    assert not list(tmp_path.glob("part-*"))
+
+
+@pytest.mark.parametrize(
+    "change", [{"shard_rows": 0}, {"shard_rows": "a"}, {"count": True}, {"format": 9}]
+)
+def test_an_impossible_job_is_damaged(tmp_path, change):
+    folder = jobs.Folder(tmp_path)
+    record = {**JOB.to_json(), **change}
+    (tmp_path / jobs.JOB_FILE).write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="_JOB.json is damaged"):
+        folder.begin(JOB)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"errors": -3}, {"errors": 11}, {"rows": 7}, {"count": 7}, {"handle": 1}),
+        *({"shards": [5]}, {"shards": []}, {"source": None}, {"format": 9}),
+    ],
+)
+def test_an_impossible_success_is_none(tmp_path, change):
+    folder = jobs.Folder(tmp_path)
+    shards = [jobs.shard_name(n) for n in range(JOB.shards)]
+    record = {"handle": "h", "source": "s", "rows": 10, "errors": 0, "shards": shards}
+    record = {**JOB.to_json(), **record}
+    folder.finish(record)
+    assert folder.success == record
+    folder.finish({**record, **change})
+    assert folder.success == {}

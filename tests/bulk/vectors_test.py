@@ -117,6 +117,7 @@ def folder_of(path, features, errors=()):
     record = {
         **job_test.JOB.to_json(),
         "count": count,
+        "shard_rows": count,
         "handle": "handle",
         "source": "photographs",
         "shards": [jobs.shard_name(0)],
@@ -155,7 +156,7 @@ def test_unreadable_images_are_left_out(tmp_path):
         ),
         (
             lambda p: (p / jobs.shard_name(0)).write_bytes(b"PAR1"),
-            "is missing or damaged: run tools/embed again",
+            "is missing or damaged: delete it, and run tools/embed again",
         ),
         (
             lambda p: changed(p, outputs=["logits"]),
@@ -232,3 +233,42 @@ def test_a_plot_reads_records_as_they_were_embedded(tool, tmp_path):
     done = tool(*arguments)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "plot.png").stat().st_size
+
+
+def test_a_file_that_was_damaged_in_the_middle_is_told(tmp_path):
+    rng = np.random.default_rng(0)
+    folder_of(tmp_path, rng.normal(size=(500, 64)))
+    file = tmp_path / jobs.shard_name(0)
+    data = bytearray(file.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 99] = bytes(99)
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match="is missing or damaged: delete it"):
+        vectors.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(1e6, "too large"), (1e-9, "too small"), (None, None)]
+)
+def test_numbers_that_float16_can_not_hold_are_refused(value, message):
+    features = np.array([[1.0, 2.0], [value or 0.0, 0.0], [1e9, 1e9]])
+    columns = {
+        "number": range(3),
+        "key": [*"abc"],
+        "label": [None] * 3,
+        "error": [None, None, "broken"],
+    }
+
+    def encode():
+        table.encode(
+            columns=columns,
+            outputs={"features": features},
+            dtype="float16",
+            metadata={},
+        )
+
+    if message is None:
+        encode()
+        return
+    with pytest.raises(ValueError, match=f"features has values that are {message}"):
+        encode()
