@@ -23,6 +23,7 @@ import numpy as np
 
 from bulk import job as jobs
 from bulk import places, table
+from foundation import daemon_threads
 from reuse import output_names, precision_names
 
 if typing.TYPE_CHECKING:
@@ -249,7 +250,7 @@ class _ReadAhead:
 
     def __init__(self, read: Callable[[range], tuple[tf.Tensor, np.ndarray]]) -> None:
         self._read = read
-        self._thread = futures.ThreadPoolExecutor(1)
+        self._thread = daemon_threads.Pool(1, "read_ahead")
         self._begun: collections.deque[tuple[range, futures.Future[typing.Any]]] = (
             collections.deque()
         )
@@ -274,8 +275,10 @@ class _ReadAhead:
         return self._begun.popleft()[1].result()
 
     def close(self) -> None:
-        """Reads no more batches."""
-        self._thread.shutdown(cancel_futures=True)
+        """Reads no more batches; does not wait for the one that is being read."""
+        for _, batch in self._begun:
+            batch.cancel()
+        self._thread.close()
 
 
 def versions() -> dict[str, str]:

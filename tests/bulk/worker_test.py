@@ -3,6 +3,9 @@
 import dataclasses
 import io
 import json
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import PIL.Image
@@ -277,3 +280,50 @@ def test_images_that_a_machine_does_not_see_are_told(pair, photographs):
     moved = dataclasses.replace(task, first_path="/nowhere/0.png")
     result = worker.Worker(moved).compute(0)
     assert "/nowhere/0.png is missing on" in result.failure
+
+
+INTERRUPTED = """
+import threading, time
+from bulk import worker
+begun = threading.Event()
+def read(numbers):
+    begun.set()
+    time.sleep(60)
+ahead = worker._ReadAhead(read)
+threading.Thread(target=lambda: ahead.take(range(1), [range(1), range(1, 2)]),
+                 daemon=True).start()
+begun.wait()
+ahead.close()
+print("closed", flush=True)
+"""
+
+
+def test_closing_and_the_end_of_the_process_do_not_wait_for_a_batch():
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, timeout=20
+    )
+    assert done.stdout == b"closed\n"
+    assert done.returncode == 0
+
+
+def test_closing_ends_the_thread_and_what_is_queued():
+    begun, release, read = threading.Event(), threading.Event(), []
+
+    def read_slowly(numbers):
+        read.append(numbers)
+        begun.set()
+        assert release.wait(10)
+        return numbers
+
+    ahead = worker._ReadAhead(read_slowly)
+    batches = [range(n, n + 1) for n in range(3)]
+    taking = threading.Thread(target=ahead.take, args=(batches[0], batches))
+    taking.start()
+    assert begun.wait(10)
+    ahead.close()
+    release.set()
+    taking.join(10)
+    (thread,) = ahead._thread.threads
+    thread.join(10)
+    assert not thread.is_alive()
+    assert read == batches[:1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import codecs
-import concurrent.futures
 import dataclasses
 import functools
 import os
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from foundation import daemon_threads
 from training.data import remote_files, split
 
 _THREADS = 16  # of a process: the latency of a URL is long
@@ -50,7 +50,7 @@ class ListedImages(split.Split):
         # The pipeline fills a batch up with copies of one example.
         distinct, positions = np.unique(numbers, return_inverse=True)
         images = np.empty(len(distinct), object)
-        images[:] = list(_pool(os.getpid()).map(self._read, distinct.tolist()))
+        images[:] = _pool(os.getpid()).map(self._read, distinct.tolist())
         return images[positions], self.labels_of(numbers)
 
     def labels_of(self, numbers: np.ndarray) -> np.ndarray:
@@ -302,7 +302,7 @@ def _read_file(path: str) -> bytes:
 
 
 @functools.cache
-def _pool(process: int) -> concurrent.futures.ThreadPoolExecutor:
+def _pool(process: int) -> daemon_threads.Pool:
     """Returns the threads of a process; a fork has none of its parent's."""
     del process
-    return concurrent.futures.ThreadPoolExecutor(_THREADS, "image_list")
+    return daemon_threads.Pool(_THREADS, "image_list")

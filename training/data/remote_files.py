@@ -7,8 +7,10 @@ data, never code. Messages contain no credentials.
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import http.client
+import io
 import re
 import socket
 import ssl
@@ -32,7 +34,8 @@ _BAD_PORT = re.compile(r"[^\[\]]*:(?!\d*$)")  # an authority that is no HOST:POR
 
 _MAX_BYTES = 256 << 20
 _TIMEOUT = 10  # seconds without data
-# Longest time of a download, in seconds: _GRACE + bytes received / _MIN_RATE.
+# Longest time of a request with its redirects, in seconds:
+# _GRACE + bytes of the body / _MIN_RATE.
 _GRACE = 30
 _MIN_RATE = 10_000  # bytes a second
 _CHUNK = 1 << 18
@@ -52,6 +55,36 @@ class _TransientError(Exception):
     def __init__(self, message: str, pause: float = 0) -> None:
         super().__init__(message)
         self.pause = pause
+
+
+class _DeadlineError(Exception):
+    """A request takes too long. No OSError or ValueError: http.client catches those."""
+
+
+class _Deadline:
+    """Time limit of a request: of connecting, headers, redirects and the body.
+
+    Attributes:
+      received: bytes of the body; each prolongs the limit.
+    """
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self.received = 0
+
+    def timeout(self) -> float:
+        """Returns for how many seconds the next operation on a socket may wait.
+
+        Raises:
+          _DeadlineError: no time is left.
+        """
+        seconds = time.monotonic() - self._start
+        left = _GRACE + self.received / _MIN_RATE - seconds
+        if left <= 0:
+            raise _DeadlineError(
+                f"only {self.received} bytes arrived in {seconds:.0f} s"
+            )
+        return min(left, _TIMEOUT)
 
 
 def scheme_of(text: str) -> str:
@@ -111,9 +144,11 @@ def read(uri: str) -> bytes:
 
 
 def _read_web(uri: str) -> bytes:
+    deadline = _Deadline()
     try:
-        with _opener().open(_request(uri), timeout=_TIMEOUT) as response:
-            return _body(response)
+        request = _request(uri, deadline)
+        with _opener().open(request, timeout=_TIMEOUT) as response:
+            return _body(response, deadline)
     except urllib.error.HTTPError as error:
         error.close()
         name = http.client.responses.get(error.code, "")
@@ -121,6 +156,8 @@ def _read_web(uri: str) -> bytes:
         if error.code in _RETRIED_STATUSES:
             raise _TransientError(message, _pause(error.headers)) from error
         raise _RefusedError(message) from error
+    except _DeadlineError as error:
+        raise _RefusedError(str(error)) from error
     except _RefusedError:
         raise
     except (ValueError, http.client.InvalidURL) as error:  # they may contain the URL
@@ -129,18 +166,120 @@ def _read_web(uri: str) -> bytes:
         raise _explained(error) from error
 
 
+class _Request(urllib.request.Request):
+    """A request that has a deadline."""
+
+    deadline: _Deadline
+
+
+class _SocketFile(io.RawIOBase):
+    """Reads a socket until a deadline."""
+
+    def __init__(self, sock: socket.socket, raw: typing.Any, deadline: _Deadline):
+        self._sock, self._raw, self._deadline = sock, raw, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: typing.Any) -> int | None:
+        self._sock.settimeout(self._deadline.timeout())
+        try:
+            return self._raw.readinto(buffer)
+        except TimeoutError:
+            self._deadline.timeout()  # which raises, if that is the reason
+            raise
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(
+        self,
+        sock: socket.socket,
+        *arguments: typing.Any,
+        deadline: _Deadline,
+        **rest: typing.Any,
+    ) -> None:
+        super().__init__(sock, *arguments, **rest)
+        file: typing.Any = self.fp
+        self.fp = io.BufferedReader(_SocketFile(sock, file.detach(), deadline))
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection on which all waiting ends at a deadline."""
+
+    def __init__(
+        self, *arguments: typing.Any, deadline: _Deadline, **rest: typing.Any
+    ) -> None:
+        super().__init__(*arguments, **rest)
+        response: typing.Any = functools.partial(_Response, deadline=deadline)
+        self.response_class = response
+        self._create_connection = functools.partial(_connected, deadline)
+
+
+class _SecureConnection(_Connection, http.client.HTTPSConnection):
+    pass
+
+
+def _connected(
+    deadline: _Deadline, address: tuple[str, int], *_: typing.Any
+) -> socket.socket:
+    """Connects to a host; same as `socket.create_connection` but for the deadline."""
+    failure = OSError("its host has no address")
+    for family, kind, protocol, _name, where in socket.getaddrinfo(
+        *address, 0, socket.SOCK_STREAM
+    ):
+        with contextlib.ExitStack() as stack:
+            try:
+                sock = stack.enter_context(socket.socket(family, kind, protocol))
+                sock.settimeout(deadline.timeout())
+                sock.connect(where)
+            except OSError as error:
+                failure = error
+                continue
+            # For sending and the TLS handshake.
+            sock.settimeout(deadline.timeout())
+            stack.pop_all()
+            return sock
+    raise failure
+
+
+class _Web(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """Opens requests that have a deadline."""
+
+    def http_open(self, req: typing.Any) -> typing.Any:
+        connection: typing.Any = _Connection
+        return self.do_open(connection, req, deadline=req.deadline)
+
+    def https_open(self, req: typing.Any) -> typing.Any:
+        connection: typing.Any = _SecureConnection
+        return self.do_open(connection, req, deadline=req.deadline)
+
+
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects to the same scheme, or from http to https.
 
-    The password is sent to the same host only.
+    The password is sent to the same host only. The body of a redirect is not read.
     """
 
+    def http_error_302(
+        self, req: typing.Any, fp: typing.Any, code: int, msg: str, headers: typing.Any
+    ) -> typing.Any:
+        fp.close()  # urllib would read all of it
+        return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_302
+    http_error_307 = http_error_308 = http_error_302
+
     def redirect_request(self, req: typing.Any, *arguments: typing.Any) -> typing.Any:
-        request = super().redirect_request(req, *arguments)
+        request: typing.Any = super().redirect_request(req, *arguments)
         if request is None:
             return None
         if request.type not in (req.type, "https"):
             raise _RefusedError(f"it leads from {req.type} to {request.type}")
+        request.deadline = req.deadline
         password = req.unredirected_hdrs.get("Authorization")
         if password and request.host == req.host:
             request.add_unredirected_header("Authorization", password)
@@ -149,10 +288,10 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 @functools.cache
 def _opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(_Redirects())
+    return urllib.request.build_opener(_Web(), _Redirects())
 
 
-def _request(uri: str) -> urllib.request.Request:
+def _request(uri: str, deadline: _Deadline) -> _Request:
     """Returns the request of a URL, in which characters may need to be escaped.
 
     Raises:
@@ -171,7 +310,8 @@ def _request(uri: str) -> urllib.request.Request:
             "",
         )
     )
-    request = urllib.request.Request(url, headers={"User-Agent": "image-model-zoo"})
+    request = _Request(url, headers={"User-Agent": "image-model-zoo"})
+    request.deadline = deadline
     if parts.username is not None:
         user = urllib.parse.unquote_to_bytes(parts.username)
         password = urllib.parse.unquote_to_bytes(parts.password or "")
@@ -180,24 +320,23 @@ def _request(uri: str) -> urllib.request.Request:
     return request
 
 
-def _body(response: typing.Any) -> bytes:
+def _body(response: typing.Any, deadline: _Deadline) -> bytes:
     """Reads the body of an answer.
 
     Raises:
       _RefusedError: it is too large, compressed or a web page.
-      _TransientError: it is cut off, or arrives too slowly.
+      _TransientError: it is cut off.
+      _DeadlineError: it arrives too slowly.
     """
     if response.headers.get_content_type() == "text/html":
         raise _RefusedError("the answer is a web page, not an image")
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise _RefusedError("the answer is compressed")
     length = response.length
-    data, start = bytearray(), time.monotonic()
+    data = bytearray()
     while chunk := response.read1(_CHUNK):
         data += chunk
-        seconds = time.monotonic() - start
-        if seconds > _GRACE + len(data) / _MIN_RATE:
-            raise _RefusedError(f"only {len(data)} bytes arrived in {seconds:.0f} s")
+        deadline.received = len(data)
         if max(len(data), length or 0) > _MAX_BYTES:
             raise _RefusedError(f"it is larger than {_MAX_BYTES >> 20} MiB")
     if length is not None and len(data) < length:

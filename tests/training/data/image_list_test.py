@@ -1,12 +1,15 @@
 """Lists of images: paths and URIs, and why some of them can't be read."""
 
 import base64
+import contextlib
 import http.server
 import importlib
 import os
 import pickle
+import signal
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -69,16 +72,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif first == "chunks":
             self.send(200, b"5\r\nab", **{"Transfer-Encoding": "chunked"})
             self.close_connection = True
+        elif first == "slow_to":
+            time.sleep(0.2)
+            self.send(302, b"", Location=urllib.parse.unquote(rest))
         elif first == "to":
             self.send(302, b"", Location=urllib.parse.unquote(rest))
         elif first == "endless":
             self.send(302, b"", Location=self.path)
         elif first == "drip":
             self.send(200, b"", **{"Content-Length": "1000"})
-            for _ in range(60):
-                self.wfile.write(b".")
-                time.sleep(0.01)
+            self.drip(b".")
+        elif first in ("header", "headers", "continue", "extension"):
+            self.send_slowly(first)
+        elif first == "large_redirect":
+            self.send(302, b"", Location="/x", **{"Content-Length": str(1 << 40)})
+            with contextlib.suppress(OSError):
+                for _ in range(400):
+                    self.wfile.write(bytes(1 << 16))
+                    record.sent += 1 << 16
             self.close_connection = True
+        elif first == "slow_redirect":
+            self.send(302, b"", Location="/x", **{"Content-Length": "1000"})
+            self.drip(b".")
         elif first == "silent":
             time.sleep(0.5)
             self.close_connection = True
@@ -93,6 +108,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+    def send_slowly(self, part):
+        """Sends a part of an answer that does not end."""
+        starts = {"continue": b"", "extension": b"Transfer-Encoding: chunked\r\n\r\n5;"}
+        if part != "continue":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n" + starts.get(part, b"X: "))
+        more = {"headers": b"\r\nX: y", "continue": b"HTTP/1.1 100 Continue\r\n\r\n"}
+        self.drip(more.get(part, b"x"))
+
+    def drip(self, data):
+        """Sends data again and again for a while; each time is a sign of life."""
+        with contextlib.suppress(OSError):
+            for _ in range(80):
+                self.wfile.write(data)
+                time.sleep(0.02)
+        self.close_connection = True
 
     def log_message(self, *arguments):
         pass
@@ -110,7 +141,7 @@ def server(monkeypatch):
     monkeypatch.setattr(remote_files, "_PAUSES", (0.01, 0.02))
     with Server(("127.0.0.1", 0), Handler) as running:
         running.record = types.SimpleNamespace(
-            paths=[], headers=[], now=0, most=0, lock=threading.Lock()
+            paths=[], headers=[], sent=0, now=0, most=0, lock=threading.Lock()
         )
         threading.Thread(target=running.serve_forever, args=[0.01], daemon=True).start()
         running.url = f"http://127.0.0.1:{running.server_port}"
@@ -344,6 +375,79 @@ def test_why_a_url_is_not_readable(
         assert len(server.record.paths) == attempts
 
 
+@pytest.mark.parametrize("part", ["header", "headers", "continue", "extension"])
+def test_the_deadline_is_of_all_parts_of_an_answer(server, tmp_path, monkeypatch, part):
+    monkeypatch.setattr(remote_files, "_GRACE", 0.3)
+    images = opened(write(tmp_path, f"{server.url}/{part}"))
+    begin = time.monotonic()
+    (failure,) = failures_of(images)
+    assert 0.3 <= time.monotonic() - begin < 1.2  # the server takes 1.6 s
+    assert failure == f"{server.url}/{part}: only 0 bytes arrived in 0 s."
+    assert server.record.paths == [f"/{part}"]
+
+
+def test_the_deadline_is_of_all_redirects(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote_files, "_GRACE", 0.3)
+    target = f"{server.url}/slow"
+    for _ in range(2):
+        target = f"{server.url}/slow_to/{urllib.parse.quote(target, safe='')}"
+    (failure,) = failures_of(opened(write(tmp_path, target)))
+    assert failure.endswith(": only 0 bytes arrived in 0 s.")
+
+
+def test_the_deadline_is_of_all_addresses_of_a_host(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote_files, "_GRACE", 0.3)
+    address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 1))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments: [address] * 20)
+
+    class Socket(socket.socket):
+        def connect(self, where):
+            time.sleep(min(self.gettimeout(), 0.1))
+            raise TimeoutError
+
+    monkeypatch.setattr(socket, "socket", Socket)
+    (failure,) = failures_of(opened(write(tmp_path, "http://host.invalid/x")))
+    assert failure == "http://host.invalid/x: only 0 bytes arrived in 0 s."
+
+
+def test_the_body_of_a_redirect_is_not_read(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote_files, "_GRACE", 1)
+    lines = [f"{server.url}/large_redirect", f"{server.url}/slow_redirect"]
+    images = opened(write(tmp_path, *lines))
+    begin = time.monotonic()
+    assert images_of(images) == [PNG, PNG]
+    assert time.monotonic() - begin < 0.8
+    assert server.record.sent < 16 << 20  # what buffers of sockets hold
+
+
+WAITING = """
+import numpy as np, sys
+from training.data import data_sources
+images = data_sources.open_all(f"list:{sys.argv[1]}")
+print("begun", flush=True)
+images.fetch(np.arange(images.size))
+"""
+
+
+def test_an_interrupted_process_does_not_wait_for_urls(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        path = write(tmp_path, *(f"{url}/{number}" for number in range(40)))
+        command = [sys.executable, "-c", WAITING, str(path)]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                assert process.stdout.readline() == b"begun\n"
+                silent.accept()
+                time.sleep(0.2)
+                process.send_signal(signal.SIGINT)
+                process.wait(timeout=3)  # a request would take 10 s
+            finally:
+                process.kill()
+    assert process.returncode == -signal.SIGINT
+
+
 def test_no_server_and_no_url(server, tmp_path, monkeypatch):
     port = server.server_port
     server.server_close()
@@ -542,4 +646,4 @@ def test_a_fork_has_threads_of_its_own(photographs):
 
 
 def test_threads_are_bounded():
-    assert image_list._pool(os.getpid())._max_workers == 16
+    assert len(image_list._pool(os.getpid()).threads) == 16
