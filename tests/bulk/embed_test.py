@@ -120,6 +120,25 @@ def test_anybody_reads_what_was_embedded(pair, photographs, tmp_path, more):
     assert "is complete already" in stderr
 
 
+@pytest.mark.ci
+def test_unreadable_images_may_be_tried_again(pair, tmp_path):
+    data = make_photographs(tmp_path / "data", 6)
+    broken = next(data.rglob("003.png"))
+    whole, times = broken.read_bytes(), broken.stat()
+    broken.write_bytes(bytes(len(whole)))
+    os.utime(broken, ns=(times.st_atime_ns, times.st_mtime_ns))
+    output = tmp_path / "features"
+    for more, errors in (((), 1), ((), 1), (("--retry",), 0)):
+        process = start(*arguments_of(pair, data, output, *more))
+        _, stderr = process.communicate()
+        assert process.returncode == 0, stderr
+        assert json.loads((output / "_SUCCESS.json").read_text())["errors"] == errors
+        assert ("--retry tries them again" in stderr) == bool(errors)
+        broken.write_bytes(whole)
+        os.utime(broken, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert rows_of(output)["error"].null_count == 6
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [(), (ON_RAY,)])
 def test_a_killed_job_goes_on(pair, tmp_path, more):

@@ -152,7 +152,7 @@ def test_unreadable_images_are_left_out(tmp_path):
         ),
         (
             lambda p: (p / jobs.shard_name(0)).unlink(),
-            "is missing or damaged: run tool",
+            "is missing or damaged: delete ",
         ),
         (
             lambda p: (p / jobs.shard_name(0)).write_bytes(b"PAR1"),
@@ -206,7 +206,7 @@ def test_duplicates_as_json(tool, tmp_path):
     assert first == {"key": "0.jpg", "similarity": 1.0}
     assert second["key"] == "2.jpg"
     assert second["similarity"] == pytest.approx(0.99995, abs=1e-4)
-    assert "1 of 3 images have a near-duplicate before them, in 1 groups" in done.stderr
+    assert "1 group: 1 of 3 images are near-duplicates of the first" in done.stderr
     assert pathlib.Path(tmp_path, jobs.SUCCESS_FILE).exists()
 
 

@@ -28,6 +28,10 @@ def test_a_handle_is_made_absolute(monkeypatch, tmp_path):
     assert handles.absolute("a/b") == f"{tmp_path}/a/b"
     assert handles.absolute("/a/b") == "/a/b"
     assert handles.absolute(URL) == URL
+    secret = "https://me:secret@example.org:8000/m.tar.gz?token=secret#x"
+    assert handles.absolute(secret) == "https://example.org:8000/m.tar.gz"
+    archive = "https://example.org/m?tf-hub-format=compressed"
+    assert handles.absolute(archive) == archive
 
 
 def entry(name, **changes):
