@@ -287,15 +287,11 @@ def _check_address(address: str) -> None:
     if "AuthenticationError" in problem and _AUTHENTICATION not in os.environ:
         os.environ[_AUTHENTICATION] = "token"
         problem = _health_problem(command)
-    if "AuthenticationError" in problem:
-        raise ValueError(
-            f"--cluster: the Ray cluster at {address} refuses this machine's token: "
-            "set RAY_AUTH_TOKEN, or copy ~/.ray/auth_token from its head."
-        )
     if problem:
         raise ValueError(
-            f"--cluster: what answers at {address} is no Ray cluster, or of another "
-            "version."
+            f"--cluster: what answers at {address} is no Ray cluster, is of another "
+            "version, or needs the token in ~/.ray/auth_token of its head (copy it, or "
+            "set RAY_AUTH_TOKEN)."
         )
 
 
