@@ -23,6 +23,7 @@ import numpy as np
 
 from bulk import job as jobs
 from bulk import places, table
+from exporters import manifest
 from foundation import daemon_threads
 from reuse import output_names, precision_names
 
@@ -288,18 +289,28 @@ def versions() -> dict[str, str]:
 
 def _model_folder(task: Task) -> pathlib.Path:
     """Returns the model's folder on this machine; writes it if it is not there."""
-    if task.files is None or task.folder.is_dir():
+    model = task.job.model
+    if task.files is None or _has_model(task.folder, model):
         return task.folder
-    folder = pathlib.Path(tempfile.gettempdir(), f"image_model_zoo-{task.job.model}")
-    if not folder.exists():
-        partial = pathlib.Path(tempfile.mkdtemp(dir=folder.parent))
-        for name, data in task.files.items():
-            (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            (partial / name).write_bytes(data)
-        with contextlib.suppress(OSError):  # another worker was first
-            partial.rename(folder)
-        shutil.rmtree(partial, ignore_errors=True)
+    folder = pathlib.Path(tempfile.gettempdir(), f"image_model_zoo-{model}")
+    if _has_model(folder, model):
+        return folder
+    partial = pathlib.Path(tempfile.mkdtemp(dir=folder.parent))
+    for name, data in task.files.items():
+        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+        (partial / name).write_bytes(data)
+    with contextlib.suppress(OSError):  # another worker was first
+        return partial.rename(folder)
+    if not _has_model(folder, model):  # it is something else
+        return partial
+    shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _has_model(folder: pathlib.Path, model: str) -> bool:
+    """Whether a folder holds the model of a job."""
+    hashes = manifest.file_hashes(folder) if folder.is_dir() else {}
+    return manifest.content_hash(hashes) == model
 
 
 def _load(

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import types
 
 import numpy as np
 import PIL.Image
@@ -14,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 from bulk import worker
+from exporters import manifest
 from reuse import predict
 from tests.bulk import tasks
 from tests.images import kinds
@@ -285,6 +287,7 @@ def test_images_that_a_machine_does_not_see_are_told(pair, photographs):
 INTERRUPTED = """
 import threading, time
 from bulk import worker
+from exporters import manifest
 begun = threading.Event()
 def read(numbers):
     begun.set()
@@ -327,3 +330,30 @@ def test_closing_ends_the_thread_and_what_is_queued():
     thread.join(10)
     assert not thread.is_alive()
     assert read == batches[:1]
+
+
+def test_another_machine_gets_the_model_of_the_job(tmp_path, monkeypatch):
+    """What lies there under the same path may be another model."""
+    monkeypatch.setattr(worker.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    here, data = tmp_path / "model", {"a/b.pb": b"new"}
+    (here / "a").mkdir(parents=True)
+    (here / "a" / "b.pb").write_bytes(b"new")
+    model = manifest.content_hash(manifest.file_hashes(here))
+
+    class Task:
+        job = types.SimpleNamespace(model=model)
+        folder, files = here, data
+
+    assert worker._model_folder(Task) == here
+    (here / "a" / "b.pb").write_bytes(b"old")
+    sent = worker._model_folder(Task)
+    assert sent == tmp_path / "tmp" / f"image_model_zoo-{model}"
+    assert (sent / "a" / "b.pb").read_bytes() == b"new"
+    assert worker._model_folder(Task) == sent
+    (sent / "a" / "b.pb").write_bytes(b"evil")
+    own = worker._model_folder(Task)
+    assert own not in (here, sent)
+    assert (own / "a" / "b.pb").read_bytes() == b"new"
+    Task.files = None
+    assert worker._model_folder(Task) == here
