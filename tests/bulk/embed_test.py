@@ -127,12 +127,16 @@ def test_unreadable_images_may_be_tried_again(pair, tmp_path):
     whole, times = broken.read_bytes(), broken.stat()
     broken.write_bytes(bytes(len(whole)))
     os.utime(broken, ns=(times.st_atime_ns, times.st_mtime_ns))
-    output = tmp_path / "features"
+    output, binding = tmp_path / "features", "tfrecord.image='png'"
     for more, errors in (((), 1), ((), 1), (("--retry",), 0)):
-        process = start(*arguments_of(pair, data, output, *more))
+        arguments = arguments_of(pair, "data", output, f"--gin_binding={binding}")
+        process = start(*arguments, *more, cwd=tmp_path)
         _, stderr = process.communicate()
         assert process.returncode == 0, stderr
-        assert json.loads((output / "_SUCCESS.json").read_text())["errors"] == errors
+        record = json.loads((output / "_SUCCESS.json").read_text())
+        assert record["errors"] == errors
+        assert record["source"] == str(data)
+        assert record["gin_binding"] == [binding]
         assert ("--retry tries them again" in stderr) == bool(errors)
         broken.write_bytes(whole)
         os.utime(broken, ns=(times.st_atime_ns, times.st_mtime_ns))
