@@ -12,7 +12,6 @@ import importlib.util
 import json
 import pathlib
 import platform
-import statistics
 import sys
 import tempfile
 import types
@@ -23,11 +22,11 @@ import psutil
 
 from benchmarks import (
     bfloat16_speed,
-    embed_speed,
+    image_folders,
     inference_speed,
     keras_exports,
     pytorch_speed,
-    start_up,
+    ratios,
     subprocesses,
     training_speed,
 )
@@ -41,12 +40,6 @@ PYTORCH, BFLOAT16, EMBED = "pytorch", "bfloat16", "embed"
 TRAINING_MEASURES = ("fit", "pipeline", "start")
 MEASURES = (*EXPORT_MEASURES, PYTORCH, BFLOAT16, EMBED, *TRAINING_MEASURES)
 
-Row = dict[str, Any]
-Figures = dict[str, list[float]]  # values of each side, one per repetition
-
-_EXPORT = (str(subprocesses.ROOT / "tools" / "export"), "--check=none")
-_START_BATCH = 64  # images
-_START_FILES, _EMBED_FILES = 100_000, 5_000
 _MIB = 1 << 20
 _CALLS = {"inference", "neighbours"}
 
@@ -98,8 +91,8 @@ def check_counterparts(arch: str, settings: Settings) -> None:
             )
     if PYTORCH in settings.measures and importlib.util.find_spec("timm") is None:
         raise ImportError("timm is missing: run tools/setup oracles")
-    if EMBED in settings.measures and importlib.util.find_spec("pyarrow") is None:
-        raise ImportError("pyarrow is missing: run tools/setup bulk")
+    if EMBED in settings.measures:
+        image_folders.check_embed(batch=max(settings.batches), files=settings.files)
 
 
 def check_sizes(arch: str, settings: Settings) -> None:
@@ -123,7 +116,7 @@ def check_sizes(arch: str, settings: Settings) -> None:
         )
 
 
-def measure(arch: str, settings: Settings) -> list[Row]:
+def measure(arch: str, settings: Settings) -> list[ratios.Row]:
     """Measures an architecture and its counterpart, and returns a row per measure.
 
     Args:
@@ -133,7 +126,7 @@ def measure(arch: str, settings: Settings) -> list[Row]:
     Raises:
       ChildProcessError: an export or a timing program failed.
     """
-    rows: list[Row] = []
+    rows: list[ratios.Row] = []
     if settings.measures & {*EXPORT_MEASURES}:
         rows += _export_rows(arch, settings)
     if PYTORCH in settings.measures:
@@ -142,14 +135,23 @@ def measure(arch: str, settings: Settings) -> list[Row]:
     if BFLOAT16 in settings.measures:
         rows += _call_rows(arch, bfloat16_speed, settings)
     if EMBED in settings.measures:
-        rows += _embed_rows(arch, settings)
+        rows += image_folders.embed_rows(
+            arch,
+            batch=max(settings.batches),
+            files=settings.files,
+            repeat=settings.exports,
+        )
     if settings.measures & {*TRAINING_MEASURES}:
         rows += _training_rows(arch, settings)
     return rows
 
 
-def _training_rows(arch: str, settings: Settings) -> list[Row]:
-    starts = _start_rows(arch, settings) if "start" in settings.measures else []
+def _training_rows(arch: str, settings: Settings) -> list[ratios.Row]:
+    starts = []
+    if "start" in settings.measures:
+        starts = image_folders.start_rows(
+            arch, size=settings.size, files=settings.files, repeat=settings.exports
+        )
     if not {"fit", "pipeline"} & settings.measures:
         return starts
     job = {
@@ -162,117 +164,19 @@ def _training_rows(arch: str, settings: Settings) -> list[Row]:
         "repeat": settings.repeat,
     }
     rates = subprocesses.run(training_speed, job)
-    rows = [_row(arch, name, "images/s", figures) for name, figures in rates.items()]
+    rows = [
+        ratios.row(arch, name, "images/s", figures) for name, figures in rates.items()
+    ]
     return [*rows, *starts]
-
-
-def _start_rows(arch: str, settings: Settings) -> list[Row]:
-    """Measures time and memory until the first batch of a large folder.
-
-    The alternatives are Keras' `image_dataset_from_directory` and tf.data's
-    `list_files`.
-    """
-    runs: dict[str, list[Any]] = {"ours": [], "keras": [], "plain": []}
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = _write_images(pathlib.Path(scratch), settings.files or _START_FILES)
-        job = {"folder": str(folder), "size": settings.size, "batch": _START_BATCH}
-        for number in range(settings.exports):
-            for side in runs:
-                _LOG.info(f"first batch, {side}, {number + 1} of {settings.exports}")
-                runs[side].append(subprocesses.run(start_up, {**job, "side": side}))
-    rows = []
-    for side, suffix in (("keras", "beside Keras"), ("plain", "beside list_files")):
-        for unit, key, name in (
-            ("s", "seconds", "first batch"),
-            ("MiB", "mib", "memory until then"),
-        ):
-            figures = {
-                "ours": [run[key] for run in runs["ours"]],
-                "theirs": [run[key] for run in runs[side]],
-            }
-            rows.append(_row(arch, f"{name}, {suffix}", unit, figures))
-    return rows
-
-
-def _write_images(scratch: pathlib.Path, count: int) -> pathlib.Path:
-    """Writes JPEG files of 500 × 375 px, many of them equal; returns the folder."""
-    _LOG.info(f"linking {count} files")
-    drawn, folder = scratch / "drawn", scratch / "data"
-    drawn.mkdir()
-    photographs = training_speed.write_photographs(drawn, 500, 375)
-    start_up.link(list(map(pathlib.Path, photographs)), folder, count)
-    return folder
-
-
-def _embed_rows(arch: str, settings: Settings) -> list[Row]:
-    """Measures tools/embed beside plain loops, with TensorFlow and with OpenVINO.
-
-    The batch size is the largest of the settings.
-    """
-    batch, count = max(settings.batches), settings.files or _EMBED_FILES
-    if count < 3 * max(batch, embed_speed.SKIPPED):
-        raise ValueError(
-            f"--measure=embed needs {3 * max(batch, embed_speed.SKIPPED)} --files."
-        )
-    has_openvino = importlib.util.find_spec("openvino") is not None
-    if not has_openvino:
-        _LOG.info("OpenVINO is skipped: openvino is not installed")
-    runs: dict[str, list[dict[str, float]]] = {"tools/embed": [], "one process": []}
-    runs |= {"OpenVINO": []} if has_openvino else {}
-    with tempfile.TemporaryDirectory() as temporary:
-        scratch = pathlib.Path(temporary)
-        data = _write_images(scratch, count)
-        _LOG.info("export")
-        formats = "saved_model,onnx" if has_openvino else "saved_model"
-        arguments = [*_EXPORT, f"--arch={arch}", f"--format={formats}"]
-        subprocesses.measure([sys.executable, *arguments, f"--output={scratch}"])
-        model = scratch / arch / "feature_vector" / "1"
-        onnx = scratch / arch / "onnx" / "feature_vector" / "1" / "model.onnx"
-        job = {"model": str(model), "data": str(data), "batch": batch}
-        for number in range(settings.exports):
-            for side in runs:
-                _LOG.info(f"embed, {side}, {number + 1} of {settings.exports}")
-                if side == "tools/embed":
-                    run = _run_embed(job, scratch / f"embedded_{number}")
-                else:
-                    other = {"onnx": str(onnx) if side == "OpenVINO" else ""}
-                    run = subprocesses.run(embed_speed, {**job, **other})
-                runs[side].append(run)
-    rows = []
-    ours = runs.pop("tools/embed")
-    for side, theirs in runs.items():
-        for unit, key, name in (
-            ("images/s", "rate", f"embed, batch {batch}"),
-            ("s", "seconds", f"embed {count} images"),
-            ("MiB", "mib", "peak memory of it"),
-        ):
-            figures = {
-                "ours": [run[key] for run in ours],
-                "theirs": [run[key] for run in theirs],
-            }
-            rows.append(_row(arch, f"{name}, {side}", unit, figures))
-    return rows
-
-
-def _run_embed(job: dict[str, Any], output: pathlib.Path) -> dict[str, float]:
-    """Runs tools/embed; returns what `embed_speed` does."""
-    command = [sys.executable, str(subprocesses.ROOT / "tools" / "embed")]
-    command += [f"--module={job['model']}", f"--data={job['data']}"]
-    command += [f"--batch_size={job['batch']}", f"--output={output}"]
-    seconds, mib = subprocesses.measure(command)
-    record = json.loads((output / "_SUCCESS.json").read_text())
-    ends = sorted((output / name).stat().st_mtime for name in record["shards"])
-    rate = (record["count"] - record["shard_rows"]) / (ends[-1] - ends[0])
-    return {"seconds": seconds, "mib": mib, "rate": rate}
 
 
 def _call_rows(
     arch: str, program: types.ModuleType, settings: Settings, **job: Any
-) -> list[Row]:
+) -> list[ratios.Row]:
     """Measures inference of our classifier by a program that takes nothing else."""
     with tempfile.TemporaryDirectory() as scratch:
         _LOG.info("export")
-        arguments = [*_EXPORT, f"--arch={arch}", f"--output={scratch}"]
+        arguments = [*subprocesses.EXPORT, f"--arch={arch}", f"--output={scratch}"]
         subprocesses.measure([sys.executable, *arguments])
         job |= {
             "ours": str(pathlib.Path(scratch, arch, "classification", "1")),
@@ -284,14 +188,14 @@ def _call_rows(
     return [_rate_row(arch, name, figures) for name, figures in times.items()]
 
 
-def _rate_row(arch: str, name: str, figures: Figures) -> Row:
+def _rate_row(arch: str, name: str, figures: ratios.Figures) -> ratios.Row:
     """Returns the row of `batch N…`, in images per second."""
     batch = int(name.split()[1].strip(","))
     rates = {s: [batch / t for t in seconds] for s, seconds in figures.items()}
-    return _row(arch, f"inference, {name}", "images/s", rates)
+    return ratios.row(arch, f"inference, {name}", "images/s", rates)
 
 
-def _export_rows(arch: str, settings: Settings) -> list[Row]:
+def _export_rows(arch: str, settings: Settings) -> list[ratios.Row]:
     builder = keras_exports.COUNTERPARTS[arch]
     with tempfile.TemporaryDirectory() as scratch:
         folders, runs = _exports(arch, builder, pathlib.Path(scratch), settings)
@@ -300,10 +204,10 @@ def _export_rows(arch: str, settings: Settings) -> list[Row]:
             for unit, index in (("s", 0), ("MiB", 1)):
                 figures = {s: [run[index] for run in runs[s]] for s in runs}
                 name = "export of the pair" if unit == "s" else "peak memory of it"
-                rows.append(_row(arch, name, unit, figures))
+                rows.append(ratios.row(arch, name, unit, figures))
         if "size" in settings.measures:
             sizes = {side: [_size(folder) / _MIB] for side, folder in folders.items()}
-            rows.append(_row(arch, "pair on disk", "MiB", sizes))
+            rows.append(ratios.row(arch, "pair on disk", "MiB", sizes))
         neighbours = {}
         if "neighbours" in settings.measures:
             neighbours = _export_other_formats(arch, pathlib.Path(scratch))
@@ -312,7 +216,7 @@ def _export_rows(arch: str, settings: Settings) -> list[Row]:
         if name.startswith("batch "):
             rows.append(_rate_row(arch, name, figures))
         else:
-            rows.append(_row(arch, name, "s", figures))
+            rows.append(ratios.row(arch, name, "s", figures))
     return rows
 
 
@@ -331,7 +235,7 @@ def _exports(
         for side in runs:
             _LOG.info(f"export, {side}, {number + 1} of {repeat}")
             output = scratch / side / str(number)
-            arguments = [*_EXPORT, f"--arch={arch}", f"--output={output}"]
+            arguments = [*subprocesses.EXPORT, f"--arch={arch}", f"--output={output}"]
             if side == "theirs":
                 arguments = ["-m", keras_exports.__name__, builder, str(output)]
             runs[side].append(subprocesses.measure([sys.executable, *arguments]))
@@ -347,7 +251,7 @@ def _export_other_formats(arch: str, scratch: pathlib.Path) -> dict[str, Any]:
     """
     _LOG.info("export to ONNX and LiteRT")
     output = scratch / "neighbours"
-    arguments = [*_EXPORT, f"--arch={arch}", f"--output={output}"]
+    arguments = [*subprocesses.EXPORT, f"--arch={arch}", f"--output={output}"]
     subprocesses.measure([sys.executable, *arguments, "--format=onnx,litert"])
     classifier = "classification/1"
     litert = output / arch / "litert" / classifier
@@ -368,7 +272,7 @@ def _times(
     folders: dict[str, pathlib.Path],
     neighbours: dict[str, Any],
     settings: Settings,
-) -> dict[str, Figures]:
+) -> dict[str, ratios.Figures]:
     """Times both sides, and returns the seconds of each repetition by measure."""
     measures = {"load", "inference", "training", "neighbours"} & settings.measures
     if not measures:
@@ -390,22 +294,7 @@ def _times(
     return {k: v for k, v in times.items() if k not in ("load", "first call")}
 
 
-def _row(arch: str, name: str, unit: str, figures: Figures) -> Row:
-    medians = {side: statistics.median(values) for side, values in figures.items()}
-    return {
-        "arch": arch,
-        "measure": name,
-        "unit": unit,
-        **medians,
-        "ratio": medians["ours"] / medians["theirs"],
-        "spread": {
-            side: (max(values) - min(values)) / medians[side]
-            for side, values in figures.items()
-        },
-    }
-
-
-def to_json(rows: Sequence[Row], settings: Settings) -> str:
+def to_json(rows: Sequence[ratios.Row], settings: Settings) -> str:
     """Returns the rows as JSON, with the machine and the package versions."""
     packages = ("tensorflow", "keras", "numpy")
     record = {
@@ -419,7 +308,7 @@ def to_json(rows: Sequence[Row], settings: Settings) -> str:
     return json.dumps(record, indent=2)
 
 
-def to_table(rows: Sequence[Row]) -> str:
+def to_table(rows: Sequence[ratios.Row]) -> str:
     """Returns the rows as a text table with aligned columns."""
     lines = [f"{'':44}{'ours':>10}{'theirs':>10}  {'':9}{'ratio':>6}   spread of each"]
     arch = ""

@@ -39,14 +39,16 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
             images, num_classes=classes, limit=0.0
         ),
     )
-    call = lambda batch: model.extract(batch)["features"]  # noqa: E731
-    if job["onnx"]:
-        call = _openvino(job["onnx"], call, stream)
+
+    def call(batch: Any) -> Any:
+        return model.extract(batch)["features"]
+
+    compute = _openvino(job["onnx"], call, stream) if job["onnx"] else call
     vectors, times = [], []
     for batch, _ in stream.evaluation():
-        vectors.append(call(batch))
+        vectors.append(compute(batch))
         times.append(time.monotonic())
-    skipped = SKIPPED // job["batch"]
+    skipped = -(-SKIPPED // job["batch"])
     return {
         "seconds": time.time() - psutil.Process().create_time(),
         "rate": (images.size - skipped * job["batch"])

@@ -20,6 +20,8 @@ from zoo import config
 _LOG = progress.logger(__name__)
 
 ROOT = config.ZOO.parent
+EXPORT = (str(ROOT / "tools" / "export"), "--check=none")
+"""A command, without the interpreter, that exports and checks nothing."""
 PROGRESS_PREFIX = "now: "
 """Prefix of the lines on standard error in which a timing program logs its progress."""
 _POLL = 0.05  # seconds between two samples of the memory

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import time
 import typing
 
-from bulk import engine, places, table, worker
+from bulk import engine, places, worker
 from bulk import job as jobs
 from exporters import manifest
 from foundation import atomic, progress
@@ -68,7 +69,7 @@ def run(request: Request) -> dict[str, typing.Any]:
         folder.begin(job)
         done = folder.finished_shards(job)
         if request.retry:
-            done = {shard: found for shard, found in done.items() if not found.errors}
+            done = {shard: errors for shard, errors in done.items() if not errors}
         missing = [shard for shard in range(job.shards) if shard not in done]
         if not missing and folder.success:
             _LOG.info(f"{request.output} is complete already")
@@ -77,14 +78,13 @@ def run(request: Request) -> dict[str, typing.Any]:
         computed = 0
         if missing:
             if done:
-                rows = sum(summary.rows for summary in done.values())
+                rows = sum(len(job.numbers(shard)) for shard in done)
                 _LOG.info(f"going on: {rows} of {job.count} images are done")
             try:
-                with engine.connected(request.place):
-                    computed = _compute(request, job, folder, missing, done)
+                computed = _compute(request, job, folder, missing, done)
             finally:
                 folder.abandon()
-        errors = sum(summary.errors for summary in done.values())
+        errors = sum(done.values())
         if errors == job.count:
             raise ValueError(
                 f"none of the {job.count} images can be read: the column error in "
@@ -128,7 +128,7 @@ def _compute(
     job: jobs.Job,
     folder: jobs.Folder,
     missing: list[int],
-    done: dict[int, table.Summary],
+    done: dict[int, int],
 ) -> int:
     """Computes and writes the missing shards, and adds them to `done`.
 
@@ -158,16 +158,17 @@ def _compute(
     _LOG.info(f"{total} images in {shards}")
     told: set[str] = set()
     task = _task(request, job)
-    for result in engine.run(task, missing, request.place, on_counts=show):
-        if result.failure:
-            raise ValueError(result.failure)
-        for remark in result.remarks:
-            if remark not in told:
-                told.add(remark)
-                _LOG.warning(remark)
-        folder.write_shard(result.shard, result.data)
-        rows = len(job.numbers(result.shard))
-        done[result.shard] = table.Summary(rows, result.errors)
+    results = engine.run(task, missing, request.place, on_counts=show)
+    with contextlib.closing(results):
+        for result in results:
+            if result.failure:
+                raise ValueError(result.failure)
+            for remark in result.remarks:
+                if remark not in told:
+                    told.add(remark)
+                    _LOG.warning(remark)
+            folder.write_shard(result.shard, result.data)
+            done[result.shard] = result.errors
     if lost := [shard for shard in missing if shard not in done]:
         raise ValueError(
             f"Ray returned no results for {len(lost)} of {len(missing)} shards: run "

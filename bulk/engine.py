@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from bulk import places, ray_engine, worker
 from foundation import stderr
@@ -20,24 +20,29 @@ def load(place: places.Place) -> None:
         ray_engine.load(place)
 
 
-def connected(place: places.Place) -> contextlib.AbstractContextManager[None]:
-    """Returns a context in which `run` works; see `ray_engine.connected`."""
-    if place.is_this_process:
-        return contextlib.nullcontext()
-    return ray_engine.connected(place)
-
-
 def run(
     task: worker.Task,
     shards: Sequence[int],
     place: places.Place,
     *,
     on_counts: Callable[[int, int, int], None],
-) -> Iterator[worker.Result]:
-    """Yields shards as they are computed, in any order; see `ray_engine.run`."""
-    if place.is_this_process:
-        return _run_here(task, shards, place, on_counts)
-    return ray_engine.run(task, shards, place, on_counts=on_counts)
+) -> Generator[worker.Result, None, None]:
+    """Yields shards as they are computed, in any order; stops all workers at the end.
+
+    Args:
+      task: the job.
+      shards: numbers of the shards to compute.
+      place: where.
+      on_counts: called about once a second, perhaps in another thread, with the numbers
+        of images, of unreadable images, and of shards that were begun once more,
+        because a worker or a machine died.
+
+    Raises:
+      ValueError: there is no cluster at the address, or it can't run the workers; the
+        message is one line.
+    """
+    compute = _run_here if place.is_this_process else ray_engine.run
+    return compute(task, shards, place, on_counts)
 
 
 def _run_here(
@@ -45,7 +50,7 @@ def _run_here(
     shards: Sequence[int],
     place: places.Place,
     on_counts: Callable[[int, int, int], None],
-) -> Iterator[worker.Result]:
+) -> Generator[worker.Result, None, None]:
     """Computes shards in this process, one after the other."""
     images = errors = 0
     last = time.monotonic()

@@ -171,8 +171,8 @@ class Folder:
                     "same, or another --output."
                 )
 
-    def finished_shards(self, job: Job) -> dict[int, table.Summary]:
-        """Returns the shards that are there and whole, with their counts.
+    def finished_shards(self, job: Job) -> dict[int, int]:
+        """Returns the shards that are there and whole, with their numbers of errors.
 
         Removes damaged ones, and the unfinished files of a process that was killed.
         """
@@ -191,7 +191,7 @@ class Folder:
                 and (summary.rows, summary.first) == (len(numbers), numbers[0])
                 and summary.job == job.to_json()
             ):
-                finished[shard] = summary
+                finished[shard] = summary.errors
             else:
                 _LOG.warning(
                     f"{path} is damaged, or of another job: its images are computed "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import importlib.util
 import logging
 import os
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import threading
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import psutil
 
@@ -38,6 +39,7 @@ _QUIET: dict[str, typing.Any] = {
 }
 
 
+@functools.cache
 def load(place: places.Place) -> None:
     """Imports Ray, for work at a place.
 
@@ -53,27 +55,21 @@ def load(place: places.Place) -> None:
     os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
     if not place.is_local and importlib.util.find_spec("ray"):
         _check_address(place.address)
-    missing: ImportError | None = None
-    with stderr.silenced():
-        try:
-            import pyarrow
+    try:
+        with stderr.silenced():
             import ray.data
-        except ImportError as error:
-            missing = error
-        else:
-            del pyarrow, ray
-    if missing:
-        raise ImportError(f"{missing}: run tools/setup bulk")
+    except ImportError as missing:
+        raise ImportError(f"{missing}: run tools/setup bulk") from None
+    del ray
 
 
 @contextlib.contextmanager
-def connected(place: places.Place) -> Iterator[None]:
+def _connected(place: places.Place) -> Iterator[None]:
     """Starts Ray on this machine, or connects to a cluster; stops it at the end.
 
     Raises:
       ValueError: there is no cluster at the address, or it has other versions.
     """
-    load(place)
     import ray
     import ray.data
 
@@ -101,22 +97,21 @@ def run(
     task: worker.Task,
     shards: Sequence[int],
     place: places.Place,
-    *,
     on_counts: Callable[[int, int, int], None],
-) -> Iterator[worker.Result]:
-    """Yields shards as they are computed, in any order.
+) -> Generator[worker.Result, None, None]:
+    """Yields shards as they are computed on Ray; see `engine.run`."""
+    load(place)
+    with _connected(place):
+        yield from _results(task, shards, place, on_counts)
 
-    Args:
-      task: the job.
-      shards: numbers of the shards to compute.
-      place: where; Ray is connected.
-      on_counts: called about once a second, in another thread, with the numbers of
-        images, of unreadable images, and of shards that were begun once more, because
-        a worker or a machine died.
 
-    Raises:
-      ValueError: Ray can't run the workers; the message is one line.
-    """
+def _results(
+    task: worker.Task,
+    shards: Sequence[int],
+    place: places.Place,
+    on_counts: Callable[[int, int, int], None],
+) -> Generator[worker.Result, None, None]:
+    """Yields the results of workers, while Ray is connected."""
     import ray
     import ray.data
 

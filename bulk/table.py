@@ -95,6 +95,8 @@ def _cast(
     name: str, values: np.ndarray, dtype: str, is_known: np.ndarray
 ) -> np.ndarray:
     """Casts the rows of an output; refuses what would become infinite, or all zeros."""
+    if values.dtype == dtype:
+        return values
     with np.errstate(over="ignore"):
         cast = values.astype(dtype)
     vanished = (cast == 0).all(axis=1) & (values != 0).any(axis=1)
@@ -122,8 +124,8 @@ class Summary(typing.NamedTuple):
 
     rows: int
     errors: int
-    first: int = 0
-    job: typing.Any = None
+    first: int
+    job: typing.Any
 
 
 def summarize(path: pathlib.Path) -> Summary | None:

@@ -12,13 +12,61 @@ import typing
 from collections.abc import Mapping
 
 import tensorflow as tf
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import (
+    descriptor_pb2,
+    descriptor_pool,
+    message_factory,
+    text_format,
+)
 from tensorflow.core.framework import tensor_pb2
 
 FILE = pathlib.PurePosixPath("assets.extra/tf_serving_warmup_requests")
 
-_PACKAGE = "image_model_zoo.serving"
-_Field = descriptor_pb2.FieldDescriptorProto
+# The messages and fields that are used, with the field numbers of TensorFlow Serving.
+_DECLARATIONS = """
+  name: "image_model_zoo/serving.proto"
+  package: "image_model_zoo"
+  syntax: "proto3"
+  dependency: "tensorflow/core/framework/tensor.proto"
+  message_type {
+    name: "ModelSpec"
+    field { name: "signature_name" number: 3 type: TYPE_STRING label: LABEL_OPTIONAL }
+  }
+  message_type {
+    name: "PredictRequest"
+    nested_type {
+      name: "InputsEntry"
+      options { map_entry: true }
+      field { name: "key" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL }
+      field {
+        name: "value" number: 2 label: LABEL_OPTIONAL
+        type: TYPE_MESSAGE type_name: ".tensorflow.TensorProto"
+      }
+    }
+    field {
+      name: "model_spec" number: 1 label: LABEL_OPTIONAL
+      type: TYPE_MESSAGE type_name: ".image_model_zoo.ModelSpec"
+    }
+    field {
+      name: "inputs" number: 2 label: LABEL_REPEATED
+      type: TYPE_MESSAGE type_name: ".image_model_zoo.PredictRequest.InputsEntry"
+    }
+  }
+  message_type {
+    name: "PredictLog"
+    field {
+      name: "request" number: 1 label: LABEL_OPTIONAL
+      type: TYPE_MESSAGE type_name: ".image_model_zoo.PredictRequest"
+    }
+  }
+  message_type {
+    name: "PredictionLog"
+    field {
+      name: "predict_log" number: 6 label: LABEL_OPTIONAL
+      type: TYPE_MESSAGE type_name: ".image_model_zoo.PredictLog"
+    }
+  }
+"""
 
 
 def write(
@@ -35,7 +83,7 @@ def write(
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature, inputs in requests.items():
-            log = _messages()["PredictionLog"]()
+            log = _prediction_log()()
             request = log.predict_log.request
             request.model_spec.signature_name = signature
             for name, values in inputs.items():
@@ -44,63 +92,11 @@ def write(
 
 
 @functools.cache
-def _messages() -> dict[str, typing.Any]:
-    """Returns the classes of the messages by name."""
-    file = descriptor_pb2.FileDescriptorProto(
-        name="image_model_zoo/serving.proto", package=_PACKAGE, syntax="proto3"
-    )
-    tensor = tensor_pb2.DESCRIPTOR
-    file.dependency.append(tensor.name)
-    message = functools.partial(_add_message, file)
-    message("ModelSpec", [("signature_name", 3, "")])
-    request = message("PredictRequest", [("model_spec", 1, "ModelSpec")])
-    entry = request.nested_type.add(name="InputsEntry")
-    entry.options.map_entry = True
-    entry.field.add(
-        name="key", number=1, type=_Field.TYPE_STRING, label=_Field.LABEL_OPTIONAL
-    )
-    entry.field.add(
-        name="value",
-        number=2,
-        type=_Field.TYPE_MESSAGE,
-        type_name=f".{tensor_pb2.TensorProto.DESCRIPTOR.full_name}",
-        label=_Field.LABEL_OPTIONAL,
-    )
-    request.field.add(
-        name="inputs",
-        number=2,
-        type=_Field.TYPE_MESSAGE,
-        type_name=f".{_PACKAGE}.PredictRequest.InputsEntry",
-        label=_Field.LABEL_REPEATED,
-    )
-    message("PredictLog", [("request", 1, "PredictRequest")])
-    message("PredictionLog", [("predict_log", 6, "PredictLog")])
+def _prediction_log() -> typing.Any:
+    """Returns the class of the message `PredictionLog`."""
+    file = text_format.Parse(_DECLARATIONS, descriptor_pb2.FileDescriptorProto())
     pool = descriptor_pool.Default()
     pool.Add(file)
-    return {
-        name: message_factory.GetMessageClass(
-            pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")
-        )
-        for name in ("PredictionLog",)
-    }
-
-
-def _add_message(
-    file: descriptor_pb2.FileDescriptorProto,
-    name: str,
-    fields: list[tuple[str, int, str]],
-) -> descriptor_pb2.DescriptorProto:
-    """Adds a message with fields (name, number, message or empty for a string)."""
-    message = file.message_type.add(name=name)
-    for field, number, kind in fields:
-        message.field.add(
-            name=field,
-            number=number,
-            label=_Field.LABEL_OPTIONAL,
-            **(
-                {"type": _Field.TYPE_MESSAGE, "type_name": f".{_PACKAGE}.{kind}"}
-                if kind
-                else {"type": _Field.TYPE_STRING}
-            ),
-        )
-    return message
+    return message_factory.GetMessageClass(
+        pool.FindMessageTypeByName("image_model_zoo.PredictionLog")
+    )

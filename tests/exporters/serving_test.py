@@ -152,8 +152,8 @@ def test_each_signature_is_warmed_up(exported, loaded):
         path = exported[kind][1] / serving_warmup.FILE
         seen = set()
         for record in tf.data.TFRecordDataset(str(path)):
-            log = serving_warmup._messages()["PredictionLog"]
-            request = log.FromString(record.numpy()).predict_log.request
+            log = serving_warmup._prediction_log().FromString(record.numpy())
+            request = log.predict_log.request
             name = request.model_spec.signature_name
             inputs = {
                 key: tf.make_ndarray(value) for key, value in request.inputs.items()
