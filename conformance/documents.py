@@ -87,7 +87,7 @@ def _read_page(path: pathlib.Path, folder: pathlib.Path, kind: str) -> Documenta
             raise ValueError("it is not a regular file")
         page = statements.read(path)
         if kind == "auto":
-            kind = _kind_in_manifest(folder)
+            kind = in_manifest(folder, "kind")
         # The block describes one model, or has a list `models`, see `statements`.
         models = (page["block"] or {}).get("models", [page["block"] or {}])
         models = [model for model in models if model.get("kind") == kind] or models
@@ -97,11 +97,11 @@ def _read_page(path: pathlib.Path, folder: pathlib.Path, kind: str) -> Documenta
     return dataclasses.replace(documentation, page=page)
 
 
-def _kind_in_manifest(folder: pathlib.Path) -> str:
-    """Returns the kind that the model's manifest states; empty if it states none."""
+def in_manifest(folder: pathlib.Path, field: str) -> str:
+    """Returns a field of the model's manifest as text; empty if it is not there."""
     try:
         record = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return str(record["kind"])
+        return str(record[field])
     except (OSError, ValueError, LookupError, TypeError):
         return ""
 

@@ -25,6 +25,7 @@ from foundation import messages
 from reuse import handles
 
 LEVELS = ("quick", "full")
+_SERVING = "serving"  # a format of tools/export that is no reusable model
 _SEARCH_SECONDS = 30
 # Longest time without a message from a process. On two cores that other programs used
 # too, the first fit of NASNet-A mobile, 740 variables in 21 MiB, took more than 162 s.
@@ -84,6 +85,11 @@ def check(
         other_folder = pair and stack.enter_context(
             handles.open_model(pair, name="pair")
         )
+        if documents.in_manifest(folder, "format") == _SERVING:
+            raise ValueError(
+                f"{path} is a model for serving, which the suite has no clauses for: "
+                "tools/export compares its outputs with those of the SavedModel."
+            )
         if clauses is None:
             selected = applicable_clauses(folder, selected)
         documentation = documents.read(folder, doc, kind=kind)

@@ -167,6 +167,14 @@ def test_each_signature_is_warmed_up(exported, loaded):
         assert path.stat().st_size < 4096
 
 
+@pytest.mark.ci
+def test_the_suite_says_that_it_has_no_clauses_for_it(tool, exported):
+    done = tool("check", str(exported["classification"][1]))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "is a model for serving, which the suite has no clauses for" in done.stderr
+
+
 def test_requests_are_messages_of_tensorflow_serving(tmp_path):
     inputs = {
         "x": tf.make_tensor_proto(0.5, tf.float32, [2]),
