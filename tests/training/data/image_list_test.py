@@ -386,6 +386,14 @@ def test_the_deadline_is_of_all_parts_of_an_answer(server, tmp_path, monkeypatch
     assert server.record.paths == [f"/{part}"]
 
 
+def test_bytes_prolong_the_deadline(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote_files, "_GRACE", 0.3)
+    monkeypatch.setattr(remote_files, "_MIN_RATE", 10)  # the server sends 50 a second
+    monkeypatch.setattr(remote_files, "_PAUSES", ())
+    (failure,) = failures_of(opened(write(tmp_path, f"{server.url}/drip")))
+    assert "it ended after 80 of 1000 bytes" in failure
+
+
 def test_the_deadline_is_of_all_redirects(server, tmp_path, monkeypatch):
     monkeypatch.setattr(remote_files, "_GRACE", 0.3)
     target = f"{server.url}/slow"

@@ -63,12 +63,21 @@ def test_any_number_is_read_at_once(count):
     np.testing.assert_allclose(images.numpy()[:, 0, 0, 0] * 255, np.arange(count))
 
 
+@pytest.mark.parametrize("is_encoded", [True, False])
 @pytest.mark.parametrize(("side", "most"), [(20, 64), (21, reading._LARGE_AT_ONCE)])
-def test_few_large_images_are_decoded_at_once(tmp_path, monkeypatch, side, most):
+def test_few_large_images_are_decoded_at_once(
+    tmp_path, monkeypatch, side, most, is_encoded
+):
     """Images up to 2.5 times the size of the model's input are small."""
-    for number in range(10):
-        data = kinds.encoded(np.full((side, side, 3), number, np.uint8), "JPEG")
-        (tmp_path / f"{number}.jpg").write_bytes(data)
+    pixels = np.zeros((10, side, side), np.uint8)
+    examples = split.pixel_split(
+        pixels, np.arange(10), source="", name="train", taxonomy="digits"
+    )
+    if is_encoded:
+        for number, image in enumerate(pixels):
+            data = kinds.encoded(image, "JPEG")
+            (tmp_path / f"{number}.jpg").write_bytes(data)
+        examples = data_sources.open_images(str(tmp_path))[0]
     counts, read = [], reading.Reader._read
 
     def spy(self, images, found_kinds):
@@ -76,8 +85,7 @@ def test_few_large_images_are_decoded_at_once(tmp_path, monkeypatch, side, most)
         return read(self, images, found_kinds)
 
     monkeypatch.setattr(reading.Reader, "_read", spy)
-    reader = reader_of(data_sources.open_images(str(tmp_path))[0])
-    _, is_read = reader.read(np.arange(10))
+    _, is_read = reader_of(examples).read(np.arange(10))
     assert is_read.all()
     assert max(counts) == min(most, 10)
     assert sum(counts) == 10
