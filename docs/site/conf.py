@@ -13,7 +13,7 @@ copyright = author  # noqa: A001 - Sphinx's name
 extensions = ["myst_nb"]
 nb_execution_mode = "off"  # notebooks are shown as tools/tutorials ran them
 exclude_patterns = ["records", "site"]
-myst_heading_anchors = 2
+myst_heading_anchors = 6
 smartquotes_action = "qe"  # not of dashes: "--weights" in a text is a flag
 
 html_theme = "furo"
