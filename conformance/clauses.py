@@ -7,6 +7,7 @@ Sources, the first four of TensorFlow Hub:
   https://www.tensorflow.org/hub/common_saved_model_apis/images
 - *Common Signatures for Images*, https://www.tensorflow.org/hub/common_signatures/images
 - *TF1 Hub format*, https://www.tensorflow.org/hub/tf1_hub_module
+- *SavedModel Warmup*, https://www.tensorflow.org/tfx/serving/saved_model_warmup
 - this project, for what the other documents leave open
 """
 
@@ -25,7 +26,8 @@ KINDS = (FEATURE_VECTOR, CLASSIFICATION)
 CALL, INPUT = "R03", "I01"
 """Clauses without which the model can't be called with images."""
 SAVED_MODEL, TF1_HUB = "TF2 SavedModel", "TF1 Hub module"
-FORMATS = (SAVED_MODEL, TF1_HUB)
+SERVING = "SavedModel for serving"
+FORMATS = (SAVED_MODEL, TF1_HUB, SERVING)
 HUB_MODULE = "tfhub_module.pb"
 """The file that marks a TF1 Hub module."""
 GROUPS = {
@@ -36,6 +38,7 @@ GROUPS = {
     "P": "Pair",
     "S": "Signatures",
     "T": "TF1 Hub format",
+    "V": "SavedModel for serving",
     "D": "Documentation",
     "K": "Clients",
 }
@@ -45,7 +48,9 @@ _REUSABLE = "Reusable SavedModels, TensorFlow Hub"
 _IMAGES = "Common SavedModel APIs for Image Tasks, TensorFlow Hub"
 _SIGNATURES = "Common Signatures for Images (TF1 Hub format), TensorFlow Hub"
 _HUB_FORMAT = "TF1 Hub format, TensorFlow Hub"
+_TENSORFLOW_SERVING = "SavedModel Warmup, TensorFlow Serving"
 _OURS = "this project"
+_TF2 = (SAVED_MODEL, SERVING)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,6 +91,7 @@ CLAUSES = (
         "no Python code of the project that wrote it, no py_function, no op that "
         "reads or writes files.",
         source=_REUSABLE,
+        formats=_TF2,
     ),
     Clause(
         id="R02",
@@ -178,6 +184,7 @@ CLAUSES = (
         text="Inference is deterministic, and the output for an image does not depend "
         "on the rest of the batch, beyond rounding.",
         source=_OURS,
+        formats=_TF2,
         needs=("R03",),
         by_signature=True,
     ),
@@ -194,6 +201,7 @@ CLAUSES = (
         id="I01",
         text="The input is float32 [batch, height, width, 3]: RGB, channels last.",
         source=_IMAGES,
+        formats=_TF2,
         needs=("R03",),
         by_signature=True,
     ),
@@ -202,6 +210,7 @@ CLAUSES = (
         text="Any batch size works; 1, 2, 3, 7 and 32 are checked. Batch size 0 with "
         "training=False gives an empty output or a Python exception, never a crash.",
         source=_IMAGES,
+        formats=_TF2,
         needs=("R03",),
         by_signature=True,
     ),
@@ -210,6 +219,7 @@ CLAUSES = (
         text="The smallest and the largest documented height and width, sizes between "
         "them, and non-square sizes work.",
         source=_IMAGES,
+        formats=_TF2,
         needs=("R03",),
         by_signature=True,
     ),
@@ -218,6 +228,7 @@ CLAUSES = (
         text="Input values are in [0, 1]; the model does its own normalisation. "
         "Outputs are finite for all zeros, all ones and uniform noise.",
         source=_IMAGES,
+        formats=_TF2,
         needs=("R03",),
         by_signature=True,
     ),
@@ -235,6 +246,7 @@ CLAUSES = (
         text="The output is one float32 Tensor [batch, num_features].",
         source=_IMAGES,
         kinds=(FEATURE_VECTOR,),
+        formats=_TF2,
         needs=("R03",),
         by_signature=True,
     ),
@@ -244,6 +256,7 @@ CLAUSES = (
         "is the same for every input size.",
         source=_IMAGES,
         kinds=(FEATURE_VECTOR,),
+        formats=_TF2,
         needs=("F01",),
         by_signature=True,
     ),
@@ -261,6 +274,7 @@ CLAUSES = (
         "static constant.",
         source=_IMAGES,
         kinds=(CLASSIFICATION,),
+        formats=_TF2,
         needs=("R03",),
         by_signature=True,
     ),
@@ -269,6 +283,7 @@ CLAUSES = (
         text="The output is logits: not probabilities, not top-k.",
         source=_IMAGES,
         kinds=(CLASSIFICATION,),
+        formats=_TF2,
         needs=("C01",),
         by_signature=True,
     ),
@@ -394,6 +409,7 @@ CLAUSES = (
         text="The signature serving_default exists, with the input key images and a "
         "free batch dimension (None).",
         source=_OURS,
+        formats=_TF2,
         needs=("R01",),
     ),
     Clause(
@@ -422,7 +438,56 @@ CLAUSES = (
         "EXIF, and cropped and resized as the model's manifest records, if it does. A "
         "damaged image raises an error; it never becomes a black image.",
         source=_OURS,
+        formats=_TF2,
         level="SHOULD",
+        needs=("S01",),
+    ),
+    Clause(
+        id="V01",
+        text="Holds constants only: no variables, no op that reads or writes one, and "
+        "no __call__.",
+        source=_OURS,
+        formats=(SERVING,),
+        needs=("R01",),
+    ),
+    Clause(
+        id="V02",
+        text="The signature image_feature_vector takes images and returns the features "
+        "under the key default, float32 [batch, num_features]. In a feature-vector "
+        "model they equal the output of serving_default; in a pair, those of the "
+        "classifier equal those of the feature-vector model.",
+        source=_SIGNATURES,
+        formats=(SERVING,),
+        needs=("I01", "S01"),
+    ),
+    Clause(
+        id="V03",
+        text="The signature classify takes image_bytes and a scalar k, whose default "
+        "is in the signature. It returns the k likeliest classes of each image, the "
+        "likeliest first: classes, their names from the class index, and scores, the "
+        "probabilities that belong to the output of image_bytes.",
+        source=_OURS,
+        kinds=(CLASSIFICATION,),
+        formats=(SERVING,),
+        needs=("S01",),
+    ),
+    Clause(
+        id="V04",
+        text="A request that can't be answered raises InvalidArgumentError, which "
+        "servers pass on as the client's mistake: a damaged file, also among good "
+        "ones, a file of another type, a batch without images, and a k below 0 or "
+        "above the number of classes. Requests after it are answered as before.",
+        source=_OURS,
+        formats=(SERVING,),
+        needs=("S01",),
+    ),
+    Clause(
+        id="V05",
+        text="assets.extra/tf_serving_warmup_requests has a request for each "
+        "signature, which the signature answers.",
+        source=_TENSORFLOW_SERVING,
+        level="SHOULD",
+        formats=(SERVING,),
         needs=("S01",),
     ),
     Clause(
@@ -456,6 +521,7 @@ CLAUSES = (
         id="K04",
         text="saved_model_cli shows the model and runs serving_default.",
         source=_OURS,
+        formats=_TF2,
         needs=("S01",),
         by_client=True,
     ),

@@ -18,6 +18,7 @@ from conformance.checks import (
     pair,
     parts,
     reusable,
+    serving,
     signatures,
     strategies,
     tf1_hub,
@@ -69,6 +70,11 @@ CHECKS: dict[str, Check] = {
     "S02": signatures.s02_has_named_signatures,
     "S03": signatures.s03_names_endpoints,
     "S04": encoded_images.s04_takes_encoded_images,
+    "V01": serving.v01_holds_constants,
+    "V02": serving.v02_has_features,
+    "V03": serving.v03_names_classes,
+    "V04": serving.v04_refuses_bad_requests,
+    "V05": serving.v05_has_warmup_requests,
 }
 
 
@@ -115,13 +121,17 @@ def judge(
         # A requested kind is known even if the model does not load. Detecting the kind
         # loads the model, so it comes after the needs, which include that it loads.
         _check_kind(clause, model.requested_kind)
-        verdict.check_format(clause, format_of(model))
+        model_format = format_of(model)
+        verdict.check_format(clause, model_format)
         verdict.check_needs(clause, results)
         if clause.kinds != clauses.KINDS:
             _check_kind(clause, model.kind)
         if _needs_call(clause):
             _check_callable(clause, model)
-            prefix = "" if model.is_callable else "by serving_default: "
+            if clause.by_signature and not model.is_callable:
+                prefix = (
+                    "" if model_format == clauses.SERVING else "by serving_default: "
+                )
         status, message = report.PASS, prefix + check(model)
     except verdict.NotApplicable as reason:
         status, message = report.NOT_APPLICABLE, str(reason)

@@ -17,13 +17,15 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.saved_model import loader_impl
 
-from conformance import clauses, numeric, traces
+from conformance import clauses, documents, numeric, traces
 
 # Image sides to try, in pixels, if the input's height and width are not fixed. Small
 # sides come first, since they are fast. All are multiples of 32.
 _SIDES = (64, 128, 224, 320)
 _GUESS = "a guess: no signature or asset tells the kind; --kind overrides it"
 _UNKNOWN_SIZE = (224, 224)
+_SERVING = "serving"  # the format in a manifest
+_ENCODED = {"image_bytes", "classify"}  # signatures that take encoded images
 _CLASS_INDEX_WORDS = ("class", "label")
 
 
@@ -96,13 +98,22 @@ class ModelUnderTest:
     def format(self) -> str:
         """One of `clauses.FORMATS`.
 
-        A TF1 Hub module has the file `clauses.HUB_MODULE` and no object graph.
+        A TF1 Hub module has the file `clauses.HUB_MODULE` and no object graph. A model
+        for serving says so in its manifest, or it has no `__call__`, no variables, and
+        a signature for encoded images.
         """
-        has_objects = any(
-            graph.object_graph_def.nodes for graph in self.proto.meta_graphs
-        )
-        is_module = (self.path / clauses.HUB_MODULE).exists() and not has_objects
-        return clauses.TF1_HUB if is_module else clauses.SAVED_MODEL
+        objects = [n for g in self.proto.meta_graphs for n in g.object_graph_def.nodes]
+        if (self.path / clauses.HUB_MODULE).exists() and not objects:
+            return clauses.TF1_HUB
+        if documents.in_manifest(self.path, "format") == _SERVING:
+            return clauses.SERVING
+        roots = [c.local_name for node in objects[:1] for c in node.children]
+        names = {n for g in self.proto.meta_graphs for n in g.signature_def}
+        has_variables = any(n.WhichOneof("kind") == "variable" for n in objects)
+        is_for_serving = _ENCODED & names and "__call__" not in roots
+        if is_for_serving and not has_variables:
+            return clauses.SERVING
+        return clauses.SAVED_MODEL
 
     @property
     def kind(self) -> str:
@@ -116,7 +127,8 @@ class ModelUnderTest:
         The first of these rules that applies: a model with a signature
         `image_classification` is a classifier; one with `image_feature_vector` is a
         feature vector; one with an asset named after classes or labels is a classifier;
-        any other is a feature vector.
+        any other is a feature vector. A model for serving is a classifier if it has a
+        signature `classify`.
         """
         if self.requested_kind in clauses.KINDS:
             return self.requested_kind, "as requested"
@@ -130,6 +142,8 @@ class ModelUnderTest:
     @property
     def kind_by_signature(self) -> str | None:
         """The kind according to the signatures; the requested kind is ignored."""
+        if self.format == clauses.SERVING and "classify" in self.signatures:
+            return clauses.CLASSIFICATION
         for kind in (clauses.CLASSIFICATION, clauses.FEATURE_VECTOR):
             if f"image_{kind}" in self.signatures:
                 return kind

@@ -25,7 +25,6 @@ from foundation import messages
 from reuse import handles
 
 LEVELS = ("quick", "full")
-_SERVING = "serving"  # a format of tools/export that is no reusable model
 _SEARCH_SECONDS = 30
 # Longest time without a message from a process. On two cores that other programs used
 # too, the first fit of NASNet-A mobile, 740 variables in 21 MiB, took more than 162 s.
@@ -85,11 +84,6 @@ def check(
         other_folder = pair and stack.enter_context(
             handles.open_model(pair, name="pair")
         )
-        if documents.in_manifest(folder, "format") == _SERVING:
-            raise ValueError(
-                f"{path} is a model for serving, which the suite has no clauses for: "
-                "tools/export compares its outputs with those of the SavedModel."
-            )
         if clauses is None:
             selected = applicable_clauses(folder, selected)
         documentation = documents.read(folder, doc, kind=kind)
@@ -178,11 +172,12 @@ def applicable_clauses(
 ) -> tuple[clauses_lib.Clause, ...]:
     """Returns the selected clauses that can apply to a model, judging by its files.
 
-    A folder with `clauses.HUB_MODULE` may have either format; the worker detects which.
+    Only a folder with `clauses.HUB_MODULE` may be a TF1 Hub module; the worker detects
+    the format.
     """
-    possible_formats = {clauses_lib.SAVED_MODEL}
-    if (folder / clauses_lib.HUB_MODULE).exists():
-        possible_formats.add(clauses_lib.TF1_HUB)
+    possible_formats = {*clauses_lib.FORMATS}
+    if not (folder / clauses_lib.HUB_MODULE).exists():
+        possible_formats.remove(clauses_lib.TF1_HUB)
     return tuple(c for c in selected if possible_formats & set(c.formats))
 
 

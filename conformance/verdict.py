@@ -68,8 +68,8 @@ def check_needs(
 def check_format(clause: clauses.Clause, model_format: str) -> None:
     """Raises `NotApplicable` if the clause doesn't apply to the model's format."""
     if model_format not in clause.formats:
-        (clause_format,) = clause.formats
-        raise NotApplicable(f"applies to {clause_format}s; this is a {model_format}")
+        formats = " and ".join(f"{name}s" for name in clause.formats)
+        raise NotApplicable(f"applies to {formats}; this is a {model_format}")
 
 
 def failure(clause: clauses.Clause, path: str, detail: str) -> tuple[str, str]:

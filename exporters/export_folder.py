@@ -95,7 +95,7 @@ class ExportFolder:
         except (ValueError, AttributeError):
             record, different = {}, ["everything"]
         if not different and record == expected:
-            return self.format.has_clauses or self.report_file.exists()
+            return not self.format.is_converted or self.report_file.exists()
         problem = "a file of its models was changed"
         if different:
             problem = f"differs in {', '.join(different)}"

@@ -26,8 +26,8 @@ class Format:
 
     Attributes:
       name: value of --format.
-      has_clauses: whether the conformance suite has clauses for the format. Models in
-        other formats are converted, and compared with the SavedModels instead.
+      has_clauses: whether the conformance suite has clauses for the format.
+      is_converted: whether models are converted, and compared with the SavedModels.
       batch: batch size that a model takes; None means any.
       any_size: whether a model takes images of all sizes that its layers accept, and
         not only of the spec's `image_size`.
@@ -38,6 +38,7 @@ class Format:
 
     name: str
     has_clauses: bool = False
+    is_converted: bool = False
     batch: int | None = None
     any_size: bool = False
     extra: str = ""
@@ -59,16 +60,23 @@ class Format:
 
 
 SAVED_MODEL = Format(name="saved_model", has_clauses=True, any_size=True)
-SERVING = Format(name="serving", any_size=True)
+SERVING = Format(name="serving", has_clauses=True, is_converted=True, any_size=True)
 FORMATS = {
     entry.name: entry
     for entry in (
         SAVED_MODEL,
         SERVING,
         Format(name="tf1_hub", has_clauses=True),
-        Format(name="litert", batch=1, extra="litert", modules=("ai_edge_litert",)),
+        Format(
+            name="litert",
+            is_converted=True,
+            batch=1,
+            extra="litert",
+            modules=("ai_edge_litert",),
+        ),
         Format(
             name="onnx",
+            is_converted=True,
             any_size=True,
             extra="onnx",
             modules=("onnx", "onnxruntime", "tf2onnx"),

@@ -78,7 +78,7 @@ def _move(
     target.pair_file.unlink(missing_ok=True)
     for kind, folder in target.targets.items():
         atomic.move_into_place(staged / kind, folder)
-    if not target.format.has_clauses:
+    if target.format.is_converted:
         atomic.move_into_place(staged / export_folder.REPORT, target.report_file)
     pair_file = staged / target.pair_file.name
     manifests = {kind: manifest.read(f) for kind, f in target.targets.items()}

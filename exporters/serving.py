@@ -8,7 +8,8 @@ Signatures, with B images:
   classify              image_bytes, k (5 unless given) -> the k likeliest classes of
                         each image: classes (names), ids, and scores (probabilities)
 
-TensorFlow Serving fills in the default of `k`; in Python, `model.classify` does.
+TensorFlow Serving fills in the default of `k`; in Python, `model.classify` does, and
+`model.preprocess` returns the images that encoded images are decoded to.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from exporters import (
     graph_cleanup,
     manifest,
     saved_model,
-    serving_warmup,
 )
+from foundation import warmup_requests
 from images import model_input
 from zoo import model as zoo_model
 from zoo import taxonomy
@@ -56,17 +57,16 @@ def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
         raise ValueError(
             f"--format=serving holds weights up to 2 GiB, but these have {size} bytes."
         )
-    preprocess = _preprocessing(model).named_callable().__call__
     for kind in manifest.KINDS:
-        root, signatures = _build(model, kind, preprocess)
+        root, signatures = _build(model, kind)
         tf.saved_model.save(root, str(folder / kind), signatures)
         graph_cleanup.clean_up(folder / kind)
         saved_model.make_fingerprint_deterministic(folder / kind / "fingerprint.pb")
-        serving_warmup.write(folder / kind, _examples(model, signatures))
+        _write_warmup_requests(folder / kind, _examples(model, signatures))
 
 
 def _build(
-    model: zoo_model.ImageModel, kind: str, preprocess: typing.Any
+    model: zoo_model.ImageModel, kind: str
 ) -> tuple[typing.Any, dict[str, typing.Any]]:
     """Builds the root object and the signatures; they share one frozen function."""
     shape = formats.SERVING.input_shape(model.spec)
@@ -83,6 +83,9 @@ def _build(
         return [logits, endpoints["feature_vector"]]
 
     function = frozen.fold(model, infer, shape)
+    root = _new_root()
+    root.preprocess = _preprocessing(model).named_callable()
+    preprocess = root.preprocess.__call__
 
     @tf.function(input_signature=[images_spec], autograph=False)
     def serving_default(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -101,7 +104,6 @@ def _build(
         "image_feature_vector": image_feature_vector,
         "image_bytes": image_bytes,
     }
-    root = _new_root()
     if kind == "classification":
         root.classify = _classify(
             model.taxonomy, lambda data: function(preprocess(data))[0]
@@ -167,6 +169,18 @@ def _examples(
         name: data if name in ("image_bytes", "classify") else images
         for name in signatures
     }
+
+
+def _write_warmup_requests(
+    folder: pathlib.Path, requests: dict[str, dict[str, typing.Any]]
+) -> None:
+    """Writes requests, each the inputs of a signature by name, into a SavedModel."""
+    path = folder / warmup_requests.FILE
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, inputs in requests.items():
+            values = {name: value.SerializeToString() for name, value in inputs.items()}
+            writer.write(warmup_requests.to_record(signature, values))
 
 
 def load(folder: pathlib.Path) -> list[comparison.ConvertedModel]:

@@ -29,8 +29,8 @@ def write(
 ) -> dict[formats.Format, Folders]:
     """Writes a pair with manifests in each format, in subfolders of `folder` by format.
 
-    Converted formats, for which the conformance suite has no clauses, are compared with
-    the SavedModels of the same build. These are written even if they are not requested.
+    Converted formats are compared with the SavedModels of the same build. These are
+    written even if they are not requested.
     The report of the comparison is written to the folder of the pair.
 
     Returns:
@@ -40,7 +40,7 @@ def write(
       formats.ExportCheckError: a converted model differs too much.
       OSError: a file can't be written, for example because the disk is full.
     """
-    converted = [entry for entry in requested if not entry.has_clauses]
+    converted = [entry for entry in requested if entry.is_converted]
     references = [formats.SAVED_MODEL] if converted else []
     pairs = {}
     # Always in one order: TensorFlow numbers functions in a process, and SavedModels

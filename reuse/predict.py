@@ -62,7 +62,7 @@ class Classifier(image_model.ImageModel):
         precision: str = precision_names.FLOAT32,
     ) -> None:
         super().__init__(path, input_range=input_range, precision=precision)
-        self.classes = _classes(path, self.manifest)
+        self.classes = classes(path, self.manifest)
 
     def _choose_function(self, model: typing.Any) -> image_model.ImageFunction:
         if self.manifest.get("kind") == image_model.FEATURE_VECTOR:
@@ -281,7 +281,7 @@ def _path_text(path: pathlib.Path) -> str:
     return os.fsencode(path).decode(errors="replace")
 
 
-def _classes(
+def classes(
     path: pathlib.Path, manifest: dict[str, typing.Any]
 ) -> list[tuple[str, str]]:
     """Returns id and name of each class; empty if the model has no class names.

@@ -195,13 +195,7 @@ def _check_against_manifest(
 
 def _check_damaged(preprocess: Any) -> None:
     """Checks that files without a complete image raise an exception."""
-    jpeg, png = _jpeg(_photograph()), _png(_photograph())
-    for name, data in (
-        ("an empty file", b""),
-        ("a file of text", b"This is not an image. " * 9),
-        ("the first half of a JPEG file", jpeg[: len(jpeg) // 2]),
-        ("the first half of a PNG file", png[: len(png) // 2]),
-    ):
+    for name, data in damaged_files().items():
         try:
             image = preprocess(tf.constant([data])).numpy()
         except Exception:  # of any type
@@ -212,6 +206,22 @@ def _check_damaged(preprocess: Any) -> None:
             f"{image.max():.3g}",
             fix="Propagate the error of the decoder.",
         )
+
+
+def damaged_files() -> dict[str, bytes]:
+    """Returns files without a complete image, by what they are."""
+    jpeg, png = _jpeg(_photograph()), _png(_photograph())
+    return {
+        "an empty file": b"",
+        "a file of text": b"This is not an image. " * 9,
+        "the first half of a JPEG file": jpeg[: len(jpeg) // 2],
+        "the first half of a PNG file": png[: len(png) // 2],
+    }
+
+
+def files() -> list[bytes]:
+    """Returns a photograph as PNG and, turned, as JPEG."""
+    return [_png(_photograph()), _jpeg(np.rot90(_photograph()))]
 
 
 def _photograph() -> np.ndarray:

@@ -37,14 +37,7 @@ def s02_has_named_signatures(model: model_under_test.ModelUnderTest) -> str:
     if model.kind == clauses.CLASSIFICATION:
         names.append(f"image_{clauses.CLASSIFICATION}")
     for name in names:
-        _input_spec(model, name)
-        keys = model.signatures[name].structured_outputs
-        if _OUTPUT not in keys:
-            raise verdict.Violation(
-                expected=f"signature {name} with the output key {_OUTPUT}",
-                observed=f"the output keys {', '.join(sorted(keys))}",
-                fix=f"Return a dict with the key {_OUTPUT!r} from its function.",
-            )
+        check_keys(model, name)
     try:
         reusable.r03_takes_one_tensor(model)
     except (verdict.Violation, TypeError):
@@ -59,6 +52,18 @@ def s02_has_named_signatures(model: model_under_test.ModelUnderTest) -> str:
             fix="Trace the signature from the function of __call__.",
         )
     return f"{', '.join(names)}; difference {difference:.1e}"
+
+
+def check_keys(model: model_under_test.ModelUnderTest, name: str) -> None:
+    """Checks the one input and the output `default` of a signature for images."""
+    _input_spec(model, name)
+    keys = model.signatures[name].structured_outputs
+    if _OUTPUT not in keys:
+        raise verdict.Violation(
+            expected=f"signature {name} with the output key {_OUTPUT}",
+            observed=f"the output keys {', '.join(sorted(keys))}",
+            fix=f"Return a dict with the key {_OUTPUT!r} from its function.",
+        )
 
 
 def _difference(model: model_under_test.ModelUnderTest, name: str) -> float | None:

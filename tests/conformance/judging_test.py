@@ -8,6 +8,7 @@ import re
 import types
 
 import pytest
+import tensorflow as tf
 
 from conformance import clauses, clients, judging, numeric, report, suite, verdict
 from tests.conformance import (
@@ -16,6 +17,7 @@ from tests.conformance import (
     in_process,
     models,
     mutants,
+    serving_models,
 )
 
 JUDGED_HERE = [m for m in mutants.MUTANTS if mutants.clause(m) not in clients.BY_CLAUSE]
@@ -65,7 +67,8 @@ def pair(tmp_path_factory):
 
 
 def has_bytes(model: type) -> bool:
-    return issubclass(model, models.TakesEncodedImages)
+    takers = (models.TakesEncodedImages, serving_models.FeatureVector)
+    return issubclass(model, takers)
 
 
 def by_id(suite_report: report.Report) -> dict[str, report.ClauseResult]:
@@ -114,6 +117,60 @@ def test_a_correct_hub_module_passes(module, tmp_path):
     assert not suite_report.failed, suite_report.to_text()
     assert reasons(suite_report) == NO_MANIFEST
     assert [r.id for r in suite_report.clauses] == ["T01", "T02", "T03", "T04", "P03"]
+
+
+@pytest.fixture(scope="session")
+def serving_pair(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("serving")
+    return {model.kind: model().save(folder) for model in serving_models.MODELS}
+
+
+SERVING_CLAUSES = ["R01", "R14", "I01", "I02", "I03", "I04", "P03", "S01", "S04"]
+SERVING_CLAUSES += ["V01", "V02", "V04", "V05"]
+SERVING_CLAUSES_OF = {"feature_vector": ["F01", "F02"]}
+SERVING_CLAUSES_OF["classification"] = ["C01", "C02", "V03"]
+
+
+@pytest.mark.parametrize("kind", clauses.KINDS)
+def test_a_correct_model_for_serving_passes(serving_pair, kind):
+    (other,) = {*clauses.KINDS} - {kind}
+    suite_report = in_process.check(serving_pair[kind], pair=serving_pair[other])
+    assert suite_report.kind == kind
+    statuses = {result.id: result.status for result in suite_report.clauses}
+    assert {*statuses.values()} == {report.PASS, report.NOT_APPLICABLE}
+    applicable = [*SERVING_CLAUSES, *SERVING_CLAUSES_OF[kind]]
+    assert [c for c in applicable if statuses[c] != report.PASS] == ["P03"]
+    messages = [result.message for result in suite_report.clauses]
+    assert not any("by serving_default" in message for message in messages)
+
+
+def test_the_features_of_a_serving_pair_are_equal(serving_pair, tmp_path):
+    class Other(serving_models.FeatureVector):
+        def features(self, images):
+            return 1.001 * super().features(images)
+
+    suite_report = in_process.check(
+        serving_pair["classification"], pair=Other().save(tmp_path), clauses=["V02"]
+    )
+    assert [result.id for result in suite_report.failed] == ["V02"]
+
+
+@pytest.mark.parametrize("kind", clauses.KINDS)
+def test_a_model_with_variables_and_no_call_is_not_for_serving(kind, tmp_path):
+    (model,) = (m for m in serving_models.MODELS if m.kind == kind)
+
+    class WithVariable(model):
+        def root(self):
+            root = super().root()
+            root.held = tf.Variable(1.0)
+            return root
+
+    suite_report = in_process.check(WithVariable().save(tmp_path), clauses=["R02", "V"])
+    results = by_id(suite_report)
+    assert results["R02"].status == report.FAIL
+    assert results["V01"].message == (
+        "applies to SavedModel for servings; this is a TF2 SavedModel"
+    )
 
 
 def test_a_hub_module_that_cannot_be_read_is_one(tmp_path):

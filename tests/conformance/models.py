@@ -335,6 +335,34 @@ class PartWithoutVariables(Classification):
         return root
 
 
+def write_manifest(path: pathlib.Path, **fields: typing.Any) -> None:
+    """Writes the manifest that clause P03 requires of a feature-vector model.
+
+    Args:
+      path: the SavedModel's directory, with all its other files.
+      fields: further fields.
+    """
+    files = {
+        file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes())
+        for file in path.rglob("*")
+        if file.is_file()
+    }
+    record = {
+        "arch": "toy",
+        "version": 1,
+        "configuration": {},
+        "input": {"height_range": [32, 64], "width_range": [32, 64]},
+        "hyperparameters": {},
+        "weights": {"name": "random"},
+        "files": {name: digest.hexdigest() for name, digest in files.items()},
+        "pair": {"kind": "feature_vector", "sha256": "0" * 64},
+        **fields,
+    }
+    file = path / WithManifest.manifest
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(record))
+
+
 class WithManifest(Classification):
     """Has the manifest that clause P03 requires."""
 
@@ -343,26 +371,12 @@ class WithManifest(Classification):
 
     def save(self, folder):
         path = super().save(folder)
-        files = {
-            file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes())
-            for file in path.rglob("*")
-            if file.is_file()
-        }
-        record = {
-            "arch": "toy",
-            "kind": self.kind,
-            "version": 1,
-            "configuration": {},
-            "input": {"height_range": [32, 64], "width_range": [32, 64]},
-            "hyperparameters": {},
-            "weights": {"name": "random"},
-            "class_index": {"file": f"assets/{self.class_index_name}"},
-            "files": {name: digest.hexdigest() for name, digest in files.items()},
-            "pair": {"kind": "feature_vector", "sha256": "0" * 64},
-            "preprocessing": self.preprocessing_record,
-        }
-        (path / self.manifest).parent.mkdir()
-        (path / self.manifest).write_text(json.dumps(record))
+        write_manifest(
+            path,
+            kind=self.kind,
+            class_index={"file": f"assets/{self.class_index_name}"},
+            preprocessing=self.preprocessing_record,
+        )
         return path
 
 

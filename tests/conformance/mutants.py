@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from images import model_input
-from tests.conformance import hub_modules, models
+from tests.conformance import hub_modules, models, serving_models
 
 FeatureVector = models.FeatureVector
 Classification = models.Classification
@@ -1254,6 +1254,191 @@ class T05NotThree(HubModule):
             return super().pool(tf.identity(feature_map), training)
 
 
+# V: models for serving.
+
+
+class _InManifest(serving_models.FeatureVector):
+    """Says in its manifest that it is for serving; nothing else shows it."""
+
+    def save_files(self, path):
+        super().save_files(path)
+        models.write_manifest(path, kind=self.kind, format="serving")
+
+
+class V01Variable(_InManifest):
+    def parameter(self, variable):
+        return variable
+
+    def root(self):
+        root = super().root()
+        root.held = vars(self.model)["kernel"]
+        root.others = [v for v in vars(self.model).values() if v is not root.held]
+        return root
+
+
+class V01Call(_InManifest):
+    def root(self):
+        root = super().root()
+        root.__call__ = tf.function(self.output, input_signature=[self.input_spec])
+        return root
+
+
+class V01HiddenVariable(_InManifest):
+    """Makes a variable in the graph, which is no object."""
+
+    def features(self, images):
+        handle = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[], shared_name="one")
+        write = tf.raw_ops.AssignVariableOp(resource=handle, value=1.0)
+        with tf.control_dependencies([write]):
+            one = tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32)
+        return one * super().features(images)
+
+
+class V02Missing(serving_models.FeatureVector):
+    def signature_functions(self):
+        functions = super().signature_functions()
+        del functions["image_feature_vector"]
+        return functions
+
+    def requests(self):
+        requests = super().requests()
+        del requests["image_feature_vector"]
+        return requests
+
+
+class V02OtherOutput(serving_models.FeatureVector):
+    def image_feature_vector(self, images):
+        return {"features": self.features(images)}
+
+
+class V02Map(serving_models.FeatureVector):
+    def image_feature_vector(self, images):
+        return {"default": self.features(images)[:, tf.newaxis]}
+
+
+class V02OtherResult(serving_models.FeatureVector):
+    def image_feature_vector(self, images):
+        return {"default": self.features(images[:, ::-1])}
+
+
+class V03Missing(serving_models.Classification):
+    signature_functions = serving_models.FeatureVector.signature_functions
+    requests = serving_models.FeatureVector.requests
+
+    def save_files(self, path):
+        super().save_files(path)
+        (path / "assets" / "class_index.tsv").rename(path / "assets" / "classes.txt")
+
+
+class V03NoDefault(serving_models.Classification):
+    def classify_function(self):
+        return tf.function(
+            self.classify, input_signature=[serving_models.BYTES, self.k_spec]
+        )
+
+
+class V03FixedNumber(serving_models.Classification):
+    def classify_function(self):
+        return tf.function(
+            lambda image_bytes: self.classify(image_bytes, 2),
+            input_signature=[serving_models.BYTES],
+        )
+
+
+class V03Logits(serving_models.Classification):
+    def scores(self, logits):
+        return logits
+
+
+class V03LeastLikely(serving_models.Classification):
+    def scores(self, logits):
+        return tf.nn.softmax(-logits)
+
+
+class V03Numbers(serving_models.Classification):
+    """Returns the indices of classes for their names."""
+
+    def classify(self, image_bytes, k=2):
+        logits = self.output(self.decode(image_bytes))
+        best = tf.math.top_k(self.scores(logits), k)
+        return {"classes": best.indices, "scores": best.values}
+
+
+class V03OtherNames(serving_models.Classification):
+    def classify(self, image_bytes, k=2):
+        answer = super().classify(image_bytes, k)
+        two = tf.strings.regex_replace(answer["classes"], "class 4", "class 5")
+        return {**answer, "classes": two}
+
+
+class V03OneMore(serving_models.Classification):
+    def classify(self, image_bytes, k=2):
+        return super().classify(image_bytes, tf.minimum(k + 1, 10))
+
+
+class V04Guesses(serving_models.FeatureVector):
+    """Takes a black image for a damaged one."""
+
+    def decode(self, image_bytes):
+        black = tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8))
+        is_known = tf.strings.length(image_bytes) > 300
+        return super().decode(tf.where(is_known, image_bytes, black))
+
+
+class V04Empty(serving_models.FeatureVector):
+    """Gives an empty output for a batch without images."""
+
+    def features(self, images):
+        one = tf.zeros([1, *tf.unstack(tf.shape(images)[1:])])
+        return self.model.features(tf.concat([images, one], axis=0), False)[:-1]
+
+
+class V04FewerClasses(serving_models.Classification):
+    """Returns all classes if more are asked for."""
+
+    def classify(self, image_bytes, k=2):
+        return super().classify(image_bytes, tf.minimum(k, 10))
+
+
+class V04OtherError(serving_models.Classification):
+    """Fails with an error that is the server's fault."""
+
+    def classify(self, image_bytes, k=2):
+        answer = super().classify(image_bytes, tf.minimum(k, 10))
+        number = tf.where(k > 10, tf.constant(1 << 44, tf.int64), 1)
+        nothing = tf.minimum(0.0, tf.reduce_max(tf.random.uniform([number])))
+        return {**answer, "scores": answer["scores"] + nothing}
+
+
+class V05NoFile(serving_models.FeatureVector):
+    def save_files(self, path):
+        pass
+
+
+class V05NotAll(serving_models.FeatureVector):
+    def requests(self):
+        requests = super().requests()
+        del requests["image_bytes"]
+        return requests
+
+
+class V05OtherSignature(serving_models.FeatureVector):
+    def requests(self):
+        requests = super().requests()
+        return {**requests, "predict": requests["image_bytes"]}
+
+
+class V05OtherInput(serving_models.FeatureVector):
+    def requests(self):
+        requests = super().requests()
+        return {**requests, "image_bytes": {"image_bytes": [b"no image"]}}
+
+
+class V05Damaged(serving_models.FeatureVector):
+    def record(self, signature, inputs):
+        return super().record(signature, inputs)[:-3]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mutant:
     """Expected failures of a mutant.
@@ -1463,6 +1648,44 @@ MUTANTS = {
     T04NoGradient: Mutant(message="losses with a gradient to a variable; observed"),
     T04Dropout: Mutant(message="no dropout on .*; observed .* RandomUniform"),
     T05NotThree: Mutant(message="hub.load and hub.KerasLayer to run the module; obs"),
+    V01Variable: Mutant(message="no variables; observed 6, such as"),
+    V01Call: Mutant(message="signatures only; observed a __call__"),
+    V01HiddenVariable: Mutant(message="observed AssignVariableOp, ReadVariableOp, Va"),
+    V02Missing: Mutant(message="a signature image_feature_vector; observed the sign"),
+    V02OtherOutput: Mutant(message="the output key default; .* the output keys feat"),
+    V02Map: Mutant(message=r"float32 \[2, num_features\] .* float32 \(2, 1, 12\)"),
+    V02OtherResult: Mutant(message="equal serving_default of the feature-vector model"),
+    V03Missing: Mutant(message="a signature classify; observed the signatures image_"),
+    V03NoDefault: Mutant(
+        message="a default of k in the signature; observed none",
+        others=("V05",),
+        why="the request for classify has no k",
+    ),
+    V03FixedNumber: Mutant(
+        message=r"string \[batch\], and k, int32 \[\]; observed image_bytes string",
+    ),
+    V03Logits: Mutant(message="scores that are the highest softmax or sigmoid"),
+    V03LeastLikely: Mutant(message="in descending order; observed a relative diff"),
+    V03Numbers: Mutant(message="to return classes, string, .* observed classes int32"),
+    V03OtherNames: Mutant(message="b'class 4', the name of class 4 .* b'class 5'"),
+    V03OneMore: Mutant(
+        message=r"classes and scores \[2, 1\] for two images and k=1; observed",
+        others=("V04",),
+        why="k is not checked as it was given",
+    ),
+    V04Guesses: Mutant(
+        message="InvalidArgumentError for an empty file for image_bytes; .* default ",
+        others=("S04",),
+        why="small files of images become black too",
+    ),
+    V04Empty: Mutant(message="for a batch without images for image_bytes; observed"),
+    V04FewerClasses: Mutant(message="for a k above the number of classes; observed"),
+    V04OtherError: Mutant(message="number of classes; observed ResourceExhausted"),
+    V05NoFile: Mutant(message="warmup_requests; observed no such file"),
+    V05NotAll: Mutant(message="for each signature; observed none for image_bytes"),
+    V05OtherSignature: Mutant(message="of the model; observed one to 'predict'"),
+    V05OtherInput: Mutant(message="image_bytes to answer its request; observed Inva"),
+    V05Damaged: Mutant(message="messages PredictionLog in .*; observed ValueError"),
     K01TwoFormats: Mutant(message="hub.load to return a working model"),
     K02NothingToLearn: Mutant(message="the loss does not fall"),
     K03NameTaken: Mutant(message="and TFSMLayer to run it; observed .*TFSMLayer"),

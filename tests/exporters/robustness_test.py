@@ -92,7 +92,7 @@ def assert_whole_or_absent(
     if finished:
         pair = json.loads(export_paths.pair_file.read_text())
         assert pair["models"] == export_paths.pair_record({})["models"]
-        reports = [] if model_format.has_clauses else ["report-1.json"]
+        reports = ["report-1.json"] if model_format.is_converted else []
         names = {p.name for p in export_paths.folder.iterdir()}
         if may_have_leftovers:
             names -= {p.name for p in export_paths.folder.glob(".partial-*")}

@@ -8,18 +8,14 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from exporters import formats, serving, serving_warmup
+from exporters import formats, serving
+from foundation import warmup_requests
+from tests.conformance import in_process
 from zoo import taxonomy
 
 ARCH = "mobilenet_v2_035_96"
 KINDS = ("feature_vector", "classification")
 IMAGES = np.random.default_rng(0).random((3, 96, 96, 3), np.float32)
-# A message of tensorflow-serving-api 2.21: a PredictionLog with a request to the
-# signature `classify`, with inputs x = [0.5, 0.5] and y = [b"z"].
-PREDICTION_LOG = (
-    "32350a330a0a1a08636c61737369667912130a0178120e08011204120208"
-    "022a040000003f12100a0179120b080712041202080142017a"
-)
 
 
 @pytest.fixture(scope="module")
@@ -147,43 +143,20 @@ def test_nothing_but_constants_is_stored(exported, loaded, kind):
 
 
 @pytest.mark.ci
-def test_each_signature_is_warmed_up(exported, loaded):
-    for kind in KINDS:
-        path = exported[kind][1] / serving_warmup.FILE
-        seen = set()
-        for record in tf.data.TFRecordDataset(str(path)):
-            log = serving_warmup._prediction_log().FromString(record.numpy())
-            request = log.predict_log.request
-            name = request.model_spec.signature_name
-            inputs = {
-                key: tf.make_ndarray(value) for key, value in request.inputs.items()
-            }
-            if name == "classify":
-                inputs["k"] = np.int32(5)
-            tensors = {key: tf.constant(value) for key, value in inputs.items()}
-            loaded[kind][1].signatures[name](**tensors)
-            seen.add(name)
-        assert seen == {*loaded[kind][1].signatures}
-        assert path.stat().st_size < 4096
-
-
-@pytest.mark.ci
-def test_the_suite_says_that_it_has_no_clauses_for_it(tool, exported):
-    done = tool("check", str(exported["classification"][1]))
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "is a model for serving, which the suite has no clauses for" in done.stderr
-
-
-def test_requests_are_messages_of_tensorflow_serving(tmp_path):
-    inputs = {
-        "x": tf.make_tensor_proto(0.5, tf.float32, [2]),
-        "y": tf.make_tensor_proto([b"z"], tf.string),
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_suite_accepts_it(exported, kind):
+    other = exported[KINDS[kind == KINDS[0]]][1]
+    report = in_process.check(exported[kind][1], pair=other)
+    statuses = {result.id: result.status for result in report.clauses}
+    assert report.kind == kind
+    assert not report.failed, report.to_text()
+    assert "warn" not in statuses.values()
+    expected = {"V01", "V02", "V04", "V05"} | {
+        *(["V03"] if kind == "classification" else [])
     }
-    serving_warmup.write(tmp_path, {"classify": inputs})
-    path = str(tmp_path / serving_warmup.FILE)
-    (record,) = tf.data.TFRecordDataset(path)
-    assert record.numpy().hex() == PREDICTION_LOG
+    passed = {name for name, status in statuses.items() if status == "pass"}
+    assert {name for name in passed if name.startswith("V")} == expected
+    assert (exported[kind][1] / warmup_requests.FILE).stat().st_size < 4096
 
 
 def test_scores_of_several_classes_per_image_are_sigmoids():

@@ -1,7 +1,9 @@
-"""Writes requests with which TensorFlow Serving warms a model up when it loads it.
+"""Requests with which TensorFlow Serving warms a model up when it loads it.
 
-Source: `prediction_log.proto`, `predict.proto` and `model.proto` of TensorFlow Serving.
-The messages are declared here, since tensorflow-serving-api would bring gRPC along.
+Each record of `FILE` is a `PredictionLog`. Source: `prediction_log.proto`,
+`predict.proto` and `model.proto` of TensorFlow Serving. The messages are declared here,
+since tensorflow-serving-api would bring gRPC along. A `TensorProto` is a field of bytes
+here, which is written in the same way.
 """
 
 from __future__ import annotations
@@ -11,23 +13,22 @@ import pathlib
 import typing
 from collections.abc import Mapping
 
-import tensorflow as tf
 from google.protobuf import (
     descriptor_pb2,
     descriptor_pool,
+    message,
     message_factory,
     text_format,
 )
-from tensorflow.core.framework import tensor_pb2
 
 FILE = pathlib.PurePosixPath("assets.extra/tf_serving_warmup_requests")
+"""The TFRecord file of a SavedModel that has the requests."""
 
 # The messages and fields that are used, with the field numbers of TensorFlow Serving.
 _DECLARATIONS = """
   name: "image_model_zoo/serving.proto"
   package: "image_model_zoo"
   syntax: "proto3"
-  dependency: "tensorflow/core/framework/tensor.proto"
   message_type {
     name: "ModelSpec"
     field { name: "signature_name" number: 3 type: TYPE_STRING label: LABEL_OPTIONAL }
@@ -38,10 +39,7 @@ _DECLARATIONS = """
       name: "InputsEntry"
       options { map_entry: true }
       field { name: "key" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL }
-      field {
-        name: "value" number: 2 label: LABEL_OPTIONAL
-        type: TYPE_MESSAGE type_name: ".tensorflow.TensorProto"
-      }
+      field { name: "value" number: 2 type: TYPE_BYTES label: LABEL_OPTIONAL }
     }
     field {
       name: "model_spec" number: 1 label: LABEL_OPTIONAL
@@ -69,33 +67,40 @@ _DECLARATIONS = """
 """
 
 
-def write(
-    folder: pathlib.Path,
-    requests: Mapping[str, Mapping[str, tensor_pb2.TensorProto]],
-) -> None:
-    """Writes the requests into the folder of a SavedModel.
+def to_record(signature: str, inputs: Mapping[str, bytes]) -> bytes:
+    """Returns the record of a request.
 
     Args:
-      folder: folder of the SavedModel.
-      requests: for each signature, its inputs by name.
+      signature: name of the signature that the request is for.
+      inputs: a serialised `TensorProto` for each input of the signature, by name.
     """
-    path = folder / FILE
-    path.parent.mkdir(exist_ok=True)
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for signature, inputs in requests.items():
-            log = _prediction_log()()
-            request = log.predict_log.request
-            request.model_spec.signature_name = signature
-            for name, values in inputs.items():
-                request.inputs[name].CopyFrom(values)
-            writer.write(log.SerializeToString(deterministic=True))
+    log = _prediction_log()()
+    request = log.predict_log.request
+    request.model_spec.signature_name = signature
+    request.inputs.update(inputs)
+    return log.SerializeToString(deterministic=True)
+
+
+def from_record(record: bytes) -> tuple[str, dict[str, bytes]]:
+    """Returns the signature and the inputs of a record that `to_record` describes.
+
+    The signature is empty and there are no inputs if it is a request of another kind.
+
+    Raises:
+      ValueError: the record is not a `PredictionLog`.
+    """
+    try:
+        request = _prediction_log().FromString(record).predict_log.request
+    except message.DecodeError as error:
+        raise ValueError(f"no PredictionLog: {error}") from error
+    return request.model_spec.signature_name, dict(request.inputs)
 
 
 @functools.cache
 def _prediction_log() -> typing.Any:
     """Returns the class of the message `PredictionLog`."""
     file = text_format.Parse(_DECLARATIONS, descriptor_pb2.FileDescriptorProto())
-    pool = descriptor_pool.Default()
+    pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(
         pool.FindMessageTypeByName("image_model_zoo.PredictionLog")
