@@ -36,9 +36,12 @@ from reuse import precision
 _LOG = progress.logger(__name__)
 
 EXPORT_MEASURES = ("export", "size", "load", "inference", "training", "neighbours")
-PYTORCH, BFLOAT16, EMBED = "pytorch", "bfloat16", "embed"
+PYTORCH, BFLOAT16, EMBED, SERVING = "pytorch", "bfloat16", "embed", "serving"
 TRAINING_MEASURES = ("fit", "pipeline", "start")
-MEASURES = (*EXPORT_MEASURES, PYTORCH, BFLOAT16, EMBED, *TRAINING_MEASURES)
+MEASURES = (
+    *(*EXPORT_MEASURES, PYTORCH, BFLOAT16, EMBED, *TRAINING_MEASURES),
+    SERVING,  # has a table of its own, see `benchmarks.serving`
+)
 
 _MIB = 1 << 20
 _CALLS = {"inference", "neighbours"}
@@ -79,7 +82,7 @@ def check_counterparts(arch: str, settings: Settings) -> None:
     if BFLOAT16 in settings.measures and not precision.has_bfloat16():
         raise ValueError("--measure=bfloat16 needs a CPU with bfloat16, and no GPU.")
     needed = {}
-    if settings.measures - {PYTORCH, BFLOAT16, EMBED}:
+    if settings.measures - {PYTORCH, BFLOAT16, EMBED, SERVING}:
         needed["keras.applications"] = keras_exports.COUNTERPARTS
     if PYTORCH in settings.measures:
         needed["timm"] = pytorch_speed.COUNTERPARTS
@@ -294,7 +297,7 @@ def _times(
     return {k: v for k, v in times.items() if k not in ("load", "first call")}
 
 
-def to_json(rows: Sequence[ratios.Row], settings: Settings) -> str:
+def to_json(rows: Sequence[dict[str, Any]], settings: Settings) -> str:
     """Returns the rows as JSON, with the machine and the package versions."""
     packages = ("tensorflow", "keras", "numpy")
     record = {

@@ -120,7 +120,7 @@ class Function:
             return _arrays(self._call(images))
         if self.comparison is None and len(images):
             return self._choose(images)
-        with _bfloat16():
+        with bfloat16():
             return _arrays(self._call(images))
 
     def _choose(self, images: np.ndarray) -> Outputs:
@@ -131,7 +131,7 @@ class Function:
 
         exact = _arrays(self._call(images))
         try:
-            with _bfloat16():
+            with bfloat16():
                 outputs = _arrays(self._call(images))
         except tf.errors.OpError as error:  # of oneDNN, if it has no bfloat16
             return self._keep_float32(exact, f"bfloat16 fails: {reader.reason(error)}")
@@ -201,7 +201,7 @@ def _by_name(outputs: Outputs) -> Mapping[str, np.ndarray]:
 
 
 @contextlib.contextmanager
-def _bfloat16() -> Iterator[None]:
+def bfloat16() -> Iterator[None]:
     """Within the context, functions that are called compute in bfloat16."""
     import tensorflow as tf
 

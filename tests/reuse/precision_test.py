@@ -15,13 +15,13 @@ ONE_ROW = np.float32([[0.5], [0], [0], [0]])
 
 
 class Model:
-    """Returns `EXACT`, or other outputs within `precision._bfloat16()`."""
+    """Returns `EXACT`, or other outputs within `precision.bfloat16()`."""
 
     def __init__(self, monkeypatch, outputs, *, has_bfloat16=True):
         self.is_bfloat16 = False
         self.outputs = outputs
         monkeypatch.setattr(precision, "has_bfloat16", lambda: has_bfloat16)
-        monkeypatch.setattr(precision, "_bfloat16", self.context)
+        monkeypatch.setattr(precision, "bfloat16", self.context)
 
     @contextlib.contextmanager
     def context(self):

@@ -187,7 +187,7 @@ def test_scores_are_computed_in_the_precision(tmp_path, images, monkeypatch):
         monkeypatch.setattr(model, "_function", usual)
 
     monkeypatch.setattr(precision, "has_bfloat16", lambda: True)
-    monkeypatch.setattr(precision, "_bfloat16", wrong)
+    monkeypatch.setattr(precision, "bfloat16", wrong)
     folder = classifier_of(tmp_path, head(6, None))
     exact = predict.Classifier(folder)
     model = predict.Classifier(folder, precision="bfloat16")
