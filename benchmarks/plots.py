@@ -1,4 +1,4 @@
-"""Plots the ratios of a benchmark."""
+"""Plots the results of a benchmark."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from foundation import atomic, pictures
 
 _HIGHER_IS_BETTER = "images/s"
 _BETTER, _WORSE = "#2f6f9f", "#b0413e"
+_FASTER = {"float32": "#2f6f9f", "bfloat16": "#d18f2c", "int8": "#b0413e"}
 
 
 def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
@@ -50,3 +51,60 @@ def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
         panel.xaxis.set_major_formatter(lambda value, _: f"{2**value:g}×")
     figure.supxlabel("improvement over the alternative", color=pictures.INK, fontsize=9)
     atomic.write_file(path, pictures.encode(figure, path.suffix))
+
+
+def draw_serving(records: list[dict[str, Any]], path: pathlib.Path) -> None:
+    """Plots images/s by batch size, and the latencies with several clients.
+
+    Args:
+      records: as `benchmarks.serving.measure` returns them; a row of panels per arch.
+      path: the picture, .png or .svg.
+    """
+    pyplot = pictures.pyplot()
+    archs = list(dict.fromkeys(record["arch"] for record in records))
+    columns = len(records[0]["images_per_second"]) + 1
+    figure, panels = pyplot.subplots(
+        len(archs),
+        columns,
+        figsize=(2 + 2.6 * columns, 0.6 + 0.3 * len(records) + 0.6 * len(archs)),
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, arch in zip(panels, archs, strict=True):
+        own = [record for record in records if record["arch"] == arch]
+        names = [f"{record['name']}, {record['precision']}" for record in own]
+        colours = [_FASTER[record["precision"]] for record in own]
+        places = range(len(own))
+        for panel, batch in zip(row, own[0]["images_per_second"], strict=False):
+            rates = [record["images_per_second"].get(batch, 0) for record in own]
+            bars = panel.barh(places, rates, color=colours)
+            labels = [f"{rate:.0f}" if rate else "–" for rate in rates]
+            panel.bar_label(bars, labels, padding=3, color=pictures.INK, fontsize=8)
+            panel.set_title(f"images/s, batch {batch}", loc="left", fontsize=9)
+            panel.margins(x=0.2)
+        _draw_latencies(row[-1], own, colours)
+        row[0].set_yticks(places, names)
+        row[0].invert_yaxis()
+        row[0].set_ylabel(arch, color=pictures.INK, fontweight="bold")
+        for panel in row:
+            panel.spines[["top", "right", "left"]].set_visible(False)
+            panel.tick_params(left=False, labelsize=8)
+    atomic.write_file(path, pictures.encode(figure, path.suffix))
+
+
+def _draw_latencies(
+    panel: Any, records: list[dict[str, Any]], colours: list[str]
+) -> None:
+    """Draws a line from p50 to p99 for each number of clients."""
+    clients = list(records[0]["latency_ms"])
+    for place, (record, colour) in enumerate(zip(records, colours, strict=True)):
+        for number, (p50, p99) in enumerate(record["latency_ms"].values()):
+            height = place + 0.25 * (number - (len(clients) - 1) / 2)
+            panel.plot([p50, p99], [height, height], color=colour, linewidth=1.2)
+            panel.plot([p50], [height], ".", color=colour, markersize=5)
+    panel.set_xscale("log")
+    panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    panel.set_title(
+        f"ms, p50 to p99: {', '.join(clients)} clients", loc="left", fontsize=9
+    )

@@ -8,7 +8,7 @@ standard input, a command in JSON, by a line in JSON:
   {"batch": B, "seconds": S}       images/s of calls with B images, for about S seconds
   {"clients": N, "seconds": S}     latencies in s of N threads with one image each
   {"images": FILE}                 the likeliest class of each image [N, H, W, 3]
-  {"memory": true}                 peak memory of the process in MiB
+  {"memory": true}                 memory of the process in MiB
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import io
 import json
 import os
 import pathlib
-import resource
 import sys
 import threading
 import time
@@ -26,6 +25,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import psutil
 
 from benchmarks import inference_speed
 
@@ -137,7 +137,7 @@ def _answer(command: dict[str, Any], call: Call, draw: Callable[[int], Any]) -> 
         case {"images": file}:
             return [int(call(image[None]).argmax()) for image in np.load(file)]
         case {"memory": True}:
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            return psutil.Process().memory_info().rss / (1 << 20)
         case _:
             return "ready"
 

@@ -24,7 +24,7 @@ from conformance import clauses, documents, numeric, traces
 _SIDES = (64, 128, 224, 320)
 _GUESS = "a guess: no signature or asset tells the kind; --kind overrides it"
 _UNKNOWN_SIZE = (224, 224)
-_SERVING = "serving"  # the format in a manifest
+_SERVING = "serving"  # how the formats of models for serving begin, in manifests
 _ENCODED = {"image_bytes", "classify"}  # signatures that take encoded images
 _CLASS_INDEX_WORDS = ("class", "label")
 
@@ -105,7 +105,7 @@ class ModelUnderTest:
         objects = [n for g in self.proto.meta_graphs for n in g.object_graph_def.nodes]
         if (self.path / clauses.HUB_MODULE).exists() and not objects:
             return clauses.TF1_HUB
-        if documents.in_manifest(self.path, "format") == _SERVING:
+        if documents.in_manifest(self.path, "format").startswith(_SERVING):
             return clauses.SERVING
         roots = [c.local_name for node in objects[:1] for c in node.children]
         names = {n for g in self.proto.meta_graphs for n in g.signature_def}
@@ -132,8 +132,9 @@ class ModelUnderTest:
         """
         if self.requested_kind in clauses.KINDS:
             return self.requested_kind, "as requested"
-        if kind := self.kind_by_signature:
-            return kind, f"by its signature image_{kind}"
+        if found := self._kind_and_signature:
+            kind, name = found
+            return kind, f"by its signature {name}"
         for asset in self.assets:
             if any(word in asset.stem.lower() for word in _CLASS_INDEX_WORDS):
                 return clauses.CLASSIFICATION, f"by its asset {asset.name}"
@@ -142,11 +143,17 @@ class ModelUnderTest:
     @property
     def kind_by_signature(self) -> str | None:
         """The kind according to the signatures; the requested kind is ignored."""
+        found = self._kind_and_signature
+        return found and found[0]
+
+    @property
+    def _kind_and_signature(self) -> tuple[str, str] | None:
+        """The kind according to the signatures, and the signature that tells it."""
         if self.format == clauses.SERVING and "classify" in self.signatures:
-            return clauses.CLASSIFICATION
+            return clauses.CLASSIFICATION, "classify"
         for kind in (clauses.CLASSIFICATION, clauses.FEATURE_VECTOR):
-            if f"image_{kind}" in self.signatures:
-                return kind
+            if (name := f"image_{kind}") in self.signatures:
+                return kind, name
         return None
 
     @functools.cached_property

@@ -61,11 +61,13 @@ class Format:
 
 SAVED_MODEL = Format(name="saved_model", has_clauses=True, any_size=True)
 SERVING = Format(name="serving", has_clauses=True, is_converted=True, any_size=True)
+SERVING_XLA = dataclasses.replace(SERVING, name="serving_xla")
 FORMATS = {
     entry.name: entry
     for entry in (
         SAVED_MODEL,
         SERVING,
+        SERVING_XLA,
         Format(name="tf1_hub", has_clauses=True),
         Format(
             name="litert",

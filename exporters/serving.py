@@ -23,6 +23,7 @@ import dataclasses
 import io
 import pathlib
 import typing
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import PIL.Image
@@ -49,8 +50,19 @@ _NUMBER = tf.TensorSpec([], tf.int32, "k")
 _new_root = tf.__internal__.tracking.AutoTrackable
 
 
-def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
+def save(
+    model: zoo_model.ImageModel,
+    folder: pathlib.Path,
+    *,
+    compiled_batches: Sequence[int] = (),
+) -> None:
     """Writes both models into subfolders of `folder`, named by kind.
+
+    Args:
+      model: the model.
+      folder: an existing folder.
+      compiled_batches: batch sizes that XLA compiles the model for when it is warmed
+        up; others are compiled when they are first used. Without them, XLA is not used.
 
     Raises:
       ValueError: the weights have 2 GiB or more.
@@ -64,22 +76,26 @@ def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
             f"--format=serving holds weights up to 2 GiB, but these have {size} bytes."
         )
     for kind in manifest.KINDS:
-        root, signatures = _build(model, kind)
+        root, signatures = _build(model, kind, compiled=bool(compiled_batches))
         tf.saved_model.save(root, str(folder / kind), signatures)
         graph_cleanup.clean_up(folder / kind)
         saved_model.make_fingerprint_deterministic(folder / kind / "fingerprint.pb")
-        _write_warmup_requests(folder / kind, _examples(model, signatures))
+        path = folder / kind / warmup_requests.FILE
+        path.parent.mkdir(exist_ok=True)
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            batches = compiled_batches or (1,)
+            for record in _warmup_records(signatures, model.spec.image_size, batches):
+                writer.write(record)
 
 
 def _build(
-    model: zoo_model.ImageModel, kind: str
+    model: zoo_model.ImageModel, kind: str, *, compiled: bool
 ) -> tuple[typing.Any, dict[str, typing.Any]]:
     """Builds the root object and the signatures; they share one frozen function."""
     shape = formats.SERVING.input_shape(model.spec)
     images_spec = tf.TensorSpec(shape, tf.float32, "images")
 
     def infer(images: tf.Tensor) -> list[tf.Tensor]:
-        images = _not_empty(images)
         if model.spec.only_size:  # signatures don't check the shapes of their inputs
             images = tf.ensure_shape(images, shape)
         endpoints = model.endpoints(images, training=False)
@@ -88,7 +104,15 @@ def _build(
         logits = model.head(endpoints[model.head_input], training=False)
         return [logits, endpoints["feature_vector"]]
 
-    function = frozen.fold(model, infer, shape)
+    infer = frozen.fold(model, infer, shape)
+    if compiled:
+        infer = tf.function(
+            infer, input_signature=[images_spec], autograph=False, jit_compile=True
+        )
+
+    def function(images: tf.Tensor) -> list[tf.Tensor]:
+        return infer(_not_empty(images))
+
     root = _new_root()
     root.preprocess = _preprocessing(model).named_callable()
     preprocess = root.preprocess.__call__
@@ -180,33 +204,30 @@ def _preprocessing(model: zoo_model.ImageModel) -> model_input.Preprocessing:
     )
 
 
-def _examples(
-    model: zoo_model.ImageModel, signatures: dict[str, typing.Any]
-) -> dict[str, dict[str, typing.Any]]:
-    """Returns the inputs of a request for each signature, for one grey image."""
-    side = model.spec.image_size
+def _warmup_records(
+    signatures: Iterable[str], side: int, batches: Sequence[int]
+) -> Iterator[bytes]:
+    """Yields requests for each signature, of grey images.
+
+    Args:
+      signatures: their names.
+      side: height and width of the images in pixels.
+      batches: batch sizes of requests with images; those with files have one image.
+    """
     grey = np.full((side, side, 3), 127, np.uint8)
     file = io.BytesIO()
     PIL.Image.fromarray(grey).save(file, "PNG")
+    files = {"image_bytes": tf.make_tensor_proto([file.getvalue()], tf.string)}
     # A tensor of equal values takes a few bytes.
-    images = {"images": tf.make_tensor_proto(0.5, tf.float32, [1, side, side, 3])}
-    data = {"image_bytes": tf.make_tensor_proto([file.getvalue()], tf.string)}
-    return {
-        name: data if name in ("image_bytes", "classify") else images
-        for name in signatures
-    }
-
-
-def _write_warmup_requests(
-    folder: pathlib.Path, requests: dict[str, dict[str, typing.Any]]
-) -> None:
-    """Writes requests, each the inputs of a signature by name, into a SavedModel."""
-    path = folder / warmup_requests.FILE
-    path.parent.mkdir(exist_ok=True)
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for signature, inputs in requests.items():
-            values = {name: value.SerializeToString() for name, value in inputs.items()}
-            writer.write(warmup_requests.to_record(signature, values))
+    images = [
+        {"images": tf.make_tensor_proto(0.5, tf.float32, [batch, side, side, 3])}
+        for batch in batches
+    ]
+    for name in signatures:
+        takes_files = name in ("image_bytes", "classify")
+        for inputs in [files] if takes_files else images:
+            values = {key: value.SerializeToString() for key, value in inputs.items()}
+            yield warmup_requests.to_record(name, values)
 
 
 def load(folder: pathlib.Path) -> list[comparison.ConvertedModel]:

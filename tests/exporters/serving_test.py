@@ -6,6 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 from exporters import formats, serving
@@ -176,6 +177,42 @@ def test_the_suite_accepts_it(exported, kind):
     passed = {name for name, status in statuses.items() if status == "pass"}
     assert {name for name in passed if name.startswith("V")} == expected
     assert (exported[kind][1] / warmup_requests.FILE).stat().st_size < 4096
+
+
+@pytest.mark.ci
+def test_xla_compiles_for_the_sizes_of_requests(tool, tmp_path):
+    done = tool(
+        *("export", "--arch=resnet_cifar_20", "--format=serving_xla,serving"),
+        *(f"--output={tmp_path}", "--check=none"),
+    )
+    assert done.returncode == 0, done.stderr
+    plain, compiled = (
+        tmp_path / "resnet_cifar_20" / name / "classification" / "1"
+        for name in ("serving", "serving_xla")
+    )
+    marked = {
+        folder: [
+            function.signature.name
+            for function in graph_of(folder).graph_def.library.function
+            if function.attr["_XlaMustCompile"].b
+        ]
+        for folder in (plain, compiled)
+    }
+    assert marked[plain] == []
+    assert len(marked[compiled]) == 1
+    shapes = [
+        tf.make_ndarray(tensor_pb2.TensorProto.FromString(inputs["images"])).shape
+        for record in tf.data.TFRecordDataset(str(compiled / warmup_requests.FILE))
+        for name, inputs in [warmup_requests.from_record(record.numpy())]
+        if name == "serving_default"
+    ]
+    assert shapes == [(batch, 32, 32, 3) for batch in (1, 8, 32)]
+    images = tf.constant(IMAGES[:2])
+    outputs = [
+        tf.saved_model.load(str(folder)).signatures["serving_default"](images=images)
+        for folder in (compiled, plain)
+    ]
+    assert_close(*(output["default"].numpy() for output in outputs))
 
 
 def test_scores_of_several_classes_per_image_are_sigmoids():
