@@ -11,6 +11,7 @@ from exporters import manifest
 
 _PAIR_FILE = re.compile(r"pair-([1-9]\d*)\.json")
 _ARCH = re.compile(r"[a-z\d][\w.-]*", re.ASCII)
+_FORMAT = "saved_model"
 MODELS = "models"  # folder of documents in a hub, next to the folders of archs
 
 
@@ -142,6 +143,11 @@ def read(export: pathlib.Path, version: int) -> Pair:
             raise ValueError(
                 f"{model.folder} changed since it was exported: export it again with "
                 "--overwrite."
+            )
+        if model.manifest.format != _FORMAT:
+            raise ValueError(
+                f"{model.folder} has the format {model.manifest.format}: a handle is "
+                f"that of a pair of the format {_FORMAT}, in the folder OUT/ARCH."
             )
         if (model.kind, model.version) != (kind, version):
             raise ValueError(

@@ -21,7 +21,13 @@ ROOT = HERE.parent.parent
 
 
 def make_export(
-    output, *, arch="toy", version=1, content=b"weights" * 10_000, weights="toy"
+    output,
+    *,
+    arch="toy",
+    version=1,
+    content=b"weights" * 10_000,
+    weights="toy",
+    model_format="saved_model",
 ):
     """Writes OUT/ARCH like tools/export, with arbitrary bytes in place of models."""
     models = {}
@@ -34,6 +40,7 @@ def make_export(
         record = {
             **fields,
             "arch": arch,
+            "format": model_format,
             "kind": kind,
             "version": version,
             "license": "Apache-2.0",

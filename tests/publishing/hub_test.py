@@ -261,6 +261,13 @@ def test_a_changed_export_is_rejected(export, publish, tmp_path, damage):
     assert_rejected(done, message)
 
 
+def test_other_formats_do_not_take_the_handles_of_a_pair(publish, tmp_path):
+    export = make_export(tmp_path, model_format="serving")
+    done = publish(export, f"--hub={tmp_path / 'hub'}")
+    assert_rejected(done, "has the format serving: a handle is that of a pair of the")
+    assert not (tmp_path / "hub").exists()
+
+
 def test_an_unknown_file_is_not_overwritten(export, publish, tmp_path):
     precious = tmp_path / "hub" / HANDLES[1]
     precious.parent.mkdir(parents=True)
