@@ -1,7 +1,7 @@
-"""Runs ONNX Runtime's quantizer in a separate process, so that its output is stable.
+"""Runs ONNX Runtime's quantizer in a separate process.
 
-The quantizer iterates over sets of tensor names, whose order depends on Python's string
-hash seed, and it leaves temporary files behind when it is killed.
+It prints, needs several times the memory of the model, and writes temporary files: all
+of this ends with the process.
 
 Convolutions and matrix products are computed from uint8 activations and int8 weights,
 with a scale for each output channel. Activation functions that only clip (ReLU, ReLU6)

@@ -182,8 +182,19 @@ def test_converted_models_have_a_report(folder):
                 assert (folder / name / kind / "1" / file).is_file()
                 exact = name != "onnx_int8" and file not in FEWER_BITS
                 assert (result["relative_difference"] < 1e-5) == exact
+                assert name != "onnx_int8" or result["relative_difference"] < 0.1
         quantized = name in ("litert", "onnx_int8")
         assert ("top1_agreement" in str(report)) == quantized
+
+
+@pytest.mark.ci
+def test_the_report_compares_the_speed_of_int8(folder):
+    report = json.loads((folder / "onnx_int8" / "report-1.json").read_text())
+    speed = report["classification"]["model.onnx"]["images_per_second"]
+    assert list(speed) == ["batch_1", "batch_8"]
+    for rates in speed.values():
+        assert list(rates) == ["onnx_int8", "onnx"]
+        assert min(rates.values()) > 0
 
 
 @pytest.mark.slow
