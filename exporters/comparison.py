@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -15,6 +17,8 @@ from zoo.weights import registry
 
 _IMAGES, _IMAGES_FOR_VALUES, _SEED = 32, 4, 1
 _MIN_AGREEMENT = 0.6  # of the top-1 class, for models without a limit on values
+_GOOD_AGREEMENT = 0.9  # below it, messages say "only"
+_BATCH_SIZES, _TURNS, _TURN_SECONDS = (1, 8), 5, 0.1  # to measure speed with
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,11 +30,14 @@ class ConvertedModel:
       call: images [B, H, W, 3] -> outputs [B, N].
       limit: largest allowed difference, relative to the largest output; None if only
         the top-1 classes have to agree.
+      baseline: name and `call` of the model whose speed this one is compared with; None
+        if speed is not measured.
     """
 
     file: str
     call: Callable[[np.ndarray], np.ndarray]
     limit: float | None
+    baseline: tuple[str, Callable[[np.ndarray], np.ndarray]] | None = None
 
 
 def compare(
@@ -53,7 +60,7 @@ def compare(
     Returns:
       The numbers of images; and by kind and file the largest difference, relative to
       the largest output. For a classifier without a limit, also the share of the images
-      with the same top-1 class.
+      with the same top-1 class; with a baseline, the images per second of both.
     """
     images = synthetic_images.draw(_IMAGES, model.spec.image_size, _SEED)
     batches = list(_batches(export_format, images[:_IMAGES_FOR_VALUES], smallest_width))
@@ -65,11 +72,18 @@ def compare(
         report[kind] = {}
         for other in converted_models:
             pairs = [(other.call(batch), reference(batch).numpy()) for batch in batches]
-            result = {"relative_difference": max(_difference(*pair) for pair in pairs)}
+            result: manifest.JsonObject = {
+                "relative_difference": max(_difference(*pair) for pair in pairs)
+            }
             if other.limit is None and kind == "classification":
                 logits = [(other.call(x[None]), reference(x[None])) for x in images]
                 agreeing = sum(np.argmax(a) == np.argmax(b) for a, b in logits)
                 result["top1_agreement"] = float(agreeing / len(logits))
+            if other.baseline is not None and kind == "classification":
+                name, baseline = other.baseline
+                result["images_per_second"] = _measure_speed(
+                    {export_format.name: other.call, name: baseline}, images
+                )
             report[kind][other.file] = result
     return report
 
@@ -107,18 +121,72 @@ def check_limits(
 def summary_lines(
     model: zoo_model.ImageModel, report: manifest.JsonObject
 ) -> list[str]:
-    """Returns a one-line message for each classifier whose top-1 classes may differ.
+    """Returns a one-line message for each classifier with something to report.
 
-    There are none for random weights, whose classes mean nothing.
+    That is its speed beside the baseline's, and how often its top-1 class is the
+    SavedModel's. The latter is left out for random weights, whose classes mean nothing.
     """
-    if not _is_trained(model):
-        return []
-    return [
-        f"{file} predicts the SavedModel's class for {result['top1_agreement']:.0%} of "
-        f"{_IMAGES} synthetic images"
-        for file, result in report.get("classification", {}).items()
-        if "top1_agreement" in result
-    ]
+    lines = []
+    for file, result in report.get("classification", {}).items():
+        parts = []
+        if "images_per_second" in result:
+            parts.append(_speed_summary(result["images_per_second"]))
+        if "top1_agreement" in result and _is_trained(model):
+            parts.append(_agreement_summary(result["top1_agreement"]))
+        if parts:
+            lines.append(f"{file} {'; '.join(parts)}")
+    return lines
+
+
+def _agreement_summary(agreement: float) -> str:
+    only = "only " if agreement < _GOOD_AGREEMENT else ""
+    return (
+        f"predicts the SavedModel's class for {only}{agreement:.0%} of {_IMAGES} "
+        "synthetic images"
+    )
+
+
+def _speed_summary(speed: manifest.JsonObject) -> str:
+    """Compares a model with its baseline, in what `_measure_speed` returned."""
+    size = _BATCH_SIZES[-1]
+    (_, rate), (baseline, baseline_rate) = speed[f"batch_{size}"].items()
+    ratio = round(rate / baseline_rate, 1)
+    verdict = "computes" if ratio > 1 else f"is not faster than {baseline} here:"
+    return f"{verdict} {ratio} times as many images/s as {baseline} at batch {size}"
+
+
+def _measure_speed(
+    models: Mapping[str, Callable[[np.ndarray], np.ndarray]], images: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Returns the images per second by batch size and model.
+
+    The models take turns, so that other load on the machine affects all alike.
+    """
+    speed = {}
+    for size in _BATCH_SIZES:
+        batch = images[:size]
+        rates: dict[str, list[float]] = {name: [] for name in models}
+        for call in models.values():
+            call(batch)  # the first call allocates memory
+        for _ in range(_TURNS):
+            for name, call in models.items():
+                rates[name].append(_images_per_second(call, batch))
+        speed[f"batch_{size}"] = {
+            name: round(statistics.median(values), 1) for name, values in rates.items()
+        }
+    return speed
+
+
+def _images_per_second(
+    call: Callable[[np.ndarray], np.ndarray], batch: np.ndarray
+) -> float:
+    """Calls a model repeatedly for a fraction of a second, at least once."""
+    calls, seconds, start = 0, 0.0, time.perf_counter()
+    while seconds < _TURN_SECONDS:
+        call(batch)
+        calls += 1
+        seconds = time.perf_counter() - start
+    return calls * len(batch) / seconds
 
 
 def _is_trained(model: zoo_model.ImageModel) -> bool:

@@ -31,6 +31,7 @@ class Format:
       batch: batch size that a model takes; None means any.
       any_size: whether a model takes images of all sizes that its layers accept, and
         not only of the spec's `image_size`.
+      source: format that models are converted from; None means from the model itself.
       extra: name of the optional dependencies that the format needs.
       modules: modules that the extra installs.
       packages: packages whose versions affect the bytes of an export.
@@ -41,6 +42,7 @@ class Format:
     is_converted: bool = False
     batch: int | None = None
     any_size: bool = False
+    source: Format | None = None
     extra: str = ""
     modules: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
@@ -62,6 +64,17 @@ class Format:
 SAVED_MODEL = Format(name="saved_model", has_clauses=True, any_size=True)
 SERVING = Format(name="serving", has_clauses=True, is_converted=True, any_size=True)
 SERVING_XLA = dataclasses.replace(SERVING, name="serving_xla")
+ONNX = Format(
+    name="onnx",
+    is_converted=True,
+    any_size=True,
+    extra="onnx",
+    modules=("onnx", "onnxruntime", "tf2onnx"),
+    packages=("onnx", "tf2onnx"),
+)
+ONNX_INT8 = dataclasses.replace(
+    ONNX, name="onnx_int8", source=ONNX, packages=(*ONNX.packages, "onnxruntime")
+)
 FORMATS = {
     entry.name: entry
     for entry in (
@@ -76,14 +89,8 @@ FORMATS = {
             extra="litert",
             modules=("ai_edge_litert",),
         ),
-        Format(
-            name="onnx",
-            is_converted=True,
-            any_size=True,
-            extra="onnx",
-            modules=("onnx", "onnxruntime", "tf2onnx"),
-            packages=("onnx", "tf2onnx"),
-        ),
+        ONNX,
+        ONNX_INT8,
     )
 }
 

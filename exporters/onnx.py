@@ -7,16 +7,20 @@ classifier also has its class index as metadata.
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+
+import numpy as np
 
 from exporters import comparison, formats, frozen, manifest, onnx_converter
 from zoo import model as zoo_model
 
-_FILE = "model.onnx"
+FILE = "model.onnx"
 _OPSET = 17  # of ONNX 1.12 (2022): onnxruntime runs it since 1.12, also in 2022
 _LIMIT = 1e-4  # see `comparison.ConvertedModel`; float32 ops add up in another order
 
@@ -43,47 +47,66 @@ def save(model: zoo_model.ImageModel, folder: pathlib.Path) -> None:
             entries.append(
                 {
                     "graph": str(graph),
-                    "model": str(folder / kind / _FILE),
+                    "model": str(folder / kind / FILE),
                     "names": names,
                     "metadata": class_index if kind == "classification" else {},
                 }
             )
-        _convert({"opset": _OPSET, "models": entries})
+        run_program(
+            onnx_converter.__file__,
+            {"opset": _OPSET, "models": entries},
+            scratch=scratch,
+            tool="tf2onnx",
+            memory="up to 20 times the size of the model",
+        )
 
 
-def _convert(job: manifest.JsonObject) -> None:
-    """Runs `onnx_converter` in a separate process."""
+def run_program(
+    program: str, job: manifest.JsonObject, *, scratch: str, tool: str, memory: str
+) -> None:
+    """Runs a Python file with a job on its standard input, in a reproducible process.
+
+    Args:
+      program: path of the Python file.
+      job: JSON object that the program reads.
+      scratch: folder for temporary files, which the caller deletes.
+      tool: what the program runs, for messages.
+      memory: how much memory it needs, for messages.
+
+    Raises:
+      ChildProcessError: the program failed, or was killed.
+    """
     process = subprocess.run(
-        # -P: else `import onnx` would import this file from the converter's folder.
-        [sys.executable, "-P", onnx_converter.__file__],
+        # -P: else `import onnx` would import this file from the program's folder.
+        [sys.executable, "-P", program],
         input=json.dumps(job),
-        env=onnx_converter.environment(),
+        # The hash seed determines the order of sets.
+        env={**os.environ, "PYTHONHASHSEED": "0", "TMPDIR": scratch},
         capture_output=True,
         text=True,
     )
     if process.returncode == -signal.SIGKILL:
         raise ChildProcessError(
-            "tf2onnx was killed, most likely because it ran out of memory: it needs "
-            "up to 20 times the size of the model."
+            f"{tool} was killed, most likely because it ran out of memory: it needs "
+            f"{memory}."
         )
     if process.returncode:
         last = "".join(process.stderr.strip().splitlines()[-1:])
         raise ChildProcessError(
-            f"tf2onnx failed with exit code {process.returncode}: {last}"
+            f"{tool} failed with exit code {process.returncode}: {last}"
         )
 
 
 def load(folder: pathlib.Path) -> list[comparison.ConvertedModel]:
     """Loads the model in the folder of one kind."""
+    return [comparison.ConvertedModel(file=FILE, call=function(folder), limit=_LIMIT)]
+
+
+def function(folder: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the function of the model in a folder, from images to its output."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(
-        str(folder / _FILE), providers=["CPUExecutionProvider"]
+        str(folder / FILE), providers=["CPUExecutionProvider"]
     )
-    return [
-        comparison.ConvertedModel(
-            file=_FILE,
-            call=lambda images: session.run(None, {"images": images})[0],
-            limit=_LIMIT,
-        )
-    ]
+    return lambda images: session.run(None, {"images": images})[0]

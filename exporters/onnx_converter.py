@@ -20,7 +20,6 @@ model has:
 import functools
 import gc
 import json
-import os
 import pathlib
 import sys
 import typing
@@ -114,11 +113,6 @@ def _keep_zero_padding(graph: typing.Any) -> None:
             pad.input[:] = [*pad.input[:2], value.name]
     if any(value.name in node.input for node in graph.node):
         graph.initializer.append(value)
-
-
-def environment() -> dict[str, str]:
-    """Returns the environment variables for starting this program."""
-    return {**os.environ, "PYTHONHASHSEED": "0"}
 
 
 if __name__ == "__main__":

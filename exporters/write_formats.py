@@ -29,8 +29,8 @@ def write(
 ) -> dict[formats.Format, Folders]:
     """Writes a pair with manifests in each format, in subfolders of `folder` by format.
 
-    Converted formats are compared with the SavedModels of the same build. These are
-    written even if they are not requested.
+    Converted formats are compared with the SavedModels of the same build. These, and
+    formats that others are converted from, are written even if they are not requested.
     The report of the comparison is written to the folder of the pair.
 
     Returns:
@@ -42,16 +42,17 @@ def write(
     """
     converted = [entry for entry in requested if entry.is_converted]
     references = [formats.SAVED_MODEL] if converted else []
-    pairs = {}
+    sources = [entry.source for entry in converted if entry.source]
+    pairs: dict[formats.Format, Folders] = {}
     # Always in one order: TensorFlow numbers functions in a process, and SavedModels
     # hold the numbers.
     for export_format in formats.FORMATS.values():
-        if export_format not in (*references, *requested):
+        if export_format not in (*references, *sources, *requested):
             continue
         _LOG.info(f"write {export_format.name}")
-        is_converted = export_format in converted
+        is_converted = export_format.is_converted
         with stderr.silenced() if is_converted else contextlib.nullcontext():
-            folders = _save(export_format, model, folder / export_format.name)
+            folders = _save(export_format, model, folder / export_format.name, pairs)
         describe.write_manifests(request, model, export_format, folders)
         pairs[export_format] = folders
     for export_format in converted:
@@ -69,9 +70,8 @@ def _compare(
 ) -> manifest.JsonObject:
     """Compares a converted pair with the SavedModels, and returns the report."""
     _LOG.info(f"compare {export_format.name} with saved_model")
-    load = _module(export_format).load
     with stderr.silenced():
-        models = {kind: load(path) for kind, path in pairs[export_format].items()}
+        models = _load(export_format, pairs)
         accepted = facts.ranges(
             request.definition.facts, only_size=model.spec.only_size
         )
@@ -89,13 +89,32 @@ def _compare(
     return report
 
 
+def _load(
+    export_format: formats.Format, pairs: dict[formats.Format, Folders]
+) -> dict[str, list[comparison.ConvertedModel]]:
+    """Loads both converted models, by kind."""
+    load = _module(export_format).load
+    folders = pairs[export_format]
+    if export_format.source is None:
+        return {kind: load(path) for kind, path in folders.items()}
+    source = pairs[export_format.source]
+    return {kind: load(path, source[kind]) for kind, path in folders.items()}
+
+
 def _save(
-    export_format: formats.Format, model: zoo_model.ImageModel, folder: pathlib.Path
+    export_format: formats.Format,
+    model: zoo_model.ImageModel,
+    folder: pathlib.Path,
+    pairs: dict[formats.Format, Folders],
 ) -> Folders:
     """Writes both models in one format, with the class index of the classifier."""
     folder.mkdir()
+    save = _module(export_format).save
     try:
-        _module(export_format).save(model, folder)
+        if export_format.source is None:
+            save(model, folder)
+        else:
+            save(model, folder, pairs[export_format.source])
     except tf.errors.OpError as error:
         # "{{node …}} FILE; No space left on device [Op:SaveV2]"
         reason = error.message.rpartition("; ")[2].split(" [Op:")[0]

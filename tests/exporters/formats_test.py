@@ -4,6 +4,7 @@ import errno
 import hashlib
 import importlib.util
 import json
+import re
 
 import ai_edge_litert.interpreter
 import jsonschema
@@ -18,7 +19,8 @@ import zoo
 from exporters import comparison, formats, manifest, synthetic_images, write_formats
 
 ARCH = "mobilenet_v2_035_96"
-CONVERTED = ("litert", "onnx", "serving")
+CONVERTED = ("litert", "onnx", "onnx_int8", "serving")
+FEWER_BITS = ("float16.tflite", "int8.tflite")
 IMAGES = np.random.default_rng(0).random((3, 96, 96, 3), np.float32)
 OUTPUTS = {"feature_vector": "features", "classification": "logits"}
 
@@ -34,12 +36,12 @@ def files(folder):
 @pytest.fixture(scope="module")
 def folder(tool, tmp_path_factory):
     output = tmp_path_factory.mktemp("exports")
-    names = "--format=onnx,saved_model,litert,tf1_hub,serving"
+    names = "--format=onnx,onnx_int8,saved_model,litert,tf1_hub,serving"
     done = tool("export", f"--arch={ARCH}", names, f"--output={output}", "--check=none")
     assert done.returncode == 0, done.stderr
     expected = [
         output / ARCH / subfolder / path
-        for subfolder in ("onnx", "", "litert", "tf1_hub", "serving")
+        for subfolder in ("onnx", "onnx_int8", "", "litert", "tf1_hub", "serving")
         for path in ("feature_vector/1", "classification/1", "pair-1.json")
     ]
     assert done.stdout.split() == list(map(str, expected))
@@ -114,6 +116,7 @@ def test_litert_weighs_less_with_less_precision(folder):
     ("name", "shape", "heights", "arguments"),
     [
         ("onnx", [None, None, None, 3], [32, 1024], False),
+        ("onnx_int8", [None, None, None, 3], [32, 1024], False),
         ("litert", [1, 96, 96, 3], [96, 96], False),
         ("tf1_hub", [None, 96, 96, 3], [96, 96], False),
         ("serving", [None, None, None, 3], [32, 1024], False),
@@ -130,13 +133,14 @@ def test_manifests_describe_what_a_format_takes(
         assert record.input["height_range"] == heights
         assert bool(record.hyperparameters) == arguments
         assert record.files == manifest.file_hashes(folder / name / kind / "1")
-    assert ("tf2onnx" in record.packages) == (name == "onnx")
+    assert ("tf2onnx" in record.packages) == (name in ("onnx", "onnx_int8"))
+    assert ("onnxruntime" in record.packages) == (name == "onnx_int8")
 
 
 @pytest.mark.ci
 def test_manifests_keep_to_the_schema(folder):
     jsonschema.Draft202012Validator.check_schema(manifest.schema())
-    for name in ("", "onnx", "litert", "tf1_hub", "serving"):
+    for name in ("", *CONVERTED, "tf1_hub"):
         for kind in OUTPUTS:
             path = folder / name / kind / "1" / manifest.MANIFEST
             jsonschema.validate(json.loads(path.read_text()), manifest.schema())
@@ -176,14 +180,26 @@ def test_converted_models_have_a_report(folder):
         for kind in OUTPUTS:
             for file, result in report[kind].items():
                 assert (folder / name / kind / "1" / file).is_file()
-                exact = file in ("model.onnx", "float32.tflite", "saved_model.pb")
+                exact = name != "onnx_int8" and file not in FEWER_BITS
                 assert (result["relative_difference"] < 1e-5) == exact
-        assert ("top1_agreement" in str(report)) == (name == "litert")
+                assert name != "onnx_int8" or result["relative_difference"] < 0.1
+        quantized = name in ("litert", "onnx_int8")
+        assert ("top1_agreement" in str(report)) == quantized
+
+
+@pytest.mark.ci
+def test_the_report_compares_the_speed_of_int8(folder):
+    report = json.loads((folder / "onnx_int8" / "report-1.json").read_text())
+    speed = report["classification"]["model.onnx"]["images_per_second"]
+    assert list(speed) == ["batch_1", "batch_8"]
+    for rates in speed.values():
+        assert list(rates) == ["onnx_int8", "onnx"]
+        assert min(rates.values()) > 0
 
 
 @pytest.mark.slow
 def test_a_format_exported_alone_has_the_same_bytes(tool, folder, tmp_path):
-    for name in ("onnx", "litert", "tf1_hub", "serving"):
+    for name in (*CONVERTED, "tf1_hub"):
         done = tool(
             *("export", f"--arch={ARCH}", f"--format={name}", "--check=none"),
             f"--output={tmp_path}",
@@ -305,30 +321,39 @@ def test_drawn_images_are_the_same_every_time_and_of_many_kinds():
 def test_int8_with_real_weights_classifies_photographs(tool, tmp_path, photographs):
     arch = "efficientnet_lite0"
     done = tool(
-        *("export", f"--arch={arch}", "--weights=imagenet", "--format=litert"),
-        f"--output={tmp_path}",
+        *("export", f"--arch={arch}", "--weights=imagenet"),
+        *("--format=litert,onnx_int8", f"--output={tmp_path}"),
         timeout=900,
     )
     assert done.returncode == 0, done.stderr
-    model_folder = tmp_path / arch / "litert" / "classification" / "1"
-    agreements = {}
-    for precision in ("float32", "int8"):
-        interpreter = ai_edge_litert.interpreter.Interpreter(
-            str(model_folder / f"{precision}.tflite")
-        )
-        runner = interpreter.get_signature_runner()
-        for path, top5 in photographs:
-            image = Image.open(path).convert("RGB")
-            side = int(224 / 256 * min(image.size))
-            left, top = ((length - side + 1) // 2 for length in image.size)
-            image = image.crop((left, top, left + side, top + side))
-            image = image.resize((224, 224), Image.Resampling.BICUBIC)
+    agreement = r"onnx_int8: model.onnx .* images/s as onnx at batch 8; predicts"
+    assert re.search(agreement, done.stderr)
+    litert = tmp_path / arch / "litert" / "classification" / "1"
+    models = [litert / "float32.tflite", litert / "int8.tflite"]
+    models.append(tmp_path / arch / "onnx_int8" / "classification" / "1" / "model.onnx")
+    right = {model.name: 0 for model in models}
+    for path, top5 in photographs:
+        image = Image.open(path).convert("RGB")
+        side = int(224 / 256 * min(image.size))
+        left, top = ((length - side + 1) // 2 for length in image.size)
+        image = image.crop((left, top, left + side, top + side))
+        image = image.resize((224, 224), Image.Resampling.BICUBIC)
+        for model in models:
             images = np.asarray(image, np.float32)[None] / 255
-            logits = runner(images=images)["logits"][0]
-            agrees = int(logits.argmax()) == top5[0][0]
-            agreements.setdefault(precision, []).append(agrees)
-    assert sum(agreements["float32"]) == len(photographs) == 9
-    assert sum(agreements["int8"]) >= 7
+            right[model.name] += classify(model, images) == top5[0][0]
+    assert right["float32.tflite"] == len(photographs) == 9
+    assert right["int8.tflite"] >= 7
+    assert right["model.onnx"] >= 8
+
+
+def classify(model, images):
+    """Returns the top-1 class of one image."""
+    if model.suffix == ".onnx":
+        (logits,) = onnxruntime.InferenceSession(model).run(None, {"images": images})
+    else:
+        interpreter = ai_edge_litert.interpreter.Interpreter(str(model))
+        logits = interpreter.get_signature_runner()(images=images)["logits"]
+    return int(logits[0].argmax())
 
 
 def test_a_full_disk_says_where(monkeypatch, tmp_path):
@@ -341,4 +366,4 @@ def test_a_full_disk_says_where(monkeypatch, tmp_path):
 
     monkeypatch.setattr(write_formats, "_module", lambda model_format: Full)
     with pytest.raises(OSError, match=f"^Can't write below {tmp_path}: No space left"):
-        write_formats._save(formats.FORMATS["onnx"], None, tmp_path / "onnx")
+        write_formats._save(formats.ONNX, None, tmp_path / "onnx", {})

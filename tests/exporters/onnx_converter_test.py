@@ -63,12 +63,13 @@ def test_zeros_after_a_relu_are_left_alone(before):
         ("raise ValueError('no such op')", "exit code 1: ValueError: no such op"),
     ],
 )
-def test_a_converter_that_fails_says_why(tmp_path, monkeypatch, program, message):
-    converter = tmp_path / "converter.py"
-    converter.write_text(program)
-    monkeypatch.setattr(onnx_converter, "__file__", str(converter))
-    with pytest.raises(ChildProcessError, match=message):
-        exporters_onnx._convert({})
+def test_a_program_that_fails_says_why(tmp_path, program, message):
+    file = tmp_path / "program.py"
+    file.write_text(program)
+    with pytest.raises(ChildProcessError, match=f"tf2onnx .*{message}"):
+        exporters_onnx.run_program(
+            str(file), {}, scratch=str(tmp_path), tool="tf2onnx", memory="all memory"
+        )
 
 
 def test_constants_are_copied_by_no_optimizer():

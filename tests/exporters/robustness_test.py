@@ -22,6 +22,7 @@ FILES = {  # the main file of a model in each format
     "saved_model": "saved_model.pb",
     "tf1_hub": "tfhub_module.pb",
     "onnx": "model.onnx",
+    "onnx_int8": "model.onnx",
     "litert": "float32.tflite",
 }
 OTHERS = [name for name in FILES if name != "saved_model"]
