@@ -205,7 +205,11 @@ def test_a_format_exported_alone_has_the_same_bytes(tool, folder, tmp_path):
             f"--output={tmp_path}",
         )
         assert done.returncode == 0, done.stderr
-        assert files(tmp_path / ARCH / name) == files(folder / name)
+        actual, expected = files(tmp_path / ARCH / name), files(folder / name)
+        if name == "onnx_int8":  # its report has timings
+            assert actual.pop("report-1.json")
+            assert expected.pop("report-1.json")
+        assert actual == expected
     assert {path.name for path in (tmp_path / ARCH).iterdir()} == {
         *CONVERTED,
         "tf1_hub",
