@@ -61,8 +61,11 @@ def test_every_format_of_a_generation_passes(tool, tmp_path, arch):
     assert_passes(folder, kinds[0])
     assert_passes(folder, kinds[1], clauses=without_clients)
     for kind in kinds:
-        assert_passes(folder / "tf1_hub", kind, level="quick")
-    assert {path.name for path in folder.iterdir()} > {"litert", "onnx"}
+        for name in ("tf1_hub", "serving", "serving_xla"):
+            assert_passes(folder / name, kind, level="quick")
+    assert {path.name for path in folder.iterdir()} > {*formats.FORMATS} - {
+        "saved_model"
+    }
 
 
 @pytest.mark.slow
