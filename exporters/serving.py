@@ -9,6 +9,12 @@ Signatures, with B images:
                         each image: classes (names), ids, and scores (probabilities)
 
 TensorFlow Serving fills in the default of `k`; in Python, `model.classify` does.
+
+Two functions are no signatures. A server in Python calls them to decode each image of a
+batch by itself, so that a damaged one fails alone:
+
+  model.preprocess       image_bytes -> images, for any signature that takes these
+  model.classify_images  images, k -> as `classify`
 """
 
 from __future__ import annotations
@@ -39,6 +45,7 @@ _K = 5  # classes that `classify` returns by default
 _LIMIT = 1e-5  # see `comparison.ConvertedModel`; folded kernels round once more
 _MOST_BYTES = 2**31 - 2**20  # of constants: a protobuf holds less than 2 GiB
 _BYTES = tf.TensorSpec([None], tf.string, "image_bytes")
+_NUMBER = tf.TensorSpec([], tf.int32, "k")
 _new_root = tf.__internal__.tracking.AutoTrackable
 
 
@@ -102,10 +109,12 @@ def _build(
         "image_bytes": image_bytes,
     }
     root = _new_root()
+    root.preprocess = preprocess
     if kind == "classification":
-        root.classify = _classify(
-            model.taxonomy, lambda data: function(preprocess(data))[0]
+        root.classify_images = _classify_images(
+            model.taxonomy, lambda images: function(images)[0], images_spec
         )
+        root.classify = _classify(model.taxonomy, preprocess, root.classify_images)
         signatures["classify"] = root.classify
     return root, signatures
 
@@ -122,27 +131,46 @@ def _not_empty(images: tf.Tensor) -> tf.Tensor:
         return tf.identity(images)
 
 
-def _classify(classes: taxonomy.Taxonomy, logits: typing.Any) -> typing.Any:
-    """Returns the function of the signature `classify`."""
+def _classify_images(
+    classes: taxonomy.Taxonomy, logits: typing.Any, images_spec: tf.TensorSpec
+) -> typing.Any:
+    """Returns a function from images and k to the likeliest classes."""
     to_scores = tf.nn.softmax if classes.scores == taxonomy.SOFTMAX else tf.nn.sigmoid
     names = [definition.name for definition in classes.classes]
     ids = [definition.id for definition in classes.classes]
-    default = tf.constant(min(_K, len(names)))
+    default = _default_k(classes)
 
-    @tf.function(
-        input_signature=[_BYTES, tf.TensorSpec([], tf.int32, "k")], autograph=False
-    )
-    def classify(
-        image_bytes: tf.Tensor, k: tf.Tensor = default
+    @tf.function(input_signature=[images_spec, _NUMBER], autograph=False)
+    def classify_images(
+        images: tf.Tensor, k: tf.Tensor = default
     ) -> dict[str, tf.Tensor]:
-        scores, indices = tf.math.top_k(to_scores(logits(image_bytes)), k)
+        scores, indices = tf.math.top_k(to_scores(logits(images)), k)
         return {
             "classes": tf.gather(tf.constant(names), indices),
             "ids": tf.gather(tf.constant(ids), indices),
             "scores": scores,
         }
 
+    return classify_images
+
+
+def _classify(
+    classes: taxonomy.Taxonomy, preprocess: typing.Any, classify_images: typing.Any
+) -> typing.Any:
+    """Returns the function of the signature `classify`."""
+    default = _default_k(classes)
+
+    @tf.function(input_signature=[_BYTES, _NUMBER], autograph=False)
+    def classify(
+        image_bytes: tf.Tensor, k: tf.Tensor = default
+    ) -> dict[str, tf.Tensor]:
+        return classify_images(preprocess(image_bytes), k)
+
     return classify
+
+
+def _default_k(classes: taxonomy.Taxonomy) -> tf.Tensor:
+    return tf.constant(min(_K, len(classes.classes)))
 
 
 def _preprocessing(model: zoo_model.ImageModel) -> model_input.Preprocessing:

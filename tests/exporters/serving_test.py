@@ -102,6 +102,25 @@ def test_the_likeliest_classes_have_names(loaded):
 
 
 @pytest.mark.ci
+def test_images_are_decoded_one_by_one_and_classified_together(loaded):
+    for _, served in loaded.values():
+        files = [jpeg(1), jpeg(2, 40, 50)]
+        images = [served.preprocess(tf.constant([data])) for data in files]
+        assert images[0].shape == (1, 96, 96, 3)
+        batch = tf.concat(images, 0)
+        actual = served.signatures["serving_default"](images=batch)["default"].numpy()
+        expected = served.signatures["image_bytes"](image_bytes=tf.constant(files))
+        np.testing.assert_array_equal(actual, expected["default"])
+        with pytest.raises(tf.errors.InvalidArgumentError, match="is not a JPEG, PNG"):
+            served.preprocess(tf.constant([b"junk"]))
+    answer = served.classify_images(batch, k=3)
+    expected = served.classify(tf.constant(files), k=3)
+    for name in ("classes", "ids", "scores"):
+        np.testing.assert_array_equal(answer[name], expected[name])
+    assert served.classify_images(batch)["scores"].shape == (2, 5)
+
+
+@pytest.mark.ci
 def test_the_number_of_classes_is_optional_for_servers(exported):
     signatures = graph_of(exported["classification"][1]).signature_def
     assert {*signatures["classify"].inputs} == {"image_bytes", "k"}
@@ -192,7 +211,9 @@ def test_scores_of_several_classes_per_image_are_sigmoids():
     )
     several = taxonomy.Taxonomy("letters", classes, taxonomy.SIGMOID)
     logits = tf.constant([[0.0, 3.0, 2.0]])
-    answer = serving._classify(several, lambda data: logits)(tf.constant([b""]))
+    images_spec = tf.TensorSpec([None, 2, 2, 3], tf.float32, "images")
+    classify = serving._classify_images(several, lambda images: logits, images_spec)
+    answer = classify(tf.zeros([1, 2, 2, 3]))
     np.testing.assert_allclose(
         answer["scores"], [1 / (1 + np.exp([-3.0, -2.0, 0.0]))], rtol=1e-6
     )
