@@ -68,9 +68,9 @@ class Limits:
     pixels: int = 25_000_000
     seconds: float = 10.0
     batch_size: int = 16
-    batch_wait: float = 0.005
+    batch_wait: float = 0.01
     ongoing: int = 64
-    queued: int = 32
+    queued: int = 64
 
 
 api = fastapi.FastAPI(
@@ -121,7 +121,6 @@ class Classifier:
     def _decode(self, data: bytes) -> np.ndarray:
         """Decodes and resizes an image to [1, height, width, 3]."""
         import tensorflow as tf
-
         from image_model_zoo.images import reader
 
         try:
@@ -165,46 +164,62 @@ def main(arguments: list[str]) -> None:
     if not (folder / "saved_model.pb").is_file():
         parser.error(f"{folder} has no saved_model.pb.")
 
-    quiet = schema.LoggingConfig(enable_access_log=False, log_level="ERROR")
     try:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            logging_level="WARNING",
-            object_store_memory=128 << 20,
-            _metrics_export_port=flags.metrics_port,
-            _node_ip_address="127.0.0.1",
-        )
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C
-        serve.start(
-            http_options=config.HTTPOptions(
-                host=flags.host,
-                port=flags.port,
-                request_timeout_s=2 * limits.seconds,  # with the time in the queue
-            ),
-            logging_config=quiet,
-        )
-        application = Classifier.options(
-            max_ongoing_requests=limits.ongoing,
-            max_queued_requests=limits.queued,
-            backpressure_config=config.BackpressureConfig(retry_after_s=1),
-            logging_config=quiet,
-            # Pauses of the proxy until it asks again whether others may follow.
-            request_router_config=config.RequestRouterConfig(
-                initial_backoff_s=0.005, max_backoff_s=0.02
-            ),
-        ).bind(str(folder), limits)
-        serve.run(application)
+        start(str(folder), limits, flags.host, flags.port, flags.metrics_port)
         print(f"POST images to http://{flags.host}:{flags.port}/classify", flush=True)
+        wait_for_stop()
+        print("stopping", flush=True)
+        serve.delete("default")  # when requests that have begun are answered
+    except KeyboardInterrupt:
+        pass
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def start(folder: str, limits: Limits, host: str, port: int, metrics_port: int) -> None:
+    """Starts Ray on this machine, and Serve with the application."""
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        logging_level="WARNING",
+        object_store_memory=128 << 20,
+        _metrics_export_port=metrics_port,
+        _node_ip_address="127.0.0.1",
+    )
+    # Ray's own answer to SIGTERM leaves processes behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    quiet = schema.LoggingConfig(enable_access_log=False, log_level="ERROR")
+    # The time in the queue counts, too. Clients can change this limit by a header.
+    seconds = 2 * limits.seconds
+    serve.start(
+        http_options=config.HTTPOptions(
+            host=host, port=port, request_timeout_s=seconds
+        ),
+        logging_config=quiet,
+    )
+    application = Classifier.options(
+        max_ongoing_requests=limits.ongoing,
+        max_queued_requests=limits.queued,
+        backpressure_config=config.BackpressureConfig(retry_after_s=1),
+        graceful_shutdown_timeout_s=limits.seconds,
+        logging_config=quiet,
+        # Pauses of the proxy until it asks again whether others may follow.
+        request_router_config=config.RequestRouterConfig(
+            initial_backoff_s=0.005, max_backoff_s=0.02
+        ),
+    ).bind(folder, limits)
+    serve.run(application)
+
+
+def wait_for_stop() -> None:
+    """Returns at Ctrl-C or SIGTERM; further ones change nothing."""
+    try:
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:
-        print("stopping", flush=True)
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):  # a second one changes nothing
+        for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        serve.shutdown()
-        ray.shutdown()
 
 
 if __name__ == "__main__":
