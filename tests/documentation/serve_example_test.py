@@ -360,14 +360,14 @@ def test_bad_requests_get_reasons(server):
 def test_bad_requests_fail_alone(server, classifier, photographs, load_test):
     """Good and bad requests at once; images are batched, and none is lost."""
     good = []
-    for path, _ in photographs:
+    for k, (path, _) in enumerate(photographs, start=1):
         with PIL.Image.open(path) as photo:
             photo = photo.convert("RGB")
             photo.thumbnail((300, 300))
             file = io.BytesIO()
             photo.save(file, "JPEG")
-        classes = expected_classes(classifier, file.getvalue())
-        good.append(load_test.Request(file.getvalue(), 200, classes=classes))
+        classes = expected_classes(classifier, file.getvalue(), k)
+        good.append(load_test.Request(file.getvalue(), 200, str(k), classes))
     requests = (good + load_test.bad_requests(good[0].body)) * 10
     counts, _ = load_test.run(server.url, requests, 16)
     assert counts == {"sent": 140, "answered": 90, "bad": 50}

@@ -58,6 +58,7 @@ class Limits:
       body_bytes: largest body of a request.
       pixels: most pixels of an image.
       seconds: longest time to read, decode and classify; and as much in the queue.
+      decoders: most images that are decoded at once; one of 25 megapixels takes 1 GB.
       batch_size: most images that the model gets at once.
       batch_wait: seconds that a batch waits for more images.
       ongoing: most requests that are read, decoded or classified at a time.
@@ -67,15 +68,22 @@ class Limits:
     body_bytes: int = 10 << 20
     pixels: int = 25_000_000
     seconds: float = 10.0
+    decoders: int = 2
     batch_size: int = 16
     batch_wait: float = 0.01
     ongoing: int = 64
     queued: int = 64
 
 
-api = fastapi.FastAPI(
-    docs_url=None, redoc_url=None
-)  # these pages load scripts of a CDN
+api = fastapi.FastAPI(docs_url=None, redoc_url=None)  # both load scripts of a CDN
+
+
+def _add_local_port(server: typing.Any, _: str) -> int:
+    """Replaces Ray's function that opens a port on all network interfaces.
+
+    The port is for calls between deployments, of which this application has one.
+    """
+    return server.add_insecure_port("127.0.0.1:0")
 
 
 @serve.deployment
@@ -89,17 +97,14 @@ class Classifier:
     """
 
     def __init__(self, folder: str, limits: Limits) -> None:
-        # Ray opens a port for calls between deployments on all network interfaces.
-        replica.add_port_to_grpc_server = lambda server, _: server.add_insecure_port(
-            "127.0.0.1:0"
-        )
         import tensorflow as tf  # here, since the process of `main` needs none
 
+        replica.add_port_to_grpc_server = _add_local_port
         self._limits = limits
         self._model = tf.saved_model.load(folder)
         outputs = self._model.signatures["serving_default"].structured_outputs
         self._number_of_classes = outputs["default"].shape[1]
-        self._decoders = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+        self._decoders = concurrent.futures.ThreadPoolExecutor(limits.decoders)
         self._classify.set_max_batch_size(limits.batch_size)
         self._classify.set_batch_wait_timeout_s(limits.batch_wait)
 
@@ -202,7 +207,7 @@ def start(folder: str, limits: Limits, host: str, port: int, metrics_port: int) 
         max_ongoing_requests=limits.ongoing,
         max_queued_requests=limits.queued,
         backpressure_config=config.BackpressureConfig(retry_after_s=1),
-        graceful_shutdown_timeout_s=limits.seconds,
+        graceful_shutdown_timeout_s=2 * limits.seconds,
         logging_config=quiet,
         # Pauses of the proxy until it asks again whether others may follow.
         request_router_config=config.RequestRouterConfig(
