@@ -122,6 +122,8 @@ class Classifier:
         except TimeoutError:
             message = f"The request took more than {self._limits.seconds:g} seconds."
             raise fastapi.HTTPException(408, message) from None
+        except ray.exceptions.RayError:  # of the proxy, whose client has left
+            raise fastapi.HTTPException(400, "The body ended too early.") from None
 
     def _decode(self, data: bytes) -> np.ndarray:
         """Decodes and resizes an image to [1, height, width, 3]."""
