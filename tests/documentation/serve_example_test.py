@@ -294,8 +294,7 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(model):
-    pytest.importorskip("fastapi", reason=HOW)
+def server(checks, model):  # `checks` skips the test without the extra
     server = Server(model, model / "server.log")
     yield server
     server.kill()
