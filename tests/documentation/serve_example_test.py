@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -244,7 +245,7 @@ class Server:
         assert python == ".venv/bin/python"
         self.port, self.metrics_port = free_port(), free_port()
         flags = {**LIMITS, "port": self.port, "metrics_port": self.metrics_port}
-        self._log = log
+        self.log = log
         self._temporary = tempfile.mkdtemp(prefix="zoo-")  # names of sockets are short
         with log.open("w") as file:
             self.process = subprocess.Popen(
@@ -256,10 +257,17 @@ class Server:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        try:
+            self._wait()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _wait(self):
         deadline = time.monotonic() + 120
-        while f"POST images to {self.url}" not in log.read_text():
-            assert self.process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
+        while f"POST images to {self.url}" not in self.log.read_text():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.2)
 
     @property
@@ -291,6 +299,7 @@ class Server:
             for process in self.processes():
                 process.kill()
         self.process.wait(10)
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -478,16 +487,19 @@ def test_it_listens_on_this_machine_only(server):
 
 
 @pytest.mark.slow
-def test_it_stops_cleanly(server):
-    """The last test of this server."""
-    with slow_requests(server, 1) as (connection,):
-        time.sleep(0.5)
-        code, left = server.stop()
-        assert connection.recv(12) == b"HTTP/1.1 408"
+def test_it_stops_cleanly(checks, model):
+    server = Server(model, model / "stopped.log")
+    try:
+        with slow_requests(server, 1) as (connection,):
+            time.sleep(0.5)
+            code, left = server.stop()
+            assert connection.recv(12) == b"HTTP/1.1 408"
+    finally:
+        server.kill()
     assert (code, left) == (0, [])
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", server.port), 5)
-    assert "Traceback" not in server._log.read_text().split("\nstopping\n")[1]
+    assert "Traceback" not in server.log.read_text().split("\nstopping\n")[1]
 
 
 @pytest.mark.slow
