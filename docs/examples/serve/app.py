@@ -24,6 +24,7 @@ import argparse
 import asyncio
 import concurrent.futures
 import dataclasses
+import logging
 import os
 import pathlib
 import secrets
@@ -180,8 +181,9 @@ def main(arguments: list[str]) -> None:
     except KeyboardInterrupt:
         pass
     finally:
-        serve.shutdown()
-        ray.shutdown()
+        if ray.is_initialized():  # else Serve would start Ray, to shut it down
+            serve.shutdown()
+            ray.shutdown()
 
 
 def start(folder: str, limits: Limits, host: str, port: int, metrics_port: int) -> None:
@@ -189,7 +191,7 @@ def start(folder: str, limits: Limits, host: str, port: int, metrics_port: int) 
     ray.init(
         address="local",
         include_dashboard=False,
-        logging_level="WARNING",
+        logging_level=logging.WARNING,
         object_store_memory=128 << 20,
         _metrics_export_port=metrics_port,
         _node_ip_address="127.0.0.1",
