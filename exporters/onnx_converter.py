@@ -33,10 +33,13 @@ def main(job: dict) -> None:
     """Converts all models of a job."""
     import onnx
     import tf2onnx
+    from tf2onnx.optimizer import transpose_optimizer
 
     node = tf2onnx.graph.Node
     node.__hash__ = lambda node: zlib.crc32(node.name.encode())
     node.update_proto = _except_for_constants(node.update_proto)
+    transposes = transpose_optimizer.TransposeOptimizer
+    transposes._add_handler = _except_for_scalars(transposes._add_handler)
     for entry in job["models"]:
         gc.collect()  # graphs have reference cycles
         converted = _convert(entry["graph"], entry["names"], job["opset"])
@@ -86,6 +89,23 @@ def _except_for_constants(function: Callable) -> Callable:
     def call(node: typing.Any, *args: object) -> None:
         if not node.is_const():
             function(node, *args)
+
+    return call
+
+
+def _except_for_scalars(function: Callable) -> Callable:
+    """Returns a method that merges sums with biases, for constants that may be one.
+
+    tf2onnx 1.17 fails on a scalar, such as the 3 that a hard swish adds to the output
+    of a convolution without bias.
+    """
+
+    @functools.wraps(function)
+    def call(self: typing.Any, transpose: typing.Any, node: typing.Any) -> bool:
+        term = node.inputs[1]
+        if term.is_const() and not term.get_tensor_value(as_list=False).shape:
+            return self._handle_node_having_branches(transpose, node)
+        return function(self, transpose, node)
 
     return call
 

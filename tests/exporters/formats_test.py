@@ -234,6 +234,16 @@ def test_a_finished_export_is_recognised_and_the_rest_is_made(tool, folder):
     assert files(folder) == before
 
 
+@pytest.mark.ci
+def test_a_scalar_after_a_convolution_without_bias_is_converted(tool, tmp_path):
+    """Random biases are 0, and vanish; then a hard swish adds 3 to a convolution."""
+    done = tool(
+        *("export", "--arch=mobilenet_v3_small_075", "--format=onnx", "--check=none"),
+        *("--gin_binding=MobileNetV3Small.image_size=32", f"--output={tmp_path}"),
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="onnx needs onnx: run tools/setup onnx"):
