@@ -43,7 +43,7 @@ from zoo import model as zoo_model
 from zoo import taxonomy
 
 _K = 5  # classes that `classify` returns by default
-_LIMIT = 1e-5  # see `comparison.ConvertedModel`; folded kernels round once more
+_LIMIT = 1e-4  # see `comparison.ConvertedModel`; folded kernels round once more
 _MOST_BYTES = 2**31 - 2**20  # of constants: a protobuf holds less than 2 GiB
 _BYTES = tf.TensorSpec([None], tf.string, "image_bytes")
 _NUMBER = tf.TensorSpec([], tf.int32, "k")
