@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from documentation import model_page, page_data, rendering
@@ -53,6 +53,7 @@ def files(
     report: Mapping[str, Any],
     *,
     publisher: str = page_data.PUBLISHER,
+    formats: Sequence[str] = (),
 ) -> dict[str, bytes]:
     """Returns all documents of one exported model, by path.
 
@@ -60,6 +61,7 @@ def files(
       model: the folder of the SavedModel, with its manifest.
       report: the output of `tools/check --format=json` for it.
       publisher: the first part of its handle: lowercase letters, digits and hyphens.
+      formats: names of the other formats that a hub has it in; its page lists them.
 
     Returns:
       `page.html`, `page.md` and `stages.svg`, the model's page and its diagram;
@@ -72,8 +74,8 @@ def files(
     page = page_data.for_export(model, report, publisher=publisher)
     picture = model_page.stages_svg(page)
     texts = {
-        "page.md": model_page.markdown(page, picture="stages.svg"),
-        "page.html": model_page.html(page),
+        "page.md": model_page.markdown(page, picture="stages.svg", formats=formats),
+        "page.html": model_page.html(page, formats=formats),
         "stages.svg": picture,
         "tfhub.md": tfhub(page),
         "kaggle/model-metadata.json": _json(kaggle_model(page)),

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from documentation import page_data, rendering
 
 KIND_NAMES = {"feature_vector": "Feature vector", "classification": "Classifier"}
+# What the formats of tools/export are for, besides SavedModels that can be fine-tuned.
+_FORMATS = {
+    "serving": "a SavedModel for serving: encoded images in, names of classes out",
+    "serving_xla": "the same, compiled by XLA when it runs",
+    "tf1_hub": "`hub.Module` in TensorFlow 1 programs",
+    "onnx": "ONNX Runtime, OpenVINO and others, in float32",
+    "onnx_int8": "ONNX Runtime, in int8",
+    "litert": "LiteRT (TensorFlow Lite), in float32, float16 and int8",
+}
 _WIDTH, _ROW, _MARGIN = 400, 28, 14
 _LONGEST_BAR, _SHORTEST_BAR = 130, 28  # in units of the SVG
 
@@ -17,6 +26,7 @@ def markdown(
     page: page_data.PageData,
     *,
     picture: str | None = None,
+    formats: Sequence[str] = (),
     with_json: bool = True,
 ) -> str:
     """Returns the page in Markdown.
@@ -24,6 +34,7 @@ def markdown(
     Args:
       page: data of one exported model.
       picture: address of the diagram of its stages.
+      formats: names of the other formats that the hub has the model in.
       with_json: whether to add the facts for programs, as JSON in a comment.
     """
     (model,) = page.models
@@ -34,6 +45,7 @@ def markdown(
         model=model,
         rows=fact_rows(page, model),
         paper_url=paper_url(page.manifest["paper"]),
+        formats={name: _FORMATS.get(name, "–") for name in formats},
         facts={"models": [model_facts(page, model)]} if with_json else None,
         **shared_values(page, picture=picture),
     )
@@ -79,10 +91,15 @@ def arguments(page: page_data.PageData) -> dict[str, dict[str, Any]]:
     }
 
 
-def html(page: page_data.PageData) -> str:
-    """Returns the page of one exported model as HTML that needs no other file."""
+def html(page: page_data.PageData, *, formats: Sequence[str] = ()) -> str:
+    """Returns the page of one exported model as HTML that needs no other file.
+
+    Args:
+      page: data of one exported model.
+      formats: as for `markdown`.
+    """
     return rendering.to_html(
-        markdown(page, picture="stages.svg"),
+        markdown(page, picture="stages.svg", formats=formats),
         title=title(page),
         pictures={"stages.svg": stages_svg(page)},
     )

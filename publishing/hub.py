@@ -3,6 +3,10 @@
 PUBLISHER/ARCH/KIND/VERSION                 the model's archive: its path is its handle
 PUBLISHER/models/ARCH/KIND/VERSION.md       its page in TensorFlow Hub's Markdown
 PUBLISHER/models/ARCH/KIND/VERSION/…        other documents and the conformance report
+PUBLISHER/models/ARCH/KIND/VERSION/formats/FORMAT.tar.gz
+                                            the model in another format, and
+PUBLISHER/models/ARCH/KIND/VERSION/formats/FORMAT.json
+                                            how it compares with the SavedModel
 index.json                                  published files with hashes; written last
 """
 
@@ -12,10 +16,13 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Iterable
 
 from exporters import manifest
-from foundation import atomic
+from foundation import atomic, progress
 from publishing import archives, hub_index, pairs, upload_files
+
+_LOG = progress.logger(__name__)
 
 CLEANUP_LIST = ".publishing.json"  # files to remove if the publish is interrupted
 TFHUB_DOCUMENT = "tfhub.md"
@@ -46,6 +53,8 @@ class Hub:
         self.folder = folder
         self.publisher = publisher
 
+    takes_formats = True
+
     def handles(self, pair: pairs.Pair) -> list[str]:
         return [self._handle(model) for model in pair.models]
 
@@ -64,7 +73,27 @@ class Hub:
                     f"and a published version can't change: export with a --version "
                     f"other than {model.version}."
                 )
+            self._warn_of_missing_formats(model, pair, entry["files"])
         return len(published) == len(pair.models)
+
+    def _warn_of_missing_formats(
+        self, model: pairs.ExportedModel, pair: pairs.Pair, files: Iterable[str]
+    ) -> None:
+        """Logs the formats that are exported, but were not published with the model."""
+        missing = [
+            other.format
+            for other in pair.others
+            if self._archive(model, other.format) not in files
+        ]
+        if missing:
+            _LOG.info(
+                f"{self._handle(model)} was published without {', '.join(missing)}: "
+                "publish another --version to add formats"
+            )
+
+    def _archive(self, model: pairs.ExportedModel, name: str) -> str:
+        """Returns the path of a model in another format."""
+        return f"{self.publisher}/{pairs.MODELS}/{model.name}/formats/{name}.tar.gz"
 
     def pack(
         self, pair: pairs.Pair, documents: upload_files.Documents, scratch: pathlib.Path
@@ -80,6 +109,16 @@ class Hub:
                 if name == TFHUB_DOCUMENT:
                     target = f"{self.publisher}/{pairs.MODELS}/{model.name}.md"
                 uploads.append(upload_files.write_file(target, content, scratch))
+        for other in pair.others:
+            for model in other.models:
+                target = self._archive(model, other.format)
+                archive = scratch / f"{model.kind}-{other.format}.tar.gz"
+                archives.write(model.files(), archive)
+                uploads.append(upload_files.upload_file(target, archive))
+                if other.report.is_file():
+                    target = target.replace(".tar.gz", ".json")
+                    report = other.report.read_bytes()
+                    uploads.append(upload_files.write_file(target, report, scratch))
         return uploads
 
     def publish(self, pair: pairs.Pair, documents: upload_files.Documents) -> None:

@@ -50,6 +50,8 @@ class HuggingFace:
         self._api = huggingface_hub.HfApi()
         self.owner = owner
 
+    takes_formats = False
+
     def handles(self, pair: pairs.Pair) -> list[str]:
         return [f"{self._repository(model)}@{_tag(model)}" for model in pair.models]
 

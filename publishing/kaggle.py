@@ -58,6 +58,8 @@ class Kaggle:
         self._library = kagglehub
         self.owner = owner
 
+    takes_formats = False
+
     def handles(self, pair: pairs.Pair) -> list[str]:
         return [f"{self._variation(model)}/{model.version}" for model in pair.models]
 

@@ -11,7 +11,8 @@ from exporters import manifest
 
 _PAIR_FILE = re.compile(r"pair-([1-9]\d*)\.json")
 _ARCH = re.compile(r"[a-z\d][\w.-]*", re.ASCII)
-_FORMAT = "saved_model"
+_FORMAT = "saved_model"  # that handles are for
+_NOT_OF_BUILD = {"models", "packages"}  # fields of a pair file that formats don't share
 MODELS = "models"  # folder of documents in a hub, next to the folders of archs
 
 
@@ -85,19 +86,36 @@ class ExportedModel:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A feature-vector model and the classifier that was built with it."""
+    """A feature-vector model and the classifier that was built with it.
+
+    Attributes:
+      export: folder of the pair.
+      models: both models.
+      others: the same pair in other formats.
+    """
 
     export: pathlib.Path
     models: tuple[ExportedModel, ExportedModel]
+    others: tuple[Pair, ...] = ()
 
     @property
     def version(self) -> int:
         return self.models[0].version
 
     @property
+    def format(self) -> str:
+        return self.models[0].manifest.format
+
+    @property
+    def report(self) -> pathlib.Path:
+        """The report of the comparison with SavedModels, of a converted pair."""
+        return self.export / f"report-{self.version}.json"
+
+    @property
     def name(self) -> str:
-        """ARCH/VERSION, for messages."""
-        return f"{self.models[0].arch}/{self.version}"
+        """ARCH/VERSION, for messages; with the format, if it is another one."""
+        name = f"{self.models[0].arch}/{self.version}"
+        return name if self.format == _FORMAT else f"{name} ({self.format})"
 
 
 def is_name(text: str) -> bool:
@@ -122,14 +140,37 @@ def versions(export: pathlib.Path) -> list[int]:
 
 
 def read(export: pathlib.Path, version: int) -> Pair:
-    """Reads one version of an export.
+    """Reads one version of an export, with its other formats.
 
     Raises:
       ValueError: the files changed since they were exported, or do not belong together.
     """
+    pair, build = _read(export, version)
+    if pair.format != _FORMAT:
+        raise ValueError(
+            f"{export} has the format {pair.format}: a handle is that of a pair of the "
+            f"format {_FORMAT}, in the folder OUT/ARCH."
+        )
+    others = []
+    for pair_file in sorted(export.glob(f"*/pair-{version}.json")):
+        other, other_build = _read(pair_file.parent, version)
+        if other.format != other.export.name or other_build != build:
+            different = sorted(k for k in build if build[k] != other_build.get(k))
+            raise ValueError(
+                f"{other.export} is not of the same build as {export}: "
+                f"{', '.join(different) or 'its format'} differs. Export both again, "
+                "or move it away."
+            )
+        others.append(other)
+    return dataclasses.replace(pair, others=tuple(others))
+
+
+def _read(export: pathlib.Path, version: int) -> tuple[Pair, manifest.JsonObject]:
+    """Reads a pair in one format; returns it, and what determined its build."""
     pair_file = export / f"pair-{version}.json"
     try:
-        entries = json.loads(pair_file.read_text(encoding="utf-8"))["models"]
+        record = json.loads(pair_file.read_text(encoding="utf-8"))
+        entries = record["models"]
         hashes = {
             kind: (entries[kind]["sha256"], entries[kind]["manifest_sha256"])
             for kind in manifest.KINDS
@@ -144,26 +185,23 @@ def read(export: pathlib.Path, version: int) -> Pair:
                 f"{model.folder} changed since it was exported: export it again with "
                 "--overwrite."
             )
-        if model.manifest.format != _FORMAT:
-            raise ValueError(
-                f"{model.folder} has the format {model.manifest.format}: a handle is "
-                f"that of a pair of the format {_FORMAT}, in the folder OUT/ARCH."
-            )
         if (model.kind, model.version) != (kind, version):
             raise ValueError(
                 f"{model.folder} has the manifest of another model, {model.name}."
             )
         models.append(model)
     first, second = models
-    if first.arch != second.arch:
+    if (first.arch, first.manifest.format) != (second.arch, second.manifest.format):
         raise ValueError(
-            f"{pair_file} has models of two archs: {first.name} and {second.name}."
+            f"{pair_file} has models of two archs or formats: {first.name} and "
+            f"{second.name}."
         )
     if not is_name(first.arch):
         raise ValueError(
             f"{pair_file}: {first.arch!r} is not a valid name in a handle."
         )
-    return Pair(export=export, models=(first, second))
+    build = {key: record[key] for key in record.keys() - _NOT_OF_BUILD}
+    return Pair(export=export, models=(first, second)), build
 
 
 def _exported_model(folder: pathlib.Path) -> ExportedModel:

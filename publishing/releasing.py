@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from exporters import manifest
 from foundation import atomic, progress
@@ -14,8 +15,11 @@ _LOG = progress.logger(__name__)
 
 REPORT = "conformance.json"
 
-# Takes a model's folder and its report; returns documents by path.
-Documents = Callable[[pathlib.Path, Mapping[str, object]], Mapping[str, bytes]]
+# Takes a model's folder, its report, and the names of its other formats; returns
+# documents by path.
+Documents = Callable[
+    [pathlib.Path, Mapping[str, object], Sequence[str]], Mapping[str, bytes]
+]
 
 
 def release(
@@ -50,6 +54,12 @@ def release(
     with atomic.locked(export):
         for version in versions:
             pair = pairs.read(export, version)
+            if pair.others and not destination.takes_formats:
+                names = ", ".join(other.format for other in pair.others)
+                _LOG.info(
+                    f"{pair.name}: {names} stay here: only hubs in folders take them"
+                )
+                pair = dataclasses.replace(pair, others=())
             for model in pair.models:
                 if model.warning:
                     _LOG.info(f"{model.name}: {model.warning}")
@@ -58,6 +68,9 @@ def release(
                 lines += [] if dry_run else destination.handles(pair)
                 continue
             reports = suite_reports.passing_reports(pair, check=check, suite=suite)
+            for other in pair.others:
+                if suite_reports.has_clauses(other):
+                    suite_reports.passing_reports(other, check=check, suite=suite)
             pair_documents = _documents(pair, reports, documents)
             if dry_run:
                 with tempfile.TemporaryDirectory() as scratch:
@@ -76,9 +89,10 @@ def _documents(
     pair: pairs.Pair, reports: suite_reports.Reports, documents: Documents
 ) -> upload_files.Documents:
     """Returns all documents of both models, including their reports, by kind."""
+    formats = [other.format for other in pair.others]
     return {
         model.kind: {
-            **documents(model.folder, reports[model.kind]),
+            **documents(model.folder, reports[model.kind], formats),
             REPORT: manifest.to_json(reports[model.kind]).encode(),
         }
         for model in pair.models

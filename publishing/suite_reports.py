@@ -13,6 +13,8 @@ from publishing import pairs
 
 _LOG = progress.logger(__name__)
 
+_SAVED_MODEL = "saved_model.pb"
+
 # Takes a model's folder, its kind, and the other model's folder.
 Check = Callable[[pathlib.Path, str, pathlib.Path], report.Report]
 Reports = dict[str, manifest.JsonObject]  # by kind, from `report.Report.to_json`
@@ -20,6 +22,11 @@ Reports = dict[str, manifest.JsonObject]  # by kind, from `report.Report.to_json
 
 class FailedClausesError(Exception):
     """MUST clauses fail; the message has one line for each."""
+
+
+def has_clauses(pair: pairs.Pair) -> bool:
+    """Returns whether the suite checks models of this format: all SavedModels."""
+    return all((model.folder / _SAVED_MODEL).is_file() for model in pair.models)
 
 
 def passing_reports(pair: pairs.Pair, *, check: Check, suite: str) -> Reports:

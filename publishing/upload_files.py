@@ -39,7 +39,13 @@ class UploadFile:
 
 
 class Destination(typing.Protocol):
-    """A hub that pairs are published to."""
+    """A hub that pairs are published to.
+
+    Attributes:
+      takes_formats: whether it takes a pair's other formats, too.
+    """
+
+    takes_formats: bool
 
     def handles(self, pair: pairs.Pair) -> list[str]:
         """Returns the handles of both models, relative to the hub."""

@@ -220,6 +220,18 @@ def test_a_folder_or_report_of_another_kind_is_rejected(
 HOSTILE = "<script>alert(1)</script> | `a` [x](javascript:y) \n# Title --> *b*"
 
 
+def test_a_page_lists_the_other_formats_of_its_hub(
+    exported, suite_report, untrained, kind
+):
+    folder = exported("resnet_cifar_20") / kind / "1"
+    listed = model_cards.files(folder, suite_report, formats=["serving", "onnx"])
+    for name in ("page.md", "page.html"):
+        assert b"Other formats" not in untrained[name]
+        for path in ("serving.tar.gz", "onnx.tar.gz"):
+            assert f"resnet_cifar_20/{kind}/1/formats/{path}" in (listed[name].decode())
+    assert listed["huggingface/README.md"] == untrained["huggingface/README.md"]
+
+
 def test_untrusted_text_is_escaped(exported, suite_report, tmp_path):
     folder = exported("resnet_cifar_20", weights="fashion_mnist")
     fields = json.loads((folder / "classification/1" / manifest.MANIFEST).read_text())

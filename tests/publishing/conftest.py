@@ -28,6 +28,7 @@ def make_export(
     content=b"weights" * 10_000,
     weights="toy",
     model_format="saved_model",
+    build=None,
 ):
     """Writes OUT/ARCH like tools/export, with arbitrary bytes in place of models."""
     models = {}
@@ -54,8 +55,19 @@ def make_export(
             "manifest_sha256": manifest.manifest_hash(folder),
         }
     pair_file = output / arch / f"pair-{version}.json"
-    pair_file.write_text(json.dumps({"models": models}))
+    pair_file.write_text(json.dumps({**(build or {}), "models": models}))
     return output / arch
+
+
+def add_format(export, name, *, build=None, **options):
+    """Adds the same pair in another format to an export."""
+    scratch = export.parent / "scratch"
+    made = make_export(
+        scratch, arch=export.name, model_format=name, build=build, **options
+    )
+    made.rename(export / name)
+    (export / name / "report-1.json").write_text('{"images": 32}\n')
+    return export / name
 
 
 @pytest.fixture

@@ -16,11 +16,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 INSTANCE = b'{"overview": "Toy", "fineTunable": true, "licenseName": "Apache 2.0"}'
 
 
-def documents(model, model_report):
+def documents(model, model_report, formats):
     assert model_report["kind"] == model.parent.name
     return {
         "tfhub.md": b"# Module toy\n",
         "page.html": b"<!doctype html><title>toy</title>\n",
+        **({"formats.txt": " ".join(formats).encode()} if formats else {}),
         "huggingface/README.md": b"---\nlicense: apache-2.0\n---\n# Toy\n",
         "kaggle/model-instance-metadata.json": INSTANCE,
     }
