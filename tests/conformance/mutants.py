@@ -822,6 +822,11 @@ class P03NoClasses(_WithManifest):
         record["class_index"] = None
 
 
+class P03OtherFormat(_WithManifest):
+    def edit(self, record):
+        record["format"] = "litert"
+
+
 class P03OtherFile(_WithManifest):
     def edit(self, record):
         record["files"]["saved_model.pb"] = "0" * 64
@@ -1371,6 +1376,13 @@ class V03OtherNames(serving_models.Classification):
         return {**answer, "classes": two}
 
 
+class V03UnknownName(serving_models.Classification):
+    def classify(self, image_bytes, k=2):
+        answer = super().classify(image_bytes, k)
+        renamed = tf.strings.regex_replace(answer["classes"], "class 4", "a cat")
+        return {**answer, "classes": renamed}
+
+
 class V03OneMore(serving_models.Classification):
     def classify(self, image_bytes, k=2):
         return super().classify(image_bytes, tf.minimum(k + 1, 10))
@@ -1590,6 +1602,7 @@ MUTANTS = {
     P02OtherHead: Mutant(message=r"equal classifier\(x\); observed a relative differ"),
     P03NoRange: Mutant(message="in the manifest: input.width_range; observed none"),
     P03NoClasses: Mutant(message="class_index, a dict; observed None"),
+    P03OtherFormat: Mutant(message="the format saved_model; observed 'litert'"),
     P03OtherFile: Mutant(message="every file; observed a different hash of saved_mod"),
     P03OtherHalf: Mutant(message="the hash of the other model as pair.sha256"),
     P03NoJson: Mutant(message="in the manifest: a JSON object; observed JSONDecodeEr"),
@@ -1668,6 +1681,7 @@ MUTANTS = {
     V03LeastLikely: Mutant(message="in descending order; observed a relative diff"),
     V03Numbers: Mutant(message="to return classes, string, .* observed classes int32"),
     V03OtherNames: Mutant(message="b'class 4', the name of class 4 .* b'class 5'"),
+    V03UnknownName: Mutant(message="the class index; observed b'a cat', which it has"),
     V03OneMore: Mutant(
         message=r"classes and scores \[2, 1\] for two images and k=1; observed",
         others=("V04",),

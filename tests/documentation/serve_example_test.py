@@ -74,13 +74,19 @@ def image(form, width=40, height=30, **options):
     return file.getvalue()
 
 
-@pytest.mark.parametrize(("text", "k"), [("1", 1), ("5", 5), ("10", 10), ("010", 10)])
+@pytest.mark.parametrize(
+    ("text", "k"), [("1", 1), ("5", 5), ("10", 10), ("010", 10), ("", 5)]
+)
 def test_k_is_a_number_of_classes(checks, text, k):
     assert checks.parse_k(text, 10) == k
 
 
+def test_without_k_few_classes_are_all_returned(checks):
+    assert checks.parse_k("", 2) == 2
+
+
 @pytest.mark.parametrize(
-    "text", ["0", "11", "-1", "", " ", "5.0", "five", "1e0", "²", "9" * 5000]
+    "text", ["0", "11", "-1", " ", "5.0", "five", "1e0", "²", "\u0663", "9" * 5000]
 )
 def test_another_k_is_refused(checks, text):
     with pytest.raises(checks.fastapi.HTTPException) as refusal:
@@ -99,6 +105,65 @@ def test_pixels_are_counted_without_decoding(checks, form, monkeypatch):
         checks.check_image(data, 1199)
     assert refusal.value.status_code == 413
     assert refusal.value.detail == "The image has 40 x 30 pixels, more than 1199."
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP"])
+def test_pixels_of_all_frames_count(checks, form):
+    frames = [PIL.Image.new("RGB", (40, 30), (n, 0, 9 * n)) for n in range(4)]
+    file = io.BytesIO()
+    frames[0].save(file, form, save_all=True, append_images=frames[1:])
+    checks.check_image(file.getvalue(), 4800)
+    with pytest.raises(checks.fastapi.HTTPException) as refusal:
+        checks.check_image(file.getvalue(), 4799)
+    assert refusal.value.status_code == 413
+    assert refusal.value.detail == (
+        "The image has 40 x 30 pixels in 4 frames, more than 4799."
+    )
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "inf", "nan", "1.5"])
+def test_limits_are_positive_numbers(checks, text):
+    read = checks.positive(int)
+    assert read("7") == 7
+    with pytest.raises((ValueError, OverflowError)):
+        read(text)
+    assert checks.positive(float)("0.5") == 0.5
+    for value in ("nan", "inf", "0"):
+        with pytest.raises(ValueError, match=value):
+            checks.positive(float)(value)
+
+
+@pytest.mark.parametrize(
+    ("record", "is_good"),
+    [
+        ({"format": "serving", "kind": "classification"}, True),
+        ({"format": "serving_xla", "kind": "classification"}, True),
+        ({"format": "serving", "kind": "feature_vector"}, False),
+        ({"format": "saved_model", "kind": "classification"}, False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_a_folder_must_have_a_classifier_for_serving(checks, tmp_path, record, is_good):
+    (tmp_path / "saved_model.pb").touch()
+    if record is not None:
+        (tmp_path / "assets.extra").mkdir()
+        (tmp_path / "assets.extra/manifest.json").write_text(json.dumps(record))
+    if is_good:
+        checks.check_model(tmp_path)
+        (tmp_path / "saved_model.pb").unlink()
+    with pytest.raises(ValueError, match="is not a classifier of tools/export"):
+        checks.check_model(tmp_path)
+
+
+def test_a_port_must_be_free(checks):
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(ValueError, match=f"--port={port} is in use: give another"):
+            checks.check_port("--port", "127.0.0.1", port)
+    checks.check_port("--port", "127.0.0.1", port)
+    with pytest.raises(ValueError, match="--port=99999 fails"):
+        checks.check_port("--port", "127.0.0.1", 99999)
 
 
 def test_a_hundred_megapixels_take_no_memory(checks):
@@ -521,7 +586,8 @@ def test_a_folder_without_a_model_is_told(tmp_path):
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.endswith(f"error: {tmp_path} has no saved_model.pb.\n")
+    assert "is not a classifier of tools/export --format=serving" in done.stderr
+    assert done.stderr.count("error: ") == 1
 
 
 def test_tensorflow_serving_reads_the_list_of_models():

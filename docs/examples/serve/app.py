@@ -41,6 +41,7 @@ os.environ.update(  # Ray reads them when it is imported, and its processes inhe
     RAY_AUTH_MODE="token",  # its processes answer each other only
     RAY_AUTH_TOKEN=secrets.token_hex(),
     RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # else they would leave 127.0.0.1
+    RAY_memory_monitor_refresh_ms="0",  # it kills the server if others fill the memory
     RAY_USAGE_STATS_ENABLED="0",
     TF_CPP_MIN_LOG_LEVEL="3",
 )
@@ -57,7 +58,7 @@ class Limits:
 
     Attributes:
       body_bytes: largest body of a request.
-      pixels: most pixels of an image.
+      pixels: most pixels of an image, in all frames of an animation.
       seconds: longest time to read, decode and classify; and as much in the queue.
       decoders: most images that are decoded at once; one of 25 megapixels takes 1 GB.
       batch_size: most images that the model gets at once.
@@ -76,7 +77,8 @@ class Limits:
     queued: int = 64
 
 
-api = fastapi.FastAPI(docs_url=None, redoc_url=None)  # both load scripts of a CDN
+# Its pages of documentation load scripts of a CDN.
+api = fastapi.FastAPI(openapi_url=None, redirect_slashes=False)
 
 
 def _add_local_port(server: typing.Any, _: str) -> int:
@@ -110,7 +112,7 @@ class Classifier:
         self._classify.set_batch_wait_timeout_s(limits.batch_wait)
 
     @api.post("/classify")
-    async def classify(self, request: fastapi.Request, k: str = "5") -> dict:
+    async def classify(self, request: fastapi.Request, k: str = "") -> dict:
         """Answers with the k likeliest classes of the image in the body."""
         count = checks.parse_k(k, self._number_of_classes)
         try:
@@ -163,14 +165,18 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--metrics_port", type=int, default=8080)
     for field in dataclasses.fields(Limits):
-        kind = type(field.default)
-        parser.add_argument(f"--{field.name}", type=kind, default=field.default)
+        number = checks.positive(type(field.default))
+        parser.add_argument(f"--{field.name}", type=number, default=field.default)
     flags = parser.parse_args(arguments)
     names = [field.name for field in dataclasses.fields(Limits)]
     limits = Limits(**{name: getattr(flags, name) for name in names})
     folder = pathlib.Path(flags.model).resolve()
-    if not (folder / "saved_model.pb").is_file():
-        parser.error(f"{folder} has no saved_model.pb.")
+    try:
+        checks.check_model(folder)
+        checks.check_port("--port", flags.host, flags.port)
+        checks.check_port("--metrics_port", "127.0.0.1", flags.metrics_port)
+    except ValueError as error:
+        parser.error(str(error))
 
     try:
         start(str(folder), limits, flags.host, flags.port, flags.metrics_port)

@@ -43,7 +43,7 @@ class Request:
 
     body: bytes
     status: int
-    k: str = "5"
+    k: str = ""
     classes: list[dict] | None = None
 
 
@@ -57,7 +57,7 @@ class Client:
 
     def send(self, request: Request) -> tuple[int, dict[str, str], bytes]:
         """Returns status, headers and body of the answer."""
-        path = f"{self._path}?k={request.k}"
+        path = f"{self._path}?k={request.k}" if request.k else self._path
         self._connection.request("POST", path, request.body)
         answer = self._connection.getresponse()
         return answer.status, dict(answer.getheaders()), answer.read()
@@ -71,11 +71,15 @@ def bad_requests(photo: bytes) -> list[Request]:
     """Returns requests that must be refused, each for another reason."""
     large = io.BytesIO()
     PIL.Image.new("L", (10_000, 10_000)).save(large, "PNG")
+    frames = [PIL.Image.new("L", (2000, 2000), number) for number in range(9)]
+    animated = io.BytesIO()
+    frames[0].save(animated, "GIF", save_all=True, append_images=frames[1:])
     return [
         Request(photo[: len(photo) // 2], 400),
         Request(b"", 400),
         Request(b"This is a text.", 415),
         Request(large.getvalue(), 413),
+        Request(animated.getvalue(), 413),
         Request(photo, 422, k="many"),
     ]
 
@@ -99,11 +103,10 @@ def run(
     url: str, requests: list[Request], clients: int
 ) -> tuple[collections.Counter[str], list[float]]:
     """Sends all requests; returns the columns, and the seconds of each answer."""
-    counts: collections.Counter[str] = collections.Counter(sent=len(requests))
-    seconds: list[float] = []
 
-    def work(part: list[Request]) -> None:
+    def work(part: list[Request]) -> tuple[collections.Counter[str], list[float]]:
         client = Client(url)
+        counts, seconds = collections.Counter(sent=len(part)), []
         for request in part:
             begin = time.perf_counter()
             try:
@@ -115,10 +118,12 @@ def run(
             if column == "answered":
                 seconds.append(time.perf_counter() - begin)
         client.close()
+        return counts, seconds
 
     with concurrent.futures.ThreadPoolExecutor(clients) as pool:
-        list(pool.map(work, (requests[i::clients] for i in range(clients))))
-    return counts, seconds
+        done = list(pool.map(work, (requests[i::clients] for i in range(clients))))
+    counts = sum((part for part, _ in done), collections.Counter())
+    return counts, [second for _, seconds in done for second in seconds]
 
 
 def main(arguments: list[str]) -> int:
@@ -132,8 +137,11 @@ def main(arguments: list[str]) -> int:
     client = Client(flags.url)
     good = []
     for photo in flags.photos:
-        request = Request(photo.read_bytes(), 200)
-        status, _, body = client.send(request)
+        try:
+            request = Request(photo.read_bytes(), 200)
+            status, _, body = client.send(request)
+        except (OSError, http.client.HTTPException) as error:
+            parser.error(f"{photo}: {error}; is there a server at {flags.url}?")
         if status != 200:
             parser.error(f"{photo}: {status} {body.decode()}")
         answer = json.loads(body)["classes"]

@@ -14,6 +14,7 @@ import json
 import pathlib
 import sys
 import typing
+import urllib.error
 import urllib.request
 
 MODEL = "classifier"  # its name in models.config
@@ -72,11 +73,16 @@ def main(arguments: list[str]) -> None:
     server.add_argument("--rest", metavar="URL")
     server.add_argument("--grpc", metavar="HOST:PORT")
     flags = parser.parse_args(arguments)
-    images = [flags.photo.read_bytes()]
-    if flags.rest:
-        print(ask_rest(flags.rest, images, flags.k))
-    else:
-        print(ask_grpc(flags.grpc, images, flags.k))
+    try:
+        images = [flags.photo.read_bytes()]
+        if flags.rest:
+            print(ask_rest(flags.rest, images, flags.k))
+        else:
+            print(ask_grpc(flags.grpc, images, flags.k))
+    except urllib.error.HTTPError as error:
+        parser.error(f"{error}: {error.read().decode(errors='replace')}")
+    except (OSError, ImportError) as error:  # no photo, no server, or no gRPC
+        parser.error(str(error))
 
 
 if __name__ == "__main__":
