@@ -99,10 +99,13 @@ def _read_page(path: pathlib.Path, folder: pathlib.Path, kind: str) -> Documenta
 
 def in_manifest(folder: pathlib.Path, field: str) -> str:
     """Returns a field of the model's manifest as text; empty if it is not there."""
+    path = folder / MANIFEST
     try:
-        record = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return str(record[field])
-    except (OSError, ValueError, LookupError, TypeError):
+        if not path.is_file():  # such as a pipe, which would be waited for
+            return ""
+        with path.open("rb") as file:
+            return str(json.loads(file.read(_READ_LIMIT))[field])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return ""
 
 
