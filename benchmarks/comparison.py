@@ -179,8 +179,7 @@ def _call_rows(
     """Measures inference of our classifier by a program that takes nothing else."""
     with tempfile.TemporaryDirectory() as scratch:
         _LOG.info("export")
-        arguments = [*subprocesses.EXPORT, f"--arch={arch}", f"--output={scratch}"]
-        subprocesses.measure([sys.executable, *arguments])
+        subprocesses.export(arch, pathlib.Path(scratch))
         job |= {
             "ours": str(pathlib.Path(scratch, arch, "classification", "1")),
             "size": settings.size,
@@ -238,10 +237,11 @@ def _exports(
         for side in runs:
             _LOG.info(f"export, {side}, {number + 1} of {repeat}")
             output = scratch / side / str(number)
-            arguments = [*subprocesses.EXPORT, f"--arch={arch}", f"--output={output}"]
-            if side == "theirs":
-                arguments = ["-m", keras_exports.__name__, builder, str(output)]
-            runs[side].append(subprocesses.measure([sys.executable, *arguments]))
+            if side == "ours":
+                runs[side].append(subprocesses.export(arch, output))
+            else:
+                command = [sys.executable, "-m", keras_exports.__name__, builder]
+                runs[side].append(subprocesses.measure([*command, str(output)]))
             folders[side] = output / arch if side == "ours" else output
     return folders, runs
 
@@ -254,8 +254,7 @@ def _export_other_formats(arch: str, scratch: pathlib.Path) -> dict[str, Any]:
     """
     _LOG.info("export to ONNX and LiteRT")
     output = scratch / "neighbours"
-    arguments = [*subprocesses.EXPORT, f"--arch={arch}", f"--output={output}"]
-    subprocesses.measure([sys.executable, *arguments, "--format=onnx,litert"])
+    subprocesses.export(arch, output, "--format=onnx,litert")
     classifier = "classification/1"
     litert = output / arch / "litert" / classifier
     manifest = json.loads((litert / "assets.extra" / "manifest.json").read_text())

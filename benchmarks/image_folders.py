@@ -137,8 +137,7 @@ def _export(
     """Exports an arch; returns the folder of its feature-vector model and the ONNX."""
     _LOG.info("export")
     formats = "saved_model,onnx" if with_onnx else "saved_model"
-    arguments = [*subprocesses.EXPORT, f"--arch={arch}", f"--output={output}"]
-    subprocesses.measure([sys.executable, *arguments, f"--format={formats}"])
+    subprocesses.export(arch, output, f"--format={formats}")
     kind = pathlib.Path("feature_vector", "1")
     return output / arch / kind, output / arch / "onnx" / kind / "model.onnx"
 

@@ -53,41 +53,41 @@ def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
     atomic.write_file(path, pictures.encode(figure, path.suffix))
 
 
-def draw_serving(records: list[dict[str, Any]], path: pathlib.Path) -> None:
+def draw_serving(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
     """Plots images/s by batch size, and the latencies with several clients.
 
     Args:
-      records: as `benchmarks.serving.measure` returns them; a row of panels per arch.
+      rows: as `benchmarks.serving.measure` returns them; a row of panels per arch.
       path: the picture, .png or .svg.
     """
     pyplot = pictures.pyplot()
-    archs = list(dict.fromkeys(record["arch"] for record in records))
-    columns = len(records[0]["images_per_second"]) + 1
+    archs = list(dict.fromkeys(row["arch"] for row in rows))
+    columns = len(rows[0]["images_per_second"]) + 1
     figure, panels = pyplot.subplots(
         len(archs),
         columns,
-        figsize=(2 + 2.6 * columns, 0.6 + 0.3 * len(records) + 0.6 * len(archs)),
+        figsize=(2 + 2.6 * columns, 0.6 + 0.3 * len(rows) + 0.6 * len(archs)),
         sharey="row",
         squeeze=False,
         layout="constrained",
     )
-    for row, arch in zip(panels, archs, strict=True):
-        own = [record for record in records if record["arch"] == arch]
-        names = [f"{record['name']}, {record['precision']}" for record in own]
-        colours = [_FASTER[record["precision"]] for record in own]
+    for line, arch in zip(panels, archs, strict=True):
+        own = [row for row in rows if row["arch"] == arch]
+        names = [f"{row['name']}, {row['precision']}" for row in own]
+        colours = [_FASTER[row["precision"]] for row in own]
         places = range(len(own))
-        for panel, batch in zip(row, own[0]["images_per_second"], strict=False):
-            rates = [record["images_per_second"].get(batch, 0) for record in own]
+        for panel, batch in zip(line, own[0]["images_per_second"], strict=False):
+            rates = [row["images_per_second"].get(batch, 0) for row in own]
             bars = panel.barh(places, rates, color=colours)
             labels = [f"{rate:.0f}" if rate else "–" for rate in rates]
             panel.bar_label(bars, labels, padding=3, color=pictures.INK, fontsize=8)
             panel.set_title(f"images/s, batch {batch}", loc="left", fontsize=9)
             panel.margins(x=0.2)
-        _draw_latencies(row[-1], own, colours)
-        row[0].set_yticks(places, names)
-        row[0].invert_yaxis()
-        row[0].set_ylabel(arch, color=pictures.INK, fontweight="bold")
-        for panel in row:
+        _draw_latencies(line[-1], own, colours)
+        line[0].set_yticks(places, names)
+        line[0].invert_yaxis()
+        line[0].set_ylabel(arch, color=pictures.INK, fontweight="bold")
+        for panel in line:
             panel.spines[["top", "right", "left"]].set_visible(False)
             panel.tick_params(left=False, labelsize=8)
     atomic.write_file(path, pictures.encode(figure, path.suffix))

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -127,7 +128,7 @@ def measure(
     runtimes = _available()
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
         scratch = pathlib.Path(temporary)
-        size = _export(arch, weights, scratch, {r.format for r in runtimes})
+        size = _export(arch, weights, scratch, sorted({r.format for r in runtimes}))
         _LOG.info("draw images")
         (scratch / "files").mkdir()
         files = training_speed.write_photographs(scratch / "files", 500, 375)
@@ -164,12 +165,11 @@ def _available() -> list[Runtime]:
     return found
 
 
-def _export(arch: str, weights: str, scratch: pathlib.Path, formats: set[str]) -> int:
-    """Exports an arch, and returns the size of its images in pixels."""
-    _LOG.info(f"export to {', '.join(sorted(formats))}")
-    arguments = [*subprocesses.EXPORT, f"--arch={arch}", f"--output={scratch}"]
-    arguments += [f"--format={','.join(sorted(formats))}", f"--weights={weights}"]
-    subprocesses.measure([sys.executable, *arguments])
+def _export(arch: str, weights: str, scratch: pathlib.Path, names: list[str]) -> int:
+    """Exports an arch in these formats; returns the size of its images in pixels."""
+    _LOG.info(f"export to {', '.join(names)}")
+    flags = (f"--format={','.join(names)}", f"--weights={weights}")
+    subprocesses.export(arch, scratch, *flags)
     record = manifest.read(scratch / arch / _SERVING.path)
     assert record
     return record.preprocessing["image_size"]
@@ -178,8 +178,11 @@ def _export(arch: str, weights: str, scratch: pathlib.Path, formats: set[str]) -
 class _Worker:
     """A process of `serving_speed`."""
 
-    def __init__(self, process: subprocess.Popen[str], name: str) -> None:
+    def __init__(
+        self, process: subprocess.Popen[str], log: typing.TextIO, name: str
+    ) -> None:
         self._process = process
+        self._log = log
         self._name = name
 
     def ask(self, **command: Any) -> Any:
@@ -197,23 +200,29 @@ class _Worker:
             pass  # there is no answer either
         line = self._process.stdout.readline()
         if not line:
-            raise ChildProcessError(f"{self._name} exited with {self._process.wait()}")
+            status = self._process.wait()
+            self._log.seek(0)
+            last = "".join(self._log.read().strip().splitlines()[-1:])
+            raise ChildProcessError(f"{self._name} exited with {status}: {last}")
         return json.loads(line)
 
 
 @contextlib.contextmanager
 def _worker(job: Mapping[str, Any]) -> Iterator[_Worker]:
     """Starts a process; it has answered once when the context begins."""
-    with subprocess.Popen(
-        [sys.executable, "-m", serving_speed.__name__, json.dumps(job)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=subprocesses.ROOT,
-    ) as process:
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", serving_speed.__name__, json.dumps(job)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=subprocesses.ROOT,
+        ) as process,
+    ):
         try:
-            worker = _Worker(process, f"{job['runtime']}, {job['precision']}")
+            worker = _Worker(process, log, f"{job['runtime']}, {job['precision']}")
             worker.ask()
             yield worker
         finally:
@@ -276,17 +285,17 @@ def _record(
     }
 
 
-def to_table(records: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the records as a text table, and a line on what is fastest, by arch."""
+def to_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the rows as a text table, and a line on what is fastest, by arch."""
     lines: list[str] = []
-    for arch in dict.fromkeys(record["arch"] for record in records):
-        own = [record for record in records if record["arch"] == arch]
+    for arch in dict.fromkeys(row["arch"] for row in rows):
+        own = [row for row in rows if row["arch"] == arch]
         batches = list(own[0]["images_per_second"])
         head = f"{arch:<34}" + "".join(f"{f'batch {b}':>10}" for b in batches)
         head += "".join(f"{_clients(n):>14}" for n in CLIENTS)
         lines += [f"{'':34}{'images/s':>10}{'':20}  p50 and p99 in ms with"]
         lines += [head + f"{'start s':>9}{'MiB':>7}{'top-1':>7}"]
-        lines += [_line(record, batches) for record in own]
+        lines += [_line(row, batches) for row in own]
         lines += _advice(own, batches)
     return "\n".join(lines)
 

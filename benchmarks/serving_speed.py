@@ -13,6 +13,7 @@ standard input, a command in JSON, by a line in JSON:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
@@ -28,48 +29,46 @@ import numpy as np
 import psutil
 
 from benchmarks import inference_speed
+from reuse import precision
 
 Call = Callable[[Any], np.ndarray]
 
 
-def saved_model(path: str, precision: str) -> Call:
+def saved_model(path: str, rounded_to: str) -> Call:
     """Loads a SavedModel, and calls it with images."""
-    if precision == "bfloat16":
-        from reuse import precision as precisions
-
-        precisions.bfloat16().__enter__()  # until the process ends
+    del rounded_to  # `main` sets it for TensorFlow
     return _signature(path, "serving_default", "images")
 
 
-def encoded_images(path: str, precision: str) -> Call:
+def encoded_images(path: str, rounded_to: str) -> Call:
     """Loads a SavedModel, and calls it with image files, which it decodes."""
-    del precision
+    del rounded_to
     return _signature(path, "image_bytes", "image_bytes")
 
 
-def pillow(path: str, precision: str) -> Call:
+def pillow(path: str, rounded_to: str) -> Call:
     """Loads a SavedModel, and calls it with image files that Pillow decodes."""
-    call = saved_model(path, precision)
+    call = saved_model(path, rounded_to)
     manifest = pathlib.Path(path, "assets.extra", "manifest.json")
     side = json.loads(manifest.read_text("utf-8"))["preprocessing"]["image_size"]
     return lambda files: call(np.stack([_decoded(file, side) for file in files]))
 
 
-def onnx_runtime(path: str, precision: str) -> Call:
+def onnx_runtime(path: str, rounded_to: str) -> Call:
     """Loads an ONNX model in ONNX Runtime, with its own defaults on the CPU."""
     import onnxruntime
 
-    del precision  # it is that of the file
+    del rounded_to  # it is that of the file
     providers = ["CPUExecutionProvider"]
     session = onnxruntime.InferenceSession(path, providers=providers)
     return lambda images: session.run(None, {"images": images})[0]
 
 
-def openvino(path: str, precision: str) -> Call:
+def openvino(path: str, rounded_to: str) -> Call:
     """Loads an ONNX model in OpenVINO, with its own defaults on the CPU."""
     import openvino as library
 
-    options = inference_speed.OPENVINO if precision == "float32" else {}
+    options = inference_speed.OPENVINO if rounded_to == "float32" else {}
     model = library.Core().compile_model(path, "CPU", options)
     local = threading.local()  # a request must not be used by two threads
 
@@ -81,11 +80,11 @@ def openvino(path: str, precision: str) -> Call:
     return call
 
 
-def litert(path: str, precision: str) -> Call:
+def litert(path: str, rounded_to: str) -> Call:
     """Loads a LiteRT model with XNNPACK, one thread a core; it takes one image."""
     from ai_edge_litert import interpreter
 
-    del precision
+    del rounded_to
     runner = interpreter.Interpreter(
         path, num_threads=os.cpu_count()
     ).get_signature_runner()
@@ -113,6 +112,13 @@ OF_FILES = ("image_bytes", "Pillow")
 
 def main(job: dict[str, Any]) -> None:
     call = RUNTIMES[job["runtime"]](job["path"], job["precision"])
+    is_rounded = (job["runtime"], job["precision"]) == ("SavedModel", "bfloat16")
+    with precision.bfloat16() if is_rounded else contextlib.nullcontext():
+        _serve(call, job)
+
+
+def _serve(call: Call, job: dict[str, Any]) -> None:
+    """Answers the commands on standard input."""
     files = [pathlib.Path(path).read_bytes() for path in job["files"]]
 
     @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import subprocess
 import sys
 import tempfile
@@ -20,8 +21,6 @@ from zoo import config
 _LOG = progress.logger(__name__)
 
 ROOT = config.ZOO.parent
-EXPORT = (str(ROOT / "tools" / "export"), "--check=none")
-"""A command, without the interpreter, that exports and checks nothing."""
 PROGRESS_PREFIX = "now: "
 """Prefix of the lines on standard error in which a timing program logs its progress."""
 _POLL = 0.05  # seconds between two samples of the memory
@@ -31,6 +30,18 @@ _MIB = 1 << 20
 def report_progress(message: str) -> None:
     """Logs the next step of this timing program through the parent process."""
     print(f"{PROGRESS_PREFIX}{message}", file=sys.stderr, flush=True)
+
+
+def export(arch: str, output: pathlib.Path, *flags: str) -> tuple[float, float]:
+    """Runs tools/export without checks, and measures it as `measure` does.
+
+    Args:
+      arch: value of --arch.
+      output: value of --output.
+      flags: further flags.
+    """
+    command = [sys.executable, str(ROOT / "tools" / "export"), "--check=none"]
+    return measure([*command, f"--arch={arch}", f"--output={output}", *flags])
 
 
 def measure(command: Sequence[str]) -> tuple[float, float]:

@@ -26,8 +26,14 @@ KINDS = (FEATURE_VECTOR, CLASSIFICATION)
 CALL, INPUT = "R03", "I01"
 """Clauses without which the model can't be called with images."""
 SAVED_MODEL, TF1_HUB = "TF2 SavedModel", "TF1 Hub module"
-SERVING = "SavedModel for serving"
+SERVING = "serving SavedModel"
 FORMATS = (SAVED_MODEL, TF1_HUB, SERVING)
+IN_MANIFEST = {
+    SAVED_MODEL: ("saved_model",),
+    TF1_HUB: ("tf1_hub",),
+    SERVING: ("serving", "serving_xla"),
+}
+"""The formats as manifests name them; other exporters' manifests may name none."""
 HUB_MODULE = "tfhub_module.pb"
 """The file that marks a TF1 Hub module."""
 GROUPS = {

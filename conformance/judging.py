@@ -128,10 +128,9 @@ def judge(
             _check_kind(clause, model.kind)
         if _needs_call(clause):
             _check_callable(clause, model)
-            if clause.by_signature and not model.is_callable:
-                prefix = (
-                    "" if model_format == clauses.SERVING else "by serving_default: "
-                )
+            is_served = model_format == clauses.SERVING
+            if clause.by_signature and not (model.is_callable or is_served):
+                prefix = "by serving_default: "
         status, message = report.PASS, prefix + check(model)
     except verdict.NotApplicable as reason:
         status, message = report.NOT_APPLICABLE, str(reason)

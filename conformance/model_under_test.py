@@ -24,7 +24,6 @@ from conformance import clauses, documents, numeric, traces
 _SIDES = (64, 128, 224, 320)
 _GUESS = "a guess: no signature or asset tells the kind; --kind overrides it"
 _UNKNOWN_SIZE = (224, 224)
-_SERVING = "serving"  # how the formats of models for serving begin, in manifests
 _ENCODED = {"image_bytes", "classify"}  # signatures that take encoded images
 _CLASS_INDEX_WORDS = ("class", "label")
 
@@ -105,7 +104,8 @@ class ModelUnderTest:
         objects = [n for g in self.proto.meta_graphs for n in g.object_graph_def.nodes]
         if (self.path / clauses.HUB_MODULE).exists() and not objects:
             return clauses.TF1_HUB
-        if documents.in_manifest(self.path, "format").startswith(_SERVING):
+        named = documents.in_manifest(self.path, "format")
+        if named in clauses.IN_MANIFEST[clauses.SERVING]:
             return clauses.SERVING
         roots = [c.local_name for node in objects[:1] for c in node.children]
         names = {n for g in self.proto.meta_graphs for n in g.signature_def}

@@ -7,17 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from documentation import page_data, rendering
+from exporters import formats as export_formats
 
 KIND_NAMES = {"feature_vector": "Feature vector", "classification": "Classifier"}
-# What the formats of tools/export are for, besides SavedModels that can be fine-tuned.
-_FORMATS = {
-    "serving": "a SavedModel for serving: encoded images in, names of classes out",
-    "serving_xla": "the same, compiled by XLA when it runs",
-    "tf1_hub": "`hub.Module` in TensorFlow 1 programs",
-    "onnx": "ONNX Runtime, OpenVINO and others, in float32",
-    "onnx_int8": "ONNX Runtime, in int8",
-    "litert": "LiteRT (TensorFlow Lite), in float32, float16 and int8",
-}
 _WIDTH, _ROW, _MARGIN = 400, 28, 14
 _LONGEST_BAR, _SHORTEST_BAR = 130, 28  # in units of the SVG
 
@@ -45,7 +37,7 @@ def markdown(
         model=model,
         rows=fact_rows(page, model),
         paper_url=paper_url(page.manifest["paper"]),
-        formats={name: _FORMATS.get(name, "–") for name in formats},
+        formats={name: export_formats.FORMATS[name].use for name in formats},
         facts={"models": [model_facts(page, model)]} if with_json else None,
         **shared_values(page, picture=picture),
     )

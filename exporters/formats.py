@@ -26,6 +26,7 @@ class Format:
 
     Attributes:
       name: value of --format.
+      use: what its models are for, in Markdown.
       has_clauses: whether the conformance suite has clauses for the format.
       is_converted: whether models are converted, and compared with the SavedModels.
       batch: batch size that a model takes; None means any.
@@ -38,6 +39,7 @@ class Format:
     """
 
     name: str
+    use: str
     has_clauses: bool = False
     is_converted: bool = False
     batch: int | None = None
@@ -61,11 +63,25 @@ class Format:
         return [self.batch, *(spec.input_shape if self.any_size else (side, side, 3))]
 
 
-SAVED_MODEL = Format(name="saved_model", has_clauses=True, any_size=True)
-SERVING = Format(name="serving", has_clauses=True, is_converted=True, any_size=True)
-SERVING_XLA = dataclasses.replace(SERVING, name="serving_xla")
+SAVED_MODEL = Format(
+    name="saved_model",
+    use="`hub.load`, and fine-tuning",
+    has_clauses=True,
+    any_size=True,
+)
+SERVING = Format(
+    name="serving",
+    use="servers: encoded images in, names of classes out",
+    has_clauses=True,
+    is_converted=True,
+    any_size=True,
+)
+SERVING_XLA = dataclasses.replace(
+    SERVING, name="serving_xla", use="the same, compiled by XLA when it runs"
+)
 ONNX = Format(
     name="onnx",
+    use="ONNX Runtime, OpenVINO and others, in float32",
     is_converted=True,
     any_size=True,
     extra="onnx",
@@ -73,7 +89,11 @@ ONNX = Format(
     packages=("onnx", "tf2onnx"),
 )
 ONNX_INT8 = dataclasses.replace(
-    ONNX, name="onnx_int8", source=ONNX, packages=(*ONNX.packages, "onnxruntime")
+    ONNX,
+    name="onnx_int8",
+    use="ONNX Runtime and OpenVINO, in int8",
+    source=ONNX,
+    packages=(*ONNX.packages, "onnxruntime"),
 )
 FORMATS = {
     entry.name: entry
@@ -81,9 +101,14 @@ FORMATS = {
         SAVED_MODEL,
         SERVING,
         SERVING_XLA,
-        Format(name="tf1_hub", has_clauses=True),
+        Format(
+            name="tf1_hub",
+            use="`hub.Module` in TensorFlow 1 programs",
+            has_clauses=True,
+        ),
         Format(
             name="litert",
+            use="LiteRT (TensorFlow Lite), in float32, float16 and int8",
             is_converted=True,
             batch=1,
             extra="litert",

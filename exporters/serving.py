@@ -73,7 +73,7 @@ def save(
     )
     if size > _MOST_BYTES:
         raise ValueError(
-            f"--format=serving holds weights up to 2 GiB, but these have {size} bytes."
+            f"A model for serving holds weights up to 2 GiB; these have {size} bytes."
         )
     for kind in manifest.KINDS:
         root, signatures = _build(model, kind, compiled=bool(compiled_batches))
@@ -104,14 +104,14 @@ def _build(
         logits = model.head(endpoints[model.head_input], training=False)
         return [logits, endpoints["feature_vector"]]
 
-    infer = frozen.fold(model, infer, shape)
+    folded = frozen.fold(model, infer, shape)
     if compiled:
-        infer = tf.function(
-            infer, input_signature=[images_spec], autograph=False, jit_compile=True
+        folded = tf.function(
+            folded, input_signature=[images_spec], autograph=False, jit_compile=True
         )
 
     def function(images: tf.Tensor) -> list[tf.Tensor]:
-        return infer(_not_empty(images))
+        return folded(_not_empty(images))
 
     root = _new_root()
     root.preprocess = _preprocessing(model).named_callable()

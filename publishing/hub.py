@@ -44,6 +44,8 @@ class Hub:
       ValueError: `publisher` has other characters.
     """
 
+    takes_formats = True
+
     def __init__(self, folder: pathlib.Path, publisher: str):
         if not _PUBLISHER.fullmatch(publisher):
             raise ValueError(
@@ -52,8 +54,6 @@ class Hub:
             )
         self.folder = folder
         self.publisher = publisher
-
-    takes_formats = True
 
     def handles(self, pair: pairs.Pair) -> list[str]:
         return [self._handle(model) for model in pair.models]
@@ -83,7 +83,7 @@ class Hub:
         missing = [
             other.format
             for other in pair.others
-            if self._archive(model, other.format) not in files
+            if self._format_file(model, f"{other.format}.tar.gz") not in files
         ]
         if missing:
             _LOG.info(
@@ -91,9 +91,9 @@ class Hub:
                 "publish another --version to add formats"
             )
 
-    def _archive(self, model: pairs.ExportedModel, name: str) -> str:
-        """Returns the path of a model in another format."""
-        return f"{self.publisher}/{pairs.MODELS}/{model.name}/formats/{name}.tar.gz"
+    def _format_file(self, model: pairs.ExportedModel, name: str) -> str:
+        """Returns the path of a file on another format of a model."""
+        return f"{self.publisher}/{pairs.MODELS}/{model.name}/formats/{name}"
 
     def pack(
         self, pair: pairs.Pair, documents: upload_files.Documents, scratch: pathlib.Path
@@ -111,13 +111,13 @@ class Hub:
                 uploads.append(upload_files.write_file(target, content, scratch))
         for other in pair.others:
             for model in other.models:
-                target = self._archive(model, other.format)
                 archive = scratch / f"{model.kind}-{other.format}.tar.gz"
                 archives.write(model.files(), archive)
+                target = self._format_file(model, f"{other.format}.tar.gz")
                 uploads.append(upload_files.upload_file(target, archive))
                 if other.report.is_file():
-                    target = target.replace(".tar.gz", ".json")
-                    report = other.report.read_bytes()
+                    target = self._format_file(model, f"{other.format}.json")
+                    report = other.report.read_bytes()  # the file itself stays
                     uploads.append(upload_files.write_file(target, report, scratch))
         return uploads
 

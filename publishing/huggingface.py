@@ -35,6 +35,8 @@ class HuggingFace:
       ValueError: `owner` is not a valid account name.
     """
 
+    takes_formats = False
+
     def __init__(self, owner: str):
         upload_files.check_owner(owner, "hf")
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read at import
@@ -49,8 +51,6 @@ class HuggingFace:
         self._library = huggingface_hub
         self._api = huggingface_hub.HfApi()
         self.owner = owner
-
-    takes_formats = False
 
     def handles(self, pair: pairs.Pair) -> list[str]:
         return [f"{self._repository(model)}@{_tag(model)}" for model in pair.models]

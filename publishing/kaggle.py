@@ -43,6 +43,8 @@ class Kaggle:
       ValueError: `owner` is not a valid account name.
     """
 
+    takes_formats = False
+
     def __init__(self, owner: str):
         upload_files.check_owner(owner, "kaggle")
         os.environ.setdefault("KAGGLEHUB_VERBOSITY", "error")
@@ -57,8 +59,6 @@ class Kaggle:
             ) from error
         self._library = kagglehub
         self.owner = owner
-
-    takes_formats = False
 
     def handles(self, pair: pairs.Pair) -> list[str]:
         return [f"{self._variation(model)}/{model.version}" for model in pair.models]

@@ -21,11 +21,6 @@ _FIELDS: dict[str, type] = {
     **{"arch": str, "kind": str, "version": int, "configuration": dict, "input": dict},
     **{"hyperparameters": dict, "weights": dict, "files": dict, "pair": dict},
 }
-_FORMATS = {  # as manifests name them; older ones name none
-    clauses.SAVED_MODEL: ("saved_model",),
-    clauses.TF1_HUB: ("tf1_hub",),
-    clauses.SERVING: ("serving", "serving_xla"),
-}
 _NOT_HYPERPARAMETERS = ("training", "return_endpoints")
 _FIX = "Write the manifest after all other files, and do not change them afterwards."
 
@@ -41,9 +36,9 @@ def p03_carries_manifest(model: model_under_test.ModelUnderTest) -> str:
             raise verdict.NotApplicable(f"there is no {documents.MANIFEST}")
         _fail(f"{documents.MANIFEST}, as in the other model", "no such file")
     _check_fields(record, model.kind)
-    if record.get("format", _FORMATS[model.format][0]) not in _FORMATS[model.format]:
-        names = " or ".join(_FORMATS[model.format])
-        _fail(f"the format {names}", repr(record["format"]))
+    names = clauses.IN_MANIFEST[model.format]
+    if record.get("format", names[0]) not in names:
+        _fail(f"the format {' or '.join(names)}", repr(record["format"]))
     _check_arguments(record["hyperparameters"], model)
     hashes = _hashes(model.path)
     if different := sorted(

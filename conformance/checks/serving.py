@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any, NoReturn
 
 import numpy as np
@@ -201,25 +202,17 @@ def v05_has_warmup_requests(model: model_under_test.ModelUnderTest) -> str:
     if not path.is_file():
         _fail(f"{warmup_requests.FILE}", "no such file", _WARMUP_FIX)
     seen = set()
-    for record in tf.data.TFRecordDataset(str(path)):
-        with verdict.expecting(
-            f"messages PredictionLog in {warmup_requests.FILE}", fix=_WARMUP_FIX
-        ):
-            name, inputs = warmup_requests.from_record(record.numpy())
+    for name, inputs in _warmup_requests(path):
         if name not in model.signatures:
             _fail(
                 "requests to signatures of the model", f"one to {name!r}", _WARMUP_FIX
             )
-        tensors = {
-            key: tf.constant(tf.make_ndarray(tensor_pb2.TensorProto.FromString(value)))
-            for key, value in inputs.items()
-        }
         if name == _CLASSIFY and (default := _default_number(model)) is not None:
-            tensors.setdefault(_NUMBER, tf.constant(default))
+            inputs.setdefault(_NUMBER, tf.constant(default))
         with verdict.expecting(
             f"signature {name} to answer its request", fix=_WARMUP_FIX
         ):
-            model.signatures[name](**tensors)
+            model.signatures[name](**inputs)
         seen.add(name)
     if missing := sorted(model.signatures.keys() - seen):
         _fail(
@@ -228,6 +221,21 @@ def v05_has_warmup_requests(model: model_under_test.ModelUnderTest) -> str:
             _WARMUP_FIX,
         )
     return f"requests for {', '.join(sorted(seen))}"
+
+
+def _warmup_requests(path: pathlib.Path) -> list[tuple[str, dict[str, tf.Tensor]]]:
+    """Reads the signature and the inputs of each request in a file."""
+    expected = f"records of messages PredictionLog in {warmup_requests.FILE}"
+    with verdict.expecting(expected, fix=_WARMUP_FIX):
+        records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+        return [
+            (name, {key: _tensor(value) for key, value in inputs.items()})
+            for name, inputs in map(warmup_requests.from_record, records)
+        ]
+
+
+def _tensor(data: bytes) -> tf.Tensor:
+    return tf.constant(tf.make_ndarray(tensor_pb2.TensorProto.FromString(data)))
 
 
 def _check_classify(model: model_under_test.ModelUnderTest) -> None:

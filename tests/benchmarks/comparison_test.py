@@ -50,6 +50,7 @@ def test_every_measure_has_a_row_with_both_sides(tool, tmp_path):
         (["mobilenet_v9"], "Unknown arch 'mobilenet_v9'. Did you mean 'mobilenet_v"),
         (["resnet_cifar_20"], "'resnet_cifar_20' has no counterpart in keras.appl"),
         (["--measure="], "--measure is missing"),
+        (["--measure=load", "--weights=x"], "--weights is for --measure=serving al"),
         (["--measure=serving,load"], "serving has a table of its own: give it alone"),
         (["--measure=speed"], "--measure must be one or more of export, .*, not 's"),
         (["swin_tiny"], "'swin_tiny' has no counterpart in keras.applications"),

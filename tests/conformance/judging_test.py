@@ -176,7 +176,7 @@ def test_a_model_with_variables_and_no_call_is_not_for_serving(kind, tmp_path):
     results = by_id(suite_report)
     assert results["R02"].status == report.FAIL
     assert results["V01"].message == (
-        "applies to SavedModel for servings; this is a TF2 SavedModel"
+        "applies to serving SavedModels; this is a TF2 SavedModel"
     )
 
 

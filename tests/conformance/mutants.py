@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from foundation import warmup_requests
 from images import model_input
 from tests.conformance import hub_modules, models, serving_models
 
@@ -1446,6 +1447,13 @@ class V05OtherInput(serving_models.FeatureVector):
         return {**requests, "image_bytes": {"image_bytes": [b"no image"]}}
 
 
+class V05Cut(serving_models.FeatureVector):
+    def save_files(self, path):
+        super().save_files(path)
+        file = path / warmup_requests.FILE
+        file.write_bytes(file.read_bytes()[:-9])
+
+
 class V05Damaged(serving_models.FeatureVector):
     def record(self, signature, inputs):
         return super().record(signature, inputs)[:-3]
@@ -1700,6 +1708,7 @@ MUTANTS = {
     V05OtherSignature: Mutant(message="of the model; observed one to 'predict'"),
     V05OtherInput: Mutant(message="image_bytes to answer its request; observed Inva"),
     V05Damaged: Mutant(message="messages PredictionLog in .*; observed ValueError"),
+    V05Cut: Mutant(message="messages PredictionLog in .*; observed DataLossError"),
     K01TwoFormats: Mutant(message="hub.load to return a working model"),
     K02NothingToLearn: Mutant(message="the loss does not fall"),
     K03NameTaken: Mutant(message="and TFSMLayer to run it; observed .*TFSMLayer"),

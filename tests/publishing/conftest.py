@@ -29,13 +29,14 @@ def make_export(
     weights="toy",
     model_format="saved_model",
     build=None,
+    file="saved_model.pb",
 ):
     """Writes OUT/ARCH like tools/export, with arbitrary bytes in place of models."""
     models = {}
     for kind in manifest.KINDS:
         folder = output / arch / kind / str(version)
         (folder / "variables").mkdir(parents=True)
-        (folder / "saved_model.pb").write_bytes(kind.encode() * 1000)
+        (folder / file).write_bytes(kind.encode() * 1000)
         (folder / "variables" / "variables.data").write_bytes(content)
         fields = dict.fromkeys(manifest.Manifest.__annotations__, "")
         record = {

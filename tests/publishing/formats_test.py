@@ -22,17 +22,18 @@ FORMATS = [
 def export(tmp_path):
     export = make_export(tmp_path / "exports", build=BUILD)
     add_format(export, "serving", build=BUILD, content=b"constants")
-    onnx = add_format(export, "onnx", build=BUILD, content=b"onnx")
-    for kind in manifest.KINDS:  # no SavedModel: the suite has no clauses for it
-        assert (onnx / kind / "1" / "saved_model.pb").is_file()
+    add_format(export, "onnx", build=BUILD, content=b"onnx", file="model.onnx")
     return export
 
 
 def test_formats_are_published_with_their_pair(export, publish, tmp_path):
     folder = tmp_path / "hub"
+    before = contents(export)
     done = publish(export, f"--hub={folder}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == HANDLES
+    after = contents(export)
+    assert {name: after.get(name) for name in before} == before
     found = [name for name in sorted(contents(folder)) if "/formats/" in name]
     assert found == sorted(FORMATS)
     assert_whole(folder)
@@ -52,11 +53,16 @@ def test_formats_are_published_with_their_pair(export, publish, tmp_path):
 
 
 def test_the_suite_checks_formats_that_are_saved_models(export, publish, tmp_path):
-    for kind in manifest.KINDS:
-        folder = export / "onnx" / kind / "1"
-        (folder / "saved_model.pb").rename(folder / "model.onnx")
+    assert publish(export, f"--hub={tmp_path / 'hub'}").returncode == 0
+    assert (export / "serving" / "conformance-1.json").is_file()
+    assert not (export / "onnx" / "conformance-1.json").exists()
+
+
+def test_a_format_that_changed_is_not_published(export, publish, tmp_path):
+    (export / "onnx" / "classification" / "1" / "model.onnx").write_bytes(b"other")
     done = publish(export, f"--hub={tmp_path / 'hub'}")
-    assert_rejected(done, "onnx/feature_vector/1 changed since it was exported")
+    assert_rejected(done, "onnx/classification/1 changed since it was exported")
+    assert not (tmp_path / "hub").exists()
 
 
 def test_a_format_that_fails_a_clause_is_not_published(export, publish, tmp_path):
