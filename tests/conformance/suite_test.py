@@ -250,7 +250,7 @@ def test_a_hub_module_is_judged_by_the_clauses_of_its_format(tmp_path):
     assert not_applicable == {"P03"}  # it has no manifest
     r01_report = suite.check(path, clauses=["R01"], level="quick")
     assert r01_report.clauses[0].message == (
-        "applies to TF2 SavedModels; this is a TF1 Hub module"
+        "applies to TF2 SavedModels and serving SavedModels; this is a TF1 Hub module"
     )
 
 
