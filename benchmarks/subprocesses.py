@@ -69,7 +69,8 @@ def measure(command: Sequence[str]) -> tuple[float, float]:
         if status:
             log.seek(0)
             lines = log.read().decode("utf-8", "replace").strip().splitlines()
-            raise ChildProcessError(f"{command[1]} exited with {status}: {lines[-1:]}")
+            last = "".join(lines[-1:])
+            raise ChildProcessError(f"{command[1]} exited with {status}: {last}")
     return spent, peak[0] / _MIB
 
 

@@ -276,6 +276,36 @@ def test_the_load_test_finds_lost_requests(load_test):
     assert counts == {"sent": 4, "lost": 2, "bad": 2}
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("load_test.py", ["nowhere.jpg"], "No such file"),
+        (
+            "load_test.py",
+            ["{photo}", "--clients=0"],
+            "must be positive numbers, not '0'",
+        ),
+        ("load_test.py", ["{photo}", "--url={url}"], "is there a server at http"),
+        ("tensorflow_serving/client.py", ["nowhere.jpg", "--rest={url}"], "No such fi"),
+        ("tensorflow_serving/client.py", ["{photo}", "--rest={url}"], "refused"),
+        ("tensorflow_serving/client.py", ["{photo}", "--rest=no"], "unknown url type"),
+    ],
+)
+def test_wrong_usage_is_told_in_a_line(name, arguments, message, photographs, capsys):
+    values = {"photo": photographs[0][0], "url": f"http://127.0.0.1:{free_port()}"}
+    with pytest.raises(SystemExit, match="2"):
+        load(name).main([argument.format(**values) for argument in arguments])
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_grpc_server_that_is_not_there_is_told(client, photographs, capsys):
+    pytest.importorskip("tensorflow_serving", reason="tools/setup test")
+    flag = f"--grpc=127.0.0.1:{free_port()}"
+    with pytest.raises(SystemExit, match="2"):
+        client.main([str(photographs[0][0]), flag])
+    assert "failed to connect" in capsys.readouterr().err.splitlines()[-1].lower()
+
+
 @pytest.fixture(scope="module")
 def model(tool, tmp_path_factory):
     """Exports EfficientNet-Lite0 into `exports/`; returns the folder of that."""

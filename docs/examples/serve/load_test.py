@@ -134,6 +134,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--clients", default="1,4,16,64", help="numbers of clients")
     parser.add_argument("--requests", type=int, default=500, help="for each number")
     flags = parser.parse_args(arguments)
+    numbers = flags.clients.split(",")
+    if not all(number.isdecimal() and int(number) for number in numbers):
+        parser.error(f"--clients must be positive numbers, not {flags.clients!r}.")
     client = Client(flags.url)
     good = []
     for photo in flags.photos:
@@ -157,7 +160,7 @@ def main(arguments: list[str]) -> int:
     ]
     print("clients", *COLUMNS, "p50", "p99", "images/s", sep="\t")
     failures = 0
-    for clients in map(int, flags.clients.split(",")):
+    for clients in map(int, numbers):
         begin = time.perf_counter()
         counts, seconds = run(flags.url, requests, clients)
         rate = counts["answered"] / (time.perf_counter() - begin)

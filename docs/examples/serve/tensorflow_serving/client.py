@@ -53,14 +53,21 @@ def ask_rest(server: str, images: list[bytes], k: int) -> dict[str, list]:
 
 
 def ask_grpc(server: str, images: list[bytes], k: int | None = None) -> dict[str, list]:
-    """Returns the same as `ask_rest`, with `classes` and `ids` as bytes."""
+    """Returns the same as `ask_rest`, with `classes` and `ids` as bytes.
+
+    Raises:
+      OSError: there is no answer, or it is an error.
+    """
     import grpc
     import tensorflow as tf
     from tensorflow_serving.apis import prediction_service_pb2_grpc
 
     with grpc.insecure_channel(server) as channel:
         service = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        answer = service.Predict(grpc_request(images, k), timeout=10)
+        try:
+            answer = service.Predict(grpc_request(images, k), timeout=10)
+        except grpc.RpcError as error:
+            raise OSError(f"{server}: {error.details()}") from error
     return {name: tf.make_ndarray(t).tolist() for name, t in answer.outputs.items()}
 
 
@@ -81,7 +88,7 @@ def main(arguments: list[str]) -> None:
             print(ask_grpc(flags.grpc, images, flags.k))
     except urllib.error.HTTPError as error:
         parser.error(f"{error}: {error.read().decode(errors='replace')}")
-    except (OSError, ImportError) as error:  # no photo, no server, or no gRPC
+    except (OSError, ValueError, ImportError) as error:  # no photo, server or gRPC
         parser.error(str(error))
 
 
