@@ -4,6 +4,7 @@ import asyncio
 import base64
 import concurrent.futures
 import contextlib
+import hashlib
 import http.client
 import importlib.util
 import io
@@ -147,13 +148,19 @@ def test_limits_are_positive_numbers(checks, text):
     ],
 )
 def test_a_folder_must_have_a_classifier_for_serving(checks, tmp_path, record, is_good):
-    (tmp_path / "saved_model.pb").touch()
+    model = tmp_path / "saved_model.pb"
+    model.write_bytes(b"model")
     if record is not None:
         (tmp_path / "assets.extra").mkdir()
-        (tmp_path / "assets.extra/manifest.json").write_text(json.dumps(record))
+        files = {"files": {model.name: hashlib.sha256(b"model").hexdigest()}}
+        text = json.dumps({**record, **files} if record else record)
+        (tmp_path / "assets.extra/manifest.json").write_text(text)
     if is_good:
         checks.check_model(tmp_path)
-        (tmp_path / "saved_model.pb").unlink()
+        model.write_bytes(b"mode")
+        with pytest.raises(ValueError, match=r"saved_model.pb was changed since it"):
+            checks.check_model(tmp_path)
+        model.unlink()
     with pytest.raises(ValueError, match="is not a classifier of tools/export"):
         checks.check_model(tmp_path)
 

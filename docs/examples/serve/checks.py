@@ -8,6 +8,7 @@ flags raise ValueError.
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import pathlib
@@ -82,19 +83,29 @@ def positive(kind: type) -> Callable[[str], typing.Any]:
 
 
 def check_model(folder: pathlib.Path) -> None:
-    """Checks that a folder has a classifier of `tools/export --format=serving`."""
+    """Checks that a folder has a classifier of `tools/export --format=serving`.
+
+    The file of the model is compared with its hash in the manifest, since Ray reports a
+    damaged model by 200 lines.
+    """
+    model = folder / "saved_model.pb"
     try:
         manifest = folder / "assets.extra" / "manifest.json"
         record = json.loads(manifest.read_text("utf-8"))
         is_served = record["format"] in ("serving", "serving_xla")
         is_classifier = record["kind"] == "classification"
+        sha256 = record["files"][model.name]
+        with model.open("rb") as file:
+            is_whole = hashlib.file_digest(file, "sha256").hexdigest() == sha256
     except (OSError, ValueError, LookupError, TypeError):
-        is_served = is_classifier = False
-    if not (is_served and is_classifier and (folder / "saved_model.pb").is_file()):
+        is_served = is_classifier = is_whole = False
+    if not (is_served and is_classifier):
         raise ValueError(
             f"{folder} is not a classifier of tools/export --format=serving, such as "
             "exports/ARCH/serving/classification/1."
         )
+    if not is_whole:
+        raise ValueError(f"{model} was changed since it was exported: export it again.")
 
 
 def check_port(flag: str, host: str, port: int) -> None:
