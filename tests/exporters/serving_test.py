@@ -198,6 +198,10 @@ def test_xla_compiles_for_the_sizes_of_requests(tool, tmp_path):
         ]
         for folder in (plain, compiled)
     }
+    for folder in (plain, compiled):
+        report = in_process.check(folder, clauses=["R01", "P03", "V"])
+        assert not report.failed, report.to_text()
+        assert {r.id for r in report.clauses if r.status == "pass"} >= {"V01", "P03"}
     assert marked[plain] == []
     assert len(marked[compiled]) == 1
     shapes = [
@@ -237,6 +241,6 @@ def test_weights_that_do_not_fit_are_told(monkeypatch, tmp_path):
             weights = (tf.zeros([3, 4]), tf.zeros([5]))
 
     monkeypatch.setattr(serving, "_MOST_BYTES", 67)
-    with pytest.raises(ValueError, match="up to 2 GiB, but these have 68 bytes"):
+    with pytest.raises(ValueError, match="up to 2 GiB; these have 68 bytes"):
         serving.save(Model, tmp_path)
     assert formats.find(["serving"]) == [formats.SERVING]
