@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None, *, name: str = "conformance") -
         if sys.stdout is None and not options.output:
             raise ValueError("standard output is closed; use --output.")
         render = _renderer(options.format)
+        if options.jobs < 1:
+            raise ValueError(f"--jobs must be at least 1, got {options.jobs}.")
         output = pathlib.Path(options.output) if options.output else None
         if output:
             atomic.check_target(output)
@@ -53,6 +55,7 @@ def main(arguments: Sequence[str] | None = None, *, name: str = "conformance") -
             level=options.level,
             clauses=None if options.clauses is None else options.clauses.split(","),
             limits=_limits(options),
+            slots=suite.slots_for(jobs=options.jobs),
             progress=progress,
         )
         progress("")
@@ -113,6 +116,12 @@ def _parser(name: str) -> argparse.ArgumentParser:
         "--memory_limit",
         type=float,
         help="GiB for each process; default: depends on the model's size",
+    )
+    add(
+        "--jobs",
+        type=int,
+        default=suite.available_cores(),
+        help="most processes at a time; default: one for each core",
     )
     add("--debug", action="store_true", help="print the traceback of an error")
     return parser

@@ -45,6 +45,50 @@ class Limits:
     cancelled: threading.Event | None = None
 
 
+class Slots:
+    """Limits how many processes run at once, and the sum of their memory limits.
+
+    Threads share one object; each waits for its turn in `claim`.
+
+    Args:
+      jobs: most processes at a time, at least 1.
+      memory: most bytes of all their limits together. A process with a higher limit
+        runs alone.
+    """
+
+    def __init__(self, jobs: int, memory: int):
+        self.jobs = jobs
+        self.memory = memory
+        self._claims: list[int] = []  # bytes of each running process
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def claim(self, limits: Limits) -> Iterator[None]:
+        """Waits until a process with these limits may run; the context is its life.
+
+        Raises:
+          Cancelled: `limits.cancelled` was set.
+        """
+        with self._changed:
+            while not self._fits(limits.memory):
+                if limits.cancelled and limits.cancelled.is_set():
+                    raise Cancelled
+                self._changed.wait(_POLL)
+            self._claims.append(limits.memory)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._claims.remove(limits.memory)
+                self._changed.notify_all()
+
+    def _fits(self, memory: int) -> bool:
+        if not self._claims:
+            return True
+        is_free = len(self._claims) < self.jobs
+        return is_free and sum(self._claims) + memory <= self.memory
+
+
 class Stopped(Exception):
     """The process crashed, failed or exceeded a limit; the message says which."""
 

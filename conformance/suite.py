@@ -1,7 +1,8 @@
 """Runs the conformance suite on a SavedModel and returns a report.
 
-The model is loaded in worker processes, and each client runs in its own process. This
-module does not import TensorFlow.
+The model is loaded in worker processes, and each client runs in its own process, at
+the same time as the worker if there are free slots. This module does not import
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ import pathlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent import futures
 from typing import Any
 
@@ -48,6 +56,7 @@ def check(
     level: str = "full",
     clauses: Iterable[str] | None = None,
     limits: Callable[[process.Limits], process.Limits] = lambda default: default,
+    slots: process.Slots | None = None,
     progress: Progress = lambda _: None,
 ) -> report.Report:
     """Runs the conformance suite on a SavedModel.
@@ -66,7 +75,9 @@ def check(
         clauses of the level that apply to the model's format.
       limits: function from the default limits of a process, see `limits_for`, to the
         limits to use.
-      progress: called with a line of text for each step and each result.
+      slots: of the processes, see `slots_for`; several checks can share them. None
+        runs one process at a time.
+      progress: called, from several threads, with a line of text for each step and each result.
 
     Returns:
       The report, with a result for each selected clause. If a clause that they need
@@ -91,6 +102,7 @@ def check(
             name=str(path),
             kind=kind,
             limits=limits(limits_for(folder)),
+            slots=slots or slots_for(jobs=1),
             progress=progress,
             job={
                 "path": str(folder.resolve()),
@@ -105,9 +117,8 @@ def check(
                 "page": documentation.page,
             },
         )
-        run.judge(clauses_lib.with_needs(selected))
-        if level == "full" and "I03" in (clause.id for clause in selected):
-            run.search()
+        measures_sizes = level == "full" and "I03" in (c.id for c in selected)
+        run.judge(clauses_lib.with_needs(selected), measures_sizes=measures_sizes)
     if clauses is None:  # the worker has detected the format
         selected = tuple(c for c in selected if run.format in c.formats)
     # Failed clauses that block selected ones are part of the report.
@@ -142,6 +153,7 @@ def failures_of_pair(folders: Mapping[str, pathlib.Path], *, level: str) -> list
       A one-line message for each MUST clause that fails.
     """
     cancelled = threading.Event()
+    slots = slots_for(jobs=len(folders))
 
     def judge(kind: str) -> report.Report:
         # The clauses of group P are checked once, with the classifier.
@@ -152,6 +164,7 @@ def failures_of_pair(folders: Mapping[str, pathlib.Path], *, level: str) -> list
             pair=other,
             level=level,
             limits=lambda limits: dataclasses.replace(limits, cancelled=cancelled),
+            slots=slots,
         )
 
     with futures.ThreadPoolExecutor(len(folders)) as pool:
@@ -190,6 +203,16 @@ def limits_for(folder: pathlib.Path) -> process.Limits:
     )
 
 
+def slots_for(*, jobs: int) -> process.Slots:
+    """Returns slots for processes that together may use most of the memory."""
+    return process.Slots(jobs, _available_memory())
+
+
+def available_cores() -> int:
+    """Returns the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def _available_memory() -> int:
     return int(_MEMORY_SHARE * psutil.virtual_memory().total)
 
@@ -201,6 +224,7 @@ class _Run:
       name: the model's name in messages.
       kind: the requested kind; replaced by the detected kind.
       limits: limits of each process.
+      slots: of the processes.
       job: the part of a worker's job that describes the model.
       progress: see `check`.
     """
@@ -211,12 +235,15 @@ class _Run:
         name: str,
         kind: str,
         limits: process.Limits,
+        slots: process.Slots,
         job: Mapping[str, Any],
         progress: Progress,
     ):
         self.name = name
         self.kind = kind
-        self.limits = limits
+        cancelled = limits.cancelled or threading.Event()
+        self.limits = dataclasses.replace(limits, cancelled=cancelled)
+        self.slots = slots
         self.job = job
         self.progress = progress
         self.results: dict[str, report.ClauseResult] = {}
@@ -226,25 +253,52 @@ class _Run:
         self.serving: dict[str, Any] | None = None
         self.versions: dict[str, str] = {}
         self.measured: report.MeasuredSizes | None = None
+        self._measures_sizes = False
+        self._client_clauses: list[clauses_lib.Clause] = []  # not started yet
+        self._clients: dict[str, futures.Future[None]] = {}  # by clause
 
-    def judge(self, selected: Sequence[clauses_lib.Clause]) -> None:
-        """Checks all clauses: in a worker, or with the clause's client."""
+    def judge(
+        self, selected: Sequence[clauses_lib.Clause], *, measures_sizes: bool
+    ) -> None:
+        """Checks all clauses: in a worker, or with the clause's client.
+
+        Args:
+          selected: the clauses; a clause comes after the clauses it needs.
+          measures_sizes: whether the worker, at last, also searches for the image sizes
+            and batch sizes that work. It does not if R01 or R03 fails.
+        """
+        by_client = [c for c in selected if c.id in clients.BY_CLAUSE]
         remaining = [c for c in selected if c.id not in clients.BY_CLAUSE]
-        while remaining:
-            self._judge_in_worker(remaining)
-            remaining = [c for c in remaining if c.id not in self.results]
-        for clause in selected:
-            if clause.id in clients.BY_CLAUSE:
-                self._judge_by_client(clause)
+        self._client_clauses = by_client
+        self._measures_sizes = measures_sizes
+        with futures.ThreadPoolExecutor(max(1, len(by_client))) as pool:
+            try:
+                while remaining or self._measures_sizes:
+                    with self.slots.claim(self.limits):
+                        self._judge_in_worker(remaining, pool)
+                    remaining = [c for c in remaining if c.id not in self.results]
+                self._start_clients(pool)
+                for client in self._clients.values():
+                    client.result()
+            except BaseException:  # for example Ctrl-C: the pool waits for its threads
+                assert self.limits.cancelled
+                self.limits.cancelled.set()
+                raise
 
-    def _judge_in_worker(self, selected: Sequence[clauses_lib.Clause]) -> None:
-        """Checks clauses in a worker; if it crashes, the current clause fails."""
-        earlier_results = [vars(result) for result in self.results.values()]
+    def _judge_in_worker(
+        self, selected: Sequence[clauses_lib.Clause], pool: futures.Executor
+    ) -> None:
+        """Checks clauses in a worker; if it crashes, the current clause fails.
+
+        Starts each client in `pool` as soon as the clauses that it needs have results.
+        """
+        earlier_results = [vars(result) for result in tuple(self.results.values())]
         names = [clause.id for clause in selected]
-        started, start, current = False, time.monotonic(), names[0]
+        started, start, current = False, time.monotonic(), "".join(names[:1])
+        search = _SEARCH_SECONDS if self._measures_sizes else None
         try:
             for message in self._worker(
-                clauses=names, results=earlier_results, search=None
+                clauses=names, results=earlier_results, search=search
             ):
                 started = True
                 self.format = message.get("format", self.format)
@@ -257,10 +311,17 @@ class _Run:
                     self.kind = message.get("kind", self.kind)
                     self.kind_reason = message.get("kind_reason", self.kind_reason)
                     self._add(report.ClauseResult(**message["result"]))
-            if names[-1] not in self.results:
+                    self._start_clients(pool, known=self.results)
+                if "measured" in message:
+                    if self._measures_sizes:
+                        self.progress("searching for the image sizes that work …")
+                    self._measures_sizes = False
+                    self.measured = report.measured_from_json(message["measured"])
+            if any(name not in self.results for name in names):
                 raise process.Stopped(
                     "ended with status 0 before all clauses were checked"
                 )
+            self._measures_sizes = False
         except process.Stopped as stopped:
             if not started and not self.results:
                 raise ValueError(
@@ -268,6 +329,11 @@ class _Run:
                 ) from stopped
             remaining = [name for name in names if name not in self.results]
             if not remaining:
+                if self.measured:
+                    reason = f"the process {stopped}"
+                    self.measured = dataclasses.replace(self.measured, stopped=reason)
+                if not names:
+                    self._measures_sizes = False
                 return
             if current in self.results:
                 current = remaining[0]
@@ -279,10 +345,19 @@ class _Run:
                 fix="Find out what the model does in this check, or raise the limits.",
             )
 
+    def _start_clients(
+        self, pool: futures.Executor, *, known: Collection[str] | None = None
+    ) -> None:
+        """Starts the clients whose needs that a worker checks are known; default: all."""
+        for clause in tuple(self._client_clauses):
+            needs = {need.id for need in clauses_lib.all_needs(clause)}
+            if known is None or needs - clients.BY_CLAUSE.keys() <= set(known):
+                self._client_clauses.remove(clause)
+                self._clients[clause.id] = pool.submit(self._judge_by_client, clause)
+
     def _judge_by_client(self, clause: clauses_lib.Clause) -> None:
         """Checks a clause with its client program."""
         client = clients.BY_CLAUSE[clause.id]
-        self.progress(f"{clause.id} …")
         start = time.monotonic()
         try:
             verdict.check_format(clause, self.format)
@@ -292,7 +367,16 @@ class _Run:
             if self.serving is None and "S01" in clause.needs:
                 raise verdict.NotApplicable("serving_default does not take images")
             job = {**self.job, "call": self.call, "serving": self.serving}
-            message = client.run(job, limits=self.limits)
+            try:
+                with self.slots.claim(self.limits):
+                    self.progress(f"{clause.id} …")
+                    start = time.monotonic()
+                    message = client.run(job, limits=self.limits)
+            finally:  # clients that this one needs ran at the same time
+                for need in clauses_lib.all_needs(clause):
+                    if need.id in self._clients:
+                        self._clients[need.id].result()
+                verdict.check_needs(clause, self.results)
             self._add(_result(clause, report.PASS, message, start=start))
         except verdict.NotApplicable as reason:
             self._add(_result(clause, report.NOT_APPLICABLE, str(reason), start=start))
@@ -304,21 +388,6 @@ class _Run:
                 observed=f"the process {stopped}",
                 fix=client.fix,
             )
-
-    def search(self) -> None:
-        """Measures which image sizes and batch sizes work, if R01 and R03 pass."""
-        if any(_fails(self.results[name]) for name in ("R01", "R03")):
-            return
-        self.progress("searching for the image sizes that work …")
-        job = {"clauses": [], "results": [], "search": _SEARCH_SECONDS}
-        try:
-            for message in self._worker(**job):
-                if "measured" in message:
-                    self.measured = report.measured_from_json(message["measured"])
-        except process.Stopped as stopped:
-            if self.measured:
-                reason = f"the process {stopped}"
-                self.measured = dataclasses.replace(self.measured, stopped=reason)
 
     def _worker(self, **job: Any) -> Iterator[Any]:
         job = {**self.job, "kind": self.kind, **job}

@@ -56,12 +56,14 @@ def check_needs(
 ) -> None:
     """Raises `NotApplicable` if a clause that this one needs has failed.
 
-    A failure of R02 (no `__call__`) is ignored if the clause is `by_signature`.
+    Needs without a result are ignored. A failure of R02 (no `__call__`) is ignored if
+    the clause is `by_signature`.
     """
     for need in clauses.all_needs(clause):
         if need.id == "R02" and clause.by_signature:
             continue
-        if results[need.id].status == report.FAIL:
+        result = results.get(need.id)
+        if result and result.status == report.FAIL:
             raise NotApplicable(f"can't be checked because {need.id} fails")
 
 

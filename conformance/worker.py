@@ -21,7 +21,7 @@ _DEVICES = 2  # CPU devices that clause R15 distributes a batch over
 
 
 def main() -> None:
-    """Checks the job's clauses, or searches for the image sizes that work."""
+    """Checks the job's clauses, then searches for the image sizes that work."""
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_exit_with_suite, daemon=True).start()
     with open(int(sys.argv[-1]), "w", encoding="utf-8") as pipe:
@@ -33,16 +33,24 @@ def main() -> None:
         _prefer_for_oom_killer()
         _import_tensorflow()
         send(versions=_versions())
-        if job["search"]:
-            _search(job, send)
-        else:
-            _judge(job, send)
+        run(job, send)
 
 
-def _judge(job: dict[str, Any], send: Any) -> None:
+def run(job: dict[str, Any], send: Any) -> None:
+    """Does a job, and calls `send` with each message."""
+    model = _model_under_test(job)
+    results = _judge(model, job, send)
+    failed = {name for name, result in results.items() if result.status == report.FAIL}
+    if job["search"] and not failed & {"R01", "R03"}:
+        _search(model, job["search"], send)
+
+
+def _judge(
+    model: Any, job: dict[str, Any], send: Any
+) -> dict[str, report.ClauseResult]:
+    """Checks the job's clauses and returns the results of all clauses up to now."""
     from conformance import judging
 
-    model = _model_under_test(job)
     send(format=judging.format_of(model))
     results = {record["id"]: report.ClauseResult(**record) for record in job["results"]}
     selected = [clauses.BY_ID[name] for name in job["clauses"]]
@@ -51,6 +59,7 @@ def _judge(job: dict[str, Any], send: Any) -> None:
     ):
         facts = _facts(model, result.id) if result.status == report.PASS else {}
         send(result=dataclasses.asdict(result), **facts)
+    return results
 
 
 def _facts(model: Any, clause: str) -> dict[str, Any]:
@@ -67,12 +76,11 @@ def _facts(model: Any, clause: str) -> dict[str, Any]:
     return {}
 
 
-def _search(job: dict[str, Any], send: Any) -> None:
+def _search(model: Any, seconds: float, send: Any) -> None:
     from conformance import ranges
 
-    model = _model_under_test(job)
     if model.takes_input and model.takes_images:
-        for measured in ranges.search(model, seconds=job["search"]):
+        for measured in ranges.search(model, seconds=seconds):
             send(measured=dataclasses.asdict(measured))
 
 

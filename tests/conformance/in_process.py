@@ -51,6 +51,5 @@ def messages(run, **job) -> Iterator[Any]:
         sent.append(json.loads(json.dumps(message)))
 
     job = json.loads(json.dumps({**run.job, "kind": run.kind, **job}))
-    work = worker._search if job["search"] else worker._judge
-    work(job, send)
+    worker.run(job, send)
     return iter(sent)
