@@ -47,17 +47,18 @@ def main(arguments: Sequence[str] | None = None, *, name: str = "conformance") -
         output = pathlib.Path(options.output) if options.output else None
         if output:
             atomic.check_target(output)
-        result = suite.check(
-            options.path,
-            kind=options.kind,
-            pair=options.pair,
-            doc=options.doc,
-            level=options.level,
-            clauses=None if options.clauses is None else options.clauses.split(","),
-            limits=_limits(options),
-            slots=suite.slots_for(jobs=options.jobs),
-            progress=progress,
-        )
+        with suite.slots_for(jobs=options.jobs) as slots:
+            result = suite.check(
+                options.path,
+                kind=options.kind,
+                pair=options.pair,
+                doc=options.doc,
+                level=options.level,
+                clauses=None if options.clauses is None else options.clauses.split(","),
+                limits=_limits(options),
+                slots=slots,
+                progress=progress,
+            )
         progress("")
         text = render(result)
         if output:

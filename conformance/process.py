@@ -13,10 +13,12 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 import psutil
+
+from conformance import forks
 
 _POLL = 0.1  # seconds between checks of the limits
 _TIME_LIMIT = "the time limit; a slow or busy machine needs a longer one"
@@ -24,6 +26,7 @@ _LONGEST_MESSAGE = 10_000_000  # bytes
 _LONGEST_LINE = 200  # characters of the last output line in an error
 _LARGEST_LOG = 100 << 20  # bytes
 _GIB = 1 << 30
+_Process = forks.Process | subprocess.Popen[bytes]
 _NOISE = re.compile(
     r"\s*($|@|\*\*\*|PC: |\[\[\{\{|I0000 |WARNING: All log messages)"
 )  # empty lines, stack traces and TensorFlow's log lines
@@ -48,17 +51,22 @@ class Limits:
 class Slots:
     """Limits how many processes run at once, and the sum of their memory limits.
 
-    Threads share one object; each waits for its turn in `claim`.
+    Threads share one object; each waits for its turn in `claim`. Closing it ends the
+    server.
 
     Args:
       jobs: most processes at a time, at least 1.
       memory: most bytes of all their limits together. A process with a higher limit
         runs alone.
+
+    Attributes:
+      server: starts the processes.
     """
 
     def __init__(self, jobs: int, memory: int):
         self.jobs = jobs
         self.memory = memory
+        self.server = forks.Server()
         self._claims: list[int] = []  # bytes of each running process
         self._changed = threading.Condition()
 
@@ -82,6 +90,12 @@ class Slots:
                 self._claims.remove(limits.memory)
                 self._changed.notify_all()
 
+    def __enter__(self) -> Slots:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.stop()
+
     def _fits(self, memory: int) -> bool:
         if not self._claims:
             return True
@@ -98,10 +112,11 @@ class Cancelled(Exception):
 
 
 def messages(
-    command: Sequence[str],
+    program: forks.Program,
     job: Any,
     *,
     limits: Limits,
+    server: forks.Server,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Any]:
     """Runs a program and yields the JSON messages that it writes to a pipe, one a line.
@@ -112,9 +127,10 @@ def messages(
     its children are always killed at the end.
 
     Args:
-      command: program and arguments.
+      program: the program.
       job: a JSON-serialisable value.
       limits: limits of the process.
+      server: starts the process.
       environment: additional environment variables.
 
     Raises:
@@ -125,14 +141,11 @@ def messages(
     with tempfile.TemporaryFile() as log, contextlib.ExitStack() as stack:
         scratch = stack.enter_context(_scratch())
         stack.callback(os.close, read_end)
-        process = subprocess.Popen(
-            [*command, str(write_end)],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            pass_fds=[write_end],
-            start_new_session=True,
-            env={
+        process = server.popen(
+            program,
+            pipe=write_end,
+            output=log,
+            environment={
                 **os.environ,
                 "TF_CPP_MIN_LOG_LEVEL": "3",
                 "TMPDIR": scratch,
@@ -166,7 +179,7 @@ class _GiveUpError(Exception):
 
 
 def _read_messages(
-    process: subprocess.Popen[bytes], pipe: int, log: IO[bytes], *, limits: Limits
+    process: _Process, pipe: int, log: IO[bytes], *, limits: Limits
 ) -> Iterator[Any]:
     """Yields messages until the program closes the pipe."""
     data = b""
@@ -205,7 +218,7 @@ def _parse(line: bytes) -> Any:
         raise _GiveUpError("wrote invalid JSON to the message pipe") from error
 
 
-def _memory(process: subprocess.Popen[bytes]) -> int:
+def _memory(process: _Process) -> int:
     """Returns the bytes of memory that the process and its children use."""
     try:
         root = psutil.Process(process.pid)
@@ -254,8 +267,9 @@ def _close(stdin: IO[bytes]) -> None:
         stdin.close()
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: _Process) -> None:
     """Kills a process and its children if they are still running."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    for kill in (os.killpg, os.kill):  # a new fork has no process group yet
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(process.pid, signal.SIGKILL)
     process.wait()

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import sys
 import threading
 import time
 from collections.abc import (
@@ -28,7 +27,7 @@ from typing import Any
 import psutil
 
 from conformance import clauses as clauses_lib
-from conformance import clients, documents, process, report, verdict
+from conformance import clients, documents, forks, process, report, verdict
 from foundation import messages
 from reuse import handles
 
@@ -41,7 +40,7 @@ _SECONDS, _SECONDS_PER_MIB = 300, 2
 _MEMORY, _MEMORY_PER_BYTE = 4 << 30, 32
 _MEMORY_SHARE = 0.9  # largest share of the machine's memory
 # -P: does not import from the current folder, which may have the model's own Python.
-_WORKER = (sys.executable, "-P", "-m", f"{__package__}.worker")
+_WORKER = forks.Program(flags=("-P", "-m"), path=f"{__package__}.worker")
 _HOME = str(pathlib.Path(__file__).resolve().parent.parent)
 
 Progress = Callable[[str], None]
@@ -77,7 +76,8 @@ def check(
         limits to use.
       slots: of the processes, see `slots_for`; several checks can share them. None
         runs one process at a time.
-      progress: called, from several threads, with a line of text for each step and each result.
+      progress: called, from several threads, with a line of text for each step and
+        each result.
 
     Returns:
       The report, with a result for each selected clause. If a clause that they need
@@ -102,7 +102,7 @@ def check(
             name=str(path),
             kind=kind,
             limits=limits(limits_for(folder)),
-            slots=slots or slots_for(jobs=1),
+            slots=slots or stack.enter_context(slots_for(jobs=1)),
             progress=progress,
             job={
                 "path": str(folder.resolve()),
@@ -153,7 +153,6 @@ def failures_of_pair(folders: Mapping[str, pathlib.Path], *, level: str) -> list
       A one-line message for each MUST clause that fails.
     """
     cancelled = threading.Event()
-    slots = slots_for(jobs=len(folders))
 
     def judge(kind: str) -> report.Report:
         # The clauses of group P are checked once, with the classifier.
@@ -167,7 +166,10 @@ def failures_of_pair(folders: Mapping[str, pathlib.Path], *, level: str) -> list
             slots=slots,
         )
 
-    with futures.ThreadPoolExecutor(len(folders)) as pool:
+    with (
+        slots_for(jobs=len(folders)) as slots,
+        futures.ThreadPoolExecutor(len(folders)) as pool,
+    ):
         try:
             reports = dict(zip(folders, pool.map(judge, folders), strict=True))
         except BaseException:  # for example Ctrl-C: the pool waits for both models
@@ -348,7 +350,7 @@ class _Run:
     def _start_clients(
         self, pool: futures.Executor, *, known: Collection[str] | None = None
     ) -> None:
-        """Starts the clients whose needs that a worker checks are known; default: all."""
+        """Starts clients that need only `known` results of a worker; default: all."""
         for clause in tuple(self._client_clauses):
             needs = {need.id for need in clauses_lib.all_needs(clause)}
             if known is None or needs - clients.BY_CLAUSE.keys() <= set(known):
@@ -371,7 +373,9 @@ class _Run:
                 with self.slots.claim(self.limits):
                     self.progress(f"{clause.id} …")
                     start = time.monotonic()
-                    message = client.run(job, limits=self.limits)
+                    message = client.run(
+                        job, limits=self.limits, server=self.slots.server
+                    )
             finally:  # clients that this one needs ran at the same time
                 for need in clauses_lib.all_needs(clause):
                     if need.id in self._clients:
@@ -392,7 +396,11 @@ class _Run:
     def _worker(self, **job: Any) -> Iterator[Any]:
         job = {**self.job, "kind": self.kind, **job}
         for message in process.messages(
-            _WORKER, job, limits=self.limits, environment={"PYTHONPATH": _HOME}
+            _WORKER,
+            job,
+            limits=self.limits,
+            server=self.slots.server,
+            environment={"PYTHONPATH": _HOME},
         ):
             self.versions = message.get("versions", self.versions)
             yield message

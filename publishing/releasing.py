@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -67,10 +68,12 @@ def release(
                 _LOG.info(f"{pair.name} is already published, nothing to do")
                 lines += [] if dry_run else destination.handles(pair)
                 continue
-            reports = suite_reports.passing_reports(pair, check=check, suite=suite)
-            for other in pair.others:
-                if suite_reports.has_clauses(other):
-                    suite_reports.passing_reports(other, check=check, suite=suite)
+            reports, *_ = suite_reports.in_parallel(
+                functools.partial(
+                    suite_reports.passing_reports, check=check, suite=suite
+                ),
+                [pair, *filter(suite_reports.has_clauses, pair.others)],
+            )
             pair_documents = _documents(pair, reports, documents)
             if dry_run:
                 with tempfile.TemporaryDirectory() as scratch:
@@ -90,10 +93,13 @@ def _documents(
 ) -> upload_files.Documents:
     """Returns all documents of both models, including their reports, by kind."""
     formats = [other.format for other in pair.others]
-    return {
-        model.kind: {
+
+    def documents_of(model: pairs.ExportedModel) -> Mapping[str, bytes]:
+        return {
             **documents(model.folder, reports[model.kind], formats),
             REPORT: manifest.to_json(reports[model.kind]).encode(),
         }
-        for model in pair.models
-    }
+
+    found = suite_reports.in_parallel(documents_of, pair.models)
+    kinds = [model.kind for model in pair.models]
+    return dict(zip(kinds, found, strict=True))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from typing import TypeVar
 
 from conformance import report
 from exporters import manifest
@@ -17,6 +19,8 @@ _SAVED_MODEL = "saved_model.pb"
 
 # Takes a model's folder, its kind, and the other model's folder.
 Check = Callable[[pathlib.Path, str, pathlib.Path], report.Report]
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 Reports = dict[str, manifest.JsonObject]  # by kind, from `report.Report.to_json`
 
 
@@ -71,6 +75,19 @@ def passing_reports(pair: pairs.Pair, *, check: Check, suite: str) -> Reports:
     return reports
 
 
+def in_parallel(call: Callable[[_In], _Out], values: Sequence[_In]) -> list[_Out]:
+    """Calls a function with each value, in threads; returns the results in order.
+
+    After an exception, Ctrl-C too, it does not wait for the other threads: the caller
+    makes them end.
+    """
+    pool = futures.ThreadPoolExecutor(max(1, len(values)))
+    try:
+        return list(pool.map(call, values))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
 def _load(path: pathlib.Path, key: manifest.JsonObject) -> Reports | None:
     """Reads stored reports; None if they are missing, damaged, or have another key."""
     try:
@@ -84,10 +101,17 @@ def _load(path: pathlib.Path, key: manifest.JsonObject) -> Reports | None:
 
 
 def _run(pair: pairs.Pair, check: Check) -> Reports:
+    """Checks both models, in parallel."""
+    _LOG.info(f"check {pair.name}, all clauses")
+    folders = {model.kind: model.folder for model in pair.models}
+    others = dict(zip(folders, reversed(folders.values()), strict=True))
+    results = in_parallel(
+        lambda kind: check(folders[kind], kind, others[kind]), list(folders)
+    )
     reports = {}
-    for model, other in zip(pair.models, reversed(pair.models), strict=True):
-        _LOG.info(f"check {model.kind}, all clauses")
-        result = check(model.folder, model.kind, other.folder)
+    for model, other, result in zip(
+        pair.models, reversed(pair.models), results, strict=True
+    ):
         text = json.dumps(result.to_json())
         # Reports are published: replace local folders by the names of the models.
         for named in (model, other):

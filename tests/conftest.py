@@ -18,9 +18,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright import sync_api
 
-from conformance import process
+from conformance import forks
 from tests import browser, warm
-from tests.conformance import warm_clients
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -124,20 +123,18 @@ def warm_server() -> Iterator[warm.Server]:
 
 
 @pytest.fixture(scope="session")
-def client_server() -> Iterator[warm_clients.Server]:
-    """Returns a server that runs the suite's programs in forks with imports done."""
-    server = warm_clients.Server()
+def fork_server() -> Iterator[forks.Server]:
+    """Returns the server that starts the suite's programs in all tests of a process."""
+    server = forks.Server()
     yield server
     server.stop()
 
 
 @pytest.fixture
-def forked_clients(
-    client_server: warm_clients.Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Makes the suite start its worker and clients as forks, which saves imports."""
-    starts = types.SimpleNamespace(PIPE=subprocess.PIPE, Popen=client_server.popen)
-    monkeypatch.setattr(process, "subprocess", starts)
+def forked_clients(fork_server: forks.Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the suite use one server for all checks, which saves imports."""
+    shared = types.SimpleNamespace(popen=fork_server.popen, stop=lambda: None)
+    monkeypatch.setattr(forks, "Server", lambda: shared)
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,13 @@
 """Processes that send messages, hang, crash, or exceed their limits."""
 
-import sys
 import threading
 import time
+from concurrent import futures
 
 import psutil
 import pytest
 
-from conformance import process
+from conformance import forks, process
 
 MIB = 1 << 20
 LIMITS = process.Limits(seconds=2, memory=300 * MIB)
@@ -17,13 +17,27 @@ BEGIN += "job = json.loads(sys.stdin.readline())\n"
 SAY = "os.write(fd, b'{\"said\": 1}\\n')\n"
 
 
-def run(program, limits=LIMITS):
+class NewProcesses(forks.Server):
+    """Starts new processes, whose memory has no imports."""
+
+    def _fork(self, *_):
+        raise OSError
+
+
+def start(program, job=None, limits=LIMITS):
+    return process.messages(
+        forks.Program(flags=("-c",), path=BEGIN + program),
+        job,
+        limits=limits,
+        server=NewProcesses(),
+    )
+
+
+def run(program):
     """Returns a program's messages, and why it was stopped if it was."""
     messages = []
     try:
-        for message in process.messages(
-            [sys.executable, "-c", BEGIN + program], {"a": [1, "×"]}, limits=limits
-        ):
+        for message in start(program, {"a": [1, "×"]}):
             messages.append(message)
     except process.Stopped as stopped:
         messages.append(str(stopped))
@@ -105,9 +119,7 @@ def test_the_memory_of_children_counts():
 
 def test_closing_the_messages_ends_the_program():
     program = SAY + "os.write(fd, b'%d\\n' % os.getpid()); time.sleep(60)"
-    messages = process.messages(
-        [sys.executable, "-c", BEGIN + program], None, limits=LIMITS
-    )
+    messages = start(program)
     _, pid = next(messages), next(messages)
     messages.close()
     assert not _is_running(pid)
@@ -120,17 +132,40 @@ def _is_running(pid):
         return False
 
 
-def test_a_program_that_is_not_there_is_an_error():
-    with pytest.raises(OSError, match="No such file"):
-        next(process.messages(["no_such_program"], None, limits=LIMITS))
-
-
 def test_a_cancelled_process_ends_at_once():
     """The exception is no `Stopped`, so it does not count as a failure of the model."""
     cancelled = threading.Event()
     limits = process.Limits(seconds=5, memory=1 << 30, cancelled=cancelled)
-    program = [sys.executable, "-c", "import time; time.sleep(60)"]
     threading.Timer(0.5, cancelled.set).start()
     with pytest.raises(process.Cancelled):
-        list(process.messages(program, {}, limits=limits))
+        list(start("time.sleep(60)", limits=limits))
     assert not issubclass(process.Cancelled, process.Stopped)
+
+
+def test_no_more_processes_run_than_there_are_slots_and_memory():
+    slots = process.Slots(jobs=2, memory=100)
+    running, most = [], []
+
+    def work(memory):
+        with slots.claim(process.Limits(seconds=1, memory=memory)):
+            running.append(memory)
+            most.append(tuple(running))
+            time.sleep(0.02)
+            running.remove(memory)
+
+    with futures.ThreadPoolExecutor(9) as pool:
+        list(pool.map(work, [40, 60, 61, 40, 30, 30, 30, 300, 50]))
+    assert len(most) == 9
+    assert {len(memories) for memories in most} == {1, 2}
+    assert all(sum(m) <= 100 for m in most if len(m) > 1)
+    assert (300,) in most
+
+
+def test_a_cancelled_process_does_not_wait_for_a_slot():
+    cancelled = threading.Event()
+    limits = process.Limits(seconds=5, memory=1, cancelled=cancelled)
+    slots = process.Slots(jobs=1, memory=9)
+    with slots.claim(limits):
+        cancelled.set()
+        with pytest.raises(process.Cancelled), slots.claim(limits):
+            pass

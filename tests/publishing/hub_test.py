@@ -177,7 +177,7 @@ def test_a_report_of_different_bytes_is_ignored(export, publish, tmp_path):
     shutil.copy(tmp_path / "conformance-1.json", other)
     done = publish(other, f"--hub={tmp_path / 'hub2'}", FAILS="F03")
     assert done.returncode == 1
-    assert "check feature_vector, all clauses" in done.stderr
+    assert "check toy/1, all clauses" in done.stderr
 
 
 def test_random_weights_are_published_with_a_warning(tmp_path, publish):

@@ -1,4 +1,4 @@
-"""Runs the suite's worker and clients in forks of processes with warm imports.
+"""Starts programs as forks of processes that have imported what the programs import.
 
 The imports of a client take 4 to 5 CPU seconds, a fork takes 0.1. There is one process
 for each set of imports. It never runs a model, so TensorFlow initialises in each fork.
@@ -6,48 +6,52 @@ Clients must not see this project. Therefore these processes start with -I, and 
 file imports nothing of the project.
 
 Unlike new processes, forks share the seed of Python's hashes, print no warnings of
-imports, and end without freeing modules. So some tests start new processes.
+imports, and end without freeing modules. Forking needs Linux; elsewhere, and if
+TensorFlow can't be imported, programs start as new processes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import importlib
 import io
 import json
 import os
-import pathlib
 import runpy
 import selectors
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import traceback
 import typing
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 _LONGEST_REQUEST = 1 << 20  # bytes
-_CLI = "tensorflow.python.tools.saved_model_cli"
-_WORKER = "conformance.worker"
-_FLAGS = {_WORKER: ["-P", "-m"]}  # of the interpreter, by program
-_CLIENT_FLAGS = ["-I", "-W", "ignore"]
-_LEGACY_KERAS = {"TF_USE_LEGACY_KERAS": "1"}
-# hub.KerasLayer imports keras when it is created.
-_HUB = (["tensorflow_hub", "tf_keras", "keras"], _LEGACY_KERAS)
-# Modules to import for a program, after TensorFlow, and environment variables for that.
-_IMPORTS: dict[str, tuple[list[str], dict[str, str]]] = {
-    _WORKER: ([], {}),
-    "hub_load.py": _HUB,
-    "hub_keras_layer.py": _HUB,
-    "tf1_hub.py": _HUB,
-    "keras_3.py": (["keras"], {"KERAS_BACKEND": "tensorflow"}),
-    "command_line.py": ([_CLI], {}),
-}
+_SECONDS_TO_STOP = 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+    """A Python program, and what is imported before it is forked.
+
+    Its last argument is the file descriptor of a pipe that it writes to.
+
+    Attributes:
+      flags: of the interpreter.
+      path: of a script; if the last flag is -m, the name of a module in PYTHONPATH.
+      imports: names of modules to import after TensorFlow, if they are installed.
+      environment: variables to set before these imports.
+    """
+
+    flags: tuple[str, ...]
+    path: str
+    imports: tuple[str, ...] = ()
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Process:
@@ -63,7 +67,7 @@ class Process:
         if self._code is None:
             self._status.settimeout(timeout)
             try:
-                self._code = int(self._status.recv(32))
+                self._code = int(self._status.recv(32) or -signal.SIGKILL)
             except TimeoutError:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 0) from None
             self._status.close()
@@ -71,7 +75,7 @@ class Process:
 
 
 class Server:
-    """Forks a process for each program of the suite; starts on the first request."""
+    """Starts programs as forks. The first start takes longer: it imports TensorFlow."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -79,57 +83,105 @@ class Server:
         self._connections: dict[str, socket.socket] = {}
 
     def popen(
-        self, command: Sequence[str], *, pass_fds: Sequence[int], **kwargs: typing.Any
+        self,
+        program: Program,
+        *,
+        pipe: int,
+        output: typing.IO[bytes],
+        environment: Mapping[str, str],
     ) -> Process | subprocess.Popen[bytes]:
-        """Forks for a command of the suite; starts a new process for any other."""
-        interpreter, *flags, path, _ = command
-        program = pathlib.Path(path).name
-        expected = _FLAGS.get(program, _CLIENT_FLAGS)
-        if program not in _IMPORTS or (interpreter, flags) != (
-            sys.executable,
-            expected,
-        ):
-            return subprocess.Popen(command, pass_fds=pass_fds, **kwargs)
-        request = {"program": path, "environment": kwargs["env"], "folder": os.getcwd()}
-        reader, writer = os.pipe()
-        output = kwargs["stdout"].fileno()
-        status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            handles = [reader, output, pass_fds[0], theirs.fileno()]
-            _send(self._connection(program), request, handles)
-        os.close(reader)
-        return Process(int(status.recv(32)), open(writer, "wb"), status)
+        """Starts a program in a session of its own, with a pipe as standard input.
 
-    def _connection(self, program: str) -> socket.socket:
-        imports, environment = _IMPORTS[program]
-        key = json.dumps(imports)
+        Args:
+          program: the program.
+          pipe: the file descriptor that it writes to.
+          output: file for standard output and standard error.
+          environment: all environment variables.
+        """
+        try:
+            return self._fork(program, pipe, output, environment)
+        except (AttributeError, OSError, ValueError):  # not on Linux; no TensorFlow
+            return subprocess.Popen(
+                [sys.executable, *program.flags, program.path, str(pipe)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                pass_fds=[pipe],
+                start_new_session=True,
+                env=environment,
+            )
+
+    def _fork(
+        self,
+        program: Program,
+        pipe: int,
+        output: typing.IO[bytes],
+        environment: Mapping[str, str],
+    ) -> Process:
+        request = {
+            "flags": program.flags,
+            "program": program.path,
+            "environment": dict(environment),
+            "folder": os.getcwd(),
+        }
+        reader, writer = os.pipe()
+        stdin = os.fdopen(writer, "wb")
+        status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with theirs:
+                handles = [reader, output.fileno(), pipe, theirs.fileno()]
+                _send(self._connection(program), request, handles)
+            return Process(int(status.recv(32)), stdin, status)
+        except BaseException:
+            stdin.close()
+            status.close()
+            raise
+        finally:
+            os.close(reader)
+
+    def _connection(self, program: Program) -> socket.socket:
+        """Returns the connection to the process with a program's imports."""
+        request = {
+            "imports": program.imports,
+            "environment": dict(program.environment),
+        }
+        key = json.dumps(request)
         with self._lock:
             if self._root is None:
                 self._start()
             if key not in self._connections:
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                request = {"imports": imports, "environment": environment}
                 with theirs:
                     _send(self._connections[""], request, [theirs.fileno()])
                 self._connections[key] = ours
             return self._connections[key]
 
     def _start(self) -> None:
+        os.pidfd_open(os.getpid())  # raises where forks can't be waited for
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._root = subprocess.Popen(
                 [sys.executable, "-I", __file__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
             )
         self._connections[""] = ours
 
     def stop(self) -> None:
-        for connection in self._connections.values():
-            connection.close()
-        if self._root:
-            self._root.wait(60)
+        """Ends the processes with imports; forks of them go on."""
+        with self._lock:
+            for connection in self._connections.values():
+                connection.close()
+            if self._root:
+                try:
+                    self._root.wait(_SECONDS_TO_STOP)
+                except subprocess.TimeoutExpired:  # it is still importing
+                    self._root.kill()
+                    self._root.wait()
+            self._root, self._connections = None, {}
 
 
 def _send(connection: socket.socket, request: object, handles: Sequence[int]) -> None:
@@ -139,7 +191,7 @@ def _send(connection: socket.socket, request: object, handles: Sequence[int]) ->
 def _serve(connection: socket.socket, imports: Sequence[str]) -> None:
     """Imports modules, and forks for each request until the connection is closed."""
     for name in imports:
-        with contextlib.suppress(ImportError):  # the client reports it
+        with contextlib.suppress(ImportError):  # the program reports it
             importlib.import_module(name)
     # Otherwise each fork's garbage collector visits all objects of the imports.
     gc.collect()
@@ -155,8 +207,8 @@ def _serve(connection: socket.socket, imports: Sequence[str]) -> None:
                     )
                     if not data:
                         return
-                    pidfd, *entry = _fork(connection, json.loads(data), handles)
-                    running[pidfd] = (entry[0], entry[1])
+                    pidfd, pid, status = _fork(connection, json.loads(data), handles)
+                    running[pidfd] = pid, status
                     selector.register(pidfd, selectors.EVENT_READ)
                 else:
                     selector.unregister(key.fd)
@@ -164,9 +216,7 @@ def _serve(connection: socket.socket, imports: Sequence[str]) -> None:
                     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
                     os.close(key.fd)
                     if status:
-                        with contextlib.suppress(
-                            OSError
-                        ):  # the test has stopped waiting
+                        with contextlib.suppress(OSError):  # nobody waits any more
                             status.send(str(code).encode())
                         status.close()
 
@@ -197,6 +247,7 @@ def _fork(
 def _become(request: dict[str, typing.Any], handles: Sequence[int]) -> None:
     """Runs a program as if this process had been started for it."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     stdin, output, pipe, status = handles
     os.close(status)
     for source, target in ((stdin, 0), (output, 1), (output, 2)):
@@ -207,41 +258,15 @@ def _become(request: dict[str, typing.Any], handles: Sequence[int]) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    program = request["program"]
+    program, flags = request["program"], request["flags"]
     sys.argv = [program, str(pipe)]
-    if program == _WORKER:
+    if "ignore" in flags:
+        warnings.simplefilter("ignore")
+    if "-m" in flags:
         sys.path.insert(0, os.environ["PYTHONPATH"])
         runpy.run_module(program, run_name="__main__", alter_sys=True)
-        return
-    warnings.simplefilter("ignore")
-    if pathlib.Path(program).name == "command_line.py":
-        subprocess.run = _run_cli  # type: ignore[assignment]
-    runpy.run_path(program, run_name="__main__")
-
-
-def _run_cli(
-    command: Sequence[str], *, capture_output: bool, text: bool
-) -> subprocess.CompletedProcess[str]:
-    """Stands in for `subprocess.run` of saved_model_cli."""
-    assert (*command[1:4], capture_output, text) == ("-I", "-m", _CLI, True, True)
-
-    def run() -> None:
-        for number, file in enumerate(files, start=1):
-            os.dup2(file.fileno(), number)
-        sys.argv = [*command[3:]]
-        sys.modules[_CLI].main()
-
-    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-        files = (stdout, stderr)
-        pid = os.fork()
-        if not pid:
-            _exit_after(run)
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        output = []
-        for file in files:
-            file.seek(0)
-            output.append(file.read().decode())
-    return subprocess.CompletedProcess(command, code, *output)
+    else:
+        runpy.run_path(program, run_name="__main__")
 
 
 def _exit_after(run: Callable[[], None]) -> typing.NoReturn:
@@ -263,7 +288,7 @@ def _exit_after(run: Callable[[], None]) -> typing.NoReturn:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the suite
     import tensorflow  # noqa: F401
 
     _serve(socket.socket(fileno=int(sys.argv[1])), [])
