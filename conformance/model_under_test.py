@@ -208,14 +208,16 @@ class ModelUnderTest:
         return tuple({id(v.handle): v for v in (*listed, *captured)}.values())
 
     @contextlib.contextmanager
-    def variables_kept(self) -> Iterator[list[np.ndarray]]:
+    def variables_kept(self) -> Iterator[list[tf.Tensor]]:
         """Restores the values of all variables at the end; yields these values."""
         before = numeric.values(self.all_variables)
         try:
             yield before
         finally:
+            now = numeric.values(self.all_variables)
+            changed = {id(v) for v in numeric.changed(self.all_variables, before, now)}
             for variable, old in zip(self.all_variables, before, strict=True):
-                if variable.numpy().tobytes() != old.tobytes():
+                if id(variable) in changed:
                     variable.assign(old)
 
     # Calls.

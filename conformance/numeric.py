@@ -48,22 +48,33 @@ def is_finite(outputs: Any) -> bool:
     )
 
 
-def values(variables: Sequence[Any]) -> list[np.ndarray]:
-    """Returns copies of the variables' values."""
-    return [variable.numpy() for variable in variables]
+def values(variables: Sequence[Any]) -> list[tf.Tensor]:
+    """Returns the variables' values of now; takes no memory until they change.
+
+    TensorFlow copies a variable's buffer before it changes it if another tensor shares
+    the buffer.
+    """
+    return [variable.read_value() for variable in variables]
 
 
 def changed(
-    variables: Sequence[Any],
-    before: Sequence[np.ndarray],
-    after: Sequence[np.ndarray],
+    variables: Sequence[Any], before: Sequence[tf.Tensor], after: Sequence[tf.Tensor]
 ) -> list[Any]:
-    """Returns the variables whose values differ in any bit."""
+    """Returns the variables whose values, from `values`, differ in any bit."""
     return [
         variable
         for variable, old, new in zip(variables, before, after, strict=True)
-        if old.tobytes() != new.tobytes()
+        if not _is_same(np.asarray(old), np.asarray(new))
     ]
+
+
+def _is_same(old: np.ndarray, new: np.ndarray) -> bool:
+    """Compares two arrays bit by bit, unless they share their memory."""
+    if (old.ctypes.data, old.shape) == (new.ctypes.data, new.shape):
+        return True
+    if old.dtype.kind == "O":  # strings
+        return np.array_equal(old, new)
+    return old.tobytes() == new.tobytes()
 
 
 def names(variables: Sequence[Any], *, at_most: int = 3) -> str:

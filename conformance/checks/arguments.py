@@ -142,7 +142,8 @@ def _check_momentum(model: model_under_test.ModelUnderTest) -> None:
     replaced = []
     for shift in (0.0, 1.0):
         for variable, value in zip(statistics, before, strict=True):
-            variable.assign(value + value.dtype.type(shift))
+            array = np.asarray(value)
+            variable.assign(array + array.dtype.type(shift))
         _train(model, batch_norm_momentum=0.0)
         replaced.append(numeric.values(statistics))
     difference = numeric.relative_difference(*replaced)
