@@ -54,6 +54,11 @@ def names(arch: str) -> list[str]:
     return [RANDOM, *records(arch)]
 
 
+def local_names(arch: str) -> list[str]:
+    """Returns the names of the weights whose files come with the zoo or its extras."""
+    return [name for name, record in records(arch).items() if "url" not in record]
+
+
 def find(arch: str, weights: str) -> Source | None:
     """Returns the file that `weights` refers to; None for random weights.
 
