@@ -25,6 +25,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 import typing
@@ -79,6 +80,7 @@ class Server:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._root: subprocess.Popen[bytes] | None = None
         self._connections: dict[str, socket.socket] = {}
 
@@ -158,6 +160,8 @@ class Server:
 
     def _start(self) -> None:
         os.pidfd_open(os.getpid())  # raises where forks can't be waited for
+        # Imports write temporary files, too.
+        self._scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._root = subprocess.Popen(
@@ -166,7 +170,11 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+                env={
+                    **os.environ,
+                    "TF_CPP_MIN_LOG_LEVEL": "3",
+                    "TMPDIR": self._scratch.name,
+                },
             )
         self._connections[""] = ours
 
@@ -181,7 +189,9 @@ class Server:
                 except subprocess.TimeoutExpired:  # it is still importing
                     self._root.kill()
                     self._root.wait()
-            self._root, self._connections = None, {}
+            if self._scratch:
+                self._scratch.cleanup()
+            self._root, self._scratch, self._connections = None, None, {}
 
 
 def _send(connection: socket.socket, request: object, handles: Sequence[int]) -> None:
@@ -258,6 +268,7 @@ def _become(request: dict[str, typing.Any], handles: Sequence[int]) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    tempfile.tempdir = None  # an import may have found the one of TMPDIR then
     program, flags = request["program"], request["flags"]
     sys.argv = [program, str(pipe)]
     if "ignore" in flags:

@@ -256,6 +256,7 @@ class _Run:
         self.versions: dict[str, str] = {}
         self.measured: report.MeasuredSizes | None = None
         self._measures_sizes = False
+        self._call_clauses: set[str] = set()  # of the worker; they find out the call
         self._client_clauses: list[clauses_lib.Clause] = []  # not started yet
         self._clients: dict[str, futures.Future[None]] = {}  # by clause
 
@@ -271,6 +272,7 @@ class _Run:
         """
         by_client = [c for c in selected if c.id in clients.BY_CLAUSE]
         remaining = [c for c in selected if c.id not in clients.BY_CLAUSE]
+        self._call_clauses = {clauses_lib.CALL} & {clause.id for clause in remaining}
         self._client_clauses = by_client
         self._measures_sizes = measures_sizes
         with futures.ThreadPoolExecutor(max(1, len(by_client))) as pool:
@@ -353,6 +355,7 @@ class _Run:
         """Starts clients that need only `known` results of a worker; default: all."""
         for clause in tuple(self._client_clauses):
             needs = {need.id for need in clauses_lib.all_needs(clause)}
+            needs |= self._call_clauses
             if known is None or needs - clients.BY_CLAUSE.keys() <= set(known):
                 self._client_clauses.remove(clause)
                 self._clients[clause.id] = pool.submit(self._judge_by_client, clause)

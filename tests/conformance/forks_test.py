@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 import time
 
 import psutil
@@ -11,13 +12,14 @@ from conformance import forks, process
 
 LIMITS = process.Limits(seconds=30, memory=4 << 30)
 PROGRAM = """
-import json, os, sys
+import json, os, sys, tempfile
 job = json.loads(sys.stdin.readline())
 with open(int(sys.argv[-1]), "w") as pipe:
     pipe.write(json.dumps({
         "job": job, "argv": sys.argv[0], "parent": os.getppid(),
         "session": os.getsid(0) == os.getpid(),
         "variable": os.environ.get("A_VARIABLE"), "folder": os.getcwd(),
+        "temporary": tempfile.gettempdir(),
         "imported": [n for n in ("tensorflow", "mailbox") if n in sys.modules],
     }) + "\\n")
 if job == "fail":
@@ -48,6 +50,10 @@ def test_a_fork_is_like_a_new_process_with_imports_done(fork_server, script):
     imports = ("mailbox", "no_such_module")
     (fork,) = run(fork_server, script, [1], imports=imports)
     (again,) = run(fork_server, script, [2], imports=imports)
+    temporary = fork.pop("temporary")
+    assert temporary != again["temporary"]
+    assert temporary != tempfile.gettempdir()
+    assert not os.path.exists(temporary)
     assert fork == {
         "job": [1],
         "argv": script,
