@@ -154,7 +154,9 @@ def site_entries(
 ) -> hub_index.Files:
     """Returns the entry `site` of an index with new assets and a new front page."""
     files = [*assets, front_page]
-    entries = {file.target: {"size": file.size, "sha256": file.sha256} for file in files}
+    entries = {
+        file.target: {"size": file.size, "sha256": file.sha256} for file in files
+    }
     old = index.site.get(FRONT_PAGE)
     if old and old["sha256"] == front_page.sha256:
         entries[FRONT_PAGE] = old

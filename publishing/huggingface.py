@@ -98,9 +98,7 @@ class HuggingFace:
         for model, handle in zip(pair.models, self.handles(pair), strict=True):
             kind_documents = documents[model.kind]
             repository_files = upload_files.documents_below(_DOCUMENTS, kind_documents)
-            repository_files[upload_files.REPORT] = kind_documents[
-                upload_files.REPORT
-            ]
+            repository_files[upload_files.REPORT] = kind_documents[upload_files.REPORT]
             for name, path in model.files().items():
                 if name in repository_files:
                     raise ValueError(f"{path} has the name of the document {name}.")

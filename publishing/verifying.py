@@ -59,8 +59,7 @@ def verify(folder: pathlib.Path) -> Verification:
         damaged = [
             f"{name}: {problem}"
             for name, entry in sorted(files.items())
-            if name not in leftovers
-            and (problem := _problem(present.get(name), entry))
+            if name not in leftovers and (problem := _problem(present.get(name), entry))
         ]
     unknown = present.keys() - files.keys() - {hub_index.NAME, *leftovers}
     return Verification(
