@@ -184,6 +184,13 @@ def accuracy(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+def warning(page: page_data.PageData) -> str:
+    """Says which weights were never trained; empty if all were."""
+    if page.is_random:
+        return "random weights"
+    return "random head" if page.manifest["weights"].get("head") else ""
+
+
 def paper_name(paper: Mapping[str, str]) -> str:
     """Returns the arXiv id of a paper, or else its title."""
     return f"arXiv:{paper['arxiv']}" if paper.get("arxiv") else paper["title"]

@@ -18,6 +18,8 @@ import jinja2
 import markdown_it
 import markupsafe
 
+from foundation import messages
+
 TEMPLATES = pathlib.Path(__file__).with_name("templates")
 # An underscore inside a word has no meaning in Markdown.
 _SPECIAL = re.compile(r"[\\`*\[\]<>|#~$]|(?<![^\W_])_|_(?![^\W_])")
@@ -104,6 +106,14 @@ def byte_size(number: int) -> str:
     value = number / factor
     digits = 2 if value < 10 else 1 if value < 100 else 0
     return f"{value:,.{digits}f} {unit}"
+
+
+def page(template: str, **values: Any) -> str:
+    """Renders a page, in which characters that can't be seen appear as escapes.
+
+    Marks that turn the direction of text could make a page say what it does not.
+    """
+    return messages.escape(render(template, **values))
 
 
 def json_data(value: object) -> markupsafe.Markup:

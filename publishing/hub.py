@@ -2,8 +2,8 @@
 
 PUBLISHER/ARCH/KIND/VERSION                 the model's archive: its path is its handle
 PUBLISHER/models/ARCH/KIND/VERSION.md       its page in TensorFlow Hub's Markdown
-PUBLISHER/models/ARCH/KIND/VERSION/…        its page, index.html; other documents and the
-                                            conformance report
+PUBLISHER/models/ARCH/KIND/VERSION/…        index.html, its page; its report and other
+                                            documents
 PUBLISHER/models/ARCH/KIND/VERSION/formats/FORMAT.tar.gz
                                             the model in another format, and
 PUBLISHER/models/ARCH/KIND/VERSION/formats/FORMAT.json
@@ -184,9 +184,9 @@ class Hub:
                 self._place(uploads, entries, scratch)
 
     def refresh(self) -> None:
-        """Completes an interrupted publish, and writes the front page if it is not current.
+        """Completes an interrupted publish, and updates the front page.
 
-        Hubs of earlier versions get their first front page so.
+        A hub that an earlier program wrote gets its first front page so.
         """
         if not self.pages or not (self.folder / hub_index.NAME).is_file():
             return

@@ -1,8 +1,8 @@
 """The web site of a hub in a folder: its front page, and the assets of all pages.
 
-Assets (styles, scripts) are in assets/HASH, where HASH is that of their contents: a page
-keeps the assets that it was published with. The front page is written again by each
-publish, after the index that names it.
+Assets (styles, scripts) are in assets/HASH, where HASH is that of their contents: a
+page keeps the assets that it was published with. Each publish writes the front page
+again, after the index that names it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from publishing import archives, hub_index, upload_files
 FRONT_PAGE = "index.html"
 PAGE = "index.html"  # of a model, in its folder of documents
 ASSETS = "assets"  # no publisher may have this name
-_REPLACES = "replaces"  # SHA-256 of the front page before; "" if there was none
+_REPLACES = "replaces"  # SHA-256 of the front page before; "" without one
 _HASH_LENGTH = 16  # hexadecimal digits in the name of a folder of assets
 _VERSION = re.compile(r"[1-9]\d*", re.ASCII)
 
@@ -161,30 +161,29 @@ def site_entries(
     if old and old["sha256"] == front_page.sha256:
         entries[FRONT_PAGE] = old
     else:
-        is_stale = old is not None and is_replaced(hub, old)
-        before = old[_REPLACES] if is_stale else (old or {}).get("sha256", "")
+        before = old["sha256"] if old else ""
+        if old and is_replaced(hub, old):
+            before = old[_REPLACES]
         entries[FRONT_PAGE][_REPLACES] = before
     return {**index.site, **entries}
 
 
 def is_replaced(hub: pathlib.Path, entry: manifest.JsonObject) -> bool:
-    """Checks whether the front page is still the one that the index's replaces.
+    """Checks whether the front page is still the one before that of the index.
 
     A publish that was killed between the index and the front page leaves it so.
     """
-    path = hub / FRONT_PAGE
-    if not os.path.lexists(path):
-        return entry[_REPLACES] == ""
-    is_file = path.is_file() and not path.is_symlink()
-    return is_file and _sha256(path) == entry[_REPLACES]
+    return _front_page_hash(hub) == entry[_REPLACES] != ""
 
 
 def is_current(hub: pathlib.Path, entry: manifest.JsonObject) -> bool:
     """Checks whether the front page is the one in the index."""
+    return _front_page_hash(hub) == entry["sha256"]
+
+
+def _front_page_hash(hub: pathlib.Path) -> str | None:
+    """Returns the SHA-256 of the front page; None without a regular file."""
     path = hub / FRONT_PAGE
-    is_file = path.is_file() and not path.is_symlink()
-    return is_file and _sha256(path) == entry["sha256"]
-
-
-def _sha256(path: pathlib.Path) -> str:
-    return upload_files.upload_file(path.name, path).sha256
+    if path.is_symlink() or not path.is_file():
+        return None
+    return upload_files.upload_file(FRONT_PAGE, path).sha256

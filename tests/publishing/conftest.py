@@ -126,7 +126,7 @@ def published(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published")
     releasing.release(
         make_export(folder / "exports"),
-        destination=hubs.Hub(folder / "hub", "image-model-zoo"),
+        destination=hubs.Hub(folder / "hub", "image-model-zoo", publisher.Pages()),
         documents=publisher.documents,
         check=publisher.check,
         suite="of the tests",
