@@ -81,8 +81,13 @@ class PublishedModel:
         }
 
 
-def html(model: PublishedModel) -> str:
-    """Returns the HTML page of a model in a hub."""
+def html(model: PublishedModel, *, try_it: object = None) -> str:
+    """Returns the HTML page of a model in a hub.
+
+    Args:
+      model: the model.
+      try_it: values of the box in which a browser runs the model; None without one.
+    """
     publisher = model.handle.partition("/")[0]
     page = page_data.for_export(model.folder, model.report, publisher=publisher)
     exported = manifests.read(model.folder)
@@ -114,7 +119,6 @@ def html(model: PublishedModel) -> str:
         part=part,
         section=section,
         published=model,
-        full_manifest=manifest,
         title=model_page.title(page),
         warning=model_page.warning(page),
         rows=_fact_rows(page),
@@ -131,7 +135,7 @@ def html(model: PublishedModel) -> str:
         uses={name: _use(name) for name in model.archives},
         documents=_documents(model),
         has_bom=f"{model.documents}/{BOM}" in model.files,
-        onnx=values["archives"].get("onnx", ""),
+        try_it=try_it,
         assets={name: model.link(path) for name, path in model.assets.items()},
         class_rows=_class_rows(model.folder) if page.manifest["class_index"] else [],
         clause_rows=_clause_rows(model.report),

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from documentation import hub_front_page, hub_model_page, hub_paths, page_data
 
 ASSETS = pathlib.Path(__file__).with_name("hub_assets")
-_ASSETS_OF_PAGES = "pages"  # name of their folder of assets
+_OWN, _RUNTIME = "pages", "runtime"  # names of folders of assets
+_ONNX = "onnx"
 
 
 class Pages:
     """Writes the pages of a hub; see `publishing.hub_site.Pages`.
 
     Args:
-      extra_assets: more folders of assets, by name.
+      runtime: files that run models in a browser, by path.
+      try_it: takes the folder of an ONNX model and the `address` of the folder of these
+        files, which ends with a slash. Returns the values of `try_it` in
+        `templates/parts/try_it.html.jinja`; None if a browser can't run the model.
       signer: fingerprint of the key that signs the models; "" if none does.
     """
 
     def __init__(
         self,
-        extra_assets: Mapping[str, pathlib.Path] | None = None,
+        *,
+        runtime: Mapping[str, pathlib.Path] | None = None,
+        try_it: Callable[..., object] | None = None,
         signer: str = "",
     ):
-        folders = {_ASSETS_OF_PAGES: ASSETS, **(extra_assets or {})}
-        self.assets = {name: _files_below(path) for name, path in folders.items()}
+        self.assets = {_OWN: _files_below(ASSETS), _RUNTIME: runtime or {}}
         self.signer = signer
+        self._try_it = try_it
 
     def summary(self, model: pathlib.Path, report: Mapping[str, Any]) -> dict[str, Any]:
         """Returns what the front page says about a model, for the hub's index."""
@@ -41,6 +47,7 @@ class Pages:
         handle: str,
         other: str,
         files: hub_paths.Files,
+        formats: Mapping[str, pathlib.Path],
         previous: Mapping[str, Any] | None,
         assets: Mapping[str, str],
     ) -> str:
@@ -55,7 +62,12 @@ class Pages:
             assets=assets,
             signer=self.signer,
         )
-        return hub_model_page.html(published)
+        try_it = None
+        is_classifier = report["kind"] == "classification"
+        if self._try_it and _RUNTIME in assets and is_classifier and _ONNX in formats:
+            address = f"{published.link(assets[_RUNTIME])}/"
+            try_it = self._try_it(formats[_ONNX], address=address)
+        return hub_model_page.html(published, try_it=try_it)
 
     def front_page(
         self, models: Mapping[str, Mapping[str, Any]], *, assets: Mapping[str, str]

@@ -15,6 +15,7 @@ index.html                                  the front page, which each publish r
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
@@ -70,6 +71,10 @@ class Hub:
         self.folder = folder
         self.publisher = publisher
         self.pages = pages
+
+    @functools.cached_property
+    def _assets(self) -> hub_site.AssetFolders:
+        return hub_site.asset_folders(self.pages) if self.pages else {}
 
     def handles(self, pair: pairs.Pair) -> list[str]:
         return [self._handle(model) for model in pair.models]
@@ -144,7 +149,9 @@ class Hub:
                 page = self._page(model, pair, documents, uploads, index)
                 target = f"{self._documents(model)}/{hub_site.PAGE}"
                 uploads.append(upload_files.write_file(target, page.encode(), scratch))
-            uploads += hub_site.missing_assets(self.pages, self.folder, index, scratch)
+            uploads += hub_site.missing_assets(
+                self.pages, self._assets, self.folder, index, scratch
+            )
         return uploads
 
     def _page(
@@ -165,8 +172,14 @@ class Hub:
             handle=handle,
             other=self._handle(other),
             files=self._files(model, uploads),
+            formats={
+                other.format: same.folder
+                for other in pair.others
+                for same in other.models
+                if same.kind == model.kind
+            },
             previous=hub_site.previous_version(self.folder, index, handle),
-            assets=hub_site.asset_folders(self.pages),
+            assets=self._assets,
         )
 
     def publish(self, pair: pairs.Pair, documents: upload_files.Documents) -> None:
@@ -195,7 +208,7 @@ class Hub:
             with atomic.staging_folder(self.folder) as scratch:
                 index = hub_index.read_index(self.folder)
                 assets = hub_site.missing_assets(
-                    self.pages, self.folder, index, scratch
+                    self.pages, self._assets, self.folder, index, scratch
                 )
                 self._place(assets, {}, scratch)
 
@@ -242,8 +255,7 @@ class Hub:
         if not self.pages:
             return old.site
         assets = [u for u in uploads if u.target.startswith(f"{hub_site.ASSETS}/")]
-        folders = hub_site.asset_folders(self.pages)
-        text = self.pages.front_page(models, assets=folders)
+        text = self.pages.front_page(models, assets=self._assets)
         page = upload_files.write_file(hub_site.FRONT_PAGE, text.encode(), scratch)
         return hub_site.site_entries(self.folder, old, assets, page)
 

@@ -51,6 +51,7 @@ class Pages(typing.Protocol):
         handle: str,
         other: str,
         files: hub_index.Files,
+        formats: Mapping[str, pathlib.Path],
         previous: manifest.JsonObject | None,
         assets: AssetFolders,
     ) -> str:
@@ -62,6 +63,7 @@ class Pages(typing.Protocol):
           handle: its handle.
           other: handle of the other model of the pair.
           files: size and SHA-256 of its other files in the hub, by path.
+          formats: local folders of the same model in other formats, by format.
           previous: `version`, `manifest` and `report` of the version before; the last
             two are None if they can't be read. None for a first version.
           assets: paths of the folders of assets in the hub, by name.
@@ -75,6 +77,8 @@ def asset_folders(pages: Pages) -> dict[str, str]:
     """Returns the paths of the folders of assets in a hub, by name."""
     folders = {}
     for name, files in pages.assets.items():
+        if not files:
+            continue
         hashes = {}
         for path, source in files.items():
             with source.open("rb") as file:
@@ -85,14 +89,25 @@ def asset_folders(pages: Pages) -> dict[str, str]:
 
 
 def missing_assets(
-    pages: Pages, hub: pathlib.Path, index: hub_index.Index, scratch: pathlib.Path
+    pages: Pages,
+    folders: AssetFolders,
+    hub: pathlib.Path,
+    index: hub_index.Index,
+    scratch: pathlib.Path,
 ) -> list[upload_files.UploadFile]:
-    """Copies to `scratch` the assets that a hub does not have yet."""
+    """Copies to `scratch` the assets that a hub does not have yet.
+
+    Args:
+      pages: writes the pages.
+      folders: of its assets, see `asset_folders`.
+      hub: folder of the hub.
+      index: its index.
+      scratch: folder for the copies.
+    """
     uploads = []
-    folders = asset_folders(pages)
-    for name, files in pages.assets.items():
-        for path, source in sorted(files.items()):
-            target = f"{folders[name]}/{path}"
+    for name, folder in folders.items():
+        for path, source in sorted(pages.assets[name].items()):
+            target = f"{folder}/{path}"
             if target in index.site and os.path.lexists(hub / target):
                 continue
             copy = scratch / target

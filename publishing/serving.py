@@ -45,8 +45,8 @@ _PAGE_SUFFIXES = (".html", ".js", ".mjs")
 _PAGE_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
-        "img-src 'self' blob: data:; connect-src 'self' blob: data:; "
-        "worker-src 'self' blob:; base-uri 'none'; form-action 'none'; "
+        "img-src 'self' blob: data:; connect-src 'self'; worker-src 'self'; "
+        "base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"
     ),
     # Threads of WebAssembly need pages that are isolated from other origins.

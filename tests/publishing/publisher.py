@@ -37,7 +37,9 @@ class Pages:
     def summary(self, model, report):
         return {"title": model.parent.parent.name, "task": report["kind"]}
 
-    def model_page(self, model, report, *, handle, other, files, previous, assets):
+    def model_page(
+        self, model, report, *, handle, other, files, formats, previous, assets
+    ):
         assert report["kind"] == model.parent.name
         assert handle in files
         facts = {"handle": handle, "other": other, "previous": previous}
