@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from documentation import hub_paths, model_page, page_data, rendering
 from exporters import formats as export_formats
 
 _TOP_1 = "top-1"
+_HANDLE = re.compile(r"\w[\w-]*(/\w[\w.-]*){2}/\d+", re.ASCII)
 _ORIGINS = {"measured": "measured here", "published": "published"}
 
 
@@ -156,9 +158,8 @@ def _cards(models: Mapping[str, Mapping[str, Any]]) -> list[Card]:
     """Groups handles by publisher and arch, in the order of their titles."""
     groups: dict[str, dict[int, dict[str, str]]] = {}
     for handle in models:
-        parts = handle.rsplit("/", maxsplit=2)
-        if len(parts) == 3 and parts[2].isascii() and parts[2].isdigit():
-            name, kind, version = parts
+        if _HANDLE.fullmatch(handle):
+            name, kind, version = handle.rsplit("/", maxsplit=2)
             groups.setdefault(name, {}).setdefault(int(version), {})[kind] = handle
     cards = [_card(name, versions, models) for name, versions in groups.items()]
     return sorted(cards, key=lambda card: (card.title.casefold(), card.name))
