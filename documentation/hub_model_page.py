@@ -111,7 +111,7 @@ def html(model: PublishedModel, *, try_it: object = None) -> str:
         return rendering.render(f"parts/{name}.md.jinja", **values, **more).strip("\n")
 
     def section(name: str) -> markupsafe.Markup:
-        return _focusable(rendering.to_html(part(name)))
+        return _accessible(rendering.to_html(part(name)))
 
     return rendering.page(
         "hub/model.html.jinja",
@@ -149,9 +149,10 @@ def _versions(packages: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in packages.items())
 
 
-def _focusable(html: markupsafe.Markup) -> markupsafe.Markup:
-    """Lets the keyboard scroll code, which may be wider than the page."""
-    return markupsafe.Markup(html.replace("<pre>", '<pre tabindex="0">'))
+def _accessible(html: markupsafe.Markup) -> markupsafe.Markup:
+    """Lets the keyboard scroll code, and leaves no header of a column empty."""
+    text = str(html).replace("<pre>", '<pre tabindex="0">')
+    return markupsafe.Markup(text.replace("<th></th>", "<td></td>"))
 
 
 def _fact_rows(page: page_data.PageData) -> dict[str, markupsafe.Markup]:
