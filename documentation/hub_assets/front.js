@@ -107,7 +107,11 @@ function changed() {
 form.addEventListener("input", changed);
 list.addEventListener("click", writeAddress); // before the browser leaves the page
 form.addEventListener("submit", (event) => event.preventDefault());
-form.addEventListener("reset", () => setTimeout(changed)); // once the fields are empty
+reset.addEventListener("click", () => {
+  form.reset();
+  form.elements.q.focus(); // the button disappears
+  changed();
+});
 addEventListener("hashchange", readAddress);
 if (total > 0) {
   form.hidden = false;
