@@ -41,7 +41,7 @@ _ARCHIVE_TYPE, _ARCHIVE_SUFFIX = "application/gzip", ".tar.gz"
 _OTHER_TYPE = "application/octet-stream"
 _SAFE_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 # For the hub's files. Scripts have the policy of pages, as workers take their own.
-_PAGE_SUFFIXES = (".html", ".js", ".mjs")
+_PAGE_SUFFIXES = ("/index.html", ".js", ".mjs")
 _PAGE_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
@@ -53,9 +53,10 @@ _PAGE_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
 }
-_FILE_HEADERS = {
+_FILE_HEADERS = {  # also for pages of earlier programs, which have styles inside
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+        "frame-ancestors 'none'; sandbox"
     )
 }
 _CACHE_FOREVER = "public, max-age=31536000, immutable"
