@@ -8,6 +8,9 @@ PUBLISHER/models/ARCH/KIND/VERSION/formats/FORMAT.tar.gz
                                             the model in another format, and
 PUBLISHER/models/ARCH/KIND/VERSION/formats/FORMAT.json
                                             how it compares with the SavedModel
+PUBLISHER/models/ARCH/KIND/VERSION/model.sig
+                                            signature of all other files of this version
+signing/…                                   signers, and the signature of index.json
 assets/HASH/…                               styles and scripts of the pages
 index.json                                  published files with hashes
 index.html                                  the front page, which each publish rewrites
@@ -15,6 +18,7 @@ index.html                                  the front page, which each publish r
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
@@ -24,7 +28,15 @@ from collections.abc import Iterable
 
 from exporters import manifest
 from foundation import atomic, progress
-from publishing import archives, hub_index, hub_site, pairs, upload_files
+from publishing import (
+    archives,
+    hub_index,
+    hub_site,
+    pairs,
+    signed_index,
+    signing,
+    upload_files,
+)
 
 _LOG = progress.logger(__name__)
 
@@ -43,8 +55,9 @@ class Hub:
 
     Args:
       folder: of the hub; the first publish creates it.
-      publisher: lowercase letters, digits and hyphens, but not `assets`.
+      publisher: lowercase letters, digits and hyphens, but not `assets` or `signing`.
       pages: writes the pages; without it, the hub gets none.
+      signer: signs what is published; a signed hub takes nothing without its signer.
 
     Raises:
       ValueError: `publisher` is not a valid name.
@@ -57,21 +70,22 @@ class Hub:
         folder: pathlib.Path,
         publisher: str,
         pages: hub_site.Pages | None = None,
+        signer: signing.Signer | None = None,
     ):
         if not _PUBLISHER.fullmatch(publisher):
             raise ValueError(
                 "--publisher must consist of lowercase letters, digits and hyphens, "
                 f"got {publisher!r}."
             )
-        if publisher == hub_site.ASSETS:
+        if publisher in (hub_site.ASSETS, signing.FOLDER):
             raise ValueError(
-                f"--publisher can't be {publisher!r}: this is the hub's folder for "
-                "styles and scripts."
+                f"--publisher can't be {publisher!r}: the hub has such a folder itself."
             )
         self.folder = folder
         self.publisher = publisher
         self.pages = pages
         self._index = hub_index.Reader(folder)
+        self.signer = signer
 
     @functools.cached_property
     def _assets(self) -> hub_site.AssetFolders:
@@ -85,7 +99,8 @@ class Hub:
 
     def has(self, pair: pairs.Pair) -> bool:
         """See `upload_files.Destination`."""
-        index = self._index.read().models
+        whole_index = self._index.read()
+        index = whole_index.models
         published = [model for model in pair.models if self._handle(model) in index]
         for model in published:
             entry = index[self._handle(model)]
@@ -96,7 +111,10 @@ class Hub:
                     f"other than {model.version}."
                 )
             self._warn_of_missing_formats(model, pair, entry["files"])
-        return len(published) == len(pair.models)
+        is_complete = len(published) == len(pair.models)
+        if not is_complete:
+            signed_index.check_signer(self.folder, whole_index, self.signer)
+        return is_complete
 
     def _warn_of_missing_formats(
         self, model: pairs.ExportedModel, pair: pairs.Pair, files: Iterable[str]
@@ -195,7 +213,8 @@ class Hub:
                     self._handle(model): self._entry(model, documents, uploads)
                     for model in pair.models
                 }
-                self._place(uploads, entries, scratch)
+                signatures = self.sign_models(entries, scratch)
+                self.place([*uploads, *signatures], entries, scratch)
 
     def refresh(self) -> None:
         """Completes an interrupted publish, and updates the front page.
@@ -211,15 +230,38 @@ class Hub:
                 assets = hub_site.missing_assets(
                     self.pages, self._assets, self.folder, index, scratch
                 )
-                self._place(assets, {}, scratch)
+                self.place(assets, {}, scratch)
 
-    def _place(
+    def sign_models(
+        self, entries: hub_index.Models, scratch: pathlib.Path
+    ) -> list[upload_files.UploadFile]:
+        """Signs all files of models and adds the signatures to their index entries."""
+        signatures = []
+        for handle in entries:
+            if not self.signer:
+                break
+            entry, upload = signed_index.sign_model(
+                handle, entries[handle], self.signer, scratch
+            )
+            entries[handle] = entry
+            signatures.append(upload)
+        return signatures
+
+    def place(
         self,
         uploads: list[upload_files.UploadFile],
         entries: hub_index.Models,
         scratch: pathlib.Path,
+        signers: signed_index.Change | None = None,
     ) -> None:
-        """Moves files to the hub, then replaces the index, then the front page."""
+        """Moves files to the hub, then replaces the index, then the front page.
+
+        Args:
+          uploads: new files.
+          entries: new index entries by handle.
+          scratch: folder in which new files are written.
+          signers: new signers of the hub; the signer of this object is the last one.
+        """
         old = self._index.read()
         targets = [upload.target for upload in uploads]
         has_front_page = hub_site.FRONT_PAGE in old.site or not self.pages
@@ -231,13 +273,20 @@ class Hub:
                 )
         models = {**old.models, **entries}
         site = self._site(old, models, uploads, scratch)
+        text = ""
+        if signers or (models, site) != (old.models, old.site):
+            index = dataclasses.replace(old, models=models, site=site)
+            text, signatures = self._index_text(old, index, scratch, signers)
+            uploads = [*uploads, *signatures]
+            targets = [upload.target for upload in uploads]
+            targets += [old.signature] if old.signature else []
         try:
             if targets:
                 self._write(CLEANUP_LIST, json.dumps(targets), scratch)
             for upload in uploads:
                 atomic.move_into_place(upload.source, self.folder / upload.target)
-            if (models, site) != (old.models, old.site):
-                self._write(hub_index.NAME, hub_index.to_text(models, site), scratch)
+            if text:
+                self._write(hub_index.NAME, text, scratch)
             if self.pages and not hub_site.is_current(
                 self.folder, site[hub_site.FRONT_PAGE]
             ):
@@ -245,6 +294,20 @@ class Hub:
                 atomic.move_into_place(staged, self.folder / hub_site.FRONT_PAGE)
         finally:
             self._clear()
+
+    def _index_text(
+        self,
+        old: hub_index.Index,
+        new: hub_index.Index,
+        scratch: pathlib.Path,
+        signers: signed_index.Change | None,
+    ) -> tuple[str, list[upload_files.UploadFile]]:
+        """Returns the text of a new index, and what its signature needs."""
+        if not signers:
+            signed_index.check_signer(self.folder, old, self.signer)
+        if not self.signer:
+            return hub_index.to_text(new.models, new.site), []
+        return signed_index.sign_index(new, self.signer, scratch, signers)
 
     def _site(
         self,
@@ -293,7 +356,8 @@ class Hub:
 
     def _clear(self) -> None:
         """Removes the files that an unfinished publish placed."""
-        published = self._index.read().files
+        index = self._index.read()
+        published = {*index.files, index.signature}
         for target in interrupted_files(self.folder):
             if target not in published:
                 path = self.folder / target
@@ -305,9 +369,12 @@ class Hub:
 def interrupted_files(folder: pathlib.Path) -> list[str]:
     """Returns the files of an unfinished publish, including those not written yet."""
     try:
-        return json.loads((folder / CLEANUP_LIST).read_text(encoding="utf-8"))
+        targets = json.loads((folder / CLEANUP_LIST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
+    # Whoever may write to the hub must not have other files of this machine removed.
+    targets = targets if isinstance(targets, list) else []
+    return [target for target in targets if upload_files.is_valid_name(target)]
 
 
 def _remove_empty(folder: pathlib.Path, root: pathlib.Path) -> None:

@@ -5,9 +5,11 @@
                      "summary": what the front page says about the model,
                      "files": {PATH: {"size": …, "sha256": …}}}},
  "site": {PATH: {"size": …, "sha256": …}},   the front page and the pages' assets
+ "signing": signers of a signed hub, see `signed_index`,
  "sha256": of the JSON text of the entries above}
 
-Indexes of format 1 have neither `site` nor `summary`.
+Indexes of format 1 have neither `site` nor `summary`. A signed index has its
+signature in signing/index-SHA256.sig.
 """
 
 from __future__ import annotations
@@ -36,15 +38,20 @@ class Index:
     Attributes:
       models: index entries by handle.
       site: size and SHA-256 of the front page and the assets, by path.
+      signing: signers of a signed hub; empty if the hub is not signed.
+      signature: path of the signature of a signed index.
     """
 
     models: Models = dataclasses.field(default_factory=dict)
     site: Files = dataclasses.field(default_factory=dict)
+    signing: manifest.JsonObject = dataclasses.field(default_factory=dict)
+    signature: str = ""
 
     @functools.cached_property
     def files(self) -> Files:
-        """Size and SHA-256 of every published file, by path."""
-        return {**files(self.models), **self.site}
+        """Size and SHA-256 of every published file but the signature, by path."""
+        signers = self.signing.get("files", {})
+        return {**files(self.models), **self.site, **signers}
 
 
 class Reader:
@@ -97,10 +104,16 @@ def read_index(hub: pathlib.Path) -> Index:
     try:
         record = json.loads(text)
         _check_format(path, record)
-        index = Index(models=record["models"], site=record.get("site", {}))
-        if text == to_text(index.models, index.site):
+        signing = record.get("signing", {})
+        index = Index(
+            models=record["models"],
+            site=record.get("site", {}),
+            signing=signing,
+            signature=signature_path(text) if signing else "",
+        )
+        if text == to_text(index.models, index.site, index.signing) and index.files:
             return index
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
+    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError):
         pass
     raise ValueError(f"{path} is damaged: it is not what tools/publish wrote.")
 
@@ -114,18 +127,32 @@ def _check_format(path: pathlib.Path, record: dict[str, typing.Any]) -> None:
         )
 
 
-def to_text(models: Models, site: Files | None = None) -> str:
+def to_text(
+    models: Models,
+    site: Files | None = None,
+    signing: manifest.JsonObject | None = None,
+) -> str:
     """Returns the text of the index; the same contents always give the same text."""
     record: manifest.JsonObject = {
-        "format": 2 if site else 1,
+        "format": 2 if site or signing else 1,
         "models": dict(sorted(models.items())),
     }
     if site:
         record["site"] = dict(sorted(site.items()))
+    if signing:
+        record["signing"] = signing
     text = manifest.to_json(record)
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     end = "\n}\n"  # formatting megabytes a second time would take a second
     return f'{text.removesuffix(end)},\n  "sha256": "{sha256}"{end}'
+
+
+def signature_path(text: str) -> str:
+    """Returns the path of the signature of an index with this text.
+
+    The path belongs to one text, so an index and its signature change at once.
+    """
+    return f"signing/index-{hashlib.sha256(text.encode()).hexdigest()}.sig"
 
 
 def files(models: Models) -> Files:

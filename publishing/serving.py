@@ -131,6 +131,9 @@ class Server(http.server.ThreadingHTTPServer):
                 headers["Content-Type"] = _ARCHIVE_TYPE
                 headers["Content-Disposition"] = f'attachment; filename="{name}"'
             return _open(self.hub, parts, headers, etag=files[path]["sha256"])
+        if path == index.signature:
+            headers = {**_FILE_HEADERS, "Cache-Control": _CACHE_FOREVER}
+            return _open(self.hub, parts, headers)
         if path == hub_index.NAME:
             return _open(self.hub, parts, {"Cache-Control": _REVALIDATE})
         if self.site:

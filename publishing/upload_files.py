@@ -79,13 +79,18 @@ def upload_file(target: str, source: pathlib.Path) -> UploadFile:
     return UploadFile(target=target, source=source, size=size, sha256=sha256)
 
 
+def is_valid_name(target: object) -> bool:
+    """Checks that a path stays in a hub and has no unusual characters."""
+    return isinstance(target, str) and bool(_NAME.fullmatch(target))
+
+
 def write_file(target: str, content: bytes, scratch: pathlib.Path) -> UploadFile:
     """Writes `content` below `scratch` for an upload to `target`.
 
     Raises:
       ValueError: `target` has characters that some file systems do not allow.
     """
-    if not _NAME.fullmatch(target):
+    if not is_valid_name(target):
         raise ValueError(f"{target!r} is not a valid name of a document.")
     source = scratch / target
     source.parent.mkdir(parents=True, exist_ok=True)

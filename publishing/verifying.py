@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from exporters import manifest
 from foundation import atomic
-from publishing import hub, hub_index, hub_site, upload_files
+from publishing import hub, hub_index, hub_site, signature_checks, upload_files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,7 @@ class Verification:
 
     Attributes:
       findings: a line for each file that is not as it was published.
+      notes: what is worth knowing besides, such as who signed the hub.
       leftovers: files of an interrupted publish, which the next publish removes or,
         if it is the front page, replaces.
       models, files: numbers of models and files in the index.
@@ -25,16 +26,26 @@ class Verification:
     """
 
     findings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
     models: int = 0
     files: int = 0
     size: int = 0
 
 
-def verify(folder: pathlib.Path) -> Verification:
-    """Hashes all files of a hub, which is locked meanwhile.
+def verify(
+    folder: pathlib.Path,
+    expected: signature_checks.Expected = signature_checks.Expected(),  # noqa: B008
+) -> Verification:
+    """Hashes all files of a hub, which is locked meanwhile, and checks its signatures.
+
+    Args:
+      folder: of the hub.
+      expected: signers that the user knows; other signers are findings then, and so is
+        whatever an interrupted publish left.
 
     Raises:
+      ImportError: the hub is signed, and model-signing is not installed.
       ValueError: `folder` is not a hub.
     """
     if not (folder / hub_index.NAME).is_file():
@@ -56,17 +67,27 @@ def verify(folder: pathlib.Path) -> Verification:
         ]
         if _is_front_page_stale(folder, index):
             leftovers.append(hub_site.FRONT_PAGE)
-        damaged = [
-            f"{name}: {problem}"
+        damaged = {
+            name: problem
             for name, entry in sorted(files.items())
             if name not in leftovers and (problem := _problem(present.get(name), entry))
-        ]
-    unknown = present.keys() - files.keys() - {hub_index.NAME, *leftovers}
+        }
+        signature_findings, notes = signature_checks.check(
+            folder, index, damaged, expected
+        )
+    if expected:  # nothing that a signer did not sign
+        unknown = present.keys() - files.keys()
+        leftovers = []
+    else:
+        unknown = present.keys() - files.keys() - set(leftovers)
+    unknown -= {hub_index.NAME, index.signature}
     return Verification(
         findings=(
-            *damaged,
+            *(f"{name}: {problem}" for name, problem in damaged.items()),
+            *signature_findings,
             *(f"{name}: is not in the index" for name in sorted(unknown)),
         ),
+        notes=tuple(notes),
         leftovers=tuple(leftovers),
         models=len(index.models),
         files=len(files),

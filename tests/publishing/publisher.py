@@ -31,7 +31,7 @@ def documents(model, model_report, formats):
 class Pages:
     """Writes pages that say only what they were given."""
 
-    def __init__(self):
+    def __init__(self, signer=""):
         self.assets = {"pages": {"look.css": STYLE}}
 
     def summary(self, model, report):
