@@ -111,9 +111,7 @@ class KeySigner:
                 f"{PASSWORD} ({NEW_PASSWORD} for the key of --rotate_key)."
             ) from error
         except Exception as error:  # cryptography documents no common class
-            problem = (
-                "wrong password, or a damaged key" if self._password else "damaged"
-            )
+            problem = "wrong password or damaged" if self._password else "damaged"
             raise ValueError(
                 f"{path} can't be read as a private key: {problem}."
             ) from (error)

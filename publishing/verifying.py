@@ -9,7 +9,14 @@ from collections.abc import Iterator
 
 from exporters import manifest
 from foundation import atomic
-from publishing import hub, hub_index, hub_site, signature_checks, upload_files
+from publishing import (
+    hub,
+    hub_index,
+    hub_site,
+    signature_checks,
+    signed_index,
+    upload_files,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,6 +74,8 @@ def verify(
         ]
         if _is_front_page_stale(folder, index):
             leftovers.append(hub_site.FRONT_PAGE)
+        if expected:  # nothing but what the signer signed
+            leftovers = []
         damaged = {
             name: problem
             for name, entry in sorted(files.items())
@@ -75,12 +84,14 @@ def verify(
         signature_findings, notes = signature_checks.check(
             folder, index, damaged, expected
         )
-    if expected:  # nothing that a signer did not sign
-        unknown = present.keys() - files.keys()
-        leftovers = []
-    else:
-        unknown = present.keys() - files.keys() - set(leftovers)
-    unknown -= {hub_index.NAME, index.signature}
+    known = {hub_index.NAME, index.signature, *files, *leftovers}
+    has_signature = not index.signature or index.signature in present
+    unknown = {
+        name
+        for name in present.keys() - known
+        # Without its own signature, an index has one of another index: one finding.
+        if has_signature or not signed_index.is_signature_path(name)
+    }
     return Verification(
         findings=(
             *(f"{name}: {problem}" for name, problem in damaged.items()),

@@ -51,6 +51,7 @@ def trained(exported, suite_report, kind):
 
 def test_all_documents_are_there(untrained):
     assert sorted(untrained) == [
+        "bom.cdx.json",
         "huggingface/README.md",
         "huggingface/stages.svg",
         "kaggle/model-instance-metadata.json",

@@ -411,7 +411,9 @@ def test_concurrent_publishers_lose_nothing(start, tmp_path):
 def test_verify_prints_a_summary(hub, publish):
     done = publish("--verify", hub)
     assert done.returncode == 0
-    assert re.fullmatch(r"2 models, 14 files, \d+ bytes: as published\n", done.stdout)
+    summary, note = done.stdout.splitlines()
+    assert re.fullmatch(r"2 models, 14 files, \d+ bytes: as published", summary)
+    assert note == "not signed: whoever can write to the hub can change all of it"
 
 
 ARCHIVE = HANDLES[1]
