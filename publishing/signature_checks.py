@@ -178,10 +178,10 @@ def _trust(
         return findings, [f"signed by {current.identity}{by} ({number}): as expected"]
     revoked = [s.id for s in entry.signers if s.revoked and s.id in given]
     if revoked:
-        reason = f"the hub has revoked key {revoked[0]}"
+        reason = f"; the hub has revoked key {revoked[0]}"
     else:
-        reason = "which is not the expected key, and is not endorsed by it"
-    findings.append(f"{hub_index.NAME}: is signed by {current.identity}; {reason}")
+        reason = ", which is not expected, and not endorsed by who is"
+    findings.append(f"{hub_index.NAME}: is signed by {current.identity}{reason}")
     return findings, []
 
 

@@ -296,6 +296,7 @@ class Row:
       tamper: does it to a `Signed`.
       answers: what verify answers with the publisher's key; `…` stands for any text,
         and K, X for the fingerprints of the publisher's and the attacker's key.
+      notes: what it notes if it finds nothing.
       expects: `key`; or `sequence`, also that the index is number 2; or `nothing`.
     """
 
@@ -303,15 +304,17 @@ class Row:
     tamper: object
     answers: tuple[str, ...]
     expects: str = "key"
+    notes: tuple[str, ...] = ()
 
     def expected(self, signed):
         signers = (signed.signer.identity,) if self.expects != "nothing" else ()
         sequence = 2 if self.expects == "sequence" else 0
         return signature_checks.Expected(signers=signers, sequence=sequence)
 
-    def patterns(self, signed):
+    @staticmethod
+    def patterns(answers, signed):
         keys = {"K": signed.signer.identity.id, "X": signed.attacker.identity.id}
-        for answer in self.answers:
+        for answer in answers:
             text = re.sub(r"\b[KX]\b", lambda match: keys[match[0]], answer)
             yield ".*".join(map(re.escape, text.split("…")))
 
@@ -439,7 +442,12 @@ ROWS = [
         ("index.json: is number 1, older than number 2",),
         "sequence",
     ),
-    Row("the whole hub as it was before", old_hub, ()),
+    Row(
+        "the whole hub as it was before",
+        old_hub,
+        (),
+        notes=("signed by key K (index 1): as expected",),
+    ),
     Row("a higher number of the index", set_signing(sequence=9), (CHANGED,)),
     Row(
         "an impossible number of the index",
@@ -459,8 +467,8 @@ ROWS = [
         "another key added, which signs the index",
         add_attacker(endorsed=False),
         (
-            "index.json: is signed by key X; which is not the expected key, and is not "
-            "endorsed by it",
+            "index.json: is signed by key X, which is not expected, and not endorsed by "
+            "who is",
         ),
     ),
     Row(
@@ -468,16 +476,16 @@ ROWS = [
         add_attacker(endorsed=True),
         (
             "signing/X.sig: is a signature of key X, not of key K",
-            "index.json: is signed by key X; which is not the expected key, and is not "
-            "endorsed by it",
+            "index.json: is signed by key X, which is not expected, and not endorsed by "
+            "who is",
         ),
     ),
     Row(
         "all signatures replaced by those of another key",
         sign_all_as_attacker,
         (
-            "index.json: is signed by key X; which is not the expected key, and is not "
-            "endorsed by it",
+            "index.json: is signed by key X, which is not expected, and not endorsed by "
+            "who is",
         ),
     ),
     Row(
@@ -485,9 +493,16 @@ ROWS = [
         sign_all_as_attacker,
         (),
         "nothing",
+        ("signed by key X (index 1)", "all signatures agree, but whether this is …"),
     ),
     Row("all signatures removed", unsign, ("index.json: is not signed",)),
-    Row("all signatures removed, without --public_key", unsign, (), "nothing"),
+    Row(
+        "all signatures removed, without --public_key",
+        unsign,
+        (),
+        "nothing",
+        ("not signed: whoever can write to the hub can change all of it",),
+    ),
     Row(
         "another key in the file of the key",
         replace_key_file,
@@ -521,7 +536,7 @@ def table():
     lines = ["| what was done | what verify answers |", "|---|---|"]
     short = {FOLDER: "DOCUMENTS", OTHER_SIGNATURE: "OTHER/model.sig", MODEL: "MODEL"}
     for row in ROWS:
-        text = "; ".join(row.answers) or "nothing: as published"
+        text = "; ".join(row.answers or ("as published", *row.notes))
         for long, name in {**short, OTHER: "OTHER"}.items():
             text = text.replace(long, name)
         lines.append(f"| {row.name} | {text} |")
