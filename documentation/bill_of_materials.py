@@ -134,12 +134,12 @@ def _metrics(
     metrics = []
     measured = exported.weights.get("metrics", {}).get("test_top1")
     if measured is not None:
-        part = {"value": str(measured), "slice": f"{_clean(page.data)}, test split"}
+        part = {"value": _clean(measured), "slice": f"{_clean(page.data)}, test split"}
         metrics.append({"type": "top-1 accuracy, measured", **part})
     published = exported.weights.get("published_top1") or {}
     if published.get("value") is not None:
         part = {
-            "value": str(published["value"]),
+            "value": _clean(published["value"]),
             "slice": _clean(published.get("source", "")),
         }
         metrics.append({"type": "top-1 accuracy, published with the weights", **part})

@@ -25,7 +25,7 @@ class Verification:
 
     Attributes:
       findings: a line for each file that is not as it was published.
-      notes: what is worth knowing besides, such as who signed the hub.
+      notes: if there are no findings, who signed the hub and the like.
       leftovers: files of an interrupted publish, which the next publish removes or,
         if it is the front page, replaces.
       models, files: numbers of models and files in the index.
@@ -92,13 +92,14 @@ def verify(
         # Without its own signature, an index has one of another index: one finding.
         if has_signature or not signed_index.is_signature_path(name)
     }
+    findings = (
+        *(f"{name}: {problem}" for name, problem in damaged.items()),
+        *signature_findings,
+        *(f"{name}: is not in the index" for name in sorted(unknown)),
+    )
     return Verification(
-        findings=(
-            *(f"{name}: {problem}" for name, problem in damaged.items()),
-            *signature_findings,
-            *(f"{name}: is not in the index" for name in sorted(unknown)),
-        ),
-        notes=tuple(notes),
+        findings=findings,
+        notes=() if findings else tuple(notes),
         leftovers=tuple(leftovers),
         models=len(index.models),
         files=len(files),

@@ -467,8 +467,8 @@ ROWS = [
         "another key added, which signs the index",
         add_attacker(endorsed=False),
         (
-            "index.json: is signed by key X, which is not expected, and not endorsed by "
-            "who is",
+            "index.json: is signed by key X, which is not expected, and not endorsed "
+            "by who is",
         ),
     ),
     Row(
@@ -476,16 +476,16 @@ ROWS = [
         add_attacker(endorsed=True),
         (
             "signing/X.sig: is a signature of key X, not of key K",
-            "index.json: is signed by key X, which is not expected, and not endorsed by "
-            "who is",
+            "index.json: is signed by key X, which is not expected, and not endorsed "
+            "by who is",
         ),
     ),
     Row(
         "all signatures replaced by those of another key",
         sign_all_as_attacker,
         (
-            "index.json: is signed by key X, which is not expected, and not endorsed by "
-            "who is",
+            "index.json: is signed by key X, which is not expected, and not endorsed "
+            "by who is",
         ),
     ),
     Row(
