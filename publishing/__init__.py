@@ -5,6 +5,7 @@
 Kaggle (`kaggle`) or Hugging Face (`huggingface`); `upload_files` has their common
 interface.
 `hub_index`, `hub_site`, `archives`, `verifying` and `serving` are for a hub that is a
-folder.
+folder. `signing` makes and verifies signatures; `signed_index`, `signature_checks` and
+`signed_hubs` say which ones a hub has.
 Nothing here imports TensorFlow.
 """
