@@ -271,6 +271,10 @@ class Hub:
                     f"{self.folder / target} exists but is not in the index. "
                     "Move it away."
                 )
+            if not self._is_inside(target):
+                raise ValueError(
+                    f"{self.folder / target} is reached by a link. Move it away."
+                )
         models = {**old.models, **entries}
         site = self._site(old, models, uploads, scratch)
         text = ""
@@ -354,12 +358,17 @@ class Hub:
         file.write_text(text, encoding="utf-8")
         atomic.move_into_place(file, self.folder / name)
 
+    def _is_inside(self, target: str) -> bool:
+        """Checks that no link leads from a path in the hub to somewhere else."""
+        parent = (self.folder / target).parent
+        return parent.resolve().is_relative_to(self.folder.resolve())
+
     def _clear(self) -> None:
         """Removes the files that an unfinished publish placed."""
         index = self._index.read()
         published = {*index.files, index.signature}
         for target in interrupted_files(self.folder):
-            if target not in published:
+            if target not in published and self._is_inside(target):
                 path = self.folder / target
                 path.unlink(missing_ok=True)
                 _remove_empty(path.parent, self.folder)

@@ -111,11 +111,16 @@ def read_index(hub: pathlib.Path) -> Index:
             signing=signing,
             signature=signature_path(text) if signing else "",
         )
-        if text == to_text(index.models, index.site, index.signing) and index.files:
+        same = text == to_text(index.models, index.site, index.signing)
+        if same and all(map(_is_file, index.files.values())):
             return index
     except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError):
         pass
     raise ValueError(f"{path} is damaged: it is not what tools/publish wrote.")
+
+
+def _is_file(entry: manifest.JsonObject) -> bool:
+    return isinstance(entry["size"], int) and isinstance(entry["sha256"], str)
 
 
 def _check_format(path: pathlib.Path, record: dict[str, typing.Any]) -> None:

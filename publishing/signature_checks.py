@@ -180,7 +180,7 @@ def _trust(
     if revoked:
         reason = f"; the hub has revoked key {revoked[0]}"
     else:
-        reason = ", which is not expected, and not endorsed by who is"
+        reason = ", which is neither the expected signer nor endorsed by it"
     findings.append(f"{hub_index.NAME}: is signed by {current.identity}{reason}")
     return findings, []
 

@@ -97,34 +97,32 @@ class KeySigner:
     def __init__(self, path: pathlib.Path, password: str = "") -> None:
         check_library()
         from cryptography.hazmat.primitives import serialization
+        from model_signing import signing
 
         data = _read_key(path, "PRIVATE KEY")
         # The library's types say str; it hands the value to cryptography, as it is.
         is_encrypted = b"ENCRYPTED" in data
-        self._password: typing.Any = (is_encrypted and password.encode()) or None
-        self._path = path
+        secret: typing.Any = (is_encrypted and password.encode()) or None
         try:
-            key = serialization.load_pem_private_key(data, self._password)
+            key = serialization.load_pem_private_key(data, secret)
         except TypeError as error:
             raise ValueError(
                 f"{path} is encrypted: give its password in the variable "
                 f"{PASSWORD} ({NEW_PASSWORD} for the key of --rotate_key)."
             ) from error
         except Exception as error:  # cryptography documents no common class
-            problem = "wrong password or damaged" if self._password else "damaged"
+            problem = "wrong password or damaged" if secret else "damaged"
             raise ValueError(
                 f"{path} can't be read as a private key: {problem}."
             ) from (error)
         self.identity: Identity | None = _key_identity(key.public_key(), path)
+        self._config = signing.Config().use_elliptic_key_signer(
+            private_key=path, password=secret
+        )
 
     def sign(self, files: Files) -> bytes:
         """See `Signer`."""
-        from model_signing import signing
-
-        config = signing.Config().use_elliptic_key_signer(
-            private_key=self._path, password=self._password
-        )
-        return _sign(config, files)
+        return _sign(self._config, files)
 
 
 class SigstoreSigner:
@@ -268,7 +266,7 @@ def new_key(path: pathlib.Path, password: str) -> Identity:
     )
     identity = _key_identity(key.public_key(), path)
     public = path.with_name(f"{path.name}.pub")
-    if public.exists():
+    if os.path.lexists(public):
         raise FileExistsError(17, "File exists", str(public))
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "wb") as file:

@@ -49,7 +49,7 @@ def other(tmp_path):
 
 
 def key_of(signed):
-    return f"--private_key={signed.signer._path}"
+    return f"--private_key={signed.key}"
 
 
 def contents(folder):
@@ -120,7 +120,7 @@ def test_the_tool_signs_and_verifies(export, publish, tmp_path):
 
 
 def test_a_fingerprint_is_the_sha256_of_the_public_key_file(signed_once):
-    path = signed_once.signer._path
+    path = signed_once.key
     public = path.with_name(f"{path.name}.pub")
     done = subprocess.run(["sha256sum", public], capture_output=True, text=True)
     assert done.stdout.split()[0] == signed_once.signer.identity.id
@@ -149,7 +149,7 @@ def commands_in_docs(program):
 def test_the_librarys_own_command_verifies(signed_once, tmp_path):
     """Runs the commands in the documentation, for a model and for the index."""
     signed = signed_once.copy(tmp_path)
-    path = signed.signer._path
+    path = signed.key
     program = pathlib.Path(sys.executable).with_name("model_signing")
     commands = commands_in_docs("model_signing")
     assert len(commands) == 2
@@ -193,7 +193,7 @@ def test_a_signed_hub_refuses_unsigned_updates(signed, other, publish):
 
 def test_a_signed_hub_refuses_another_key(signed, other, publish):
     before = contents(signed.hub)
-    flag = f"--private_key={signed.attacker._path}"
+    flag = f"--private_key={signed.key.with_name('attacker')}"
     done = publish(other, f"--hub={signed.hub}", "--sign", flag)
     assert_refused(done, f"takes no updates by key {signed.attacker.identity.id}")
     assert contents(signed.hub) == before
@@ -285,10 +285,20 @@ def test_an_interrupted_publish_leaves_a_verified_hub(
 
 def test_the_cleanup_list_names_files_of_the_hub_only(signed, other, tmp_path):
     (tmp_path / "mine").write_text("mine")
-    targets = ["../mine", str(tmp_path / "mine"), 7]
+    (signed.hub / "link").symlink_to(tmp_path)
+    targets = ["../mine", str(tmp_path / "mine"), "link/mine", 7]
     (signed.hub / ".publishing.json").write_text(json.dumps(targets))
     tampering.publish(other, signed.hub, signed.signer)
     assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_nothing_is_published_through_a_link(signed, other, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (signed.hub / tampering.PUBLISHER / "toy3").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="is reached by a link. Move it away"):
+        tampering.publish(other, signed.hub, signed.signer)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert not (signed.hub / ".publishing.json").exists()
 
 
 def test_the_server_serves_signatures(signed_once):
@@ -323,7 +333,7 @@ def expecting(*paths):
 
 
 def test_a_new_key_is_endorsed_by_the_old_one(signed, new_key, other, publish):
-    old_key = signed.signer._path
+    old_key = signed.key
     done = publish(
         f"--hub={signed.hub}",
         key_of(signed),
@@ -363,7 +373,7 @@ def test_an_earlier_key_is_revoked(signed, new_key, publish):
         f"4 models with signatures of the revoked key {old_id}: only the signature of "
         "the index counts"
     )
-    (finding,) = verifying.verify(signed.hub, expecting(signed.signer._path)).findings
+    (finding,) = verifying.verify(signed.hub, expecting(signed.key)).findings
     assert finding.endswith(f"the hub has revoked key {old_id}")
 
 
@@ -371,7 +381,7 @@ def test_a_lost_key_is_replaced_and_must_be_announced(signed, new_key):
     new = signing.KeySigner(new_key, "secret")
     signed_hubs.revoke(signed.hub, signed.signer.identity.id, new)
     assert verifying.verify(signed.hub, expecting(new_key)).findings == ()
-    (finding,) = verifying.verify(signed.hub, expecting(signed.signer._path)).findings
+    (finding,) = verifying.verify(signed.hub, expecting(signed.key)).findings
     assert "the hub has revoked key" in finding
 
 
@@ -382,11 +392,11 @@ def test_a_revoked_key_endorses_nobody(signed, new_key, tmp_path):
     third = signing.KeySigner(tmp_path / "third")
     signed_hubs.rotate(signed.hub, signed.signer, second)
     signed_hubs.rotate(signed.hub, second, third)
-    first_key = expecting(signed.signer._path)
+    first_key = expecting(signed.key)
     assert verifying.verify(signed.hub, first_key).findings == ()
     signed_hubs.revoke(signed.hub, second.identity.id, third)
     (finding,) = verifying.verify(signed.hub, first_key).findings
-    assert "which is not expected, and not endorsed by who is" in finding
+    assert finding.endswith("neither the expected signer nor endorsed by it")
 
 
 @pytest.mark.parametrize(
@@ -572,7 +582,7 @@ WRONG_USAGE = {
 @pytest.mark.parametrize("name", WRONG_USAGE)
 def test_wrong_usage_is_one_line(publish, signed_once, name):
     flags, message = WRONG_USAGE[name]
-    key = str(signed_once.signer._path)
+    key = str(signed_once.key)
     done = publish(*(flag.replace("KEY", key) for flag in flags))
     assert_refused(done, message)
     assert len(done.stderr.splitlines()) == 1
@@ -665,7 +675,7 @@ def test_a_missing_library_is_named(signed, other, monkeypatch):
     with pytest.raises(ImportError, match=message):
         verifying.verify(signed.hub)
     with pytest.raises(ImportError, match=message):
-        signing.KeySigner(signed.signer._path)
+        signing.KeySigner(signed.key)
 
 
 def test_an_unsigned_hub_needs_no_library(hub, monkeypatch):
@@ -755,7 +765,7 @@ def test_a_hub_is_signed_for_an_identity(fake_sigstore, export, other, tmp_path)
     assert json.loads((hub / me.file).read_text())["identity"] == "me@example.com"
     expected = signature_checks.Expected(signers=[you])
     (finding,) = verifying.verify(hub, expected).findings
-    assert f"is signed by {me}, which is not expected" in finding
+    assert f"is signed by {me}, which is neither the expected" in finding
     assert verifying.verify(hub, signature_checks.Expected(signers=[me])).findings == ()
     before = contents(hub)
     third = make_export(other.parent, arch="toy4")

@@ -31,12 +31,14 @@ class Signed:
     Attributes:
       hub: index number 2, with the pairs toy and toy2.
       old: copy of the hub as number 1, with toy alone.
+      key: file of the publisher's private key; the attacker's is beside it.
       signer: the publisher's.
       attacker: another key.
     """
 
     hub: pathlib.Path
     old: pathlib.Path
+    key: pathlib.Path
     signer: signing.KeySigner
     attacker: signing.KeySigner
 
@@ -93,7 +95,7 @@ def make_signed(folder):
     shutil.copytree(folder / "hub", folder / "old")
     other = make_export(folder / "exports", arch="toy2", content=b"other weights")
     publish(other, folder / "hub", signers[0], pages)
-    return Signed(folder / "hub", folder / "old", *signers)
+    return Signed(folder / "hub", folder / "old", folder / "publisher", *signers)
 
 
 # How to tamper. What a function may use of the publisher's key is said in its row.
@@ -127,12 +129,12 @@ def swap(first, second):
     return tamper
 
 
-def edit_index(signed, edit, *, signer=None):
+def edit_index(signed, edit, *, signer=None, rehash=True):
     """Edits the index, with right hashes of all files; signs it only with `signer`."""
     index = hub_index.read_index(signed.hub)
     record = {"models": index.models, "site": index.site, "signing": index.signing}
     edit(record)
-    for path, entry in _files(record).items():
+    for path, entry in _files(record).items() if rehash else ():
         data = (signed.hub / path).read_bytes()
         entry.update(size=len(data), sha256=hub_index.hashlib.sha256(data).hexdigest())
     text = hub_index.to_text(**record)
@@ -244,9 +246,9 @@ def replace_key_file(signed):
     path.write_bytes(signed.attacker.identity.content)
 
 
-def set_signing(**fields):
+def set_signing(rehash=True, **fields):
     return lambda signed: edit_index(
-        signed, lambda record: record["signing"].update(fields)
+        signed, lambda record: record["signing"].update(fields), rehash=rehash
     )
 
 
@@ -467,8 +469,8 @@ ROWS = [
         "another key added, which signs the index",
         add_attacker(endorsed=False),
         (
-            "index.json: is signed by key X, which is not expected, and not endorsed "
-            "by who is",
+            "index.json: is signed by key X, which is neither the expected signer nor "
+            "endorsed by it",
         ),
     ),
     Row(
@@ -476,16 +478,16 @@ ROWS = [
         add_attacker(endorsed=True),
         (
             "signing/X.sig: is a signature of key X, not of key K",
-            "index.json: is signed by key X, which is not expected, and not endorsed "
-            "by who is",
+            "index.json: is signed by key X, which is neither the expected signer nor "
+            "endorsed by it",
         ),
     ),
     Row(
         "all signatures replaced by those of another key",
         sign_all_as_attacker,
         (
-            "index.json: is signed by key X, which is not expected, and not endorsed "
-            "by who is",
+            "index.json: is signed by key X, which is neither the expected signer nor "
+            "endorsed by it",
         ),
     ),
     Row(
@@ -526,6 +528,16 @@ ROWS = [
     Row(
         "a bit of the index",
         flip_file("index.json"),
+        ("…index.json is damaged: it is not what tools/publish wrote.",),
+    ),
+    Row(
+        "100,000 brackets as the index",
+        write_file("index.json", b"[" * 100_000),
+        ("…index.json is damaged: it is not what tools/publish wrote.",),
+    ),
+    Row(
+        "an impossible size of a file in the index",
+        set_signing(files={"x": {"size": "1", "sha256": 2}}, rehash=False),
         ("…index.json is damaged: it is not what tools/publish wrote.",),
     ),
 ]
