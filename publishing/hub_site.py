@@ -30,13 +30,11 @@ AssetFolders = Mapping[str, str]
 
 
 class Pages(typing.Protocol):
-    """Writes the pages of a hub.
+    """Writes the pages of a hub."""
 
-    Attributes:
-      assets: folders of assets by name, each with its local files by path.
-    """
-
-    assets: Mapping[str, Mapping[str, pathlib.Path]]
+    @property
+    def assets(self) -> Mapping[str, Mapping[str, pathlib.Path]]:
+        """Folders of assets by name, each with its local files by path."""
 
     def summary(
         self, model: pathlib.Path, report: Mapping[str, typing.Any]
