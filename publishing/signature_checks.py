@@ -87,7 +87,7 @@ def _index_problem(
     verifiers: dict[str, signing.Verifier],
 ) -> str:
     if not (folder / index.signature).exists():
-        return f"{hub_index.NAME}: was changed after it was signed"
+        return f"{hub_index.NAME}: it was changed, or its signature was removed"
     verifier = verifiers.get(entry.current.id)
     if verifier is None:
         return f"{hub_index.NAME}: its signature can't be checked without its signer"

@@ -173,15 +173,34 @@ def sign_model(
     """Signs the files of a model; returns its new entry and the signature.
 
     Raises:
-      ValueError: the signature can't be made.
+      ValueError: the signature can't be made, or the entry has files of something else:
+        their signature could be that of an index or an endorsement.
     """
     target = model_signature(handle)
+    if not _has_own_files(handle, entry):
+        raise ValueError(
+            f"{handle}: its index entry must have its archive, and other files in "
+            f"{target.removesuffix(MODEL_SIGNATURE)} alone."
+        )
     signature = signer.sign(files_to_sign(entry, target))
     upload = upload_files.write_file(target, signature, scratch)
     assert signer.identity
     sums = {"size": upload.size, "sha256": upload.sha256}
     files = {**entry["files"], target: sums}
     return {**entry, "files": files, SIGNER: signer.identity.id}, upload
+
+
+def _has_own_files(handle: str, entry: manifest.JsonObject) -> bool:
+    """Checks that a model has its archive, and no files outside its folder."""
+    folder = model_signature(handle).removesuffix(f"/{MODEL_SIGNATURE}")
+    return (
+        handle.count("/") == 3
+        and handle in entry["files"]
+        and all(
+            path in (handle, f"{folder}.md") or path.startswith(f"{folder}/")
+            for path in entry["files"]
+        )
+    )
 
 
 def model_signature(handle: str) -> str:

@@ -114,7 +114,7 @@ class KeySigner:
             problem = "wrong password or damaged" if secret else "damaged"
             raise ValueError(
                 f"{path} can't be read as a private key: {problem}."
-            ) from (error)
+            ) from error
         self.identity: Identity | None = _key_identity(key.public_key(), path)
         self._config = signing.Config().use_elliptic_key_signer(
             private_key=path, password=secret
@@ -281,6 +281,7 @@ def identity_of(kind: str, content: bytes) -> Identity:
     Raises:
       ValueError: it is not what `Identity.content` can be.
     """
+    check_library()
     if kind == KEY:
         from cryptography.hazmat.primitives import serialization
 
@@ -386,7 +387,7 @@ def _reaching_sigstore() -> Iterator[None]:
 
 def _read_bundle(path: pathlib.Path) -> typing.Any:
     if path.is_symlink() or not path.is_file():
-        raise FileNotFoundError(2, "no such file")
+        raise FileNotFoundError(2, "is not a regular file")
     if path.stat().st_size > _MAX_SIGNATURE:
         raise ValueError(f"{path} is too large for a signature")
     return json.loads(path.read_text(encoding="utf-8"))

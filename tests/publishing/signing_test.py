@@ -231,6 +231,27 @@ def test_a_hub_with_findings_is_not_signed(hub, signed_once, publish):
     assert contents(hub) == before
 
 
+@pytest.mark.parametrize(
+    "handle", ["a/b/c/1", "signing/{id}.pem"], ids=["handle", "path"]
+)
+def test_a_key_is_not_endorsed_as_a_model(hub, signed_once, handle):
+    """An unsigned index names a key as a model, for the publisher to sign it."""
+    key = signed_once.attacker.identity
+    (hub / "signing").mkdir()
+    (hub / key.file).write_bytes(key.content)
+    index = hub_index.read_index(hub)
+    models = index.models
+    sums = {"size": len(key.content), "sha256": key.id}
+    entry = next(iter(models.values()))
+    models[handle.format(id=key.id)] = {**entry, "files": {key.file: sums}}
+    (hub / "index.json").write_text(hub_index.to_text(models, index.site))
+    assert verifying.verify(hub).findings == ()
+    before = contents(hub)
+    with pytest.raises(ValueError, match="its index entry must have its archive"):
+        signed_hubs.sign(hub, signed_once.signer)
+    assert contents(hub) == before
+
+
 class BrokenSigner:
     """Signs two models and fails for the index."""
 

@@ -21,7 +21,7 @@ MODEL, OTHER = (f"{PUBLISHER}/{arch}/classification/1" for arch in ("toy", "toy2
 FOLDER = f"{PUBLISHER}/models/toy/classification/1"
 SIGNATURE = f"{FOLDER}/model.sig"
 OTHER_SIGNATURE = f"{PUBLISHER}/models/toy2/classification/1/model.sig"
-CHANGED = "index.json: was changed after it was signed"
+CHANGED = "index.json: it was changed, or its signature was removed"
 
 
 @dataclasses.dataclass(frozen=True)
