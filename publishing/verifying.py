@@ -63,7 +63,8 @@ def verify(
         except ValueError as error:  # nothing else can be verified
             return Verification(findings=(str(error),))
         files = index.files
-        unfinished = set(hub.interrupted_files(folder)) - files.keys()
+        known = {*files, index.signature}
+        unfinished = set(hub.interrupted_files(folder)) - known
         present = dict(_files(folder))
         leftovers = [
             name
@@ -84,7 +85,7 @@ def verify(
         signature_findings, notes = signature_checks.check(
             folder, index, damaged, expected
         )
-    known = {hub_index.NAME, index.signature, *files, *leftovers}
+    known |= {hub_index.NAME, *leftovers}
     has_signature = not index.signature or index.signature in present
     unknown = {
         name

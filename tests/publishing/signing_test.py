@@ -304,6 +304,38 @@ def test_an_interrupted_publish_leaves_a_verified_hub(
     assert verification.models == (6 if moment == "after it" else 4)
 
 
+@pytest.mark.parametrize("moment", ["before the index", "after it"])
+def test_a_killed_publish_leaves_a_signed_index(signed, other, monkeypatch, moment):
+    """As `kill -9` would: nothing is cleaned up until the next publish."""
+    from foundation import atomic
+
+    def stop(source, target):
+        if target.name != "index.json" or moment == "after it":
+            move(source, target)
+        if target.name == "index.json":
+            raise SystemExit
+
+    move = atomic.move_into_place
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "move_into_place", stop)
+        clear = [tampering.hubs.Hub._clear, lambda hub: None]
+        patch.setattr(tampering.hubs.Hub, "_clear", lambda hub: clear.pop(0)(hub))
+        with pytest.raises(SystemExit):
+            tampering.publish(other, signed.hub, signed.signer)
+    verification = verifying.verify(signed.hub)
+    assert verification.findings == ()
+    assert verification.models == (6 if moment == "after it" else 4)
+    old = hub_index.read_index(signed.hub).signature
+    left = [name for name in verification.leftovers if name.startswith("signing/")]
+    assert len(left) == 1
+    assert left != [old]
+    another = make_export(other.parent, arch="toy4")
+    tampering.publish(another, signed.hub, signed.signer)
+    expected = tampering.Row("", None, (), "key").expected(signed)
+    verification = verifying.verify(signed.hub, expected)
+    assert verification.findings == ()
+
+
 def test_the_cleanup_list_names_files_of_the_hub_only(signed, other, tmp_path):
     (tmp_path / "mine").write_text("mine")
     (signed.hub / "link").symlink_to(tmp_path)
