@@ -191,6 +191,20 @@ def test_a_signed_hub_refuses_unsigned_updates(signed, other, publish):
     assert contents(signed.hub) == before
 
 
+def test_a_signed_hub_refuses_an_unsigned_front_page(signed, tmp_path):
+    pages = tampering.Pages(tmp_path)
+    pages.front_page = lambda models, *, assets: "<!doctype html><title>new</title>\n"
+    before = contents(signed.hub)
+    hub = tampering.hubs.Hub(signed.hub, tampering.PUBLISHER, pages)
+    with pytest.raises(ValueError, match="takes no unsigned updates"):
+        hub.refresh()
+    assert contents(signed.hub) == before
+    hub.signer = signed.signer
+    hub.refresh()
+    assert contents(signed.hub) != before
+    assert verifying.verify(signed.hub).findings == ()
+
+
 def test_a_signed_hub_refuses_another_key(signed, other, publish):
     before = contents(signed.hub)
     flag = f"--private_key={signed.key.with_name('attacker')}"
@@ -672,6 +686,13 @@ def test_a_damaged_signature_is_described(signed_once, tmp_path, content):
     verifier = signing.Verifier(signed_once.signer.identity)
     problem = verifier.problem(tmp_path / "sig", {"a": "0" * 64})
     assert problem.startswith(("is damaged", "is a signature of no key"))
+
+
+def test_the_size_of_a_signature_is_limited(signed_once, tmp_path):
+    files, path = {"a": "0" * 64}, tmp_path / "sig"
+    path.write_bytes(signed_once.signer.sign(files) + b" " * (1 << 20))
+    verifier = signing.Verifier(signed_once.signer.identity)
+    assert verifier.problem(path, files) == "is damaged: it is not a signature"
 
 
 @pytest.mark.parametrize(

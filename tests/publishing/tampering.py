@@ -246,6 +246,11 @@ def replace_key_file(signed):
     path.write_bytes(signed.attacker.identity.content)
 
 
+def replace_key(signed):
+    replace_key_file(signed)
+    edit_index(signed, lambda record: None, signer=signed.attacker)
+
+
 def set_signing(rehash=True, **fields):
     return lambda signed: edit_index(
         signed, lambda record: record["signing"].update(fields), rehash=rehash
@@ -508,7 +513,18 @@ ROWS = [
     Row(
         "another key in the file of the key",
         replace_key_file,
-        ("signing/K.pem: was changed: …", "index.json: its signature can't be …"),
+        (
+            "signing/K.pem: was changed: …",
+            "index.json: its signature can't be checked …",
+        ),
+    ),
+    Row(
+        "the same, with the hash in the index, which the other key signs",
+        replace_key,
+        (
+            "signing/K.pem: is not the file that its name says",
+            "index.json: its signature can't be checked without its signer",
+        ),
     ),
     Row(
         "with the publisher's key: a signature without the archive",
