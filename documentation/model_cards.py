@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from documentation import model_page, page_data, rendering
+from documentation import bill_of_materials, model_page, page_data, rendering
 
 _PUBLISHER = re.compile(r"[a-z\d-]+")
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)*", re.ASCII)
@@ -64,8 +64,9 @@ def files(
       formats: names of the other formats that a hub has it in; its page lists them.
 
     Returns:
-      `page.html`, `page.md` and `stages.svg`, the model's page and its diagram;
-      `tfhub.md`; `kaggle/…-metadata.json`; `huggingface/README.md` and its diagram.
+      `page.md` and `stages.svg`, the model's page and its diagram; `bom.cdx.json`, its
+      bill of materials; `tfhub.md`; `kaggle/…-metadata.json`; `huggingface/README.md`
+      and its diagram.
 
     Raises:
       ValueError: the model has no manifest of this project, `report` is not a
@@ -75,8 +76,8 @@ def files(
     picture = model_page.stages_svg(page)
     texts = {
         "page.md": model_page.markdown(page, picture="stages.svg", formats=formats),
-        "page.html": model_page.html(page, formats=formats),
         "stages.svg": picture,
+        bill_of_materials.NAME: bill_of_materials.text(page, model),
         "tfhub.md": tfhub(page),
         "kaggle/model-metadata.json": _json(kaggle_model(page)),
         "kaggle/model-instance-metadata.json": _json(kaggle_instance(page)),

@@ -14,8 +14,6 @@ from publishing import pairs, suite_reports, upload_files
 
 _LOG = progress.logger(__name__)
 
-REPORT = "conformance.json"
-
 # Takes a model's folder, its report, and the names of its other formats; returns
 # documents by path.
 Documents = Callable[
@@ -66,6 +64,8 @@ def release(
                     _LOG.info(f"{model.name}: {model.warning}")
             if destination.has(pair):
                 _LOG.info(f"{pair.name} is already published, nothing to do")
+                if not dry_run:
+                    destination.refresh()
                 lines += [] if dry_run else destination.handles(pair)
                 continue
             reports, *_ = suite_reports.in_parallel(
@@ -97,7 +97,7 @@ def _documents(
     def documents_of(model: pairs.ExportedModel) -> Mapping[str, bytes]:
         return {
             **documents(model.folder, reports[model.kind], formats),
-            REPORT: manifest.to_json(reports[model.kind]).encode(),
+            upload_files.REPORT: manifest.to_json(reports[model.kind]).encode(),
         }
 
     found = suite_reports.in_parallel(documents_of, pair.models)

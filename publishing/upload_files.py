@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 
 from publishing import pairs
 
+REPORT = "conformance.json"  # a model's document with its conformance report
+
 # Documents of each kind, by path.
 Documents = Mapping[str, Mapping[str, bytes]]
 
@@ -65,6 +67,9 @@ class Destination(typing.Protocol):
     def publish(self, pair: pairs.Pair, documents: Documents) -> None:
         """Sends the models that are not published yet."""
 
+    def refresh(self) -> None:
+        """Brings up to date what the hub derives from all its models, if anything."""
+
 
 def upload_file(target: str, source: pathlib.Path) -> UploadFile:
     """Hashes an existing file for an upload to `target`."""
@@ -74,13 +79,18 @@ def upload_file(target: str, source: pathlib.Path) -> UploadFile:
     return UploadFile(target=target, source=source, size=size, sha256=sha256)
 
 
+def is_valid_name(target: object) -> bool:
+    """Checks that a path stays in a hub and has no unusual characters."""
+    return isinstance(target, str) and bool(_NAME.fullmatch(target))
+
+
 def write_file(target: str, content: bytes, scratch: pathlib.Path) -> UploadFile:
     """Writes `content` below `scratch` for an upload to `target`.
 
     Raises:
       ValueError: `target` has characters that some file systems do not allow.
     """
-    if not _NAME.fullmatch(target):
+    if not is_valid_name(target):
         raise ValueError(f"{target!r} is not a valid name of a document.")
     source = scratch / target
     source.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,14 @@ from collections.abc import Iterator
 
 from exporters import manifest
 from foundation import atomic
-from publishing import hub, hub_index, upload_files
+from publishing import (
+    hub,
+    hub_index,
+    hub_site,
+    signature_checks,
+    signed_index,
+    upload_files,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,33 +25,46 @@ class Verification:
 
     Attributes:
       findings: a line for each file that is not as it was published.
-      leftovers: files of an interrupted publish, which the next publish removes.
+      notes: if there are no findings, who signed the hub and the like.
+      leftovers: files of an interrupted publish, which the next publish removes or,
+        if it is the front page, replaces.
       models, files: numbers of models and files in the index.
       size: total size of these files in bytes.
     """
 
     findings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
     models: int = 0
     files: int = 0
     size: int = 0
 
 
-def verify(folder: pathlib.Path) -> Verification:
-    """Hashes all files of a hub, which is locked meanwhile.
+def verify(
+    folder: pathlib.Path,
+    expected: signature_checks.Expected = signature_checks.Expected(),  # noqa: B008
+) -> Verification:
+    """Hashes all files of a hub, which is locked meanwhile, and checks its signatures.
+
+    Args:
+      folder: of the hub.
+      expected: signers that the user knows; other signers are findings then, and so is
+        whatever an interrupted publish left.
 
     Raises:
+      ImportError: the hub is signed, and model-signing is not installed.
       ValueError: `folder` is not a hub.
     """
     if not (folder / hub_index.NAME).is_file():
         raise ValueError(f"{folder} is not a hub: it has no {hub_index.NAME}.")
     with atomic.locked(folder):
         try:
-            models = hub_index.read(folder)
+            index = hub_index.read_index(folder)
         except ValueError as error:  # nothing else can be verified
             return Verification(findings=(str(error),))
-        files = hub_index.files(models)
-        unfinished = set(hub.interrupted_files(folder)) - files.keys()
+        files = index.files
+        known = {*files, index.signature}
+        unfinished = set(hub.interrupted_files(folder)) - known
         present = dict(_files(folder))
         leftovers = [
             name
@@ -53,22 +73,47 @@ def verify(folder: pathlib.Path) -> Verification:
             or name == hub.CLEANUP_LIST
             or name.startswith(atomic.STAGING_PREFIX)
         ]
-        damaged = [
-            f"{name}: {problem}"
+        if _is_front_page_stale(folder, index):
+            leftovers.append(hub_site.FRONT_PAGE)
+        if expected:  # nothing but what the signer signed
+            leftovers = []
+        damaged = {
+            name: problem
             for name, entry in sorted(files.items())
-            if (problem := _problem(present.pop(name, None), entry))
-        ]
-    unknown = present.keys() - {hub_index.NAME, *leftovers}
+            if name not in leftovers and (problem := _problem(present.get(name), entry))
+        }
+        signature_findings, notes = signature_checks.check(
+            folder, index, damaged, expected
+        )
+    known |= {hub_index.NAME, *leftovers}
+    has_signature = not index.signature or index.signature in present
+    unknown = {
+        name
+        for name in present.keys() - known
+        # Without its own signature, an index has one of another index: one finding.
+        if has_signature or not signed_index.is_signature_path(name)
+    }
+    findings = (
+        *(f"{name}: {problem}" for name, problem in damaged.items()),
+        *signature_findings,
+        *(f"{name}: is not in the index" for name in sorted(unknown)),
+    )
     return Verification(
-        findings=(
-            *damaged,
-            *(f"{name}: is not in the index" for name in sorted(unknown)),
-        ),
+        findings=findings,
+        notes=() if findings else tuple(notes),
         leftovers=tuple(leftovers),
-        models=len(models),
+        models=len(index.models),
         files=len(files),
         size=sum(entry["size"] for entry in files.values()),
     )
+
+
+def _is_front_page_stale(folder: pathlib.Path, index: hub_index.Index) -> bool:
+    """Checks whether a publish was killed after the index, before the front page."""
+    entry = index.site.get(hub_site.FRONT_PAGE)
+    if not entry or hub_site.is_current(folder, entry):
+        return False
+    return hub_site.is_replaced(folder, entry)
 
 
 def _files(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
