@@ -49,6 +49,7 @@ def _environment(language: str) -> jinja2.Environment:
         code=code,
         count=count,
         json_block=json_block,
+        json_script=json_script,
         millions=millions,
         percent=percent,
         unescaped=Unescaped,
@@ -94,6 +95,11 @@ def json_block(value: object) -> Unescaped:
     """Returns JSON that can't end the comment or script element around it."""
     text = json.dumps(value, ensure_ascii=False)
     return Unescaped(text.replace("<", "\\u003c").replace(">", "\\u003e"))
+
+
+def json_script(value: object) -> markupsafe.Markup:
+    """Returns JSON for a script element of an HTML template."""
+    return markupsafe.Markup(json_block(value))
 
 
 def to_html(markdown: str, *, title: str, pictures: dict[str, str]) -> str:

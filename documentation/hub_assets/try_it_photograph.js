@@ -1,0 +1,203 @@
+/**
+ * Reads a photograph: format and size from its header -> decode -> upright pixels.
+ *
+ * Only the formats that the model's own signature `image_bytes` reads. The header is
+ * read first: a small file can declare a size that exhausts the memory.
+ */
+
+export const MAX_BYTES = 64 * 2 ** 20;
+export const MAX_PIXELS = 2 ** 26;
+const BAND = 64; // rows that are copied from the canvas at once
+
+/** An error that the page shows as it is. */
+export class Refusal extends Error {}
+
+const DAMAGED = "This file is damaged: the browser can’t decode it.";
+const UNKNOWN = "This is not a photograph that the model reads: JPEG, PNG, WebP, GIF or BMP.";
+const HAS_TEXT = /^[\s\x20-\x7e\u00a0-\uffef]+$/;
+
+/** Format -> its first bytes (a dot matches any), and the reader of its header. */
+const FORMATS = {
+  JPEG: { start: "\xff\xd8\xff", header: jpegHeader },
+  PNG: { start: "\x89PNG\r\n\x1a\n", header: pngHeader },
+  WebP: { start: "RIFF....WEBP", header: webpHeader },
+  GIF: { start: "GIF8.a", header: gifHeader },
+  BMP: { start: "BM", header: bmpHeader },
+};
+
+/**
+ * Decodes the first frame of an image file, upright.
+ *
+ * @returns `bitmap`, an ImageBitmap, and `animated`: whether there are more frames.
+ * @throws Refusal with a message for the user.
+ */
+export async function decode(file) {
+  const bytes = await readBytes(file);
+  const { animated = false, ...size } = readHeader(bytes);
+  checkSize(size);
+  try {
+    const bitmap = await createImageBitmap(new Blob([bytes]), {
+      colorSpaceConversion: "none", // the model was trained on the numbers in the file
+      imageOrientation: "from-image",
+      premultiplyAlpha: "none",
+    });
+    return { bitmap, animated };
+  } catch {
+    throw new Refusal(DAMAGED);
+  }
+}
+
+async function readBytes(file) {
+  if (file.size > MAX_BYTES) {
+    throw new Refusal(
+      `This file has ${megabytes(file.size)} MB, and the limit is ` +
+        `${megabytes(MAX_BYTES)} MB.`,
+    );
+  }
+  try {
+    return new Uint8Array(await file.arrayBuffer());
+  } catch {
+    throw new Refusal("The browser can’t read this file. Is it a folder?");
+  }
+}
+
+/** Returns height, width and whether there are several frames. */
+function readHeader(bytes) {
+  if (!bytes.length) throw new Refusal("This file is empty.");
+  const first = String.fromCharCode(...bytes.subarray(0, 16));
+  const format = Object.values(FORMATS).find(({ start }) =>
+    [...start].every((letter, index) => letter === "." || letter === first[index]),
+  );
+  if (!format) throw new Refusal(isText(bytes) ? `This is a text file. ${UNKNOWN}` : UNKNOWN);
+  try {
+    return format.header(new DataView(bytes.buffer), bytes);
+  } catch (error) {
+    if (error instanceof RangeError) throw new Refusal(DAMAGED); // it ends too early
+    throw error;
+  }
+}
+
+function isText(bytes) {
+  try {
+    const options = { stream: true }; // the 4,096 bytes may end inside a character
+    const decoder = new TextDecoder("utf-8", { fatal: true });
+    return HAS_TEXT.test(decoder.decode(bytes.subarray(0, 4096), options));
+  } catch {
+    return false;
+  }
+}
+
+function checkSize({ height, width }) {
+  if (!(height > 0 && width > 0)) throw new Refusal(DAMAGED);
+  if (height * width > MAX_PIXELS) {
+    const [w, h, limit] = [width, height, MAX_PIXELS / 1e6].map((number) =>
+      Math.floor(number).toLocaleString("en"),
+    );
+    throw new Refusal(
+      `This image has ${w} × ${h} pixels, and the limit is ${limit} million pixels, ` +
+        `which take ${megabytes(4 * MAX_PIXELS)} MB of memory.`,
+    );
+  }
+}
+
+/** Source: ITU-T T.81, annex B. */
+function jpegHeader(view, bytes) {
+  let size = null;
+  for (let offset = 2; ; ) {
+    while (view.getUint8(offset) === 0xff && view.getUint8(offset + 1) === 0xff) offset++;
+    if (view.getUint8(offset) !== 0xff) throw new Refusal(DAMAGED);
+    const marker = view.getUint8(offset + 1);
+    const isFrame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker);
+    if (isFrame) size = { height: view.getUint16(offset + 5), width: view.getUint16(offset + 7) };
+    if (marker === 0xda) {
+      // Chromium fills the missing part of a truncated file with grey.
+      if (!size || !hasEnd(bytes, offset)) throw new Refusal(DAMAGED);
+      return size;
+    }
+    offset += 2 + view.getUint16(offset + 2);
+  }
+}
+
+function hasEnd(bytes, start) {
+  for (let offset = bytes.lastIndexOf(0xd9); offset > start; ) {
+    if (bytes[offset - 1] === 0xff) return true;
+    offset = bytes.lastIndexOf(0xd9, offset - 1);
+  }
+  return false;
+}
+
+/** Source: PNG specification, third edition, section 5. */
+function pngHeader(view) {
+  const [control, end] = [0x6163544c, 0x49454e44]; // acTL of an animation, IEND
+  let animated = false;
+  for (let offset = 8; view.getUint32(offset + 4) !== end; ) {
+    animated ||= view.getUint32(offset + 4) === control;
+    offset += 12 + view.getUint32(offset);
+  }
+  return { width: view.getUint32(16), height: view.getUint32(20), animated };
+}
+
+/** Source: RFC 9649 (WebP), sections 2.5 to 2.7. */
+function webpHeader(view) {
+  if (view.byteLength < 8 + view.getUint32(4, true)) throw new Refusal(DAMAGED);
+  const chunk = view.getUint8(15);
+  if (chunk === 0x58) {
+    const side = (offset) => 1 + view.getUint16(offset, true) + view.getUint8(offset + 2) * 2 ** 16;
+    return { width: side(24), height: side(27), animated: (view.getUint8(20) & 2) > 0 };
+  }
+  if (chunk === 0x4c) {
+    const bits = view.getUint32(21, true);
+    return { width: 1 + (bits & 0x3fff), height: 1 + ((bits >>> 14) & 0x3fff) };
+  }
+  return { width: view.getUint16(26, true) & 0x3fff, height: view.getUint16(28, true) & 0x3fff };
+}
+
+/** Source: GIF89a, sections 15 to 23. */
+function gifHeader(view) {
+  const [extension, image] = [0x21, 0x2c];
+  const table = (flags) => (flags & 0x80 ? 3 * 2 ** ((flags & 7) + 1) : 0);
+  const afterBlocks = (offset) => {
+    while (view.getUint8(offset)) offset += 1 + view.getUint8(offset);
+    return offset + 1;
+  };
+  let frames = 0;
+  for (let offset = 13 + table(view.getUint8(10)); frames < 2; ) {
+    const kind = view.getUint8(offset);
+    if (kind === extension) {
+      offset = afterBlocks(offset + 2);
+    } else if (kind === image) {
+      frames++;
+      offset = afterBlocks(offset + 11 + table(view.getUint8(offset + 9)));
+    } else {
+      break;
+    }
+  }
+  const [width, height] = [view.getUint16(6, true), view.getUint16(8, true)];
+  return { width, height, animated: frames > 1 };
+}
+
+/** A negative height means that rows are stored from top to bottom. */
+function bmpHeader(view) {
+  if (view.getUint32(14, true) === 12) {
+    return { width: view.getUint16(18, true), height: view.getUint16(20, true) };
+  }
+  return { width: view.getInt32(18, true), height: Math.abs(view.getInt32(22, true)) };
+}
+
+/** Yields the RGBA rows of a crop of a bitmap in bands, on white. */
+export function* bands(bitmap, { top, left, height, width }) {
+  const canvas = new OffscreenCanvas(width, Math.min(BAND, height));
+  const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
+  for (let row = 0; row < height; row += BAND) {
+    const count = Math.min(BAND, height - row);
+    context.fillStyle = "#fff";
+    context.fillRect(0, 0, width, count);
+    context.drawImage(bitmap, -left, -top - row);
+    yield context.getImageData(0, 0, width, count).data;
+  }
+}
+
+export function megabytes(bytes) {
+  const number = bytes / 1e6;
+  return number.toLocaleString("en", { maximumFractionDigits: number < 10 ? 1 : 0 });
+}

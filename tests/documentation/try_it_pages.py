@@ -1,0 +1,92 @@
+"""Writes a small hub with the box “Try it”, and serves it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import pathlib
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+
+from documentation import rendering, try_it, web_runtime
+from publishing import archives
+
+FOLDER = "publisher/models/arch/classification/1"
+ASSETS, RUNTIME = "assets/pages", "assets/runtime"
+_UP = "../" * (FOLDER.count("/") + 1)
+# Colours of the hub's pages, and a policy as strict as theirs.
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'self'; {policy}; base-uri 'none'; form-action 'none'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>A classifier</title>
+<link rel="stylesheet" href="page.css">
+<link rel="stylesheet" href="{assets}{style}">
+<script type="module" src="{assets}{script}"></script>
+</head>
+<body><main>
+{box}
+</main></body>
+</html>
+"""
+_STYLE = """
+:root { --page: #f6f6f3; --card: #fff; --ink: #1c2128; --soft: #59626d; --line: #dfe1e3; --accent: #2b579f; --loud: #9a2018; }
+@media (prefers-color-scheme: dark) { :root { --page: #14171b; --card: #1c2026; --ink: #e4e7ea; --soft: #a0a9b4; --line: #323840; --accent: #92b6f2; --loud: #ff9d92; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.6 system-ui, sans-serif; overflow-wrap: anywhere; }
+main { max-width: 860px; margin: 0 auto; padding: 2rem 1.25rem; }
+a { color: var(--accent); }
+"""
+
+
+def write(hub: pathlib.Path, model: pathlib.Path, scratch: pathlib.Path) -> pathlib.Path:
+    """Writes a hub with the ONNX model in `model`. Returns the folder of its page."""
+    runtime = web_runtime.files(pathlib.Path(sys.prefix), scratch)
+    for name, source in runtime.items():
+        (hub / RUNTIME).mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, hub / RUNTIME / name)
+    sources = pathlib.Path(try_it.__file__).with_name("hub_assets")
+    shutil.copytree(sources, hub / ASSETS)
+    folder = hub / FOLDER
+    (folder / "formats").mkdir(parents=True)
+    archive = folder / try_it.ARCHIVE
+    files = {p.relative_to(model).as_posix(): p for p in model.rglob("*") if p.is_file()}
+    archives.write(files, archive)
+    box = try_it.for_model(model, runtime=runtime, address=f"{_UP}{RUNTIME}/")
+    (folder / "page.css").write_text(_STYLE)
+    text = _PAGE.format(
+        policy=try_it.POLICY,
+        assets=f"{_UP}{ASSETS}/",
+        style=try_it.STYLE,
+        script=try_it.SCRIPT,
+        box=rendering.render("parts/try_it.html.jinja", try_it=box),
+    )
+    (folder / "index.html").write_text(text, encoding="utf-8")
+    return folder
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    """The handler of `python -m http.server`, without its log."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def served(folder: pathlib.Path) -> Iterator[str]:
+    """Serves a folder as `python -m http.server` does. Returns its address."""
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
