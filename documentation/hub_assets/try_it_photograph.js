@@ -5,6 +5,8 @@
  * read first: a small file can declare a size that exhausts the memory.
  */
 
+import { hasPrefix, readOrientation, turn, uprightSize } from "./try_it_exif.js";
+
 export const MAX_BYTES = 64 * 2 ** 20;
 export const MAX_PIXELS = 2 ** 26;
 const BAND = 64; // rows that are copied from the canvas at once
@@ -28,23 +30,34 @@ const FORMATS = {
 /**
  * Decodes the first frame of an image file, upright.
  *
- * @returns `bitmap`, an ImageBitmap, and `animated`: whether there are more frames.
+ * @returns `bitmap`, an ImageBitmap as it is stored; its EXIF `orientation`; `height`
+ *   and `width` when it is upright; and `animated`: whether there are more frames.
  * @throws Refusal with a message for the user.
  */
 export async function decode(file) {
   const bytes = await readBytes(file);
-  const { animated = false, ...size } = readHeader(bytes);
+  const { animated = false, exif = [], ...size } = readHeader(bytes);
   checkSize(size);
+  const orientation = exif.length ? readOrientation(exif[0].view, exif[0].data) : 1;
   try {
-    const bitmap = await createImageBitmap(new Blob([bytes]), {
+    const bitmap = await createImageBitmap(new Blob(without(bytes, exif)), {
       colorSpaceConversion: "none", // the model was trained on the numbers in the file
-      imageOrientation: "from-image",
       premultiplyAlpha: "none",
     });
-    return { bitmap, animated };
+    return { bitmap, animated, orientation, ...uprightSize(bitmap, orientation) };
   } catch {
     throw new Refusal(DAMAGED);
   }
+}
+
+/**
+ * Returns the parts of a file around its EXIF. Browsers differ in which files they turn,
+ * and `createImageBitmap` has no option that leaves them as they are stored.
+ */
+function without(bytes, exif) {
+  const starts = [0, ...exif.map(({ end }) => end)];
+  const ends = [...exif.map(({ start }) => start), bytes.length];
+  return starts.map((start, index) => bytes.subarray(start, ends[index]));
 }
 
 async function readBytes(file) {
@@ -61,7 +74,10 @@ async function readBytes(file) {
   }
 }
 
-/** Returns height, width and whether there are several frames. */
+/**
+ * Returns height, width, whether there are several frames, and where `exif` is: `start`
+ * and `end` of each segment, and the offset of its `data`.
+ */
 function readHeader(bytes) {
   if (!bytes.length) throw new Refusal("This file is empty.");
   const first = String.fromCharCode(...bytes.subarray(0, 16));
@@ -102,6 +118,7 @@ function checkSize({ height, width }) {
 
 /** Source: ITU-T T.81, annex B. */
 function jpegHeader(view, bytes) {
+  const exif = [];
   let size = null;
   for (let offset = 2; ; ) {
     while (view.getUint8(offset) === 0xff && view.getUint8(offset + 1) === 0xff) offset++;
@@ -112,9 +129,13 @@ function jpegHeader(view, bytes) {
     if (marker === 0xda) {
       // Chromium fills the missing part of a truncated file with grey.
       if (!size || !hasEnd(bytes, offset)) throw new Refusal(DAMAGED);
-      return size;
+      return { ...size, exif };
     }
-    offset += 2 + view.getUint16(offset + 2);
+    const end = offset + 2 + view.getUint16(offset + 2);
+    if (marker === 0xe1 && hasPrefix(view, offset + 4)) {
+      exif.push({ view, start: offset, data: offset + 4, end });
+    }
+    offset = end;
   }
 }
 
@@ -129,27 +150,49 @@ function hasEnd(bytes, start) {
 /** Source: PNG specification, third edition, section 5. */
 function pngHeader(view) {
   const [control, end] = [0x6163544c, 0x49454e44]; // acTL of an animation, IEND
+  const metadata = 0x65584966; // eXIf
+  const exif = [];
   let animated = false;
-  for (let offset = 8; view.getUint32(offset + 4) !== end; ) {
-    animated ||= view.getUint32(offset + 4) === control;
-    offset += 12 + view.getUint32(offset);
+  for (let start = 8; view.getUint32(start + 4) !== end; ) {
+    const next = start + 12 + view.getUint32(start);
+    animated ||= view.getUint32(start + 4) === control;
+    if (view.getUint32(start + 4) === metadata) {
+      exif.push({ view, start, data: start + 8, end: next });
+    }
+    start = next;
   }
-  return { width: view.getUint32(16), height: view.getUint32(20), animated };
+  return { width: view.getUint32(16), height: view.getUint32(20), animated, exif };
 }
 
-/** Source: RFC 9649 (WebP), sections 2.5 to 2.7. */
+/** Source: RFC 9649 (WebP), sections 2.3 to 2.7. */
 function webpHeader(view) {
   if (view.byteLength < 8 + view.getUint32(4, true)) throw new Refusal(DAMAGED);
-  const chunk = view.getUint8(15);
-  if (chunk === 0x58) {
-    const side = (offset) => 1 + view.getUint16(offset, true) + view.getUint8(offset + 2) * 2 ** 16;
+  const metadata = 0x45584946; // EXIF
+  const exif = [];
+  for (let start = 12; start + 8 <= view.byteLength; ) {
+    const size = view.getUint32(start + 4, true);
+    if (view.getUint32(start) === metadata) {
+      // Only hidden, by another name: the size of the file is in its first bytes.
+      view.setUint32(start, 0x4558494e);
+      exif.push({ view, start, data: start + 8, end: start });
+    }
+    start += 8 + size + (size % 2);
+  }
+  return { ...webpSize(view), exif };
+}
+
+function webpSize(view) {
+  const short = (offset) => view.getUint16(offset, true);
+  const kind = String.fromCharCode(view.getUint8(15)); // VP8X, VP8L or VP8
+  if (kind === "X") {
+    const side = (offset) => 1 + short(offset) + view.getUint8(offset + 2) * 2 ** 16;
     return { width: side(24), height: side(27), animated: (view.getUint8(20) & 2) > 0 };
   }
-  if (chunk === 0x4c) {
+  if (kind === "L") {
     const bits = view.getUint32(21, true);
     return { width: 1 + (bits & 0x3fff), height: 1 + ((bits >>> 14) & 0x3fff) };
   }
-  return { width: view.getUint16(26, true) & 0x3fff, height: view.getUint16(28, true) & 0x3fff };
+  return { width: short(26) & 0x3fff, height: short(28) & 0x3fff };
 }
 
 /** Source: GIF89a, sections 15 to 23. */
@@ -184,15 +227,19 @@ function bmpHeader(view) {
   return { width: view.getInt32(18, true), height: Math.abs(view.getInt32(22, true)) };
 }
 
-/** Yields the RGBA rows of a crop of a bitmap in bands, on white. */
-export function* bands(bitmap, { top, left, height, width }) {
+/** Yields the RGBA rows of a crop of an upright photograph in bands, on white. */
+export function* bands({ bitmap, orientation }, { top, left, height, width }) {
   const canvas = new OffscreenCanvas(width, Math.min(BAND, height));
   const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
+  context.imageSmoothingEnabled = false;
+  const [a, b, c, d, e, f] = turn(bitmap, orientation);
   for (let row = 0; row < height; row += BAND) {
     const count = Math.min(BAND, height - row);
+    context.resetTransform();
     context.fillStyle = "#fff";
     context.fillRect(0, 0, width, count);
-    context.drawImage(bitmap, -left, -top - row);
+    context.setTransform(a, b, c, d, e - left, f - top - row);
+    context.drawImage(bitmap, 0, 0);
     yield context.getImageData(0, 0, width, count).data;
   }
 }

@@ -45,9 +45,9 @@ async function classify(id, file) {
     return result;
   };
   report("Decoding the photograph");
-  const { bitmap, animated } = await step("decode", () => decode(file));
-  const pixels = await step("resize", () => resize(bitmap));
-  self.postMessage({ id, input: { pixels, animated } });
+  const photograph = await step("decode", () => decode(file));
+  const pixels = await step("resize", () => resize(photograph));
+  self.postMessage({ id, input: { pixels, animated: photograph.animated } });
   session ??= load();
   const { run, device } = await step("load", () => session);
   report("Running the model");
@@ -57,13 +57,13 @@ async function classify(id, file) {
   return { logits, times, device };
 }
 
-/** Crops and resizes a bitmap, and frees it. */
-async function resize(bitmap) {
+/** Crops and resizes a photograph, and frees its bitmap. */
+function resize(photograph) {
   const { input } = configuration;
-  const crop = centralCrop(bitmap, input);
+  const crop = centralCrop(photograph, input);
   const resizer = new Resizer(crop, input);
-  for (const band of bands(bitmap, crop)) resizer.addRows(band);
-  bitmap.close();
+  for (const band of bands(photograph, crop)) resizer.addRows(band);
+  photograph.bitmap.close();
   return resizer.finish();
 }
 
