@@ -19,7 +19,7 @@ _FOLDER = "web/node_modules"  # in the environment
 _LICENSE_TEXT = pathlib.Path(__file__).with_name("onnxruntime_web_license.txt")
 # Device -> the script and the program in WebAssembly that it loads. WebGPU's build is
 # the one that needs JavaScript Promise Integration: 4 MB packed, and 7 MB without it.
-_BUILDS = {
+BUILDS = {
     "wasm": ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"),
     "webgpu": ("ort.jspi.bundle.min.mjs", "ort-wasm-simd-threaded.jspi.wasm"),
 }
@@ -47,7 +47,7 @@ def files(venv: pathlib.Path, scratch: pathlib.Path) -> dict[str, pathlib.Path]:
     text = _LICENSE_TEXT.read_text(encoding="utf-8")
     found = {LICENSE: scratch / LICENSE}
     found[LICENSE].write_text(f"{PACKAGE} {record['version']}\n\n{text}", encoding="utf-8")
-    for script, program in _BUILDS.values():
+    for script, program in BUILDS.values():
         found[_script_name(script)] = package / "dist" / script
         unpacked = (package / "dist" / program).read_bytes()
         packed = found[f"{program}.gz"] = scratch / f"{program}.gz"
@@ -68,7 +68,7 @@ def configuration(content: Mapping[str, pathlib.Path], address: str) -> dict[str
             "binary": f"{address}{program}.gz",
             "size": _unpacked_size(content[f"{program}.gz"]),
         }
-        for device, (script, program) in _BUILDS.items()
+        for device, (script, program) in BUILDS.items()
     }
 
 
@@ -82,7 +82,7 @@ def download_size(content: Mapping[str, pathlib.Path]) -> int:
     sizes = {name: path.stat().st_size for name, path in content.items()}
     return max(
         sizes[_script_name(script)] + sizes[f"{program}.gz"]
-        for script, program in _BUILDS.values()
+        for script, program in BUILDS.values()
     )
 
 

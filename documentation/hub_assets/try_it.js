@@ -14,6 +14,7 @@ const element = Object.fromEntries(
    "classes", "times"].map((name) => [name, find(name)]),
 );
 let id = 0; // of the newest photograph
+let isBusy = false; // with that photograph
 let worker;
 
 /** Resolves the addresses in the configuration, which are relative to the page. */
@@ -33,7 +34,7 @@ function resolved({ model, runtime, ...rest }) {
 function startWorker() {
   worker = new Worker(new URL("try_it_worker.js", import.meta.url), { type: "module" });
   worker.onmessage = ({ data }) => {
-    if (data.id === id) receive(data);
+    if (data.id === id && isBusy) receive(data); // downloads go on after an error
   };
   worker.onerror = (event) => {
     event.preventDefault();
@@ -47,6 +48,7 @@ function startWorker() {
 /** Classifies a file, instead of one that is still being classified. */
 function classify(file) {
   id += 1;
+  isBusy = true;
   element.error.hidden = true;
   element.result.hidden = true;
   show({ text: "Reading the photograph" });
@@ -78,6 +80,7 @@ function show({ text, done, total }) {
 }
 
 function finish(status) {
+  isBusy = false;
   box.setAttribute("aria-busy", "false");
   element.progress.hidden = true;
   element.status.textContent = status;

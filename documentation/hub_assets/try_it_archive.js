@@ -15,26 +15,27 @@ const DAMAGED = "The downloaded file is damaged";
  *
  * @param url of the archive.
  * @param member `name`, `size` in bytes and `sha256` of the file in it.
+ * @param cache how `fetch` uses the browser's cache.
  * @param progress is called with the bytes read so far.
  * @throws Refusal if the archive is missing or damaged, or holds another file.
  */
-export async function fetchMember(url, member, progress) {
-  const reader = new ByteReader(await fetchUnpacked(url));
+export async function fetchMember(url, member, cache, progress) {
+  const reader = new ByteReader(await fetchUnpacked(url, cache));
   const content = await describeErrors(url, () => readMember(reader, member, progress));
   await checkHash(url, content, member.sha256);
   return content;
 }
 
 /** Returns a file, decompressed if it is packed, whose unpacked size is known. */
-export async function fetchPacked(url, size, progress) {
-  const reader = new ByteReader(await fetchUnpacked(url));
+export async function fetchPacked(url, size, cache, progress) {
+  const reader = new ByteReader(await fetchUnpacked(url, cache));
   return describeErrors(url, () => reader.read(size, progress));
 }
 
-async function fetchUnpacked(url) {
+async function fetchUnpacked(url, cache) {
   let response;
   try {
-    response = await fetch(url);
+    response = await fetch(url, { cache });
   } catch {
     throw new Refusal(`Nothing answers at ${url}. Is there a connection to the server?`);
   }

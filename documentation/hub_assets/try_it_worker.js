@@ -16,6 +16,7 @@ const MOST_THREADS = 4;
 let configuration;
 let latest; // id of the newest photograph
 let session; // promise of the loaded model
+let cache = "default"; // after a failure, what the browser stored may be damaged
 
 class Cancelled extends Error {}
 
@@ -82,6 +83,7 @@ async function load() {
     return await start(ort, model, device);
   } catch (error) {
     session = undefined;
+    cache = "reload";
     throw error;
   }
 }
@@ -99,7 +101,9 @@ function addUp(text) {
 function loadModel(progress) {
   const { archive, member } = configuration.model;
   progress("model", 0, member.size);
-  return fetchMember(archive, member, (done) => progress("model", done, member.size));
+  return fetchMember(archive, member, cache, (done) =>
+    progress("model", done, member.size),
+  );
 }
 
 /** Returns the module of ONNX Runtime Web for a device. */
@@ -113,7 +117,7 @@ async function loadRuntime(device, progress) {
     import(script).catch(() => {
       throw new Refusal(`The server does not have ${script}, which runs the model.`);
     }),
-    fetchPacked(binary, size, (done) => progress("runtime", done, size)),
+    fetchPacked(binary, size, cache, (done) => progress("runtime", done, size)),
   ]);
   ort.env.wasm.wasmBinary = wasmBinary.buffer;
   // Threads share memory, which browsers allow on pages with two headers of the server.

@@ -7,11 +7,10 @@ import functools
 import http.server
 import pathlib
 import shutil
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from documentation import rendering, try_it, web_runtime
+from documentation import rendering, try_it
 from publishing import archives
 
 FOLDER = "publisher/models/arch/classification/1"
@@ -45,9 +44,10 @@ a { color: var(--accent); }
 """
 
 
-def write(hub: pathlib.Path, model: pathlib.Path, scratch: pathlib.Path) -> pathlib.Path:
+def write(
+    hub: pathlib.Path, model: pathlib.Path, runtime: Mapping[str, pathlib.Path]
+) -> pathlib.Path:
     """Writes a hub with the ONNX model in `model`. Returns the folder of its page."""
-    runtime = web_runtime.files(pathlib.Path(sys.prefix), scratch)
     for name, source in runtime.items():
         (hub / RUNTIME).mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, hub / RUNTIME / name)
@@ -71,7 +71,7 @@ def write(hub: pathlib.Path, model: pathlib.Path, scratch: pathlib.Path) -> path
     return folder
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
+class Quiet(http.server.SimpleHTTPRequestHandler):
     """The handler of `python -m http.server`, without its log."""
 
     def log_message(self, *_: object) -> None:
@@ -79,11 +79,13 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def served(folder: pathlib.Path) -> Iterator[str]:
+def served(
+    folder: pathlib.Path, handler: type[http.server.SimpleHTTPRequestHandler] = Quiet
+) -> Iterator[str]:
     """Serves a folder as `python -m http.server` does. Returns its address."""
-    handler = functools.partial(_Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+    answer = functools.partial(handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), answer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_port}/"
