@@ -64,7 +64,7 @@ def files(
       formats: names of the other formats that a hub has it in; its page lists them.
 
     Returns:
-      `page.html`, `page.md` and `stages.svg`, the model's page and its diagram;
+      `page.md` and `stages.svg`, the model's page and its diagram;
       `tfhub.md`; `kaggle/…-metadata.json`; `huggingface/README.md` and its diagram.
 
     Raises:
@@ -75,7 +75,6 @@ def files(
     picture = model_page.stages_svg(page)
     texts = {
         "page.md": model_page.markdown(page, picture="stages.svg", formats=formats),
-        "page.html": model_page.html(page, formats=formats),
         "stages.svg": picture,
         "tfhub.md": tfhub(page),
         "kaggle/model-metadata.json": _json(kaggle_model(page)),

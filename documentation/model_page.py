@@ -1,4 +1,4 @@
-"""Generates the page of one exported model, in Markdown and HTML."""
+"""Generates the page of one exported model, in Markdown."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from documentation import page_data, rendering
 from exporters import formats as export_formats
 
 KIND_NAMES = {"feature_vector": "Feature vector", "classification": "Classifier"}
+HUB_ADDRESS = "http://127.0.0.1:8080/"  # in code, unless the page knows its hub's
+_METRICS = {  # of evaluation on held-out images
+    "test_top1": "top-1",
+    "test_mean_average_precision": "mean average precision",
+}
 _WIDTH, _ROW, _MARGIN = 400, 28, 14
 _LONGEST_BAR, _SHORTEST_BAR = 130, 28  # in units of the SVG
 
@@ -39,6 +44,7 @@ def markdown(
         paper_url=paper_url(page.manifest["paper"]),
         formats={name: export_formats.FORMATS[name].use for name in formats},
         facts={"models": [model_facts(page, model)]} if with_json else None,
+        accuracy=accuracy(page.manifest),
         **shared_values(page, picture=picture),
     )
 
@@ -58,6 +64,8 @@ def shared_values(
         "models": page.models,
         "is_pair": len(page.models) == 2,
         "kind_names": KIND_NAMES,
+        "hub_address": HUB_ADDRESS,
+        "hub_comment": "address of tools/serve",
         "arguments": arguments(page),
         "picture": picture,
         "taxonomy_link": taxonomy_link,
@@ -81,20 +89,6 @@ def arguments(page: page_data.PageData) -> dict[str, dict[str, Any]]:
         }
         for name, argument in page.manifest["hyperparameters"].items()
     }
-
-
-def html(page: page_data.PageData, *, formats: Sequence[str] = ()) -> str:
-    """Returns the page of one exported model as HTML that needs no other file.
-
-    Args:
-      page: data of one exported model.
-      formats: as for `markdown`.
-    """
-    return rendering.to_html(
-        markdown(page, picture="stages.svg", formats=formats),
-        title=title(page),
-        pictures={"stages.svg": stages_svg(page)},
-    )
 
 
 def title(page: page_data.PageData) -> str:
@@ -166,6 +160,35 @@ def model_facts(page: page_data.PageData, model: page_data.ModelData) -> dict[st
         "license": manifest["license"],
         "weights": manifest["weights"]["name"],
     }
+
+
+def accuracy(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns the accuracy of a model's weights: measured, or else published.
+
+    Returns:
+      `metric` (`top-1` or `mean average precision`), `value` in [0, 1], `origin`
+      (`measured` or `published`) and `source`, empty if it was measured; None if no
+      accuracy is known.
+    """
+    metrics = manifest["weights"].get("metrics", {})
+    for name, metric in _METRICS.items():
+        if name in metrics:
+            return {
+                "metric": metric,
+                "value": metrics[name],
+                "origin": "measured",
+                "source": "",
+            }
+    if published := manifest["weights"].get("published_top1"):
+        return {"metric": "top-1", "origin": "published", **published}
+    return None
+
+
+def warning(page: page_data.PageData) -> str:
+    """Says which weights were never trained; empty if all were."""
+    if page.is_random:
+        return "random weights"
+    return "random head" if page.manifest["weights"].get("head") else ""
 
 
 def paper_name(paper: Mapping[str, str]) -> str:

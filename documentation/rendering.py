@@ -18,10 +18,13 @@ import jinja2
 import markdown_it
 import markupsafe
 
+from foundation import messages
+
 TEMPLATES = pathlib.Path(__file__).with_name("templates")
 # An underscore inside a word has no meaning in Markdown.
 _SPECIAL = re.compile(r"[\\`*\[\]<>|#~$]|(?<![^\W_])_|_(?![^\W_])")
-_JSON_BLOCK = re.compile(r"\n?<!-- saved-model (\{.*?\}) -->\n", re.DOTALL)
+
+_UNITS = (("kB", 1e3), ("MB", 1e6), ("GB", 1e9))
 
 
 class Unescaped(str):
@@ -39,7 +42,7 @@ def _environment(language: str) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=not is_markdown,
-        finalize=_escape if is_markdown else None,
+        finalize=escape if is_markdown else None,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -47,9 +50,10 @@ def _environment(language: str) -> jinja2.Environment:
     )
     environment.filters.update(
         code=code,
+        bytes=byte_size,
         count=count,
         json_block=json_block,
-        json_script=json_script,
+        json_data=json_data,
         millions=millions,
         percent=percent,
         unescaped=Unescaped,
@@ -58,8 +62,11 @@ def _environment(language: str) -> jinja2.Environment:
     return environment
 
 
-def _escape(value: object) -> object:
-    """Turns a text into one line of Markdown without any markup."""
+def escape(value: object) -> object:
+    """Turns a text into one line of Markdown without any markup.
+
+    Other values, and texts that are `Unescaped`, are returned as they are.
+    """
     if type(value) is not str:
         return value
     return _SPECIAL.sub(r"\\\g<0>", " ".join(value.split()))
@@ -91,36 +98,37 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def byte_size(number: int) -> str:
+    """Formats a number of bytes in kB, MB or GB, with three significant digits."""
+    unit, factor = next(
+        ((unit, size) for unit, size in _UNITS if number < 1000 * size), _UNITS[-1]
+    )
+    value = number / factor
+    digits = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:,.{digits}f} {unit}"
+
+
+def page(template: str, **values: Any) -> str:
+    """Renders a page, in which characters that can't be seen appear as escapes.
+
+    Marks that turn the direction of text could make a page say what it does not.
+    """
+    return messages.escape(render(template, **values))
+
+
+def json_data(value: object) -> markupsafe.Markup:
+    """Returns JSON for a script element in HTML: ASCII, without angle brackets."""
+    text = json.dumps(value).replace("<", "\\u003c").replace(">", "\\u003e")
+    return markupsafe.Markup(text.replace("&", "\\u0026"))
+
+
 def json_block(value: object) -> Unescaped:
     """Returns JSON that can't end the comment or script element around it."""
     text = json.dumps(value, ensure_ascii=False)
     return Unescaped(text.replace("<", "\\u003c").replace(">", "\\u003e"))
 
 
-def json_script(value: object) -> markupsafe.Markup:
-    """Returns JSON for a script element of an HTML template."""
-    return markupsafe.Markup(json_block(value))
-
-
-def to_html(markdown: str, *, title: str, pictures: dict[str, str]) -> str:
-    """Converts a Markdown page to HTML that needs no other file.
-
-    Args:
-      markdown: the page; its JSON block becomes a script element.
-      title: of the page.
-      pictures: SVG by the address that the Markdown uses; each replaces its image.
-    """
-    match = _JSON_BLOCK.search(markdown)
-    text = _JSON_BLOCK.sub("\n", markdown)
-    body = markdown_it.MarkdownIt("commonmark", {"html": False}).enable("table")
-    content = body.render(text)
-    for address, picture in pictures.items():
-        start, image, rest = content.partition(f'<img src="{address}"')
-        if image:
-            content = start + picture + rest.partition(">")[2]
-    return render(
-        "shell.html.jinja",
-        title=title,
-        content=markupsafe.Markup(content),
-        json_block=markupsafe.Markup(match[1] if match else ""),
-    )
+def to_html(markdown: str) -> markupsafe.Markup:
+    """Converts Markdown to HTML; HTML in it is escaped."""
+    converter = markdown_it.MarkdownIt("commonmark", {"html": False}).enable("table")
+    return markupsafe.Markup(converter.render(markdown))

@@ -4,6 +4,7 @@
 `suite_reports`, and sends it to a destination. A destination is a folder (`hub`),
 Kaggle (`kaggle`) or Hugging Face (`huggingface`); `upload_files` has their common
 interface.
-`hub_index`, `archives`, `verifying` and `serving` are for a hub that is a folder.
+`hub_index`, `hub_site`, `archives`, `verifying` and `serving` are for a hub that is a
+folder.
 Nothing here imports TensorFlow.
 """

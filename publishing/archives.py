@@ -1,10 +1,14 @@
-"""Packs a model for a hub: a gzipped tar file whose root is the model's root."""
+"""Packs a model for a hub, and reads single files of a packed model.
+
+An archive is a gzipped tar file whose root is the model's root.
+"""
 
 from __future__ import annotations
 
 import gzip
 import pathlib
 import tarfile
+import zlib
 from collections.abc import Mapping
 
 _LEVEL = 6  # of compression; weights hardly shrink at any level
@@ -36,3 +40,18 @@ def write(files: Mapping[str, pathlib.Path], target: pathlib.Path) -> None:
             member.size = files[name].stat().st_size
             with files[name].open("rb") as content:
                 tar.addfile(member, content)
+
+
+def read_file(archive: pathlib.Path, name: str) -> bytes | None:
+    """Returns a file of an archive; None if it can't be read.
+
+    Reads only as much as precedes the file: members are sorted by name.
+    """
+    try:
+        with tarfile.open(archive, mode="r|gz") as tar:
+            for member in tar:
+                if member.name == name and (file := tar.extractfile(member)):
+                    return file.read()
+    except (OSError, EOFError, tarfile.TarError, zlib.error):
+        pass
+    return None

@@ -2,16 +2,20 @@
 
 PUBLISHER/ARCH/KIND/VERSION                 the model's archive: its path is its handle
 PUBLISHER/models/ARCH/KIND/VERSION.md       its page in TensorFlow Hub's Markdown
-PUBLISHER/models/ARCH/KIND/VERSION/…        other documents and the conformance report
+PUBLISHER/models/ARCH/KIND/VERSION/…        index.html, its page; its report and other
+                                            documents
 PUBLISHER/models/ARCH/KIND/VERSION/formats/FORMAT.tar.gz
                                             the model in another format, and
 PUBLISHER/models/ARCH/KIND/VERSION/formats/FORMAT.json
                                             how it compares with the SavedModel
-index.json                                  published files with hashes; written last
+assets/HASH/…                               styles and scripts of the pages
+index.json                                  published files with hashes
+index.html                                  the front page, which each publish rewrites
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
@@ -20,7 +24,7 @@ from collections.abc import Iterable
 
 from exporters import manifest
 from foundation import atomic, progress
-from publishing import archives, hub_index, pairs, upload_files
+from publishing import archives, hub_index, hub_site, pairs, upload_files
 
 _LOG = progress.logger(__name__)
 
@@ -34,26 +38,43 @@ class Hub:
 
     A model is published once the index lists it. The index is replaced atomically after
     all files are in place. A process killed before that leaves a list of the files to
-    remove.
+    remove. The front page is replaced after the index; if the process is killed in
+    between, the next publish replaces it.
 
     Args:
       folder: of the hub; the first publish creates it.
-      publisher: lowercase letters, digits and hyphens.
+      publisher: lowercase letters, digits and hyphens, but not `assets`.
+      pages: writes the pages; without it, the hub gets none.
 
     Raises:
-      ValueError: `publisher` has other characters.
+      ValueError: `publisher` is not a valid name.
     """
 
     takes_formats = True
 
-    def __init__(self, folder: pathlib.Path, publisher: str):
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        publisher: str,
+        pages: hub_site.Pages | None = None,
+    ):
         if not _PUBLISHER.fullmatch(publisher):
             raise ValueError(
                 "--publisher must consist of lowercase letters, digits and hyphens, "
                 f"got {publisher!r}."
             )
+        if publisher == hub_site.ASSETS:
+            raise ValueError(
+                f"--publisher can't be {publisher!r}: this is the hub's folder for "
+                "styles and scripts."
+            )
         self.folder = folder
         self.publisher = publisher
+        self.pages = pages
+
+    @functools.cached_property
+    def _assets(self) -> hub_site.AssetFolders:
+        return hub_site.asset_folders(self.pages) if self.pages else {}
 
     def handles(self, pair: pairs.Pair) -> list[str]:
         return [self._handle(model) for model in pair.models]
@@ -93,7 +114,10 @@ class Hub:
 
     def _format_file(self, model: pairs.ExportedModel, name: str) -> str:
         """Returns the path of a file on another format of a model."""
-        return f"{self.publisher}/{pairs.MODELS}/{model.name}/formats/{name}"
+        return f"{self._documents(model)}/formats/{name}"
+
+    def _documents(self, model: pairs.ExportedModel) -> str:
+        return hub_site.documents_folder(self._handle(model))
 
     def pack(
         self, pair: pairs.Pair, documents: upload_files.Documents, scratch: pathlib.Path
@@ -105,9 +129,9 @@ class Hub:
             archives.write(model.files(), archive)
             uploads.append(upload_files.upload_file(self._handle(model), archive))
             for name, content in sorted(documents[model.kind].items()):
-                target = f"{self.publisher}/{pairs.MODELS}/{model.name}/{name}"
+                target = f"{self._documents(model)}/{name}"
                 if name == TFHUB_DOCUMENT:
-                    target = f"{self.publisher}/{pairs.MODELS}/{model.name}.md"
+                    target = f"{self._documents(model)}.md"
                 uploads.append(upload_files.write_file(target, content, scratch))
         for other in pair.others:
             for model in other.models:
@@ -119,7 +143,44 @@ class Hub:
                     target = self._format_file(model, f"{other.format}.json")
                     report = other.report.read_bytes()  # the file itself stays
                     uploads.append(upload_files.write_file(target, report, scratch))
+        if self.pages:
+            index = hub_index.read_index(self.folder)
+            for model in pair.models:
+                page = self._page(model, pair, documents, uploads, index)
+                target = f"{self._documents(model)}/{hub_site.PAGE}"
+                uploads.append(upload_files.write_file(target, page.encode(), scratch))
+            uploads += hub_site.missing_assets(
+                self.pages, self._assets, self.folder, index, scratch
+            )
         return uploads
+
+    def _page(
+        self,
+        model: pairs.ExportedModel,
+        pair: pairs.Pair,
+        documents: upload_files.Documents,
+        uploads: list[upload_files.UploadFile],
+        index: hub_index.Index,
+    ) -> str:
+        """Returns the page of a model, whose other files are in `uploads`."""
+        assert self.pages
+        (other,) = [m for m in pair.models if m is not model]
+        handle = self._handle(model)
+        return self.pages.model_page(
+            model.folder,
+            json.loads(documents[model.kind][upload_files.REPORT]),
+            handle=handle,
+            other=self._handle(other),
+            files=self._files(model, uploads),
+            formats={
+                other.format: same.folder
+                for other in pair.others
+                for same in other.models
+                if same.kind == model.kind
+            },
+            previous=hub_site.previous_version(self.folder, index, handle),
+            assets=self._assets,
+        )
 
     def publish(self, pair: pairs.Pair, documents: upload_files.Documents) -> None:
         """Publishes both models or none; waits for other publishers to finish."""
@@ -129,47 +190,98 @@ class Hub:
                 return
             with atomic.staging_folder(self.folder) as scratch:
                 uploads = self.pack(pair, documents, scratch)
-                try:
-                    self._place(pair, uploads, scratch)
-                finally:
-                    self._clear()
+                entries = {
+                    self._handle(model): self._entry(model, documents, uploads)
+                    for model in pair.models
+                }
+                self._place(uploads, entries, scratch)
+
+    def refresh(self) -> None:
+        """Completes an interrupted publish, and updates the front page.
+
+        A hub that an earlier program wrote gets its first front page so.
+        """
+        if not self.pages or not (self.folder / hub_index.NAME).is_file():
+            return
+        with atomic.locked(self.folder):
+            self._clear()
+            with atomic.staging_folder(self.folder) as scratch:
+                index = hub_index.read_index(self.folder)
+                assets = hub_site.missing_assets(
+                    self.pages, self._assets, self.folder, index, scratch
+                )
+                self._place(assets, {}, scratch)
 
     def _place(
         self,
-        pair: pairs.Pair,
         uploads: list[upload_files.UploadFile],
+        entries: hub_index.Models,
         scratch: pathlib.Path,
     ) -> None:
-        for upload in uploads:
-            if os.path.lexists(self.folder / upload.target):
+        """Moves files to the hub, then replaces the index, then the front page."""
+        old = hub_index.read_index(self.folder)
+        targets = [upload.target for upload in uploads]
+        has_front_page = hub_site.FRONT_PAGE in old.site or not self.pages
+        for target in [*targets, *([] if has_front_page else [hub_site.FRONT_PAGE])]:
+            if os.path.lexists(self.folder / target):
                 raise ValueError(
-                    f"{self.folder / upload.target} exists but is not in the index. "
+                    f"{self.folder / target} exists but is not in the index. "
                     "Move it away."
                 )
-        targets = [upload.target for upload in uploads]
-        self._write(CLEANUP_LIST, json.dumps(targets), scratch)
-        for upload in uploads:
-            atomic.move_into_place(upload.source, self.folder / upload.target)
-        index = hub_index.read(self.folder)
-        for model in pair.models:
-            index[self._handle(model)] = self._entry(model, uploads)
-        self._write(hub_index.NAME, hub_index.to_text(index), scratch)
+        models = {**old.models, **entries}
+        site = self._site(old, models, uploads, scratch)
+        try:
+            if targets:
+                self._write(CLEANUP_LIST, json.dumps(targets), scratch)
+            for upload in uploads:
+                atomic.move_into_place(upload.source, self.folder / upload.target)
+            if (models, site) != (old.models, old.site):
+                self._write(hub_index.NAME, hub_index.to_text(models, site), scratch)
+            front_page = site.get(hub_site.FRONT_PAGE)
+            if front_page and not hub_site.is_current(self.folder, front_page):
+                staged = scratch / hub_site.FRONT_PAGE
+                atomic.move_into_place(staged, self.folder / hub_site.FRONT_PAGE)
+        finally:
+            self._clear()
+
+    def _site(
+        self,
+        old: hub_index.Index,
+        models: hub_index.Models,
+        uploads: list[upload_files.UploadFile],
+        scratch: pathlib.Path,
+    ) -> hub_index.Files:
+        """Writes the front page to `scratch`; returns the index's entry `site`."""
+        if not self.pages:
+            return old.site
+        assets = [u for u in uploads if u.target.startswith(f"{hub_site.ASSETS}/")]
+        text = self.pages.front_page(models, assets=self._assets)
+        page = upload_files.write_file(hub_site.FRONT_PAGE, text.encode(), scratch)
+        return hub_site.site_entries(self.folder, old, assets, page)
 
     def _entry(
-        self, model: pairs.ExportedModel, uploads: list[upload_files.UploadFile]
+        self,
+        model: pairs.ExportedModel,
+        documents: upload_files.Documents,
+        uploads: list[upload_files.UploadFile],
     ) -> manifest.JsonObject:
         """Returns the index entry of a model."""
-        folder = f"{self.publisher}/{pairs.MODELS}/{model.name}"
+        entry = {**model.hashes, "weights": model.manifest.weights["name"]}
+        if self.pages:
+            report = json.loads(documents[model.kind][upload_files.REPORT])
+            entry["summary"] = self.pages.summary(model.folder, report)
+        return {**entry, "files": self._files(model, uploads)}
+
+    def _files(
+        self, model: pairs.ExportedModel, uploads: list[upload_files.UploadFile]
+    ) -> hub_index.Files:
+        """Returns size and SHA-256 of a model's files among `uploads`, by path."""
+        folder = self._documents(model)
         single_files = (self._handle(model), f"{folder}.md")
         return {
-            **model.hashes,
-            "weights": model.manifest.weights["name"],
-            "files": {
-                upload.target: {"size": upload.size, "sha256": upload.sha256}
-                for upload in uploads
-                if upload.target in single_files
-                or upload.target.startswith(f"{folder}/")
-            },
+            upload.target: {"size": upload.size, "sha256": upload.sha256}
+            for upload in uploads
+            if upload.target in single_files or upload.target.startswith(f"{folder}/")
         }
 
     def _write(self, name: str, text: str, scratch: pathlib.Path) -> None:
@@ -179,7 +291,7 @@ class Hub:
 
     def _clear(self) -> None:
         """Removes the files that an unfinished publish placed."""
-        published = hub_index.files(hub_index.read(self.folder))
+        published = hub_index.read_index(self.folder).files
         for target in interrupted_files(self.folder):
             if target not in published:
                 path = self.folder / target

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from publishing import pairs, upload_files
 
 _DOCUMENTS = "huggingface/"
-_REPORT = "conformance.json"
 _HUB_FILE = ".gitattributes"  # created by the hub
 
 
@@ -88,6 +87,9 @@ class HuggingFace:
         )
         return {entry.path: entry for entry in tree if hasattr(entry, "blob_id")}
 
+    def refresh(self) -> None:
+        """Does nothing: the hub makes its own pages."""
+
     def pack(
         self, pair: pairs.Pair, documents: upload_files.Documents, scratch: pathlib.Path
     ) -> list[upload_files.UploadFile]:
@@ -96,7 +98,7 @@ class HuggingFace:
         for model, handle in zip(pair.models, self.handles(pair), strict=True):
             kind_documents = documents[model.kind]
             repository_files = upload_files.documents_below(_DOCUMENTS, kind_documents)
-            repository_files[_REPORT] = kind_documents[_REPORT]
+            repository_files[upload_files.REPORT] = kind_documents[upload_files.REPORT]
             for name, path in model.files().items():
                 if name in repository_files:
                     raise ValueError(f"{path} has the name of the document {name}.")

@@ -132,6 +132,9 @@ class Kaggle:
         request.instance_slug = parts.variation
         request.framework = parts.framework_enum()
 
+    def refresh(self) -> None:
+        """Does nothing: the hub makes its own pages."""
+
     def pack(
         self, pair: pairs.Pair, documents: upload_files.Documents, scratch: pathlib.Path
     ) -> list[upload_files.UploadFile]:

@@ -13,8 +13,6 @@ from publishing import pairs, suite_reports, upload_files
 
 _LOG = progress.logger(__name__)
 
-REPORT = "conformance.json"
-
 # Takes a model's folder, its report, and the names of its other formats; returns
 # documents by path.
 Documents = Callable[
@@ -65,6 +63,8 @@ def release(
                     _LOG.info(f"{model.name}: {model.warning}")
             if destination.has(pair):
                 _LOG.info(f"{pair.name} is already published, nothing to do")
+                if not dry_run:
+                    destination.refresh()
                 lines += [] if dry_run else destination.handles(pair)
                 continue
             reports = suite_reports.passing_reports(pair, check=check, suite=suite)
@@ -93,7 +93,7 @@ def _documents(
     return {
         model.kind: {
             **documents(model.folder, reports[model.kind], formats),
-            REPORT: manifest.to_json(reports[model.kind]).encode(),
+            upload_files.REPORT: manifest.to_json(reports[model.kind]).encode(),
         }
         for model in pair.models
     }

@@ -1,6 +1,7 @@
 """Serves a hub's folder over HTTP, read-only, and optionally a documentation site.
 
-Of the hub's folder, it serves only the index and the files in the index.
+Of the hub's folder, it serves only the index and the files in the index. Pages of the
+hub get a content security policy; each page has a stricter one of its own.
 """
 
 from __future__ import annotations
@@ -18,25 +19,45 @@ import threading
 import urllib.parse
 from typing import BinaryIO
 
-from exporters import manifest
-from publishing import hub_index
+from publishing import hub_index, hub_site
 
 _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".ico": "image/x-icon",
     ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
     ".json": "application/json",
     ".md": "text/markdown; charset=utf-8",
     ".png": "image/png",
     ".svg": "image/svg+xml",
     ".tsv": "text/tab-separated-values; charset=utf-8",
     ".txt": "text/plain; charset=utf-8",
+    ".wasm": "application/wasm",
     ".woff2": "font/woff2",
     ".xml": "application/xml",
 }
 _ARCHIVE_TYPE, _ARCHIVE_SUFFIX = "application/gzip", ".tar.gz"
 _OTHER_TYPE = "application/octet-stream"
+_SAFE_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+# For the hub's files. Scripts have the policy of pages, as workers take their own.
+_PAGE_SUFFIXES = (".html", ".js", ".mjs")
+_PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
+        "img-src 'self' blob: data:; connect-src 'self'; worker-src 'self'; "
+        "base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    # Threads of WebAssembly need pages that are isolated from other origins.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+}
+_FILE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+    )
+}
 _CACHE_FOREVER = "public, max-age=31536000, immutable"
 _REVALIDATE = "no-cache"
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
@@ -82,8 +103,8 @@ class Server(http.server.ThreadingHTTPServer):
         self.site = site
         self._lock = threading.Lock()
         self._stamp: tuple[int, ...] = ()
-        self._files: dict[str, manifest.JsonObject] = {}
-        self._handles: frozenset[str] = frozenset()
+        self._index = hub_index.Index()
+        self._files: hub_index.Files = {}
         super().__init__(address, Handler)
 
     def server_bind(self) -> None:
@@ -95,11 +116,18 @@ class Server(http.server.ThreadingHTTPServer):
         """Opens the file at a path, given by its parts; None if there is none."""
         path = "/".join(parts)
         files, handles = self._published()
+        if path == hub_site.FRONT_PAGE and path in files:  # each publish rewrites it
+            headers = {**_PAGE_HEADERS, "Cache-Control": _REVALIDATE}
+            return _open(self.hub, parts, headers)
         if path.removesuffix(_ARCHIVE_SUFFIX) in handles:  # the form in the documents
             path = path.removesuffix(_ARCHIVE_SUFFIX)
             parts = path.split("/")
         if path in files:
-            headers = {"Cache-Control": _CACHE_FOREVER}
+            is_page = path.endswith(_PAGE_SUFFIXES)
+            headers = {
+                **(_PAGE_HEADERS if is_page else _FILE_HEADERS),
+                "Cache-Control": _CACHE_FOREVER,
+            }
             if path in handles:
                 name = f"{'-'.join(parts)}{_ARCHIVE_SUFFIX}"
                 headers["Content-Type"] = _ARCHIVE_TYPE
@@ -112,28 +140,25 @@ class Server(http.server.ThreadingHTTPServer):
         return None
 
     def has_folder(self, parts: list[str]) -> bool:
-        """Checks whether the site has a folder with an index page at this path."""
-        page = _open(self.site, [*parts, "index.html"], {}) if self.site else None
+        """Checks whether hub or site have a folder with an index page at this path."""
+        page = self.find([*parts, "index.html"])
         if page:
             page.file.close()
         return page is not None
 
-    def _published(self) -> tuple[dict[str, manifest.JsonObject], frozenset[str]]:
-        """Returns the files and handles in the index; rereads it after a change."""
+    def _published(self) -> tuple[hub_index.Files, hub_index.Models]:
+        """Returns the files and models in the index; rereads it after a change."""
         with self._lock:
             try:
                 status = (self.hub / hub_index.NAME).stat()
                 stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
                 if stamp != self._stamp:
-                    models = hub_index.read(self.hub)
-                    self._files, self._handles = (
-                        hub_index.files(models),
-                        frozenset(models),
-                    )
+                    self._index = hub_index.read_index(self.hub)
+                    self._files = self._index.files
                     self._stamp = stamp
             except FileNotFoundError:
-                self._files, self._handles, self._stamp = {}, frozenset(), ()
-            return self._files, self._handles
+                self._index, self._files, self._stamp = hub_index.Index(), {}, ()
+            return self._files, self._index.models
 
 
 def _open(
@@ -225,7 +250,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             **opened.headers,
             "ETag": opened.etag,
             "Accept-Ranges": "bytes",
-            "X-Content-Type-Options": "nosniff",
+            **_SAFE_HEADERS,
         }
         if _has_tag(self.headers.get("If-None-Match", ""), opened.etag):
             return self._head(http.HTTPStatus.NOT_MODIFIED, headers)
@@ -264,6 +289,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         error_headers = {
             "Content-Type": _TYPES[".txt"],
             "Content-Length": str(len(body)),
+            **_SAFE_HEADERS,
         }
         if self.close_connection:
             error_headers["Connection"] = "close"

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 
 from publishing import pairs
 
+REPORT = "conformance.json"  # a model's document with its conformance report
+
 # Documents of each kind, by path.
 Documents = Mapping[str, Mapping[str, bytes]]
 
@@ -64,6 +66,9 @@ class Destination(typing.Protocol):
 
     def publish(self, pair: pairs.Pair, documents: Documents) -> None:
         """Sends the models that are not published yet."""
+
+    def refresh(self) -> None:
+        """Brings up to date what the hub derives from all its models, if anything."""
 
 
 def upload_file(target: str, source: pathlib.Path) -> UploadFile:

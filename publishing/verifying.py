@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from exporters import manifest
 from foundation import atomic
-from publishing import hub, hub_index, upload_files
+from publishing import hub, hub_index, hub_site, upload_files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,8 @@ class Verification:
 
     Attributes:
       findings: a line for each file that is not as it was published.
-      leftovers: files of an interrupted publish, which the next publish removes.
+      leftovers: files of an interrupted publish, which the next publish removes or,
+        if it is the front page, replaces.
       models, files: numbers of models and files in the index.
       size: total size of these files in bytes.
     """
@@ -40,10 +41,10 @@ def verify(folder: pathlib.Path) -> Verification:
         raise ValueError(f"{folder} is not a hub: it has no {hub_index.NAME}.")
     with atomic.locked(folder):
         try:
-            models = hub_index.read(folder)
+            index = hub_index.read_index(folder)
         except ValueError as error:  # nothing else can be verified
             return Verification(findings=(str(error),))
-        files = hub_index.files(models)
+        files = index.files
         unfinished = set(hub.interrupted_files(folder)) - files.keys()
         present = dict(_files(folder))
         leftovers = [
@@ -53,22 +54,32 @@ def verify(folder: pathlib.Path) -> Verification:
             or name == hub.CLEANUP_LIST
             or name.startswith(atomic.STAGING_PREFIX)
         ]
+        if _is_front_page_stale(folder, index):
+            leftovers.append(hub_site.FRONT_PAGE)
         damaged = [
             f"{name}: {problem}"
             for name, entry in sorted(files.items())
-            if (problem := _problem(present.pop(name, None), entry))
+            if name not in leftovers and (problem := _problem(present.get(name), entry))
         ]
-    unknown = present.keys() - {hub_index.NAME, *leftovers}
+    unknown = present.keys() - files.keys() - {hub_index.NAME, *leftovers}
     return Verification(
         findings=(
             *damaged,
             *(f"{name}: is not in the index" for name in sorted(unknown)),
         ),
         leftovers=tuple(leftovers),
-        models=len(models),
+        models=len(index.models),
         files=len(files),
         size=sum(entry["size"] for entry in files.values()),
     )
+
+
+def _is_front_page_stale(folder: pathlib.Path, index: hub_index.Index) -> bool:
+    """Checks whether a publish was killed after the index, before the front page."""
+    entry = index.site.get(hub_site.FRONT_PAGE)
+    if not entry or hub_site.is_current(folder, entry):
+        return False
+    return hub_site.is_replaced(folder, entry)
 
 
 def _files(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:

@@ -16,7 +16,7 @@ def test_the_class_index_is_whole(name):
     text = (site.FOLDER / "class_index" / f"{name}.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) \| `(.*?)` \| (.*) \|$", text, re.MULTILINE)
     expected = [
-        (str(index), entry.id, rendering._escape(entry.name))
+        (str(index), entry.id, rendering.escape(entry.name))
         for index, entry in enumerate(taxonomy.load(name).classes)
     ]
     assert rows == expected
@@ -38,7 +38,7 @@ def test_percent_has_up_to_six_digits(share, text):
 
 
 def test_markdown_is_escaped():
-    text = rendering._escape("a|b <i> `c` *d* _e_ f_g [h](i)\n# j")
+    text = rendering.escape("a|b <i> `c` *d* _e_ f_g [h](i)\n# j")
     assert text == r"a\|b \<i\> \`c\` \*d\* \_e\_ f_g \[h\](i) \# j"
     assert rendering.code("a`b|c\nd") == "`a b c d`"
 

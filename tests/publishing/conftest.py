@@ -30,23 +30,32 @@ def make_export(
     model_format="saved_model",
     build=None,
     file="saved_model.pb",
+    fields=None,
+    more_files=None,
 ):
-    """Writes OUT/ARCH like tools/export, with arbitrary bytes in place of models."""
+    """Writes OUT/ARCH like tools/export, with arbitrary bytes in place of models.
+
+    `fields` returns more fields of the manifest of a kind. `more_files` has texts of
+    files in `assets`, by kind and name.
+    """
     models = {}
     for kind in manifest.KINDS:
         folder = output / arch / kind / str(version)
         (folder / "variables").mkdir(parents=True)
         (folder / file).write_bytes(kind.encode() * 1000)
         (folder / "variables" / "variables.data").write_bytes(content)
-        fields = dict.fromkeys(manifest.Manifest.__annotations__, "")
+        for name, text in (more_files or {}).get(kind, {}).items():
+            (folder / "assets").mkdir(exist_ok=True)
+            (folder / "assets" / name).write_text(text)
         record = {
-            **fields,
+            **dict.fromkeys(manifest.Manifest.__annotations__, ""),
+            "license": "Apache-2.0",
+            "weights": {"name": weights},
+            **(fields(kind) if fields else {}),
             "arch": arch,
             "format": model_format,
             "kind": kind,
             "version": version,
-            "license": "Apache-2.0",
-            "weights": {"name": weights},
             "files": manifest.file_hashes(folder),
         }
         (folder / "assets.extra").mkdir()
@@ -126,7 +135,7 @@ def published(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published")
     releasing.release(
         make_export(folder / "exports"),
-        destination=hubs.Hub(folder / "hub", "image-model-zoo"),
+        destination=hubs.Hub(folder / "hub", "image-model-zoo", publisher.Pages()),
         documents=publisher.documents,
         check=publisher.check,
         suite="of the tests",

@@ -30,6 +30,13 @@ def contents(folder):
     }
 
 
+def unchanging(files, names):
+    """Returns the files with these names, but those that each publish rewrites."""
+    return {
+        name: files[name] for name in names if name not in ("index.json", "index.html")
+    }
+
+
 def assert_rejected(done, message):
     assert done.returncode == 2, done.stderr
     last = done.stderr.splitlines()[-1]
@@ -63,14 +70,16 @@ def test_a_pair_is_published_by_its_handles(export, publish, tmp_path):
             ".md",
             "/conformance.json",
             "/huggingface/README.md",
+            "/index.html",
             "/kaggle/model-instance-metadata.json",
-            "/page.html",
         )
     ]
+    (style,) = (tmp_path / "hub").glob("assets/*/look.css")
+    site = ["index.html", str(style.relative_to(tmp_path / "hub"))]
     assert sorted(contents(tmp_path / "hub")) == sorted(
-        [*HANDLES, *documents, "index.json"]
+        [*HANDLES, *documents, *site, "index.json"]
     )
-    assert assert_whole(tmp_path / "hub").files == 12
+    assert assert_whole(tmp_path / "hub").files == 14
 
 
 def test_the_report_names_no_folder_of_this_machine(hub):
@@ -147,9 +156,7 @@ def test_another_version_is_added_to_the_first(hub, export, tmp_path, publish):
     assert done.stdout.splitlines() == [*HANDLES, *(h[:-1] + "2" for h in HANDLES)]
     assert assert_whole(hub).models == 4
     after = contents(hub)
-    assert {name: after[name] for name in before if name != "index.json"} == {
-        name: data for name, data in before.items() if name != "index.json"
-    }
+    assert unchanging(after, before) == unchanging(before, before)
 
 
 def test_a_pair_that_fails_a_clause_is_not_published(export, publish, tmp_path):
@@ -197,7 +204,8 @@ def test_a_dry_run_lists_files_and_sends_nothing(export, publish, tmp_path):
     assert publish(export, f"--hub={hub}").returncode == 0
     sent = {
         f"{sums['sha256']}  {sums['size']:>12}  {path}"
-        for path, sums in hub_index.files(hub_index.read(hub)).items()
+        for path, sums in hub_index.read_index(hub).files.items()
+        if path != "index.html"
     }
     assert set(dry.stdout.splitlines()) == sent
     assert publish(export, f"--hub={hub}", "--dry_run").stdout == ""
@@ -300,11 +308,11 @@ sys.argv[0] = "publisher.py"
 runpy.run_path(sys.argv.pop(1), run_name="__main__")
 """
 PUBLISHER = ROOT / "tests" / "publishing" / "publisher.py"
-PLACED = 14  # the clean-up list, twelve files, then the index
+PLACED = 15  # the clean-up list, twelve files, the index, then the front page
 
 
-@pytest.mark.slow_except("1", "13")
-@pytest.mark.parametrize("placed", [0, 1, 2, 7, 12, 13, 14])
+@pytest.mark.slow_except("1", "13", "14")
+@pytest.mark.parametrize("placed", [0, 1, 2, 7, 12, 13, 14, 15])
 def test_killed_between_any_two_files(export, publish, tmp_path, placed):
     """Published models stay unchanged; the new pair is published whole or not."""
     hub = tmp_path / "hub"
@@ -319,25 +327,24 @@ def test_killed_between_any_two_files(export, publish, tmp_path, placed):
         cwd=ROOT,
         timeout=60,
     )
-    is_published = placed == PLACED
-    assert killed.returncode == (0 if is_published else -signal.SIGKILL), killed.stderr
+    is_whole, is_published = placed == PLACED, placed >= PLACED - 1
+    assert killed.returncode == (0 if is_whole else -signal.SIGKILL), killed.stderr
     verification = assert_whole(hub)
     assert verification.models == (4 if is_published else 2)
     after = contents(hub)
-    published = hub_index.files(hub_index.read(hub))
-    assert {path: after[path] for path in before if path != "index.json"} == {
-        path: data for path, data in before.items() if path != "index.json"
-    }
-    assert after.keys() - published.keys() - {"index.json"} == set(
-        verification.leftovers
-    )
-    assert bool(verification.leftovers) != is_published
+    published = hub_index.read_index(hub).files
+    assert unchanging(after, before) == unchanging(before, before)
+    is_stale = is_published and not is_whole
+    assert ("index.html" in verification.leftovers) == is_stale
+    assert after.keys() - published.keys() - {"index.json"} == {
+        *verification.leftovers
+    } - {"index.html"}
+    assert bool(verification.leftovers) != is_whole
     done = publish(export, f"--hub={hub}")
     assert done.stdout.splitlines() == HANDLES
     assert assert_whole(hub).leftovers == ()
     assert (
-        hub_index.files(hub_index.read(hub)).keys() | {"index.json"}
-        == contents(hub).keys()
+        hub_index.read_index(hub).files.keys() | {"index.json"} == contents(hub).keys()
     )
 
 
@@ -404,11 +411,11 @@ def test_concurrent_publishers_lose_nothing(start, tmp_path):
 def test_verify_prints_a_summary(hub, publish):
     done = publish("--verify", hub)
     assert done.returncode == 0
-    assert re.fullmatch(r"2 models, 12 files, \d+ bytes: as published\n", done.stdout)
+    assert re.fullmatch(r"2 models, 14 files, \d+ bytes: as published\n", done.stdout)
 
 
 ARCHIVE = HANDLES[1]
-PAGE = "image-model-zoo/models/toy/feature_vector/1/page.html"
+PAGE = "image-model-zoo/models/toy/feature_vector/1/index.html"
 
 
 def flip(path):
@@ -435,6 +442,18 @@ TAMPERINGS = {
             (hub / PAGE).symlink_to("p"),
         ),
         f"{PAGE}: is not a regular file",
+    ),
+    "front page": (
+        lambda hub: (hub / "index.html").write_text("<script>"),
+        "index.html: has 8 bytes, was published with",
+    ),
+    "no front page": (
+        lambda hub: (hub / "index.html").unlink(),
+        "index.html: is missing",
+    ),
+    "style": (
+        lambda hub: flip(next(hub.glob("assets/*/look.css"))),
+        "/look.css: was changed",
     ),
     "folder": (
         lambda hub: (hub / "elsewhere").symlink_to("/etc"),

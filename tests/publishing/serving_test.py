@@ -16,12 +16,12 @@ import time
 
 import pytest
 
-from publishing import serving
+from publishing import hub_index, serving, verifying
 from tests.publishing.conftest import make_export
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 HANDLE = "/image-model-zoo/toy/classification/1"
-PAGE = "/image-model-zoo/models/toy/classification/1/page.html"
+PAGE = "/image-model-zoo/models/toy/classification/1/index.html"
 
 
 @pytest.fixture
@@ -112,8 +112,8 @@ def test_other_formats_are_not_acceptable(ask):
         ("/data.bin", "application/octet-stream"),
         ("/index.json", "application/json"),
         (PAGE, "text/html; charset=utf-8"),
-        (PAGE.replace("page.html", "conformance.json"), "application/json"),
-        (f"{PAGE.removesuffix('/page.html')}.md", "text/markdown; charset=utf-8"),
+        (PAGE.replace("index.html", "conformance.json"), "application/json"),
+        (f"{PAGE.removesuffix('/index.html')}.md", "text/markdown; charset=utf-8"),
         (PAGE.replace("toy", "%74oy"), "text/html; charset=utf-8"),
     ],
 )
@@ -124,9 +124,78 @@ def test_content_types(ask, path, kind):
     assert headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_a_folder_of_the_site_redirects_to_its_slash(ask):
-    status, headers, _ = ask("/archs")
-    assert (status, headers["Location"]) == (301, "/archs/")
+@pytest.mark.parametrize("path", ["/archs", PAGE.removesuffix("/index.html")])
+def test_a_folder_with_a_page_redirects_to_its_slash(ask, path):
+    status, headers, _ = ask(path)
+    assert (status, headers["Location"]) == (301, f"{path}/")
+    assert ask(f"{path}/")[0] == 200
+
+
+def test_the_hub_opens_with_its_front_page(ask, hub):
+    for path in ("/", "/index.html"):
+        status, headers, body = ask(path)
+        assert (status, body) == (200, (hub / "index.html").read_bytes())
+        assert headers["Cache-Control"] == "no-cache"  # the next publish rewrites it
+    page = ask(PAGE.removesuffix("index.html"))
+    assert page[2] == (hub / PAGE[1:]).read_bytes()
+    assert "immutable" in page[1]["Cache-Control"]
+    assert ask("/archs/")[2] == b"archs"  # of the site
+
+
+def test_a_hub_without_a_front_page_opens_with_the_site(ask, hub):
+    models = hub_index.read(hub)
+    (hub / "index.json").write_text(hub_index.to_text(models))
+    assert ask("/")[2] == b"<!doctype html>home"
+
+
+def test_pages_have_security_headers(ask, hub):
+    style = next(hub.glob("assets/*/look.css")).relative_to(hub)
+    for path in ("/", PAGE, f"/{style}", HANDLE, "/index.json", "/none", "/archs/"):
+        headers = ask(path)[1]
+        assert headers["X-Content-Type-Options"] == "nosniff", path
+        assert headers["Referrer-Policy"] == "no-referrer", path
+    for path in ("/", PAGE):
+        headers = ask(path)[1]
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe-inline" not in policy
+        assert "'unsafe-eval'" not in policy
+        assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+        assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+    for path in (f"/{style}", HANDLE, PAGE.replace("index.html", "conformance.json")):
+        assert ask(path)[1]["Content-Security-Policy"].endswith("sandbox")
+    assert ask("/archs/")[1]["Content-Security-Policy"] is None  # not of the hub
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("x.mjs", "text/javascript; charset=utf-8"),
+        ("x.wasm", "application/wasm"),
+        ("x.onnx", "application/octet-stream"),
+        ("x.tar.gz", "application/octet-stream"),
+    ],
+)
+def test_types_of_files_for_programs(ask, site, name, kind):
+    (site / name).write_bytes(b"x")
+    assert ask(f"/{name}")[1]["Content-Type"] == kind
+
+
+def test_files_of_a_model_that_are_missing_are_not_found(ask, hub, publish, tmp_path):
+    """All else goes on working."""
+    other = make_export(tmp_path / "exports", arch="other")
+    assert publish(other, f"--hub={hub}").returncode == 0
+    shutil.rmtree(hub / "image-model-zoo/models/toy/classification")
+    (hub / HANDLE[1:]).unlink()
+    for path in (HANDLE, PAGE, PAGE.removesuffix("index.html")):
+        assert ask(path)[0] == 404
+    for path in ("/", HANDLE.replace("toy", "other"), PAGE.replace("toy", "other")):
+        assert ask(path)[0] == 200
+    assert ask(PAGE.replace("classification", "feature_vector"))[0] == 200
+    found = {line.split(":")[0] for line in verifying.verify(hub).findings}
+    assert {HANDLE[1:], PAGE[1:]} <= found
+    assert all("/toy/classification/1" in name for name in found)
 
 
 def test_head_is_get_without_a_body(ask):
