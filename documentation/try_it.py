@@ -42,7 +42,7 @@ class TryIt:
 def for_model(
     folder: pathlib.Path, *, runtime: Mapping[str, pathlib.Path], address: str
 ) -> TryIt | None:
-    """Returns the values of the box; None for a model that a browser can't classify with.
+    """Returns the values of the box; None if a browser can't classify with the model.
 
     Args:
       folder: of the ONNX model.

@@ -27,7 +27,7 @@ _LEVEL = 6  # of compression; 9 takes twice as long and saves half a percent
 
 
 def files(venv: pathlib.Path, scratch: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Returns the files that a hub needs, by name; empty if the package is not installed.
+    """Returns the files that a hub needs, by name; empty if there is no package.
 
     Static file servers seldom compress. So the programs are packed, to a quarter of
     their size, and the page unpacks them. The scripts' names end in `.js`, because not
@@ -46,7 +46,9 @@ def files(venv: pathlib.Path, scratch: pathlib.Path) -> dict[str, pathlib.Path]:
     record = json.loads((package / "package.json").read_text(encoding="utf-8"))
     text = _LICENSE_TEXT.read_text(encoding="utf-8")
     found = {LICENSE: scratch / LICENSE}
-    found[LICENSE].write_text(f"{PACKAGE} {record['version']}\n\n{text}", encoding="utf-8")
+    found[LICENSE].write_text(
+        f"{PACKAGE} {record['version']}\n\n{text}", encoding="utf-8"
+    )
     for script, program in BUILDS.values():
         found[_script_name(script)] = package / "dist" / script
         unpacked = (package / "dist" / program).read_bytes()

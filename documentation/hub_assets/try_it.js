@@ -10,7 +10,7 @@ const box = document.getElementById("try-it");
 const find = (name) => box.querySelector(`.try-it-${name}`);
 const configuration = JSON.parse(document.getElementById("try-it-configuration").textContent);
 const element = Object.fromEntries(
-  ["controls", "drop", "file", "status", "progress", "error", "result", "canvas", "note",
+  ["controls", "drop", "file", "status", "progress", "error", "figure", "canvas", "note",
    "classes", "times"].map((name) => [name, find(name)]),
 );
 let id = 0; // of the newest photograph
@@ -50,7 +50,8 @@ function classify(file) {
   id += 1;
   isBusy = true;
   element.error.hidden = true;
-  element.result.hidden = true;
+  element.figure.hidden = true;
+  clear();
   show({ text: "Reading the photograph" });
   if (!worker) startWorker();
   worker.postMessage({ id, file });
@@ -87,9 +88,15 @@ function finish(status) {
   element.status.classList.add("try-it-done"); // for screen readers: the rest is visible
 }
 
+function clear() {
+  element.classes.replaceChildren();
+  element.times.textContent = "";
+}
+
 function fail(message) {
   finish("");
-  element.result.hidden = true;
+  clear();
+  element.figure.hidden = true;
   element.error.textContent = message;
   element.error.hidden = false;
 }
@@ -106,9 +113,7 @@ function drawInput({ pixels, animated }) {
   element.canvas.width = width;
   element.canvas.getContext("2d").putImageData(image, 0, 0);
   element.note.hidden = !animated;
-  element.classes.replaceChildren();
-  element.times.textContent = "";
-  element.result.hidden = false;
+  element.figure.hidden = false;
 }
 
 function showResult({ logits, times, device }) {

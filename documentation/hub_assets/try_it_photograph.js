@@ -15,7 +15,7 @@ const BAND = 64; // rows that are copied from the canvas at once
 export class Refusal extends Error {}
 
 const DAMAGED = "This file is damaged: the browser can’t decode it.";
-const UNKNOWN = "This is not a photograph that the model reads: JPEG, PNG, WebP, GIF or BMP.";
+const READ = "The model reads photographs in JPEG, PNG, WebP, GIF and BMP.";
 const HAS_TEXT = /^[\s\x20-\x7e\u00a0-\uffef]+$/;
 
 /** Format -> its first bytes (a dot matches any), and the reader of its header. */
@@ -84,7 +84,10 @@ function readHeader(bytes) {
   const format = Object.values(FORMATS).find(({ start }) =>
     [...start].every((letter, index) => letter === "." || letter === first[index]),
   );
-  if (!format) throw new Refusal(isText(bytes) ? `This is a text file. ${UNKNOWN}` : UNKNOWN);
+  if (!format) {
+    const kind = isText(bytes) ? "a text file" : "a file of another kind";
+    throw new Refusal(`This is ${kind}. ${READ}`);
+  }
   try {
     return format.header(new DataView(bytes.buffer), bytes);
   } catch (error) {

@@ -16,16 +16,18 @@ from publishing import archives
 FOLDER = "publisher/models/arch/classification/1"
 ASSETS, RUNTIME = "assets/pages", "assets/runtime"
 _UP = "../" * (FOLDER.count("/") + 1)
-# Colours of the hub's pages, and a policy as strict as theirs.
+# A page as those of `templates/hub`, with nothing but the box.
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'self'; {policy}; base-uri 'none'; form-action 'none'">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; style-src 'self'; img-src data:; {policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
 <title>A classifier</title>
-<link rel="stylesheet" href="page.css">
+<link rel="stylesheet" href="{assets}hub.css">
 <link rel="stylesheet" href="{assets}{style}">
 <script type="module" src="{assets}{script}"></script>
 </head>
@@ -33,14 +35,6 @@ _PAGE = """<!doctype html>
 {box}
 </main></body>
 </html>
-"""
-_STYLE = """
-:root { --page: #f6f6f3; --card: #fff; --ink: #1c2128; --soft: #59626d; --line: #dfe1e3; --accent: #2b579f; --loud: #9a2018; }
-@media (prefers-color-scheme: dark) { :root { --page: #14171b; --card: #1c2026; --ink: #e4e7ea; --soft: #a0a9b4; --line: #323840; --accent: #92b6f2; --loud: #ff9d92; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.6 system-ui, sans-serif; overflow-wrap: anywhere; }
-main { max-width: 860px; margin: 0 auto; padding: 2rem 1.25rem; }
-a { color: var(--accent); }
 """
 
 
@@ -56,10 +50,11 @@ def write(
     folder = hub / FOLDER
     (folder / "formats").mkdir(parents=True)
     archive = folder / try_it.ARCHIVE
-    files = {p.relative_to(model).as_posix(): p for p in model.rglob("*") if p.is_file()}
+    files = {
+        p.relative_to(model).as_posix(): p for p in model.rglob("*") if p.is_file()
+    }
     archives.write(files, archive)
     box = try_it.for_model(model, runtime=runtime, address=f"{_UP}{RUNTIME}/")
-    (folder / "page.css").write_text(_STYLE)
     text = _PAGE.format(
         policy=try_it.POLICY,
         assets=f"{_UP}{ASSETS}/",
