@@ -16,7 +16,9 @@ ARCHIVE = f"formats/{FORMAT}.tar.gz"  # its address, relative to the page
 SCRIPT, STYLE = "try_it.js", "try_it.css"  # files of `hub_assets` that the page loads
 POLICY = "script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'"
 """What the box needs of a content security policy, besides `style-src 'self'`."""
-LARGEST_MODEL = 400_000_000  # bytes: a browser needs three times as much memory
+# Chromium took 2.1 GB of memory for a model of 350 MB; one of 900 MB did not fit.
+LARGEST_MODEL = 400_000_000  # bytes
+_LARGE_MODEL, _MEMORY = 100_000_000, 6  # bytes; bytes of memory for each of these
 _MODEL, _INPUT, _OUTPUT = "model.onnx", "images", "logits"
 
 
@@ -29,6 +31,7 @@ class TryIt:
       model_size: of the model, in words.
       runtime_size: of the download that runs the model, in words.
       runtime_license: address of the licence of ONNX Runtime Web.
+      memory: that a large model takes, in words; else empty.
       warning: a sentence about weights that were not trained; else empty.
     """
 
@@ -36,6 +39,7 @@ class TryIt:
     model_size: str
     runtime_size: str
     runtime_license: str
+    memory: str
     warning: str
 
 
@@ -58,12 +62,15 @@ def for_model(
     size = (folder / _MODEL).stat().st_size
     if not runtime or record.class_index is None or size > LARGEST_MODEL:
         return None
+    if record.files.keys() - {_MODEL, record.class_index["file"]}:
+        return None  # weights in files of their own
     return TryIt(
         configuration=_configuration(folder, record, size)
         | {"runtime": web_runtime.configuration(runtime, address)},
         model_size=_megabytes(size),
         runtime_size=_megabytes(web_runtime.download_size(runtime)),
         runtime_license=address + web_runtime.LICENSE,
+        memory=f"{_MEMORY * size / 1e9:.1f} GB" if size > _LARGE_MODEL else "",
         warning=_warning(record),
     )
 
