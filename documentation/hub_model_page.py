@@ -31,10 +31,12 @@ from exporters import formats as export_formats
 from exporters import manifest as manifests
 
 BOM = "bom.cdx.json"
+_TFHUB_DOCUMENT = "VERSION.md"  # the only one beside the folder of documents
 _DOCUMENTS = {  # what documents are, by name
     "conformance.json": "conformance report",
     BOM: "bill of materials (CycloneDX)",
     "page.md": "this page in Markdown",
+    _TFHUB_DOCUMENT: "documentation for TensorFlow Hub",
     "stages.svg": "diagram of the stages",
 }
 
@@ -111,7 +113,7 @@ def html(model: PublishedModel, *, try_it: object = None) -> str:
         return rendering.render(f"parts/{name}.md.jinja", **values, **more).strip("\n")
 
     def section(name: str) -> markupsafe.Markup:
-        return _focusable(rendering.to_html(part(name)))
+        return _accessible(rendering.to_html(part(name)))
 
     return rendering.page(
         "hub/model.html.jinja",
@@ -149,9 +151,12 @@ def _versions(packages: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in packages.items())
 
 
-def _focusable(html: markupsafe.Markup) -> markupsafe.Markup:
-    """Lets the keyboard scroll code, which may be wider than the page."""
-    return markupsafe.Markup(html.replace("<pre>", '<pre tabindex="0">'))
+def _accessible(html: markupsafe.Markup) -> markupsafe.Markup:
+    """Makes code and tables scroll, also by keyboard; leaves no header empty."""
+    region = '<div class="scroll" role="group" aria-label="Table" tabindex="0"><table>'
+    text = str(html).replace("<pre>", '<pre tabindex="0">')
+    text = text.replace("<table>", region).replace("</table>", "</table></div>")
+    return markupsafe.Markup(text.replace("<th></th>", "<td></td>"))
 
 
 def _fact_rows(page: page_data.PageData) -> dict[str, markupsafe.Markup]:
@@ -177,18 +182,18 @@ def _use(name: str) -> markupsafe.Markup:
 
 def _documents(model: PublishedModel) -> list[dict[str, Any]]:
     """Returns all files of a model but its archives: the known documents first."""
-    archives = set(model.archives.values())
     order = list(_DOCUMENTS)
     rows = []
-    for path, entry in model.files.items():
+    for path in sorted(model.files.keys() - set(model.archives.values())):
         name = path.removeprefix(f"{model.documents}/")
-        if path in archives:
-            continue
-        rows.append(
-            {"path": path, "name": name, "label": _DOCUMENTS.get(name), **entry}
-        )
-        rows[-1]["rank"] = order.index(name) if name in order else len(order)
-    return sorted(rows, key=lambda row: (row["rank"], row["path"]))
+        if path == f"{model.documents}.md":
+            name = _TFHUB_DOCUMENT
+        about = {"name": name, "label": _DOCUMENTS.get(name)}
+        rows.append({"path": path, **about, **model.files[path]})
+    return sorted(
+        rows,
+        key=lambda row: order.index(row["name"]) if row["label"] else len(order),
+    )
 
 
 def _class_rows(folder: pathlib.Path) -> list[tuple[str, str, str]]:

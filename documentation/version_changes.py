@@ -59,7 +59,8 @@ def _facts(report: Mapping[str, Any]) -> dict[str, Any]:
     }
     measured = _mapping(report.get("measured"))
     for name in ("sides", "batch_sizes"):
-        facts.update(_leaves(measured.get(name), f"measured {name}"))
+        if name in measured:
+            facts.update(_leaves(measured[name], f"measured {name}"))
     facts.update(_leaves(report.get("versions"), "checked with"))
     return facts
 

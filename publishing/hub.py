@@ -71,6 +71,7 @@ class Hub:
         self.folder = folder
         self.publisher = publisher
         self.pages = pages
+        self._index = hub_index.Reader(folder)
 
     @functools.cached_property
     def _assets(self) -> hub_site.AssetFolders:
@@ -84,7 +85,7 @@ class Hub:
 
     def has(self, pair: pairs.Pair) -> bool:
         """See `upload_files.Destination`."""
-        index = hub_index.read(self.folder)
+        index = self._index.read().models
         published = [model for model in pair.models if self._handle(model) in index]
         for model in published:
             entry = index[self._handle(model)]
@@ -144,7 +145,7 @@ class Hub:
                     report = other.report.read_bytes()  # the file itself stays
                     uploads.append(upload_files.write_file(target, report, scratch))
         if self.pages:
-            index = hub_index.read_index(self.folder)
+            index = self._index.read()
             for model in pair.models:
                 page = self._page(model, pair, documents, uploads, index)
                 target = f"{self._documents(model)}/{hub_site.PAGE}"
@@ -206,7 +207,7 @@ class Hub:
         with atomic.locked(self.folder):
             self._clear()
             with atomic.staging_folder(self.folder) as scratch:
-                index = hub_index.read_index(self.folder)
+                index = self._index.read()
                 assets = hub_site.missing_assets(
                     self.pages, self._assets, self.folder, index, scratch
                 )
@@ -219,7 +220,7 @@ class Hub:
         scratch: pathlib.Path,
     ) -> None:
         """Moves files to the hub, then replaces the index, then the front page."""
-        old = hub_index.read_index(self.folder)
+        old = self._index.read()
         targets = [upload.target for upload in uploads]
         has_front_page = hub_site.FRONT_PAGE in old.site or not self.pages
         for target in [*targets, *([] if has_front_page else [hub_site.FRONT_PAGE])]:
@@ -291,7 +292,7 @@ class Hub:
 
     def _clear(self) -> None:
         """Removes the files that an unfinished publish placed."""
-        published = hub_index.read_index(self.folder).files
+        published = self._index.read().files
         for target in interrupted_files(self.folder):
             if target not in published:
                 path = self.folder / target

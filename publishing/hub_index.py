@@ -13,9 +13,11 @@ Indexes of format 1 have neither `site` nor `summary`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
+import threading
 import typing
 
 from exporters import manifest
@@ -39,10 +41,39 @@ class Index:
     models: Models = dataclasses.field(default_factory=dict)
     site: Files = dataclasses.field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def files(self) -> Files:
         """Size and SHA-256 of every published file, by path."""
         return {**files(self.models), **self.site}
+
+
+class Reader:
+    """Reads the index of a hub, and again only after it changed.
+
+    Threads may share it. What it returns must not be changed.
+
+    Args:
+      hub: folder of the hub.
+    """
+
+    def __init__(self, hub: pathlib.Path):
+        self._hub = hub
+        self._lock = threading.Lock()
+        self._stamp: tuple[int, ...] = ()
+        self._index = Index()
+
+    def read(self) -> Index:
+        """Returns the index as it is now; see `read_index`."""
+        with self._lock:
+            try:
+                status = (self._hub / NAME).stat()
+            except FileNotFoundError:
+                return Index()
+            stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if stamp != self._stamp:
+                self._index = read_index(self._hub)
+                self._stamp = stamp
+            return self._index
 
 
 def read(hub: pathlib.Path) -> Models:

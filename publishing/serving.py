@@ -15,7 +15,6 @@ import pathlib
 import re
 import socketserver
 import stat
-import threading
 import urllib.parse
 from typing import BinaryIO
 
@@ -41,7 +40,7 @@ _ARCHIVE_TYPE, _ARCHIVE_SUFFIX = "application/gzip", ".tar.gz"
 _OTHER_TYPE = "application/octet-stream"
 _SAFE_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 # For the hub's files. Scripts have the policy of pages, as workers take their own.
-_PAGE_SUFFIXES = (".html", ".js", ".mjs")
+_PAGE_SUFFIXES = ("/index.html", ".js", ".mjs")
 _PAGE_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
@@ -53,9 +52,10 @@ _PAGE_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
 }
-_FILE_HEADERS = {
+_FILE_HEADERS = {  # also for pages of earlier programs, which have styles inside
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+        "frame-ancestors 'none'; sandbox"
     )
 }
 _CACHE_FOREVER = "public, max-age=31536000, immutable"
@@ -101,10 +101,7 @@ class Server(http.server.ThreadingHTTPServer):
     ):
         self.hub = hub
         self.site = site
-        self._lock = threading.Lock()
-        self._stamp: tuple[int, ...] = ()
-        self._index = hub_index.Index()
-        self._files: hub_index.Files = {}
+        self._index = hub_index.Reader(hub)
         super().__init__(address, Handler)
 
     def server_bind(self) -> None:
@@ -115,7 +112,8 @@ class Server(http.server.ThreadingHTTPServer):
     def find(self, parts: list[str]) -> OpenFile | None:
         """Opens the file at a path, given by its parts; None if there is none."""
         path = "/".join(parts)
-        files, handles = self._published()
+        index = self._index.read()
+        files, handles = index.files, index.models
         if path == hub_site.FRONT_PAGE and path in files:  # each publish rewrites it
             headers = {**_PAGE_HEADERS, "Cache-Control": _REVALIDATE}
             return _open(self.hub, parts, headers)
@@ -145,20 +143,6 @@ class Server(http.server.ThreadingHTTPServer):
         if page:
             page.file.close()
         return page is not None
-
-    def _published(self) -> tuple[hub_index.Files, hub_index.Models]:
-        """Returns the files and models in the index; rereads it after a change."""
-        with self._lock:
-            try:
-                status = (self.hub / hub_index.NAME).stat()
-                stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
-                if stamp != self._stamp:
-                    self._index = hub_index.read_index(self.hub)
-                    self._files = self._index.files
-                    self._stamp = stamp
-            except FileNotFoundError:
-                self._index, self._files, self._stamp = hub_index.Index(), {}, ()
-            return self._files, self._index.models
 
 
 def _open(

@@ -11,11 +11,7 @@ const ADDRESS_MS = 250; // browsers limit how often an address may change
 const cards = [...list.children].map((element, rank) => ({
   element,
   rank,
-  text: normalised(
-    ["h2", ".about", ".accuracy"]
-      .map((part) => element.querySelector(part)?.textContent ?? "")
-      .join(" "),
-  ),
+  text: searchable(element),
   data: element.dataset,
   accuracy: Number(element.dataset.accuracy ?? -1),
   halves: [...element.querySelectorAll("[data-task]")].map((half) => ({
@@ -35,8 +31,10 @@ const ORDERS = {
 let order = "";
 let timer;
 
-function normalised(text) {
-  return text.toLowerCase().replaceAll("_", " ");
+function searchable(element) {
+  const parts = ["h2", ".about", ".accuracy"].map((part) => element.querySelector(part));
+  const text = parts.map((part) => part?.textContent ?? "").join(" ").toLowerCase();
+  return `${text} ${text.replaceAll("_", " ")}`;
 }
 
 function state() {
@@ -45,7 +43,7 @@ function state() {
 
 function show() {
   const wanted = state();
-  const words = normalised(wanted.q ?? "").split(/\s+/).filter(Boolean);
+  const words = (wanted.q ?? "").toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
   for (const card of cards) {
     const { data } = card;
@@ -95,6 +93,7 @@ function readAddress() {
 }
 
 function writeAddress() {
+  clearTimeout(timer);
   const text = new URLSearchParams(state()).toString();
   history.replaceState(null, "", text ? `#${text}` : location.pathname + location.search);
 }
@@ -106,8 +105,13 @@ function changed() {
 }
 
 form.addEventListener("input", changed);
+list.addEventListener("click", writeAddress); // before the browser leaves the page
 form.addEventListener("submit", (event) => event.preventDefault());
-form.addEventListener("reset", () => setTimeout(changed)); // once the fields are empty
+reset.addEventListener("click", () => {
+  form.reset();
+  form.elements.q.focus(); // the button disappears
+  changed();
+});
 addEventListener("hashchange", readAddress);
 if (total > 0) {
   form.hidden = false;

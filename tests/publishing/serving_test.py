@@ -168,6 +168,20 @@ def test_pages_have_security_headers(ask, hub):
     assert ask("/archs/")[1]["Content-Security-Policy"] is None  # not of the hub
 
 
+def test_pages_of_earlier_programs_keep_their_styles(ask, hub):
+    models = hub_index.read(hub)
+    name = PAGE[1:].replace("index.html", "page.html")
+    (hub / name).write_text("<!doctype html><style>p {}</style>")
+    models[HANDLE[1:]]["files"][name] = {"size": 34, "sha256": "0" * 64}
+    (hub / "index.json").write_text(hub_index.to_text(models))
+    status, headers, _ = ask(f"/{name}")
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    policy = headers["Content-Security-Policy"]
+    assert "style-src 'unsafe-inline'" in policy
+    assert "script-src" not in policy
+    assert "default-src 'none'" in policy
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
