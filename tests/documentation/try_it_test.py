@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import gzip
-import hashlib
 import json
 import pathlib
 import re
 import shutil
 import struct
+import sys
 import threading
 
 import numpy as np
 import pytest
 from playwright import sync_api
 
-from documentation import rendering, try_it, web_runtime
+from documentation import hub_pages, rendering, try_it, web_runtime
 from exporters import manifest
 from images import model_input
-from publishing import hub_index, serving
+from publishing import serving, verifying
 from tests import browser, page_checks
-from tests.documentation import try_it_pages
+from tests.documentation import hub_models, try_it_pages
 from tests.images import kinds
+from tests.publishing import publisher
 
 NAMES = ["red", "green", "blue", "<img src=x onerror=alert(1)>", "</script>'\"&", "ö"]
 SIZE, CROP = 20, 0.875
@@ -111,8 +113,8 @@ class Box:
 
     page: sync_api.Page
 
-    def open(self, url: str) -> Box:
-        self.page.goto(f"{url}{try_it_pages.FOLDER}/")
+    def open(self, url: str, folder: str = f"{try_it_pages.FOLDER}/") -> Box:
+        self.page.goto(f"{url}{folder}")
         self.page.evaluate(
             """() => {
               window.results = [];
@@ -603,28 +605,56 @@ def test_it_works_on_other_servers(page, hub, handler):
         assert page_checks.complaints(page, url) == []
 
 
-def test_it_works_on_tools_serve(page, own_hub):
-    site = {
-        path.relative_to(own_hub).as_posix(): {
-            "size": path.stat().st_size,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        }
-        for path in own_hub.rglob("*")
-        if path.is_file()
+@pytest.fixture(scope="module")
+def published(onnxruntime_web, model, tmp_path_factory):
+    """Returns a folder with a hub, `hub`, that holds a pair and its ONNX form."""
+    folder = tmp_path_factory.mktemp("published")
+    rows = (model / manifest_file()).read_text(encoding="utf-8")
+    export = hub_models.export(folder / "exports", formats=("onnx",), classes=rows)
+    onnx = export / "onnx/classification/1"
+    record = json.loads((onnx / manifest.MANIFEST).read_text())
+    own = json.loads((model / manifest.MANIFEST).read_text())
+    shutil.rmtree(onnx)
+    shutil.copytree(model, onnx)
+    record |= {name: own[name] for name in ("preprocessing", "class_index", "files")}
+    (onnx / manifest.MANIFEST).write_text(manifest.to_json(record))
+    pair = json.loads((export / "onnx/pair-1.json").read_text())
+    pair["models"]["classification"] = {
+        "sha256": manifest.content_hash(record["files"]),
+        "manifest_sha256": manifest.manifest_hash(onnx),
     }
-    (own_hub / hub_index.NAME).write_text(hub_index.to_text({}, site))
-    with serving.Server(("127.0.0.1", 0), own_hub, None) as server:
+    (export / "onnx/pair-1.json").write_text(json.dumps(pair))
+    try_model = functools.partial(try_it.for_model, runtime=onnxruntime_web)
+    pages = hub_pages.Pages(runtime=onnxruntime_web, try_it=try_model)
+    hub_models.publish(export, folder / "hub", pages)
+    return folder
+
+
+PUBLISHED = "image-model-zoo/models/toy/classification/1/"
+
+
+def test_it_works_on_tools_serve(page, published):
+    with serving.Server(("127.0.0.1", 0), published / "hub", None) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
             url = serving.address(server)
-            box = Box(page).open(url).choose(PHOTOGRAPH).wait()
+            box = Box(page).open(url, PUBLISHED).choose(PHOTOGRAPH).wait()
             assert np.abs(box.logits - expected(PHOTOGRAPH)).max() < 1e-5
             assert page.evaluate("crossOriginIsolated")  # so it has threads
             assert page_checks.complaints(page, url) == []
         finally:
             server.shutdown()
             thread.join()
+    assert verifying.verify(published / "hub").findings == ()
+
+
+@pytest.mark.ci
+def test_a_published_box_works_below_a_path_of_any_server(page, published):
+    with try_it_pages.served(published) as url:
+        box = Box(page).open(f"{url}hub/", PUBLISHED).choose(PHOTOGRAPH).wait()
+        assert np.abs(box.logits - expected(PHOTOGRAPH)).max() < 1e-5
+        assert page_checks.complaints(page, f"{url}hub/") == []
 
 
 @pytest.mark.ci
@@ -713,6 +743,19 @@ def test_it_fits_a_telephone_and_can_be_read(box, scheme):
     assert page_checks.too_wide(box.page) == []
     low = [c for c in page_checks.contrasts(box.page) if c[0] < 4.5]
     assert low == []
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(box, scheme):
+    axe = pathlib.Path(sys.prefix, "web/node_modules/axe-core/axe.min.js")
+    box.page.emulate_media(color_scheme=scheme)
+    box.page.evaluate(axe.read_text(encoding="utf-8"))
+    for data in (PHOTOGRAPH, b"text"):
+        box.choose(data).wait()
+        found = box.page.evaluate("axe.run('#try-it')")
+        assert found["violations"] == []
+        assert len(found["passes"]) > 10
 
 
 # The configuration, without a browser.
@@ -817,3 +860,20 @@ def test_the_runtime_is_packed_with_licence_and_version(tmp_path):
 
 def test_without_the_package_there_are_no_files(tmp_path):
     assert web_runtime.files(tmp_path, tmp_path) == {}
+
+
+def test_without_the_package_tools_publish_says_how_to_get_it(
+    tmp_path, monkeypatch, capsys
+):
+    tool = publisher.load("publish")
+    runtime_files(tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "empty"))
+    assert tool.pages().assets["runtime"] == {}
+    assert capsys.readouterr().err == (
+        "publish: no box to try classifiers in the browser: "
+        "run tools/setup web for it\n"
+    )
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    pages = tool.pages()
+    assert "LICENSE.txt" in pages.assets["runtime"]
+    assert capsys.readouterr().err == ""
