@@ -89,7 +89,7 @@ function readHeader(bytes) {
     throw new Refusal(`This is ${kind}. ${READ}`);
   }
   try {
-    return format.header(new DataView(bytes.buffer), bytes);
+    return format.header(new DataView(bytes.buffer));
   } catch (error) {
     if (error instanceof RangeError) throw new Refusal(DAMAGED); // it ends too early
     throw error;
@@ -120,7 +120,7 @@ function checkSize({ height, width }) {
 }
 
 /** Source: ITU-T T.81, annex B. */
-function jpegHeader(view, bytes) {
+function jpegHeader(view) {
   const exif = [];
   let size = null;
   for (let offset = 2; ; ) {
@@ -130,8 +130,7 @@ function jpegHeader(view, bytes) {
     const isFrame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker);
     if (isFrame) size = { height: view.getUint16(offset + 5), width: view.getUint16(offset + 7) };
     if (marker === 0xda) {
-      // Chromium fills the missing part of a truncated file with grey.
-      if (!size || !hasEnd(bytes, offset)) throw new Refusal(DAMAGED);
+      if (!size) throw new Refusal(DAMAGED);
       return { ...size, exif };
     }
     const end = offset + 2 + view.getUint16(offset + 2);
@@ -140,14 +139,6 @@ function jpegHeader(view, bytes) {
     }
     offset = end;
   }
-}
-
-function hasEnd(bytes, start) {
-  for (let offset = bytes.lastIndexOf(0xd9); offset > start; ) {
-    if (bytes[offset - 1] === 0xff) return true;
-    offset = bytes.lastIndexOf(0xd9, offset - 1);
-  }
-  return false;
 }
 
 /** Source: PNG specification, third edition, section 5. */
