@@ -14,10 +14,10 @@ from collections.abc import Iterator
 import pytest
 from playwright import sync_api
 
-from documentation import model_page
-from publishing import serving
+from documentation import hub_pages, model_page
+from publishing import hub_site, serving
 from tests import page_checks
-from tests.documentation import hub_models
+from tests.documentation import hub_models, large_hub
 
 AXE = pathlib.Path(sys.prefix, "web", "node_modules", "axe-core", "axe.min.js")
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'{{ 7 * 7 }}\u202e"
@@ -385,3 +385,40 @@ def test_the_policy_stops_code_that_would_get_in(page, address):
         )
         assert refused == "refused"
         assert page.evaluate("window.attacked") is None
+
+
+@pytest.mark.slow
+def test_a_thousand_pairs_are_searched(page, tmp_path):
+    models = large_hub.entries(1000)
+    pages = hub_pages.Pages()
+    folders = hub_site.asset_folders(pages)
+    for path, source in pages.assets["pages"].items():
+        target = tmp_path / folders["pages"] / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    (tmp_path / "index.html").write_text(pages.front_page(models, assets=folders))
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        page.goto(address)
+        count = page.locator("#count")
+        assert count.text_content() == "2,000 models"
+        # As list items, cards would be numbered anew for each one that is hidden.
+        card = page.locator(".card").first
+        assert card.evaluate("(card) => getComputedStyle(card).display") == "block"
+        page.locator("select[name=license]").select_option("MIT")
+        page.locator("select[name=accuracy]").select_option("75")
+        expected = [
+            summary
+            for entry in models.values()
+            if (summary := entry["summary"])["license"] == "MIT"
+            and summary["accuracy"]
+            and summary["accuracy"]["value"] >= 0.75
+        ]
+        assert len(expected) > 50
+        assert count.text_content() == f"{len(expected)} of 2,000 models"
+        assert page_checks.complaints(page, address) == []
+        server.shutdown()
+        thread.join()

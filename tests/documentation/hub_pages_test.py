@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import html.parser
 import json
 import pathlib
@@ -243,6 +244,43 @@ def test_the_commands_check_the_files(hub, tmp_path):
         finally:
             server.shutdown()
             thread.join()
+
+
+@pytest.mark.slow
+def test_the_code_runs(exported, tmp_path):
+    """With a real model, in its other formats too."""
+    export = exported("resnet_cifar_20", "random", "--format=saved_model,onnx,litert")
+    hub_models.publish(export, tmp_path / "hub")
+    with serving.Server(("127.0.0.1", 0), tmp_path / "hub", None) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            for kind, width in (("classification", 10), ("feature_vector", 64)):
+                page = Page(hub_models.page(tmp_path / "hub", "resnet_cifar_20", kind))
+                blocks = [
+                    text for language, text in page.blocks if language == "python"
+                ]
+                assert len(blocks) == 6
+                for text in blocks:
+                    variables = _run(text, serving.address(server), tmp_path)
+                    outputs = [
+                        variables[name].shape
+                        for name in ("outputs", "logits", "features")
+                        if name in variables
+                    ]
+                    is_layer_below_5_units = kind != "classification" and "(5)" in text
+                    assert outputs == [(1, 5 if is_layer_below_5_units else width)]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _run(code: str, address: str, folder: pathlib.Path) -> dict[str, object]:
+    """Runs code of a page, with the address of a hub. Returns its variables."""
+    variables: dict[str, object] = {}
+    with contextlib.chdir(folder):
+        exec(code.replace(model_page.HUB_ADDRESS, address), variables)
+    return variables
 
 
 def test_the_page_has_the_facts_of_the_markdown(hub, tmp_path):
