@@ -31,7 +31,10 @@ class Pages:
         try_it: Callable[..., object] | None = None,
         signer: str = "",
     ):
-        self.assets = {_OWN: _files_below(ASSETS), _RUNTIME: runtime or {}}
+        self.assets: Mapping[str, Mapping[str, pathlib.Path]] = {
+            _OWN: _files_below(ASSETS),
+            _RUNTIME: runtime or {},
+        }
         self.signer = signer
         self._try_it = try_it
 
