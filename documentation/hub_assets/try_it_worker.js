@@ -12,6 +12,7 @@ import { Refusal, bands, decode } from "./try_it_photograph.js";
 import { Resizer, centralCrop, toInput } from "./try_it_preprocess.js";
 
 const MOST_THREADS = 4;
+const UNEXPECTED = "This browser can’t classify the photograph; a recent version may. ";
 
 let configuration;
 let latest; // id of the newest photograph
@@ -31,8 +32,8 @@ self.onmessage = async ({ data }) => {
     self.postMessage({ id, result: await classify(id, file) });
   } catch (error) {
     if (error instanceof Cancelled) return;
-    const message = error instanceof Refusal ? error.message : `Unexpected: ${error}`;
-    self.postMessage({ id, error: message });
+    const why = error instanceof Refusal ? error.message : UNEXPECTED + error;
+    self.postMessage({ id, error: why });
   }
 };
 

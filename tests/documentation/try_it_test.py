@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import functools
 import gzip
+import importlib.util
 import json
 import pathlib
 import re
@@ -213,6 +214,17 @@ def test_pixels_are_those_of_the_model_s_own_preprocessing(box):
         box.choose(data).wait()
         pixels = PREPROCESSING.read(data).numpy() * 255
         assert np.array_equal(box.pixels, np.rint(pixels).astype(np.uint8))
+
+
+def test_a_turned_photograph_is_upright(box):
+    """Larger than the bands in which the page reads pixels."""
+    for orientation in range(1, 9):
+        pixels = kinds.stored_as(np.tile(COLOURS, (4, 3, 1)), orientation)
+        exif = kinds.segment(0xE1, b"Exif\0\0" + kinds.exif(orientation))
+        data = kinds.with_segments(kinds.encoded(pixels, "JPEG"), exif)
+        box.choose(data).wait()
+        wanted = np.rint(PREPROCESSING.read(data).numpy() * 255)
+        assert np.array_equal(box.pixels, wanted.astype(np.uint8)), orientation
 
 
 RESIZES = [
@@ -568,6 +580,15 @@ def test_a_browser_without_webassembly_is_told(page, address):
     assert error == "This browser has no WebAssembly, which the model runs in."
 
 
+@pytest.mark.ci
+def test_an_old_browser_is_told(page, address):
+    lost = "let session; delete self.DecompressionStream;"
+    edit_worker(page, "let session;", lost)
+    error = Box(page).open(address).choose(PHOTOGRAPH).wait().error
+    assert error.startswith("This browser can’t classify the photograph; a recent ")
+    assert "DecompressionStream is not defined" in error
+
+
 def test_without_a_working_gpu_the_model_runs_in_webassembly(page, address):
     edit_worker(page, "(await hasGpu())", "(await true)")
     box = Box(page).open(address).choose(PHOTOGRAPH).wait()
@@ -856,6 +877,12 @@ def test_the_runtime_is_packed_with_licence_and_version(tmp_path):
         packed = files[f"{program}.gz"].read_bytes()
         assert gzip.decompress(packed) == program.encode() * 1000
         assert packed == gzip.compress(program.encode() * 1000, 6, mtime=0)
+
+
+def test_the_licence_is_that_of_onnx_runtime():
+    package = pathlib.Path(importlib.util.find_spec("onnxruntime").origin).parent
+    text = pathlib.Path(web_runtime.__file__).with_name("onnxruntime_web_license.txt")
+    assert text.read_text().split() == (package / "LICENSE").read_text().split()
 
 
 def test_without_the_package_there_are_no_files(tmp_path):
