@@ -9,9 +9,10 @@ from typing import Any
 
 from documentation import hub_paths, model_page, page_data, rendering
 from exporters import formats as export_formats
+from zoo.weights import registry
 
 _TOP_1 = "top-1"
-_HANDLE = re.compile(r"\w[\w-]*(/\w[\w.-]*){2}/\d+", re.ASCII)
+_HANDLE = re.compile(r"[\w-]+(/\w[\w.-]*){2}/\d+", re.ASCII)
 _ORIGINS = {"measured": "measured here", "published": "published"}
 
 
@@ -59,7 +60,7 @@ class Card:
     Attributes:
       name: PUBLISHER/ARCH.
       version: the latest.
-      summary: that of one of the halves; empty if an older program published them.
+      summary: that of one of the halves; an index of an earlier program has none.
       halves: the models.
       earlier: link of each earlier version, by version.
     """
@@ -74,11 +75,10 @@ class Card:
     def facts(self) -> list[str]:
         """What a card says below the title."""
         about = self.summary
-        if not about:
+        if "data" not in about:
             return []
-        data = (
-            "not trained" if about["data"] == "none" else f"trained on {about['data']}"
-        )
+        is_trained = about["data"] != "none"
+        data = f"trained on {about['data']}" if is_trained else "not trained"
         return [
             about["architecture"],
             f"{about['image_size']} px",
@@ -176,7 +176,7 @@ def _card(
     return Card(
         name=name,
         version=latest,
-        summary=models[handles[0]].get("summary", {}),
+        summary=_summary(models[handles[0]]),
         halves=tuple(
             _half(kind, handle, models[handle])
             for kind, handle in zip(kinds, handles, strict=True)
@@ -186,6 +186,12 @@ def _card(
             for version in others
         },
     )
+
+
+def _summary(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns an entry's summary; of an earlier program's, what must be said loudly."""
+    is_random = entry.get("weights") == registry.RANDOM
+    return entry.get("summary") or ({"warning": "random weights"} if is_random else {})
 
 
 def _half(kind: str, handle: str, entry: Mapping[str, Any]) -> Half:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 _LAYOUT = "\n\t"
+_NO_LAYOUT = str.maketrans("", "", _LAYOUT)
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
@@ -28,6 +29,8 @@ def escape(text: str) -> str:
     unusual spaces and unassigned characters: `\x1b`, `\u202e`, `\udc80`. The result can
     be encoded as UTF-8 and is valid in XML 1.0.
     """
+    if text.translate(_NO_LAYOUT).isprintable():  # a megabyte in milliseconds
+        return text
     return "".join(
         c
         if c.isprintable() or c in _LAYOUT

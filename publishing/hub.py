@@ -238,8 +238,9 @@ class Hub:
                 atomic.move_into_place(upload.source, self.folder / upload.target)
             if (models, site) != (old.models, old.site):
                 self._write(hub_index.NAME, hub_index.to_text(models, site), scratch)
-            front_page = site.get(hub_site.FRONT_PAGE)
-            if front_page and not hub_site.is_current(self.folder, front_page):
+            if self.pages and not hub_site.is_current(
+                self.folder, site[hub_site.FRONT_PAGE]
+            ):
                 staged = scratch / hub_site.FRONT_PAGE
                 atomic.move_into_place(staged, self.folder / hub_site.FRONT_PAGE)
         finally:

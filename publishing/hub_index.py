@@ -122,8 +122,10 @@ def to_text(models: Models, site: Files | None = None) -> str:
     }
     if site:
         record["site"] = dict(sorted(site.items()))
-    sha256 = hashlib.sha256(manifest.to_json(record).encode()).hexdigest()
-    return manifest.to_json({**record, "sha256": sha256})
+    text = manifest.to_json(record)
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    end = "\n}\n"  # formatting megabytes a second time would take a second
+    return f'{text.removesuffix(end)},\n  "sha256": "{sha256}"{end}'
 
 
 def files(models: Models) -> Files:

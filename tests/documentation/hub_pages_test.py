@@ -561,10 +561,11 @@ def test_the_front_page_lists_models_of_earlier_programs():
         front(
             {
                 "me/toy/classification/1": {"files": files},
-                "me/other/classification/1": {"files": bare},
+                "me/other/classification/1": {"files": bare, "weights": "random"},
             }
         )
     )
+    assert page.data.count("random weights") == 1
     links = [a["href"] for a in page.named("a")]
     assert "./me/models/toy/classification/1/page.html" in links
     assert "./me/other/classification/1" in links
