@@ -27,6 +27,9 @@ COMMANDS = tomllib.loads(pathlib.Path("pyproject.toml").read_text("utf-8"))["too
 COMMAND = re.compile(rf"\btools/({'|'.join(COMMANDS)})\b")
 # An extra's name in a message, or the expression for it in an f-string.
 EXTRA = re.compile(r"\btools/setup (\w+|\{[^{}]+\})")
+# The extra that is no package of Python, and the command that stands for it.
+WEB = "tools/setup web"
+NPM = "npm install --prefix $VIRTUAL_ENV/web onnxruntime-web"
 
 
 class BuildPackage(build_py.build_py):
@@ -62,6 +65,7 @@ def as_installed(source: str) -> str:
 
 def rename_commands(text: str) -> str:
     """Returns the text with the installed names of commands and extras."""
+    text = text.replace(WEB, NPM)
     text = EXTRA.sub(r"pip install image-model-zoo[\1]", text)
     return COMMAND.sub(r"image-model-zoo \1", text)
 

@@ -249,6 +249,26 @@ def photographs() -> list[tuple[pathlib.Path, list]]:
     return photos
 
 
+@pytest.fixture(scope="session")
+def onnxruntime_web(once: Callable) -> dict[str, pathlib.Path]:
+    """Returns the files of ONNX Runtime Web that a hub needs, by name."""
+    from documentation import web_runtime
+
+    venv = pathlib.Path(sys.prefix)
+    scratch = once(
+        "onnxruntime_web",
+        lambda folder: (folder / "names").write_text(
+            json.dumps(
+                {n: str(path) for n, path in web_runtime.files(venv, folder).items()}
+            )
+        ),
+    )
+    files = json.loads((scratch / "names").read_text())
+    if not files:
+        pytest.skip(f"no ONNX Runtime Web: run {web_runtime.HOW_TO_GET}")
+    return {name: pathlib.Path(path) for name, path in files.items()}
+
+
 @pytest.fixture(scope="module")  # Playwright's event loop would disturb other modules
 def chromium() -> Iterator[sync_api.Browser]:
     """Launches a headless browser."""

@@ -14,7 +14,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PACKAGE = "image_model_zoo"
 ARCH = "mobilenet_v2_035_96"
-DATA = {".gin", ".jinja", ".json", ".safetensors", ".tsv"}
+DATA = {".css", ".gin", ".jinja", ".js", ".json", ".safetensors", ".tsv", ".txt"}
 
 pytestmark = pytest.mark.slow
 
@@ -136,6 +136,12 @@ def test_a_missing_extra_is_named_for_pip(program, environment):
     assert done.stderr == (
         "train: tensorboard is missing: run pip install image-model-zoo[train]\n"
     )
+
+
+def test_the_extra_of_npm_is_named_for_npm(program):
+    done = program("image-model-zoo", "publish", "nothing", "--hub=hub")
+    assert done.returncode == 2
+    assert "run npm install --prefix $VIRTUAL_ENV/web onnxruntime-web" in done.stderr
 
 
 def test_export_check_and_use(program, tmp_path):
