@@ -895,12 +895,12 @@ def test_without_the_package_tools_publish_says_how_to_get_it(
     tool = publisher.load("publish")
     runtime_files(tmp_path)
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "empty"))
-    assert tool.pages().assets["runtime"] == {}
+    assert tool.pages("").assets["runtime"] == {}
     assert capsys.readouterr().err == (
         "publish: no box to try classifiers in the browser: "
         "run tools/setup web for it\n"
     )
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    pages = tool.pages()
+    pages = tool.pages("")
     assert "LICENSE.txt" in pages.assets["runtime"]
     assert capsys.readouterr().err == ""
