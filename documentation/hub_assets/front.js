@@ -81,6 +81,7 @@ function sort(wanted) {
 }
 
 function readAddress() {
+  if (location.hash === "#main") return show(); // the link that skips to the content
   const wanted = new URLSearchParams(location.hash.slice(1));
   for (const field of form.elements) {
     if (!field.name) continue;

@@ -221,6 +221,11 @@ def test_the_address_holds_the_search(page, address):
     page.evaluate("location.hash = '#q=noise'")
     page.wait_for_function("document.querySelector('[name=q]').value === 'noise'")
     assert len(shown(page)) == 2
+    page.locator("a.skip").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{address}#main")
+    assert len(shown(page)) == 2
+    assert page.locator("input[name=q]").input_value() == "noise"
 
 
 @pytest.mark.parametrize(
