@@ -18,9 +18,10 @@ class Pages:
 
     Args:
       runtime: files that run models in a browser, by path.
-      try_it: takes the folder of an ONNX model and the `address` of the folder of these
-        files, which ends with a slash. Returns the values of `try_it` in
-        `templates/parts/try_it.html.jinja`; None if a browser can't run the model.
+      try_it: takes the folder of an ONNX model, the `address` of the folder of these
+        files, which ends with a slash, and the bytes of the `download`. Returns the
+        values of `try_it` in `templates/parts/try_it.html.jinja`; None if a browser
+        can't run the model.
       signer: fingerprint of the key that signs the models; "" if none does.
     """
 
@@ -69,7 +70,10 @@ class Pages:
         is_classifier = report["kind"] == "classification"
         if self._try_it and _RUNTIME in assets and is_classifier and _ONNX in formats:
             address = f"{published.link(assets[_RUNTIME])}/"
-            try_it = self._try_it(formats[_ONNX], address=address)
+            archive = hub_paths.formats(files)[_ONNX]
+            try_it = self._try_it(
+                formats[_ONNX], address=address, download=files[archive]["size"]
+            )
         return hub_model_page.html(published, try_it=try_it)
 
     def front_page(

@@ -181,7 +181,8 @@ def hugging_face(page: page_data.PageData) -> str:
         metadata["metrics"] = ["accuracy"]
         metadata["model-index"] = [_accuracy_result(page, dataset or taxonomy, top1)]
     lines = [
-        f"{key}: {json.dumps(v, ensure_ascii=False)}" for key, v in metadata.items()
+        f"{key}: {json.dumps(v, ensure_ascii=False)}"
+        for key, v in rendering.printable(metadata).items()
     ]
     text = model_page.markdown(page, picture="stages.svg")
     return "\n".join(["---", *lines, "---", "", text])
@@ -232,4 +233,5 @@ def _slug(name: str) -> str:
 
 
 def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(rendering.printable(value), indent=2, ensure_ascii=False)
+    return text + "\n"

@@ -42,7 +42,7 @@ def _environment(language: str) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=not is_markdown,
-        finalize=escape if is_markdown else None,
+        finalize=escape if is_markdown else _printable_text,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -69,12 +69,17 @@ def escape(value: object) -> object:
     """
     if type(value) is not str:
         return value
-    return _SPECIAL.sub(r"\\\g<0>", " ".join(value.split()))
+    return _SPECIAL.sub(r"\\\g<0>", messages.escape(" ".join(value.split())))
+
+
+def _printable_text(value: object) -> object:
+    """Applies `messages.escape` to a text that jinja2 is about to escape."""
+    return messages.escape(value) if type(value) is str else value
 
 
 def code(text: object) -> Unescaped:
     """Formats text as inline code, without backticks and bars, which would end it."""
-    return Unescaped("`" + re.sub(r"[`|\s]+", " ", str(text)) + "`")
+    return Unescaped("`" + messages.escape(re.sub(r"[`|\s]+", " ", str(text))) + "`")
 
 
 def count(number: int) -> str:
@@ -124,8 +129,20 @@ def json_data(value: object) -> markupsafe.Markup:
 
 def json_block(value: object) -> Unescaped:
     """Returns JSON that can't end the comment or script element around it."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = "".join(
+        c if c.isprintable() else json.dumps(c)[1:-1]
+        for c in json.dumps(value, ensure_ascii=False)
+    )
     return Unescaped(text.replace("<", "\\u003c").replace(">", "\\u003e"))
+
+
+def printable(value: Any) -> Any:
+    """Returns a JSON value with `messages.escape` applied to its texts."""
+    if isinstance(value, str):
+        return messages.escape(value)
+    if isinstance(value, dict):
+        return {key: printable(item) for key, item in value.items()}
+    return [printable(item) for item in value] if isinstance(value, list) else value
 
 
 def to_html(markdown: str) -> markupsafe.Markup:

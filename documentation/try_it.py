@@ -9,6 +9,7 @@ from typing import Any
 
 from documentation import web_runtime
 from exporters import manifest
+from foundation import messages
 from zoo import taxonomy
 
 FORMAT = "onnx"  # the published format that the browser runs
@@ -28,7 +29,7 @@ class TryIt:
 
     Attributes:
       configuration: what `try_it.js` reads, as JSON.
-      model_size: of the model, in words.
+      model_size: of the download with the model, in words.
       runtime_size: of the download that runs the model, in words.
       runtime_license: address of the licence of ONNX Runtime Web.
       memory: that a large model takes, in words; else empty.
@@ -44,7 +45,11 @@ class TryIt:
 
 
 def for_model(
-    folder: pathlib.Path, *, runtime: Mapping[str, pathlib.Path], address: str
+    folder: pathlib.Path,
+    *,
+    runtime: Mapping[str, pathlib.Path],
+    address: str,
+    download: int,
 ) -> TryIt | None:
     """Returns the values of the box; None if a browser can't classify with the model.
 
@@ -52,6 +57,7 @@ def for_model(
       folder: of the ONNX model.
       runtime: the result of `web_runtime.files`.
       address: of the folder with these files, relative to the page; ends with a slash.
+      download: bytes of the archive with the model.
 
     Raises:
       ValueError: the folder has no manifest, or its class index is damaged.
@@ -67,7 +73,7 @@ def for_model(
     return TryIt(
         configuration=_configuration(folder, record, size)
         | {"runtime": web_runtime.configuration(runtime, address)},
-        model_size=_megabytes(size),
+        model_size=_megabytes(download),
         runtime_size=_megabytes(web_runtime.download_size(runtime)),
         runtime_license=address + web_runtime.LICENSE,
         memory=f"{_MEMORY * size / 1e9:.1f} GB" if size > _LARGE_MODEL else "",
@@ -83,7 +89,7 @@ def _configuration(
     assert class_index is not None
     classes = taxonomy.read_tsv(folder / class_index["file"])
     return {
-        "classes": [definition.name for definition in classes],
+        "classes": [messages.escape(definition.name) for definition in classes],
         "input": {
             "name": _INPUT,
             "height": preprocessing["image_size"],

@@ -55,7 +55,8 @@ class Hub:
 
     Args:
       folder: of the hub; the first publish creates it.
-      publisher: lowercase letters, digits and hyphens, but not `assets` or `signing`.
+      publisher: lowercase letters, digits and hyphens, but not `assets`,
+        `models` or `signing`.
       pages: writes the pages; without it, the hub gets none.
       signer: signs what is published; a signed hub takes nothing without its signer.
 
@@ -77,7 +78,7 @@ class Hub:
                 "--publisher must consist of lowercase letters, digits and hyphens, "
                 f"got {publisher!r}."
             )
-        if publisher in (hub_site.ASSETS, signing.FOLDER):
+        if publisher in (hub_site.ASSETS, signing.FOLDER, pairs.MODELS):
             raise ValueError(
                 f"--publisher can't be {publisher!r}: the hub has such a folder itself."
             )
@@ -110,11 +111,31 @@ class Hub:
                     f"and a published version can't change: export with a --version "
                     f"other than {model.version}."
                 )
+            for path, file in entry["files"].items():
+                if problem := upload_files.difference(self.folder / path, file):
+                    raise ValueError(
+                        f"{self._handle(model)} was published, but {path} {problem}: "
+                        "put the file back. tools/publish --verify checks all files."
+                    )
             self._warn_of_missing_formats(model, pair, entry["files"])
         is_complete = len(published) == len(pair.models)
-        if not is_complete:
+        if self.signer or not is_complete:
             signed_index.check_signer(self.folder, whole_index, self.signer)
+        if not index:
+            self._check_empty()
         return is_complete
+
+    def _check_empty(self) -> None:
+        """Checks that a folder without an index has no files of others."""
+        known = {target.split("/")[0] for target in interrupted_files(self.folder)}
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if path.name not in (hub_index.NAME, CLEANUP_LIST, *known) and (
+                not path.name.startswith(atomic.STAGING_PREFIX)
+            ):
+                raise ValueError(
+                    f"{self.folder} is not a hub: it has no models, but {path.name}. "
+                    "Give a new or empty folder."
+                )
 
     def _warn_of_missing_formats(
         self, model: pairs.ExportedModel, pair: pairs.Pair, files: Iterable[str]

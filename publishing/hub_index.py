@@ -14,6 +14,7 @@ signature in signing/index-SHA256.sig.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -26,6 +27,7 @@ from exporters import manifest
 
 NAME = "index.json"
 _FORMATS = (1, 2)
+_LARGEST = 256 << 20  # bytes; a hub of 1,000 pairs has 7 MB
 
 Models = dict[str, manifest.JsonObject]
 Files = dict[str, manifest.JsonObject]
@@ -96,13 +98,17 @@ def read_index(hub: pathlib.Path) -> Index:
     """
     path = hub / NAME
     try:
+        if path.stat().st_size > _LARGEST:
+            raise ValueError(f"{path} is damaged: it has more than {_LARGEST} bytes.")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return Index()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
-    try:
+    record: typing.Any = None
+    with contextlib.suppress(ValueError, RecursionError):  # a ValueError: long numbers
         record = json.loads(text)
+    try:
         _check_format(path, record)
         signing = record.get("signing", {})
         index = Index(
@@ -114,7 +120,7 @@ def read_index(hub: pathlib.Path) -> Index:
         same = text == to_text(index.models, index.site, index.signing)
         if same and all(map(_is_file, index.files.values())):
             return index
-    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError):
+    except (KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise ValueError(f"{path} is damaged: it is not what tools/publish wrote.")
 
@@ -123,7 +129,7 @@ def _is_file(entry: manifest.JsonObject) -> bool:
     return isinstance(entry["size"], int) and isinstance(entry["sha256"], str)
 
 
-def _check_format(path: pathlib.Path, record: dict[str, typing.Any]) -> None:
+def _check_format(path: pathlib.Path, record: typing.Any) -> None:
     number = record.get("format")
     if isinstance(number, int) and number > max(_FORMATS):
         raise ValueError(

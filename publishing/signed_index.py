@@ -283,7 +283,7 @@ def check_signer(
         if signer and index.models:
             raise ValueError(
                 f"{hub} has {len(index.models)} models and is not signed: sign all of "
-                "it first, with tools/publish --hub=DIR --sign and no EXPORT."
+                "it first, with the same flags and no EXPORT."
             )
         return
     current = parse(index.signing).current

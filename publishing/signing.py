@@ -426,12 +426,10 @@ def _read_key(path: pathlib.Path, wanted: str) -> bytes:
     """Reads a PEM file, and checks that it looks like a key of the wanted kind."""
     kind = wanted.lower()
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would block
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError(f"{path} is not a regular file: give the PEM file of a key.")
     with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(
-                f"{path} is not a regular file: give the PEM file of a key."
-            )
         data = file.read(_MAX_KEY + 1)
     if not data.strip():
         raise ValueError(f"{path} is empty: give the PEM file of a {kind}.")

@@ -97,7 +97,11 @@ def _load(path: pathlib.Path, key: manifest.JsonObject) -> Reports | None:
             report.from_json(reports[kind])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return reports if stored == key else None
+    if stored == key:
+        return reports
+    other = "other files" if stored.get("suite") == key["suite"] else "another suite"
+    _LOG.info(f"{path.name} is of {other}: the suite runs again")
+    return None
 
 
 def _run(pair: pairs.Pair, check: Check) -> Reports:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import pathlib
 import re
 import typing
 from collections.abc import Iterable, Mapping
 
+from exporters import manifest
 from publishing import pairs
 
 REPORT = "conformance.json"  # a model's document with its conformance report
@@ -122,3 +124,17 @@ def files_in(folder: str, uploads: Iterable[UploadFile]) -> dict[str, pathlib.Pa
         for upload in uploads
         if upload.target.startswith(f"{folder}/")
     }
+
+
+def difference(path: pathlib.Path, entry: manifest.JsonObject) -> str:
+    """Describes how a file differs from its index entry; empty if it does not."""
+    if not os.path.lexists(path):
+        return "is missing"
+    if path.is_symlink() or not path.is_file():
+        return "is not a regular file"
+    if path.stat().st_size != entry["size"]:
+        return f"has {path.stat().st_size} bytes, was published with {entry['size']}"
+    sha256 = upload_file(path.name, path).sha256
+    if sha256 != entry["sha256"]:
+        return f"was changed: SHA-256 {sha256}, published with {entry['sha256']}"
+    return ""

@@ -7,7 +7,6 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from exporters import manifest
 from foundation import atomic
 from publishing import (
     hub,
@@ -80,7 +79,8 @@ def verify(
         damaged = {
             name: problem
             for name, entry in sorted(files.items())
-            if name not in leftovers and (problem := _problem(present.get(name), entry))
+            if name not in leftovers
+            and (problem := upload_files.difference(folder / name, entry))
         }
         signature_findings, notes = signature_checks.check(
             folder, index, damaged, expected
@@ -123,17 +123,3 @@ def _files(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
         for name in sorted((*names, *links)):
             path = pathlib.Path(parent, name)
             yield path.relative_to(folder).as_posix(), path
-
-
-def _problem(path: pathlib.Path | None, entry: manifest.JsonObject) -> str:
-    """Describes how a file differs from its index entry; empty if it does not."""
-    if path is None:
-        return "is missing"
-    if path.is_symlink() or not path.is_file():
-        return "is not a regular file"
-    if path.stat().st_size != entry["size"]:
-        return f"has {path.stat().st_size} bytes, was published with {entry['size']}"
-    sha256 = upload_files.upload_file(path.name, path).sha256
-    if sha256 != entry["sha256"]:
-        return f"was changed: SHA-256 {sha256}, published with {entry['sha256']}"
-    return ""

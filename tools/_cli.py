@@ -8,6 +8,7 @@ Python is already running it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
 import signal
@@ -152,7 +153,10 @@ def _print_error(name: str, error: BaseException) -> None:
     if _DEBUG.value if FLAGS.is_parsed() else "--debug" in sys.argv:
         traceback.print_exception(error)
     if isinstance(error, OSError) and error.strerror:
-        path = f"{error.filename}: " if error.filename else ""
+        # A copy fails at its target, filename2, if there is no room.
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        name_of_file = (is_full and error.filename2) or error.filename
+        path = f"{name_of_file}: " if name_of_file else ""
         message = f"{path}{error.strerror}"
     else:
         message = " ".join(str(error).split())

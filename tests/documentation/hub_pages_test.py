@@ -617,6 +617,7 @@ def model(tmp_path, kind="classification", files=(), **options):
     export = hub_models.export(tmp_path / "exports", formats=("onnx",))
     handle = f"me/toy/{kind}/1"
     folder = hub_paths.documents_folder(handle)
+    files = [*files, "formats/onnx.tar.gz"]
     names = [handle, *(f"{folder}/{name}" for name in files)]
     writer = hub_pages.Pages(**options)
     return writer.model_page(
@@ -653,8 +654,9 @@ def test_the_report_is_on_the_page(tmp_path):
 def test_only_classifiers_with_a_runtime_are_tried_in_the_browser(tmp_path):
     calls = []
 
-    def try_it(folder, *, address):
+    def try_it(folder, *, address, download):
         calls.append((folder.parts[-3:], address))
+        assert download > 0
 
     runtime = {"a.js": hub_pages.ASSETS / "front.js"}
     for name, options in {

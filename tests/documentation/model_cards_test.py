@@ -229,7 +229,7 @@ def test_a_folder_or_report_of_another_kind_is_rejected(
         model_cards.files(folder, {"path": "m"})
 
 
-HOSTILE = "<script>alert(1)</script> | `a` [x](javascript:y) \n# Title --> *b*"
+HOSTILE = "<script>alert(1)</script> | `a` [x](javascript:y) \n# Title --> *b*\u202e"
 
 
 def test_a_page_lists_the_other_formats_of_its_hub(
@@ -255,6 +255,7 @@ def test_untrusted_text_is_escaped(exported, suite_report, tmp_path):
         text = files[name].decode()
         assert "\\<script\\>" in text
         assert "\n# Title" not in text
+    assert not [name for name, data in files.items() if "\u202e" in data.decode()]
     (tmp_path / "page.md").write_bytes(files["page.md"])
     record = statements.read(tmp_path / "page.md")
     assert record["block"]["models"][0]["license"] == HOSTILE

@@ -54,7 +54,12 @@ def write(
         p.relative_to(model).as_posix(): p for p in model.rglob("*") if p.is_file()
     }
     archives.write(files, archive)
-    box = try_it.for_model(model, runtime=runtime, address=f"{_UP}{RUNTIME}/")
+    box = try_it.for_model(
+        model,
+        runtime=runtime,
+        address=f"{_UP}{RUNTIME}/",
+        download=archive.stat().st_size,
+    )
     text = _PAGE.format(
         policy=try_it.POLICY,
         assets=f"{_UP}{ASSETS}/",

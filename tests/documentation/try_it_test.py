@@ -796,7 +796,9 @@ def runtime_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def test_the_configuration_is_that_of_the_manifest(model, tmp_path):
-    box = try_it.for_model(model, runtime=runtime_files(tmp_path), address="../rt/")
+    box = try_it.for_model(
+        model, runtime=runtime_files(tmp_path), address="../rt/", download=1
+    )
     configuration = box.configuration
     assert configuration["classes"] == NAMES
     assert configuration["input"] == {
@@ -834,7 +836,9 @@ def test_the_configuration_is_that_of_the_manifest(model, tmp_path):
 )
 def test_untrained_weights_have_a_warning(tmp_path, weights, warning):
     model = write_model(tmp_path / "model", weights=weights)
-    box = try_it.for_model(model, runtime=runtime_files(tmp_path), address="")
+    box = try_it.for_model(
+        model, runtime=runtime_files(tmp_path), address="", download=1
+    )
     assert box.warning.startswith(warning)
     assert box.warning in rendering.render("parts/try_it.html.jinja", try_it=box)
 
@@ -842,23 +846,25 @@ def test_untrained_weights_have_a_warning(tmp_path, weights, warning):
 def test_there_is_no_box_without_classes_or_runtime(tmp_path, monkeypatch):
     model = write_model(tmp_path / "model", class_index=None)
     runtime = runtime_files(tmp_path)
-    assert try_it.for_model(model, runtime=runtime, address="") is None
+    assert try_it.for_model(model, runtime=runtime, address="", download=1) is None
     model = write_model(tmp_path / "classifier")
-    assert try_it.for_model(model, runtime={}, address="") is None
-    assert try_it.for_model(model, runtime=runtime, address="") is not None
+    assert try_it.for_model(model, runtime={}, address="", download=1) is None
+    assert try_it.for_model(model, runtime=runtime, address="", download=1) is not None
     files = {"model.onnx": "", manifest_file(): "", "weights.bin": ""}
     other = write_model(tmp_path / "with_data", files=files)
-    assert try_it.for_model(other, runtime=runtime, address="") is None
+    assert try_it.for_model(other, runtime=runtime, address="", download=1) is None
     monkeypatch.setattr(try_it, "_LARGE_MODEL", 10)
-    box = try_it.for_model(model, runtime=runtime, address="")
+    box = try_it.for_model(model, runtime=runtime, address="", download=1)
     text = rendering.render("parts/try_it.html.jinja", try_it=box)
     assert "This model takes about 0.0 GB of memory." in text
     monkeypatch.setattr(try_it, "LARGEST_MODEL", 10)
-    assert try_it.for_model(model, runtime=runtime, address="") is None
+    assert try_it.for_model(model, runtime=runtime, address="", download=1) is None
 
 
 def test_hostile_texts_stay_inside_the_script_element(model, tmp_path):
-    box = try_it.for_model(model, runtime=runtime_files(tmp_path), address="")
+    box = try_it.for_model(
+        model, runtime=runtime_files(tmp_path), address="", download=1
+    )
     text = rendering.render("parts/try_it.html.jinja", try_it=box)
     assert text.count("</script>") == 1
     assert "<img" not in text

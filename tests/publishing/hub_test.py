@@ -281,8 +281,50 @@ def test_an_unknown_file_is_not_overwritten(export, publish, tmp_path):
     precious.parent.mkdir(parents=True)
     precious.write_text("mine")
     done = publish(export, f"--hub={tmp_path / 'hub'}")
-    assert_rejected(done, "exists but is not in the index")
+    assert_rejected(done, "is not a hub: it has no models, but image-model-zoo")
     assert contents(tmp_path / "hub") == {HANDLES[1]: b"mine"}
+
+
+def test_an_unknown_file_in_a_hub_is_not_overwritten(hub, tmp_path, publish):
+    other = make_export(tmp_path / "others", arch="other")
+    precious = hub / "image-model-zoo/other/classification/1"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("mine")
+    before = contents(hub)
+    assert_rejected(publish(other, f"--hub={hub}"), "exists but is not in the index")
+    assert contents(hub) == before
+
+
+def test_an_export_is_no_hub(export, publish):
+    before = contents(export)
+    for hub in (export, export.parent):
+        assert_rejected(publish(export, f"--hub={hub}"), "is not a hub: it has no")
+    assert contents(export) == before
+
+
+def test_published_files_that_are_missing_or_changed_are_told(hub, export, publish):
+    path = hub / HANDLES[0]
+    data = path.read_bytes()
+    for change, problem in (
+        (path.unlink, "is missing"),
+        (lambda: path.write_bytes(data[:-1]), f"has {len(data) - 1} bytes"),
+        (lambda: path.write_bytes(data[:-1] + b"x"), "was changed: SHA-256"),
+    ):
+        change()
+        done = publish(export, f"--hub={hub}")
+        assert_rejected(done, f"was published, but {HANDLES[0]} {problem}")
+    path.write_bytes(data)
+    assert "nothing to do" in publish(export, f"--hub={hub}").stderr
+
+
+def test_an_index_of_any_size_or_number_is_damaged(hub, tmp_path, publish):
+    index = hub / "index.json"
+    other = make_export(tmp_path / "others", arch="other")
+    index.write_text("9" * 100_000)
+    assert_rejected(publish(other, f"--hub={hub}"), "index.json is damaged: it is not")
+    with index.open("ab") as file:
+        file.truncate(3 << 30)  # takes no room on the disk
+    assert_rejected(publish(other, f"--hub={hub}"), "is damaged: it has more than")
 
 
 def test_a_damaged_index_is_not_overwritten(hub, tmp_path, publish):

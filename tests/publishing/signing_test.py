@@ -187,8 +187,22 @@ def test_a_signed_hub_refuses_unsigned_updates(signed, other, publish):
     before = contents(signed.hub)
     done = publish(other, f"--hub={signed.hub}")
     assert_refused(done, "is a signed hub, and takes no unsigned updates")
-    assert "check feature_vector" not in done.stderr  # before the suite runs
+    assert "all clauses" not in done.stderr  # before the suite runs
     assert contents(signed.hub) == before
+
+
+def test_keys_are_checked_even_if_all_is_published(signed, tmp_path, publish):
+    export = make_export(tmp_path / "exports", arch="toy3")
+    flag = f"--hub={signed.hub}"
+    assert publish(export, flag, "--sign", key_of(signed)).returncode == 0
+    assert publish(export, flag, "--sign", key_of(signed)).returncode == 0
+    other_key = f"--private_key={signed.key.with_name('attacker')}"
+    done = publish(export, flag, "--sign", other_key)
+    assert_refused(done, f"takes no updates by key {signed.attacker.identity.id}")
+    flag = f"--hub={tmp_path / 'unsigned'}"
+    assert publish(export, flag).returncode == 0
+    done = publish(export, flag, "--sign", key_of(signed))
+    assert_refused(done, "is not signed: sign all of it first, with the same flags")
 
 
 def test_a_signed_hub_refuses_an_unsigned_front_page(signed, tmp_path):
@@ -590,7 +604,7 @@ def test_only_files_are_keys(tmp_path, kind):
         key.mkdir()
     elif kind == "pipe":
         os.mkfifo(key)
-    errors = {"folder": "Is a directory", "missing": "No such file"}
+    errors = {"missing": "No such file"}
     with pytest.raises((ValueError, OSError), match=errors.get(kind, "not a regular")):
         signing.KeySigner(key)
     with pytest.raises((ValueError, OSError), match=errors.get(kind, "not a regular")):
