@@ -633,7 +633,7 @@ WRONG_USAGE = {
     "no key": (["e", "--hub=h", "--sign"], "--sign needs --private_key=FILE or"),
     "two signers": (
         ["e", "--hub=h", "--sign", "--private_key=k", "--sigstore"],
-        "--sign needs --private_key=FILE or --sigstore",
+        "--private_key can't be combined with --sigstore.",
     ),
     "no --sign": (["e", "--hub=h", "--private_key=k"], "--private_key needs --sign"),
     "no hub": (["--sign", "--private_key=k"], "--hub is missing"),
