@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmarks import keras_exports
 from benchmarks.subprocesses import report_progress
+from foundation import processor
 
 Job = dict[str, Any]
 
@@ -129,7 +130,7 @@ def _pipelines(job: Job) -> dict[str, Any]:
                 job["repeat"],
                 images=(count - 1) * _BATCH,
             )
-        cores = len(os.sched_getaffinity(0))
+        cores = processor.cores()
         per_core = {side: [rate / cores for rate in rates[side]] for side in rates}
         rates_per_core[f"input pipeline, {width} × {height}, a core"] = per_core
     return rates_per_core

@@ -6,6 +6,8 @@ import dataclasses
 import os
 import pathlib
 
+from foundation import processor
+
 LOCAL = "local"
 POLL = 1.0
 """Seconds between reports on the progress of a job."""
@@ -45,12 +47,7 @@ class Place:
         gpus = _gpus()
         if gpus and self.gpus != 0:
             return self.workers or max(1, int(gpus // (self.gpus or 1)))
-        return self.workers or max(1, cores() // _CORES)
-
-
-def cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+        return self.workers or max(1, processor.cores() // _CORES)
 
 
 def _gpus() -> int:

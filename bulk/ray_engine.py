@@ -24,7 +24,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 import psutil
 
 from bulk import places, worker
-from foundation import progress, stderr
+from foundation import processor, progress, stderr
 
 _LOG = progress.logger(__name__)
 
@@ -238,7 +238,7 @@ def _start_here(folder: pathlib.Path) -> None:
 
     ray.init(
         address=places.LOCAL,
-        num_cpus=places.cores(),
+        num_cpus=processor.cores(),
         include_dashboard=False,
         object_store_memory=_STORE_BYTES,
         _node_ip_address=_LOOPBACK,
@@ -316,7 +316,7 @@ def _choose(place: places.Place) -> tuple[float, float, int]:
     if gpus is None:
         gpus = 1.0 if resources.get("GPU") else 0.0
     if place.is_local:
-        cores = places.cores()
+        cores = processor.cores()
         workers = place.local_workers
         cpus = place.cpus or max(1, cores / workers)
         if cpus * workers > cores or gpus * workers > resources.get("GPU", 0):

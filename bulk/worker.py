@@ -22,9 +22,9 @@ from concurrent import futures
 import numpy as np
 
 from bulk import job as jobs
-from bulk import places, table
+from bulk import table
 from exporters import manifest
-from foundation import daemon_threads
+from foundation import daemon_threads, processor
 from reuse import output_names, precision_names
 
 if typing.TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Worker:
         with contextlib.suppress(RuntimeError):  # if TensorFlow has computed already
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             # These threads read images, too, and the model must not wait for them.
-            cores = threads or places.cores()
+            cores = threads or processor.cores()
             tf.config.threading.set_inter_op_parallelism_threads(2 * cores)
         path = self._task.first_path
         if path and not os.path.exists(path):

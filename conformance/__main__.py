@@ -17,7 +17,7 @@ import typing
 from collections.abc import Callable, Sequence
 
 from conformance import clauses, process, report, suite
-from foundation import atomic, messages
+from foundation import atomic, messages, processor
 
 _FORMATS = ("text", "json", "junit", "html")
 _GIB = 1 << 30
@@ -121,7 +121,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
     add(
         "--jobs",
         type=int,
-        default=suite.available_cores(),
+        default=processor.cores(),
         help="most processes at a time; default: one for each core",
     )
     add("--debug", action="store_true", help="print the traceback of an error")

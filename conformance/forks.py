@@ -126,13 +126,14 @@ class Server:
             "environment": dict(environment),
             "folder": os.getcwd(),
         }
+        connection = self._connection(program)
         reader, writer = os.pipe()
         stdin = os.fdopen(writer, "wb")
         status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
                 handles = [reader, output.fileno(), pipe, theirs.fileno()]
-                _send(self._connection(program), request, handles)
+                _send(connection, request, handles)
             return Process(int(status.recv(32)), stdin, status)
         except BaseException:
             stdin.close()

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from documentation import hub_paths, model_page, page_data, rendering
+from documentation import model_page, page_data, rendering
 from exporters import formats as export_formats
+from foundation import hub_paths
 from zoo.weights import registry
 
 _TOP_1 = "top-1"

@@ -21,7 +21,6 @@ import markupsafe
 from conformance import clauses
 from conformance import report as reports
 from documentation import (
-    hub_paths,
     model_page,
     page_data,
     rendering,
@@ -29,6 +28,7 @@ from documentation import (
 )
 from exporters import formats as export_formats
 from exporters import manifest as manifests
+from foundation import hub_paths
 
 BOM = "bom.cdx.json"
 _TFHUB_DOCUMENT = "VERSION.md"  # the only one beside the folder of documents

@@ -6,7 +6,8 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from documentation import hub_front_page, hub_model_page, hub_paths, page_data
+from documentation import hub_front_page, hub_model_page, page_data
+from foundation import hub_paths
 
 ASSETS = pathlib.Path(__file__).with_name("hub_assets")
 _OWN, _RUNTIME = "pages", "runtime"  # names of folders of assets
@@ -70,7 +71,7 @@ class Pages:
         is_classifier = report["kind"] == "classification"
         if self._try_it and _RUNTIME in assets and is_classifier and _ONNX in formats:
             address = f"{published.link(assets[_RUNTIME])}/"
-            archive = hub_paths.formats(files)[_ONNX]
+            archive = hub_paths.format_archive(handle, _ONNX)
             try_it = self._try_it(
                 formats[_ONNX], address=address, download=files[archive]["size"]
             )

@@ -27,11 +27,12 @@ import re
 from collections.abc import Iterable
 
 from exporters import manifest
-from foundation import atomic, progress
+from foundation import atomic, hub_paths, progress
 from publishing import (
     archives,
     hub_index,
     hub_site,
+    identities,
     pairs,
     signed_index,
     signing,
@@ -78,7 +79,7 @@ class Hub:
                 "--publisher must consist of lowercase letters, digits and hyphens, "
                 f"got {publisher!r}."
             )
-        if publisher in (hub_site.ASSETS, signing.FOLDER, pairs.MODELS):
+        if publisher in (hub_site.ASSETS, identities.FOLDER, hub_paths.MODELS):
             raise ValueError(
                 f"--publisher can't be {publisher!r}: the hub has such a folder itself."
             )
@@ -144,7 +145,7 @@ class Hub:
         missing = [
             other.format
             for other in pair.others
-            if self._format_file(model, f"{other.format}.tar.gz") not in files
+            if hub_paths.format_archive(self._handle(model), other.format) not in files
         ]
         if missing:
             _LOG.info(
@@ -152,12 +153,8 @@ class Hub:
                 "publish another --version to add formats"
             )
 
-    def _format_file(self, model: pairs.ExportedModel, name: str) -> str:
-        """Returns the path of a file on another format of a model."""
-        return f"{self._documents(model)}/formats/{name}"
-
     def _documents(self, model: pairs.ExportedModel) -> str:
-        return hub_site.documents_folder(self._handle(model))
+        return hub_paths.documents_folder(self._handle(model))
 
     def pack(
         self, pair: pairs.Pair, documents: upload_files.Documents, scratch: pathlib.Path
@@ -177,17 +174,18 @@ class Hub:
             for model in other.models:
                 archive = scratch / f"{model.kind}-{other.format}.tar.gz"
                 archives.write(model.files(), archive)
-                target = self._format_file(model, f"{other.format}.tar.gz")
+                handle = self._handle(model)
+                target = hub_paths.format_archive(handle, other.format)
                 uploads.append(upload_files.upload_file(target, archive))
                 if other.report.is_file():
-                    target = self._format_file(model, f"{other.format}.json")
+                    target = hub_paths.format_report(handle, other.format)
                     report = other.report.read_bytes()  # the file itself stays
                     uploads.append(upload_files.write_file(target, report, scratch))
         if self.pages:
             index = self._index.read()
             for model in pair.models:
                 page = self._page(model, pair, documents, uploads, index)
-                target = f"{self._documents(model)}/{hub_site.PAGE}"
+                target = f"{self._documents(model)}/{hub_paths.PAGE}"
                 uploads.append(upload_files.write_file(target, page.encode(), scratch))
             uploads += hub_site.missing_assets(
                 self.pages, self._assets, self.folder, index, scratch
@@ -366,12 +364,10 @@ class Hub:
         self, model: pairs.ExportedModel, uploads: list[upload_files.UploadFile]
     ) -> hub_index.Files:
         """Returns size and SHA-256 of a model's files among `uploads`, by path."""
-        folder = self._documents(model)
-        single_files = (self._handle(model), f"{folder}.md")
         return {
             upload.target: {"size": upload.size, "sha256": upload.sha256}
             for upload in uploads
-            if upload.target in single_files or upload.target.startswith(f"{folder}/")
+            if hub_paths.is_of_model(upload.target, self._handle(model))
         }
 
     def _write(self, name: str, text: str, scratch: pathlib.Path) -> None:

@@ -17,10 +17,10 @@ import typing
 from collections.abc import Mapping
 
 from exporters import manifest
+from foundation import hub_paths
 from publishing import archives, hub_index, upload_files
 
-FRONT_PAGE = "index.html"
-PAGE = "index.html"  # of a model, in its folder of documents
+FRONT_PAGE = hub_paths.PAGE
 ASSETS = "assets"  # no publisher may have this name
 _REPLACES = "replaces"  # SHA-256 of the front page before; "" without one
 _HASH_LENGTH = 16  # hexadecimal digits in the name of a folder of assets
@@ -135,7 +135,7 @@ def previous_version(
     if not earlier:
         return None
     before = f"{name}/{max(earlier)}"
-    report = hub / documents_folder(before) / upload_files.REPORT
+    report = hub / hub_paths.documents_folder(before) / upload_files.REPORT
     content = archives.read_file(hub / before, str(manifest.MANIFEST))
     return {
         "version": max(earlier),
@@ -151,12 +151,6 @@ def _parse(content: bytes | None) -> manifest.JsonObject | None:
     except ValueError:
         return None
     return record if isinstance(record, dict) else None
-
-
-def documents_folder(handle: str) -> str:
-    """Returns the folder of a model's documents: PUBLISHER/models/ARCH/KIND/VERSION."""
-    publisher, _, name = handle.partition("/")
-    return f"{publisher}/models/{name}"
 
 
 def site_entries(

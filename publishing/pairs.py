@@ -8,12 +8,12 @@ import pathlib
 import re
 
 from exporters import manifest
+from foundation import hub_paths
 
 _PAIR_FILE = re.compile(r"pair-([1-9]\d*)\.json")
 _ARCH = re.compile(r"[a-z\d][\w.-]*", re.ASCII)
 _FORMAT = "saved_model"  # that handles are for
 _NOT_OF_BUILD = {"models", "packages"}  # fields of a pair file that formats don't share
-MODELS = "models"  # folder of documents in a hub, next to the folders of archs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class Pair:
 
 def is_name(text: str) -> bool:
     """Checks that `text` is a valid arch name in handles."""
-    return bool(_ARCH.fullmatch(text)) and text != MODELS
+    return bool(_ARCH.fullmatch(text)) and text != hub_paths.MODELS
 
 
 def versions(export: pathlib.Path) -> list[int]:

@@ -52,16 +52,7 @@ def release(
     lines = []
     with atomic.locked(export):
         for version in versions:
-            pair = pairs.read(export, version)
-            if pair.others and not destination.takes_formats:
-                names = ", ".join(other.format for other in pair.others)
-                _LOG.info(
-                    f"{pair.name}: {names} stay here: only hubs in folders take them"
-                )
-                pair = dataclasses.replace(pair, others=())
-            for model in pair.models:
-                if model.warning:
-                    _LOG.info(f"{model.name}: {model.warning}")
+            pair = _read(export, version, takes_formats=destination.takes_formats)
             if destination.has(pair):
                 _LOG.info(f"{pair.name} is already published, nothing to do")
                 if not dry_run:
@@ -86,6 +77,19 @@ def release(
             destination.publish(pair, pair_documents)
             lines += destination.handles(pair)
     return lines
+
+
+def _read(export: pathlib.Path, version: int, *, takes_formats: bool) -> pairs.Pair:
+    """Reads a pair, without other formats if the hub takes none; logs warnings."""
+    pair = pairs.read(export, version)
+    if pair.others and not takes_formats:
+        names = ", ".join(other.format for other in pair.others)
+        _LOG.info(f"{pair.name}: {names} stay here: only hubs in folders take them")
+        pair = dataclasses.replace(pair, others=())
+    for model in pair.models:
+        if model.warning:
+            _LOG.info(f"{model.name}: {model.warning}")
+    return pair
 
 
 def _documents(

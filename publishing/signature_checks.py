@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Collection, Sequence
 
 from exporters import manifest
-from publishing import hub_index, signed_index, signing
+from publishing import hub_index, identities, signed_index, signing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Expected:
       sequence: number that the index must have reached.
     """
 
-    signers: Sequence[signing.Identity] = ()
+    signers: Sequence[identities.Identity] = ()
     sequence: int = 0
 
     def __bool__(self) -> bool:
@@ -159,7 +159,7 @@ def _trust(
         )
     number = f"index {entry.sequence}"
     if not expected.signers:
-        is_key = entry.current.kind == signing.KEY
+        is_key = entry.current.kind == identities.KEY
         flags = "--public_key" if is_key else "--identity and --identity_provider"
         return findings, [
             f"signed by {current.identity} ({number})",

@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 
 from foundation import atomic
-from publishing import hub, hub_index, signed_index, signing, verifying
+from publishing import hub, hub_index, identities, signed_index, signing, verifying
 
 _PUBLISHER = "none"  # nothing is published
 
@@ -108,7 +108,7 @@ def _check_signed(folder: pathlib.Path, index: hub_index.Index) -> None:
         raise ValueError(f"{folder} is not signed: tools/publish --sign signs it.")
 
 
-def _check_new(entry: signed_index.Signing, identity: signing.Identity) -> None:
+def _check_new(entry: signed_index.Signing, identity: identities.Identity) -> None:
     if entry.find(identity.id):
         raise ValueError(f"{identity} is or was a signer of this hub: use a new key.")
 

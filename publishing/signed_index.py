@@ -20,13 +20,16 @@ import typing
 from collections.abc import Mapping
 
 from exporters import manifest
-from publishing import hub_index, signing, upload_files
+from foundation import hub_paths
+from publishing import hub_index, identities, signing, upload_files
 
 MODEL_SIGNATURE = "model.sig"  # in the folder of a model's documents
 SIGNER = "signer"  # key of a model's entry in the index: the id of its signer
-_FILE = re.compile(rf"{signing.FOLDER}/([0-9a-f]{{64}})\.(pem|json)", re.ASCII)
-_KINDS = {"pem": signing.KEY, "json": signing.SIGSTORE}
-_INDEX_SIGNATURE = re.compile(rf"{signing.FOLDER}/index-[0-9a-f]{{64}}\.sig", re.ASCII)
+_FILE = re.compile(rf"{identities.FOLDER}/([0-9a-f]{{64}})\.(pem|json)", re.ASCII)
+_KINDS = {"pem": identities.KEY, "json": identities.SIGSTORE}
+_INDEX_SIGNATURE = re.compile(
+    rf"{identities.FOLDER}/index-[0-9a-f]{{64}}\.sig", re.ASCII
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,12 +57,12 @@ class SignerEntry:
     @property
     def endorsement(self) -> str:
         """Path of the signature by the signer before it."""
-        return f"{signing.FOLDER}/{self.id}.sig"
+        return f"{identities.FOLDER}/{self.id}.sig"
 
     @property
     def name(self) -> str:
         """Its name in messages."""
-        return f"{'key' if self.kind == signing.KEY else 'identity'} {self.id}"
+        return f"{'key' if self.kind == identities.KEY else 'identity'} {self.id}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,7 +95,7 @@ class Signing:
         }
 
     def with_signer(
-        self, identity: signing.Identity, endorsement: bytes = b""
+        self, identity: identities.Identity, endorsement: bytes = b""
     ) -> Change:
         """Adds the signer of the next index; returns its files, too."""
         entry = SignerEntry(file=identity.file, endorsed=bool(endorsement))
@@ -192,21 +195,13 @@ def sign_model(
 
 def _has_own_files(handle: str, entry: manifest.JsonObject) -> bool:
     """Checks that a model has its archive, and no files outside its folder."""
-    folder = model_signature(handle).removesuffix(f"/{MODEL_SIGNATURE}")
-    return (
-        handle.count("/") == 3
-        and handle in entry["files"]
-        and all(
-            path in (handle, f"{folder}.md") or path.startswith(f"{folder}/")
-            for path in entry["files"]
-        )
-    )
+    is_own = [hub_paths.is_of_model(path, handle) for path in entry["files"]]
+    return handle.count("/") == 3 and handle in entry["files"] and all(is_own)
 
 
 def model_signature(handle: str) -> str:
     """Returns the path of the signature of a model."""
-    publisher, _, name = handle.partition("/")
-    return f"{publisher}/models/{name}/{MODEL_SIGNATURE}"
+    return f"{hub_paths.documents_folder(handle)}/{MODEL_SIGNATURE}"
 
 
 def sign_index(
@@ -246,7 +241,7 @@ def sign_index(
     return text, uploads
 
 
-def read_identity(hub: pathlib.Path, entry: SignerEntry) -> signing.Identity:
+def read_identity(hub: pathlib.Path, entry: SignerEntry) -> identities.Identity:
     """Reads the identity of a signer from a hub.
 
     Raises:
@@ -258,7 +253,7 @@ def read_identity(hub: pathlib.Path, entry: SignerEntry) -> signing.Identity:
             raise ValueError("is missing")
         with path.open("rb") as file:
             content = file.read(1 << 16)
-        identity = signing.identity_of(entry.kind, content)
+        identity = identities.identity_of(entry.kind, content)
         if identity.id != entry.id:
             raise ValueError("is not the file that its name says")
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:

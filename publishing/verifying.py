@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from foundation import atomic
 from publishing import (
@@ -62,20 +62,9 @@ def verify(
         except ValueError as error:  # nothing else can be verified
             return Verification(findings=(str(error),))
         files = index.files
-        known = {*files, index.signature}
-        unfinished = set(hub.interrupted_files(folder)) - known
         present = dict(_files(folder))
-        leftovers = [
-            name
-            for name in present
-            if name in unfinished
-            or name == hub.CLEANUP_LIST
-            or name.startswith(atomic.STAGING_PREFIX)
-        ]
-        if _is_front_page_stale(folder, index):
-            leftovers.append(hub_site.FRONT_PAGE)
-        if expected:  # nothing but what the signer signed
-            leftovers = []
+        # Users who know the signer get nothing but what the signer signed.
+        leftovers = [] if expected else _leftovers(folder, index, present)
         damaged = {
             name: problem
             for name, entry in sorted(files.items())
@@ -85,7 +74,7 @@ def verify(
         signature_findings, notes = signature_checks.check(
             folder, index, damaged, expected
         )
-    known |= {hub_index.NAME, *leftovers}
+    known = {hub_index.NAME, index.signature, *files, *leftovers}
     has_signature = not index.signature or index.signature in present
     unknown = {
         name
@@ -106,6 +95,23 @@ def verify(
         files=len(files),
         size=sum(entry["size"] for entry in files.values()),
     )
+
+
+def _leftovers(
+    folder: pathlib.Path, index: hub_index.Index, present: Iterable[str]
+) -> list[str]:
+    """Returns the files that an interrupted publish left."""
+    unfinished = {*hub.interrupted_files(folder)} - {*index.files, index.signature}
+    leftovers = [
+        name
+        for name in present
+        if name in unfinished
+        or name == hub.CLEANUP_LIST
+        or name.startswith(atomic.STAGING_PREFIX)
+    ]
+    if _is_front_page_stale(folder, index):
+        leftovers.append(hub_site.FRONT_PAGE)
+    return leftovers
 
 
 def _is_front_page_stale(folder: pathlib.Path, index: hub_index.Index) -> bool:

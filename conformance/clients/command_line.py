@@ -3,51 +3,30 @@
 `conformance.clients` describes the job and the messages.
 """
 
+import contextlib
+import io
 import json
 import os
 import pathlib
 import sys
 import tempfile
-import traceback
 import typing
 from collections.abc import Callable
 
 
 def run(*arguments: str) -> str:
-    """Runs saved_model_cli in a fork, which saves imports; returns what it prints."""
+    """Runs saved_model_cli in this process and returns what it prints."""
     from tensorflow.python.tools import saved_model_cli
 
-    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-        pid = os.fork()
-        if not pid:
-            os.dup2(stdout.fileno(), 1)
-            os.dup2(stderr.fileno(), 2)
-            sys.argv = ["saved_model_cli", *arguments]
-            end_after(saved_model_cli.main)
-        _, status = os.waitpid(pid, 0)
-        printed = []
-        for file in (stdout, stderr):
-            file.seek(0)
-            printed.append(file.read().decode(errors="replace"))
-    if status:
-        lines = printed[1].strip().splitlines() or ["no error message"]
-        raise SystemExit(f"saved_model_cli {arguments[0]}: {lines[-1]}")
-    return printed[0]
-
-
-def end_after(program: Callable[[], None]) -> typing.NoReturn:
-    """Runs a program and ends this process with its exit code."""
-    code: object = 1
-    try:
-        program()
-        code = 0
-    except SystemExit as error:
-        code = error.code
-    except BaseException:
-        traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else bool(code))
+    printed = io.StringIO()
+    sys.argv = ["saved_model_cli", *arguments]
+    with contextlib.redirect_stdout(printed):
+        try:
+            saved_model_cli.main()
+        except SystemExit as end:  # its way to end, also without an error
+            if end.code:
+                raise
+    return printed.getvalue()
 
 
 def main(job: dict[str, typing.Any], send: Callable[..., None]) -> None:

@@ -1,5 +1,7 @@
 """One worker is enough on a small machine, and then needs no Ray."""
 
+import os
+
 import pytest
 
 from bulk import places
@@ -10,7 +12,7 @@ def machine(monkeypatch):
     """Returns a function that pretends a number of cores and a list of GPUs."""
 
     def pretend(cores, gpus):
-        monkeypatch.setattr(places.os, "sched_getaffinity", lambda _: set(range(cores)))
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
 
     return pretend

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from conformance import suite
+from conformance import runs
 from tests.conformance import in_process
 
 for device in tf.config.list_physical_devices("CPU"):
@@ -14,4 +14,4 @@ for device in tf.config.list_physical_devices("CPU"):
 @pytest.fixture
 def in_this_process(monkeypatch):
     """Makes the suite judge models in the test process instead of a new one."""
-    monkeypatch.setattr(suite._Run, "_worker", in_process.messages)
+    monkeypatch.setattr(runs.Run, "_worker", in_process.messages)

@@ -44,7 +44,7 @@ def check(path, *, clauses=None, **kwargs) -> report.Report:
 
 
 def messages(run, **job) -> Iterator[Any]:
-    """Stands in for `suite._Run._worker`: returns its messages, from this process."""
+    """Stands in for `runs.Run._worker`: returns its messages, from this process."""
     sent = []
 
     def send(**message):

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from conformance import clauses, clients, process, report, suite
+from conformance import clauses, clients, process, report, runs, suite
 from tests.conformance import hub_modules, in_process, models, mutants
 
 GIB = 1 << 30
@@ -128,7 +128,7 @@ def test_after_a_crash_another_process_judges_what_is_left(tmp_path, monkeypatch
                 raise process.Stopped("was killed by SIGABRT")
             yield message
 
-    monkeypatch.setattr(suite._Run, "_worker", worker)
+    monkeypatch.setattr(runs.Run, "_worker", worker)
     suite_report = suite.check(path, clauses=["I02", "I03", "S01"], level="quick")
     statuses = {result.id: result.status for result in suite_report.clauses}
     assert statuses == {"I02": "pass", "I03": "fail", "S01": "pass"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
 import pathlib
 import re
@@ -17,7 +15,7 @@ from playwright import sync_api
 from documentation import hub_pages, model_page
 from publishing import hub_site, serving
 from tests import page_checks
-from tests.documentation import hub_models, large_hub
+from tests.documentation import hub_models, large_hub, try_it_pages
 
 AXE = pathlib.Path(sys.prefix, "web", "node_modules", "axe-core", "axe.min.js")
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'{{ 7 * 7 }}\u202e"
@@ -56,8 +54,6 @@ def address(hub) -> Iterator[str]:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         yield serving.address(server)
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(params=["front", "model", "noise", "hostile", "feature vector"])
@@ -336,11 +332,8 @@ def test_pages_work_without_javascript(chromium, address):
 
 def test_a_plain_file_server_below_a_path_does_as_well(page, hub, tmp_path):
     (tmp_path / "below").symlink_to(hub)
-    handler = functools.partial(QuietHandler, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        address = f"http://127.0.0.1:{server.server_port}/below/"
+    with try_it_pages.served(tmp_path) as root:
+        address = f"{root}below/"
         page.goto(address)
         page.locator("input[name=q]").fill("small")
         page.locator(".halves a:visible").first.click()
@@ -350,13 +343,6 @@ def test_a_plain_file_server_below_a_path_does_as_well(page, hub, tmp_path):
         assert page_checks.complaints(page, address) == []
         page.get_by_role("link", name="All models").click()
         page.wait_for_url(f"{address}index.html")
-        server.shutdown()
-        thread.join()
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
 
 
 def test_hostile_texts_run_nothing(page, address):
@@ -402,11 +388,7 @@ def test_a_thousand_pairs_are_searched(page, tmp_path):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())
     (tmp_path / "index.html").write_text(pages.front_page(models, assets=folders))
-    handler = functools.partial(QuietHandler, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        address = f"http://127.0.0.1:{server.server_port}/"
+    with try_it_pages.served(tmp_path) as address:
         page.goto(address)
         count = page.locator("#count")
         assert count.text_content() == "2,000 models"
@@ -425,5 +407,3 @@ def test_a_thousand_pairs_are_searched(page, tmp_path):
         assert len(expected) > 50
         assert count.text_content() == f"{len(expected)} of 2,000 models"
         assert page_checks.complaints(page, address) == []
-        server.shutdown()
-        thread.join()

@@ -21,13 +21,13 @@ from documentation import (
     hub_front_page,
     hub_model_page,
     hub_pages,
-    hub_paths,
     model_page,
     page_data,
     rendering,
     version_changes,
 )
 from exporters import manifest
+from foundation import hub_paths
 from publishing import hub_index, serving, verifying
 from tests.documentation import hub_models
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from documentation import hub_pages
 from exporters import manifest
+from foundation import hub_paths
 from publishing import hub, hub_index, hub_site, pairs, serving, upload_files, verifying
 from tests import browser
 from tests.documentation import hub_models
@@ -98,7 +99,7 @@ def entries(number: int) -> hub_index.Models:
             pair = export(pathlib.Path(scratch), index)
             for model in pair.models:
                 handle = f"{hub_models.PUBLISHER}/{model.name}"
-                folder = hub_site.documents_folder(handle)
+                folder = hub_paths.documents_folder(handle)
                 names = [f"formats/{o.format}.tar.gz" for o in pair.others]
                 paths = [handle, *(f"{folder}/{n}" for n in (*names, "index.html"))]
                 report = hub_models.suite_report(model.kind)

@@ -1,10 +1,16 @@
 """tools/demo_hub: pairs whose trained weights come with the zoo, in one command."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
+from tests.publishing import publisher
 from zoo import config
 from zoo.weights import registry
 
@@ -42,6 +48,54 @@ def test_wrong_usage(tool, tmp_path, arguments, message):
     assert line.startswith("demo_hub: ")
     assert re.search(message, line), line
     assert not folder.exists()
+
+
+TOOL = """
+import pathlib, sys, time
+try:
+    pathlib.Path(sys.argv[1], "begun").touch()
+    time.sleep(60)
+except BaseException as error:
+    time.sleep(1)  # longer than subprocess.run would wait
+    pathlib.Path(sys.argv[1], type(error).__name__).touch()
+"""
+CALLER = """
+import pathlib, signal, sys
+from tests.publishing import publisher
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+tool = publisher.load("demo_hub")
+tool._cli.ROOT = pathlib.Path(sys.argv[1])
+tool.run("slow", sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_another_tool_may_clean_up(tmp_path, number):
+    tool = tmp_path / "tools" / "slow"
+    tool.parent.mkdir()
+    # As in tools/_cli.py.
+    term = "import signal, sys; signal.signal(15, lambda *_: sys.exit(143))"
+    default = "signal.signal(2, signal.default_int_handler)"
+    tool.write_text(f"{term}; {default}\n{TOOL}")
+    with subprocess.Popen(
+        [sys.executable, "-c", CALLER, str(tmp_path)],
+        cwd=publisher.ROOT,
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    ) as caller:
+        while not (tmp_path / "begun").exists():
+            assert caller.poll() is None
+            time.sleep(0.05)
+        if number == signal.SIGINT:  # a terminal sends it to both
+            os.killpg(caller.pid, number)
+        else:
+            caller.terminate()
+        caller.wait(20)
+    names = {path.name for path in tmp_path.iterdir()}
+    expected = {signal.SIGINT: "KeyboardInterrupt", signal.SIGTERM: "SystemExit"}
+    assert names == {"tools", "begun", expected[number]}
 
 
 @pytest.mark.slow

@@ -16,18 +16,10 @@ import pytest
 
 from exporters import manifest
 from publishing import archives, hub_index, pairs, verifying
-from tests.publishing.conftest import make_export
+from tests.publishing.conftest import contents, make_export
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 HANDLES = [f"image-model-zoo/toy/{kind}/1" for kind in manifest.KINDS]
-
-
-def contents(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def unchanging(files, names):

@@ -13,8 +13,8 @@ import sys
 
 import pytest
 
-from publishing import hub_index, signature_checks, signed_index, verifying
-from tests.publishing.conftest import make_export
+from publishing import hub_index, identities, signature_checks, signed_index, verifying
+from tests.publishing.conftest import contents, make_export
 
 pytest.importorskip(
     "model_signing", reason="needs model-signing: tools/setup test brings it"
@@ -50,14 +50,6 @@ def other(tmp_path):
 
 def key_of(signed):
     return f"--private_key={signed.key}"
-
-
-def contents(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def assert_refused(done, message):
@@ -283,7 +275,7 @@ def test_a_key_is_not_endorsed_as_a_model(hub, signed_once, handle):
 class BrokenSigner:
     """Signs two models and fails for the index."""
 
-    kind = signing.KEY
+    kind = identities.KEY
 
     def __init__(self, signer):
         self.identity, self._signer, self._left = signer.identity, signer, 2
@@ -404,12 +396,14 @@ def test_the_server_serves_signatures(signed_once):
 
 @pytest.fixture
 def new_key(tmp_path):
-    signing.new_key(tmp_path / "new.key", "secret")
+    identities.new_key(tmp_path / "new.key", "secret")
     return tmp_path / "new.key"
 
 
 def expecting(*paths):
-    signers = [signing.public_key(path.with_name(f"{path.name}.pub")) for path in paths]
+    signers = [
+        identities.public_key(path.with_name(f"{path.name}.pub")) for path in paths
+    ]
     return signature_checks.Expected(signers=signers)
 
 
@@ -469,7 +463,7 @@ def test_a_lost_key_is_replaced_and_must_be_announced(signed, new_key):
 def test_a_revoked_key_endorses_nobody(signed, new_key, tmp_path):
     """The chain first -> second -> third breaks when the second is revoked."""
     second = signing.KeySigner(new_key, "secret")
-    signing.new_key(tmp_path / "third", "")
+    identities.new_key(tmp_path / "third", "")
     third = signing.KeySigner(tmp_path / "third")
     signed_hubs.rotate(signed.hub, signed.signer, second)
     signed_hubs.rotate(signed.hub, second, third)
@@ -608,7 +602,7 @@ def test_only_files_are_keys(tmp_path, kind):
     with pytest.raises((ValueError, OSError), match=errors.get(kind, "not a regular")):
         signing.KeySigner(key)
     with pytest.raises((ValueError, OSError), match=errors.get(kind, "not a regular")):
-        signing.public_key(key)
+        identities.public_key(key)
 
 
 BAD_PUBLIC_KEYS = {
@@ -626,7 +620,7 @@ def test_a_bad_public_key_is_refused(tmp_path, name):
     content, message = BAD_PUBLIC_KEYS[name]
     (tmp_path / "key").write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        signing.public_key(tmp_path / "key")
+        identities.public_key(tmp_path / "key")
 
 
 WRONG_USAGE = {
@@ -796,27 +790,27 @@ def test_the_identity_is_read_from_the_certificate(encoded):
     )
     material = {"certificate": {"rawBytes": base64.b64encode(raw).decode()}}
     bundle = json.dumps({"verificationMaterial": material}).encode()
-    identity = signing.sigstore_identity(bundle)
-    assert identity == signing.sigstore("me@example.com", issuer.decode())
+    identity = identities.sigstore_identity(bundle)
+    assert identity == identities.sigstore("me@example.com", issuer.decode())
     assert str(identity) == "me@example.com, as https://accounts.example.com says"
 
 
 @pytest.mark.parametrize("bundle", [b"", b"{}", b'{"verificationMaterial": {}}'])
 def test_a_signature_without_identity_is_refused(bundle):
     with pytest.raises(ValueError, match="Sigstore's signature has no identity"):
-        signing.sigstore_identity(bundle)
+        identities.sigstore_identity(bundle)
 
 
 class FakeSigstore:
     """Signs with a key for an identity, in place of Sigstore."""
 
-    kind = signing.SIGSTORE
+    kind = identities.SIGSTORE
 
     def __init__(self, signer, name):
         self.identity, self._signer, self._name = None, signer, name
 
     def sign(self, files):
-        identity = signing.sigstore(self._name, "https://accounts.example.com")
+        identity = identities.sigstore(self._name, "https://accounts.example.com")
         if self.identity not in (None, identity):
             raise ValueError(f"Sigstore confirmed {identity}, not {self.identity}")
         self.identity = identity
@@ -845,7 +839,7 @@ def test_a_hub_is_signed_for_an_identity(fake_sigstore, export, other, tmp_path)
     tampering.publish(export, hub, fake_sigstore("me@example.com"))
     tampering.publish(other, hub, fake_sigstore("me@example.com"))
     me, you = (
-        signing.sigstore(f"{name}@example.com", "https://accounts.example.com")
+        identities.sigstore(f"{name}@example.com", "https://accounts.example.com")
         for name in ("me", "you")
     )
     entry = signed_index.parse(hub_index.read_index(hub).signing)

@@ -12,7 +12,14 @@ import re
 import shutil
 
 from publishing import hub as hubs
-from publishing import hub_index, releasing, signature_checks, signed_index, signing
+from publishing import (
+    hub_index,
+    identities,
+    releasing,
+    signature_checks,
+    signed_index,
+    signing,
+)
 from tests.publishing import publisher
 from tests.publishing.conftest import add_format, make_export
 
@@ -86,7 +93,7 @@ def publish(export, hub, signer, pages=None):
 def make_signed(folder):
     signers = []
     for name in ("publisher", "attacker"):
-        signing.new_key(folder / name, "")
+        identities.new_key(folder / name, "")
         signers.append(signing.KeySigner(folder / name))
     pages = Pages(folder)
     export = make_export(folder / "exports")

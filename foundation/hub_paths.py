@@ -7,6 +7,7 @@ import urllib.parse
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+MODELS = "models"  # folder of documents, next to the folders of archs
 PAGE = "index.html"  # of the hub, and of each model
 _FORMATS = "formats"  # folder of a model's archives in other formats
 _ARCHIVE = ".tar.gz"
@@ -26,9 +27,25 @@ def link(path: str, folder: str = "") -> str:
 
 
 def documents_folder(handle: str) -> str:
-    """Returns the folder of a model's documents in the hub."""
+    """Returns the folder of a model's documents: PUBLISHER/models/ARCH/KIND/VERSION."""
     publisher, _, name = handle.partition("/")
-    return f"{publisher}/models/{name}"
+    return f"{publisher}/{MODELS}/{name}"
+
+
+def is_of_model(path: str, handle: str) -> bool:
+    """Checks whether a path is that of a model's archive or documents."""
+    folder = documents_folder(handle)
+    return path in (handle, f"{folder}.md") or path.startswith(f"{folder}/")
+
+
+def format_archive(handle: str, name: str) -> str:
+    """Returns the path of a model's archive in another format."""
+    return f"{documents_folder(handle)}/{_FORMATS}/{name}{_ARCHIVE}"
+
+
+def format_report(handle: str, name: str) -> str:
+    """Returns the path of the comparison of another format with the SavedModel."""
+    return f"{documents_folder(handle)}/{_FORMATS}/{name}.json"
 
 
 def formats(files: Iterable[str]) -> dict[str, str]:
